@@ -1,0 +1,73 @@
+# Two commands on a fresh machine with Python >= 3.10, pip and make:
+#   make demo    train the MNIST program and draw what it learned
+#   make test    run the tests
+# PYTHON picks the interpreter, VENV the environment's folder; ARGS goes to the demo, PYTEST_ARGS to pytest.
+
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+ARGS ?=
+PYTEST_ARGS ?= -q -n auto --dist loadfile
+CONFORMANCE ?= ../shared/conformance
+CONFORMANCE_ARGS ?= --samples 4 --dtypes float32 -j 2
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test bench lint types conformance check dev clean
+
+help:
+	@echo 'make demo         train on MNIST, report, draw mnist.png   (ARGS="--epochs 2")'
+	@echo 'make test         install what the tests need and run them (PYTEST_ARGS="-k conv")'
+	@echo 'make lint types   ruff; mypy'
+	@echo 'make check        lint, types and tests: what CI runs'
+	@echo 'make bench        ratios against PyTorch (needs PyTorch 2.13)'
+	@echo 'make conformance  PyTorch operator samples against the package (needs PyTorch 2.13)'
+
+demo: $(VENV)/.installed-demo
+	$(PY) examples/demo.py $(ARGS)
+
+test: $(VENV)/.installed-test
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(PY) -m ruff check .
+
+types: $(VENV)/.installed-dev
+	$(PY) -m mypy
+
+check: lint types test
+
+dev: $(VENV)/.installed-dev
+
+bench: $(VENV)/.installed-torch
+	$(PY) -m benchmarks $(ARGS)
+
+conformance: $(VENV)/.installed-dev $(VENV)/.installed-torch
+	$(PY) $(CONFORMANCE)/conformance.py $(CONFORMANCE_ARGS) --json conformance.json
+	$(PY) tests/check_floors.py conformance.json tests/floors.json
+
+# The environment. A stamp per extra makes the second call immediate; editing pyproject.toml renews it.
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "rushlight: $(PYTHON) is missing or older than 3.10; name another with: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { rm -rf $(VENV); echo "rushlight: $(PYTHON) cannot create $(VENV) (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+
+$(VENV)/.installed-demo $(VENV)/.installed-test $(VENV)/.installed-dev: $(VENV)/.installed-%: pyproject.toml | $(PY)
+	@echo "installing rushlight[$*] into $(VENV)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[$*]' \
+	  || { echo "rushlight: pip could not install what 'make $*' needs: is the network (or PIP_INDEX_URL) reachable?" >&2; exit 1; }
+	@touch $@
+
+# The CPU build: from wherever pip is configured to look, else from PyTorch's own index of CPU wheels.
+$(VENV)/.installed-torch: pyproject.toml $(VENV)/.installed-test
+	@echo "installing PyTorch 2.13 (CPU) into $(VENV)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --retries 1 expecttest 'torch==2.13.0+cpu' 2>/dev/null \
+	  || $(PY) -m pip install --quiet --disable-pip-version-check --retries 1 \
+	       --extra-index-url https://download.pytorch.org/whl/cpu expecttest 'torch==2.13.0+cpu' \
+	  || $(PY) -m pip install --quiet --disable-pip-version-check --retries 1 expecttest 'torch==2.13.0' \
+	  || { echo "rushlight: PyTorch 2.13 could not be installed; only the comparisons with it need it" >&2; exit 1; }
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis conformance.json
