@@ -1,0 +1,1 @@
+"""The CPU back end: LLVM rendering, vector math, contractions, thread pool, executor."""
