@@ -1,0 +1,181 @@
+"""Facts about the processor that kernels are generated for.
+
+A :class:`CPU` is what a renderer needs to choose vector widths and tile sizes, and what LLVM needs to choose
+instructions. ``current()`` is the one to render for; it is the host unless a test (``with using("avx2"): ...``) or the
+environment (``RUSHLIGHT_CPU=avx2``) asks for less.
+
+llvmlite is imported by the first question that needs it, never by ``import rushlight``.
+
+Example::
+
+    cpu = target.current()
+    lanes = cpu.vector_bytes // 4          # 16 floats on AVX-512, 8 on AVX2, 4 on NEON and SSE
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["CPU", "current", "host", "named", "using", "initialize_llvm"]
+
+
+@dataclass(frozen=True)
+class CPU:
+    """A processor as the code generator sees it.
+
+    ``name`` and ``features`` are LLVM's (``"znver5"``, ``"+avx2,-sse4a"``); sizes are in bytes, ``l2`` is per core,
+    ``l3`` is what the cores share (0: none).
+    """
+
+    name: str
+    features: str
+    triple: str
+    vector_bytes: int
+    vector_registers: int
+    fma: bool
+    bf16_dot: bool
+    l1d: int
+    l2: int
+    l3: int
+
+    @functools.cached_property
+    def key(self) -> str:
+        """What decides the machine code: part of the disk cache's key."""
+        return f"{self.triple}/{self.name}/{self.features}"
+
+
+#: level name -> (machine, LLVM cpu, vector bytes, registers, fma)
+_LEVELS = {
+    "avx512": ("x86_64", "x86-64-v4", 64, 32, True),
+    "avx2": ("x86_64", "x86-64-v3", 32, 16, True),
+    "sse": ("x86_64", "x86-64-v2", 16, 16, False),
+    "neon": ("aarch64", "generic", 16, 32, True),
+}
+
+
+@functools.cache
+def initialize_llvm() -> None:
+    """Load llvmlite and register the host's code generator, once per process."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+
+
+def machine() -> str:
+    """``"x86_64"``, ``"aarch64"`` or whatever else the operating system says."""
+    name = platform.machine().lower()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
+
+
+@functools.cache
+def host() -> CPU:
+    """The processor this process runs on."""
+    import llvmlite.binding as llvm
+
+    initialize_llvm()
+    features = llvm.get_host_cpu_features()
+    arch = machine()
+    if arch == "x86_64":
+        level = "avx512" if features.get("avx512f") and features.get("avx512vl") else "avx2"
+        if not (features.get("avx2") and features.get("fma")):
+            level = "sse"
+        width, registers, fma = _LEVELS[level][2:]
+        # Some Intel models ask LLVM for 256-bit registers although they have 512; our renderers choose the width.
+        text = ",".join(filter(None, [features.flatten(), "-prefer-256-bit"]))
+    else:
+        width, registers, fma = 16, 32, True
+        text = features.flatten()
+    l1d, l2, l3 = _cache_sizes()
+    bf16 = bool(features.get("avx512bf16") or features.get("bf16"))
+    name = llvm.get_host_cpu_name()
+    return CPU(name, text, llvm.get_process_triple(), width, registers, fma, bf16, l1d, l2, l3)
+
+
+def named(level: str) -> CPU:
+    """The CPU of an instruction-set level: ``"avx512"``, ``"avx2"``, ``"sse"`` or ``"neon"``, with the host's caches.
+
+    Raises:
+        ValueError: unknown level, or a level of another architecture than the host's (its code could not be linked).
+    """
+    if level not in _LEVELS:
+        raise ValueError(f"unknown CPU level {level!r}: expected one of {', '.join(_LEVELS)}")
+    arch, name, width, registers, fma = _LEVELS[level]
+    if arch != machine():
+        raise ValueError(f"CPU level {level!r} belongs to {arch}, this machine is {machine()}")
+    like = host()
+    return CPU(name, "", like.triple, width, registers, fma, False, like.l1d, like.l2, like.l3)
+
+
+_chosen: CPU | None = None
+
+
+def current() -> CPU:
+    """The CPU to generate code for: the host, or what ``RUSHLIGHT_CPU`` or :func:`using` says."""
+    global _chosen
+    if _chosen is None:
+        level = os.environ.get("RUSHLIGHT_CPU", "")
+        _chosen = named(level) if level else host()
+    return _chosen
+
+
+@contextlib.contextmanager
+def using(cpu: CPU | str) -> Iterator[CPU]:
+    """Generate code for ``cpu`` (a :class:`CPU` or a level name) inside the ``with`` block: for tests."""
+    global _chosen
+    before, _chosen = _chosen, named(cpu) if isinstance(cpu, str) else cpu
+    try:
+        yield _chosen
+    finally:
+        _chosen = before
+
+
+def _cache_sizes() -> tuple[int, int, int]:
+    """(L1 data, L2, L3) in bytes; what cannot be found out gets a value that is right for most machines."""
+    sizes = {1: 32 << 10, 2: 512 << 10, 3: 0}
+    found = _sysctl_cache_sizes() if sys.platform == "darwin" else _sysfs_cache_sizes()
+    sizes.update(found)
+    return sizes[1], sizes[2], sizes[3]
+
+
+def _sysfs_cache_sizes(root: str = "/sys/devices/system/cpu/cpu0/cache") -> dict[int, int]:
+    found: dict[int, int] = {}
+    if not os.path.isdir(root):
+        return found
+    for entry in sorted(os.listdir(root)):
+        facts = []
+        for fact in ("level", "type", "size"):
+            path = os.path.join(root, entry, fact)
+            if os.path.isfile(path):
+                with open(path) as file:
+                    facts.append(file.read().strip())
+        if len(facts) == 3 and facts[1] != "Instruction":
+            number = facts[2].rstrip("KMG")
+            if number.isdigit():
+                unit = {"K": 10, "M": 20, "G": 30}.get(facts[2][-1], 0)
+                found[int(facts[0])] = int(number) << unit
+    return found
+
+
+def _sysctl_cache_sizes() -> dict[int, int]:
+    """macOS: Apple's fast cores report under ``hw.perflevel0``, Intel Macs under plain ``hw``."""
+    names = {
+        "hw.perflevel0.l1dcachesize": 1,
+        "hw.perflevel0.l2cachesize": 2,
+        "hw.l1dcachesize": 1,
+        "hw.l2cachesize": 2,
+        "hw.l3cachesize": 3,
+    }
+    found: dict[int, int] = {}
+    for name, level in names.items():
+        answer = subprocess.run(["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, check=False)
+        if answer.stdout.strip().isdigit():
+            found.setdefault(level, int(answer.stdout))
+    return found
