@@ -32,8 +32,18 @@ from typing import Any
 from rushlight.compile import cache
 from rushlight.compile.cpu import target
 
-__all__ = ["CompileError", "Counters", "assembly", "compile_ir", "compile_object", "counters", "kernel", "kernels"]
-__all__ += ["load_object"]
+__all__ = [
+    "CompileError",
+    "Counters",
+    "assembly",
+    "compile_ir",
+    "compile_object",
+    "counters",
+    "functions",
+    "kernel",
+    "kernels",
+    "load_object",
+]
 
 
 class CompileError(RuntimeError):
@@ -118,9 +128,7 @@ def kernel(structure_key: str, make_ir: Callable[[], str], name: str, *, vectori
     return found if found is not None else kernels([(structure_key, make_ir, name)], vectorize=vectorize)[0]
 
 
-def kernels(
-    requests: Sequence[tuple[str, Callable[[], str], str]], *, vectorize: bool = False
-) -> list[int]:
+def kernels(requests: Sequence[tuple[str, Callable[[], str], str]], *, vectorize: bool = False) -> list[int]:
     """The addresses of several kernels, each ``(structure_key, make_ir, name)``; misses are compiled on all cores."""
     cpu = target.current()
     with _lock:
@@ -133,14 +141,30 @@ def kernels(
         return [_addresses[structure_key, cpu.key] for structure_key, _, _ in requests]
 
 
-def _obtain(missing: dict[str, tuple[Callable[[], str], str]], cpu: target.CPU, vectorize: bool) -> None:
-    """Load from disk, or compile and store, every kernel of ``missing``."""
+def functions(structure_key: str, make_ir: Callable[[], str], names: Sequence[str]) -> dict[str, int]:
+    """The addresses of the functions ``names`` that one module defines: the runtime's own code, not counted as kernels."""
+    cpu = target.current()
+    with _lock:
+        file_name = _file_name(structure_key, " ".join(names), cpu, False)
+        data = cache.get(file_name)
+        if data is None:
+            data = compile_object(make_ir(), cpu=cpu)
+            cache.put(file_name, data)
+        return load_object(data, names, names[0])
+
+
+def _file_name(structure_key: str, name: str, cpu: target.CPU, vectorize: bool) -> str:
     import llvmlite
 
+    return cache.key(structure_key, name, cpu.key, llvmlite.__version__, str(vectorize))
+
+
+def _obtain(missing: dict[str, tuple[Callable[[], str], str]], cpu: target.CPU, vectorize: bool) -> None:
+    """Load from disk, or compile and store, every kernel of ``missing``."""
     start = time.perf_counter()
     fresh: list[tuple[str, str, str, str]] = []  # (structure key, kernel name, file name, IR)
     for structure_key, (make_ir, name) in missing.items():
-        file_name = cache.key(structure_key, name, cpu.key, llvmlite.__version__, str(vectorize))
+        file_name = _file_name(structure_key, name, cpu, vectorize)
         data = cache.get(file_name)
         if data is None:
             fresh.append((structure_key, name, file_name, make_ir()))

@@ -1,0 +1,336 @@
+"""The native code of the executor and of the thread pool's workers, as LLVM IR text.
+
+Three functions, compiled once and kept in the disk cache like any kernel:
+
+* ``i64 rl_execute(ptr instructions, i64 n, ptr table, ptr pool)`` walks the instructions; returns 0, or 1 + the number
+  of the instruction that left an error in the error block;
+* ``void rl_worker(ptr pool)`` is a worker's life: it returns when the pool is told to stop;
+* ``void rl_pool_init(ptr pool)``, ``void rl_pool_stop(ptr pool)`` and ``void rl_spin(i64 n)`` (n pauses).
+
+**How a fork-join works.** One 64-bit word, the *ticket*, holds ``generation << 32 | low << 16 | high``: the chunks
+``low .. high-1`` of the present job are unclaimed. The caller claims chunks from the low end, workers from the high end,
+each by one compare-and-swap, so with two threads each core sees the same part of the data from instruction to
+instruction. Claiming is the only way to touch a job: who comes late finds nothing to claim, and the caller waits for
+claimed chunks only, never for a worker that sleeps or has lost its processor. The generation makes a claim fail that was
+computed for an earlier job. The fields of a job are read after a successful claim; they cannot change then, because the
+job ends only when that chunk is counted as done.
+
+A worker that finds nothing spins for a while, then sleeps on a condition variable. The caller wakes sleepers after
+publishing a job; the sequentially consistent order of "publish, then look for sleepers" against "announce sleep, then
+look for work" makes a lost wake-up impossible.
+"""
+
+from __future__ import annotations
+
+import string
+
+__all__ = ["POOL_BYTES", "WORDS", "executor_ir"]
+
+#: Where things are in the pool's memory, in 8-byte words. Fields that different threads write are 128 bytes apart.
+WORDS = {
+    "TICKET": 0,
+    "KERNEL": 16, "TABLE": 17, "PARAMS": 18, "PARTS": 19, "CHUNK": 20,
+    "DONE": 32,
+    "BUSY": 48,
+    "SLEEPING": 64, "EPOCH": 65,
+    "STOP": 80, "THREADS": 81, "SPIN": 82,
+    "MUTEX": 96,  # pthread_mutex_t: 40 bytes on Linux, 64 on macOS
+    "COND": 112,  # pthread_cond_t: 48 bytes
+}  # fmt: skip
+POOL_BYTES = 128 * 8
+
+#: An instruction is four words: kernel address, parameters, parts, grain.
+_INSTRUCTION_BYTES = 32
+
+_PAUSE = {
+    "x86_64": ("call void @llvm.x86.sse2.pause()", "declare void @llvm.x86.sse2.pause()"),
+    "aarch64": ("call void @llvm.aarch64.isb(i32 15)", "declare void @llvm.aarch64.isb(i32)"),
+}
+
+_TEXT = """
+$declare_pause
+declare i32 @pthread_mutex_init(ptr, ptr)
+declare i32 @pthread_mutex_lock(ptr)
+declare i32 @pthread_mutex_unlock(ptr)
+declare i32 @pthread_cond_init(ptr, ptr)
+declare i32 @pthread_cond_wait(ptr, ptr)
+declare i32 @pthread_cond_broadcast(ptr)
+declare i32 @sched_yield()
+
+define void @rl_pool_init(ptr %pool) {
+  %mutex = getelementptr i64, ptr %pool, i64 $MUTEX
+  %cond = getelementptr i64, ptr %pool, i64 $COND
+  %a = call i32 @pthread_mutex_init(ptr %mutex, ptr null)
+  %b = call i32 @pthread_cond_init(ptr %cond, ptr null)
+  ret void
+}
+
+; Wake every sleeper. Nobody counts as sleeping from here on, so that the next job does not wake them again.
+define private void @wake(ptr %pool) noinline {
+  %mutex = getelementptr i64, ptr %pool, i64 $MUTEX
+  %cond = getelementptr i64, ptr %pool, i64 $COND
+  %sleeping_at = getelementptr i64, ptr %pool, i64 $SLEEPING
+  %epoch_at = getelementptr i64, ptr %pool, i64 $EPOCH
+  %a = call i32 @pthread_mutex_lock(ptr %mutex)
+  %epoch = load i64, ptr %epoch_at
+  %next = add i64 %epoch, 1
+  store i64 %next, ptr %epoch_at
+  store atomic i64 0, ptr %sleeping_at seq_cst, align 8
+  %b = call i32 @pthread_cond_broadcast(ptr %cond)
+  %c = call i32 @pthread_mutex_unlock(ptr %mutex)
+  ret void
+}
+
+define void @rl_pool_stop(ptr %pool) {
+  %stop_at = getelementptr i64, ptr %pool, i64 $STOP
+  store atomic i64 1, ptr %stop_at seq_cst, align 8
+  call void @wake(ptr %pool)
+  ret void
+}
+
+define void @rl_spin(i64 %n) {
+entry:
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %i1, %loop ]
+  $pause
+  %i1 = add i64 %i, 1
+  %more = icmp slt i64 %i1, %n
+  br i1 %more, label %loop, label %out
+out:
+  ret void
+}
+
+; Run chunk %index of the pool's present job, which the caller has claimed, and count it as done.
+define private void @run_chunk(ptr %pool, i64 %index) {
+  %kernel_at = getelementptr i64, ptr %pool, i64 $KERNEL
+  %table_at = getelementptr i64, ptr %pool, i64 $TABLE
+  %params_at = getelementptr i64, ptr %pool, i64 $PARAMS
+  %parts_at = getelementptr i64, ptr %pool, i64 $PARTS
+  %chunk_at = getelementptr i64, ptr %pool, i64 $CHUNK
+  %done_at = getelementptr i64, ptr %pool, i64 $DONE
+  %kernel = load ptr, ptr %kernel_at
+  %table = load ptr, ptr %table_at
+  %params = load ptr, ptr %params_at
+  %parts = load i64, ptr %parts_at
+  %chunk = load i64, ptr %chunk_at
+  %begin = mul i64 %index, %chunk
+  %full = add i64 %begin, %chunk
+  %end = call i64 @llvm.smin.i64(i64 %full, i64 %parts)
+  call void %kernel(ptr %table, ptr %params, i64 %begin, i64 %end)
+  %was = atomicrmw add ptr %done_at, i64 1 release
+  ret void
+}
+declare i64 @llvm.smin.i64(i64, i64)
+
+define void @rl_worker(ptr %pool) {
+entry:
+  %stop_at = getelementptr i64, ptr %pool, i64 $STOP
+  %spin_at = getelementptr i64, ptr %pool, i64 $SPIN
+  %sleeping_at = getelementptr i64, ptr %pool, i64 $SLEEPING
+  %epoch_at = getelementptr i64, ptr %pool, i64 $EPOCH
+  %mutex = getelementptr i64, ptr %pool, i64 $MUTEX
+  %cond = getelementptr i64, ptr %pool, i64 $COND
+  br label %fresh
+fresh:
+  %patience = load i64, ptr %spin_at
+  br label %look
+look:
+  %left = phi i64 [ %patience, %fresh ], [ %left1, %idle ]
+  %ticket = load atomic i64, ptr %pool monotonic, align 8
+  %low_ = lshr i64 %ticket, 16
+  %low = and i64 %low_, 65535
+  %high = and i64 %ticket, 65535
+  %some = icmp ult i64 %low, %high
+  br i1 %some, label %claim, label %none
+claim:
+  %after = sub i64 %ticket, 1
+  %swap = cmpxchg ptr %pool, i64 %ticket, i64 %after acquire monotonic, align 8
+  %mine = extractvalue { i64, i1 } %swap, 1
+  br i1 %mine, label %work, label %fresh
+work:
+  %index = sub i64 %high, 1
+  call void @run_chunk(ptr %pool, i64 %index)
+  br label %fresh
+none:
+  %stop = load atomic i64, ptr %stop_at monotonic, align 8
+  %stopped = icmp ne i64 %stop, 0
+  br i1 %stopped, label %leave, label %idle
+idle:
+  $pause
+  %left1 = sub i64 %left, 1
+  %tired = icmp sle i64 %left1, 0
+  br i1 %tired, label %sleep, label %look
+sleep:
+  %a = call i32 @pthread_mutex_lock(ptr %mutex)
+  %epoch = load i64, ptr %epoch_at
+  %announced = atomicrmw add ptr %sleeping_at, i64 1 seq_cst
+  fence seq_cst
+  %ticket2 = load atomic i64, ptr %pool seq_cst, align 8
+  %low2_ = lshr i64 %ticket2, 16
+  %low2 = and i64 %low2_, 65535
+  %high2 = and i64 %ticket2, 65535
+  %some2 = icmp ult i64 %low2, %high2
+  br i1 %some2, label %stay, label %bed
+stay:
+  %taken_back = atomicrmw sub ptr %sleeping_at, i64 1 seq_cst
+  br label %up
+bed:
+  %epoch_now = load i64, ptr %epoch_at
+  %same = icmp eq i64 %epoch_now, %epoch
+  %stop2 = load atomic i64, ptr %stop_at seq_cst, align 8
+  %going = icmp eq i64 %stop2, 0
+  %wait = and i1 %same, %going
+  br i1 %wait, label %doze, label %up
+doze:
+  %b = call i32 @pthread_cond_wait(ptr %cond, ptr %mutex)
+  br label %bed
+up:
+  %c = call i32 @pthread_mutex_unlock(ptr %mutex)
+  br label %fresh
+leave:
+  ret void
+}
+
+; Run one instruction on all threads. The caller of this function owns the pool's BUSY word.
+define private void @fork_join(ptr %pool, ptr %kernel, ptr %table, ptr %params, i64 %parts, i64 %chunk,
+                               i64 %chunks) noinline {
+entry:
+  %kernel_at = getelementptr i64, ptr %pool, i64 $KERNEL
+  %table_at = getelementptr i64, ptr %pool, i64 $TABLE
+  %params_at = getelementptr i64, ptr %pool, i64 $PARAMS
+  %parts_at = getelementptr i64, ptr %pool, i64 $PARTS
+  %chunk_at = getelementptr i64, ptr %pool, i64 $CHUNK
+  %done_at = getelementptr i64, ptr %pool, i64 $DONE
+  %sleeping_at = getelementptr i64, ptr %pool, i64 $SLEEPING
+  store ptr %kernel, ptr %kernel_at
+  store ptr %table, ptr %table_at
+  store ptr %params, ptr %params_at
+  store i64 %parts, ptr %parts_at
+  store i64 %chunk, ptr %chunk_at
+  store atomic i64 0, ptr %done_at monotonic, align 8
+  %old = load atomic i64, ptr %pool monotonic, align 8
+  %generation = lshr i64 %old, 32
+  %generation1 = add i64 %generation, 1
+  %shifted = shl i64 %generation1, 32
+  %published = or i64 %shifted, %chunks
+  store atomic i64 %published, ptr %pool seq_cst, align 8
+  fence seq_cst
+  %sleeping = load atomic i64, ptr %sleeping_at seq_cst, align 8
+  %sleepers = icmp ne i64 %sleeping, 0
+  br i1 %sleepers, label %call_wake, label %look
+call_wake:
+  call void @wake(ptr %pool)
+  br label %look
+look:
+  %ticket = load atomic i64, ptr %pool monotonic, align 8
+  %low_ = lshr i64 %ticket, 16
+  %low = and i64 %low_, 65535
+  %high = and i64 %ticket, 65535
+  %some = icmp ult i64 %low, %high
+  br i1 %some, label %claim, label %join
+claim:
+  %after = add i64 %ticket, 65536
+  %swap = cmpxchg ptr %pool, i64 %ticket, i64 %after acquire monotonic, align 8
+  %mine = extractvalue { i64, i1 } %swap, 1
+  br i1 %mine, label %work, label %look
+work:
+  call void @run_chunk(ptr %pool, i64 %low)
+  br label %look
+join:
+  br label %wait
+wait:
+  %spins = phi i64 [ 0, %join ], [ %spins1, %again ]
+  %done = load atomic i64, ptr %done_at acquire, align 8
+  %all = icmp eq i64 %done, %chunks
+  br i1 %all, label %out, label %pause
+pause:
+  $pause
+  %spins1 = add i64 %spins, 1
+  ; A worker may have lost its processor in the middle of a chunk: give it ours now and then.
+  %phase = and i64 %spins1, 1023
+  %yield = icmp eq i64 %phase, 0
+  br i1 %yield, label %give, label %again
+give:
+  %y = call i32 @sched_yield()
+  br label %again
+again:
+  br label %wait
+out:
+  ret void
+}
+
+define i64 @rl_execute(ptr %instructions, i64 %n, ptr %table, ptr %pool) {
+entry:
+  %errors = load ptr, ptr %table
+  %threads_at = getelementptr i64, ptr %pool, i64 $THREADS
+  %busy_at = getelementptr i64, ptr %pool, i64 $BUSY
+  %threads = load atomic i64, ptr %threads_at monotonic, align 8
+  %several = icmp sgt i64 %threads, 1
+  %pieces = shl i64 %threads, 2
+  %some = icmp sgt i64 %n, 0
+  br i1 %some, label %loop, label %good
+loop:
+  %i = phi i64 [ 0, %entry ], [ %i1, %next ]
+  %offset = mul i64 %i, $INSTRUCTION_BYTES
+  %at = getelementptr i8, ptr %instructions, i64 %offset
+  %params_at = getelementptr i64, ptr %at, i64 1
+  %parts_at = getelementptr i64, ptr %at, i64 2
+  %grain_at = getelementptr i64, ptr %at, i64 3
+  %kernel = load ptr, ptr %at
+  %params = load ptr, ptr %params_at
+  %parts = load i64, ptr %parts_at
+  %grain = load i64, ptr %grain_at
+  %divisible = icmp sgt i64 %parts, 1
+  %allowed = icmp sge i64 %grain, 0
+  %a = and i1 %divisible, %allowed
+  %b = and i1 %a, %several
+  br i1 %b, label %divide, label %serial
+divide:
+  %r0 = add i64 %parts, %pieces
+  %r1 = sub i64 %r0, 1
+  %even = udiv i64 %r1, %pieces
+  %chunk = call i64 @llvm.smax.i64(i64 %even, i64 %grain)
+  %q0 = add i64 %parts, %chunk
+  %q1 = sub i64 %q0, 1
+  %chunks = udiv i64 %q1, %chunk
+  %worth = icmp sgt i64 %chunks, 1
+  br i1 %worth, label %lock, label %serial
+lock:
+  ; One program has the pool at a time; another thread's program meanwhile runs its parts by itself.
+  %swap = cmpxchg ptr %busy_at, i64 0, i64 1 acquire monotonic, align 8
+  %owner = extractvalue { i64, i1 } %swap, 1
+  br i1 %owner, label %parallel, label %serial
+parallel:
+  call void @fork_join(ptr %pool, ptr %kernel, ptr %table, ptr %params, i64 %parts, i64 %chunk, i64 %chunks)
+  store atomic i64 0, ptr %busy_at release, align 8
+  br label %check
+serial:
+  call void %kernel(ptr %table, ptr %params, i64 0, i64 %parts)
+  br label %check
+check:
+  %error = load atomic i64, ptr %errors monotonic, align 8
+  %i1 = add i64 %i, 1
+  %failed = icmp ne i64 %error, 0
+  br i1 %failed, label %bad, label %next
+next:
+  %more = icmp slt i64 %i1, %n
+  br i1 %more, label %loop, label %good
+bad:
+  %number_at = getelementptr i64, ptr %errors, i64 3
+  store i64 %i, ptr %number_at
+  ret i64 %i1
+good:
+  ret i64 0
+}
+declare i64 @llvm.smax.i64(i64, i64)
+"""
+
+
+def executor_ir(machine: str) -> str:
+    """The IR text for a machine (``"x86_64"``, ``"aarch64"``; others spin without a pause instruction)."""
+    pause, declare_pause = _PAUSE.get(machine, ("fence seq_cst", ""))
+    numbers = {name: str(word) for name, word in WORDS.items()}
+    return string.Template(_TEXT).substitute(
+        numbers, pause=pause, declare_pause=declare_pause, INSTRUCTION_BYTES=_INSTRUCTION_BYTES
+    )
