@@ -3,8 +3,8 @@
 A file holds one object file under a key that names everything its bytes depend on: the kernel's *structure key* (known
 before any IR text exists), the target processor, the versions, and the compiler's own source code (:func:`key`).
 
-* Where: ``$RUSHLIGHT_CACHE_DIR``, else ``$XDG_CACHE_HOME/rushlight``, else ``~/.cache/rushlight``. ``RUSHLIGHT_CACHE=0``
-  turns it off.
+* Where: ``$RUSHLIGHT_CACHE_DIR``, else ``$XDG_CACHE_HOME/rushlight``, else ``~/.cache/rushlight``.
+  ``RUSHLIGHT_CACHE=0`` turns it off.
 * Objects are native code that will be run, so the directory is made with mode 0700, and one that belongs to somebody
   else or that others may write to is not used.
 * Files appear by an atomic rename and carry a checksum: a killed or concurrent process leaves nothing half-written that

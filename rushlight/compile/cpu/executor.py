@@ -2,8 +2,8 @@
 
 An instruction is four 64-bit words ``(kernel address, address of its parameters, parts, grain)``. A kernel is
 ``void kernel(ptr table, ptr params, i64 begin, i64 end)``: ``table`` is the program's array of pointers, ``params``
-this instruction's 64-bit parameters, ``[begin, end)`` the range of its *parts* to do. Parts are the unit of parallelism:
-what a part computes must not depend on which call, or which thread, does it.
+this instruction's 64-bit parameters, ``[begin, end)`` the range of its *parts* to do. Parts are the unit of
+parallelism: what a part computes must not depend on which call, or which thread, does it.
 
 * ``parts <= 1`` or ``grain < 0``: one call for all parts, on the caller's thread.
 * ``grain == 0``: the parts are shared among the threads in about four chunks a thread.
@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -38,8 +38,8 @@ from rushlight.compile.cpu import pool
 
 __all__ = ["RAISE_IR", "RunError", "Instructions", "run", "run_held"]
 
-#: To be put into a kernel's module: ``call void @rl_raise(ptr %table, i64 code, i64 index, i64 bound)``. The first error
-#: of a program is kept whole, even if several threads meet one at the same time.
+#: To be put into a kernel's module: ``call void @rl_raise(ptr %table, i64 code, i64 index, i64 bound)``. The first
+#: error of a program is kept whole, even if several threads meet one at the same time.
 RAISE_IR = """
 define private void @rl_raise(ptr %table, i64 %code, i64 %index, i64 %bound) noinline cold {
   %block = load ptr, ptr %table
@@ -58,7 +58,8 @@ out:
 """
 
 
-class RunError(NamedTuple):
+@dataclass(frozen=True)
+class RunError:
     """The error block of a program that failed; what ``code`` means is between the kernels and the program."""
 
     code: int
@@ -103,7 +104,7 @@ def run(instructions: int, n: int, table: int) -> RunError | None:
 
 
 def run_held(instructions: int, n: int, table: int) -> RunError | None:
-    """:func:`run` without giving up the GIL: for programs of a few microseconds, which would only wait to get it back."""
+    """:func:`run` without giving up the GIL: for programs of a few microseconds, not worth waiting to get it back."""
     execute = _execute_held
     if execute is None:
         execute = _connect().execute_held

@@ -35,7 +35,7 @@ __all__ = ["Native", "Pool", "get_num_threads", "native", "ready", "set_num_thre
 
 @dataclass(frozen=True)
 class Native:
-    """The compiled functions of :mod:`pool_ir`. ``execute`` gives up the GIL while it runs, ``execute_held`` keeps it."""
+    """The compiled functions of :mod:`pool_ir`; ``execute`` gives up the GIL while it runs, ``execute_held`` does not."""
 
     execute: Callable[[int, int, int, int], int]
     execute_held: Callable[[int, int, int, int], int]

@@ -8,12 +8,12 @@ Three functions, compiled once and kept in the disk cache like any kernel:
 * ``void rl_pool_init(ptr pool)``, ``void rl_pool_stop(ptr pool)`` and ``void rl_spin(i64 n)`` (n pauses).
 
 **How a fork-join works.** One 64-bit word, the *ticket*, holds ``generation << 32 | low << 16 | high``: the chunks
-``low .. high-1`` of the present job are unclaimed. The caller claims chunks from the low end, workers from the high end,
-each by one compare-and-swap, so with two threads each core sees the same part of the data from instruction to
+``low .. high-1`` of the present job are unclaimed. The caller claims chunks from the low end, workers from the high
+end, each by one compare-and-swap, so with two threads each core sees the same part of the data from instruction to
 instruction. Claiming is the only way to touch a job: who comes late finds nothing to claim, and the caller waits for
-claimed chunks only, never for a worker that sleeps or has lost its processor. The generation makes a claim fail that was
-computed for an earlier job. The fields of a job are read after a successful claim; they cannot change then, because the
-job ends only when that chunk is counted as done.
+claimed chunks only, never for a worker that still sleeps. The generation makes a claim fail that was computed for an
+earlier job. The fields of a job are read after a successful claim; they cannot change then, because the job ends only
+when that chunk is counted as done.
 
 A worker that finds nothing spins for a while, then sleeps on a condition variable. The caller wakes sleepers after
 publishing a job; the sequentially consistent order of "publish, then look for sleepers" against "announce sleep, then
