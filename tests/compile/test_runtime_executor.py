@@ -372,3 +372,17 @@ def test_importing_the_runtime_does_not_load_llvm():
         print("llvmlite" in sys.modules)
     """
     assert run_python(program) == "False"
+
+
+def test_idle_workers_use_no_processor_time():
+    pool.set_num_threads(3)
+    chain = Chain(3, 2)
+    for _ in range(20):  # short pauses: the workers come to expect more work soon
+        chain.run()
+        time.sleep(0.0003)
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.1, "two spinning workers would have used 0.3 s or more"
+    chain.clear()
+    chain.run()
+    chain.check()

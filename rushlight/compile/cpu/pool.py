@@ -1,7 +1,7 @@
 """The thread pool: Python threads that enter compiled code once and stay there.
 
-A worker spins for about 50 microseconds after its last work (``$RUSHLIGHT_SPIN_US``), then sleeps on a condition
-variable until the next parallel instruction. Between programs nothing runs. How work is divided is told in
+A worker without work spins for 50 microseconds, or for a millisecond (``$RUSHLIGHT_SPIN_US``) inside a loop of short
+steps, then sleeps on a condition variable until it is needed. How work is divided is told in
 :mod:`rushlight.compile.cpu.pool_ir`.
 
 The number of threads (the caller's included) is ``$RUSHLIGHT_NUM_THREADS``, else ``$OMP_NUM_THREADS``, else the number
@@ -35,7 +35,7 @@ __all__ = ["Native", "Pool", "get_num_threads", "native", "ready", "set_num_thre
 
 @dataclass(frozen=True)
 class Native:
-    """The compiled functions of :mod:`pool_ir`; ``execute`` gives up the GIL while it runs, ``execute_held`` does not."""
+    """The functions of :mod:`pool_ir`; ``execute`` gives up the GIL while it runs, ``execute_held`` keeps it."""
 
     execute: Callable[[int, int, int, int], int]
     execute_held: Callable[[int, int, int, int], int]
@@ -64,6 +64,9 @@ def native() -> Native:
     )
 
 
+_SPIN_US = 50.0
+
+
 class Pool:
     """``threads - 1`` workers and the memory that they share with their callers.
 
@@ -76,7 +79,10 @@ class Pool:
         self.pointer = _page()
         self._words = (ctypes.c_int64 * (POOL_BYTES // 8)).from_address(self.pointer)
         self._words[WORDS["THREADS"]] = threads
-        self._words[WORDS["SPIN"]] = _pauses(float(os.environ.get("RUSHLIGHT_SPIN_US", "50")))
+        longest = float(os.environ.get("RUSHLIGHT_SPIN_US", "1000"))
+        self._words[WORDS["SPIN"]] = _pauses(min(longest, _SPIN_US))
+        self._words[WORDS["SPIN_LONG"]] = _pauses(longest)
+        self._words[WORDS["NEAR"]] = int(longest * 1000)
         code.init(self.pointer)
         self._workers = [
             threading.Thread(target=code.worker, args=(self.pointer,), name=f"rushlight-{number}", daemon=True)

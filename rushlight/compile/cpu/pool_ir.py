@@ -15,14 +15,17 @@ claimed chunks only, never for a worker that still sleeps. The generation makes 
 earlier job. The fields of a job are read after a successful claim; they cannot change then, because the job ends only
 when that chunk is counted as done.
 
-A worker that finds nothing spins for a while, then sleeps on a condition variable. The caller wakes sleepers after
-publishing a job; the sequentially consistent order of "publish, then look for sleepers" against "announce sleep, then
+A worker that finds nothing spins for a while, then sleeps on a condition variable. To wake a thread takes tens of
+microseconds, which a short training step would lose every time; so a worker whose last pause was shorter than a
+millisecond spins that long (offering its processor to others), any other for 50 microseconds only. The caller wakes
+sleepers at the start of a program that will need them, or after publishing a job; the sequentially consistent order of "publish, then look for sleepers" against "announce sleep, then
 look for work" makes a lost wake-up impossible.
 """
 
 from __future__ import annotations
 
 import string
+import time
 
 __all__ = ["POOL_BYTES", "WORDS", "executor_ir"]
 
@@ -33,7 +36,7 @@ WORDS = {
     "DONE": 32,
     "BUSY": 48,
     "SLEEPING": 64, "EPOCH": 65,
-    "STOP": 80, "THREADS": 81, "SPIN": 82,
+    "STOP": 80, "THREADS": 81, "SPIN": 82, "SPIN_LONG": 83, "NEAR": 84,
     "MUTEX": 96,  # pthread_mutex_t: 40 bytes on Linux, 64 on macOS
     "COND": 112,  # pthread_cond_t: 48 bytes
 }  # fmt: skip
@@ -56,6 +59,7 @@ declare i32 @pthread_cond_init(ptr, ptr)
 declare i32 @pthread_cond_wait(ptr, ptr)
 declare i32 @pthread_cond_broadcast(ptr)
 declare i32 @sched_yield()
+declare i32 @clock_gettime(i32, ptr)
 
 define void @rl_pool_init(ptr %pool) {
   %mutex = getelementptr i64, ptr %pool, i64 $MUTEX
@@ -123,34 +127,58 @@ define private void @run_chunk(ptr %pool, i64 %index) {
 }
 declare i64 @llvm.smin.i64(i64, i64)
 
+; The time in nanoseconds, from some fixed moment on.
+define private i64 @now() {
+  %time = alloca [2 x i64]
+  %a = call i32 @clock_gettime(i32 $CLOCK, ptr %time)
+  %seconds = load i64, ptr %time
+  %rest_at = getelementptr i64, ptr %time, i64 1
+  %rest = load i64, ptr %rest_at
+  %whole = mul i64 %seconds, 1000000000
+  %sum = add i64 %whole, %rest
+  ret i64 %sum
+}
+
+define private i1 @unclaimed(i64 %ticket) alwaysinline {
+  %low_ = lshr i64 %ticket, 16
+  %low = and i64 %low_, 65535
+  %high = and i64 %ticket, 65535
+  %some = icmp ult i64 %low, %high
+  ret i1 %some
+}
+
 define void @rl_worker(ptr %pool) {
 entry:
   %stop_at = getelementptr i64, ptr %pool, i64 $STOP
-  %spin_at = getelementptr i64, ptr %pool, i64 $SPIN
+  %short_at = getelementptr i64, ptr %pool, i64 $SPIN
+  %long_at = getelementptr i64, ptr %pool, i64 $SPIN_LONG
+  %near_at = getelementptr i64, ptr %pool, i64 $NEAR
   %sleeping_at = getelementptr i64, ptr %pool, i64 $SLEEPING
   %epoch_at = getelementptr i64, ptr %pool, i64 $EPOCH
   %mutex = getelementptr i64, ptr %pool, i64 $MUTEX
   %cond = getelementptr i64, ptr %pool, i64 $COND
   br label %fresh
+
+; %eager: the last pause between two jobs was a short one, so the next job may be near as well.
 fresh:
-  %patience = load i64, ptr %spin_at
+  %eager = phi i1 [ false, %entry ], [ %eager, %work ], [ %eager, %lost ], [ true, %work2 ], [ %close, %woken ]
+  %short = load i64, ptr %short_at
   br label %look
 look:
-  %left = phi i64 [ %patience, %fresh ], [ %left1, %idle ]
+  %left = phi i64 [ %short, %fresh ], [ %left1, %idle ]
   %ticket = load atomic i64, ptr %pool monotonic, align 8
-  %low_ = lshr i64 %ticket, 16
-  %low = and i64 %low_, 65535
-  %high = and i64 %ticket, 65535
-  %some = icmp ult i64 %low, %high
+  %some = call i1 @unclaimed(i64 %ticket)
   br i1 %some, label %claim, label %none
 claim:
   %after = sub i64 %ticket, 1
   %swap = cmpxchg ptr %pool, i64 %ticket, i64 %after acquire monotonic, align 8
   %mine = extractvalue { i64, i1 } %swap, 1
-  br i1 %mine, label %work, label %fresh
+  br i1 %mine, label %work, label %lost
+lost:
+  br label %fresh
 work:
-  %index = sub i64 %high, 1
-  call void @run_chunk(ptr %pool, i64 %index)
+  %after_high = and i64 %after, 65535
+  call void @run_chunk(ptr %pool, i64 %after_high)
   br label %fresh
 none:
   %stop = load atomic i64, ptr %stop_at monotonic, align 8
@@ -160,33 +188,70 @@ idle:
   $pause
   %left1 = sub i64 %left, 1
   %tired = icmp sle i64 %left1, 0
-  br i1 %tired, label %sleep, label %look
+  br i1 %tired, label %drowsy, label %look
+
+; Second stage of waiting: only if eager, and offering the processor to others now and then.
+drowsy:
+  %idle_since = call i64 @now()
+  %long = load i64, ptr %long_at
+  br i1 %eager, label %look2, label %sleep
+look2:
+  %left2 = phi i64 [ %long, %drowsy ], [ %left3, %again2 ]
+  %ticket2 = load atomic i64, ptr %pool monotonic, align 8
+  %some2 = call i1 @unclaimed(i64 %ticket2)
+  br i1 %some2, label %claim2, label %idle2
+claim2:
+  %after2 = sub i64 %ticket2, 1
+  %swap2 = cmpxchg ptr %pool, i64 %ticket2, i64 %after2 acquire monotonic, align 8
+  %mine2 = extractvalue { i64, i1 } %swap2, 1
+  br i1 %mine2, label %work2, label %idle2
+work2:
+  %after_high2 = and i64 %after2, 65535
+  call void @run_chunk(ptr %pool, i64 %after_high2)
+  br label %fresh
+idle2:
+  $pause
+  %left3 = sub i64 %left2, 1
+  %phase = and i64 %left3, 127
+  %offer = icmp eq i64 %phase, 0
+  br i1 %offer, label %offer2, label %again2
+offer2:
+  %y = call i32 @sched_yield()
+  br label %again2
+again2:
+  %stop3 = load atomic i64, ptr %stop_at monotonic, align 8
+  %on = icmp eq i64 %stop3, 0
+  %awake = icmp sgt i64 %left3, 0
+  %keep = and i1 %on, %awake
+  br i1 %keep, label %look2, label %sleep
+
 sleep:
   %a = call i32 @pthread_mutex_lock(ptr %mutex)
   %epoch = load i64, ptr %epoch_at
   %announced = atomicrmw add ptr %sleeping_at, i64 1 seq_cst
   fence seq_cst
-  %ticket2 = load atomic i64, ptr %pool seq_cst, align 8
-  %low2_ = lshr i64 %ticket2, 16
-  %low2 = and i64 %low2_, 65535
-  %high2 = and i64 %ticket2, 65535
-  %some2 = icmp ult i64 %low2, %high2
-  br i1 %some2, label %stay, label %bed
+  %ticket4 = load atomic i64, ptr %pool seq_cst, align 8
+  %some4 = call i1 @unclaimed(i64 %ticket4)
+  br i1 %some4, label %stay, label %bed
 stay:
   %taken_back = atomicrmw sub ptr %sleeping_at, i64 1 seq_cst
-  br label %up
+  br label %woken
 bed:
   %epoch_now = load i64, ptr %epoch_at
   %same = icmp eq i64 %epoch_now, %epoch
-  %stop2 = load atomic i64, ptr %stop_at seq_cst, align 8
-  %going = icmp eq i64 %stop2, 0
+  %stop4 = load atomic i64, ptr %stop_at seq_cst, align 8
+  %going = icmp eq i64 %stop4, 0
   %wait = and i1 %same, %going
-  br i1 %wait, label %doze, label %up
+  br i1 %wait, label %doze, label %woken
 doze:
   %b = call i32 @pthread_cond_wait(ptr %cond, ptr %mutex)
   br label %bed
-up:
+woken:
   %c = call i32 @pthread_mutex_unlock(ptr %mutex)
+  %woken_at = call i64 @now()
+  %gap = sub i64 %woken_at, %idle_since
+  %near = load i64, ptr %near_at
+  %close = icmp slt i64 %gap, %near
   br label %fresh
 leave:
   ret void
@@ -269,9 +334,35 @@ entry:
   %several = icmp sgt i64 %threads, 1
   %pieces = shl i64 %threads, 2
   %some = icmp sgt i64 %n, 0
-  br i1 %some, label %loop, label %good
+  br i1 %some, label %before, label %good
+before:
+  %sleeping_at = getelementptr i64, ptr %pool, i64 $SLEEPING
+  %sleeping = load atomic i64, ptr %sleeping_at monotonic, align 8
+  %sleepers = icmp ne i64 %sleeping, 0
+  br i1 %sleepers, label %scan, label %loop
+scan:
+  ; Will any instruction be shared? Then the workers can wake up during those before it.
+  %s = phi i64 [ 0, %before ], [ %s1, %scan_next ]
+  %s_offset = mul i64 %s, $INSTRUCTION_BYTES
+  %s_at = getelementptr i8, ptr %instructions, i64 %s_offset
+  %s_parts_at = getelementptr i64, ptr %s_at, i64 2
+  %s_grain_at = getelementptr i64, ptr %s_at, i64 3
+  %s_parts = load i64, ptr %s_parts_at
+  %s_grain = load i64, ptr %s_grain_at
+  %s_least = call i64 @llvm.smax.i64(i64 %s_grain, i64 1)
+  %s_many = icmp sgt i64 %s_parts, %s_least
+  %s_allowed = icmp sge i64 %s_grain, 0
+  %s_shared = and i1 %s_many, %s_allowed
+  br i1 %s_shared, label %rouse, label %scan_next
+scan_next:
+  %s1 = add i64 %s, 1
+  %s_more = icmp slt i64 %s1, %n
+  br i1 %s_more, label %scan, label %loop
+rouse:
+  call void @wake(ptr %pool)
+  br label %loop
 loop:
-  %i = phi i64 [ 0, %entry ], [ %i1, %next ]
+  %i = phi i64 [ 0, %before ], [ 0, %scan_next ], [ 0, %rouse ], [ %i1, %next ]
   %offset = mul i64 %i, $INSTRUCTION_BYTES
   %at = getelementptr i8, ptr %instructions, i64 %offset
   %params_at = getelementptr i64, ptr %at, i64 1
@@ -332,5 +423,9 @@ def executor_ir(machine: str) -> str:
     pause, declare_pause = _PAUSE.get(machine, ("fence seq_cst", ""))
     numbers = {name: str(word) for name, word in WORDS.items()}
     return string.Template(_TEXT).substitute(
-        numbers, pause=pause, declare_pause=declare_pause, INSTRUCTION_BYTES=_INSTRUCTION_BYTES
+        numbers,
+        pause=pause,
+        declare_pause=declare_pause,
+        INSTRUCTION_BYTES=_INSTRUCTION_BYTES,
+        CLOCK=time.CLOCK_MONOTONIC,
     )
