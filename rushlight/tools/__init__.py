@@ -1,0 +1,1 @@
+"""Things around training: graph drawings, the profiler, summaries, the command line."""
