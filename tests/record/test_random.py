@@ -4,6 +4,7 @@ import copy
 import pickle
 import threading
 import warnings
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -14,6 +15,13 @@ from hypothesis import strategies as st
 from rushlight.record.random import STATE_BYTES, Mt19937Stream
 
 torch = pytest.importorskip("torch")
+
+if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+    pytest.skip("without AVX2 PyTorch's own numbers round differently", allow_module_level=True)
+
+CPU_INFO = Path("/proc/cpuinfo")
+INTEL = CPU_INFO.exists() and "GenuineIntel" in CPU_INFO.read_text()
+not_on_intel = pytest.mark.skipif(INTEL, reason="on Intel PyTorch draws these from MKL's own generator")
 
 SIZES = [0, 1, 7, 8, 15, 16, 17, 31, 32, 100, 1000]
 FLOATS = {
@@ -62,7 +70,9 @@ FLOAT_CALLS = {
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("call", FLOAT_CALLS)
+@pytest.mark.parametrize(
+    "call", [pytest.param(name, marks=not_on_intel) if name == "exponential" else name for name in FLOAT_CALLS]
+)
 def test_floating_distributions_match_bit_for_bit(call, dtype):
     ours, theirs = FLOAT_CALLS[call]
     ours_dtype, torch_dtype = FLOATS[dtype]
@@ -141,6 +151,7 @@ def test_randperm(n):
     assert_same(stream, generator, stream.randperm(n), torch.randperm(n, generator=generator))
 
 
+@not_on_intel
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 1.0])
 def test_bernoulli_of_a_number_and_dropout(p):
     stream, generator = pair(13)
@@ -163,6 +174,7 @@ def test_bernoulli_of_a_tensor_of_probabilities(dtype):
         assert_same(stream, generator, stream.bernoulli(n, p), theirs)
 
 
+@not_on_intel
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("replacement", [False, True])
 @pytest.mark.parametrize("samples", [1, 4, 9])
@@ -195,6 +207,10 @@ MIXED = {
     "log_normal": (lambda s: s.log_normal(3), lambda g: torch.empty(3).log_normal_(generator=g)),
     "exponential": (lambda s: s.exponential(4), lambda g: torch.empty(4).exponential_(generator=g)),
 }
+
+
+if INTEL:
+    MIXED = {name: calls for name, calls in MIXED.items() if name not in ("drop", "exponential")}
 
 
 @settings(max_examples=60, deadline=None)
