@@ -18,7 +18,6 @@ from __future__ import annotations
 import atexit
 import ctypes
 import functools
-import mmap
 import os
 import sys
 import threading
@@ -27,7 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rushlight.compile.cpu import jit, target
+from rushlight.compile.cpu import jit, pages, target
 from rushlight.compile.cpu.pool_ir import POOL_BYTES, WORDS, executor_ir
 
 __all__ = ["Native", "Pool", "get_num_threads", "native", "ready", "set_num_threads"]
@@ -76,7 +75,8 @@ class Pool:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         code = native()
-        self.pointer = _page()
+        # Private to this process: a forked child must not write into its parent's pool.
+        self.pointer = pages.map_slab(POOL_BYTES)
         self._words = (ctypes.c_int64 * (POOL_BYTES // 8)).from_address(self.pointer)
         self._words[WORDS["THREADS"]] = threads
         longest = float(os.environ.get("RUSHLIGHT_SPIN_US", "1000"))
@@ -192,16 +192,6 @@ def _pauses(microseconds: float) -> int:
         spin(1000)
         best = min(best, time.perf_counter() - start)
     return max(1, int(microseconds * 1e-6 / (best / 1000)))
-
-
-_pages: list[mmap.mmap] = []
-
-
-def _page() -> int:
-    """The address of a page of zeros that lives as long as the process."""
-    memory = mmap.mmap(-1, max(POOL_BYTES, mmap.PAGESIZE))
-    _pages.append(memory)
-    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
 def _after_fork_in_child() -> None:

@@ -16,10 +16,10 @@ earlier job. The fields of a job are read after a successful claim; they cannot 
 when that chunk is counted as done.
 
 A worker that finds nothing spins for a while, then sleeps on a condition variable. To wake a thread takes tens of
-microseconds, which a short training step would lose every time; so a worker whose last pause was shorter than a
-millisecond spins that long (offering its processor to others), any other for 50 microseconds only. The caller wakes
-sleepers at the start of a program that will need them, or after publishing a job; the sequentially consistent order of "publish, then look for sleepers" against "announce sleep, then
-look for work" makes a lost wake-up impossible.
+microseconds, which a loop of short training steps would lose every time; so a worker whose last pause was shorter than
+a millisecond spins that long (offering its processor to others), any other for 50 microseconds only. The caller wakes
+sleepers at the start of a program that will need them, or after publishing a job; the sequentially consistent order of
+"publish, then look for sleepers" against "announce sleep, then look for work" makes a lost wake-up impossible.
 """
 
 from __future__ import annotations
