@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -174,7 +175,7 @@ def crop(image: np.ndarray, top: int, left: int, height: int, width: int) -> np.
 
 
 def warp(
-    image: np.ndarray, matrix: Sequence[float], size: tuple[int, int], mode: str, fill: Sequence[float]
+    image: np.ndarray, matrix: Sequence[float], size: tuple[int, int], mode: str, fill: Sequence[float] | None
 ) -> np.ndarray:
     """Sample the image (..., C, H, W) at an affine map of the output's pixels.
 
@@ -183,7 +184,7 @@ def warp(
             (a x + b y + c, d x + e y + f) from its centre.
         size: height and width of the output.
         mode: "nearest" or "bilinear".
-        fill: one value per channel, for what lies outside.
+        fill: one value per channel, for what lies outside; None for black.
     """
     rows, columns = image.shape[-2:]
     a, b, c, d, e, f = matrix
@@ -191,22 +192,36 @@ def warp(
     x = np.arange(size[1])[None, :] - (size[1] - 1) / 2
     source_x = a * x + b * y + c + (columns - 1) / 2
     source_y = d * x + e * y + f + (rows - 1) / 2
-    colour = np.asarray(fill, np.float64).reshape(-1, 1, 1)
-
-    def at(py: np.ndarray, px: np.ndarray) -> np.ndarray:
-        inside = (py >= 0) & (py < rows) & (px >= 0) & (px < columns)
-        values = image[..., np.clip(py, 0, rows - 1), np.clip(px, 0, columns - 1)]
-        return np.where(inside, values, colour)
-
     if mode == "nearest":
-        result = at(np.round(source_y).astype(np.int64), np.round(source_x).astype(np.int64))
+        nearest = [(np.round(source_y).astype(np.int64), np.round(source_x).astype(np.int64), 1.0)]
+        result, inside = _gather(image, nearest)
     else:
         y0, x0 = np.floor(source_y).astype(np.int64), np.floor(source_x).astype(np.int64)
         dy, dx = source_y - y0, source_x - x0
-        upper = at(y0, x0) * (1 - dx) + at(y0, x0 + 1) * dx
-        lower = at(y0 + 1, x0) * (1 - dx) + at(y0 + 1, x0 + 1) * dx
-        result = upper * (1 - dy) + lower * dy
+        result, inside = _gather(
+            image,
+            [
+                (y0, x0, (1 - dy) * (1 - dx)),
+                (y0, x0 + 1, (1 - dy) * dx),
+                (y0 + 1, x0, dy * (1 - dx)),
+                (y0 + 1, x0 + 1, dy * dx),
+            ],
+        )
+    if fill is not None:
+        # Towards the border, pixels fade to black before they are mixed with the filling: torchvision's rule.
+        result = result * inside + (1 - inside) * np.asarray(fill, np.float64).reshape(-1, 1, 1)
     return cast_like(result, image)
+
+
+def _gather(image: np.ndarray, taps: list[tuple[np.ndarray, np.ndarray, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted pixels at (rows, columns, weights), and the share of the weight that lies inside of the image."""
+    rows, columns = image.shape[-2:]
+    total, inside = np.float64(0.0), np.float64(0.0)
+    for y, x, weight in taps:
+        within = weight * ((y >= 0) & (y < rows) & (x >= 0) & (x < columns))
+        total = total + image[..., np.clip(y, 0, rows - 1), np.clip(x, 0, columns - 1)] * within
+        inside = inside + within
+    return np.asarray(total), np.asarray(inside)
 
 
 def gaussian_kernel(size: int, sigma: float) -> np.ndarray:
@@ -228,7 +243,13 @@ def gaussian_blur(image: np.ndarray, kernel_size: Sequence[int], sigma: Sequence
 
 
 def rotated_size(height: int, width: int, angle: float) -> tuple[int, int]:
-    """Height and width of the smallest upright frame around the image turned by `angle` degrees."""
+    """Height and width of the frame of whole pixels around the image turned by `angle` degrees about its middle."""
     turn = math.radians(angle)
     cos, sin = abs(math.cos(turn)), abs(math.sin(turn))
-    return math.ceil(width * sin + height * cos - 1e-6), math.ceil(width * cos + height * sin - 1e-6)
+
+    def whole(extent: int, turned: float) -> int:
+        # Pixels are counted from the old frame's corner; a ten-thousandth of a pixel is no pixel.
+        low, high = (math.trunc((extent + sign * turned) / 2 / 1e-4) * 1e-4 for sign in (-1, 1))
+        return math.ceil(high) - math.floor(low)
+
+    return whole(height, width * sin + height * cos), whole(width, width * cos + height * sin)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rushlight.nn import Module
 
+from rushlight.nn import Module
 from rushlight.record.random import default_stream
 from rushlight.tensor import Tensor, from_numpy
 from rushlight.vision.transforms import draws

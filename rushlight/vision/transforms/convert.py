@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rushlight.nn import Module
 
 from rushlight.compile.dtypes import DType, by_name
+from rushlight.nn import Module
 from rushlight.tensor import Tensor
 from rushlight.vision.transforms import conversion
 from rushlight.vision.transforms.batch import Batchable

@@ -342,12 +342,13 @@ def rotate(
     cos, sin = math.cos(turn), math.sin(turn)
     x, y = (0.0, 0.0) if center is None else (center[0] - columns * 0.5, center[1] - rows * 0.5)
     matrix = (cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y)
-    return tensor_of(arrays.warp(values, matrix, size, mode, fill_values(fill, values)))
+    return tensor_of(arrays.warp(values, matrix, size, mode, None if fill is None else fill_values(fill, values)))
 
 
 def fill_values(fill: Any, values: np.ndarray) -> list[float]:
+    """One value per channel of the image."""
     channels = values.shape[-3]
-    given = [0.0] if fill is None else list(fill) if isinstance(fill, (list, tuple)) else [fill]
+    given = list(fill) if isinstance(fill, (list, tuple)) else [fill]
     if len(given) not in (1, channels):
         raise ValueError(
             f"The number of elements in 'fill' cannot broadcast to match the number of channels of the image "

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rushlight.nn import Module
 
+from rushlight.nn import Module
 from rushlight.vision.transforms import draws
 from rushlight.vision.transforms import functional as F
 from rushlight.vision.transforms.batch import Batchable
@@ -240,6 +240,12 @@ class _RandomFlip(Batchable, Module):
         super().__init__()
         self.p = p
 
+    def _flip(self, img: Any) -> Any:
+        raise NotImplementedError
+
+    def forward(self, img: Any) -> Any:
+        return self._flip(img) if draws.uniform() < self.p else img
+
     def batch_draw(self, size: tuple[int, int]) -> tuple[Any, tuple[int, int]]:
         return draws.uniform() < self.p, size
 
@@ -258,15 +264,15 @@ class RandomHorizontalFlip(_RandomFlip):
 
     _shift = 1
 
-    def forward(self, img: Any) -> Any:
-        return F.hflip(img) if draws.uniform() < self.p else img
+    def _flip(self, img: Any) -> Any:
+        return F.hflip(img)
 
 
 class RandomVerticalFlip(_RandomFlip):
     """Exchange top and bottom with probability `p`."""
 
-    def forward(self, img: Any) -> Any:
-        return F.vflip(img) if draws.uniform() < self.p else img
+    def _flip(self, img: Any) -> Any:
+        return F.vflip(img)
 
 
 class RandomResizedCrop(Module):

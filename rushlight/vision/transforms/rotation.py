@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from rushlight.nn import Module
-
 from rushlight.vision.transforms import arrays, draws, pil
 from rushlight.vision.transforms import functional as F
 from rushlight.vision.transforms.functional import InterpolationMode
@@ -18,7 +17,7 @@ def _symmetric(value: float | Sequence[float], name: str, lengths: tuple[int, ..
     if isinstance(value, (int, float)):
         if value < 0:
             raise ValueError(f"If {name} is a single number, it must be positive.")
-        return [-float(value), float(value)]
+        return [float(-value), float(value)]
     if not isinstance(value, Sequence):
         raise TypeError(f"{name} should be a sequence of length {' or '.join(map(str, lengths))}.")
     if len(value) not in lengths:
@@ -108,7 +107,7 @@ def affine(
     middle = [0.0, 0.0] if center is None else [center[0] - width * 0.5, center[1] - height * 0.5]
     matrix = inverse_affine(middle, angle, translate, scale, shears)
     values = F.array_of(img)
-    outside = F.fill_values(_fill(fill, img), values)
+    outside = None if fill is None else F.fill_values(fill, values)
     return F.tensor_of(arrays.warp(values, matrix, (height, width), mode, outside))
 
 
