@@ -1,0 +1,19 @@
+"""What the compiler did in this process. A repeated training step changes none of these numbers; tests hold it to that.
+
+``compile.cpu.jit.counters`` counts the kernels that were compiled and loaded.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Counters", "counters"]
+
+
+@dataclass
+class Counters:
+    programs: int = 0          # programs built
+    build_seconds: float = 0.0  # time spent building them, compilation of kernels included
+    instructions: int = 0      # instructions of all programs built
+
+
+counters = Counters()

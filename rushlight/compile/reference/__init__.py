@@ -1,0 +1,1 @@
+"""The NumPy interpreter: what graphs and formulas mean."""
