@@ -129,7 +129,9 @@ def test_ragged_samples_name_both_shapes():
 
 
 def test_unsupported_samples_name_the_type():
-    with pytest.raises(TypeError, match=r"must contain tensors, numpy arrays, numbers, dicts or lists; found .*NoneType"):
+    with pytest.raises(
+        TypeError, match=r"must contain tensors, numpy arrays, numbers, dicts or lists; found .*NoneType"
+    ):
         default_collate([(1, None), (2, None)])
 
 

@@ -52,4 +52,7 @@ class ExceptionWrapper:
             exception = self.exc_type(message)
         except Exception:  # its __init__ wants something else
             raise RuntimeError(message) from None
-        raise exception
+        try:
+            raise exception
+        finally:
+            del exception  # or it and this frame would keep each other, and with them the workers, until the next gc

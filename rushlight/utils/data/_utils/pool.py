@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -26,8 +27,8 @@ _open_pools: weakref.WeakSet[WorkerPool] = weakref.WeakSet()
 class WorkerPool:
     """Started workers and the connections to them.
 
-    Each worker has a pair of sockets: requests go in, results come out. A worker ends when its requests are closed,
-    which happens in :meth:`shutdown`, and by itself when this process dies.
+    Each worker has a pair of sockets: requests go in, results come out. A worker ends when it is told to, in
+    :meth:`shutdown`, and by itself when its requests are closed without that: then this process has died.
     """
 
     def __init__(self, context: Any, jobs: Sequence[Job]) -> None:
@@ -111,6 +112,9 @@ class WorkerPool:
         """End all workers and wait for them. May be called again, and from a finalizer."""
         if os.getpid() != self._owner:  # a forked copy of this object: these are not our children
             return
+        for requests in self._requests:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a worker that is dead already
+                send(requests, None)
         self.close_connections()
         _open_pools.discard(self)
         processes, self.processes = self.processes, []

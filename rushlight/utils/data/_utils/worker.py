@@ -7,7 +7,6 @@ import queue
 import random
 import signal
 import threading
-import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -102,7 +101,7 @@ class Result(NamedTuple):
 
 
 def work(job: Job, requests: Connection, results: Connection) -> None:
-    """Serve requests until the loading process closes its end of ``requests``."""
+    """Serve requests until the loading process says goodbye (None), or dies."""
     import rushlight as torch
 
     # Ctrl-C reaches the whole terminal group; the loading process decides what it means and closes the connection.
@@ -115,7 +114,7 @@ def work(job: Job, requests: Connection, results: Connection) -> None:
     global _worker_info
     _worker_info = WorkerInfo(job.worker_id, job.num_workers, seed, job.dataset)
     inbox: queue.SimpleQueue = queue.SimpleQueue()
-    threading.Thread(target=_read_requests, args=(requests, inbox, os.getppid()), daemon=True).start()
+    threading.Thread(target=_read_requests, args=(requests, inbox), daemon=True).start()
     try:
         _serve(job, inbox, results)
     except (BrokenPipeError, ConnectionResetError):
@@ -134,7 +133,7 @@ def _seed_everything(seed: int, job: Job) -> None:
     np.random.seed(np.random.SeedSequence([job.worker_id, low, high, 0]).generate_state(4))
 
 
-def _read_requests(requests: Connection, inbox: queue.SimpleQueue, parent: int) -> None:
+def _read_requests(requests: Connection, inbox: queue.SimpleQueue) -> None:
     """Move requests into the inbox as they arrive.
 
     A thread of its own, so that the loading process never has to wait for a worker that is itself waiting to deliver,
@@ -143,13 +142,11 @@ def _read_requests(requests: Connection, inbox: queue.SimpleQueue, parent: int) 
     from .transport import receive
 
     try:
-        while True:
-            inbox.put(receive(requests))
-    except (EOFError, OSError):  # closed at the other end, by a shutdown or by its death
-        inbox.put(None)
-    while os.getppid() == parent:
-        time.sleep(0.2)
-    os._exit(1)  # orphaned: nobody is left to take the batch that is being made
+        while (request := receive(requests)) is not None:
+            inbox.put(request)
+    except (EOFError, OSError):  # closed without a goodbye: the loading process died, nobody takes the batch being made
+        os._exit(1)
+    inbox.put(None)
 
 
 def _serve(job: Job, inbox: queue.SimpleQueue, results: Connection) -> None:
