@@ -36,7 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("report", type=Path)
     parser.add_argument("floors", type=Path)
-    parser.add_argument("--raise", dest="raise_floors", action="store_true", help="write the floors that this run reached")
+    parser.add_argument(
+        "--raise", dest="raise_floors", action="store_true", help="write the floors that this run reached"
+    )
     options = parser.parse_args(argv)
     report = json.loads(options.report.read_text())
     if "error" in report:

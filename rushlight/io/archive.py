@@ -108,7 +108,7 @@ class ArchiveReader:
             return np.frombuffer(bytearray(self.read(name)), np.uint8)
         self._file.seek(self._data_offset(info))
         array = aligned_empty(size)
-        view, checksum, done = memoryview(array), 0, 0
+        view, checksum, done = array.data, 0, 0
         while done < size:
             count = _read_into(self._file, view[done : done + _CHUNK])
             if not count:

@@ -77,7 +77,7 @@ def _fill(file: BinaryIO, storage: LoadedStorage, where: str) -> None:
     if elements * itemsize != storage.nbytes():
         expected = storage.nbytes() // itemsize
         raise RuntimeError(f"{where} is damaged: a storage of {elements} elements, {expected} expected")
-    view, done = memoryview(storage.data), 0
+    view, done = storage.data.data, 0
     while done < len(view):
         data = file.read(min(len(view) - done, 1 << 24))
         if not data:

@@ -38,14 +38,18 @@ _SIZE = _Global("torch", "Size")
 _DEVICE = _Global("torch", "device")
 
 
-class CheckpointPickler(pickle._Pickler):  # the Python version: the C one insists on importing every global it writes
+# The Python version: the C one insists on importing every global that it writes. (Type stubs know it by half.)
+_PythonPickler: Any = pickle._Pickler  # type: ignore[attr-defined]
+
+
+class CheckpointPickler(_PythonPickler):
     """Pickle one object, gathering the storages it refers to.
 
     Attributes:
         storages: key to storage, in the order of first use, for the caller to write as records.
     """
 
-    dispatch = dict(pickle._Pickler.dispatch)
+    dispatch: dict[Any, Any] = dict(_PythonPickler.dispatch)
 
     def __init__(self, file: io.BytesIO, protocol: int) -> None:
         super().__init__(file, protocol)
@@ -120,4 +124,3 @@ def dumps(obj: Any, protocol: int = 2) -> tuple[bytes, dict[str, Any]]:
     pickler = CheckpointPickler(buffer, max(protocol, 2))
     pickler.dump(obj)
     return buffer.getvalue(), pickler.storages
-

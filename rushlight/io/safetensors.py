@@ -1,7 +1,7 @@
 """The safetensors format: eight bytes of header length, a JSON header, and the tensors' bytes.
 
-    save_file({"weight": w}, "model.safetensors")
-    tensors = load_file("model.safetensors")
+save_file({"weight": w}, "model.safetensors")
+tensors = load_file("model.safetensors")
 """
 
 from __future__ import annotations
@@ -193,4 +193,3 @@ def _window(name: str, entry: Any, where: str) -> tuple[DType, tuple[int, ...], 
             f"{count(shape) * dtype.itemsize} bytes, its offsets span {end - begin}"
         )
     return dtype, shape, begin, end
-

@@ -107,10 +107,14 @@ def _defaultdict(factory: Any = None, *rest: Any) -> defaultdict[Any, Any]:
     return defaultdict(factory.kind if factory else None, *rest)
 
 
-class _Factory:
-    """A built-in type that a file may name as the factory of a defaultdict, but not call."""
+class _Factory(Callable_):
+    """A built-in type: a file may name it as the factory of a defaultdict, and make an empty one, but not a filled one,
+    which could be of any size."""
+
+    __slots__ = ("kind",)
 
     def __init__(self, kind: type) -> None:
+        super().__init__(lambda: kind())
         self.kind = kind
 
 
@@ -198,7 +202,7 @@ def set_array_state(array: np.ndarray, state: Any) -> np.ndarray:
         count *= n
     if not well_formed or count * dtype.itemsize != len(data):
         raise UnpicklingError(f"a NumPy array of shape {shape} and dtype {dtype} is damaged")
-    array.__setstate__((1, shape, dtype, bool(fortran), data))
+    array.__setstate__((1, shape, dtype, bool(fortran), data))  # type: ignore[arg-type]  # the stub is wrong
     return array
 
 

@@ -212,7 +212,7 @@ class RestrictedUnpickler:
 
 
 def _name(value: Any) -> str:
-    value = getattr(value, "call", None) or value
+    value = getattr(value, "kind", None) or getattr(value, "call", None) or value
     return getattr(value, "__qualname__", None) or type(value).__name__
 
 
@@ -220,7 +220,17 @@ Machine = RestrictedUnpickler
 
 
 def _push(make: Callable[[Machine], Any]) -> Callable[[Machine], None]:
-    return lambda m: m._stack.append(make(m))
+    def handler(m: Machine) -> None:
+        m._stack.append(make(m))
+
+    return handler
+
+
+def _drop(take: Callable[[Machine], Any]) -> Callable[[Machine], None]:
+    def handler(m: Machine) -> None:
+        take(m)
+
+    return handler
 
 
 def _signed(data: bytes) -> int:
@@ -230,10 +240,10 @@ def _signed(data: bytes) -> int:
 _OPCODES: Mapping[int, Callable[[Machine], None]] = {
     # structure of the stream
     0x80: Machine._protocol,  # PROTO
-    0x95: lambda m: m._read(8) and None,  # FRAME: a hint about buffering
+    0x95: _drop(lambda m: m._read(8)),  # FRAME: a hint about buffering
     ord("("): Machine._mark,
-    ord("0"): lambda m: m._pop() and None,  # POP
-    ord("1"): lambda m: m._pop_mark() and None,  # POP_MARK
+    ord("0"): _drop(Machine._pop),  # POP
+    ord("1"): _drop(Machine._pop_mark),  # POP_MARK
     ord("2"): _push(lambda m: m._stack[-1]),  # DUP
     # constants
     ord("N"): _push(lambda m: None),

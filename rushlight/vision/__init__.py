@@ -1,6 +1,6 @@
 """Images: datasets, transforms and grids, with torchvision's names.
 
-    from rushlight.vision import datasets, transforms
+from rushlight.vision import datasets, transforms
 """
 
 from rushlight.vision import datasets, transforms, utils

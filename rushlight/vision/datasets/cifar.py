@@ -91,8 +91,7 @@ class CIFAR10(ArrayImages):
     def _read_batch(self, path: Path) -> tuple[np.ndarray, list[int]]:
         entry = _read_dict(path)
         data, labels = entry.get("data"), entry.get(self.labels_key)
-        is_table = isinstance(data, np.ndarray) and data.ndim == 2 and data.dtype == np.uint8
-        if not (is_table and isinstance(labels, list)):
+        if not isinstance(data, np.ndarray) or (data.ndim, data.dtype) != (2, np.uint8) or not isinstance(labels, list):
             raise RuntimeError(f"{path} has no uint8 array 'data' and list {self.labels_key!r}")
         if data.shape[1] != 3 * _SIDE * _SIDE or len(data) != len(labels):
             raise RuntimeError(

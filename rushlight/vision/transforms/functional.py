@@ -185,9 +185,7 @@ def four_numbers(padding: Sequence[int] | int) -> tuple[int, int, int, int]:
     if not isinstance(padding, (list, tuple)):
         raise TypeError("Got inappropriate padding arg")
     if len(padding) not in (1, 2, 4):
-        raise ValueError(
-            f"Padding must be an int or a 1, 2, or 4 element tuple, not a {len(padding)} element tuple"
-        )
+        raise ValueError(f"Padding must be an int or a 1, 2, or 4 element tuple, not a {len(padding)} element tuple")
     if len(padding) == 4:
         return padding[0], padding[1], padding[2], padding[3]
     horizontal, vertical = padding[0], padding[-1]
@@ -375,9 +373,10 @@ def gaussian_blur(img: Any, kernel_size: Sequence[int] | int, sigma: Sequence[fl
             raise ValueError(f"kernel_size should have odd and positive integers. Got {list(sizes)}")
     if sigma is None:
         spreads = [size * 0.15 + 0.35 for size in sizes]
+    elif isinstance(sigma, (int, float)):
+        spreads = [float(sigma)] * 2
     else:
-        spreads = [float(s) for s in (sigma if isinstance(sigma, (list, tuple)) else [sigma])]
-        spreads = spreads * 2 if len(spreads) == 1 else spreads
+        spreads = [float(sigma[0]), float(sigma[-1])]
     if any(s <= 0 for s in spreads):
         raise ValueError(f"sigma should have positive values. Got {spreads}")
     if is_pil(img):

@@ -178,9 +178,7 @@ class RandomCrop(Batchable, Module):
     def _draw(height: int, width: int, output_size: Sequence[int]) -> tuple[int, int, int, int]:
         rows, columns = output_size
         if height < rows or width < columns:
-            raise ValueError(
-                f"Required crop size {(rows, columns)} is larger than input image size {(height, width)}"
-            )
+            raise ValueError(f"Required crop size {(rows, columns)} is larger than input image size {(height, width)}")
         if (height, width) == (rows, columns):
             return 0, 0, height, width
         top = draws.integer(0, height - rows + 1)

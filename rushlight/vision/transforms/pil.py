@@ -145,5 +145,3 @@ def with_mode(pixels: np.ndarray, mode: str) -> Any:
     """An image of this mode whose memory is that of the pixels."""
     height, width = pixels.shape[:2]
     return pillow().Image.frombytes(mode, (width, height), np.ascontiguousarray(pixels).tobytes())
-
-
