@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import io
 import pickle
-import struct
 import tarfile
 
 import numpy as np
@@ -15,36 +14,7 @@ from rushlight.utils.data import DataLoader
 from rushlight.vision import datasets, transforms
 from rushlight.vision.datasets import download as downloading
 from rushlight.vision.datasets.idx import read_idx
-
-
-def idx(array):
-    codes = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "float64": 14}
-    header = bytes([0, 0, codes[array.dtype.name], array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
-
-
-RNG = np.random.RandomState(0)
-IMAGES = {
-    "train": RNG.randint(0, 256, (30, 28, 28)).astype(np.uint8),
-    "t10k": RNG.randint(0, 256, (7, 28, 28)).astype(np.uint8),
-}
-LABELS = {part: RNG.randint(0, 10, len(images)).astype(np.uint8) for part, images in IMAGES.items()}
-
-
-def mnist_files():
-    for part in ("train", "t10k"):
-        yield f"{part}-images-idx3-ubyte", idx(IMAGES[part])
-        yield f"{part}-labels-idx1-ubyte", idx(LABELS[part])
-
-
-def write_mnist(folder, zipped=False):
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, data in mnist_files():
-        if zipped:
-            (folder / f"{name}.gz").write_bytes(gzip.compress(data))
-        else:
-            (folder / name).write_bytes(data)
-    return folder
+from tests.vision.files import IMAGES, LABELS, RNG, idx, mnist_files, write_mnist
 
 
 @pytest.mark.parametrize("place", ["MNIST/raw", "MNIST", "mnist", "."])
