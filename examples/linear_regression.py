@@ -1,6 +1,6 @@
 """Fit y = w x + b by gradient descent, and compare with the closed-form solution.
 
-    python examples/linear_regression.py [--plot linear_regression.png]
+python examples/linear_regression.py [--plot linear_regression.png]
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """The MNIST program of every PyTorch tutorial. Only its imports are Rushlight's.
 
-    python examples/mnist.py [--data DIR] [--epochs N] [--save mnist_cnn.pt]
+python examples/mnist.py [--data DIR] [--epochs N] [--save mnist_cnn.pt]
 """
 
 import argparse
