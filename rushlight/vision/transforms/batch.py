@@ -1,10 +1,11 @@
 """Transform a whole batch of images of one size in one step, with the bits that sample by sample would give.
 
-A transform takes part by having `batch_draw` and `batch_apply`:
+A transform takes part by having a batch form:
 
-* `batch_draw(size)` draws what one sample of this (height, width) needs, and returns it (None if nothing) with the size
-  that comes out;
-* `batch_apply(images, draws, axis)` transforms all samples; `images` is a NumPy array (B, H, W) or (B, H, W, C) of
+* `batch_words(size)` says how many 32-bit words of the random stream one sample of this (height, width) uses;
+* `batch_draw(words, size)` makes of these words, (B, n), what `batch_apply` needs;
+* `batch_size(size)` is the size that comes out;
+* `batch_apply(images, drawn, axis)` transforms all samples; `images` is a NumPy array (B, H, W) or (B, H, W, C) of
   uint8 before `ToTensor`, (B, C, H, W) after it, and `axis` is that of the height.
 
 Samples draw one after the other, each through the whole pipeline: the random stream is used as if there were no batch.
@@ -16,25 +17,30 @@ from typing import Any
 
 import numpy as np
 
+from rushlight.vision.transforms import draws
+
 
 class BatchPlan:
     """A pipeline of transforms that all know how to work on a batch."""
 
     def __init__(self, steps: list[Any]) -> None:
         self._steps = steps
-        self._random = any(step.batch_random for step in steps)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Transform uint8 images (B, H, W) or (B, H, W, C); the result is a new array (B, C, H, W)."""
-        draws: list[list[Any]] = [[] for _ in self._steps]
-        if self._random:
-            for _ in range(len(images)):
-                size = images.shape[1], images.shape[2]
-                for step, drawn in zip(self._steps, draws):
-                    values, size = step.batch_draw(size)
-                    drawn.append(values)
-        axis = 1
-        for step, drawn in zip(self._steps, draws):
+        size = images.shape[1], images.shape[2]
+        sizes, counts = [], []
+        for step in self._steps:
+            sizes.append(size)
+            counts.append(step.batch_words(size))
+            size = step.batch_size(size)
+        words = draws.words(len(images) * sum(counts)).reshape(len(images), -1) if any(counts) else None
+        axis, used = 1, 0
+        for step, size, count in zip(self._steps, sizes, counts):
+            drawn = None
+            if words is not None and count:
+                drawn = step.batch_draw(words[:, used : used + count], size)
+                used += count
             images = step.batch_apply(images, drawn, axis)
             axis = 2 if step.batch_makes_tensors else axis
         return images
@@ -79,7 +85,6 @@ def _definer(kind: type, name: str) -> type | None:
 class Batchable:
     """What a transform with a batch form says about itself; the defaults fit one that draws nothing."""
 
-    batch_random = False  # draws per sample
     batch_makes_tensors = False  # channels last, uint8 in; channels first out
     batch_wants_tensors = False  # only works on what `ToTensor` returned
 
@@ -87,11 +92,18 @@ class Batchable:
         """Whether this transform, as it was configured, has a batch form."""
         return True
 
-    def batch_draw(self, size: tuple[int, int]) -> tuple[Any, tuple[int, int]]:
-        """The draws of one sample, and the (height, width) after this step. Deterministic steps that change the size
-        of the image must say so here as well."""
-        return None, size
+    def batch_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The (height, width) that comes out."""
+        return size
 
-    def batch_apply(self, images: np.ndarray, draws: list[Any], axis: int) -> np.ndarray:
-        """All samples at once."""
+    def batch_words(self, size: tuple[int, int]) -> int:
+        """How many 32-bit words of the random stream a sample of this size uses."""
+        return 0
+
+    def batch_draw(self, words: np.ndarray, size: tuple[int, int]) -> Any:
+        """What all samples draw, from their words (B, n), uint64."""
+        raise NotImplementedError
+
+    def batch_apply(self, images: np.ndarray, drawn: Any, axis: int) -> np.ndarray:
+        """All samples at once. `drawn` comes from `batch_draw`; None where no words are used."""
         raise NotImplementedError

@@ -39,7 +39,7 @@ class RandomGrayscale(Module):
 
     def forward(self, img: Any) -> Any:
         channels = F.get_image_num_channels(img)
-        return F.rgb_to_grayscale(img, channels) if draws.uniform() < self.p else img
+        return F.rgb_to_grayscale(img, channels) if draws.chance(self.p) else img
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(p={self.p})"
@@ -53,7 +53,7 @@ class RandomInvert(Module):
         self.p = p
 
     def forward(self, img: Any) -> Any:
-        return F.invert(img) if draws.uniform() < self.p else img
+        return F.invert(img) if draws.chance(self.p) else img
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(p={self.p})"
@@ -221,7 +221,7 @@ class RandomErasing(Module):
         return 0, 0, height, width, img
 
     def forward(self, img: Tensor) -> Tensor:
-        if not draws.uniform() < self.p:
+        if not draws.chance(self.p):
             return img
         value = self.value
         values = None if isinstance(value, str) else [float(value)] if isinstance(value, (int, float)) else list(value)

@@ -75,7 +75,7 @@ class RandomApply:
         self.p = p
 
     def __call__(self, img: Any) -> Any:
-        if self.p < draws.uniform():
+        if draws.above(self.p):
             return img
         for t in self.transforms:
             img = t(img)

@@ -31,7 +31,7 @@ class ToTensor(Batchable):
     def __call__(self, pic: Any) -> Tensor:
         return conversion.to_tensor(pic)
 
-    def batch_apply(self, images: np.ndarray, draws: list[Any], axis: int) -> np.ndarray:
+    def batch_apply(self, images: np.ndarray, drawn: Any, axis: int) -> np.ndarray:
         return conversion.unit_floats(_channels_first(images))
 
     def __repr__(self) -> str:
@@ -46,7 +46,7 @@ class PILToTensor(Batchable):
     def __call__(self, pic: Any) -> Tensor:
         return conversion.pil_to_tensor(pic)
 
-    def batch_apply(self, images: np.ndarray, draws: list[Any], axis: int) -> np.ndarray:
+    def batch_apply(self, images: np.ndarray, drawn: Any, axis: int) -> np.ndarray:
         return _channels_first(images)
 
     def __repr__(self) -> str:
@@ -80,7 +80,7 @@ class ConvertImageDtype(Batchable, Module):
     def forward(self, image: Tensor) -> Tensor:
         return conversion.convert_image_dtype(image, self.dtype)
 
-    def batch_apply(self, images: np.ndarray, draws: list[Any], axis: int) -> np.ndarray:
+    def batch_apply(self, images: np.ndarray, drawn: Any, axis: int) -> np.ndarray:
         return conversion.scaled(images, self.dtype)
 
     def __repr__(self) -> str:
@@ -111,7 +111,7 @@ class Normalize(Batchable, Module):
     def forward(self, tensor: Tensor) -> Tensor:
         return conversion.normalize(tensor, self.mean, self.std, self.inplace)
 
-    def batch_apply(self, images: np.ndarray, draws: list[Any], axis: int) -> np.ndarray:
+    def batch_apply(self, images: np.ndarray, drawn: Any, axis: int) -> np.ndarray:
         if images.dtype.kind != "f":
             raise TypeError(f"Input tensor should be a float tensor. Got {by_name(images.dtype.name)}.")
         scale = conversion.channel_values(self.std, images.dtype)

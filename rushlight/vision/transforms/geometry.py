@@ -74,10 +74,10 @@ class CenterCrop(Batchable, Module):
     def forward(self, img: Any) -> Any:
         return F.center_crop(img, self.size)
 
-    def batch_draw(self, size: tuple[int, int]) -> tuple[Any, tuple[int, int]]:
-        return None, (self.size[0], self.size[1])
+    def batch_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        return self.size[0], self.size[1]
 
-    def batch_apply(self, images: np.ndarray, draws: list[Any], axis: int) -> np.ndarray:
+    def batch_apply(self, images: np.ndarray, drawn: Any, axis: int) -> np.ndarray:
         height, width = self.size
         rows, columns = images.shape[axis : axis + 2]
         if height > rows or width > columns:
@@ -151,8 +151,6 @@ class RandomCrop(Batchable, Module):
         ValueError: the image is smaller than the window.
     """
 
-    batch_random = True
-
     def __init__(
         self,
         size: int | Sequence[int],
@@ -172,17 +170,17 @@ class RandomCrop(Batchable, Module):
     def get_params(img: Any, output_size: tuple[int, int]) -> tuple[int, int, int, int]:
         """Draw top, left, height and width."""
         _, height, width = F.get_dimensions(img)
-        return RandomCrop._draw(height, width, output_size)
-
-    @staticmethod
-    def _draw(height: int, width: int, output_size: Sequence[int]) -> tuple[int, int, int, int]:
         rows, columns = output_size
-        if height < rows or width < columns:
-            raise ValueError(f"Required crop size {(rows, columns)} is larger than input image size {(height, width)}")
+        RandomCrop._check(height, width, rows, columns)
         if (height, width) == (rows, columns):
             return 0, 0, height, width
         top = draws.integer(0, height - rows + 1)
         return top, draws.integer(0, width - columns + 1), rows, columns
+
+    @staticmethod
+    def _check(height: int, width: int, rows: int, columns: int) -> None:
+        if height < rows or width < columns:
+            raise ValueError(f"Required crop size {(rows, columns)} is larger than input image size {(height, width)}")
 
     def forward(self, img: Any) -> Any:
         if self.padding is not None:
@@ -202,17 +200,30 @@ class RandomCrop(Batchable, Module):
             left, right, top, bottom = left + across, right + across, top + down, bottom + down
         return left, top, right, bottom
 
-    def batch_draw(self, size: tuple[int, int]) -> tuple[Any, tuple[int, int]]:
+    def _padded(self, size: tuple[int, int]) -> tuple[int, int]:
         left, top, right, bottom = self._edges(size)
-        window = self._draw(size[0] + top + bottom, size[1] + left + right, self.size)
-        return window[:2], (window[2], window[3])
+        return size[0] + top + bottom, size[1] + left + right
 
-    def batch_apply(self, images: np.ndarray, draws: list[Any], axis: int) -> np.ndarray:
+    def batch_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        self._check(*self._padded(size), *self.size)
+        return self.size[0], self.size[1]
+
+    def batch_words(self, size: tuple[int, int]) -> int:
+        return 0 if self._padded(size) == self.size else 2
+
+    def batch_draw(self, words: np.ndarray, size: tuple[int, int]) -> Any:
+        height, width = self._padded(size)
+        tops = draws.integer_of(words[:, 0], height - self.size[0] + 1)
+        return tops, draws.integer_of(words[:, 1], width - self.size[1] + 1)
+
+    def batch_apply(self, images: np.ndarray, drawn: Any, axis: int) -> np.ndarray:
         left, top, right, bottom = self._edges((images.shape[axis], images.shape[axis + 1]))
         if (left, top, right, bottom) != (0, 0, 0, 0):
             images = pad_batch(images, axis, (left, top, right, bottom), self.fill, self.padding_mode)
+        if drawn is None:  # the window is the whole image
+            return images
+        tops, lefts = drawn
         windows = np.lib.stride_tricks.sliding_window_view(images, self.size, axis=(axis, axis + 1))
-        tops, lefts = np.array(draws, np.intp).reshape(-1, 2).T
         samples = np.arange(len(images))
         if axis == 1:  # (B, y, x[, C], h, w): picking puts the window last, behind the channels
             chosen = windows[samples, tops, lefts]
@@ -231,7 +242,6 @@ class RandomCrop(Batchable, Module):
 class _RandomFlip(Batchable, Module):
     """Flip with probability `p`."""
 
-    batch_random = True
     _shift = 0  # the flipped axis, counted from that of the height
 
     def __init__(self, p: float = 0.5) -> None:
@@ -242,15 +252,17 @@ class _RandomFlip(Batchable, Module):
         raise NotImplementedError
 
     def forward(self, img: Any) -> Any:
-        return self._flip(img) if draws.uniform() < self.p else img
+        return self._flip(img) if draws.chance(self.p) else img
 
-    def batch_draw(self, size: tuple[int, int]) -> tuple[Any, tuple[int, int]]:
-        return draws.uniform() < self.p, size
+    def batch_words(self, size: tuple[int, int]) -> int:
+        return 1
 
-    def batch_apply(self, images: np.ndarray, draws: list[Any], axis: int) -> np.ndarray:
-        chosen = np.array(draws, bool)
+    def batch_draw(self, words: np.ndarray, size: tuple[int, int]) -> Any:
+        return draws.uniform_of(words[:, 0]) < np.float32(self.p)
+
+    def batch_apply(self, images: np.ndarray, drawn: Any, axis: int) -> np.ndarray:
         flipped = images.copy()
-        flipped[chosen] = np.flip(images[chosen], axis + self._shift)
+        flipped[drawn] = np.flip(images[drawn], axis + self._shift)
         return flipped
 
     def __repr__(self) -> str:
