@@ -250,6 +250,7 @@ def _cut(size: int) -> int:
             slab = pages.map_slab(_SLAB_BYTES)
             state.system_allocations += 1
             state.slab_bytes += _SLAB_BYTES
+            state.slab_end = 0  # a fork of another thread between these lines must not see two halves of two slabs
             state.slab_next = slab
             state.slab_end = slab + _SLAB_BYTES
         ptr = state.slab_next

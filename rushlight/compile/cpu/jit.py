@@ -25,7 +25,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,9 +61,28 @@ class Counters:
 
 counters = Counters()
 
-# Held over every use of LLVM, and over a fork, so that a child never inherits LLVM in the middle of something.
-_lock = threading.RLock()
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+_lock = threading.RLock()  # held while kernels are obtained
+_held_for_fork: list[Any] = []
+
+
+def _before_fork() -> None:
+    """Take our lock and llvmlite's, so that a child never inherits LLVM, or a lock, in the middle of something."""
+    _lock.acquire()
+    _held_for_fork.append(_lock)
+    ffi = sys.modules.get("llvmlite.binding.ffi")
+    llvm_lock = getattr(getattr(ffi, "lib", None), "_lock", None)
+    if llvm_lock is not None:
+        llvm_lock.__enter__()
+        _held_for_fork.append(llvm_lock)
+
+
+def _after_fork() -> None:
+    while _held_for_fork:
+        lock = _held_for_fork.pop()
+        lock.release() if lock is _lock else lock.__exit__(None, None, None)
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 _addresses: dict[tuple[str, str], int] = {}  # (structure key, processor) -> address
 _libraries: list[Any] = []  # the resource trackers of all loaded code: kept for ever
@@ -189,6 +207,8 @@ def _compile_all(fresh: list[tuple[str, str, str, str]], cpu: target.CPU, vector
     workers = min(len(fresh), os.cpu_count() or 1)
     if workers == 1:
         return [one(item) for item in fresh]
+    from concurrent.futures import ThreadPoolExecutor  # 10 ms of imports that a warm start does without
+
     target.initialize_llvm()
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(one, fresh))

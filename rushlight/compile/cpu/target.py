@@ -21,7 +21,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["CPU", "current", "host", "named", "using", "initialize_llvm"]
 
@@ -44,11 +44,11 @@ class CPU:
     l1d: int
     l2: int
     l3: int
+    key: str = field(init=False)
+    """What decides the machine code: part of the disk cache's key."""
 
-    @functools.cached_property
-    def key(self) -> str:
-        """What decides the machine code: part of the disk cache's key."""
-        return f"{self.triple}/{self.name}/{self.features}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", f"{self.triple}/{self.name}/{self.features}")
 
 
 #: level name -> (machine, LLVM cpu, vector bytes, registers, fma)
