@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from rushlight.compile.cpu import executor, jit, pool
+from rushlight.compile.cpu.pool_ir import executor_ir
 
 # Part p writes out[p] = scale * sum(in[16 p : 16 p + 16]); params = (table index of in, table index of out, scale).
 SUM_IR = """
@@ -361,6 +362,29 @@ def test_a_container_quota_bounds_the_default(tmp_path):
         (tmp_path / "cpu.max").write_text(text + "\n")
         assert pool._quota(str(tmp_path / "cpu.max")) == expected
     assert pool._quota(str(tmp_path / "absent")) == 1 << 20
+
+
+@pytest.mark.parametrize("triple", ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "arm64-apple-darwin"])
+def test_the_executor_compiles_for_other_machines(triple):
+    llvm = pytest.importorskip("llvmlite.binding")
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    try:
+        machine = llvm.Target.from_triple(triple).create_target_machine(reloc="pic", codemodel="small")
+    except RuntimeError as error:
+        pytest.skip(f"this llvmlite cannot generate code for {triple}: {error}")
+    module = llvm.parse_assembly(
+        executor_ir("x86_64" if triple.startswith("x86") else "aarch64"), llvm.create_context()
+    )
+    module.verify()
+    module.triple, module.data_layout = triple, str(machine.target_data)
+    text = machine.emit_assembly(module)
+    assert ("pause" if triple.startswith("x86") else "isb") in text
+    assert "rl_execute" in text and "pthread_cond_wait" in text
+
+
+def test_the_executor_compiles_without_a_pause_instruction():
+    jit.compile_object(executor_ir("riscv64"))
 
 
 def test_importing_the_runtime_does_not_load_llvm():

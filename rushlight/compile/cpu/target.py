@@ -18,7 +18,6 @@ import contextlib
 import functools
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -166,6 +165,8 @@ def _sysfs_cache_sizes(root: str = "/sys/devices/system/cpu/cpu0/cache") -> dict
 
 def _sysctl_cache_sizes() -> dict[int, int]:
     """macOS: Apple's fast cores report under ``hw.perflevel0``, Intel Macs under plain ``hw``."""
+    import subprocess
+
     names = {
         "hw.perflevel0.l1dcachesize": 1,
         "hw.perflevel0.l2cachesize": 2,
