@@ -10,8 +10,8 @@ of processors that this process may use. It never changes results, only time.
 After ``fork`` the child has no workers; its first parallel program starts new ones. At interpreter exit the workers are
 told to leave and are waited for.
 
-Measured on a 2-core Zen 5, two threads: a fork-join takes 0.15 (two parts) to 0.35 microseconds (eight chunks); waking a
-worker that sleeps costs the caller 2 microseconds, and the worker arrives 35 microseconds later.
+Measured on a 2-core Zen 5, two threads: a fork-join takes 0.15 (two parts) to 0.35 microseconds (eight chunks); waking
+a worker that sleeps costs the caller 2 microseconds, and the worker arrives 35 microseconds later.
 """
 
 from __future__ import annotations
