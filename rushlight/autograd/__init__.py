@@ -1,0 +1,100 @@
+"""Automatic differentiation: the graph's nodes, the backward walk, grad modes, ``Function``, checks."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from . import engine
+from .anomaly import detect_anomaly, is_anomaly_enabled, set_detect_anomaly
+from .engine import Rules
+from .handle import Handle
+from .modes import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
+
+__all__ = ["backward", "grad", "detect_anomaly", "enable_grad", "inference_mode", "is_anomaly_enabled", "is_grad_enabled",
+           "is_inference_mode_enabled", "no_grad", "set_detect_anomaly", "set_grad_enabled"]
+
+
+def _many(x: Any) -> list[Any]:
+    return [x] if x is None or isinstance(x, Handle) else list(x)
+
+
+def _seeds(tensors: Sequence[Any], grads: Any) -> list[Any]:
+    """The incoming gradients; ones for scalars.
+
+    Raises:
+        RuntimeError: an output is no scalar and has no gradient, or a shape differs.
+    """
+    given = [None] * len(tensors) if grads is None else _many(grads)
+    if len(given) != len(tensors):
+        raise RuntimeError(f"got {len(tensors)} tensors and {len(given)} gradients")
+    seeds = []
+    for t, g in zip(tensors, given, strict=True):
+        meta = t._value.meta
+        if g is None:
+            if meta.numel != 1:
+                raise RuntimeError("grad can be implicitly created only for scalar outputs")
+            g = Rules.ones(meta)
+        elif g._value.meta.shape != meta.shape:
+            raise RuntimeError(f"Mismatch in shape: grad_output[0] has a shape of {_size(g)} and output[0] has a shape of {_size(t)}.")
+        seeds.append(g)
+    return seeds
+
+
+def _size(t: Handle) -> str:
+    return f"torch.Size({list(t._value.meta.shape)})"
+
+
+def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
+             grad_variables: Any = None, inputs: Any = None) -> None:
+    """Add the gradients of ``tensors`` to the ``grad`` of the leaves (or only of ``inputs``)."""
+    roots = _many(tensors)
+    for k, t in enumerate(roots):
+        if t._edge is None:
+            raise RuntimeError(f"element {k} of tensors does not require grad and does not have a grad_fn")
+    wanted = None if inputs is None else _many(inputs)
+    if wanted is not None and not wanted:
+        raise RuntimeError("`inputs` argument to `backward` cannot be empty.")
+    if wanted is not None:
+        for t in wanted:
+            if t._edge is None:
+                raise RuntimeError("One of the differentiated Tensors does not require grad")
+    captured = engine.run(roots, _seeds(roots, grad_tensors if grad_tensors is not None else grad_variables),
+                          retain_graph=create_graph if retain_graph is None else retain_graph, create_graph=create_graph,
+                          inputs=wanted, accumulate=True)
+    for k, g in captured.items():  # tensors that are not leaves
+        t = wanted[k]  # type: ignore[index]
+        t._grad = g if t._grad is None else Rules.add(t._grad, g)
+
+
+def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
+         only_inputs: bool = True, allow_unused: bool | None = None, is_grads_batched: bool = False,
+         materialize_grads: bool = False) -> tuple[Any, ...]:
+    """Gradients of ``outputs`` with respect to ``inputs``, as a tuple; no ``grad`` is touched.
+
+    Raises:
+        RuntimeError: an input was not used (unless ``allow_unused`` or ``materialize_grads``), or requires no grad.
+    """
+    roots, wanted = _many(outputs), _many(inputs)
+    for k, t in enumerate(roots):
+        if t._edge is None:
+            raise RuntimeError(f"element {k} of tensors does not require grad and does not have a grad_fn")
+    for t in wanted:
+        if t._edge is None:
+            raise RuntimeError("One of the differentiated Tensors does not require grad")
+    if is_grads_batched:
+        rows = [grad(outputs, inputs, [g[i] for g in _many(grad_outputs)], True, create_graph, True, allow_unused)
+                for i in range(_many(grad_outputs)[0].shape[0])]
+        return tuple(None if column[0] is None else Rules.stack(list(column)) for column in zip(*rows))
+    captured = engine.run(roots, _seeds(roots, grad_outputs), retain_graph=create_graph if retain_graph is None else retain_graph,
+                          create_graph=create_graph, inputs=wanted, accumulate=False)
+    given = []
+    for k, t in enumerate(wanted):
+        g = captured.get(k)
+        if g is None:
+            if materialize_grads:
+                g = Rules.zeros(t._value.meta)
+            elif not allow_unused:
+                raise RuntimeError("One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True "
+                                   "if this is the desired behavior.")
+        given.append(g)
+    return tuple(given)

@@ -1,0 +1,283 @@
+"""Apply an operation to tensors: record it, and link the graph node of its gradient.
+
+Everything that a user's program computes comes through ``apply``, ``apply_view`` or ``write``.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..record.flush import flush_trace, ready
+from ..record.meta import Meta
+from ..record.op import Op
+from ..record.trace import Trace, TraceNode, local
+from ..record.value import Value, array_of, is_exported, scalar_value
+from .handle import LEAF, Alias, Handle, derived, make, storage_of
+from .node import GradNode, edge_of
+
+__all__ = ["apply", "apply_view", "write", "enter", "refresh", "value_of", "Restrided"]
+
+
+def refresh(t: Handle) -> Value:
+    """Bring a tensor up to date after its memory was written through another one."""
+    alias = t._alias
+    assert alias is not None
+    alias.version = alias.storage.version
+    if alias.parent is None:
+        t._value = alias.storage.value
+        return t._value
+    base = alias.base
+    if base is not None and base._edge is not None:
+        again = _record_view(Restrided.op, alias.place(), base, True)
+        t._value, t._edge = again._value, again._edge
+        t._value.origin = (alias.storage.value, alias)
+    else:
+        t._value = derived(alias)
+    return t._value
+
+
+def value_of(t: Handle) -> Value:
+    """The present value of a tensor."""
+    alias = t._alias
+    if alias is not None and alias.version != alias.storage.version:
+        return refresh(t)
+    return t._value
+
+
+def enter(tr: Trace, v: Value) -> int:
+    """The slot of a value in the present epoch of a trace."""
+    if v.epoch is tr.epoch:
+        return v.slot
+    if v.buffer is None:
+        if v.origin is not None:
+            root, alias = v.origin
+            slot = enter(tr, root)
+            node = tr.record(Restrided.op, alias.place(), (slot,))
+            v.epoch, v.slot = tr.epoch, len(tr.values)
+            tr.values.append(v)
+            if node.stop:
+                tr.exported = True
+            return v.slot
+        ready(v)  # pending in another thread's trace
+    if is_exported(v):
+        tr.exported = True
+    return tr.add_leaf(v)
+
+
+class Restrided:
+    """Hands in the operation that takes a view from a whole storage: attrs are (shape, strides, offset)."""
+
+    op: Op
+
+
+def apply(op: Op, attrs: tuple, tensors: Sequence[Handle]) -> Any:
+    """Record ``op`` on tensors; returns its result, or a tuple of its results.
+
+    Raises:
+        whatever ``op.meta`` raises for inputs that do not fit.
+    """
+    tr = local.trace
+    slots = []
+    for t in tensors:
+        alias = t._alias
+        v = t._value if alias is None or alias.version == alias.storage.version else refresh(t)
+        slots.append(v.slot if v.epoch is tr.epoch else enter(tr, v))
+    node = tr.node.edges.get((op, attrs, *slots))
+    if node is None:
+        if op.runtime is not None:
+            again = _varying(tr, op, attrs, slots)
+            if again is not None:
+                return apply(op, again[0], [*tensors, *again[1]])
+        node = tr.record(op, attrs, slots)
+    else:
+        tr.node = node
+    values, epoch = tr.values, tr.epoch
+    metas = node.metas
+    if len(metas) == 1:
+        v = Value(node.meta, epoch, node.slot)
+        values.append(v)
+        out = make(v)
+        if tr.grad_enabled and op.differentiable:
+            for t in tensors:
+                if t._edge is not None:
+                    out._edge = _link(tr, node, tensors, (v,))
+                    break
+        result: Any = out
+    else:
+        made = [Value(m, epoch, node.slot + k) for k, m in enumerate(metas)]
+        values.extend(made)
+        outs = [make(v) for v in made]
+        if tr.grad_enabled and op.differentiable and any(t._edge is not None for t in tensors):
+            grad_node = _link(tr, node, tensors, tuple(made))
+            if grad_node is not None:
+                for k, t in enumerate(outs):
+                    if metas[k].dtype.kind in "fc":
+                        t._edge = (grad_node, k)
+        result = tuple(outs)
+    if tr.exported or node.stop:
+        # The budget is used up, or an input's memory can be written by others before the next flush.
+        values = made = v = None  # type: ignore[assignment]  # so that liveness does not count these names
+        flush_trace(tr)
+    return result
+
+
+# After this many different numbers at one place of a trace, the number becomes an input of the program.
+VARIANTS = 3
+
+
+def _varying(tr: Trace, op: Op, attrs: tuple, slots: Sequence[int]) -> tuple[tuple, list[Any]] | None:
+    """(attrs, number tensors) for a call whose Python numbers keep changing at this place; None while they are few."""
+    found = op.runtime(attrs)  # type: ignore[misc]
+    if found is None:
+        return None
+    runtime, numbers = found
+    key = (op, runtime, *slots)
+    seen = tr.node.scalars.get(key, 0)
+    if seen < VARIANTS:
+        tr.node.scalars[key] = seen + 1
+        return None
+    return runtime, [make(scalar_value(n)) for n in numbers]
+
+
+def _link(tr: Trace, node: TraceNode, tensors: Sequence[Handle], outputs: tuple[Value, ...]) -> GradNode | None:
+    if all(m.dtype.kind not in "fc" for m in node.metas):
+        return None
+    edges = tuple([t if t._edge is LEAF else t._edge for t in tensors])
+    needs = tuple([e is not None for e in edges])
+    plan = node.saves.get(needs)
+    if plan is None:
+        in_metas = tuple(t._value.meta for t in tensors)
+        positions, outs = node.op.saved(in_metas, node.attrs, needs)  # type: ignore[union-attr]
+        plan = node.saves[needs] = (in_metas, tuple(k in positions for k in range(len(tensors))), bool(positions), outs)
+    in_metas, mask, any_input, outs = plan
+    inputs = tuple([t._value if m else None for t, m in zip(tensors, mask)]) if any_input else None
+    made = GradNode(node, edges, in_metas, inputs, outputs if outs else None)
+    if tr.anomaly:
+        from .anomaly import stack_text
+
+        made.trace_text = stack_text()
+    return made
+
+
+# -- views --------------------------------------------------------------------------------------------------------
+
+
+def apply_view(op: Op, attrs: tuple, t: Handle) -> Any:
+    """Record a view operation: the result shares the memory of ``t``."""
+    alias = storage_of(t)
+    if alias.version != alias.storage.version:
+        refresh(t)
+    grad = local.trace.grad_enabled
+    out = _record_view(op, attrs, t, grad)
+    base = alias.base if alias.base is not None else t
+    out._alias = Alias(alias.storage, base if grad else None, alias, op, attrs, out._value.meta)
+    out._value.origin = (alias.storage.value, out._alias)
+    tr = local.trace
+    if tr.node.stop:
+        flush_trace(tr)
+    return out
+
+
+def _record_view(op: Op, attrs: tuple, t: Handle, grad: bool) -> Any:
+    tr = local.trace
+    v = t._value
+    slot = v.slot if v.epoch is tr.epoch else enter(tr, v)
+    node = tr.record(op, attrs, (slot,))
+    made = Value(node.meta, tr.epoch, node.slot)
+    tr.values.append(made)
+    out = make(made)
+    if grad and t._edge is not None:
+        out._edge = _link(tr, node, (t,), (made,))
+    return out
+
+
+def alias_of(t: Handle, edge: Any = None) -> Any:
+    """Another tensor over the whole of the same memory (``detach``, ``data``)."""
+    alias = storage_of(t)
+    v = value_of(t)
+    out = make(v, edge)
+    out._alias = Alias(alias.storage, None, alias.parent, alias.op, alias.attrs, alias.meta)
+    out._alias._place = alias._place
+    return out
+
+
+# -- in-place writes ----------------------------------------------------------------------------------------------
+
+
+def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
+    """Make ``new`` (a fresh result of the shape and dtype of ``t``) the content of ``t``; returns ``t``.
+
+    ``update`` is the operation ``(whole, part; shape, strides, offset) -> whole`` that writes a view's content into a
+    storage.
+
+    Raises:
+        RuntimeError: ``t`` is a leaf that requires grad (or a view of one) and grad mode is on.
+    """
+    tr = local.trace
+    alias = t._alias
+    if tr.grad_enabled:
+        check_writable(t)
+    fresh = new._value
+    if alias is None:
+        old = t._value
+        _replace(old, fresh, name)
+        t._value = fresh
+        t._version += 1
+        if tr.grad_enabled and new._edge is not None:
+            t._edge = new._edge
+    else:
+        storage = alias.storage
+        old = storage.value
+        if alias.parent is None:
+            whole = new
+        else:
+            base = alias.base
+            linked = tr.grad_enabled and base is not None and (base._edge is not None or new._edge is not None)
+            holder = make(old, base._edge if linked else None)
+            whole = apply(update, alias.place(), (holder, new))
+            if linked:
+                base._edge = whole._edge
+        _replace(old, whole._value, name)
+        storage.value = whole._value
+        storage.version += 1
+        if tr.grad_enabled and (new._edge is not None) and (alias.parent is None or alias.base is None):
+            t._edge = new._edge
+        elif alias.parent is not None and alias.base is not None:
+            refresh(t)
+        if alias.parent is None:
+            alias.version = storage.version
+            t._value = fresh
+    if tr.exported or (old.buffer is not None and is_exported(old)):
+        # NumPy sees this memory: it has to be written now.
+        del old, fresh, new
+        flush_trace(tr)
+    return t
+
+
+def check_writable(t: Handle) -> None:
+    if t._edge is LEAF:
+        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+    alias = t._alias
+    if alias is not None and alias.base is not None and alias.base._edge is LEAF:
+        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+
+
+def _replace(old: Value, new: Value, name: str) -> None:
+    """``new`` takes over the memory of ``old``."""
+    old.overwritten = name
+    new.home = old.home if old.home is not None else old.buffer
+    old.home = None
+
+
+def meta_for(t: Handle) -> Meta:
+    return value_of(t).meta
+
+
+def array_for(t: Handle) -> Any:
+    """The memory of a whole-storage tensor as a NumPy array (runs what is pending)."""
+    v = value_of(t)
+    ready(v)
+    return array_of(v)
+
+
+__all__ += ["alias_of", "check_writable", "meta_for", "array_for", "edge_of"]

@@ -1,0 +1,225 @@
+"""The backward walk: records gradient operations into the same trace as the forward.
+
+The walk is iterative and visits a node when all its users have delivered; a chain of 100,000 operations is fine.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..record.trace import local
+from .handle import LEAF, Handle
+from .node import Node, edge_of
+
+__all__ = ["run", "Rules"]
+
+
+class Rules:
+    """Operations the engine itself needs, handed in by the rooms above."""
+
+    add: Any          # (a, b) -> a + b
+    reduce_to: Any    # (grad, meta) -> grad summed to the meta's shape and cast to its dtype
+    zeros: Any        # (meta) -> tensor
+    ones: Any         # (meta) -> tensor
+    stack: Any        # (list of tensors) -> tensor
+    from_numpy: Any   # (array) -> tensor
+    find_nan: Any     # (tensor) -> bool
+
+
+def run(roots: Sequence[Handle], grads: Sequence[Handle | None], *, retain_graph: bool, create_graph: bool,
+        inputs: Sequence[Handle] | None = None, accumulate: bool) -> dict[int, Any]:
+    """Propagate gradients from the roots.
+
+    With ``accumulate`` they are added to the ``grad`` of leaves (only of ``inputs``, if given); otherwise the gradients of
+    ``inputs`` are returned: position -> tensor. A node's saved values are released unless ``retain_graph``.
+    """
+    tr = local.trace
+    mode = tr.grad_enabled
+    tr.grad_enabled = create_graph
+    try:
+        return _run(roots, grads, retain_graph, create_graph, inputs, accumulate)
+    finally:
+        tr.grad_enabled = mode
+
+
+def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: bool, create_graph: bool,
+         inputs: Sequence[Handle] | None, accumulate: bool) -> dict[int, Any]:
+    start: list[Any] = [edge_of(r) for r in roots]
+    captured: dict[int, Any] = {}
+    wanted_leaves: dict[int, list[int]] | None = None
+    wanted_nodes: dict[tuple[int, int], list[int]] = {}
+    if inputs is not None:
+        wanted_leaves = {}
+        for k, t in enumerate(inputs):
+            edge = t._edge
+            if edge is LEAF:
+                wanted_leaves.setdefault(id(t), []).append(k)
+            elif edge is not None:
+                node, nr = edge if type(edge) is tuple else (edge, 0)
+                wanted_nodes.setdefault((id(node), nr), []).append(k)
+
+    users, useful = _count_users(start, wanted_leaves, wanted_nodes)
+    pending: dict[Node, list[Any]] = {}
+    leaf_grads: dict[int, tuple[Handle, Any]] = {}
+    stack: list[Node] = []
+
+    def deliver(edge: Any, grad: Any) -> None:
+        if isinstance(edge, Handle):
+            known = leaf_grads.get(id(edge))
+            leaf_grads[id(edge)] = (edge, grad if known is None else Rules.add(known[1], grad))
+            return
+        node, nr = edge if type(edge) is tuple else (edge, 0)
+        slots = pending.get(node)
+        if slots is None:
+            slots = pending[node] = [None] * node.results
+        slots[nr] = grad if slots[nr] is None else Rules.add(slots[nr], grad)
+
+    for edge, grad in zip(start, grads, strict=True):
+        deliver(edge, grad)
+        if not isinstance(edge, Handle):
+            node = edge[0] if type(edge) is tuple else edge
+            if users[node] == 0 and node not in stack:
+                stack.append(node)
+
+    while stack:
+        node = stack.pop()
+        slots = pending.pop(node, None)
+        edges = node.edges
+        if slots is not None and node in useful:
+            if node.pre_hooks:
+                slots = _run_pre_hooks(node, slots)
+            for nr in range(len(slots)):
+                for k in wanted_nodes.get((id(node), nr), ()):
+                    captured[k] = slots[nr]
+            given = _step(node, slots)
+            if not retain_graph:
+                node.release()
+            for edge, grad in zip(edges, given, strict=True):
+                if edge is not None and grad is not None:
+                    deliver(edge, grad)
+        for edge in edges:
+            if edge is not None and not isinstance(edge, Handle):
+                target = edge[0] if type(edge) is tuple else edge
+                left = users.get(target)
+                if left is not None:
+                    users[target] = left - 1
+                    if left == 1:
+                        stack.append(target)
+
+    for leaf, grad in leaf_grads.values():
+        _finish_leaf(leaf, grad, create_graph, wanted_leaves, accumulate, captured)
+    return captured
+
+
+def _count_users(start: Sequence[Any], wanted_leaves: dict[int, list[int]] | None,
+                 wanted_nodes: dict[tuple[int, int], list[int]]) -> tuple[dict[Node, int], Any]:
+    """How many edges inside the reachable graph lead to each node, and which nodes lead to something wanted."""
+    users: dict[Node, int] = {}
+    order: list[Node] = []
+    todo = []
+    for edge in start:
+        if edge is not None and not isinstance(edge, Handle):
+            node = edge[0] if type(edge) is tuple else edge
+            if node not in users:
+                users[node] = 0
+                todo.append(node)
+    while todo:
+        node = todo.pop()
+        order.append(node)
+        for edge in node.edges:
+            if edge is None or isinstance(edge, Handle):
+                continue
+            target = edge[0] if type(edge) is tuple else edge
+            if target in users:
+                users[target] += 1
+            else:
+                users[target] = 1
+                todo.append(target)
+    if wanted_leaves is None:
+        return users, users
+    wanted = {n for n, _ in wanted_nodes}
+    useful: set[Node] = set()
+    parents: dict[Node, list[Node]] = {}
+    seeds = []
+    for node in order:
+        hit = id(node) in wanted
+        for edge in node.edges:
+            if isinstance(edge, Handle):
+                hit = hit or id(edge) in wanted_leaves
+            elif edge is not None:
+                parents.setdefault(edge[0] if type(edge) is tuple else edge, []).append(node)
+        if hit:
+            seeds.append(node)
+    while seeds:
+        node = seeds.pop()
+        if node not in useful:
+            useful.add(node)
+            seeds.extend(parents.get(node, ()))
+    return users, useful
+
+
+def _step(node: Node, slots: list[Any]) -> Sequence[Any]:
+    """Run one node: gradients in, gradients out, of the inputs' shapes and dtypes."""
+    try:
+        given = node.backward(slots)
+    except RuntimeError as error:
+        if node.trace_text:
+            from .anomaly import explain
+
+            explain(node, error)
+        raise
+    metas = getattr(node, "in_metas", None)
+    if metas is not None:
+        given = [g if g is None or edge is None or g._value.meta.plain is m.plain else Rules.reduce_to(g, m)
+                 for g, m, edge in zip(given, metas, node.edges, strict=True)]
+    if node.hooks:
+        given = _run_hooks(node, given, slots)
+    if local.trace.anomaly:
+        from .anomaly import check
+
+        check(node, given)
+    return given
+
+
+def _run_pre_hooks(node: Node, slots: list[Any]) -> list[Any]:
+    for hook in list(node.pre_hooks.values()):  # type: ignore[union-attr]
+        changed = hook(tuple(slots))
+        if changed is not None:
+            slots = list(changed) if isinstance(changed, (tuple, list)) else [changed]
+    return slots
+
+
+def _run_hooks(node: Node, given: Sequence[Any], slots: list[Any]) -> Sequence[Any]:
+    for hook in list(node.hooks.values()):  # type: ignore[union-attr]
+        changed = hook(tuple(given), tuple(slots))
+        if changed is not None:
+            given = tuple(changed) if isinstance(changed, (tuple, list)) else (changed,)
+    return given
+
+
+def _finish_leaf(leaf: Handle, grad: Any, create_graph: bool, wanted: dict[int, list[int]] | None, accumulate: bool,
+                 captured: dict[int, Any]) -> None:
+    if wanted is not None and id(leaf) not in wanted:
+        return
+    meta = leaf._value.meta
+    if grad._value.meta.plain is not meta.plain:
+        grad = Rules.reduce_to(grad, meta)
+    more = leaf._more
+    if more is not None and "hooks" in more:
+        for hook in list(more["hooks"].values()):
+            changed = hook(grad)
+            if changed is not None:
+                grad = changed
+    if not accumulate:
+        for k in wanted[id(leaf)]:  # type: ignore[index]
+            captured[k] = grad
+        return
+    if leaf._grad is None:
+        leaf._grad = grad if create_graph or grad._edge is None else grad.detach()
+    elif create_graph:
+        leaf._grad = Rules.add(leaf._grad, grad)
+    else:
+        leaf._grad.add_(grad)
+    if more is not None and "post_hooks" in more:
+        for hook in list(more["post_hooks"].values()):
+            hook(leaf)

@@ -1,0 +1,127 @@
+"""Handle: what a tensor is to the recorder and to autograd. ``tensor.Tensor`` derives from it and adds the user's API.
+
+Views and in-place writes: tensors that share memory share a ``Storage``, which holds the present value of the whole
+memory and a version. Values are immutable: a write through one tensor puts a new value into the storage and raises the
+version; a tensor that sees an old version on its next read takes its value from the storage again.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from ..compile.dtypes import DType
+from ..record.meta import Meta, contiguous_strides, meta_of
+from ..record.op import Op
+from ..record.value import Value
+
+__all__ = ["Handle", "Storage", "Alias", "LEAF", "make", "set_tensor_class"]
+
+
+class _Leaf:
+    """Marks the edge of a leaf that requires grad: graph nodes then point to the tensor itself."""
+
+    def __repr__(self) -> str:
+        return "LEAF"
+
+
+LEAF = _Leaf()
+
+
+class Storage:
+    """Memory shared by several tensors: the value of the tensor it began with (row-major), and how often it was written."""
+
+    __slots__ = ("value", "version", "__weakref__")
+
+    def __init__(self, value: Value, version: int) -> None:
+        self.value, self.version = value, version
+
+
+class Alias:
+    """How a tensor lies in a storage.
+
+    ``parent`` is the alias it was made from by the view operation ``op`` (None: it is the whole storage); strides and offset
+    are worked out only when somebody asks. ``base`` is the tensor whose gradient history a write through this one changes.
+    """
+
+    __slots__ = ("storage", "version", "base", "parent", "op", "attrs", "meta", "_place")
+
+    def __init__(self, storage: Storage, base: Any, parent: Alias | None, op: Op | None, attrs: tuple, meta: Meta) -> None:
+        self.storage, self.version = storage, storage.version
+        self.base, self.parent, self.op, self.attrs, self.meta = base, parent, op, attrs, meta
+        self._place: tuple | None = None
+
+    def place(self) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+        """(shape, strides, offset) in elements of the storage."""
+        if self._place is None:
+            chain = [self]
+            while chain[-1].parent is not None and chain[-1].parent._place is None:
+                chain.append(chain[-1].parent)
+            for alias in reversed(chain):
+                if alias.parent is None:
+                    alias._place = (alias.meta.shape, alias.meta.strides or contiguous_strides(alias.meta.shape), 0)
+                else:
+                    alias._place = alias.op.place(*alias.parent.place(), alias.attrs)  # type: ignore[union-attr]
+        return self._place  # type: ignore[return-value]
+
+
+class Handle:
+    """Slots of a tensor.
+
+    ``_value``: present value; ``_edge``: None (no gradient), LEAF, a graph node, or (node, result number); ``_grad``: the
+    accumulated gradient of a leaf; ``_alias``: None while no other tensor shares its memory; ``_version``: in-place writes
+    while ``_alias`` is None; ``_more``: hooks and other rare things.
+    """
+
+    __slots__ = ("_value", "_edge", "_grad", "_alias", "_version", "_more", "__weakref__", "__dict__")
+    _value: Value
+    _edge: Any
+    _grad: Any
+    _alias: Alias | None
+    _version: int
+    _more: dict[str, Any] | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._value.meta.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self._value.meta.dtype
+
+
+_new = object.__new__
+_class: type = Handle
+
+
+def set_tensor_class(cls: type) -> None:
+    """The tensor room hands in the class that results have."""
+    global _class
+    _class = cls
+
+
+def make(value: Value, edge: Any = None) -> Any:
+    """A new tensor."""
+    t = _new(_class)
+    t._value = value
+    t._edge = edge
+    t._grad = None
+    t._alias = None
+    t._version = 0
+    t._more = None
+    return t
+
+
+def storage_of(t: Handle) -> Alias:
+    """The alias of a tensor; the first call gives it a storage."""
+    alias = t._alias
+    if alias is None:
+        alias = t._alias = Alias(Storage(t._value, t._version), None, None, None, (), t._value.meta)
+    return alias
+
+
+def derived(alias: Alias) -> Value:
+    """The value of a view, taken from the present value of its storage when it is next needed."""
+    shape, strides, _ = alias.place()
+    meta = alias.meta
+    v = Value(meta_of(shape, meta.dtype, meta.device, strides), None, -1)
+    v.origin = (alias.storage.value, alias)
+    return v

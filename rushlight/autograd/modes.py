@@ -1,0 +1,143 @@
+"""Grad modes: ``no_grad``, ``enable_grad``, ``set_grad_enabled``, ``inference_mode``. All belong to one thread."""
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ..record.trace import local
+
+__all__ = ["no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def is_grad_enabled() -> bool:
+    return local.trace.grad_enabled
+
+
+def is_inference_mode_enabled() -> bool:
+    return local.trace.inference
+
+
+class _Mode:
+    """A context manager that is also a decorator, of generator functions too."""
+
+    def __init__(self) -> None:
+        self.before: list[tuple[bool, bool]] = []
+
+    def _enter(self) -> None:
+        raise NotImplementedError
+
+    def clone(self) -> _Mode:
+        return type(self)()
+
+    def __enter__(self) -> None:
+        tr = local.trace
+        self.before.append((tr.grad_enabled, tr.inference))
+        self._enter()
+
+    def __exit__(self, *error: object) -> None:
+        tr = local.trace
+        tr.grad_enabled, tr.inference = self.before.pop()
+
+    def __call__(self, function: F) -> F:
+        if inspect.isgeneratorfunction(function):
+            @functools.wraps(function)
+            def stepping(*args: Any, **kwargs: Any) -> Any:
+                # The mode holds inside the generator's body only, not in the code between its steps.
+                body = function(*args, **kwargs)
+                send: Callable[[], Any] = lambda: next(body)
+                while True:
+                    try:
+                        with self.clone():
+                            item = send()
+                    except StopIteration as end:
+                        return end.value
+                    try:
+                        sent = yield item
+                        send = functools.partial(body.send, sent)
+                    except GeneratorExit:
+                        body.close()
+                        raise
+                    except BaseException as error:
+                        send = functools.partial(body.throw, error)
+            return stepping  # type: ignore[return-value]
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self.clone():
+                return function(*args, **kwargs)
+        return call  # type: ignore[return-value]
+
+
+class no_grad(_Mode):
+    """Results computed inside do not require grad. Usable as ``with no_grad():`` and as ``@no_grad()``."""
+
+    def __new__(cls, function: Any = None) -> Any:
+        made = super().__new__(cls)
+        if function is None:
+            return made
+        made.__init__()  # ``@no_grad`` without parentheses
+        return made(function)
+
+    def __init__(self, function: Any = None) -> None:
+        super().__init__()
+
+    def _enter(self) -> None:
+        local.trace.grad_enabled = False
+
+
+class enable_grad(no_grad):
+    """The opposite of ``no_grad``, inside it."""
+
+    def _enter(self) -> None:
+        local.trace.grad_enabled = True
+
+
+class set_grad_enabled(_Mode):
+    """Sets the mode at once, and back at the end of a ``with`` block."""
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__()
+        tr = local.trace
+        self.mode = bool(mode)
+        self.outer = (tr.grad_enabled, tr.inference)
+        tr.grad_enabled = self.mode
+
+    def clone(self) -> set_grad_enabled:
+        return type(self)(self.mode)
+
+    def __enter__(self) -> None:
+        local.trace.grad_enabled = self.mode
+
+    def __exit__(self, *error: object) -> None:
+        tr = local.trace
+        tr.grad_enabled, tr.inference = self.outer
+
+    def __call__(self, function: F) -> F:
+        local.trace.grad_enabled = self.outer[0]  # as a decorator it has no effect outside the function
+        return super().__call__(function)
+
+
+class inference_mode(_Mode):
+    """``no_grad`` for code whose results never meet autograd again."""
+
+    def __new__(cls, mode: Any = True) -> Any:
+        made = super().__new__(cls)
+        if isinstance(mode, bool):
+            return made
+        made.__init__()
+        return made(mode)
+
+    def __init__(self, mode: bool = True) -> None:
+        super().__init__()
+        self.mode = mode
+
+    def clone(self) -> inference_mode:
+        return type(self)(self.mode)
+
+    def _enter(self) -> None:
+        tr = local.trace
+        tr.grad_enabled, tr.inference = not self.mode, self.mode

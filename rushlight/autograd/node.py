@@ -1,0 +1,219 @@
+"""GradNode: one step of the dynamic graph, from the results of an operation to its inputs."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..record.meta import Meta
+from ..record.trace import TraceNode
+from ..record.value import Value
+from .handle import LEAF, Handle, make
+
+__all__ = ["Node", "GradNode", "AccumulateGrad", "edge_of"]
+
+
+def edge_of(t: Handle) -> Any:
+    """Where the gradient of a tensor goes: the tensor itself for a leaf, else its node (and result number)."""
+    edge = t._edge
+    return t if edge is LEAF else edge
+
+
+class Node:
+    """A node of the autograd graph, as ``Tensor.grad_fn`` shows it.
+
+    Attributes:
+        edges: for each input None, a leaf tensor, a node, or (node, result number).
+    """
+
+    __slots__ = ("edges", "hooks", "pre_hooks", "_metadata", "trace_text", "__weakref__")
+    edges: tuple
+    hooks: dict[int, Callable] | None
+    pre_hooks: dict[int, Callable] | None
+    trace_text: str | None
+    results = 1
+
+    def name(self) -> str:
+        return type(self).__name__
+
+    @property
+    def metadata(self) -> dict[Any, Any]:
+        if not hasattr(self, "_metadata"):
+            self._metadata: dict[Any, Any] = {}
+        return self._metadata
+
+    @property
+    def next_functions(self) -> tuple[tuple[Any, int], ...]:
+        """((node, result number), ...) for each input; ``(None, 0)`` for inputs without gradient."""
+        shown: list[tuple[Any, int]] = []
+        for edge in self.edges:
+            if edge is None:
+                shown.append((None, 0))
+            elif isinstance(edge, Handle):
+                shown.append((AccumulateGrad(edge), 0))
+            else:
+                shown.append(edge if type(edge) is tuple else (edge, 0))
+        return tuple(shown)
+
+    def register_hook(self, hook: Callable) -> Any:
+        """``hook(grad_inputs, grad_outputs)`` runs after the node; what it returns replaces ``grad_inputs``."""
+        from .hooks import add
+
+        if self.hooks is None:
+            self.hooks = {}
+        return add(self.hooks, hook)
+
+    def register_prehook(self, hook: Callable) -> Any:
+        """``hook(grad_outputs)`` runs before the node; what it returns replaces ``grad_outputs``."""
+        from .hooks import add
+
+        if self.pre_hooks is None:
+            self.pre_hooks = {}
+        return add(self.pre_hooks, hook)
+
+    def out_metas(self) -> Sequence[Meta]:
+        raise NotImplementedError
+
+    def backward(self, grads: Sequence[Any]) -> Sequence[Any]:
+        """Gradients of the inputs from those of the results (None: zero)."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Drop saved values: the backward that used them is over."""
+
+    def __repr__(self) -> str:
+        return f"<{self.name()} object at {hex(id(self))}>"
+
+
+class GradNode(Node):
+    """The node of a recorded operation; also the ``ctx`` of its gradient rule (``Op.gradient``)."""
+
+    __slots__ = ("node", "in_metas", "_inputs", "_outputs", "freed")
+
+    def __init__(self, node: TraceNode, edges: tuple, in_metas: tuple[Meta, ...],
+                 inputs: tuple[Value | None, ...] | None, outputs: tuple[Value, ...] | None) -> None:
+        self.node = node
+        self.edges = edges
+        self.in_metas = in_metas
+        self._inputs = inputs
+        self._outputs = outputs
+        self.hooks = None
+        self.pre_hooks = None
+        self.freed = False
+        self.trace_text = None
+
+    @property
+    def results(self) -> int:  # type: ignore[override]
+        return len(self.node.metas)
+
+    def name(self) -> str:
+        return self.node.op.grad_name  # type: ignore[union-attr]
+
+    # -- what a gradient rule reads ------------------------------------------------------------------------------
+    @property
+    def attrs(self) -> tuple:
+        return self.node.attrs
+
+    @property
+    def metas(self) -> tuple[Meta, ...]:
+        return self.in_metas
+
+    def out_metas(self) -> tuple[Meta, ...]:
+        return self.node.metas
+
+    @property
+    def needs(self) -> tuple[bool, ...]:
+        return tuple(edge is not None for edge in self.edges)
+
+    @property
+    def inputs(self) -> list[Any]:
+        """The saved inputs as tensors that know their own history (for a second derivative)."""
+        if self._inputs is None:
+            return [None] * len(self.edges)
+        return [None if v is None else make(self._checked(v), edge) if not isinstance(edge, Handle) else
+                leaf_like(edge, self._checked(v)) for v, edge in zip(self._inputs, self.edges, strict=True)]
+
+    @property
+    def outputs(self) -> list[Any]:
+        if self._outputs is None:
+            return [None] * len(self.node.metas)
+        many = len(self.node.metas) > 1
+        return [make(self._checked(v), (self, k) if many else self) for k, v in enumerate(self._outputs)]
+
+    def _checked(self, v: Value) -> Value:
+        by = v.overwritten or (v.origin[0].overwritten if v.origin is not None else None)
+        if by is not None:
+            line = self.node.line
+            where = f" (recorded at {line[0]}:{line[1]})" if line else ""
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an inplace operation: "
+                f"[torch.{v.meta.dtype.name.capitalize()}Tensor {list(v.meta.shape)}], saved by {self.name()}{where}, was "
+                f"modified by {by}. Hint: enable anomaly detection to find the operation that failed to compute its "
+                "gradient, with torch.autograd.set_detect_anomaly(True).")
+        return v
+
+    def backward(self, grads: Sequence[Any]) -> Sequence[Any]:
+        if self.freed:
+            raise RuntimeError(
+                "Trying to backward through the graph a second time (or directly access saved tensors after they have "
+                "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
+                "autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time or if "
+                "you need to access saved tensors after calling backward.")
+        return self.node.op.gradient(self, *grads)  # type: ignore[union-attr]
+
+    def release(self) -> None:
+        if self._inputs is not None or self._outputs is not None:
+            self.freed = True
+            self._inputs = self._outputs = None
+
+
+
+def leaf_like(leaf: Handle, value: Value) -> Any:
+    """A tensor for the value that a leaf had when it was used, whose gradient goes to that leaf.
+
+    The leaf itself serves if it still has that value.
+    """
+    if leaf._value is value:
+        return leaf
+    return make(value, _ToLeaf(leaf))
+
+
+class _ToLeaf(Node):
+    """Passes a gradient on to a leaf."""
+
+    __slots__ = ()
+
+    def __init__(self, leaf: Handle) -> None:
+        self.edges = (leaf,)
+        self.hooks = self.pre_hooks = None
+        self.trace_text = None
+
+    def out_metas(self) -> Sequence[Meta]:
+        return (self.edges[0]._value.meta,)
+
+    def backward(self, grads: Sequence[Any]) -> Sequence[Any]:
+        return grads
+
+
+class AccumulateGrad:
+    """How ``next_functions`` shows a leaf: ``variable`` is the tensor whose ``grad`` is added to."""
+
+    __slots__ = ("variable",)
+    next_functions: tuple = ()
+
+    def __init__(self, variable: Handle) -> None:
+        self.variable = variable
+
+    def name(self) -> str:
+        return "torch::autograd::AccumulateGrad"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AccumulateGrad) and other.variable is self.variable
+
+    def __hash__(self) -> int:
+        return id(self.variable)
+
+    def __repr__(self) -> str:
+        return f"<AccumulateGrad object at {hex(id(self.variable))}>"
+
+    def register_hook(self, hook: Callable) -> Any:
+        return self.variable.register_hook(lambda grad: (hook((grad,), (grad,)) or (None,))[0])  # type: ignore[attr-defined]

@@ -1,0 +1,54 @@
+"""Pointwise activations; each is one formula, its gradient explicit only where the derived one is not stable."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .pointwise import pointwise
+
+__all__: list[str] = []
+
+
+def _zero(e: Any, g: Any) -> Any:
+    return e.const(0, g.dtype)
+
+
+relu = pointwise("relu", lambda e, x: e.max(x, 0), allowed="uif", grads=(
+    lambda e, g, out, x: e.where(e.gt(out, 0), g, _zero(e, g)),))
+sigmoid = pointwise("sigmoid", lambda e, x: 1 / (1 + e.exp(-x)), result="float", grads=(
+    lambda e, g, out, x: g * (out * (1 - out)),))
+hardtanh = pointwise("hardtanh", lambda e, x, low, high: e.min(e.max(x, low), high), neutral=(1, 2), allowed="uif", grads=(
+    lambda e, g, out, x, low, high: e.where(e.gt(x, low) & e.lt(x, high), g, _zero(e, g)),))
+leaky_relu = pointwise("leaky_relu", lambda e, x, slope: e.where(e.gt(x, 0), x, x * slope), neutral=(1,), allowed="f")
+elu = pointwise("elu", lambda e, x, alpha, scale, input_scale: e.where(
+    e.gt(x, 0), x * scale, e.expm1(x * input_scale) * (alpha * scale)), neutral=(1, 2, 3), allowed="f")
+softplus = pointwise("softplus", lambda e, x, beta, threshold: e.where(
+    e.gt(x * beta, threshold), x, e.log1p(e.exp(x * beta)) / beta), neutral=(1, 2), allowed="f", grads=(
+    lambda e, g, out, x, beta, threshold: g * e.where(e.gt(x * beta, threshold), e.const(1, g.dtype), 1 / (1 + e.exp(-(x * beta)))),))
+silu = pointwise("silu", lambda e, x: x / (1 + e.exp(-x)), allowed="f", grads=(
+    lambda e, g, out, x: g * (lambda s: s * (1 + x * (1 - s)))(1 / (1 + e.exp(-x))),))
+mish = pointwise("mish", lambda e, x: x * e.tanh(_softplus(e, x)), allowed="f", grads=(
+    lambda e, g, out, x: g * (lambda t, s: t + x * s * (1 - t * t))(e.tanh(_softplus(e, x)), 1 / (1 + e.exp(-x))),))
+gelu = pointwise("gelu", lambda e, x: x * 0.5 * (e.erf(x * math.sqrt(0.5)) + 1), allowed="f", grads=(
+    lambda e, g, out, x: g * ((e.erf(x * math.sqrt(0.5)) + 1) * 0.5 + x * e.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))),))
+gelu_tanh = pointwise("gelu", lambda e, x: x * 0.5 * (e.tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)) + 1), allowed="f")
+hardsigmoid = pointwise("hardsigmoid", lambda e, x: e.min(e.max(x + 3, 0), 6) / 6, allowed="f", grads=(
+    lambda e, g, out, x: e.where(e.gt(x, -3) & e.lt(x, 3), g * (1 / 6), _zero(e, g)),))
+hardswish = pointwise("hardswish", lambda e, x: x * e.min(e.max(x + 3, 0), 6) / 6, allowed="f", grads=(
+    lambda e, g, out, x: e.where(e.le(x, -3), _zero(e, g), e.where(e.lt(x, 3), g * (x / 3 + 0.5), g)),))
+logsigmoid = pointwise("log_sigmoid", lambda e, x: e.min(x, 0) - e.log1p(e.exp(-e.abs(x))), allowed="f", grads=(
+    lambda e, g, out, x: g / (1 + e.exp(x)),))
+softsign = pointwise("softsign", lambda e, x: x / (e.abs(x) + 1), allowed="f")
+tanhshrink = pointwise("tanhshrink", lambda e, x: x - e.tanh(x), allowed="f")
+hardshrink = pointwise("hardshrink", lambda e, x, lambd: e.where(e.ge(x, -lambd) & e.le(x, lambd), _zero(e, x), x), neutral=(1,),
+                       allowed="f", grads=(lambda e, g, out, x, lambd: e.where(e.ge(x, -lambd) & e.le(x, lambd), _zero(e, g), g),))
+softshrink = pointwise("softshrink", lambda e, x, lambd: e.where(
+    e.gt(x, lambd), x - lambd, e.where(e.lt(x, -lambd), x + lambd, x * 0)), neutral=(1,), allowed="f", grads=(
+    lambda e, g, out, x, lambd: e.where(e.ge(x, -lambd) & e.le(x, lambd), _zero(e, g), g),))
+threshold = pointwise("threshold", lambda e, x, limit, value: e.where(e.le(x, limit), value, x), neutral=(1, 2), allowed="uif",
+                      grads=(lambda e, g, out, x, limit, value: e.where(e.le(x, limit), _zero(e, g), g),))
+prelu = pointwise("prelu_kernel", lambda e, x, w: e.where(e.gt(x, 0), x, x * w), allowed="f")
+
+
+def _softplus(e: Any, x: Any) -> Any:
+    return e.max(x, 0) + e.log1p(e.exp(-e.abs(x)))

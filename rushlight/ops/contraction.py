@@ -1,0 +1,279 @@
+"""Contractions: einsum of two tensors, the linear layer, convolution. Their gradients are contractions again."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..compile.graph import ContractSpec, Graph, Node, Window
+from ..record.meta import Meta, meta_of
+from .structured import Structured
+
+__all__ = ["einsum2", "linear", "convolution", "conv_input_grad", "conv_weight_grad"]
+
+Shape = tuple[int, ...]
+
+
+def _same_dtype(name: str, *metas: Meta) -> None:
+    first = metas[0].dtype
+    for m in metas[1:]:
+        if m.dtype is not first:
+            raise RuntimeError(f"{name}: expected m1 and m2 to have the same dtype, but got: {_word(first)} != {_word(m.dtype)}")
+
+
+def _word(d: Any) -> str:
+    """How PyTorch's C++ spells a dtype."""
+    return {"float32": "float", "float64": "double", "float16": "c10::Half", "bfloat16": "c10::BFloat16", "int64": "long int",
+            "int32": "int", "int16": "short int", "int8": "signed char", "uint8": "unsigned char"}.get(d.name, d.name)
+
+
+# -- einsum -------------------------------------------------------------------------------------------------------
+# attrs: (letters of a, letters of b, letters of the result). Every letter of a result is in an operand, and every letter
+# that is in one operand only is in the result.
+
+
+def _einsum_meta(metas: Sequence[Meta], a: str, b: str, out: str) -> Meta:
+    _same_dtype("matmul", *metas)
+    sizes = dict(zip(a, metas[0].shape, strict=True))
+    for letter, n in zip(b, metas[1].shape, strict=True):
+        if sizes.setdefault(letter, n) != n:
+            x, y = (" x ".join(map(str, m.shape)) for m in metas)
+            raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({x.replace(' ', '')} and {y.replace(' ', '')}): "
+                               f"{sizes[letter]} and {n} differ")
+    return meta_of(tuple(sizes[c] for c in out), metas[0].dtype, metas[0].device)
+
+
+def _einsum_grad(ctx: Any, g: Any) -> Sequence[Any]:
+    a, b, out = ctx.attrs
+    x, y = ctx.inputs
+    return (einsum2(g, y, attrs=(out, b, a)) if ctx.needs[0] else None,
+            einsum2(x, g, attrs=(a, out, b)) if ctx.needs[1] else None)
+
+
+def _other(needs: tuple[bool, ...]) -> tuple[tuple[int, ...], bool]:
+    """A product needs each operand for the gradient of the other."""
+    return tuple(k for k in (0, 1) if needs[1 - k]), False
+
+
+einsum2 = Structured("mm", meta=_einsum_meta, grad=_einsum_grad, saves=_other,
+                     lower=lambda g, x, attrs, outs: g.einsum(f"{attrs[0]},{attrs[1]}->{attrs[2]}", x[0], x[1]))
+
+
+# -- linear -------------------------------------------------------------------------------------------------------
+
+
+def _linear_meta(metas: Sequence[Meta]) -> Meta:
+    x, w = metas[0], metas[1]
+    _same_dtype("linear", *metas)
+    if not x.shape or x.shape[-1] != w.shape[-1]:
+        rows = x.numel // max(x.shape[-1], 1) if x.shape else 1
+        raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({rows}x{x.shape[-1] if x.shape else 1} and "
+                           f"{w.shape[-1]}x{w.shape[0]}): linear got input {list(x.shape)}, weight {list(w.shape)}")
+    if len(metas) > 2 and metas[2].shape not in ((), w.shape[:-1]):
+        raise RuntimeError(f"linear: bias {list(metas[2].shape)} does not fit weight {list(w.shape)}")
+    return meta_of((*x.shape[:-1], *w.shape[:-1]), x.dtype, x.device)
+
+
+def _letters(n: int) -> str:
+    return "abcdefghij"[:n] if n <= 10 else "".join(chr(ord("A") + i) for i in range(n))
+
+
+def _linear_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:
+    x, w = inputs[0], inputs[1]
+    lead = _letters(len(x.shape) - 1)
+    rows = "y" if len(w.shape) == 2 else ""
+    y = g.einsum(f"{lead}z,{rows}z->{lead}{rows}", x, w)
+    return g.map(lambda e, a, b: a + b, y, inputs[2]) if len(inputs) > 2 else y
+
+
+def _linear_grad(ctx: Any, g: Any) -> Sequence[Any]:
+    x, w = ctx.inputs[0], ctx.inputs[1]
+    lead = _letters(len(ctx.metas[0].shape) - 1)
+    rows = "y" if len(ctx.metas[1].shape) == 2 else ""
+    given = [einsum2(g, w, attrs=(lead + rows, rows + "z", lead + "z")) if ctx.needs[0] else None,
+             einsum2(g, x, attrs=(lead + rows, lead + "z", rows + "z")) if ctx.needs[1] else None]
+    if len(ctx.metas) > 2:
+        given.append(g.sum_to_size(ctx.metas[2].shape) if ctx.needs[2] else None)
+    return given
+
+
+linear = Structured("linear", meta=_linear_meta, lower=_linear_lower, grad=_linear_grad, saves=_other,
+                    grad_name="AddmmBackward0")
+
+
+# -- convolution --------------------------------------------------------------------------------------------------
+# attrs: (stride, padding, dilation, groups), a tuple entry for each spatial dimension. Input (N, C, *spatial), weight
+# (O, C / groups, *kernel), both with a batch dimension.
+
+
+def conv_out_size(n: int, k: int, stride: int, padding: int, dilation: int) -> int:
+    return (n + 2 * padding - dilation * (k - 1) - 1) // stride + 1
+
+
+def _conv_meta(metas: Sequence[Meta], stride: Shape, padding: Shape, dilation: Shape, groups: int) -> Meta:
+    x, w = metas[0], metas[1]
+    nd = len(stride)
+    if x.dtype is not w.dtype:
+        raise RuntimeError(f"Input type ({_word(x.dtype)}) and weight type ({_word(w.dtype)}) should be the same")
+    if len(w.shape) != nd + 2 or len(x.shape) != nd + 2:
+        raise RuntimeError(f"Expected {nd + 1}D (unbatched) or {nd + 2}D (batched) input to conv{nd}d, but got input of size: "
+                           f"{list(x.shape)}, weight {list(w.shape)}")
+    if groups < 1 or x.shape[1] != w.shape[1] * groups:
+        raise RuntimeError(f"Given groups={groups}, weight of size {list(w.shape)}, expected input{list(x.shape)} to have "
+                           f"{w.shape[1] * groups} channels, but got {x.shape[1]} channels instead")
+    if w.shape[0] % groups:
+        raise RuntimeError(f"expected weight to be at least {groups} at dimension 0 and divisible by groups, but got weight of "
+                           f"size {list(w.shape)}")
+    if any(s <= 0 for s in stride):
+        raise RuntimeError("non-positive stride is not supported")
+    if any(p < 0 for p in padding):
+        raise RuntimeError("negative padding is not supported")
+    if len(metas) > 2 and metas[2].shape != w.shape[:1]:
+        raise RuntimeError(f"Given weight of size {list(w.shape)}, expected bias to be 1-dimensional with {w.shape[0]} elements, "
+                           f"but got bias of size {list(metas[2].shape)} instead")
+    out = []
+    for n, k, s, p, d in zip(x.shape[2:], w.shape[2:], stride, padding, dilation):
+        if n + 2 * p < d * (k - 1) + 1:
+            padded = " x ".join(str(a + 2 * b) for a, b in zip(x.shape[2:], padding))
+            raise RuntimeError(f"Calculated padded input size per channel: ({padded}). Kernel size: "
+                               f"({' x '.join(map(str, w.shape[2:]))}). Kernel size can't be greater than actual input size")
+        out.append(conv_out_size(n, k, s, p, d))
+    return meta_of((x.shape[0], w.shape[0], *out), x.dtype, x.device)
+
+
+_OUT, _KERNEL = "xyz", "uvw"  # letters of output positions and kernel positions
+
+
+def _windows(attrs: tuple) -> tuple[Window, ...]:
+    stride, padding, dilation, _ = attrs
+    return tuple(Window(_OUT[d], _KERNEL[d], stride[d], dilation[d], padding[d]) for d in range(len(stride)))
+
+
+def _split(g: Graph, x: Node, dim: int, groups: int) -> Node:
+    """(..., C, ...) as (..., groups, C / groups, ...); nothing for one group."""
+    return x if groups == 1 else g.reshape(x, (*x.shape[:dim], groups, x.shape[dim] // groups, *x.shape[dim + 1:]))
+
+
+def _conv_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:
+    x, w = inputs[0], inputs[1]
+    groups, nd = attrs[3], len(attrs[0])
+    space, kernel = tuple(_OUT[:nd]), tuple(_KERNEL[:nd])
+    shape = outs[0].shape
+    group = ("g",) if groups > 1 else ()
+    sizes = {"n": shape[0], "g": groups, "c": w.shape[1], "o": w.shape[0] // groups,
+             **dict(zip(space, shape[2:])), **dict(zip(kernel, w.shape[2:]))}
+    spec = ContractSpec(("n", *group, "c", *_windows(attrs)), (*group, "o", "c", *kernel), ("n", *group, "o", *space),
+                        _sizes(sizes, group))
+    y = g.reshape(g.contract(_split(g, x, 1, groups), _split(g, w, 0, groups), spec), shape)
+    if len(inputs) > 2:
+        bias = g.reshape(inputs[2], (shape[1], *(1,) * nd))
+        y = g.map(lambda e, a, b: a + b, y, bias)
+    return y
+
+
+def _sizes(sizes: dict[str, int], group: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted((k, v) for k, v in sizes.items() if k != "g" or group))
+
+
+def _conv_grad(ctx: Any, g: Any) -> Sequence[Any]:
+    x, w = ctx.inputs[0], ctx.inputs[1]
+    given = [conv_input_grad(g, w, attrs=(ctx.metas[0].shape[2:], *ctx.attrs)) if ctx.needs[0] else None,
+             conv_weight_grad(x, g, attrs=(ctx.metas[1].shape[2:], *ctx.attrs)) if ctx.needs[1] else None]
+    if len(ctx.metas) > 2:
+        given.append(g.sum((0, *range(2, len(g.shape)))) if ctx.needs[2] else None)
+    return given
+
+
+convolution = Structured("convolution", meta=_conv_meta, lower=_conv_lower, grad=_conv_grad, saves=_other)
+
+
+# The gradient of the input, which is also the transposed convolution: inputs (grad of output or x, weight), attrs
+# (spatial size of the result, *attrs of the convolution).
+
+
+def _input_grad_meta(metas: Sequence[Meta], size: Shape, *attrs: Any) -> Meta:
+    g, w = metas
+    return meta_of((g.shape[0], w.shape[1] * attrs[3], *size), g.dtype, g.device)
+
+
+def _input_grad_lower(graph: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:
+    """A convolution with stride 1 of the spread-out, padded gradient with the flipped kernel."""
+    g, w = inputs
+    size, stride, padding, dilation, groups = attrs
+    nd = len(stride)
+    if 0 in g.shape or 0 in w.shape:
+        return graph.const(0, g.dtype, outs[0].shape)
+    if any(s > 1 for s in stride):
+        from ..compile.graph import View
+
+        spread_shape = (*g.shape[:2], *[(n - 1) * s + 1 for n, s in zip(g.shape[2:], stride)])
+        steps = (1, 1, *stride)
+        matrix = tuple(tuple(steps[d] if j == d else 0 for j in range(nd + 2)) for d in range(nd + 2))
+        g = graph.update(graph.const(0, g.dtype, spread_shape), g, View(g.shape, (0,) * (nd + 2), matrix))
+    kernel_size = w.shape[2:]
+    low = [d * (k - 1) - p for k, d, p in zip(kernel_size, dilation, padding)]
+    high = [n - (m + lo - d * (k - 1)) for n, m, lo, d, k in zip(size, g.shape[2:], low, dilation, kernel_size)]
+    # A window position is output + dilation * kernel - padding: what is not symmetric is padded or cut by hand.
+    g = _crop(graph, g, [max(0, -lo) for lo in low], [max(0, -hi) for hi in high])
+    low, high = [max(0, lo) for lo in low], [max(0, hi) for hi in high]
+    both = [min(lo, hi) for lo, hi in zip(low, high)]
+    g = graph.pad(g, (0, 0, *[lo - b for lo, b in zip(low, both)]), (0, 0, *[hi - b for hi, b in zip(high, both)]))
+    starts, steps_w = (0, 0, *[k - 1 for k in kernel_size]), (1, 1, *(-1,) * nd)
+    flipped = graph.slice(w, starts, w.shape, steps_w)
+    space, kernel = tuple(_OUT[:nd]), tuple(_KERNEL[:nd])
+    group = ("g",) if groups > 1 else ()
+    sizes = {"n": g.shape[0], "g": groups, "c": w.shape[1], "o": w.shape[0] // groups, **dict(zip(space, size)),
+             **dict(zip(kernel, kernel_size))}
+    windows = tuple(Window(_OUT[d], _KERNEL[d], 1, dilation[d], both[d]) for d in range(nd))
+    spec = ContractSpec(("n", *group, "o", *windows), (*group, "o", "c", *kernel), ("n", *group, "c", *space),
+                        _sizes(sizes, group))
+    return graph.reshape(graph.contract(_split(graph, g, 1, groups), _split(graph, flipped, 0, groups), spec), outs[0].shape)
+
+
+def _crop(g: Graph, x: Node, low: Sequence[int], high: Sequence[int]) -> Node:
+    if not any(low) and not any(high):
+        return x
+    shape = (*x.shape[:2], *[n - lo - hi for n, lo, hi in zip(x.shape[2:], low, high)])
+    return g.slice(x, (0, 0, *low), shape)
+
+
+def _input_grad_grad(ctx: Any, gg: Any) -> Sequence[Any]:
+    g, w = ctx.inputs
+    attrs = ctx.attrs[1:]
+    return (convolution(gg, w, attrs=attrs) if ctx.needs[0] else None,
+            conv_weight_grad(gg, g, attrs=(ctx.metas[1].shape[2:], *attrs)) if ctx.needs[1] else None)
+
+
+conv_input_grad = Structured("conv_transpose", meta=_input_grad_meta, lower=_input_grad_lower, grad=_input_grad_grad,
+                             saves=_other, grad_name="ConvolutionBackward0")
+
+
+# The gradient of the weight: inputs (x, grad of output), attrs (kernel size, *attrs of the convolution).
+
+
+def _weight_grad_meta(metas: Sequence[Meta], kernel: Shape, *attrs: Any) -> Meta:
+    x, g = metas
+    return meta_of((g.shape[1], x.shape[1] // attrs[3], *kernel), x.dtype, x.device)
+
+
+def _weight_grad_lower(graph: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:
+    x, g = inputs
+    kernel_size, *rest = attrs
+    groups, nd = rest[3], len(rest[0])
+    space, kernel = tuple(_OUT[:nd]), tuple(_KERNEL[:nd])
+    group = ("g",) if groups > 1 else ()
+    sizes = {"n": x.shape[0], "g": groups, "c": x.shape[1] // groups, "o": g.shape[1] // groups,
+             **dict(zip(space, g.shape[2:])), **dict(zip(kernel, kernel_size))}
+    spec = ContractSpec(("n", *group, "c", *_windows(tuple(rest))), ("n", *group, "o", *space), (*group, "o", "c", *kernel),
+                        _sizes(sizes, group))
+    return graph.reshape(graph.contract(_split(graph, x, 1, groups), _split(graph, g, 1, groups), spec), outs[0].shape)
+
+
+def _weight_grad_grad(ctx: Any, gg: Any) -> Sequence[Any]:
+    x, g = ctx.inputs
+    attrs = ctx.attrs[1:]
+    return (conv_input_grad(g, gg, attrs=(ctx.metas[0].shape[2:], *attrs)) if ctx.needs[0] else None,
+            convolution(x, gg, attrs=attrs) if ctx.needs[1] else None)
+
+
+conv_weight_grad = Structured("conv_weight_grad", meta=_weight_grad_meta, lower=_weight_grad_lower, grad=_weight_grad_grad,
+                              saves=_other, grad_name="ConvolutionBackwardBackward0")

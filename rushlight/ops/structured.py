@@ -1,0 +1,88 @@
+"""Declare an operation that is not pointwise: a meta rule, a lowering to the compiler's primitives, a gradient."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..autograd.apply import apply
+from ..compile.graph import Graph, Node
+from ..record.meta import Meta
+from ..record.op import Op
+
+__all__ = ["Structured", "wrap_dim", "wrap_dims"]
+
+
+class Structured(Op):
+    """An operation declared by functions.
+
+    Args:
+        name: as PyTorch spells it; ``grad_name`` (``SumBackward0``) follows from it unless given.
+        meta: ``(metas, *attrs) -> Meta or tuple of Metas``.
+        lower: ``(g, inputs, attrs, outs) -> node or sequence of nodes``; None for an operation that only has ``reference``.
+        grad: ``(ctx, *grads) -> gradients of the inputs``; None: not differentiable.
+        saves: ``(needs) -> (input positions, whether results)`` that ``grad`` reads, or that pair; default: everything.
+        reference: ``(arrays, attrs, outs) -> arrays``, for what a library computes.
+
+    Calling it records it: ``op(x, y, attrs=(...))``.
+    """
+
+    def __init__(self, name: str, *, meta: Callable[..., Any], lower: Callable[..., Any] | None = None,
+                 grad: Callable[..., Any] | None = None, saves: Any = None, reference: Callable[..., Any] | None = None,
+                 grad_name: str | None = None) -> None:
+        self.name = name
+        self.grad_name = grad_name or "".join(p.capitalize() for p in name.strip("_").split("_")) + "Backward0"
+        self._meta, self._grad, self._saves = meta, grad, saves
+        self.differentiable = grad is not None
+        if lower is not None:
+            self.lower = lambda g, inputs, attrs, outs: _many(lower(g, inputs, attrs, outs))  # type: ignore[method-assign]
+        elif reference is None:
+            raise TypeError(f"{name} needs a lowering or a reference rule")
+        self.is_host = lower is None
+        if reference is not None:
+            self.reference = lambda inputs, attrs, outs: _many(reference(inputs, attrs, outs))  # type: ignore[method-assign]
+
+    def __call__(self, *tensors: Any, attrs: tuple = ()) -> Any:
+        return apply(self, attrs, tensors)
+
+    def meta(self, metas: Sequence[Meta], attrs: tuple) -> Meta | tuple[Meta, ...]:
+        return self._meta(metas, *attrs)
+
+    def saved(self, metas: Sequence[Meta], attrs: tuple, needs: tuple[bool, ...]) -> tuple[tuple[int, ...], bool]:
+        if self._saves is None:
+            return super().saved(metas, attrs, needs)
+        return self._saves(needs) if callable(self._saves) else self._saves
+
+    def gradient(self, ctx: Any, *grads: Any) -> Sequence[Any]:
+        return _many(self._grad(ctx, *grads))  # type: ignore[misc]
+
+
+def _many(x: Any) -> Sequence[Any]:
+    return x if isinstance(x, (tuple, list)) else (x,)
+
+
+def wrap_dim(dim: int, ndim: int) -> int:
+    """A dimension counted from the end becomes one counted from the start.
+
+    Raises:
+        IndexError: out of range.
+    """
+    n = max(ndim, 1)
+    if not -n <= dim < n:
+        raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})")
+    return dim % n
+
+
+def wrap_dims(dims: Any, ndim: int) -> tuple[int, ...]:
+    """None or () means all dimensions; a number means that one.
+
+    Raises:
+        RuntimeError: a dimension appears twice.
+    """
+    if dims is None or dims == ():
+        return tuple(range(ndim))
+    if isinstance(dims, int) or not hasattr(dims, "__iter__"):
+        dims = (dims,)
+    out = tuple(wrap_dim(int(d), ndim) for d in dims)
+    if len(set(out)) != len(out):
+        raise RuntimeError(f"dim {next(d for d in out if out.count(d) > 1)} appears multiple times in the list of dims")
+    return out if ndim else ()

@@ -1,0 +1,32 @@
+"""The cold tier: a path runs in the reference interpreter (NumPy), primitive by primitive."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..compile.reference.interpret import interpret
+from .paths import lower_path
+from .trace import TraceNode
+from .value import Buffer
+
+__all__ = ["ColdProgram"]
+
+
+class ColdProgram:
+    """Has the interface of a compiled path."""
+
+    def __init__(self, path: Sequence[TraceNode], key: tuple) -> None:
+        live, _, moved = key
+        self.graph, leaves = lower_path(path, [*live, *moved])
+        self.leaves = tuple(leaves)
+
+    def run(self, leaves: Sequence[Buffer], results: Sequence[Buffer]) -> None:
+        arrays = [b.array(n.dtype.numpy, n.shape) for n, b in zip(self.graph.leaves, leaves, strict=True)]
+        made = interpret(self.graph, arrays)
+        # A result may be a view of a leaf, or be written over one: copy everything out before writing anything.
+        taken = {b.ptr for b in leaves}
+        if any(b.ptr in taken for b in results):
+            made = [np.array(a, copy=True) for a in made]
+        for a, node, buffer in zip(made, self.graph.results, results, strict=True):
+            np.copyto(buffer.array(node.dtype.numpy, node.shape), a, casting="no")

@@ -1,0 +1,170 @@
+"""Flush: make the live pending values of a trace ready, with a program found or built for the path walked.
+
+A flush happens where a value is read, at the end of an optimizer step, at a batch boundary, and when a trace grows past
+its budget. The path and the set of live values name the program, so the second time round it is found, not built.
+"""
+from __future__ import annotations
+
+import threading
+from sys import getrefcount
+from typing import Any
+
+from . import cold, paths
+from .settings import settings
+from .trace import Trace, TraceNode, local
+from .value import Buffer, Epoch, Value, allocate
+
+__all__ = ["flush", "flush_trace", "ready", "batch_boundary", "counters"]
+
+PROGRAMS_AT_NODE = 64   # programs kept at one point of the trie, for different sets of live values
+NODE_LIMIT = 200_000    # nodes of one thread's trie
+
+
+class Counters(threading.local):
+    """What flushes did in this thread: asserted by tests, printed by the profiler."""
+
+    def __init__(self) -> None:
+        self.programs_built = 0
+        self.programs_run = 0
+        self.cold_runs = 0
+
+
+counters = Counters()
+
+
+def flush() -> None:
+    """Run what this thread has recorded."""
+    flush_trace(local.trace)
+
+
+def batch_boundary() -> None:
+    """A loop over data moves on: run what is pending, so that flushes fall on the user's loop boundaries."""
+    tr = local.trace
+    if tr.values:
+        flush_trace(tr)
+
+
+def flush_trace(tr: Trace) -> None:
+    with tr.lock:
+        values, node, epoch = tr.values, tr.node, tr.epoch
+        if not values:
+            return
+        live = _live(values)
+        tr.values, tr.node, tr.epoch, tr.exported = [], tr.root, Epoch(tr), False
+        tr.flushes += 1
+        if live:
+            try:
+                _run(tr, node, values, live)
+            except BaseException as error:
+                epoch.error = error
+                raise
+        if tr.nodes > NODE_LIMIT:
+            _prune(tr)
+
+
+def _live(values: list[Value]) -> list[Value]:
+    """Pending values that somebody outside the trace refers to, in slot order.
+
+    Later values are looked at first: a dead view lets go of the value it is a view of.
+    """
+    live = []
+    for v in reversed(values):
+        if v.buffer is None:
+            held = getrefcount(v) > 3  # the list, v, the argument
+            if v.origin is not None:
+                if not held:
+                    v.origin = None
+            elif held:
+                live.append(v)
+    live.reverse()
+    return live
+
+
+def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value]) -> None:
+    donations, moved = _donations(values, live)
+    key = (tuple([v.slot for v in live]), donations, moved)
+    entry = node.programs.get(key)
+    if entry is None or type(entry) is int:
+        entry = _program(node, key, entry or 0)
+    node.used = tr.flushes
+    buffers = []
+    for v in live:
+        buffers.append(allocate(v.meta.nbytes or 1) if v.home is None else v.home)
+    for slot in moved:
+        buffers.append(allocate(values[slot].meta.nbytes or 1))
+    counters.programs_run += 1
+    entry.run([values[s].buffer for s in entry.leaves], buffers)
+    for v, buffer in zip(live, buffers):
+        v.buffer, v.home, v.epoch = buffer, None, None
+    for slot, buffer in zip(moved, buffers[len(live):]):
+        values[slot].buffer = buffer
+
+
+def _donations(values: list[Value], live: list[Value]) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
+    """Which live values take over the memory of which leaves, and which of those leaves are still needed elsewhere.
+
+    The content of a leaf that is still needed (kept for a backward, say) moves to new memory: memory belongs to the
+    tensor, not to the value.
+    """
+    pairs, moved = [], []
+    homes = {id(v.home): v for v in live if v.home is not None}
+    if homes:
+        for leaf in values:
+            if leaf.buffer is not None and id(leaf.buffer) in homes:
+                pairs.append((homes[id(leaf.buffer)].slot, leaf.slot))
+                if getrefcount(leaf) > 3:
+                    moved.append(leaf.slot)
+    return tuple(pairs), tuple(moved)
+
+
+def _program(node: TraceNode, key: tuple, seen: int) -> Any:
+    """The first small run of a path is cold (nobody waits for LLVM to fill a bias); then it is compiled."""
+    path = paths.path_to(node)
+    if settings.eager or (seen == 0 and paths.cost(path) < settings.cold_limit):
+        node.programs[key] = seen + 1
+        counters.cold_runs += 1
+        return cold.ColdProgram(path, key)
+    program = paths.compile_path(path, key)
+    counters.programs_built += 1
+    node.programs[key] = program
+    if len(node.programs) > PROGRAMS_AT_NODE:
+        node.programs.pop(next(iter(node.programs)))
+    return program
+
+
+def _prune(tr: Trace) -> None:
+    """Forget the branches of the trie that were not flushed lately (the least recently used half)."""
+    ends = []
+    stack = [tr.root]
+    while stack:
+        n = stack.pop()
+        if n.programs:
+            ends.append(n)
+        stack.extend(n.edges.values())
+    ends.sort(key=lambda n: n.used)
+    keep: set[int] = {id(tr.root)}
+    for n in ends[len(ends) // 2:]:
+        while n is not None and id(n) not in keep:
+            keep.add(id(n))
+            n = n.parent  # type: ignore[assignment]
+    count = 0
+    stack = [tr.root]
+    while stack:
+        n = stack.pop()
+        count += 1
+        n.edges = {k: c for k, c in n.edges.items() if id(c) in keep}
+        stack.extend(n.edges.values())
+    tr.nodes = count
+
+
+def ready(v: Value) -> Buffer:
+    """The memory of a value, after whatever must run to fill it (views have none: see ``Tensor``)."""
+    if v.buffer is None:
+        epoch = v.epoch
+        if epoch is None:
+            raise RuntimeError("this value was never recorded")
+        if epoch.error is None:
+            flush_trace(epoch.trace)
+        if v.buffer is None:
+            raise epoch.error or RuntimeError("the value was not computed by the flush of its trace")
+    return v.buffer

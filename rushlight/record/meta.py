@@ -1,0 +1,122 @@
+"""What is known of a value before it is computed: shape, element type, device, strides."""
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+from ..compile.dtypes import DType
+
+__all__ = ["Device", "Meta", "meta_of", "CPU", "contiguous_strides"]
+
+Shape = tuple[int, ...]
+
+
+class Device:
+    """Where memory lives: ``Device("cpu")``, ``Device("cuda", 1)`` or ``Device("cuda:1")``.
+
+    Raises:
+        RuntimeError: unknown device type.
+    """
+
+    __slots__ = ("type", "index")
+    _TYPES: Final = ("cpu", "cuda", "mps", "meta", "xpu")
+
+    def __init__(self, type: str | Device | int = "cpu", index: int | None = None) -> None:
+        if isinstance(type, Device):
+            type, index = type.type, type.index if index is None else index
+        elif isinstance(type, int):
+            type, index = "cuda", type
+        elif ":" in type:
+            type, _, number = type.partition(":")
+            if not number.isdecimal() or index is not None:
+                raise RuntimeError(f"Invalid device string: '{type}:{number}'")
+            index = int(number)
+        if type not in self._TYPES:
+            raise RuntimeError(f"Expected one of {', '.join(self._TYPES)} device type at start of device string: {type}")
+        self.type, self.index = type, index
+
+    def __repr__(self) -> str:
+        return f"device(type='{self.type}')" if self.index is None else f"device(type='{self.type}', index={self.index})"
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and (self.type, self.index) == (other.type, other.index)
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.index))
+
+    def __reduce__(self) -> tuple:
+        return Device, (self.type, self.index)
+
+
+CPU: Final = Device("cpu")
+
+
+class Meta:
+    """Interned: two values have the same shape, element type, device and strides if their metas are one object.
+
+    Attributes:
+        shape, dtype, device: of the value.
+        numel: number of elements; ``nbytes``: bytes of the row-major memory.
+        strides: in elements, as ``Tensor.stride()`` tells; None for row-major. Strides belong to views; the content of
+            a value does not depend on them.
+    """
+
+    __slots__ = ("shape", "dtype", "device", "strides", "numel", "nbytes", "plain")
+
+    def __init__(self, shape: Shape, dtype: DType, device: Device, strides: Shape | None) -> None:
+        self.shape, self.dtype, self.device, self.strides = shape, dtype, device, strides
+        self.numel = math.prod(shape)
+        self.nbytes = self.numel * dtype.itemsize
+        self.plain: Meta = self if strides is None else meta_of(shape, dtype, device)
+
+    def __repr__(self) -> str:
+        return f"{self.dtype.name}{list(self.shape)}" + ("" if self.strides is None else f" strides {self.strides}")
+
+    def __reduce__(self) -> tuple:
+        return meta_of, (self.shape, self.dtype, self.device, self.strides)
+
+
+_interned: dict[tuple, Meta] = {}
+_BOUND: Final = 100_000
+
+
+def meta_of(shape: Shape, dtype: DType, device: Device = CPU, strides: Shape | None = None) -> Meta:
+    key = (shape, dtype, device, strides)
+    found = _interned.get(key)
+    if found is None:
+        if strides is not None and is_row_major(shape, strides):
+            return meta_of(shape, dtype, device)
+        if len(_interned) > _BOUND:  # forgetting only costs equal metas that are not identical: a new trie path
+            _interned.clear()
+        found = _interned[key] = Meta(shape, dtype, device, strides)
+    return found
+
+
+def contiguous_strides(shape: Shape) -> Shape:
+    """Row-major strides in elements (dimensions of length 0 count as 1, as in PyTorch)."""
+    strides, step = [], 1
+    for extent in reversed(shape):
+        strides.append(step)
+        step *= max(extent, 1)
+    return tuple(reversed(strides))
+
+
+def is_row_major(shape: Shape, strides: Shape) -> bool:
+    """Whether the strides are exactly those of a fresh tensor (so that ``stride()`` needs no note of them)."""
+    return strides == contiguous_strides(shape)
+
+
+def is_contiguous(shape: Shape, strides: Shape) -> bool:
+    """PyTorch's ``is_contiguous``: strides of dimensions of length 1 do not matter."""
+    step = 1
+    if 0 in shape:
+        return True
+    for extent, stride in zip(reversed(shape), reversed(strides)):
+        if extent != 1:
+            if stride != step:
+                return False
+            step *= extent
+    return True

@@ -1,0 +1,72 @@
+"""The declaration of an operation, as far as recording and compiling need to know it.
+
+The kinds of operations (pointwise, reduction, view, ...) are subclasses in ``rushlight/ops``; each operation is one
+instance, declared once.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..compile.graph import Graph, Node
+    from .meta import Meta
+
+__all__ = ["Op"]
+
+
+class Op:
+    """An operation on values.
+
+    Attributes (``attrs`` is always the hashable tuple of everything that is not a tensor):
+        name: its name, as PyTorch spells it; ``grad_name`` is the name of its gradient node (``AddBackward0``).
+        is_view: the result shares memory with input 0 (``ops/views.py``).
+        differentiable: whether a gradient rule exists.
+        is_host: a library computes it: there is a ``reference`` rule and no lowering.
+        runtime: None, or a method ``attrs -> (attrs, numbers) or None`` that turns the Python numbers in attrs into
+            further inputs (zero-dimensional tensors), for a place where they keep changing.
+    """
+
+    name: str
+    grad_name: str
+    is_view = False
+    differentiable = True
+    is_host = False
+    runtime: Any = None
+
+    def meta(self, metas: Sequence[Meta], attrs: tuple) -> Meta | tuple[Meta, ...]:
+        """Result metas (a tuple for several results). Raises what PyTorch raises for inputs that do not fit."""
+        raise NotImplementedError
+
+    def lower(self, g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Sequence[Node]:
+        """Build the results from the compiler's primitives."""
+        raise NotImplementedError
+
+    def reference(self, inputs: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> Sequence[np.ndarray]:
+        """The results with NumPy, for operations that a library computes (LAPACK, sorting, ...): a host call between
+        native segments. Operations that lower to primitives need none: the reference interpreter knows the primitives.
+
+        Must return new arrays, never views of its inputs.
+        """
+        raise NotImplementedError
+
+    def saved(self, metas: Sequence[Meta], attrs: tuple, needs: tuple[bool, ...]) -> tuple[tuple[int, ...], bool]:
+        """(positions of inputs, whether the results) that the gradient reads, if the inputs in ``needs`` want one."""
+        return tuple(range(len(metas))), True
+
+    def gradient(self, ctx: Any, *grads: Any) -> Sequence[Any]:
+        """Gradients of the inputs, given those of the results (None: zero). ``ctx`` is the ``GradNode``:
+
+        ``ctx.inputs[i]`` and ``ctx.outputs[k]`` are tensors (those that ``saved`` names), ``ctx.attrs``, ``ctx.metas``
+        (of the inputs), ``ctx.out_metas``, ``ctx.needs[i]`` (give None for the others).
+        """
+        raise NotImplementedError
+
+    def cost(self, outs: Sequence[Meta]) -> int:
+        """Rough number of element operations; decides whether the first run is worth compiling."""
+        return max(m.numel for m in outs) if outs else 0
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"

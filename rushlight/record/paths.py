@@ -1,0 +1,93 @@
+"""From a recorded path to a compiled program: the one place where recording meets the compiler."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..compile.graph import Graph, HostCall, Node
+from .meta import Meta
+from .op import Op
+from .trace import TraceNode
+from .value import Buffer
+
+__all__ = ["path_to", "needed", "cost", "compile_path", "lower_path"]
+
+
+def path_to(node: TraceNode) -> list[TraceNode]:
+    """The nodes from the root (excluded) to ``node``."""
+    path = []
+    while node.parent is not None:
+        path.append(node)
+        node = node.parent
+    path.reverse()
+    return path
+
+
+def needed(path: Sequence[TraceNode], live: Sequence[int]) -> list[TraceNode]:
+    """The nodes of a path that the live slots depend on, in order."""
+    wanted = set(live)
+    kept = []
+    for node in reversed(path):
+        if any(node.slot + k in wanted for k in range(len(node.metas))):
+            kept.append(node)
+            wanted.update(node.inputs)
+    kept.reverse()
+    return kept
+
+
+def cost(path: Sequence[TraceNode]) -> int:
+    return sum(n.op.cost(n.metas) for n in path if n.op is not None)
+
+
+def lower_path(path: Sequence[TraceNode], results: Sequence[int]) -> tuple[Graph, list[int]]:
+    """The graph that computes the result slots, and the slots of its leaves in order."""
+    graph = Graph()
+    made: dict[int, Node] = {}
+    leaves: list[int] = []
+    for node in needed(path, results):
+        if node.op is None:
+            made[node.slot] = graph.leaf(node.meta.shape, node.meta.dtype)
+            leaves.append(node.slot)
+            continue
+        graph.line = node.line
+        outs = lower_op(graph, node.op, [made[s] for s in node.inputs], node.attrs, node.metas)
+        for k, out in enumerate(outs):
+            made[node.slot + k] = out
+    graph.results = [made[s] for s in results]
+    return graph, leaves
+
+
+def lower_op(g: Graph, op: Op, inputs: Sequence[Node], attrs: tuple, metas: Sequence[Meta]) -> Sequence[Node]:
+    """Lower one operation; what has only a reference rule becomes a call of it."""
+    if op.is_host:
+        def call(*arrays: Any) -> tuple:
+            return tuple(op.reference(arrays, attrs, metas))
+        return g.host(HostCall(call, tuple((m.shape, m.dtype) for m in metas), op.name), *inputs)
+    outs = op.lower(g, inputs, attrs, metas)
+    for out, m in zip(outs, metas, strict=True):
+        if out.shape != m.shape or out.dtype is not m.dtype:
+            raise AssertionError(f"{op.name} {attrs} lowers to {out.dtype.name}{list(out.shape)}, its meta says {m}")
+    return outs
+
+
+class CompiledPath:
+    """A compiled program with the slots of its leaves."""
+
+    __slots__ = ("program", "leaves")
+
+    def __init__(self, program: Any, leaves: Sequence[int]) -> None:
+        self.program, self.leaves = program, tuple(leaves)
+
+    def run(self, leaves: Sequence[Buffer], results: Sequence[Buffer]) -> None:
+        self.program.run([b.ptr for b in leaves], [b.ptr for b in results])
+
+
+def compile_path(path: Sequence[TraceNode], key: tuple) -> CompiledPath:
+    from ..compile.program import build  # LLVM is loaded at the first compilation, not at import
+
+    live, donations, moved = key
+    graph, leaves = lower_path(path, [*live, *moved])
+    position = {slot: k for k, slot in enumerate(leaves)}
+    where = {slot: k for k, slot in enumerate(live)}
+    taken = {where[result]: position[leaf] for result, leaf in donations if leaf in position}
+    return CompiledPath(build(graph, taken), leaves)

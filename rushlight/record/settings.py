@@ -1,0 +1,25 @@
+"""Switches of the recorder (the compiler has its own, ``compile/flags.py``).
+
+| attribute | variable | meaning |
+| --- | --- | --- |
+| eager | RUSHLIGHT_EAGER | run every operation at once in the reference interpreter: the debugging mode |
+| cold_limit | RUSHLIGHT_COLD_LIMIT | paths below this many element operations run in the reference interpreter the first time |
+| max_ops | RUSHLIGHT_MAX_OPS | a trace is flushed when it has this many operations |
+| max_bytes | RUSHLIGHT_MAX_BYTES | ... or when its results take this many bytes |
+"""
+from __future__ import annotations
+
+import os
+
+__all__ = ["settings"]
+
+
+class Settings:
+    def __init__(self) -> None:
+        self.eager = os.environ.get("RUSHLIGHT_EAGER", "0") not in ("", "0")
+        self.cold_limit = int(os.environ.get("RUSHLIGHT_COLD_LIMIT", "2000000"))
+        self.max_ops = 1 if self.eager else int(os.environ.get("RUSHLIGHT_MAX_OPS", "10000"))
+        self.max_bytes = int(os.environ.get("RUSHLIGHT_MAX_BYTES", str(4 << 30)))
+
+
+settings = Settings()

@@ -1,0 +1,130 @@
+"""The recorder: a trie of past traces.
+
+Recording an operation is one dictionary look-up at the present node of the trie: ``edges[(op, attrs, slots...)]``. All
+that could be computed about the operation (shapes, dtypes, the user's source line) was stored on the node it leads to
+when it was first recorded. A node also holds the programs that flushes at this point have built.
+
+Slots number the values of a trace in order: leaves and results alike.
+"""
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from .meta import Meta
+from .op import Op
+from .settings import settings
+from .value import Epoch, Value
+
+__all__ = ["TraceNode", "Trace", "local", "user_line"]
+
+_PACKAGE = __name__.split(".", 1)[0] + "."
+
+
+class TraceNode:
+    """One recorded operation (or leaf) after one particular history.
+
+    Attributes:
+        edges: next operations.
+        op, attrs, inputs: what was recorded; ``inputs`` are slots. A leaf has ``op`` None.
+        metas: of the results; ``meta`` is the first of them.
+        slot: number of the first result; ``depth``: nodes from the root.
+        programs: (live slots, memory taken over) -> program or how often it was seen; see ``flush``.
+        saves: which inputs the gradient keeps, for each set of inputs that wants a gradient.
+        line: (file, line) of the user's code that recorded it first.
+    """
+
+    __slots__ = ("edges", "parent", "op", "attrs", "inputs", "metas", "meta", "slot", "depth", "bytes", "programs",
+                 "saves", "line", "scalars", "used", "stop")
+
+    def __init__(self, parent: TraceNode | None, op: Op | None, attrs: tuple, inputs: tuple[int, ...],
+                 metas: tuple[Meta, ...], slot: int) -> None:
+        self.edges: dict[tuple, TraceNode] = {}
+        self.parent, self.op, self.attrs, self.inputs, self.metas, self.slot = parent, op, attrs, inputs, metas, slot
+        self.meta = metas[0] if metas else None
+        self.depth = parent.depth + 1 if parent is not None else 0
+        self.bytes = (parent.bytes if parent is not None else 0) + (sum(m.nbytes for m in metas) if op else 0)
+        self.programs: dict[tuple, Any] = {}
+        self.saves: dict[tuple[bool, ...], tuple] = {}
+        self.scalars: dict[tuple, int] = {}
+        self.line = user_line() if op is not None else None
+        self.used = 0
+        # Recording stops here for a flush: always at the same points of a path, so that programs repeat.
+        self.stop = op is not None and (self.depth >= settings.max_ops or self.bytes >= settings.max_bytes)
+
+
+def user_line() -> tuple[str, int] | None:
+    """File and line of the innermost caller outside this package."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if not frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+            return frame.f_code.co_filename, frame.f_lineno
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+class Trace:
+    """The path being recorded; one for each thread.
+
+    Attributes:
+        node: where in the trie recording stands; ``root`` is shared by nothing: each thread has its own trie.
+        values: every value of this epoch by slot (this list and outside holders are what liveness counts).
+        epoch: identity of the present stretch of recording.
+        grad_enabled, inference: the grad mode of this thread.
+    """
+
+    __slots__ = ("root", "node", "values", "epoch", "grad_enabled", "inference", "lock", "flushes", "nodes", "anomaly",
+                 "exported")
+
+    def __init__(self) -> None:
+        self.root = TraceNode(None, None, (), (), (), 0)
+        self.node = self.root
+        self.values: list[Value] = []
+        self.epoch = Epoch(self)
+        self.grad_enabled = True
+        self.inference = False
+        self.lock = threading.RLock()
+        self.flushes = 0
+        self.nodes = 0
+        self.anomaly = False
+        self.exported = False  # an operation of this epoch reads memory that NumPy can write
+
+    def extend(self, key: tuple, op: Op | None, attrs: tuple, inputs: tuple[int, ...], metas: tuple[Meta, ...]) -> TraceNode:
+        """Add a node that was never recorded here before."""
+        node = TraceNode(self.node, op, attrs, inputs, metas, len(self.values))
+        self.node.edges[key] = node
+        self.nodes += 1
+        return node
+
+    def add_leaf(self, v: Value) -> int:
+        """Let a ready value enter; returns its slot."""
+        key = ("leaf", v.meta.plain)
+        node = self.node.edges.get(key)
+        if node is None:
+            node = self.extend(key, None, (), (), (v.meta.plain,))
+        self.node = node
+        values = self.values
+        v.epoch, v.slot = self.epoch, len(values)
+        values.append(v)
+        return v.slot
+
+    def record(self, op: Op, attrs: tuple, slots: Sequence[int]) -> TraceNode:
+        """Move along the edge of an operation; the caller appends the results to ``values``."""
+        key = (op, attrs, *slots)
+        node = self.node.edges.get(key)
+        if node is None:
+            values = self.values
+            metas = op.meta([values[s].meta for s in slots], attrs)
+            node = self.extend(key, op, attrs, tuple(slots), metas if type(metas) is tuple else (metas,))
+        self.node = node
+        return node
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.trace = Trace()
+
+
+local = _Local()

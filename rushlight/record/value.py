@@ -1,0 +1,82 @@
+"""Value: one result of one operation, pending in a trace or ready in memory."""
+from __future__ import annotations
+
+from sys import getrefcount
+from typing import Any
+
+import numpy as np
+
+from ..compile.cpu.alloc import Block as Buffer
+from ..compile.cpu.alloc import allocate, wrap
+from .meta import CPU, Meta, meta_of
+from ..compile import dtypes
+
+__all__ = ["Value", "Buffer", "Epoch", "allocate", "value_from_array", "array_of", "is_exported", "scalar_value"]
+
+
+class Epoch:
+    """The stretch of recording between two flushes of one trace. ``error`` is set where running it failed."""
+
+    __slots__ = ("trace", "error")
+
+    def __init__(self, trace: Any) -> None:
+        self.trace, self.error = trace, None
+
+
+class Value:
+    """An immutable array that is there or will be.
+
+    * *pending*: ``epoch`` is the epoch of the trace that recorded it, ``slot`` its number there, ``buffer`` None.
+    * *ready*: ``buffer`` holds it, row-major. ``epoch`` and ``slot`` remember where it last entered a trace as a leaf.
+    * *derived*: ``origin = (value, attrs)``: a view of another value; it has no memory of its own and is recorded
+      again where it is needed.
+
+    ``home`` is the memory that this value takes over when it becomes ready (the target of an in-place write), and
+    ``overwritten`` names the in-place operation that replaced this value in its tensor (the version check of autograd).
+    """
+
+    __slots__ = ("meta", "epoch", "slot", "buffer", "origin", "home", "overwritten")
+
+    def __init__(self, meta: Meta, epoch: Epoch | None, slot: int) -> None:
+        self.meta = meta
+        self.epoch = epoch
+        self.slot = slot
+        self.buffer: Buffer | None = None
+        self.origin: tuple[Value, tuple] | None = None
+        self.home: Buffer | None = None
+        self.overwritten: str | None = None
+
+
+def value_from_array(array: np.ndarray, *, copy: bool = True) -> Value:
+    """A ready value with the content of ``array``; without ``copy`` it shares the (row-major) memory."""
+    meta = meta_of(array.shape, dtypes.from_numpy(array.dtype), CPU)
+    v = Value(meta, None, -1)
+    if copy:
+        v.buffer = allocate(max(meta.nbytes, 1))
+        v.buffer.array(meta.dtype.numpy, meta.shape)[...] = array
+    else:
+        v.buffer = wrap(array)
+    return v
+
+
+def scalar_value(number: bool | int | float) -> Value:
+    """A zero-dimensional float64 or int64: a number that is an input of a program rather than part of it."""
+    return value_from_array(np.array(number, np.int64 if isinstance(number, int) else np.float64))
+
+
+def array_of(v: Value) -> np.ndarray:
+    """The memory of a ready value as a NumPy array that keeps it alive."""
+    meta = v.meta
+    return v.buffer.array(meta.dtype.numpy, meta.shape)  # type: ignore[union-attr]
+
+
+def is_exported(v: Value) -> bool:
+    """Whether somebody outside may change the memory of a ready value: a NumPy array over it is alive.
+
+    Such a value must be read when an operation is recorded, not later.
+    """
+    buffer = v.buffer
+    if getrefcount(buffer) > 3:  # v.buffer, the local, the argument
+        return True
+    owner = buffer.owner  # type: ignore[union-attr]
+    return type(owner) is np.ndarray and (owner.base is not None or getrefcount(owner) > 3)

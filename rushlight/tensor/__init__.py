@@ -1,0 +1,34 @@
+"""Tensors: the class, its functions and methods, dtypes, devices, printing."""
+from __future__ import annotations
+
+from typing import Any
+
+from ..autograd.engine import Rules
+from ..ops import arithmetic as _ar
+from ..ops.basic import filled as _filled
+from ..ops.basic import sum_to as _sum_to
+from . import creation, indexing, pointwise, products, reduce, shape  # noqa: F401  each publishes its functions
+from .registry import FUNCTIONS, METHODS
+from .shape import Size
+from .tensor import Tensor, complete
+
+__all__ = ["FUNCTIONS", "Size", "Tensor"]
+
+
+def _to_meta(grad: Any, meta: Any) -> Any:
+    """A gradient summed to the shape of what it is the gradient of, in its dtype."""
+    return _sum_to(grad, attrs=(meta.shape, meta.dtype))
+
+
+complete(METHODS)
+Rules.add = lambda a, b: _ar.add(a, b, 1)
+Rules.reduce_to = _to_meta
+Rules.zeros = lambda meta: _filled(meta.shape, (0, "i"), meta.dtype)
+Rules.ones = lambda meta: _filled(meta.shape, (1, "i"), meta.dtype)
+Rules.stack = shape.stack
+Rules.from_numpy = creation.from_numpy
+Rules.find_nan = lambda t: bool(t.isnan().any())
+
+for _name, _function in FUNCTIONS.items():
+    globals()[_name] = _function
+__all__ += list(FUNCTIONS)

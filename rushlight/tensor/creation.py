@@ -1,0 +1,413 @@
+"""Making tensors: from data, filled, ranges, random."""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..autograd.handle import LEAF, Handle, make
+from ..compile import dtypes as dt
+from ..compile.dtypes import DType
+from ..ops.basic import filled
+from ..ops.pointwise import tag
+from ..ops.promotion import default_dtype
+from ..ops.views import as_strided
+from ..record.meta import CPU, Device, meta_of
+from ..record.value import Value, allocate, value_from_array
+from .registry import METHODS, public
+from .shape import size_argument
+
+__all__ = ["tensor", "as_tensor", "from_numpy", "from_array", "full", "check_device", "finish"]
+
+
+def check_device(device: Any) -> Device:
+    """The device asked for.
+
+    Raises:
+        RuntimeError: a device that this machine or this build lacks; ValueError never.
+    """
+    if device is None:
+        return CPU
+    device = Device(device)
+    if device.type == "cpu":
+        return CPU
+    if device.type == "cuda":
+        raise RuntimeError("Found no NVIDIA driver on your system: device 'cuda' was asked for, and Rushlight runs on the CPU here. "
+                           "Use device='cpu', or choose with torch.cuda.is_available().")
+    raise RuntimeError(f"device '{device}' is not available; Rushlight runs on the CPU here")
+
+
+def finish(t: Any, requires_grad: bool) -> Any:
+    if requires_grad:
+        if t.dtype.kind not in "fc":
+            raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
+        t._edge = LEAF
+    return t
+
+
+def from_array(array: np.ndarray, requires_grad: bool = False) -> Any:
+    """A tensor with a copy of the content."""
+    return finish(make(value_from_array(array)), requires_grad)
+
+
+def from_owned(array: np.ndarray) -> Any:
+    """A tensor over a fresh row-major array that nobody else holds."""
+    if not array.flags.c_contiguous or not array.flags.writeable:
+        return from_array(array)
+    return make(value_from_array(array, copy=False))
+
+
+@public(method=False, out=False)
+def from_numpy(ndarray: np.ndarray) -> Any:
+    """A tensor that shares memory with a NumPy array.
+
+    Raises:
+        TypeError: not an array, or a dtype without counterpart. ValueError: negative strides.
+    """
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+    d = dt.from_numpy(ndarray.dtype)
+    if ndarray.dtype.byteorder not in "=|" and ndarray.dtype != d.numpy:
+        raise ValueError("given numpy array has byte order different from the native byte order. Conversion between byte orders is "
+                         "currently not supported.")
+    if any(s < 0 for s in ndarray.strides):
+        raise ValueError("At least one stride in the given numpy array is negative, and tensors with negative strides are not "
+                         "currently supported. (You can probably work around this by making a copy of your array  with array.copy().)")
+    if ndarray.flags.c_contiguous and ndarray.flags.aligned:
+        return make(value_from_array(ndarray, copy=False))
+    if any(s % ndarray.itemsize for s in ndarray.strides):
+        raise ValueError("given numpy array strides not a multiple of the element byte size. Copy the numpy array to reallocate the "
+                         "memory.")
+    # A view of the stretch of memory between its first and last element.
+    strides = tuple(s // ndarray.itemsize for s in ndarray.strides)
+    span = 1 + sum((n - 1) * s for n, s in zip(ndarray.shape, strides)) if ndarray.size else 0
+    flat = np.lib.stride_tricks.as_strided(ndarray, (span,), (ndarray.itemsize,))
+    return window(make(value_from_array(flat, copy=False)), ndarray.shape, strides, 0)
+
+
+def window(whole: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Any:
+    """A view of a whole storage by strides."""
+    from ..autograd.apply import apply_view
+
+    return apply_view(as_strided, (shape, strides, offset), whole)
+
+
+def _dtype_of(data: Any) -> DType | None:
+    """The dtype of nested Python data: bool, int64, default floating or complex; None where it has no number."""
+    found: DType | None = None
+    stack = [data]
+    while stack:
+        x = stack.pop()
+        if isinstance(x, (list, tuple)):
+            stack.extend(x)
+            continue
+        if isinstance(x, Handle):
+            kind: DType = x.dtype
+        elif isinstance(x, np.generic) or isinstance(x, np.ndarray):
+            kind = dt.from_numpy(x.dtype)
+        elif isinstance(x, bool):
+            kind = dt.bool_
+        elif isinstance(x, int):
+            kind = dt.int64
+        elif isinstance(x, float):
+            kind = default_dtype()
+        elif isinstance(x, complex):
+            kind = default_dtype().to_complex()
+        else:
+            raise TypeError(f"new(): invalid data type '{type(x).__name__}'" if isinstance(x, str) else
+                            f"Could not infer dtype of {type(x).__name__}")
+        if found is None or found is kind:
+            found = kind
+        else:
+            from ..ops.promotion import promote_types
+
+            found = promote_types(found, kind)
+    return found
+
+
+def array_from(data: Any, dtype: DType | None) -> np.ndarray:
+    """Nested sequences of numbers (or tensors, arrays) as a NumPy array of the dtype PyTorch would choose."""
+    if isinstance(data, np.ndarray):
+        d = dtype or dt.from_numpy(data.dtype)
+        return convert(data, d)
+    if isinstance(data, np.generic):
+        return convert(np.asarray(data), dtype or dt.from_numpy(data.dtype))
+    d = dtype or _dtype_of(data) or default_dtype()
+    plain = _plain(data)
+    if d.kind in "iu" and not isinstance(plain, np.ndarray):
+        _check_range(plain, d)
+    try:
+        wide = np.asarray(plain) if isinstance(plain, (list, tuple)) and plain else np.asarray(plain, d.numpy)
+    except (ValueError, OverflowError) as error:
+        raise _ragged(plain, error) from None
+    if wide.dtype == object:
+        raise _ragged(plain, ValueError("could not convert"))
+    return convert(wide, d)
+
+
+def convert(array: np.ndarray, d: DType) -> np.ndarray:
+    """A cast as PyTorch casts: floats to integers truncate, out of range wraps."""
+    if array.dtype == d.numpy:
+        return array
+    with np.errstate(all="ignore"):
+        if d.kind == "b":
+            return array != 0
+        if array.dtype.kind == "c" and d.kind != "c":
+            array = array.real
+        if array.dtype.kind == "f" and d.kind in "iu" and d.itemsize < 8:
+            return array.astype(np.int64).astype(d.numpy)
+        return array.astype(d.numpy)
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, Handle):
+        return data.detach().numpy()  # type: ignore[attr-defined]
+    if isinstance(data, (list, tuple)):
+        if any(isinstance(x, (Handle, list, tuple, np.ndarray)) for x in data):
+            return [_plain(x) for x in data]
+        return list(data)
+    return data
+
+
+def _check_range(data: Any, d: DType) -> None:
+    info = np.iinfo(d.numpy)
+    stack = [data]
+    while stack:
+        x = stack.pop()
+        if isinstance(x, (list, tuple)):
+            stack.extend(x)
+        elif isinstance(x, int) and not info.min <= x <= info.max:
+            raise RuntimeError(f"value cannot be converted to type {d.name} without overflow")
+
+
+def _ragged(data: Any, error: Exception) -> Exception:
+    """The error for nested lists that do not make a box: which lengths clash, and where."""
+    level, d = [data], 0
+    while level and all(isinstance(x, (list, tuple)) for x in level):
+        lengths = {len(x) for x in level}
+        if len(lengths) > 1:
+            expected = len(level[0])
+            other = next(len(x) for x in level if len(x) != expected)
+            return ValueError(f"expected sequence of length {expected} at dim {d} (got {other})")
+        level, d = [y for x in level for y in x], d + 1
+    if any(isinstance(x, (list, tuple)) for x in level):
+        return TypeError(f"not a sequence: at dim {d} some entries are numbers and some are lists")
+    return error if isinstance(error, (TypeError, RuntimeError)) else ValueError(str(error))
+
+
+@public(method=False, out=False)
+def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
+    """A new leaf tensor with a copy of ``data`` (numbers, nested sequences, arrays, tensors).
+
+    Example:
+        >>> tensor([[1, 2], [3, 4]])
+        tensor([[1, 2],
+                [3, 4]])
+    """
+    check_device(device)
+    if isinstance(data, Handle):
+        import warnings
+
+        warnings.warn("To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
+                      "sourceTensor.detach().clone().requires_grad_(True), rather than torch.tensor(sourceTensor).",
+                      UserWarning, stacklevel=2)
+        made = data.detach().clone()  # type: ignore[attr-defined]
+        return finish(made if dtype is None else made.to(dtype), requires_grad)
+    return from_array(array_from(data, dtype), requires_grad)
+
+
+@public(method=False, out=False, aliases=("asarray",))
+def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Any:
+    """``data`` as a tensor; without a copy where it is a tensor or array of that dtype already."""
+    check_device(device)
+    if isinstance(data, Handle):
+        return data if dtype is None or data.dtype is dtype else data.to(dtype)  # type: ignore[attr-defined]
+    if isinstance(data, np.ndarray) and (dtype is None or dt.from_numpy(data.dtype) is dtype) and all(s >= 0 for s in data.strides):
+        return from_numpy(data)
+    return from_array(array_from(data, dtype))
+
+
+# -- filled -------------------------------------------------------------------------------------------------------
+
+
+def _filled(size: Sequence[int], number: Any, dtype: DType | None, device: Any, requires_grad: bool) -> Any:
+    check_device(device)
+    if any(n < 0 for n in size):
+        raise RuntimeError(f"Trying to create tensor with negative dimension {min(size)}: {list(size)}")
+    return finish(filled(tuple(size), tag(number), dtype or default_dtype()), requires_grad)
+
+
+def _maker(name: str, number: Any) -> Any:
+    def call(*size: Any, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
+             pin_memory: bool = False, memory_format: Any = None, size_: Any = None, names: Any = None) -> Any:
+        return _filled(size_argument(size), number, dtype, device, requires_grad)
+
+    def like(input: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
+             memory_format: Any = None) -> Any:
+        return _filled(input.shape, number, dtype or input.dtype, device, requires_grad)
+
+    def new(self: Any, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, layout: Any = None,
+            pin_memory: bool = False) -> Any:
+        return _filled(size_argument(size), number, dtype or self.dtype, device, requires_grad)
+    call.__name__, like.__name__, new.__name__ = name, name + "_like", "new_" + name
+    call.__doc__ = f"A tensor of {name} of the given size."
+    like.__doc__ = f"{name} with the shape and dtype of ``input``."
+    public(method=False)(call)
+    public(method=False)(like)
+    METHODS["new_" + name] = new
+    return call
+
+
+zeros, ones = _maker("zeros", 0), _maker("ones", 1)
+
+
+def _empty(size: tuple[int, ...], dtype: DType | None, device: Any, requires_grad: bool) -> Any:
+    """Memory as it is. (It is ready at once: nothing is recorded.)"""
+    check_device(device)
+    if any(n < 0 for n in size):
+        raise RuntimeError(f"Trying to create tensor with negative dimension {min(size)}: {list(size)}")
+    v = Value(meta_of(size, dtype or default_dtype(), CPU), None, -1)
+    v.buffer = allocate(v.meta.nbytes or 1)
+    return finish(make(v), requires_grad)
+
+
+@public(method=False, out=False)
+def empty(*size: Any, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
+          pin_memory: bool = False, memory_format: Any = None, out: Any = None) -> Any:
+    """A tensor of undefined content."""
+    if out is not None:
+        return out.resize_(size_argument(size))
+    return _empty(size_argument(size), dtype, device, requires_grad)
+
+
+@public(method=False, out=False)
+def empty_like(input: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
+               memory_format: Any = None) -> Any:
+    """A tensor of undefined content with the shape and dtype of ``input``."""
+    return _empty(tuple(input.shape), dtype or input.dtype, device, requires_grad)
+
+
+@public(method=False, out=False)
+def empty_strided(size: Any, stride: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
+                  requires_grad: bool = False, pin_memory: bool = False) -> Any:
+    """A tensor of undefined content with the given strides."""
+    size, stride = tuple(size), tuple(stride)
+    span = 1 + sum((n - 1) * s for n, s in zip(size, stride)) if math.prod(size) else 0
+    return finish(window(_empty((span,), dtype, device, False), size, stride, 0), requires_grad)
+
+
+METHODS["new_empty"] = lambda self, *size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False: _empty(
+    size_argument(size), dtype or self.dtype, device, requires_grad)
+METHODS["new_empty_strided"] = lambda self, size, stride, dtype=None, device=None, requires_grad=False, layout=None, \
+    pin_memory=False: empty_strided(size, stride, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
+METHODS["new_tensor"] = lambda self, data, *, dtype=None, device=None, requires_grad=False: from_array(
+    array_from(data, dtype or self.dtype), requires_grad) if not isinstance(data, Handle) else finish(
+    data.detach().clone().to(dtype or self.dtype), requires_grad)
+
+
+@public(method=False)
+def full(size: Any, fill_value: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
+         requires_grad: bool = False, pin_memory: bool = False) -> Any:
+    """A tensor of one number; its dtype follows the number's type unless given."""
+    if isinstance(fill_value, Handle):
+        made = fill_value.expand(size_argument((size,))).clone()  # type: ignore[attr-defined]
+        return finish(made if dtype is None else made.to(dtype), requires_grad)
+    if dtype is None:
+        from ..ops.promotion import scalar_dtype
+
+        dtype = scalar_dtype(fill_value)
+    return _filled(size_argument((size,)), fill_value, dtype, device, requires_grad)
+
+
+@public(method=False, out=False)
+def full_like(input: Any, fill_value: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
+              requires_grad: bool = False, memory_format: Any = None) -> Any:
+    """One number, with the shape and dtype of ``input``."""
+    return full(tuple(input.shape), fill_value, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+
+
+METHODS["new_full"] = lambda self, size, fill_value, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False: \
+    full(size, fill_value, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
+
+
+# -- ranges -------------------------------------------------------------------------------------------------------
+
+
+@public(method=False)
+def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
+           requires_grad: bool = False, pin_memory: bool = False) -> Any:
+    """start, start + step, ... below end.
+
+    Raises:
+        RuntimeError: step is zero or leads away from ``end``.
+    """
+    check_device(device)
+    if end is None:
+        start, end = 0, start
+    start, end, step = (x.item() if isinstance(x, (Handle, np.generic)) else x for x in (start, end, step))
+    if dtype is None:
+        whole = all(isinstance(x, int) for x in (start, end, step))
+        dtype = dt.int64 if whole else default_dtype()
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise RuntimeError(f"unsupported range: {start} -> {end}")
+    if (end - start) * step < 0:
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    n = max(0, math.ceil((end - start) / step)) if not isinstance(step, int) or not isinstance(end - start, int) else \
+        max(0, -((start - end) // step))
+    wide = np.arange(n, dtype=np.int64) * step + start if dtype.kind in "iu" and isinstance(step, int) and isinstance(start, int) else \
+        np.arange(n, dtype=np.float64) * step + start
+    return finish(from_owned(convert(wide, dtype).copy()), requires_grad)
+
+
+@public(method=False)
+def linspace(start: Any, end: Any, steps: int, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
+             requires_grad: bool = False, pin_memory: bool = False) -> Any:
+    """``steps`` evenly spaced numbers from start to end, both included."""
+    check_device(device)
+    start, end = (x.item() if isinstance(x, Handle) else x for x in (start, end))
+    if steps < 0:
+        raise RuntimeError("number of steps must be non-negative")
+    d = dtype or (default_dtype().to_complex() if isinstance(start, complex) or isinstance(end, complex) else default_dtype())
+    return finish(from_owned(convert(_linspace(start, end, steps, d), d).copy()), requires_grad)
+
+
+def _linspace(start: Any, end: Any, steps: int, d: DType) -> np.ndarray:
+    """Counted from both ends, in the result's own precision, as PyTorch does."""
+    if d.kind in "iu":
+        start, end = int(start), int(end)
+    kind = d.compute.numpy if d.kind in "fc" else np.dtype(np.float32)
+    if steps == 1:
+        return np.array([start], kind)
+    step = kind.type((kind.type(end) - kind.type(start)) / kind.type(max(steps - 1, 1)))
+    k = np.arange(steps)
+    half = steps // 2
+    low = kind.type(start) + step * k.astype(kind)
+    high = kind.type(end) - step * (steps - 1 - k).astype(kind)
+    return np.where(k < half, low, high).astype(kind)
+
+
+@public(method=False)
+def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: DType | None = None, layout: Any = None,
+             device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
+    """``base`` to the powers of ``linspace(start, end, steps)``."""
+    check_device(device)
+    start, end = (x.item() if isinstance(x, Handle) else x for x in (start, end))
+    d = dtype or default_dtype()
+    powers = _linspace(start, end, steps, d)
+    return finish(from_owned(convert(np.power(np.float64(base), powers.astype(np.float64)), d).copy()), requires_grad)
+
+
+@public(method=False)
+def eye(n: int, m: int | None = None, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
+        requires_grad: bool = False, pin_memory: bool = False) -> Any:
+    """The identity matrix, n rows, m (n) columns."""
+    check_device(device)
+    if n < 0 or m is not None and m < 0:
+        raise RuntimeError(f"n must be greater or equal to 0, got {n if n < 0 else m}")
+    return finish(from_owned(np.eye(n, m, dtype=(dtype or default_dtype()).numpy)), requires_grad)
+
+

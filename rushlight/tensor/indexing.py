@@ -1,0 +1,448 @@
+"""Indexing: slices, integers, tensors, masks, and assignment through them; gather and scatter."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..autograd.apply import value_of
+from ..autograd.handle import Handle
+from ..compile import dtypes as dt
+from ..ops import indexing as ix
+from ..ops import views
+from ..ops.pointwise import broadcast_shapes
+from ..ops.structured import wrap_dim
+from .creation import array_from, from_array
+from .registry import METHODS, assign, public
+
+__all__: list[str] = []
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, (int, np.integer)) and not isinstance(x, (bool, np.bool_))
+
+
+def _as_index(x: Any) -> Any:
+    """A list, array or tensor used as an index."""
+    if isinstance(x, Handle):
+        if x.dtype.kind not in "bui":
+            raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+        return x
+    if isinstance(x, np.ndarray):
+        return from_array(x)
+    array = array_from(x, None)
+    return from_array(array.astype(np.int64) if array.size == 0 else array)
+
+
+def _normalised(self: Any, key: Any) -> list[Any]:
+    """The parts of an index, with the ellipsis spelled out as slices."""
+    if isinstance(key, tuple):
+        parts = list(key)
+    elif isinstance(key, list) and any(isinstance(p, (slice, type(None), type(Ellipsis), list, tuple, Handle)) for p in key) and not all(
+            isinstance(p, (list, tuple)) for p in key) and not all(isinstance(p, Handle) for p in key):
+        parts = list(key)
+    else:
+        parts = [key]
+    used = 0
+    for p in parts:
+        if p is None or p is Ellipsis or isinstance(p, (bool, np.bool_)):
+            continue
+        if isinstance(p, Handle) and p.dtype.kind == "b" or isinstance(p, np.ndarray) and p.dtype == bool:
+            used += len(p.shape)
+        else:
+            used += 1
+    n = len(value_of(self).meta.shape)
+    if used > n:
+        raise IndexError(f"too many indices for tensor of dimension {n}")
+    ellipses = sum(p is Ellipsis for p in parts)
+    if ellipses > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    rest = [slice(None)] * (n - used)
+    if ellipses:
+        at = next(k for k, p in enumerate(parts) if p is Ellipsis)
+        return parts[:at] + rest + parts[at + 1:]
+    return parts + rest
+
+
+def _basic(self: Any, key: Any) -> tuple[Any, list[Any] | None]:
+    """Apply slices, numbers and None as views: (view, index tensors for each dimension of it, or None)."""
+    parts = _normalised(self, key)
+    t, dim = self, 0
+    tensors: list[Any] = []
+    advanced = False
+    for p in parts:
+        if p is None:
+            t = views.unsqueeze(t, dim)
+            tensors.append(None)
+            dim += 1
+        elif _is_number(p):
+            n = t.shape[dim]
+            p = int(p)
+            if not -n <= p < n:
+                raise IndexError(f"index {p} is out of bounds for dimension {dim} with size {n}")
+            t = views.select(t, dim, p % n)
+        elif isinstance(p, slice):
+            t = _sliced(t, dim, p)
+            tensors.append(None)
+            dim += 1
+        elif isinstance(p, (bool, np.bool_)):
+            t = views.unsqueeze(t, dim)
+            tensors.append(from_array(np.array([0] if p else [], np.int64)))
+            dim, advanced = dim + 1, True
+        else:
+            index = _as_index(p)
+            if not index.shape and index.dtype.kind in "ui" and index.numel() == 1 and not isinstance(p, Handle):
+                t = views.select(t, dim, int(index) % t.shape[dim])
+                continue
+            advanced = True
+            if index.dtype.kind == "b" or index.dtype is dt.uint8:
+                for d, n in enumerate(index.shape):
+                    if n != t.shape[dim + d]:
+                        raise IndexError(f"The shape of the mask {list(index.shape)} at index {d} does not match the shape of the indexed "
+                                         f"tensor {list(t.shape)} at index {dim + d}")
+                if not index.shape:
+                    t = views.unsqueeze(t, dim)
+                    tensors.append(index.reshape((1,)).nonzero().reshape((-1,)))
+                    dim += 1
+                    continue
+                found = index.nonzero()
+                for d in range(len(index.shape)):
+                    tensors.append(views.select(found, 1, d))
+                dim += len(index.shape)
+            else:
+                tensors.append(index)
+                dim += 1
+    return t, tensors if advanced else None
+
+
+def _sliced(t: Any, dim: int, s: slice) -> Any:
+    try:
+        start, stop, step = s.indices(t.shape[dim])
+    except TypeError:
+        fields = [None if x is None else int(x) for x in (s.start, s.stop, s.step)]
+        start, stop, step = slice(*fields).indices(t.shape[dim])
+    if step < 1:
+        raise ValueError("step must be greater than zero")
+    if start == 0 and stop == t.shape[dim] and step == 1:
+        return t
+    return views.slice_(t, dim, start, max(start, stop), step)
+
+
+def _getitem(self: Any, key: Any) -> Any:
+    t, tensors = _basic(self, key)
+    if tensors is None:
+        return _alias(t) if t is self else t
+    return _take(t, tensors)
+
+
+def _alias(t: Any) -> Any:
+    """``x[...]`` is a view, not ``x``."""
+    return views.permute(t, tuple(range(len(t.shape))))
+
+
+def _plan(t: Any, tensors: list[Any]) -> tuple[Any, list[Any], int]:
+    """Indexed dimensions moved together: (tensor, index tensors broadcast to one shape, first indexed dimension)."""
+    dims = [d for d, i in enumerate(tensors) if i is not None]
+    together = dims == list(range(dims[0], dims[0] + len(dims)))
+    if not together:
+        order = dims + [d for d in range(len(t.shape)) if d not in dims]
+        t, first = views.permute(t, tuple(order)), 0
+    else:
+        first = dims[0]
+    indices = [tensors[d] for d in dims]
+    try:
+        shape = broadcast_shapes([i.shape for i in indices])
+    except RuntimeError:
+        raise IndexError("shape mismatch: indexing tensors could not be broadcast together with shapes "
+                         f"{', '.join(str(list(i.shape)) for i in indices)}") from None
+    return t, [i if i.shape == shape else views.expand(i, shape) for i in indices], first
+
+
+def _take(t: Any, tensors: list[Any]) -> Any:
+    t, indices, first = _plan(t, tensors)
+    return ix.index(t, *indices, attrs=(first,))
+
+
+def _setitem(self: Any, key: Any, value: Any) -> None:
+    from ..autograd.apply import check_writable
+    from ..record.trace import local
+
+    if local.trace.grad_enabled:
+        check_writable(self)
+    t, tensors = _basic(self, key)
+    if not isinstance(value, Handle):
+        value = from_array(array_from(value, self.dtype if not isinstance(value, np.ndarray) else None))
+    if value.dtype is not self.dtype:
+        value = value.to(self.dtype)
+    if tensors is None:
+        _store(t if t is not self else _alias(self), value)
+        return
+    t2, indices, first = _plan(t, tensors)
+    shape = (*t2.shape[:first], *indices[0].shape, *t2.shape[first + len(indices):])
+    assign(t2, ix.index_put(t2, _fit(value, shape), *indices, attrs=(first, None)), "index_put_")
+
+
+def _fit(value: Any, shape: tuple[int, ...]) -> Any:
+    """Broadcast a value to the place it is stored in (leading dimensions of length 1 may be too many)."""
+    while len(value.shape) > len(shape) and value.shape[0] == 1:
+        value = views.select(value, 0, 0)
+    if value.shape == shape:
+        return value
+    try:
+        return views.expand(value, shape)
+    except RuntimeError:
+        raise RuntimeError(f"shape mismatch: value tensor of shape {list(value.shape)} cannot be broadcast to indexing result of shape "
+                           f"{list(shape)}") from None
+
+
+def _store(view: Any, value: Any) -> None:
+    value = _fit(value, tuple(view.shape))
+    assign(view, value.clone() if value._alias is None else value.contiguous().clone(), "copy_")
+
+
+METHODS["__getitem__"] = _getitem
+METHODS["__setitem__"] = _setitem
+
+
+def _copy(self: Any, src: Any, non_blocking: bool = False) -> Any:
+    """Take over the content of ``src``, broadcast and converted."""
+    if not isinstance(src, Handle):
+        raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
+    value = src.to(self.dtype) if src.dtype is not self.dtype else src
+    return assign(self, _expanded(value, tuple(self.shape)).clone(), "copy_")
+
+
+def _expanded(value: Any, shape: tuple[int, ...]) -> Any:
+    return value if value.shape == shape else views.expand(value, shape)
+
+
+METHODS["copy_"] = _copy
+
+
+def _fill(self: Any, value: Any) -> Any:
+    """Set every element to ``value``."""
+    from ..ops.basic import filled
+    from ..ops.pointwise import tag
+
+    if isinstance(value, Handle):
+        if value.dim():
+            raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.dim()} dimensions.")
+        return assign(self, views.expand(value.to(self.dtype), tuple(self.shape)).clone(), "fill_")
+    if self.dtype.kind in "bui" and isinstance(value, float):
+        value = int(value)
+    return assign(self, filled(tuple(self.shape), tag(value), self.dtype), "fill_")
+
+
+METHODS["fill_"] = _fill
+METHODS["zero_"] = lambda self: _fill(self, 0)
+
+
+@public(method=False, out=False)
+def fill(input: Any, value: Any) -> Any:
+    """A tensor of the shape and dtype of ``input`` filled with ``value``."""
+    return input.clone().fill_(value)
+
+
+METHODS["fill"] = fill
+
+
+# -- gather and scatter -------------------------------------------------------------------------------------------
+
+
+def _check_gather(name: str, input: Any, dim: int, index: Any) -> int:
+    if index.dtype not in (dt.int64, dt.int32):
+        raise RuntimeError(f"{name}(): Expected dtype int64 for index")
+    dim = wrap_dim(dim, len(input.shape))
+    if len(index.shape) != len(input.shape) and index.numel():
+        raise RuntimeError(f"Index tensor must have the same number of dimensions as input tensor: index {list(index.shape)}, input "
+                           f"{list(input.shape)}")
+    return dim
+
+
+@public()
+def gather(input: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> Any:
+    """``out[i][j] = input[index[i][j]][j]`` for dim 0, and so on."""
+    dim = _check_gather("gather", input, dim, index)
+    for d, (n, m) in enumerate(zip(index.shape, input.shape)):
+        if d != dim and n > m:
+            raise RuntimeError(f"Size does not match at dimension {d} expected index {list(index.shape)} to be no larger than self "
+                               f"{list(input.shape)} apart from dimension {dim}")
+    if not input.shape:
+        return ix.gather(input.reshape((1,)), index.reshape((-1,)), attrs=(0,)).reshape(index.shape)
+    return ix.gather(input, index, attrs=(dim,))
+
+
+@public()
+def index_select(input: Any, dim: int, index: Any) -> Any:
+    """The positions ``index`` (a vector) of a dimension."""
+    dim = wrap_dim(dim, len(input.shape))
+    if len(index.shape) > 1:
+        raise IndexError("index_select(): Index is supposed to be a vector")
+    if index.dtype not in (dt.int64, dt.int32):
+        raise RuntimeError("index_select(): Expected dtype int32 or int64 for index")
+    if not input.shape:
+        return ix.index(input.reshape((1,)), index.reshape((-1,)), attrs=(0,)).reshape(())
+    return ix.index(input, index.reshape((-1,)), attrs=(dim,))
+
+
+@public()
+def masked_select(input: Any, mask: Any) -> Any:
+    """The elements where ``mask`` is true, as a vector."""
+    if mask.dtype is not dt.bool_:
+        raise RuntimeError(f"masked_select: expected BoolTensor for mask, but got {mask.dtype}")
+    shape = broadcast_shapes([input.shape, mask.shape], "masked_select")
+    return _getitem(_expanded(input, shape), _expanded(mask, shape)) if shape else _getitem(input.reshape((1,)), mask.reshape((1,)))
+
+
+@public(method=True, out=False)
+def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
+    """Positions of nonzero elements, (count, dimensions); with ``as_tuple`` a vector for each dimension."""
+    array = input.detach()._array()
+    if as_tuple:
+        if not array.shape:
+            array = array.reshape(1)
+        return tuple(from_array(p.astype(np.int64)) for p in np.nonzero(array))
+    found = np.argwhere(array).astype(np.int64)
+    return from_array(found.reshape(found.shape[0], array.ndim))
+
+
+@public(method=False, out=False)
+def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Any:
+    """``gather`` with broadcasting; without ``dim`` on the flattened tensor."""
+    if dim is None:
+        return gather(input.reshape((-1,)), 0, indices.reshape((-1,)))
+    dim = wrap_dim(dim, len(input.shape))
+    shape = list(broadcast_shapes([tuple(1 if d == dim else n for d, n in enumerate(x.shape)) for x in (input, indices)]))
+    big, small = list(shape), list(shape)
+    big[dim], small[dim] = input.shape[dim], indices.shape[dim]
+    return gather(_expanded(input, tuple(big)), dim, _expanded(indices, tuple(small)))
+
+
+METHODS["take_along_dim"] = take_along_dim
+
+
+@public(inplace=True)
+def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Any:
+    """``out[index[i][j]][j] = src[i][j]`` for dim 0 (the last one wins); ``reduce`` "add" or "multiply"."""
+    src = value if src is None else src
+    dim = _check_gather("scatter", input, dim, index)
+    if not isinstance(src, Handle):
+        from .creation import full
+
+        src = full(tuple(index.shape), src, dtype=input.dtype)
+    return _scatter(input, dim, index, src, {None: None, "add": "add", "multiply": "mul"}[reduce])
+
+
+def _scatter(input: Any, dim: int, index: Any, src: Any, combine: str | None) -> Any:
+    if src.dtype is not input.dtype:
+        raise RuntimeError(f"scatter(): Expected self.dtype to be equal to src.dtype: {input.dtype} and {src.dtype}")
+    if not input.shape:
+        return _scatter(input.reshape((1,)), 0, index.reshape((-1,)), src.reshape((-1,)), combine).reshape(())
+    if not index.numel():
+        return input.clone()
+    for d, (n, m, s) in enumerate(zip(index.shape, input.shape, src.shape)):
+        if n > s or d != dim and n > m:
+            raise RuntimeError(f"Expected index {list(index.shape)} to be no larger than self {list(input.shape)} apart from dimension {dim} "
+                               f"and to be no larger size than src {list(src.shape)}")
+    for d, n in enumerate(index.shape):
+        if src.shape[d] != n:
+            src = views.slice_(src, d, 0, n, 1)
+    return ix.scatter(input, index, src, attrs=(dim, combine))
+
+
+@public(inplace=True)
+def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Any:
+    """``out[index[i][j]][j] += src[i][j]`` for dim 0."""
+    return _scatter(input, _check_gather("scatter_add", input, dim, index), index, src, "add")
+
+
+@public(inplace=True)
+def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> Any:
+    """Add ``source`` to the positions ``index`` (a vector) of a dimension."""
+    dim = wrap_dim(dim, len(input.shape))
+    if alpha != 1:
+        source = source * alpha
+    if not input.shape:
+        return ix.index_put(input.reshape((1,)), source.reshape((-1,)), index.reshape((-1,)), attrs=(0, "add")).reshape(())
+    shape = (*input.shape[:dim], index.numel(), *input.shape[dim + 1:])
+    if tuple(source.shape) != shape and source.numel() != _count(shape):
+        raise RuntimeError(f"index_add_(): source {list(source.shape)} does not fit self {list(input.shape)} with {index.numel()} indices")
+    return ix.index_put(input, source.reshape(shape), index.reshape((-1,)), attrs=(dim, "add"))
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    import math
+
+    return math.prod(shape)
+
+
+@public(inplace=True)
+def index_copy(input: Any, dim: int, index: Any, source: Any) -> Any:
+    """Put ``source`` at the positions ``index`` (a vector) of a dimension."""
+    dim = wrap_dim(dim, len(input.shape))
+    if not input.shape:
+        return ix.index_put(input.reshape((1,)), source.reshape((-1,)), index.reshape((-1,)), attrs=(0, None)).reshape(())
+    shape = (*input.shape[:dim], index.numel(), *input.shape[dim + 1:])
+    return ix.index_put(input, source.reshape(shape), index.reshape((-1,)), attrs=(dim, None))
+
+
+@public(inplace=True)
+def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
+    """Set the positions ``index`` (a vector) of a dimension to ``value``."""
+    from .creation import full
+
+    dim = wrap_dim(dim, len(input.shape))
+    shape = (*input.shape[:dim], index.numel(), *input.shape[dim + 1:]) if input.shape else (1,)
+    src = value.to(input.dtype).expand(shape) if isinstance(value, Handle) else full(shape, value, dtype=input.dtype)
+    if not input.shape:
+        return ix.index_put(input.reshape((1,)), src, index.reshape((-1,)), attrs=(0, None)).reshape(())
+    return ix.index_put(input, src, index.reshape((-1,)), attrs=(dim, None))
+
+
+@public(inplace=True)
+def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
+    """Put (or add) ``values`` at the positions that a tuple of index tensors names."""
+    t, tensors = _basic(input, tuple(indices))
+    assert tensors is not None
+    dims = [d for d, i in enumerate(tensors) if i is not None]
+    t2, found, first = _plan(t, tensors)
+    shape = (*t2.shape[:first], *found[0].shape, *t2.shape[first + len(found):])
+    if values.dtype is not input.dtype:
+        raise RuntimeError("Index put requires the source and destination dtypes match, got "
+                           f"{input.dtype} for the destination and {values.dtype} for the source.")
+    made = ix.index_put(t2, _fit(values, shape), *found, attrs=(first, "add" if accumulate else None))
+    if t2 is not t:
+        order = dims + [d for d in range(len(t.shape)) if d not in dims]
+        made = views.permute(made, tuple(order.index(d) for d in range(len(order))))
+    return made
+
+
+@public(inplace=True)
+def masked_fill(input: Any, mask: Any, value: Any) -> Any:
+    """``value`` where ``mask`` is true, else ``input``."""
+    from ..ops import arithmetic as ar
+
+    if mask.dtype is not dt.bool_:
+        raise RuntimeError(f"masked_fill only supports boolean masks, but got mask with dtype {mask.dtype}")
+    if isinstance(value, Handle):
+        if value.dim():
+            raise RuntimeError(f"masked_fill only supports a 0-dimensional value tensor, but got tensor with {value.dim()} dimension(s).")
+        value = value.to(input.dtype)
+    elif input.dtype.kind in "bui" and isinstance(value, float):
+        raise RuntimeError(f"value cannot be converted to type {input.dtype.name} without overflow")
+    made = ar.where(mask, value, input)
+    return made if made.dtype is input.dtype else made.to(input.dtype)
+
+
+@public(inplace=True)
+def masked_scatter(input: Any, mask: Any, source: Any) -> Any:
+    """The elements of ``source`` in order at the places where ``mask`` is true."""
+    shape = broadcast_shapes([input.shape, mask.shape], "masked_scatter")
+    flat_mask = _expanded(mask, shape).reshape((-1,))
+    places = flat_mask.nonzero().reshape((-1,))
+    if places.numel() > source.numel():
+        raise RuntimeError("masked_scatter: expected self and source to have same dtypes and source to have enough elements: needs "
+                           f"{places.numel()}, has {source.numel()}")
+    flat = _expanded(input, shape).reshape((-1,))
+    chosen = views.slice_(source.reshape((-1,)), 0, 0, places.numel(), 1)
+    return ix.index_put(flat, chosen, places, attrs=(0, None)).reshape(shape)

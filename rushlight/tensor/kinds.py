@@ -1,0 +1,91 @@
+"""Layouts, memory formats and type names: small constant objects that programs pass around."""
+from __future__ import annotations
+
+from typing import Any
+
+from ..compile import dtypes as dt
+from ..compile.dtypes import DType
+
+__all__ = ["layout", "memory_format", "strided", "sparse_coo", "contiguous_format", "channels_last", "channels_last_3d",
+           "preserve_format", "type_name", "type_named", "iinfo", "finfo"]
+
+
+class layout:
+    """How the elements of a tensor are stored."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"torch.{self.name}"
+
+
+class memory_format(layout):
+    """An order of dimensions in memory. Values are kept in whatever order the compiler likes; formats are accepted."""
+
+
+strided, sparse_coo = layout("strided"), layout("sparse_coo")
+contiguous_format, channels_last = memory_format("contiguous_format"), memory_format("channels_last")
+channels_last_3d, preserve_format = memory_format("channels_last_3d"), memory_format("preserve_format")
+
+_NAMES = {"float32": "FloatTensor", "float64": "DoubleTensor", "float16": "HalfTensor", "bfloat16": "BFloat16Tensor",
+          "uint8": "ByteTensor", "int8": "CharTensor", "int16": "ShortTensor", "int32": "IntTensor", "int64": "LongTensor",
+          "bool": "BoolTensor", "complex64": "ComplexFloatTensor", "complex128": "ComplexDoubleTensor"}
+
+
+def type_name(d: DType) -> str:
+    return "torch." + _NAMES[d.name]
+
+
+def type_named(which: Any) -> DType:
+    """A dtype from a dtype, a name like ``torch.FloatTensor``, or a typed constructor."""
+    if isinstance(which, DType):
+        return which
+    name = which if isinstance(which, str) else getattr(which, "__name__", str(which))
+    short = name.rsplit(".", 1)[-1]
+    for key, known in _NAMES.items():
+        if known == short:
+            return dt.by_name(key)
+    raise ValueError(f"invalid type: '{name}'")
+
+
+class _Info:
+    def __init__(self, d: DType, fields: dict[str, Any]) -> None:
+        self.dtype, self._fields = d.name, fields
+        for k, v in fields.items():
+            setattr(self, k, v)
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{k}={v}" for k, v in self._fields.items())
+        return f"{type(self).__name__}({inner}, dtype={self.dtype})"
+
+
+class iinfo(_Info):
+    """Limits of an integer dtype: ``bits``, ``min``, ``max``."""
+
+    def __init__(self, type: DType) -> None:
+        import numpy as np
+
+        if type.kind not in "ui":
+            raise TypeError("torch.iinfo() requires an integer input type. Use torch.finfo to handle 'torch.finfo'")
+        info = np.iinfo(type.numpy)
+        super().__init__(type, {"min": int(info.min), "max": int(info.max)})
+        self.bits = info.bits
+
+
+class finfo(_Info):
+    """Limits of a floating dtype: ``bits``, ``eps``, ``max``, ``min``, ``tiny``, ``smallest_normal``, ``resolution``."""
+
+    def __init__(self, type: DType | None = None) -> None:
+        import ml_dtypes
+
+        from ..ops.promotion import default_dtype
+
+        type = type or default_dtype()
+        if type.kind not in "fc":
+            raise TypeError(f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle '{type!r}'")
+        info = ml_dtypes.finfo(type.to_real().numpy)
+        super().__init__(type, {"resolution": float(info.resolution), "min": float(info.min), "max": float(info.max),
+                                "eps": float(info.eps), "smallest_normal": float(info.smallest_normal),
+                                "tiny": float(info.tiny)})
+        self.bits = info.bits

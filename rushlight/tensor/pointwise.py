@@ -1,0 +1,246 @@
+"""Arithmetic, comparison and elementary functions with PyTorch's signatures."""
+from __future__ import annotations
+
+from typing import Any
+
+from ..autograd.handle import Handle
+from ..ops import activation, arithmetic as ar
+from .registry import METHODS, public
+
+__all__: list[str] = []
+
+
+
+# -- one tensor ---------------------------------------------------------------------------------------------------
+
+
+def _publish_unary(op: Any, name: str, *aliases: str, inplace: bool = True, doc: str = "") -> None:
+    def call(input: Any) -> Any:
+        return op(_tensor(input, name))
+    call.__name__ = name
+    call.__doc__ = doc or f"Elementwise {name} of ``input``, of the same shape."
+    public(inplace=inplace, aliases=aliases)(call)
+
+
+def _tensor(x: Any, name: str) -> Any:
+    if not isinstance(x, Handle):
+        raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(x).__name__}")
+    return x
+
+
+for _name in ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tan", "sinh",
+              "cosh", "tanh", "erf", "erfc", "erfinv", "lgamma", "digamma", "sign", "floor", "ceil", "trunc", "frac", "deg2rad",
+              "rad2deg", "square", "sinc", "i0", "logical_not", "bitwise_not"):
+    _publish_unary(getattr(ar, _name), _name, *{"trunc": ("fix",)}.get(_name, ()))
+for _name, _long in (("asin", "arcsin"), ("acos", "arccos"), ("atan", "arctan"), ("asinh", "arcsinh"), ("acosh", "arccosh"),
+                     ("atanh", "arctanh")):
+    _publish_unary(getattr(ar, _name), _name, _long)
+_publish_unary(ar.neg, "neg", "negative")
+_publish_unary(ar.abs_, "abs", "absolute")
+_publish_unary(activation.sigmoid, "sigmoid")
+_publish_unary(activation.relu, "relu")
+for _name in ("isnan", "isinf", "isfinite", "isposinf", "isneginf", "signbit"):
+    _publish_unary(getattr(ar, _name), _name, inplace=False)
+
+
+@public()
+def positive(input: Any) -> Any:
+    """``input`` itself.
+
+    Raises:
+        RuntimeError: bool tensors.
+    """
+    if input.dtype.kind == "b":
+        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
+    return input
+
+
+@public(inplace=True)
+def round(input: Any, *, decimals: int = 0) -> Any:
+    """Round half to even, to ``decimals`` places."""
+    if decimals == 0:
+        return ar.round_(input)
+    scale = 10.0 ** abs(decimals)
+    return ar.round_(input * scale) / scale if decimals > 0 else ar.round_(input / scale) * scale
+
+
+@public(inplace=True)
+def logit(input: Any, eps: float | None = None) -> Any:
+    """log(x / (1 - x)), x clamped to [eps, 1 - eps] first."""
+    return ar.logit(input if eps is None else input.clamp(eps, 1 - eps))
+
+
+@public(inplace=True)
+def nan_to_num(input: Any, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Any:
+    """Replace NaN by ``nan`` (0) and infinities by the largest finite numbers, unless given."""
+    import ml_dtypes
+    import numpy as np
+
+    if input.dtype.kind != "f":
+        return input.clone()
+    limit = float((ml_dtypes.finfo if input.dtype.name == "bfloat16" else np.finfo)(input.dtype.numpy).max)
+    return ar.nan_to_num(input, 0.0 if nan is None else nan, limit if posinf is None else posinf,
+                         -limit if neginf is None else neginf)
+
+
+# -- two tensors --------------------------------------------------------------------------------------------------
+
+
+def _check_alpha(alpha: Any, *operands: Any) -> None:
+    if isinstance(alpha, float) and all(_kind(x) in "bui" for x in operands):
+        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
+    if isinstance(alpha, bool) and any(_kind(x) != "b" for x in operands):
+        raise RuntimeError("Boolean alpha only supported for Boolean results.")
+
+
+def _kind(x: Any) -> str:
+    if isinstance(x, Handle):
+        return x.dtype.kind
+    return "b" if isinstance(x, bool) else "i" if isinstance(x, int) else "c" if isinstance(x, complex) else "f"
+
+
+@public(inplace=True)
+def add(input: Any, other: Any, *, alpha: Any = 1) -> Any:
+    """``input + alpha * other``, broadcast."""
+    if alpha != 1 or type(alpha) is not int:
+        _check_alpha(alpha, input, other)
+    return ar.add(input, other, alpha)
+
+
+@public(inplace=True, aliases=("subtract",))
+def sub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
+    """``input - alpha * other``, broadcast."""
+    if alpha != 1 or type(alpha) is not int:
+        _check_alpha(alpha, input, other)
+    return ar.sub(input, other, alpha)
+
+
+@public()
+def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
+    """``other - alpha * input``."""
+    return ar.sub(other, input, alpha)
+
+
+@public(inplace=True, aliases=("divide",))
+def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
+    """``input / other``; ``rounding_mode`` None (true division), "trunc" or "floor"."""
+    if rounding_mode is None:
+        return ar.div(input, other)
+    if rounding_mode == "floor":
+        return floor_divide(input, other)
+    if rounding_mode == "trunc":
+        return ar.div_trunc(input, other)
+    raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
+
+
+@public(inplace=True)
+def true_divide(input: Any, other: Any) -> Any:
+    """Division, also of integers, with a floating result."""
+    return ar.div(input, other)
+
+
+@public(inplace=True)
+def floor_divide(input: Any, other: Any) -> Any:
+    """Division rounded to minus infinity.
+
+    Raises:
+        RuntimeError: integer division by the number zero ("ZeroDivisionError").
+    """
+    if not isinstance(other, Handle) and other == 0 and _kind(input) in "bui" and _kind(other) in "bui":
+        raise RuntimeError("ZeroDivisionError")
+    return ar.div_floor(input, other)
+
+
+def _publish_binary(op: Any, name: str, *aliases: str, inplace: bool = True, tensors_only: bool = False) -> None:
+    def call(input: Any, other: Any) -> Any:
+        if not isinstance(input, Handle) and not isinstance(other, Handle) or tensors_only and not (
+                isinstance(input, Handle) and isinstance(other, Handle)):
+            bad = other if isinstance(input, Handle) else input
+            raise TypeError(f"{name}(): argument must be Tensor, not {type(bad).__name__}")
+        return op(input, other)
+    call.__name__ = name
+    call.__doc__ = f"Elementwise {name} of two tensors (or a tensor and a number), broadcast."
+    public(inplace=inplace, aliases=aliases)(call)
+
+
+_publish_binary(ar.mul, "mul", "multiply")
+_publish_binary(ar.remainder, "remainder")
+_publish_binary(ar.fmod, "fmod")
+_publish_binary(ar.pow_, "pow")
+_publish_binary(ar.atan2, "atan2", "arctan2", tensors_only=True)
+_publish_binary(ar.hypot, "hypot", tensors_only=True)
+_publish_binary(ar.copysign, "copysign")
+_publish_binary(ar.nextafter, "nextafter", tensors_only=True)
+_publish_binary(ar.xlogy, "xlogy")
+_publish_binary(ar.heaviside, "heaviside", tensors_only=True)
+for _name in ("maximum", "minimum", "fmax", "fmin", "logaddexp", "logaddexp2"):
+    _publish_binary(getattr(ar, _name), _name, inplace=False, tensors_only=True)
+for _name, _long in (("eq", ""), ("ne", "not_equal"), ("lt", "less"), ("le", "less_equal"), ("gt", "greater"), ("ge", "greater_equal")):
+    _publish_binary(getattr(ar, _name), _name, *((_long,) if _long else ()))
+for _name in ("logical_and", "logical_or", "logical_xor"):
+    _publish_binary(getattr(ar, _name), _name, tensors_only=True)
+for _name in ("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift"):
+    _publish_binary(getattr(ar, _name), _name)
+
+
+@public(inplace=True, aliases=("clip",))
+def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
+    """Limit to [min, max]; each a number, a tensor or None.
+
+    Raises:
+        RuntimeError: both are None.
+    """
+    if min is None and max is None:
+        raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
+    if max is None:
+        return ar.clamp_min(input, min)
+    return ar.clamp_max(input, max) if min is None else ar.clamp(input, min, max)
+
+
+@public(inplace=True)
+def clamp_min(input: Any, min: Any) -> Any:
+    """The larger of ``input`` and ``min``."""
+    return ar.clamp_min(input, min)
+
+
+@public(inplace=True)
+def clamp_max(input: Any, max: Any) -> Any:
+    """The smaller of ``input`` and ``max``."""
+    return ar.clamp_max(input, max)
+
+
+@public(inplace=True)
+def lerp(input: Any, end: Any, weight: Any) -> Any:
+    """``input + weight * (end - input)``."""
+    if isinstance(end, Handle) and end.dtype is not input.dtype:
+        raise RuntimeError(f"expected dtype {input.dtype} for `end` but got dtype {end.dtype}")
+    return ar.lerp(input, end, weight)
+
+
+@public(inplace=True)
+def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Any:
+    """``input + value * tensor1 * tensor2``."""
+    return ar.addcmul(input, tensor1, tensor2, value)
+
+
+@public(inplace=True)
+def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Any:
+    """``input + value * tensor1 / tensor2``."""
+    if tensor1.dtype.kind in "bui" and tensor2.dtype.kind in "bui":
+        raise RuntimeError("Integer division with addcdiv is no longer supported, and in a future  release addcdiv will perform a true "
+                           "division of tensor1 and tensor2.")
+    return ar.addcdiv(input, tensor1, tensor2, value)
+
+
+def _where(condition: Any, input: Any = None, other: Any = None) -> Any:
+    """``input`` where ``condition`` is true, else ``other``; with the condition alone: ``nonzero(as_tuple=True)``."""
+    if input is None and other is None:
+        return condition.nonzero(as_tuple=True)
+    if condition.dtype.kind not in "bu" or condition.dtype.itemsize != 1:
+        raise RuntimeError(f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype}")
+    return ar.where(condition, input, other)
+
+
+_where.__name__ = "where"
+public(method=False)(_where)
+METHODS["where"] = lambda self, condition, other: _where(condition, self, other)

@@ -1,0 +1,138 @@
+"""Matrix products and einsum of two tensors."""
+from __future__ import annotations
+
+from typing import Any
+
+from ..autograd.apply import value_of
+from ..ops.contraction import einsum2
+from ..ops.pointwise import broadcast_shapes
+from .registry import public
+
+__all__: list[str] = []
+
+
+@public()
+def matmul(input: Any, other: Any) -> Any:
+    """Matrix product of the last two dimensions, batched and broadcast over the others; vectors are rows or columns.
+
+    Raises:
+        RuntimeError: the inner sizes differ, the dtypes differ, or an operand is a number.
+    """
+    a, b = value_of(input).meta.shape, value_of(other).meta.shape
+    if not a or not b:
+        raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {len(a)}D and {len(b)}D")
+    if len(a) > 1 and len(b) > 1:
+        if a[-1] != b[-2]:
+            _mismatch(a, b)
+    elif a[-1] != b[-2 if len(b) > 1 else -1]:
+        if len(a) == len(b) == 1:
+            raise RuntimeError(f"inconsistent tensor size, expected tensor [{a[0]}] and src [{b[0]}] to have the same number of "
+                               f"elements, but got {a[0]} and {b[0]} elements respectively")
+        raise RuntimeError(f"size mismatch, got input ({a[0]}), mat {list(a)}, vec {list(b)}")
+    rows = "y" if len(a) > 1 else ""
+    columns = "x" if len(b) > 1 else ""
+    lead_a, lead_b = a[:-2], b[:-2]
+    if not lead_b:  # a matrix (or vector) on the right serves every batch
+        lead = "abcdefgh"[:len(lead_a)] if len(lead_a) <= 8 else _letters(len(lead_a))
+        return einsum2(input, other, attrs=(lead + rows + "z", "z" + columns, lead + rows + columns))
+    batch = broadcast_shapes([lead_a, lead_b], "matmul")
+    letters = _letters(len(batch))
+    x, in_a = _batched(input, lead_a, batch, letters)
+    y, in_b = _batched(other, lead_b, batch, letters)
+    out = "".join(c for c in letters)
+    missing = [k for k, c in enumerate(letters) if c not in in_a and c not in in_b]
+    kept = "".join(c for c in out if c in in_a or c in in_b)
+    made = einsum2(x, y, attrs=(in_a + rows + "z", in_b + "z" + columns, kept + rows + columns))
+    for k in missing:  # length 1 in both
+        made = made.unsqueeze(k)
+    return made
+
+
+def _letters(n: int) -> str:
+    return "".join(chr(ord("A") + i) for i in range(n))
+
+
+def _batched(t: Any, lead: tuple[int, ...], batch: tuple[int, ...], letters: str) -> tuple[Any, str]:
+    """Without the batch dimensions along which it is broadcast: (tensor, its batch letters)."""
+    at = len(batch) - len(lead)
+    one = tuple(d for d, n in enumerate(lead) if n == 1)
+    return (t.squeeze(one) if one else t), "".join(letters[at + d] for d, n in enumerate(lead) if n != 1)
+
+
+def _mismatch(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    if len(a) == 2 and len(b) == 2:
+        raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({a[0]}x{a[1]} and {b[0]}x{b[1]})")
+    raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: [{a[0]}, {a[-1]}] but got: [{b[0]}, {b[-2]}]: "
+                       f"matmul of {list(a)} and {list(b)}")
+
+
+@public()
+def mm(input: Any, mat2: Any) -> Any:
+    """Product of two matrices."""
+    if len(input.shape) != 2 or len(mat2.shape) != 2:
+        which, t = ("self", input) if len(input.shape) != 2 else ("mat2", mat2)
+        raise RuntimeError(f"{which} must be a matrix, got {list(t.shape)}")
+    return matmul(input, mat2)
+
+
+@public()
+def bmm(input: Any, mat2: Any) -> Any:
+    """Product of two batches of matrices, without broadcasting."""
+    a, b = input.shape, mat2.shape
+    if len(a) != 3 or len(b) != 3:
+        raise RuntimeError(f"batch1 must be a 3D tensor: got {list(a)} and {list(b)}")
+    if a[0] != b[0] or a[2] != b[1]:
+        raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: [{a[0]}, {a[2]}] but got: [{b[0]}, {b[1]}].")
+    return einsum2(input, mat2, attrs=("byz", "bzx", "byx"))
+
+
+@public()
+def mv(input: Any, vec: Any) -> Any:
+    """Matrix times vector."""
+    if len(input.shape) != 2 or len(vec.shape) != 1:
+        raise RuntimeError(f"vector + matrix @ vector expected, got {len(vec.shape)}, {len(input.shape)}, {len(vec.shape)}")
+    return matmul(input, vec)
+
+
+@public()
+def dot(input: Any, tensor: Any) -> Any:
+    """Inner product of two vectors."""
+    if len(input.shape) != 1 or len(tensor.shape) != 1:
+        raise RuntimeError(f"1D tensors expected, but got {len(input.shape)}D and {len(tensor.shape)}D tensors")
+    if input.dtype is not tensor.dtype:
+        raise RuntimeError(f"dot : expected both vectors to have same dtype, but found {input.dtype.name} and {tensor.dtype.name}")
+    return matmul(input, tensor)
+
+
+@public(aliases=("ger",))
+def outer(input: Any, vec2: Any) -> Any:
+    """Outer product of two vectors."""
+    if len(input.shape) != 1 or len(vec2.shape) != 1:
+        raise RuntimeError(f"outer: Expected 1-D argument self, but got {len(input.shape)}-D")
+    return input.unsqueeze(1) * vec2
+
+
+def _scaled_sum(name: str, product: Any) -> Any:
+    def call(input: Any, a: Any, b: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+        made = product(a, b)
+        if alpha != 1:
+            made = made * alpha
+        if beta == 0:
+            return made.expand(broadcast_shapes([input.shape, made.shape], name))
+        made = made + (input if beta == 1 else input * beta)
+        return made
+    call.__name__ = name
+    call.__doc__ = f"``beta * input + alpha * product`` with the product of ``{name[3:]}``."
+    return public(inplace=True)(call)
+
+
+addmm, addmv, addbmm_product, addr = (_scaled_sum(n, f) for n, f in (
+    ("addmm", mm), ("addmv", mv), ("baddbmm", bmm), ("addr", outer)))
+
+
+@public()
+def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+    """``beta * input + alpha * sum of the batch's products``."""
+    if beta == 0:
+        return bmm(batch1, batch2).sum(0) * alpha
+    return input * beta + bmm(batch1, batch2).sum(0) * alpha

@@ -1,0 +1,133 @@
+"""Reductions with PyTorch's signatures."""
+from __future__ import annotations
+
+from typing import Any
+
+from ..compile import dtypes as dt
+from ..ops import reduction as red
+from ..ops.structured import wrap_dim, wrap_dims
+from .registry import public
+
+__all__: list[str] = []
+
+
+def _dims(input: Any, dim: Any) -> tuple[int, ...]:
+    return wrap_dims(dim, len(input.shape))
+
+
+def _one(dim: Any, axis: Any) -> Any:
+    return dim if axis is None else axis
+
+
+@public()
+def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None, axis: Any = None, keepdims: bool | None = None) -> Any:
+    """Sum over ``dim`` (all dimensions by default); integers and bools add up as int64 unless ``dtype`` says otherwise."""
+    d = dtype or (dt.int64 if input.dtype.kind in "bui" else input.dtype)
+    return red.sum_(input, attrs=(_dims(input, _one(dim, axis)), keepdim if keepdims is None else keepdims, d))
+
+
+@public()
+def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None, axis: Any = None, keepdims: bool | None = None) -> Any:
+    """Arithmetic mean over ``dim``.
+
+    Raises:
+        RuntimeError: the input is not floating and no floating ``dtype`` is given.
+    """
+    d = dtype or input.dtype
+    if d.kind not in "fc":
+        what = "Input dtype" if dtype is None else "Optional dtype"
+        raise RuntimeError(f"mean(): could not infer output dtype. {what} must be either a floating point or complex dtype. Got: {d.name}")
+    return red.mean(input, attrs=(_dims(input, _one(dim, axis)), keepdim if keepdims is None else keepdims, d))
+
+
+@public()
+def prod(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    """Product over all dimensions, or over one."""
+    d = dtype or (dt.int64 if input.dtype.kind in "bui" else input.dtype)
+    return red.prod(input, attrs=(_dims(input, dim), keepdim, d))
+
+
+@public()
+def amax(input: Any, dim: Any = (), keepdim: bool = False) -> Any:
+    """Maximum over ``dim``; where several are the maximum they share its gradient."""
+    return red.amax(input, attrs=(_dims(input, dim), keepdim))
+
+
+@public()
+def amin(input: Any, dim: Any = (), keepdim: bool = False) -> Any:
+    """Minimum over ``dim``; where several are the minimum they share its gradient."""
+    return red.amin(input, attrs=(_dims(input, dim), keepdim))
+
+
+@public()
+def any(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Whether some element is true (nonzero)."""
+    return red.any_(input, attrs=(_dims(input, dim) if dim != () else (), keepdim, _truth_dtype(input)))
+
+
+@public()
+def all(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Whether all elements are true (nonzero)."""
+    return red.all_(input, attrs=(_dims(input, dim) if dim != () else (), keepdim, _truth_dtype(input)))
+
+
+def _truth_dtype(input: Any) -> Any:
+    return dt.uint8 if input.dtype is dt.uint8 else dt.bool_
+
+
+@public()
+def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    """Position of the maximum along ``dim``, or in the flattened tensor."""
+    return red.argmax(input, attrs=(None if dim is None else wrap_dim(dim, len(input.shape)), keepdim))
+
+
+@public()
+def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    """Position of the minimum along ``dim``, or in the flattened tensor."""
+    return red.argmin(input, attrs=(None if dim is None else wrap_dim(dim, len(input.shape)), keepdim))
+
+
+@public()
+def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
+    """log(sum(exp(x))) over ``dim``, without overflow."""
+    return red.logsumexp(input, attrs=(_dims(input, dim), keepdim))
+
+
+def _correction(unbiased: bool | None, correction: Any) -> float:
+    if correction is not None:
+        return correction
+    return 1 if unbiased is None or unbiased else 0
+
+
+@public()
+def var(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None) -> Any:
+    """Variance over ``dim``, divided by N - ``correction`` (1 by default)."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    if input.dtype.kind not in "fc":
+        raise RuntimeError("std and var only support floating point and complex dtypes")
+    return red.var(input, attrs=(_dims(input, dim), keepdim, _correction(unbiased, correction)))
+
+
+@public()
+def std(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None) -> Any:
+    """Standard deviation: the square root of ``var``."""
+    return var(input, dim, unbiased, keepdim, correction=correction).sqrt()
+
+
+@public(out=False, method=False)
+def var_mean(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None) -> Any:
+    """(variance, mean)."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    return var(input, dim, unbiased, keepdim, correction=correction), mean(input, dim, keepdim)
+
+
+@public(out=False, method=False)
+def std_mean(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None) -> Any:
+    """(standard deviation, mean)."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    return std(input, dim, unbiased, keepdim, correction=correction), mean(input, dim, keepdim)
+
+

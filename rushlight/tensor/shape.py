@@ -1,0 +1,413 @@
+"""Shapes: views, joining and repeating, with PyTorch's signatures."""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ..autograd.apply import value_of
+from ..ops import basic, views
+from ..ops.promotion import result_type
+from ..ops.structured import wrap_dim, wrap_dims
+from ..record.meta import is_contiguous
+from .registry import METHODS, public
+
+__all__ = ["size_argument", "Size"]
+
+
+class Size(tuple):
+    """A shape. A tuple of integers that prints as ``torch.Size([2, 3])``."""
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        return math.prod(self)
+
+    def __repr__(self) -> str:
+        return f"torch.Size([{', '.join(map(str, self))}])"
+
+    def __add__(self, other: Any) -> Size:
+        return Size(tuple.__add__(self, tuple(other)))
+
+    def __getitem__(self, at: Any) -> Any:
+        found = tuple.__getitem__(self, at)
+        return Size(found) if isinstance(at, slice) else found
+
+    def __reduce__(self) -> tuple:
+        return Size, (tuple(self),)
+
+
+def size_argument(size: Sequence[Any]) -> tuple[int, ...]:
+    """``f(2, 3)`` and ``f((2, 3))`` mean the same."""
+    if len(size) == 1 and isinstance(size[0], (tuple, list)):
+        size = size[0]
+    try:
+        return tuple([n if type(n) is int else n.__index__() for n in size])
+    except AttributeError:
+        bad = next(n for n in size if not hasattr(n, "__index__"))
+        raise TypeError(f"expected a size of integers, got {type(bad).__name__}") from None
+
+
+def _inferred(shape: tuple[int, ...], numel: int) -> tuple[int, ...]:
+    """Replace a -1 by what makes the sizes fit."""
+    if -1 in shape:
+        if shape.count(-1) > 1:
+            raise RuntimeError("only one dimension can be inferred")
+        rest = -math.prod(shape)
+        if rest == 0:
+            raise RuntimeError(f"cannot reshape tensor of 0 elements into shape {list(shape)} because the unspecified dimension size -1 "
+                               "can be any value and is ambiguous")
+        if numel % rest == 0:
+            return tuple([numel // rest if n == -1 else n for n in shape])
+    elif math.prod(shape) == numel:
+        if any(n < 0 for n in shape):
+            raise RuntimeError(f"invalid shape dimension {min(shape)}")
+        return shape
+    bad = next((n for n in shape if n < -1), None)
+    if bad is not None:
+        raise RuntimeError(f"invalid shape dimension {bad} at index {shape.index(bad)} of shape {list(shape)}")
+    raise RuntimeError(f"shape '{list(shape)}' is invalid for input of size {numel}")
+
+
+def _view(self: Any, *size: Any, dtype: Any = None) -> Any:
+    """The same memory in another shape (or, given a dtype of the same width, with other types).
+
+    Raises:
+        RuntimeError: the number of elements differs, or the strides do not allow it (use ``reshape``).
+    """
+    if dtype is not None or len(size) == 1 and hasattr(size[0], "itemsize"):
+        return self._view_dtype(dtype or size[0])
+    m = value_of(self).meta
+    return views.view(self, _inferred(size_argument(size), m.numel))
+
+
+_view.__name__ = "view"
+METHODS["view"] = _view
+METHODS["view_as"] = lambda self, other: _view(self, other.shape)
+
+
+@public(method=False, out=False)
+def reshape(input: Any, shape: Any) -> Any:
+    """The same elements in another shape: a view where the strides allow it, else a copy."""
+    m = value_of(input).meta
+    wanted = _inferred(size_argument((shape,)) if not isinstance(shape, int) else (shape,), m.numel)
+    if m.strides is not None and views.view_strides(m.shape, m.strides, wanted) is None:
+        input = basic.clone(input)
+    return views.view(input, wanted)
+
+
+METHODS["reshape"] = lambda self, *shape: reshape(self, size_argument(shape))
+METHODS["reshape_as"] = lambda self, other: reshape(self, other.shape)
+
+
+@public(out=False)
+def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
+    """Dimensions ``start_dim`` to ``end_dim`` as one."""
+    shape = input.shape
+    if not shape:
+        return reshape(input, (1,))
+    start, end = wrap_dim(start_dim, len(shape)), wrap_dim(end_dim, len(shape))
+    if start > end:
+        raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
+    if start == end:
+        return input
+    return reshape(input, (*shape[:start], math.prod(shape[start:end + 1]), *shape[end + 1:]))
+
+
+@public(out=False)
+def unflatten(input: Any, dim: int, sizes: Any) -> Any:
+    """One dimension as several."""
+    shape = input.shape
+    dim = wrap_dim(dim, len(shape))
+    sizes = tuple(sizes)
+    if not sizes:
+        raise RuntimeError("unflatten: sizes must be non-empty")
+    if -1 in sizes and math.prod(n for n in sizes if n != -1) and shape[dim] % math.prod(n for n in sizes if n != -1) == 0:
+        sizes = tuple(shape[dim] // math.prod(k for k in sizes if k != -1) if n == -1 else n for n in sizes)
+    if math.prod(sizes) != shape[dim]:
+        raise RuntimeError(f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} ({shape[dim]}) in the "
+                           "input tensor")
+    return views.split_dim(input, dim, sizes)
+
+
+METHODS["unflatten"] = unflatten
+
+
+@public(method=False, out=False)
+def permute(input: Any, dims: Any) -> Any:
+    """Dimensions in another order: result dimension j is ``dims[j]`` of the input."""
+    n = len(input.shape)
+    dims = size_argument((dims,))
+    if len(dims) != n:
+        raise RuntimeError(f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
+                           f"ordering of dimensions i.e. input.dim() = {n} is not equal to len(dims) = {len(dims)}")
+    order = tuple([wrap_dim(d, n) for d in dims])
+    if len(set(order)) != n:
+        raise RuntimeError("permute(): duplicate dims are not allowed.")
+    return views.permute(input, order)
+
+
+METHODS["permute"] = lambda self, *dims: permute(self, size_argument(dims))
+
+
+@public(out=False, aliases=("swapaxes", "swapdims"))
+def transpose(input: Any, dim0: int, dim1: int) -> Any:
+    """Two dimensions exchanged."""
+    n = len(input.shape)
+    a, b = wrap_dim(dim0, n), wrap_dim(dim1, n)
+    order = list(range(n))
+    if n:
+        order[a], order[b] = b, a
+    return views.permute(input, tuple(order))
+
+
+@public(out=False)
+def t(input: Any) -> Any:
+    """The transpose of a matrix."""
+    n = len(input.shape)
+    if n > 2:
+        raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {n}D")
+    return views.permute(input, tuple(reversed(range(n))))
+
+
+@public(out=False, aliases=("moveaxis",))
+def movedim(input: Any, source: Any, destination: Any) -> Any:
+    """Move dimensions to new places; the others keep their order."""
+    n = len(input.shape)
+    src = [wrap_dim(d, n) for d in ((source,) if isinstance(source, int) else source)]
+    dst = [wrap_dim(d, n) for d in ((destination,) if isinstance(destination, int) else destination)]
+    if len(src) != len(dst):
+        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({src} dims) should contain the same number of dims as "
+                           f"destination ({dst} dims)")
+    if len(set(src)) != len(src) or len(set(dst)) != len(dst):
+        raise RuntimeError("movedim: repeated dim in `source` or `destination`")
+    order: list[int | None] = [None] * n
+    for s, d in zip(src, dst):
+        order[d] = s
+    rest = iter(d for d in range(n) if d not in src)
+    return views.permute(input, tuple(next(rest) if d is None else d for d in order))
+
+
+METHODS["expand"] = lambda self, *size, implicit=False: views.expand(self, size_argument(size))
+METHODS["expand_as"] = lambda self, other: views.expand(self, tuple(other.shape))
+
+
+@public(method=True, out=False)
+def broadcast_to(input: Any, size: Any) -> Any:
+    """``input`` expanded to ``size``."""
+    return views.expand(input, size_argument((size,)))
+
+
+@public(out=False)
+def squeeze(input: Any, dim: Any = None) -> Any:
+    """Without dimensions of length 1 (all of them, or those named)."""
+    n = len(input.shape)
+    dims = tuple(range(n)) if dim is None else () if dim == () else wrap_dims(dim, n)
+    return views.squeeze(input, dims)
+
+
+@public(out=False)
+def unsqueeze(input: Any, dim: int) -> Any:
+    """With a dimension of length 1 inserted at ``dim``."""
+    return views.unsqueeze(input, wrap_dim(dim, len(input.shape) + 1))
+
+
+@public(out=False)
+def narrow(input: Any, dim: int, start: Any, length: int) -> Any:
+    """``length`` positions of a dimension from ``start`` on."""
+    if not input.shape:
+        raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
+    dim, start = wrap_dim(dim, len(input.shape)), int(start)
+    n = input.shape[dim]
+    if length < 0:
+        raise RuntimeError("narrow(): length must be non-negative.")
+    if not -n <= start <= n:
+        raise IndexError(f"start out of range (expected to be in range of [{-n}, {n}], but got {start})")
+    if start < 0:
+        start += n
+    if start + length > n:
+        raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({n}).")
+    return views.slice_(input, dim, start, start + length, 1)
+
+
+@public(out=False)
+def select(input: Any, dim: int, index: int) -> Any:
+    """One position of a dimension, which is dropped."""
+    if not input.shape:
+        raise IndexError("select() cannot be applied to a 0-dim tensor.")
+    dim = wrap_dim(dim, len(input.shape))
+    n = input.shape[dim]
+    if not -n <= index < n:
+        raise IndexError(f"select(): index {index} out of range for tensor of size {list(input.shape)} at dimension {dim}")
+    return views.select(input, dim, index % n)
+
+
+@public(out=False)
+def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+    """The diagonal of two dimensions, as the last dimension of the result."""
+    n = len(input.shape)
+    a, b = wrap_dim(dim1, n), wrap_dim(dim2, n)
+    if a == b:
+        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+    return views.diagonal(input, offset, a, b)
+
+
+def _unfold(self: Any, dimension: int, size: int, step: int) -> Any:
+    """All windows of ``size`` along a dimension, ``step`` apart, as a new last dimension."""
+    n = len(self.shape)
+    dimension = wrap_dim(dimension, n)
+    extent = self.shape[dimension] if n else 1
+    if size > extent:
+        raise RuntimeError(f"maximum size for tensor at dimension {dimension} is {extent} but size is {size}")
+    if step <= 0:
+        raise RuntimeError(f"step is {step} but must be > 0")
+    return views.unfold(self, dimension, size, step)
+
+
+METHODS["unfold"] = _unfold
+
+
+@public(out=False)
+def unbind(input: Any, dim: int = 0) -> tuple[Any, ...]:
+    """All positions of a dimension, as a tuple."""
+    dim = wrap_dim(dim, len(input.shape))
+    return tuple(views.select(input, dim, k) for k in range(input.shape[dim]))
+
+
+@public(out=False)
+def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any, ...]:
+    """Pieces of a given size, or of the sizes given."""
+    dim = wrap_dim(dim, len(tensor.shape))
+    n = tensor.shape[dim]
+    if isinstance(split_size_or_sections, int):
+        step = split_size_or_sections
+        if step < 0 or step == 0 and n:
+            raise RuntimeError(f"split expects split_size be non-negative, but got split_size={step}")
+        sizes = [min(step, n - k) for k in range(0, n, step)] if n else [0]
+    else:
+        sizes = list(split_size_or_sections)
+        if sum(sizes) != n or any(s < 0 for s in sizes):
+            raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {dim}), but "
+                               f"got split_sizes={sizes}")
+    out, at = [], 0
+    for s in sizes:
+        out.append(views.slice_(tensor, dim, at, at + s, 1))
+        at += s
+    return tuple(out)
+
+
+METHODS["split"] = lambda self, split_size, dim=0: split(self, split_size, dim)
+
+
+@public(out=False)
+def split_with_sizes(input: Any, split_sizes: Any, dim: int = 0) -> tuple[Any, ...]:
+    """Pieces of the sizes given."""
+    return split(input, list(split_sizes), dim)
+
+
+@public(out=False)
+def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Any, ...]:
+    """At most ``chunks`` pieces of equal size (the last may be smaller)."""
+    if chunks <= 0:
+        raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
+    dim = wrap_dim(dim, len(input.shape))
+    n = input.shape[dim]
+    return split(input, (n + chunks - 1) // chunks, dim) if n else split(input, [0] * chunks, dim)
+
+
+# -- joining and repeating ----------------------------------------------------------------------------------------
+
+
+@public(method=False, aliases=("concat", "concatenate"))
+def cat(tensors: Any, dim: int = 0, *, axis: int | None = None) -> Any:
+    """Tensors one after the other along a dimension; types are promoted, empty 1-d tensors are left out."""
+    dim = dim if axis is None else axis
+    tensors = list(tensors)
+    if not tensors:
+        raise ValueError("expected a non-empty list of Tensors")
+    metas = [value_of(x).meta for x in tensors]
+    dtype = result_type(metas)
+    if any(not m.shape for m in metas):
+        raise RuntimeError(f"zero-dimensional tensor (at position {next(k for k, m in enumerate(metas) if not m.shape)}) cannot be "
+                           "concatenated")
+    kept = [x for x, m in zip(tensors, metas) if m.shape != (0,)] or tensors[:1]
+    kept = [x if x.dtype is dtype else basic.cast(x, attrs=(dtype,)) for x in kept]
+    return basic.cat(*kept, attrs=(wrap_dim(dim, len(kept[0].shape)),))
+
+
+METHODS["cat_with"] = lambda self, other, dim: cat((self, other), dim)
+
+
+@public(method=False)
+def stack(tensors: Any, dim: int = 0) -> Any:
+    """Tensors of one shape along a new dimension."""
+    tensors = list(tensors)
+    if not tensors:
+        raise RuntimeError("stack expects a non-empty TensorList")
+    shape = tensors[0].shape
+    for k, x in enumerate(tensors):
+        if x.shape != shape:
+            raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and {list(x.shape)} at "
+                               f"entry {k}")
+    dim = wrap_dim(dim, len(shape) + 1)
+    return cat([views.unsqueeze(x, dim) for x in tensors], dim)
+
+
+@public(out=False)
+def flip(input: Any, dims: Any) -> Any:
+    """A copy with the order along ``dims`` reversed."""
+    dims = (dims,) if isinstance(dims, int) else tuple(dims)
+    return basic.flip(input, attrs=(wrap_dims(dims, len(input.shape)) if dims else (),))
+
+
+METHODS["flip"] = lambda self, *dims: flip(self, size_argument(dims))
+METHODS["repeat"] = lambda self, *repeats: basic.repeat(self, attrs=(size_argument(repeats),))
+
+
+@public(method=False, out=False)
+def tile(input: Any, dims: Any) -> Any:
+    """``input`` repeated ``dims`` times (leading ones are assumed)."""
+    dims = tuple(dims)
+    return basic.repeat(input, attrs=((1,) * (len(input.shape) - len(dims)) + dims,))
+
+
+METHODS["tile"] = lambda self, *dims: tile(self, size_argument(dims))
+
+
+@public(out=False)
+def clone(input: Any, *, memory_format: Any = None) -> Any:
+    """A copy, through which gradients flow."""
+    return basic.clone(input)
+
+
+def _contiguous(self: Any, memory_format: Any = None) -> Any:
+    """The tensor itself if it is row-major, else a copy that is."""
+    m = value_of(self).meta
+    if m.strides is None or is_contiguous(m.shape, m.strides):
+        return self
+    return basic.clone(self)
+
+
+METHODS["contiguous"] = _contiguous
+
+
+def _sum_to_size(self: Any, *size: Any) -> Any:
+    """Summed over the dimensions along which ``size`` would be broadcast to this shape."""
+    shape = size_argument(size)
+    m = value_of(self).meta
+    lead = len(m.shape) - len(shape)
+    if lead < 0 or any(a != b and a != 1 for a, b in zip(shape, m.shape[lead:])):
+        raise RuntimeError(f"size {{{list(shape)}}} is not expandable to size {{{list(m.shape)}}}.")
+    return self if m.shape == shape else basic.sum_to(self, attrs=(shape, m.dtype))
+
+
+METHODS["sum_to_size"] = _sum_to_size
+
+
+@public(out=False)
+def as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None = None) -> Any:
+    """Any window onto the memory of ``input``: sizes, strides and offset in elements of its storage."""
+    return input._as_strided(tuple(size), tuple(stride), storage_offset)
+
+
+METHODS["as_strided"] = as_strided

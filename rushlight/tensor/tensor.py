@@ -1,0 +1,616 @@
+"""Tensor: the user's handle. Functions of other modules become its methods in ``rushlight/tensor/__init__.py``."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..autograd import engine
+from ..autograd.apply import alias_of, apply_view, value_of
+from ..autograd.handle import LEAF, Handle, make, set_tensor_class, storage_of
+from ..autograd.hooks import RemovableHandle, add
+from ..autograd.node import GradNode
+from ..compile import dtypes as dt
+from ..compile.dtypes import DType
+from ..ops.basic import cast
+from ..ops.promotion import default_dtype
+from ..ops.views import as_strided
+from ..record.flush import ready
+from ..record.meta import CPU, Device, contiguous_strides, is_contiguous
+from ..record.value import allocate, array_of
+from . import printing
+from .shape import Size, size_argument
+
+__all__ = ["Tensor"]
+
+
+class Tensor(Handle):
+    """A multi-dimensional array of one dtype, with automatic differentiation.
+
+    ``Tensor(2, 3)`` is an uninitialised float tensor of that size and ``Tensor([1, 2])`` a float tensor of that data
+    (legacy constructors); new code uses ``tensor``, ``zeros``, ``empty``, ...
+    """
+
+    __slots__ = ()
+    __array_priority__ = 1000  # NumPy leaves mixed arithmetic to us
+
+    def __new__(cls, *args: Any, device: Any = None, **kwargs: Any) -> Any:
+        from .creation import _empty, array_from, from_array
+
+        if len(args) == 1 and isinstance(args[0], Handle):
+            made = alias_of(args[0])
+        elif len(args) == 1 and not isinstance(args[0], int) and not isinstance(args[0], Size):
+            made = from_array(array_from(args[0], default_dtype()))
+        else:
+            made = _empty(size_argument(args) if args else (0,), default_dtype(), device, False)
+        if cls is not Tensor:
+            return made.as_subclass(cls)
+        return made
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Everything was done by ``__new__``."""
+
+    def as_subclass(self, cls: type) -> Any:
+        """The same tensor as an instance of a subclass."""
+        made = object.__new__(cls)
+        for slot in ("_value", "_edge", "_grad", "_alias", "_version", "_more"):
+            setattr(made, slot, getattr(self, slot))
+        return made
+
+    # -- description -----------------------------------------------------------------------------------------------
+    @property
+    def shape(self) -> Size:
+        return Size(self._value.meta.shape)
+
+    def size(self, dim: int | None = None) -> Any:
+        return self.shape if dim is None else self._value.meta.shape[dim] if -self.ndim <= dim < self.ndim else _bad_dim(dim, self.ndim)
+
+    @property
+    def dtype(self) -> DType:
+        return self._value.meta.dtype
+
+    @property
+    def device(self) -> Device:
+        return self._value.meta.device
+
+    @property
+    def layout(self) -> Any:
+        from .kinds import strided
+
+        return strided
+
+    @property
+    def ndim(self) -> int:
+        return len(self._value.meta.shape)
+
+    def dim(self) -> int:
+        return len(self._value.meta.shape)
+
+    ndimension = dim
+
+    def numel(self) -> int:
+        return self._value.meta.numel
+
+    nelement = numel
+
+    def element_size(self) -> int:
+        return self.dtype.itemsize
+
+    @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self._value.meta.nbytes
+
+    def stride(self, dim: int | None = None) -> Any:
+        m = self._value.meta
+        strides = m.strides if m.strides is not None else contiguous_strides(m.shape)
+        return strides if dim is None else strides[dim] if -len(strides) <= dim < len(strides) else _bad_dim(dim, len(strides))
+
+    def storage_offset(self) -> int:
+        return 0 if self._alias is None else self._alias.place()[2]
+
+    def is_contiguous(self, memory_format: Any = None) -> bool:
+        m = self._value.meta
+        name = getattr(memory_format, "name", "contiguous_format")
+        if name in ("channels_last", "channels_last_3d"):
+            order = (0, *range(2, len(m.shape)), 1)
+            strides = self.stride()
+            return len(m.shape) == (4 if name == "channels_last" else 5) and is_contiguous(
+                tuple(m.shape[d] for d in order), tuple(strides[d] for d in order))
+        return m.strides is None or is_contiguous(m.shape, m.strides)
+
+    def is_floating_point(self) -> bool:
+        return self.dtype.kind == "f"
+
+    def is_complex(self) -> bool:
+        return self.dtype.kind == "c"
+
+    def is_signed(self) -> bool:
+        return self.dtype.is_signed
+
+    is_cuda = is_mps = is_xpu = is_sparse = is_quantized = is_meta = is_nested = is_mkldnn = False
+
+    def is_inference(self) -> bool:
+        return False
+
+    def is_conj(self) -> bool:
+        return False
+
+    def is_neg(self) -> bool:
+        return False
+
+    def is_pinned(self) -> bool:
+        return False
+
+    def is_shared(self) -> bool:
+        return False
+
+    def get_device(self) -> int:
+        return -1
+
+    def __len__(self) -> int:
+        if not self._value.meta.shape:
+            raise TypeError("len() of a 0-d tensor")
+        return self._value.meta.shape[0]
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+    def _array(self) -> np.ndarray:
+        """The memory as a NumPy array with this tensor's strides (runs what is pending)."""
+        alias = self._alias
+        if alias is None:
+            ready(self._value)
+            return array_of(self._value)
+        root = alias.storage.value
+        ready(root) if root.origin is None else _settle(root)
+        if alias.parent is None:
+            return array_of(root)
+        shape, strides, offset = alias.place()
+        d = alias.meta.dtype
+        return root.buffer.array(d.numpy, shape, tuple(s * d.itemsize for s in strides), offset * d.itemsize)  # type: ignore[union-attr]
+
+    def numpy(self, *, force: bool = False) -> np.ndarray:
+        """A NumPy array over the same memory.
+
+        Raises:
+            RuntimeError: the tensor requires grad (unless ``force``). TypeError: a dtype that NumPy lacks (bfloat16).
+        """
+        if self._edge is not None and not force:
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        if self.dtype is dt.bfloat16:
+            raise TypeError("Got unsupported ScalarType BFloat16")
+        return self._array()
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        array = self.numpy()
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+    def item(self) -> Any:
+        """The only element, as a Python number.
+
+        Raises:
+            RuntimeError: there is not exactly one element.
+        """
+        if self._value.meta.numel != 1:
+            raise RuntimeError(f"a Tensor with {self._value.meta.numel} elements cannot be converted to Scalar")
+        return self._array().item() if self.dtype is not dt.bfloat16 else float(self._array().reshape(()))
+
+    def tolist(self) -> Any:
+        array = self._array()
+        return (array.astype(np.float32) if self.dtype is dt.bfloat16 else array).tolist()
+
+    def __bool__(self) -> bool:
+        n = self._value.meta.numel
+        if n != 1:
+            raise RuntimeError("Boolean value of Tensor with no values is ambiguous" if n == 0 else
+                               "Boolean value of Tensor with more than one value is ambiguous")
+        return bool(self._array().reshape(()))
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "bui" or self.numel() != 1:
+            raise TypeError("only integer tensors of a single element can be converted to an index")
+        return int(self.item())
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self._value.meta.shape:
+            raise TypeError("iteration over a 0-d tensor")
+        return iter(self.unbind(0))  # type: ignore[attr-defined]
+
+    def __contains__(self, item: Any) -> bool:
+        return bool((self == item).any())  # type: ignore[attr-defined]
+
+    def __format__(self, spec: str) -> str:
+        return self.item().__format__(spec) if self.dim() == 0 and type(self) is Tensor else object.__format__(self, spec)
+
+    def __repr__(self, *, tensor_contents: str | None = None) -> str:
+        return self._repr(is_parameter=False)
+
+    def _repr(self, is_parameter: bool) -> str:
+        fn = self.grad_fn
+        name = None if fn is None else fn.name() if isinstance(fn, GradNode) else type(fn).__name__
+        array = self._array()
+        if self.dtype is dt.bfloat16:
+            array = array.astype(np.float32)
+        return printing.tensor_repr(array, self.dtype.name, requires_grad=self._edge is LEAF, grad_fn_name=name, device="cpu",
+                                    default_dtype=default_dtype().name, is_parameter=is_parameter)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __dir__(self) -> list[str]:
+        return sorted(object.__dir__(self))
+
+    # -- memory ----------------------------------------------------------------------------------------------------
+    def data_ptr(self) -> int:
+        alias = self._alias
+        if alias is None:
+            return ready(self._value).ptr if self.numel() else 0
+        self._array()
+        return alias.storage.value.buffer.ptr + self.storage_offset() * self.dtype.itemsize  # type: ignore[union-attr]
+
+    def untyped_storage(self) -> Any:
+        from .storage import UntypedStorage
+
+        return UntypedStorage(self)
+
+    def storage(self) -> Any:
+        return self.untyped_storage()
+
+    def _whole(self) -> Any:
+        """A tensor over the whole storage."""
+        alias = storage_of(self)
+        while alias.parent is not None:
+            alias = alias.parent
+        whole = make(alias.storage.value)
+        whole._alias = alias
+        return whole
+
+    def _as_strided(self, size: tuple[int, ...], stride: tuple[int, ...], offset: int | None) -> Any:
+        if len(size) != len(stride):
+            raise RuntimeError(f"mismatch in length of strides and shape: {list(size)} and {list(stride)}")
+        if any(s < 0 for s in stride):
+            raise RuntimeError("as_strided: Negative strides are not supported at the moment, got strides: "
+                               f"{list(stride)}")
+        if offset is None:
+            offset = self.storage_offset()
+        alias = storage_of(self)
+        value_of(self)
+        base = self if alias.parent is None else alias.base
+        if base is None or base._alias is None:
+            base = self._whole()
+        last = offset + sum((n - 1) * s for n, s in zip(size, stride)) if 0 not in size else -1
+        if last >= base.numel():
+            raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {offset}, and itemsize "
+                               f"{self.dtype.itemsize} requiring a storage size of {(last + 1) * self.dtype.itemsize} are out of bounds "
+                               f"for storage of size {base.nbytes}")
+        return apply_view(as_strided, (size, stride, offset), base)
+
+    def _view_dtype(self, d: DType) -> Any:
+        """The same bytes as another type (a copy of the bytes is shared only for arrays that are ready)."""
+        from .creation import from_numpy
+
+        if d is self.dtype:
+            return alias_of(self, self._edge)
+        array = self.detach()._array()
+        if d.itemsize != self.dtype.itemsize and (not array.shape or not self.is_contiguous()):
+            raise RuntimeError(f"self.size(-1) must be divisible by {d.itemsize // self.dtype.itemsize or 1} to view {self.dtype} as {d}")
+        return from_numpy(array.view(d.numpy))
+
+    def resize_(self, *size: Any, memory_format: Any = None) -> Tensor:
+        """Another size in place; the elements that remain keep their order."""
+        shape = size_argument(size)
+        old = self.detach()._array().reshape(-1)
+        from ..record.meta import meta_of
+        from ..record.value import Value
+
+        v = Value(meta_of(shape, self.dtype, CPU), None, -1)
+        v.buffer = allocate(v.meta.nbytes or 1)
+        n = min(old.size, v.meta.numel)
+        array_of(v).reshape(-1)[:n] = old[:n]
+        self._value, self._alias = v, None
+        return self
+
+    def set_(self, source: Any = None, storage_offset: int = 0, size: Any = None, stride: Any = None) -> Tensor:
+        """Become another tensor's memory."""
+        other = make(self._value) if source is None else source
+        if size is not None:
+            other = other._as_strided(tuple(size), tuple(stride or contiguous_strides(tuple(size))), storage_offset)
+        else:
+            storage_of(other)
+        fresh = alias_of(other)
+        self._value, self._alias = fresh._value, fresh._alias
+        return self
+
+    # -- autograd --------------------------------------------------------------------------------------------------
+    @property
+    def requires_grad(self) -> bool:
+        return self._edge is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Let autograd record operations on this leaf (or no longer).
+
+        Raises:
+            RuntimeError: not a leaf, or not a floating tensor.
+        """
+        if requires_grad:
+            if self.dtype.kind not in "fc":
+                raise RuntimeError("only Tensors of floating point dtype can require gradients")
+            if self._edge is None:
+                self._edge = LEAF
+        elif self._edge is not LEAF and self._edge is not None:
+            raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
+                               "subgraph that doesn't require differentiation use var_no_grad = var.detach().")
+        else:
+            self._edge = None
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        return self._edge is None or self._edge is LEAF
+
+    @property
+    def grad_fn(self) -> Any:
+        value_of(self)
+        edge = self._edge
+        return None if edge is None or edge is LEAF else edge[0] if type(edge) is tuple else edge
+
+    @property
+    def output_nr(self) -> int:
+        return self._edge[1] if type(self._edge) is tuple else 0
+
+    @property
+    def grad(self) -> Any:
+        more = self._more
+        if more is not None and "kept_grad" in more:
+            return more["kept_grad"]
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if value is not None:
+            if not isinstance(value, Handle):
+                raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(value).__name__}")
+            if value.shape != self.shape:
+                raise RuntimeError(f"assigned grad has data of a different size: {list(value.shape)} for a tensor of {list(self.shape)}")
+        if self._more is not None and "kept_grad" in self._more:
+            self._more["kept_grad"] = value
+        self._grad = value
+
+    @grad.deleter
+    def grad(self) -> None:
+        self._grad = None
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of a tensor that is not a leaf in its ``grad``."""
+        if self._edge is None:
+            raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+        if self._edge is LEAF or self._more is not None and "kept_grad" in self._more:
+            return
+        self._extra()["kept_grad"] = None
+        import weakref
+
+        me = weakref.ref(self)
+
+        def keep(grad: Any) -> None:
+            t = me()
+            if t is not None:
+                t._more["kept_grad"] = grad.detach() if t._more["kept_grad"] is None else t._more["kept_grad"] + grad  # type: ignore[index]
+        self.register_hook(keep)
+
+    @property
+    def retains_grad(self) -> bool:
+        return self._more is not None and "kept_grad" in self._more
+
+    def _extra(self) -> dict[str, Any]:
+        if self._more is None:
+            self._more = {}
+        return self._more
+
+    def register_hook(self, hook: Any) -> RemovableHandle:
+        """``hook(grad) -> grad or None`` runs when the gradient of this tensor is known.
+
+        Raises:
+            RuntimeError: the tensor does not require grad.
+        """
+        if self._edge is None:
+            raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+        if self._edge is LEAF:
+            return add(self._extra().setdefault("hooks", {}), hook)
+        node, nr = self._edge if type(self._edge) is tuple else (self._edge, 0)
+
+        def on_node(grads: tuple[Any, ...]) -> Any:
+            changed = None if grads[nr] is None else hook(grads[nr])
+            return None if changed is None else (*grads[:nr], changed, *grads[nr + 1:])
+        return node.register_prehook(on_node)
+
+    def register_post_accumulate_grad_hook(self, hook: Any) -> RemovableHandle:
+        """``hook(tensor)`` runs after a gradient was added to ``tensor.grad``."""
+        if self._edge is not LEAF:
+            raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+        return add(self._extra().setdefault("post_hooks", {}), hook)
+
+    def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
+        """Add the gradient of this tensor to ``grad`` of the leaves that it was computed from."""
+        from ..autograd import backward
+
+        backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+
+    def detach(self) -> Any:
+        """The same memory, cut from the graph."""
+        return alias_of(self)
+
+    def detach_(self) -> Tensor:
+        """Cut this tensor from the graph."""
+        self._edge = None
+        return self
+
+    @property
+    def data(self) -> Any:
+        return alias_of(self)
+
+    @data.setter
+    def data(self, other: Any) -> None:
+        fresh = alias_of(other)
+        self._value, self._alias = fresh._value, fresh._alias
+
+    @property
+    def _version_number(self) -> int:
+        return self._version if self._alias is None else self._alias.storage.version
+
+    def _is_view(self) -> bool:
+        return self._alias is not None and self._alias.base is not None
+
+    @property
+    def _base(self) -> Any:
+        return None if self._alias is None else self._alias.base
+
+    # -- conversion ------------------------------------------------------------------------------------------------
+    def to(self, *args: Any, dtype: DType | None = None, device: Any = None, non_blocking: bool = False, copy: bool = False,
+           memory_format: Any = None) -> Any:
+        """Converted to a dtype, a device, or those of another tensor; the tensor itself where nothing changes."""
+        from .creation import check_device
+
+        for a in args:
+            if isinstance(a, DType):
+                dtype = a
+            elif isinstance(a, Handle):
+                dtype, device = a.dtype, None
+            elif isinstance(a, (str, Device, int)) and not isinstance(a, bool):
+                device = a
+        if device is not None and (not isinstance(device, Device) or device is not CPU):
+            check_device(device)
+        if dtype is None or dtype is self._value.meta.dtype:
+            return self.clone() if copy else self  # type: ignore[attr-defined]
+        return cast(self, attrs=(dtype,))
+
+    def type(self, dtype: Any = None, non_blocking: bool = False) -> Any:
+        """The name of the tensor's type, or the tensor converted to another."""
+        from .kinds import type_name, type_named
+
+        return type_name(self.dtype) if dtype is None else self.to(type_named(dtype))
+
+    def type_as(self, other: Any) -> Any:
+        return self.to(other.dtype)
+
+    def cpu(self, memory_format: Any = None) -> Any:
+        return self
+
+    def cuda(self, device: Any = None, non_blocking: bool = False, memory_format: Any = None) -> Any:
+        return self.to("cuda" if device is None else device)
+
+    def pin_memory(self, device: Any = None) -> Any:
+        return self
+
+    def share_memory_(self) -> Any:
+        return self
+
+    # -- Python operators ------------------------------------------------------------------------------------------
+    def __pos__(self) -> Any:
+        return self
+
+    def __reduce_ex__(self, protocol: int) -> tuple:
+        from .pickling import reduce_tensor
+
+        return reduce_tensor(self)
+
+    def __deepcopy__(self, memo: dict) -> Any:
+        from .pickling import deepcopy_tensor
+
+        return deepcopy_tensor(self, memo)
+
+    T = property(lambda self: self.permute(*reversed(range(self.ndim))))
+    mT = property(lambda self: self.transpose(-2, -1))
+
+    @property
+    def H(self) -> Any:
+        if self.ndim not in (0, 2):
+            raise RuntimeError(f"tensor.H is only supported on matrices (2-D tensors). Got {self.ndim}-D tensor.")
+        return self.t()  # type: ignore[attr-defined]
+
+    @property
+    def mH(self) -> Any:
+        return self.transpose(-2, -1)  # type: ignore[attr-defined]
+
+
+def _settle(v: Any) -> None:
+    """Give a derived value memory of its own: it is the whole content of a storage now."""
+    from ..record.flush import flush_trace
+    from ..record.trace import local
+
+    holder = make(v)
+    made = holder.clone()  # type: ignore[attr-defined]
+    flush_trace(local.trace)
+    v.buffer, v.origin = made._value.buffer, None
+
+
+def _bad_dim(dim: int, n: int) -> Any:
+    raise IndexError(f"Dimension out of range (expected to be in range of [{-max(n, 1)}, {max(n, 1) - 1}], but got {dim})")
+
+
+
+
+def _operators() -> None:
+    from .registry import METHODS
+
+    def forward(name: str) -> Any:
+        define = METHODS[name]
+
+        def call(self: Any, other: Any) -> Any:
+            if not isinstance(other, (Handle, int, float, complex, np.generic)):
+                if isinstance(other, np.ndarray):
+                    other = engine.Rules.from_numpy(other)
+                else:
+                    return NotImplemented
+            return define(self, other)
+        return call
+
+    def backward(name: str) -> Any:
+        define = METHODS[name]
+
+        def call(self: Any, other: Any) -> Any:
+            if not isinstance(other, (Handle, int, float, complex, np.generic)):
+                if isinstance(other, np.ndarray):
+                    other = engine.Rules.from_numpy(other)
+                else:
+                    return NotImplemented
+            return define(other, self)
+        return call
+
+    for dunder, name in (("add", "add"), ("sub", "sub"), ("mul", "mul"), ("truediv", "div"), ("floordiv", "floor_divide"),
+                         ("mod", "remainder"), ("pow", "pow"), ("matmul", "matmul"), ("and", "bitwise_and"), ("or", "bitwise_or"),
+                         ("xor", "bitwise_xor"), ("lshift", "bitwise_left_shift"), ("rshift", "bitwise_right_shift")):
+        setattr(Tensor, f"__{dunder}__", forward(name))
+        setattr(Tensor, f"__r{dunder}__", backward(name))
+        if name != "matmul":
+            setattr(Tensor, f"__i{dunder}__", METHODS[name + "_"])
+    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
+        setattr(Tensor, f"__{name}__", forward(name))
+    Tensor.__neg__ = METHODS["neg"]  # type: ignore[attr-defined]
+    Tensor.__abs__ = METHODS["abs"]  # type: ignore[attr-defined]
+    Tensor.__invert__ = METHODS["bitwise_not"]  # type: ignore[attr-defined]
+
+
+def complete(methods: dict[str, Any]) -> None:
+    """Attach the methods that other modules define, and let results be Tensors."""
+    for name, define in methods.items():
+        setattr(Tensor, name, define)
+    _operators()
+    set_tensor_class(Tensor)
+
+
