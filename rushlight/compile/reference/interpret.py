@@ -195,6 +195,10 @@ def _contract(node: Node, a: np.ndarray, b: np.ndarray) -> np.ndarray:
                      optimize=wide.kind in "fc")
 
 
+def _copy(node: Node, x: np.ndarray) -> np.ndarray:
+    return np.array(x)
+
+
 def _host(node: Node, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
     call = node.attrs[0]
     out = call.function(*inputs)
@@ -210,5 +214,5 @@ def _item(node: Node, results: tuple[np.ndarray, ...]) -> np.ndarray:
 _RULES: dict[str, Callable[..., Any]] = {
     "const": _const, "pointwise": _pointwise, "reduce": _reduce, "scan": _scan, "view": _view, "reshape": _reshape,
     "pad": _pad, "concat": _concat, "gather": _gather, "scatter": _scatter, "update": _update,
-    "contract": _contract, "host": _host, "item": _item,
+    "contract": _contract, "copy": _copy, "host": _host, "item": _item,
 }

@@ -1,0 +1,197 @@
+"""From a primitive graph to a runnable program: legalise, lay out, fuse, lower, plan memory, load kernels."""
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .body import Body
+from .cpu import jit
+from .cpu.contract import plan as plan_contraction
+from .cpu.render import kernel_for
+from .flags import flags
+from .fuse import Fusion, fuse
+from .graph import Graph, Node
+from .group import Group
+from .lower_contract import LoweredContract, lower_contract
+from .lower_group import group_body
+from .lower_loops import Lowered, lower_body
+from .memory import Plan, donate, plan_memory
+from .passes.layout import choose_orders
+from .passes.legalise import legalise
+from .program import HostStep, Instruction, Program, Segment, note_built
+
+__all__ = ["build"]
+
+
+def build(graph: Graph, donations: dict[int, int]) -> Program:
+    """Plan and compile a graph.
+
+    Args:
+        graph: its results are what ``Program.run`` writes.
+        donations: result number -> number of the leaf whose memory the result takes over.
+    """
+    start = time.perf_counter()
+    program = _Build(graph, donations).program()
+    note_built(program, time.perf_counter() - start)
+    return program
+
+
+@dataclass
+class _Kernels:
+    """The kernel calls of one group before memory is planned."""
+
+    group: Group
+    nests: list[Lowered] = field(default_factory=list)
+    contract: LoweredContract | None = None
+    plan: Any = None
+    scratch: int = 0
+
+
+class _Build:
+    def __init__(self, graph: Graph, donations: dict[int, int]) -> None:
+        self.donations = donations
+        self.show("graph", graph)
+        self.source = graph
+        self.graph = legalise(graph)
+        self.show("legalised", self.graph)
+
+    def show(self, what: str, graph: Graph) -> None:
+        if flags.debug >= 4:
+            print(f"-- {what}\n{graph}")
+
+    def program(self) -> Program:
+        graph = self.graph
+        order = choose_orders(graph) if flags.layout else {}
+        donated = frozenset(graph.results[r] for r in self.donations)
+        fusion = fuse(graph, order, donated)
+        kernels: dict[Group, _Kernels] = {}
+        bodies: dict[Group, Body] = {}
+        for group in fusion.groups.all:
+            made = kernels[group] = _Kernels(group)
+            if group.kind == "contract":
+                made.contract = lower_contract(group, fusion)
+                made.plan = plan_contraction(made.contract.contraction)
+                made.scratch = made.plan.scratch
+            elif group.kind != "host" and (group.roots or group.anchor is not None):
+                body, serial = group_body(group, fusion)
+                bodies[group] = body
+                made.nests = lower_body(body, serial)
+                made.scratch = max((n.scratch for n in made.nests), default=0)
+        direct = donate(graph, fusion, bodies, self.donations)
+        number = {n: k for k, n in enumerate(graph.nodes)}
+        priority = {g: min([number[n] for n in g.roots] + ([number[g.anchor]] if g.anchor is not None else [0]), default=0)
+                    for g in fusion.groups.all}
+        in_order = fusion.groups.in_order(priority)
+        memory = plan_memory(graph, fusion, in_order, bodies, self.donations, direct,
+                             {g: k.scratch for g, k in kernels.items()})
+        return _Assembler(self.source, graph, fusion, memory).assemble([kernels[g] for g in in_order])
+
+
+class _Assembler:
+    """Turns lowered groups into instructions with addresses."""
+
+    def __init__(self, source: Graph, graph: Graph, fusion: Fusion, memory: Plan) -> None:
+        self.source, self.graph, self.fusion, self.memory = source, graph, fusion, memory
+        self.arena = 1 + len(graph.leaves) + len(graph.results)
+        self.steps: list[Segment | HostStep] = []
+        self.waiting: list[tuple[Any, Instruction]] = []  # (what names the kernel, the instruction)
+
+    def assemble(self, kernels: list[_Kernels]) -> Program:
+        for one in kernels:
+            if one.group.kind == "host":
+                self._flush()
+                self.steps.append(self._host(one.group))
+                continue
+            for nest in one.nests:
+                self._nest(one.group, nest)
+            if one.contract is not None:
+                self._contract(one)
+        for node, result in self.memory.late:
+            self._late_copy(node, result)
+        self._flush()
+        return Program(self.source, self.steps, self.memory.size)
+
+    def address(self, node: Node) -> tuple[int, int]:
+        """(table index, byte offset) of a stored value."""
+        kind, where = self.memory.place[self.fusion.origin(node)]
+        if kind == "leaf":
+            return 1 + where, 0
+        if kind == "result":
+            return 1 + len(self.graph.leaves) + where, 0
+        return self.arena, where
+
+    def _flush(self) -> None:
+        if self.waiting:
+            addresses = jit.kernels([request for request, _ in self.waiting])
+            for (_, instruction), address in zip(self.waiting, addresses, strict=True):
+                instruction.kernel = address
+            self.steps.append(Segment([i for _, i in self.waiting]))
+            self.waiting = []
+
+    def _params(self, memory: list[tuple[Node | None, int]], group: Group) -> list[int]:
+        out = []
+        for node, offset in memory:
+            table, start = (self.arena, self.memory.scratch[group]) if node is None else self.address(node)
+            out += [table, start + offset]
+        return out
+
+    def _nest(self, group: Group, lowered: Lowered) -> None:
+        if self._is_self_copy(lowered):
+            return
+        params = [*self._params(lowered.memory, group), lowered.grain, *lowered.sizes]
+        self.waiting.append((kernel_for(lowered.nest), Instruction(
+            0, np.array(params, np.int64), lowered.parts, 0, _name(group), _lines(group), lowered.nbytes, 0, lowered.work)))
+
+    def _is_self_copy(self, lowered: Lowered) -> bool:
+        """A kernel that would write what it reads: the base of an in-place update that lies where it must be."""
+        return False
+
+    def _contract(self, one: _Kernels) -> None:
+        raise NotImplementedError
+
+    def _late_copy(self, node: Node, result: int) -> None:
+        """Copy a result from the arena over the leaf that it replaces."""
+        from .body import Body as MakeBody
+        from .body import Put, Value
+        from .index import axis_ix
+
+        n = node.size
+        if n == 0:
+            return
+        body = MakeBody({0: n}, [0], [])
+        x = body.number(Value("load", node.dtype, axis_ix(0), node))
+        body.puts.append(Put(None, axis_ix(0), x))
+        for lowered in lower_body(body):
+            table, start = self.address(node)
+            params = [table, start, 1 + len(self.graph.leaves) + result, 0]
+            if lowered.memory[0][0] is None:
+                params = params[2:] + params[:2]
+            self.waiting.append((kernel_for(lowered.nest), Instruction(
+                0, np.array([*params, lowered.grain, *lowered.sizes], np.int64), lowered.parts, 0, "copy result",
+                (node.line,), lowered.nbytes, 0, lowered.work)))
+
+    def _host(self, group: Group) -> HostStep:
+        node = group.anchor
+        assert node is not None
+        inputs = [(*self.address(x), x.shape, x.dtype) for x in node.inputs]
+        outputs = []
+        for item, home in self.fusion.home.items():
+            if home is group:
+                outputs.append((item.attrs[0], *self.address(item), item.shape, item.dtype))
+        return HostStep(node.attrs[0], inputs, outputs, node.line)
+
+
+def _lines(group: Group) -> tuple[Any, ...]:
+    nodes = [*([group.anchor] if group.anchor is not None else []), *group.roots, *group.reduces]
+    return tuple(dict.fromkeys(n.line for n in nodes if n.line is not None))
+
+
+def _name(group: Group) -> str:
+    kinds = [r.attrs[0] for r in group.reduces]
+    if group.kind == "loops":
+        shape = "x".join(str(group.extents[a]) for a in group.axes)
+        return f"{'+'.join(['reduce', *kinds]) if kinds else 'pointwise'} {shape} -> {len(group.roots)}"
+    return f"{group.kind} {'x'.join(map(str, group.anchor.shape if group.anchor else ()))} -> {len(group.roots)}"

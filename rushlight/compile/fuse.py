@@ -1,0 +1,471 @@
+"""Grouping: which values go to memory, and which kernel computes what.
+
+Nodes are visited users before makers. A value that nobody needs in memory is computed where it is used (*inlined*) if
+that repeats no dear work; else it becomes a *root* of a group: of one of the groups that use it where that group visits
+each of its elements once, or of a group that reads the same data, or of a new one. Every placement keeps the order between
+groups free of cycles (``Groups.add_edge``), so that any sequence of decisions gives a program that can run.
+
+A reduction joins the group that uses it when the group's loops are the reduction's kept axes, or its kept and reduced
+axes together: softmax, layer norm and their gradients become one *row program*.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from . import index as ix
+from .costs import CHEAP, divides_integers, node_cost, uses_index
+from .flags import flags
+from .graph import Graph, Node
+from .group import Group, Groups
+from .index import CannotSplit, Index, NeedSplit, axis_ix, plain_axes
+
+__all__ = ["Fusion", "fuse"]
+
+_MAX_OPS = 300     # expression nodes in one kernel
+_MAX_ROOTS = 12    # results of one kernel
+_ROW_BYTES = 512 << 10     # a row that is read several times should stay in the cache
+_BLOCK_BYTES = 256 << 10   # likewise a whole block that is reduced over its columns
+
+
+@dataclass
+class Fusion:
+    """The outcome: groups, where each stored value is computed, and which values share another's memory."""
+
+    groups: Groups
+    home: dict[Node, Group] = field(default_factory=dict)
+    alias: dict[Node, Node] = field(default_factory=dict)      # reshape -> the value whose memory it is
+    order: dict[Node, tuple[int, ...]] = field(default_factory=dict)  # physical order of dimensions, outermost first
+    readers: dict[Node, list[Group]] = field(default_factory=dict)  # stored value -> groups that load it
+
+    def stored(self, node: Node) -> bool:
+        return node.kind == "leaf" or node in self.home or node in self.alias
+
+    def origin(self, node: Node) -> Node:
+        while node in self.alias:
+            node = self.alias[node]
+        return node
+
+
+def fuse(graph: Graph, order: dict[Node, tuple[int, ...]], donated: frozenset[Node] = frozenset()) -> Fusion:
+    """Group the nodes of a legalised graph. ``order``: wanted physical orders (row-major where absent); ``donated``:
+    results that take over a leaf's memory."""
+    return _Fuser(graph, order, donated).run()
+
+
+class _Fuser:
+    def __init__(self, graph: Graph, order: dict[Node, tuple[int, ...]], donated: frozenset[Node]) -> None:
+        self.graph = graph
+        self.groups = Groups()
+        self.out = Fusion(self.groups, order=order)
+        self.users: dict[Node, dict[Group, None]] = {}     # groups whose formulas want a value
+        self.memory: dict[Node, dict[Group, None]] = {}    # groups that need it in memory
+        self.forced: set[Node] = set(graph.results)        # must be in memory whoever uses it
+        self.donated = donated
+        self.items: dict[Node, list[Node]] = {}
+        for node in graph.results:
+            order.pop(node, None)
+
+    def run(self) -> Fusion:
+        for node in reversed(self.graph.nodes):
+            if node in self.users or node in self.memory or node in self.forced:
+                getattr(self, "_" + node.kind)(node)
+        for node, groups in self.users.items():
+            if self.out.stored(node):
+                home = self.out.home.get(self.out.origin(node))
+                self.out.readers.setdefault(self.out.origin(node), []).extend(g for g in groups if g is not home)
+        for node, groups in self.memory.items():
+            self.out.readers.setdefault(self.out.origin(node), []).extend(groups)
+        return self.out
+
+    # -- bookkeeping ---------------------------------------------------------------------------------------------
+    def _want(self, group: Group, node: Node, index: Index) -> None:
+        group.want(node, index)
+        self.users.setdefault(node, {})[group] = None
+
+    def _need(self, group: Group, node: Node) -> None:
+        self.memory.setdefault(node, {})[group] = None
+
+    def _is_hard(self, node: Node) -> bool:
+        return node in self.forced or bool(self.memory.get(node))
+
+    def _everybody(self, node: Node) -> list[Group]:
+        return [*self.users.get(node, ()), *self.memory.get(node, ())]
+
+    def _settle(self, node: Node, group: Group) -> None:
+        """``node`` is stored by ``group``; whoever wants it comes later."""
+        self.out.home[node] = group
+        for user in self._everybody(node):
+            self.groups.add_edge(user, group)
+
+    def _may_host(self, group: Group, node: Node) -> bool:
+        """Whether ``group`` may compute ``node`` for everybody else without waiting for itself."""
+        return group not in self.memory.get(node, ()) and not any(
+            self.groups.needs(group, other) for other in self._everybody(node) if other is not group)
+
+    def _push_inputs(self, node: Node, group: Group, index: Index) -> None:
+        """The operands that computing ``node`` at ``index`` wants."""
+        kind = node.kind
+        if kind in ("pointwise", "copy"):
+            for source in node.inputs:
+                self._want(group, source, index)
+        elif kind == "gather":
+            x, at = node.inputs
+            axis = node.attrs[0]
+            moved = axis_ix(group.dynamic_axis(node, index))
+            self._want(group, x, (*index[:axis], moved, *index[axis + 1:]))
+            self._want(group, at, index)
+        elif kind == "view":
+            self._want(group, node.inputs[0], ix.through_view(index, node.attrs[0]))
+        elif kind == "pad":
+            self._want(group, node.inputs[0], _through_pad(index, node.attrs[0]))
+        elif kind == "reshape":
+            self._want(group, node.inputs[0], _reshaped(node, group, index))
+
+    def _put(self, node: Node, group: Group, index: Index) -> None:
+        """Let ``group`` compute ``node`` at ``index``."""
+        group.ops += node_cost(node)
+        if _is_irregular(node):
+            group.irregular = True
+        self._push_inputs(node, group, index)
+
+    # -- placing a stored value ----------------------------------------------------------------------------------
+    def _place(self, node: Node) -> None:
+        """Make a pointwise-like node a root of a group."""
+        group = self._host_among_users(node) or self._sibling(node)
+        if group is not None:
+            index = group.demand[node][0] if node in group.demand else self._sibling_index(node, group)
+        else:
+            group = self.groups.new("loops", node.shape)
+            index = group.identity()
+        group.roots[node] = index
+        self._settle(node, group)
+        try:
+            self._put(node, group, index)
+        except CannotSplit:  # only reshapes: they are tried in a group of their own
+            del group.roots[node], self.out.home[node]
+            raise
+
+    def _host_among_users(self, node: Node) -> Group | None:
+        if not flags.fuse_pointwise or node.kind in ("reshape", "const"):
+            return None
+        for group in self.users.get(node, ()):
+            known = group.demand[node]
+            if (group.kind in ("loops", "contract") and len(known) == 1 and len(group.roots) < _MAX_ROOTS
+                    and group.ops + node_cost(node) <= _MAX_OPS
+                    and not (group.kind == "contract" and (_is_irregular(node) or node in self.donated))
+                    and group.covers(known[0], node.shape) and self._may_host(group, node)):
+                return group
+        return None
+
+    def _sibling(self, node: Node) -> Group | None:
+        """A group over the same domain that reads one of the node's operands at the same place."""
+        if not flags.fuse_siblings or node.kind != "pointwise" or node.size == 0:
+            return None
+        for source in node.inputs:
+            for group in self.users.get(source, ()):
+                if (group.kind == "loops" and not group.reduced and len(group.roots) < _MAX_ROOTS
+                        and group.ops + node_cost(node) <= _MAX_OPS
+                        and any(group.covers(i, node.shape) == "all" for i in group.demand[source])
+                        and self._may_host(group, node)):
+                    return group
+        return None
+
+    def _sibling_index(self, node: Node, group: Group) -> Index:
+        return next(i for source in node.inputs if source in group.demand for i in group.demand[source]
+                    if group.covers(i, node.shape) == "all")
+
+    # -- pointwise-like nodes ------------------------------------------------------------------------------------
+    def _leaf(self, node: Node) -> None:
+        return
+
+    def _const(self, node: Node) -> None:
+        if self._is_hard(node):
+            self._place(node)
+
+    def _copy(self, node: Node) -> None:
+        group = self.groups.new("loops", node.shape)
+        group.roots[node] = group.identity()
+        self._settle(node, group)
+        self._put(node, group, group.identity())
+
+    def _pointwise(self, node: Node) -> None:
+        if not flags.fuse_pointwise or self._is_hard(node) or not self._inlines(node):
+            self._place(node)
+        else:
+            self._inline(node)
+
+    _gather = _pointwise
+
+    def _inline(self, node: Node) -> None:
+        for group in self.users[node]:
+            for k in range(len(group.demand[node])):  # a reshape may split axes, and so rewrite the list
+                self._put(node, group, group.demand[node][k])
+
+    def _inlines(self, node: Node) -> bool:
+        """Whether computing the value where it is used repeats no dear work."""
+        users = list(self.users[node])
+        cost = node_cost(node)
+        for group in users:
+            if group.kind == "contract" and _is_irregular(node) or group.ops + cost > _MAX_OPS:
+                return False
+        if len(users) > 1:
+            wide = [i for i in node.inputs if _spread_size(i) > 1]
+            if not flags.recompute or cost > 2 or len(wide) > 1 or node.kind == "gather":
+                return False
+        for group in users:
+            indices = group.demand[node]
+            work = sum(_iterations(group, index) for index in indices)
+            limit = 1.25 * node.size
+            if cost <= CHEAP and node.kind != "gather":
+                limit = max(16 * node.size, work if node.size <= 16 else 0)
+            if work > limit:
+                return False
+        return True
+
+    def _view(self, node: Node) -> None:
+        if not flags.fuse_views or self._is_hard(node):
+            self._place(node)
+        else:
+            self._inline(node)
+
+    def _pad(self, node: Node) -> None:
+        if not flags.fuse_views or self._is_hard(node) or any(g.kind == "contract" for g in self.users[node]):
+            self._place(node)
+        else:
+            self._inline(node)
+
+    def _reshape(self, node: Node) -> None:
+        source = node.inputs[0]
+        if flags.fuse_views and not self._is_hard(node) and not self._reads_memory(source):
+            try:
+                self._inline(node)
+                return
+            except CannotSplit:
+                pass  # then its operand goes to memory, whose row-major order makes any reshape an address
+        copied = source.kind in ("view", "pad", "const") or source in self.out.order and source.kind == "contract"
+        if self._is_hard(node) and copied:
+            try:
+                self._place(node)
+                return
+            except CannotSplit:
+                pass
+        self._alias(node, source)
+
+    def _reads_memory(self, source: Node) -> bool:
+        """Whether the operand is in row-major memory anyway, so that a reshape of it costs nothing."""
+        return source.kind in ("leaf", "item") or self._is_hard(source) and source not in self.out.order
+
+    def _alias(self, node: Node, source: Node) -> None:
+        """The reshape is its operand's memory, read with other strides."""
+        self.out.alias[node] = source
+        self.out.order.pop(source, None)
+        for group in self.users.get(node, ()):
+            self._need(group, source)
+        for group in self.memory.get(node, ()):
+            self._need(group, source)
+        if node in self.forced:
+            self.forced.add(source)
+        if not self._is_hard(source):
+            self.forced.add(source)
+
+    # -- reductions ----------------------------------------------------------------------------------------------
+    def _reduce(self, node: Node) -> None:
+        group = None
+        if flags.fuse_rows:
+            for user in self.users.get(node, ()):
+                if self._may_host(user, node) and self._join_rows(node, user):
+                    group = user
+                    break
+        if group is None and flags.fuse_siblings:
+            group = self._join_columns(node)
+        if group is None:
+            x, axes = node.inputs[0], node.attrs[1]
+            group = self.groups.new("loops", node.shape)
+            group.reduced = group.new_axes([x.shape[a] for a in axes])
+            self._add_reduce(node, group, group.identity())
+            group.roots[node] = group.reduces[node][0]
+        if self._is_hard(node) or any(g is not group for g in self.users.get(node, ())):
+            group.roots[node] = group.reduces[node][0]
+        if node in group.roots:
+            self._settle(node, group)
+        self._want(group, node.inputs[0], group.reduces[node][1])
+
+    def _add_reduce(self, node: Node, group: Group, index: Index) -> None:
+        axes = node.attrs[1]
+        inner, outer = iter(group.reduced), iter(index)
+        operand = tuple(axis_ix(next(inner)) if a in axes else next(outer) for a in range(len(node.inputs[0].shape)))
+        group.reduces[node] = (index, operand)
+
+    def _join_rows(self, node: Node, group: Group) -> bool:
+        """Compute the reduction inside a group that uses its result once for each row."""
+        known = group.demand[node]
+        if group.kind != "loops" or len(known) != 1 or node.size == 0:
+            return False
+        index = known[0]
+        axes = plain_axes(index, node.shape, group.extents)
+        if axes is None:
+            return False
+        x = node.inputs[0]
+        lengths = [x.shape[a] for a in node.attrs[1]]
+        long_kept = {a for a in group.kept if group.extents[a] != 1}
+        if group.reduced:
+            if set(axes) != long_kept or [group.extents[a] for a in group.reduced] != lengths:
+                return False
+            fresh, reduced = None, group.reduced
+        elif set(axes) == long_kept:
+            fresh, reduced = lengths, []
+        else:
+            # The group loops over whole rows: its axes that the reduction's result does not move with are the reduced ones.
+            reduced = [a for a in group.kept if a not in axes and group.extents[a] != 1]
+            if [group.extents[a] for a in reduced] != [n for n in lengths if n != 1] or len(reduced) != len(lengths):
+                return False
+            fresh = None
+        if not self._rows_pay(node, group, multi=fresh is None):
+            return False
+        if fresh is not None:
+            group.reduced = group.new_axes(fresh)
+        elif not group.reduced:
+            group.reduced = reduced
+            group.kept = [a for a in group.kept if a not in reduced]
+        self._add_reduce(node, group, index)
+        return True
+
+    def _rows_pay(self, node: Node, group: Group, multi: bool) -> bool:
+        """Whether rows are short enough to be read again from the cache, and many enough for all cores."""
+        if not multi:
+            return True
+        x, axes = node.inputs[0], node.attrs[1]
+        length = math.prod(x.shape[a] for a in axes)
+        total = x.size * x.dtype.itemsize
+        order = self.out.order.get(x) or tuple(range(len(x.shape)))
+        if order[-1] not in axes:
+            return total <= _BLOCK_BYTES
+        return length * x.dtype.itemsize <= _ROW_BYTES and (node.size >= 8 or total <= _BLOCK_BYTES // 2)
+
+    def _join_columns(self, node: Node) -> Group | None:
+        """Join a group that reduces the same operand over the same axes."""
+        x, axes = node.inputs[0], node.attrs[1]
+        for group in self.users.get(x, ()):
+            if group.kind != "loops" or not group.reduced or len(group.roots) >= _MAX_ROOTS:
+                continue
+            for index in group.demand[x]:
+                kept = tuple(i for d, i in enumerate(index) if d not in axes)
+                inner = [i for d, i in enumerate(index) if d in axes]
+                if (inner == [axis_ix(a) for a in group.reduced] and self._may_host(group, node)
+                        and group.covers(kept, node.shape) == "kept"):
+                    self._add_reduce(node, group, kept)
+                    group.roots[node] = kept
+                    return group
+        return None
+
+    # -- anchors -------------------------------------------------------------------------------------------------
+    def _contract(self, node: Node) -> None:
+        group = None
+        for user in self.users.get(node, ()) if flags.fuse_contract else ():
+            known = user.demand[node]
+            if (user.kind == "loops" and not user.reduced and not user.irregular and not user.dynamic and len(known) == 1
+                    and user.covers(known[0], node.shape) == "all" and not any(r in self.donated for r in user.roots)
+                    and self._may_host(user, node)):
+                group, index = user, known[0]
+                group.kind, group.anchor = "contract", node
+                break
+        if group is None:
+            group = self.groups.new("contract", node.shape, node)
+            index = group.identity()
+        elsewhere = self._is_hard(node) or any(g is not group for g in self.users.get(node, ()))
+        if elsewhere or not group.roots:
+            group.roots[node] = index
+            self._settle(node, group)
+        for operand in node.inputs:
+            self._need(group, memory_base(operand))
+
+    def _own_group(self, node: Node, kind: str, domain: Node) -> Group:
+        group = self.groups.new(kind, domain.shape, node)
+        self._settle(node, group)
+        return group
+
+    def _scan(self, node: Node) -> None:
+        group = self._own_group(node, "scan", node)
+        group.roots[node] = group.identity()
+        self._want(group, node.inputs[0], group.identity())
+
+    def _scatter(self, node: Node) -> None:
+        base, index, src = node.inputs
+        group = self._own_group(node, "scatter", index)
+        self._need(group, base)
+        self.out.alias[node] = base
+        self._want(group, index, group.identity())
+        self._want(group, src, group.identity())
+
+    def _update(self, node: Node) -> None:
+        base, src = node.inputs
+        group = self._own_group(node, "update", src)
+        self._need(group, base)
+        self.out.alias[node] = base
+        self._want(group, src, group.identity())
+
+    def _concat(self, node: Node) -> None:
+        last = None
+        for k, part in enumerate(node.inputs):
+            group = self.groups.new("concat", part.shape, node, k)
+            for user in self._everybody(node):
+                self.groups.add_edge(user, group)
+            self._want(group, part, group.identity())
+            last = group
+        self.out.home[node] = last  # any of them: all are edges of the users
+
+    def _host(self, node: Node) -> None:
+        group = self.groups.new("host", (), node)
+        for item in self.items.get(node, ()):
+            self._settle(item, group)
+        for source in node.inputs:
+            self._need(group, source)
+            self.out.order.pop(source, None)
+
+    def _item(self, node: Node) -> None:
+        host = node.inputs[0]
+        self.items.setdefault(host, []).append(node)
+        self.forced.add(host)
+
+
+def memory_base(node: Node) -> Node:
+    """The value in memory of which a contraction's operand is a view."""
+    while node.kind == "view":
+        node = node.inputs[0]
+    return node
+
+
+def _is_irregular(node: Node) -> bool:
+    """Whether a value needs more than plain loads: such values cannot be computed in a contraction's epilogue."""
+    return node.kind in ("gather", "pad") or node.kind == "pointwise" and (
+        uses_index(node.attrs[0]) or divides_integers(node.attrs[0]))
+
+
+def _spread_size(node: Node) -> int:
+    """The number of different elements behind an expanded operand."""
+    while node.kind in ("view", "reshape"):
+        node = node.inputs[0]
+    return node.size
+
+
+def _iterations(group: Group, index: Index) -> int:
+    if group.reduced and not group.covered(index) - set(group.kept):
+        return math.prod(group.extents[a] for a in group.kept)
+    return math.prod(group.extents[a] for a in group.axes)
+
+
+def _through_pad(index: Index, low: tuple[int, ...]) -> Index:
+    return tuple(i._replace(offset=i.offset - lo) for i, lo in zip(index, low, strict=True))
+
+
+def _reshaped(node: Node, group: Group, index: Index) -> Index:
+    while True:
+        try:
+            return ix.through_reshape(index, node.shape, node.inputs[0].shape, group.extents)
+        except NeedSplit as need:
+            if group.kind == "scan" or need.axis not in group.axes:
+                raise CannotSplit from None
+            group.split(need.axis, need.inner)
+            by = ix.Ix(0, ((group._next - 2, need.inner), (group._next - 1, 1)))
+            index = ix.replace_axis(index, need.axis, by)

@@ -1,0 +1,135 @@
+"""From a contraction's group to a ``Contraction``: roles and strides of its dimensions, and the epilogue."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import index as ix
+from .body import Builder, strides_of
+from .contraction import Contraction, Dim, Extra
+from .expr import Expr, input_, substitute
+from .fuse import Fusion
+from .graph import ContractSpec, Node, Window
+from .group import Group
+from .index import Index, Ix
+
+__all__ = ["LoweredContract", "lower_contract"]
+
+
+@dataclass
+class LoweredContract:
+    """A contraction and what its operands lie in: A, B, C, then the extras, each (value, byte offset)."""
+
+    contraction: Contraction
+    memory: list[tuple[Node, int]]
+    flops: int
+    nbytes: int
+
+
+@dataclass
+class _Axis:
+    extent: int
+    a: int
+    b: int
+    c: int
+    extras: tuple[int, ...]
+
+
+def lower_contract(group: Group, fusion: Fusion) -> LoweredContract:
+    node = group.anchor
+    assert node is not None
+    spec: ContractSpec = node.attrs[0]
+    sizes = dict(spec.sizes)
+    index = group.roots[node] if node in group.roots else group.demand[node][0]
+    builder = Builder(group, fusion)
+    body = builder.build()
+    position: dict[str, Ix] = dict(zip(spec.out, index, strict=True))
+    extents = {a: n for a, n in group.extents.items() if a >= 0}
+    summed = [c for c in sizes if c not in position]
+    for letter in summed:
+        axis = max([*extents, -1]) + 1
+        extents[axis] = sizes[letter]
+        position[letter] = ix.axis_ix(axis)
+    (base_a, a), (base_b, b) = (_operand(fusion, x, dims, position)
+                                for x, dims in zip(node.inputs, (spec.a, spec.b), strict=True))
+    puts = body.puts
+    reads = [(k, v) for k, v in enumerate(body.values) if v.kind == "load"]
+    steps = [dict(f.terms) for f in (a, b, puts[0].at, *(v.at for _, v in reads), *(p.at for p in puts[1:]))]
+    axes = {axis: _Axis(n, steps[0].get(axis, 0), steps[1].get(axis, 0), steps[2].get(axis, 0),
+                        tuple(s.get(axis, 0) for s in steps[3:])) for axis, n in extents.items() if n != 1}
+    roles: dict[str, list[_Axis]] = {"batch": [], "m": [], "n": [], "k": []}
+    in_a, in_b = (_axes_of(dims, position) for dims in (spec.a, spec.b))
+    out_axes = {axis for letter in spec.out for axis, _ in position[letter].terms}
+    for axis, found in axes.items():
+        if axis not in out_axes:
+            role = "k"
+        elif axis in in_a and axis in in_b and found.a and found.b:
+            role = "batch"
+        elif axis in in_b and (axis not in in_a or not found.a and found.b):
+            role = "n"
+        else:
+            role = "m"
+        roles[role].append(found)
+    # C's unit stride belongs to n, along which the kernel's vectors lie.
+    swap = any(x.c == 1 for x in roles["m"]) or not roles["n"] and bool(roles["m"])
+    if swap:
+        roles["m"], roles["n"] = roles["n"], roles["m"]
+        for x in axes.values():
+            x.a, x.b = x.b, x.a
+        (base_a, a), (base_b, b) = (base_b, b), (base_a, a)
+    dims, extras = {}, {}
+    for role, found_axes in roles.items():
+        merged = _merge(found_axes, by_c=role != "k")
+        dims[role] = tuple(Dim(x.extent, x.a, x.b, x.c) for x in merged)
+        extras[role] = [x.extras for x in merged]
+    strides = [tuple(x[k] for role in ("batch", "m", "n") for x in extras[role]) for k in range(len(steps) - 3)]
+    operands = [Extra(v.dtype, s) for (_, v), s in zip(reads, strides)]
+    operands += [Extra(p.expr.dtype, s, True) for p, s in zip(puts[1:], strides[len(reads):])]
+    number = {k: 1 + i for i, (k, _) in enumerate(reads)}
+    number[0] = 0
+    stores = tuple(_renumber(p.expr, number) for p in puts)
+    operand_type = node.inputs[0].dtype
+    contraction = Contraction(dims["batch"], dims["m"], dims["n"], dims["k"], operand_type, operand_type,
+                              puts[0].expr.dtype, operand_type.compute, tuple(operands), stores)
+    places = [(base_a, a), (base_b, b), (puts[0].node, puts[0].at), *((v.node, v.at) for _, v in reads),
+              *((p.node, p.at) for p in puts[1:])]
+    memory = [(x, at.offset * x.dtype.itemsize) for x, at in places if x is not None]
+    flops = 2
+    for n in sizes.values():
+        flops *= n
+    nbytes = sum(x.size * x.dtype.itemsize for x, _ in memory)
+    return LoweredContract(contraction, memory, flops, nbytes)
+
+
+def _renumber(expr: Expr, number: dict[int, int]) -> Expr:
+    return substitute((expr,), lambda n: input_(number[n.attr], n.dtype) if n.fn == "input" else None)[0]
+
+
+def _axes_of(dims: tuple, position: dict[str, Ix]) -> set[int]:
+    letters = [x for d in dims for x in ((d.output, d.kernel) if isinstance(d, Window) else (d,))]
+    return {axis for c in letters for axis, _ in position[c].terms}
+
+
+def _operand(fusion: Fusion, node: Node, dims: tuple, position: dict[str, Ix]) -> tuple[Node, Ix]:
+    """The stored value under an operand, and the element of it that an iteration reads."""
+    index: Index = tuple(
+        ix.combine([(d.stride, position[d.output]), (d.dilation, position[d.kernel])], -d.padding)
+        if isinstance(d, Window) else position[d] for d in dims)
+    while node.kind == "view":  # as in fuse.memory_base
+        index = ix.through_view(index, node.attrs[0])
+        node = node.inputs[0]
+    return node, ix.address(index, strides_of(fusion, node))
+
+
+def _merge(axes: list[_Axis], by_c: bool) -> list[_Axis]:
+    """Outer dimensions first; neighbours whose strides compose everywhere become one."""
+    axes = sorted(axes, key=lambda x: -abs(x.c) if by_c and x.c else -max(abs(x.a), abs(x.b)))
+    out: list[_Axis] = []
+    for x in axes:
+        if out:
+            last = out[-1]
+            n = x.extent
+            if (last.a, last.b, last.c) == (x.a * n, x.b * n, x.c * n) and last.extras == tuple(s * n for s in x.extras):
+                out[-1] = _Axis(last.extent * n, x.a, x.b, x.c, x.extras)
+                continue
+        out.append(x)
+    return out

@@ -1,0 +1,94 @@
+"""From a group to its body: the rules of the anchors that are neither reductions nor contractions."""
+from __future__ import annotations
+
+from . import dtypes as dt
+from . import index as ix
+from .body import Body, Builder, Put, Test, Value, strides_of
+from .expr import e
+from .fuse import Fusion
+from .group import Group
+from .index import axis_ix
+
+__all__ = ["group_body"]
+
+
+def group_body(group: Group, fusion: Fusion) -> tuple[Body, frozenset[int]]:
+    """The body of a group, and the axes along which its iterations must run in order."""
+    builder = Builder(group, fusion)
+    builder.build()
+    serial: frozenset[int] = frozenset()
+    if group.kind == "scan":
+        serial = _scan(group, builder)
+    elif group.kind == "scatter":
+        serial = _scatter(group, builder)
+    elif group.kind == "update":
+        _update(group, builder)
+    elif group.kind == "concat":
+        _concat(group, builder)
+    return builder.body, serial
+
+
+def _scan(group: Group, builder: Builder) -> frozenset[int]:
+    """Each position combines the result before it, read back from memory, with its own element."""
+    node = group.anchor
+    assert node is not None
+    op, axis = node.attrs
+    index = group.identity()
+    x = builder.pull(node.inputs[0], index)
+    at = builder.at(node, index)
+    step = strides_of(builder.fusion, node)[axis]
+    place = group.kept[axis]
+    inside = ((axis_ix(place)._replace(offset=-1), 0, node.shape[axis]),)
+    if node.shape[axis] > 1:
+        for cond, _, _ in inside:
+            builder.form(cond)
+        before = builder.body.number(Value("load", node.dtype, at._replace(offset=at.offset - step), node, inside))
+        joined = x & before if node.dtype.kind == "b" and op in ("min", "mul") else (
+            x | before if node.dtype.kind == "b" else getattr(e, op)(before, x))
+        x = e.where(builder.guard(inside), joined, x)
+    builder.body.puts.append(Put(node, at, x))
+    return frozenset((place,))
+
+
+def _scatter(group: Group, builder: Builder) -> frozenset[int]:
+    """One position after the other along the axis where two may meet; the other axes are independent."""
+    node = group.anchor
+    assert node is not None
+    axis, combine = node.attrs
+    index = group.identity()
+    body = builder.body
+    where = e.cast(builder.pull(node.inputs[1], index), dt.int64)
+    source = builder.pull(node.inputs[2], index)
+    size = node.shape[axis]
+    good = e.ge(where, 0) & e.lt(where, size)
+    body.tests.append(Test(good, 1, where, size))
+    moved = -1 - len(body.dynamic)
+    body.extents[moved] = max(1, size)
+    body.dynamic[moved] = e.where(good, where, e.const(0, dt.int64))
+    at = ix.address((*index[:axis], axis_ix(moved), *index[axis + 1:]), strides_of(builder.fusion, node))
+    if node.dtype.kind == "b" and combine is not None:
+        combine = "max" if combine in ("add", "max") else "min"
+    if node.size:
+        body.puts.append(Put(node, at, source, combine, good, True))
+    return frozenset((group.kept[axis],))
+
+
+def _update(group: Group, builder: Builder) -> None:
+    node = group.anchor
+    assert node is not None
+    index = group.identity()
+    source = builder.pull(node.inputs[1], index)
+    at = ix.address(ix.through_view(index, node.attrs[0]), strides_of(builder.fusion, node))
+    builder.body.puts.append(Put(node, at, source))
+
+
+def _concat(group: Group, builder: Builder) -> None:
+    node = group.anchor
+    assert node is not None
+    axis = node.attrs[0]
+    before = sum(p.shape[axis] for p in node.inputs[:group.part])
+    index = group.identity()
+    part = builder.pull(node.inputs[group.part], index)
+    moved = index[axis]._replace(offset=before)
+    at = ix.address((*index[:axis], moved, *index[axis + 1:]), strides_of(builder.fusion, node))
+    builder.body.puts.append(Put(node, at, part))

@@ -1,0 +1,133 @@
+"""Which physical order each stored value should have: channels-last around convolutions, row-major elsewhere.
+
+Only an order of dimensions is chosen; memory stays dense, and every kernel takes whatever strides it is given, so a
+choice here changes speed and nothing else. Convolutions ask for it; pointwise, pooling and padding pass it on.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rushlight.compile.graph import ContractSpec, Graph, Node, View, Window
+
+__all__ = ["choose_orders"]
+
+Order = tuple[int, ...]
+
+
+def choose_orders(graph: Graph) -> dict[Node, Order]:
+    """The wanted orders (dimensions from the outermost to the innermost) that are not row-major."""
+    orders: dict[Node, Order] = {}
+    asked = _asked(graph)
+    for node in graph.nodes:
+        order = asked.get(node) or _inherited(node, orders)
+        if order is not None and node.kind not in ("leaf", "item") and order != tuple(range(len(node.shape))):
+            orders[node] = order
+    return orders
+
+
+def _asked(graph: Graph) -> dict[Node, Order]:
+    """What the operands and results of windowed contractions should look like."""
+    out: dict[Node, Order] = {}
+    for node in graph.nodes:
+        if node.kind != "contract":
+            continue
+        spec: ContractSpec = node.attrs[0]
+        windowed = [dims for dims in (spec.a, spec.b) if any(isinstance(d, Window) for d in dims)]
+        if not windowed:
+            continue
+        windows = [d for d in windowed[0] if isinstance(d, Window)]
+        spatial = {w.output for w in windows} | {w.kernel for w in windows}
+        other = spec.b if windowed[0] is spec.a else spec.a
+        for x, dims in zip(node.inputs, (spec.a, spec.b), strict=True):
+            # Images: everything that is an image or a position first, channels last. Filters keep their own order.
+            image = dims is windowed[0] or any(d in {w.output for w in windows} for d in dims)
+            if image and x.kind in ("pad", "pointwise", "copy"):
+                lead = _images(dims, other if dims is windowed[0] else windowed[0], spec)
+                places = [k for k, d in enumerate(dims) if isinstance(d, Window) or d in spatial]
+                out.setdefault(x, (*lead, *places, *(k for k in range(len(dims)) if k not in lead and k not in places)))
+        if any(w.output in spec.out for w in windows):
+            lead = tuple(k for k, c in enumerate(spec.out) if c in windowed[0] and c not in other)
+            places = [k for k, c in enumerate(spec.out) if c in spatial]
+            out[node] = (*lead, *places, *(k for k in range(len(spec.out)) if k not in lead and k not in places))
+    return out
+
+
+def _images(dims: Sequence, other: Sequence, spec: ContractSpec) -> tuple[int, ...]:
+    """The dimension that counts images: the first, where it is a plain letter that is not a channel of a filter."""
+    first = dims[0]
+    return (0,) if isinstance(first, str) else ()
+
+
+def _inherited(node: Node, orders: dict[Node, Order]) -> Order | None:
+    kind = node.kind
+    if kind in ("pointwise", "copy", "scan", "scatter", "update", "gather"):
+        best = None
+        for source in node.inputs:
+            found = orders.get(source)
+            if found is not None and source.shape == node.shape:
+                return found
+        return best
+    if not node.inputs:
+        return None
+    order = orders.get(node.inputs[0])
+    if order is None:
+        return None
+    if kind == "pad":
+        return order
+    if kind == "reduce":
+        axes = node.attrs[1]
+        kept = [d for d in range(len(order)) if d not in axes]
+        return tuple(kept.index(d) for d in order if d in kept)
+    if kind == "view":
+        return _viewed(node.attrs[0], order)
+    if kind == "reshape":
+        return _reshaped(order, node.inputs[0].shape, node.shape)
+    return None
+
+
+def _viewed(view: View, order: Order) -> Order | None:
+    """Output dimensions in the order of the input dimensions that they move along."""
+    rank = {d: k for k, d in enumerate(order)}
+    places = []
+    for j in range(len(view.shape)):
+        moved = [rank[d] for d, row in enumerate(view.matrix) if row[j]]
+        places.append((min(moved, default=-1), j))
+    return tuple(j for _, j in sorted(places))
+
+
+def _reshaped(order: Order, source: Sequence[int], shape: Sequence[int]) -> Order | None:
+    """The order after a reshape that only splits dimensions, merges neighbours, or adds and drops ones."""
+    blocks: list[tuple[list[int], list[int]]] = []
+    i = j = 0
+    while i < len(source) or j < len(shape):
+        ins, outs = [], []
+        left = right = 1
+        if i < len(source):
+            ins.append(i)
+            left = source[i]
+            i += 1
+        if j < len(shape) and (left != 1 or not ins or shape[j] == 1):
+            outs.append(j)
+            right = shape[j]
+            j += 1
+        while left != right:
+            if left < right and i < len(source):
+                ins.append(i)
+                left *= source[i]
+                i += 1
+            elif j < len(shape):
+                outs.append(j)
+                right *= shape[j]
+                j += 1
+            else:
+                return None
+        blocks.append((ins, outs))
+    rank = {d: k for k, d in enumerate(order)}
+    placed: list[tuple[int, list[int]]] = []
+    for ins, outs in blocks:
+        long = [d for d in ins if source[d] != 1]
+        ranks = [rank[d] for d in long]
+        if len(long) > 1 and ranks != list(range(ranks[0], ranks[0] + len(long))):
+            return None
+        placed.append((ranks[0] if ranks else -1, outs))
+    return tuple(d for _, outs in sorted(placed, key=lambda p: p[0]) for d in outs)

@@ -1,0 +1,269 @@
+"""Program: a planned graph, run by one native call for each stretch of kernels between host functions.
+
+Example::
+
+    g = Graph(); x = g.leaf((4,), float32); g.results = [g.map(lambda e, x: e.exp(x), x)]
+    program = build(g, {})
+    program.run([x_array.ctypes.data], [out_array.ctypes.data])
+"""
+from __future__ import annotations
+
+import ctypes
+import struct
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from . import dtypes as dt
+from .counters import counters
+from .cpu import alloc, executor, jit
+from .dtypes import DType
+from .flags import flags
+from .graph import Graph, HostCall, Node
+from .nest import ERRORS
+
+__all__ = ["Program", "Instruction", "Segment", "HostStep", "Value", "arena"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A leaf or a result of a program."""
+
+    shape: tuple[int, ...]
+    dtype: DType
+    nbytes: int
+
+    def __iter__(self) -> Any:
+        return iter((self.shape, self.dtype, self.nbytes))
+
+
+@dataclass
+class Instruction:
+    """One kernel call, and what the profiler says about it. ``params`` are the kernel's 64-bit parameters."""
+
+    kernel: int
+    params: np.ndarray
+    parts: int
+    grain: int
+    name: str
+    lines: tuple[Any, ...] = ()
+    nbytes: int = 0
+    flops: int = 0
+    work: float = 0.0  # estimated nanoseconds on one core
+
+
+@dataclass
+class HostStep:
+    """A Python function between kernels: ``inputs`` and ``outputs`` are (table index, byte offset, shape, dtype)."""
+
+    call: HostCall
+    inputs: list[tuple[int, int, tuple[int, ...], DType]]
+    outputs: list[tuple[int, int, int, tuple[int, ...], DType]]  # first: which of the call's results
+    line: Any = None
+
+
+@dataclass
+class Segment:
+    """Consecutive instructions in memory that the executor can walk."""
+
+    instructions: list[Instruction]
+    code: executor.Instructions = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.code = executor.Instructions([(i.kernel, i.params.ctypes.data, i.parts, i.grain) for i in self.instructions])
+        self.pointer, self.count = self.code.pointer, len(self.code)
+        self.run = executor.run_held if sum(i.work for i in self.instructions) < 10_000 else executor.run
+
+
+class _Arena(threading.local):
+    """The scratch memory of a thread's programs: one block that grows to the largest need."""
+
+    def __init__(self) -> None:
+        self.block: alloc.Block | None = None
+        self.size = -1
+        self.busy = False
+
+    def pointer(self, size: int) -> int:
+        if size > self.size:
+            self.block = None  # give the old one back first
+            self.block = alloc.allocate(size)
+            self.size = size
+        assert self.block is not None
+        return self.block.ptr
+
+
+arena = _Arena()
+
+
+class Program:
+    """Runs a graph. Made by :func:`rushlight.compile.build.build`.
+
+    Attributes:
+        leaves, results: a :class:`Value` (shape, dtype, bytes) each.
+        steps: segments of instructions and host steps, in order.
+        arena_bytes: scratch memory that a run needs.
+    """
+
+    def __init__(self, graph: Graph, steps: list[Segment | HostStep], arena_bytes: int) -> None:
+        self.leaves = tuple(_value(n) for n in graph.leaves)
+        self.results = tuple(_value(n) for n in graph.results)
+        self.steps = steps
+        self.arena_bytes = arena_bytes
+        self._errors = np.zeros(8, np.int64)
+        n = len(self.leaves) + len(self.results) + 1
+        self._table = np.zeros(n + 1, np.int64)
+        self._table[0] = self._errors.ctypes.data
+        self._table_pointer = self._table.ctypes.data
+        self._view = memoryview(self._table).cast("B")
+        self._pack = struct.Struct(f"{n}q").pack_into
+        self._lock = threading.Lock()
+        self._only = steps[0] if len(steps) == 1 and isinstance(steps[0], Segment) else None
+
+    @property
+    def instructions(self) -> list[Instruction]:
+        return [i for s in self.steps if isinstance(s, Segment) for i in s.instructions]
+
+    def run(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int]) -> None:
+        """Compute the results from the leaves; both are addresses of dense row-major arrays.
+
+        Raises:
+            IndexError: an index of a gather or a scatter is out of range.
+            RuntimeError: integer division by zero.
+            ValueError: the number of addresses is wrong.
+        """
+        space = arena
+        if space.busy or flags.debug >= 2:
+            self._run_carefully(leaf_ptrs, result_ptrs)
+            return
+        only = self._only
+        with self._lock:
+            space.busy = True
+            try:
+                try:
+                    self._pack(self._view, 8, *leaf_ptrs, *result_ptrs, space.pointer(self.arena_bytes))
+                except struct.error:
+                    raise self._wrong_count(leaf_ptrs, result_ptrs) from None
+                if only is not None:
+                    failed = only.run(only.pointer, only.count, self._table_pointer)
+                    if failed is not None:
+                        raise _error(failed, only)
+                else:
+                    self._run_steps()
+            finally:
+                space.busy = False
+
+    def _run_steps(self) -> None:
+        for step in self.steps:
+            if isinstance(step, Segment):
+                failed = step.run(step.pointer, step.count, self._table_pointer)
+                if failed is not None:
+                    raise _error(failed, step)
+            else:
+                self._run_host(step)
+
+    def _run_carefully(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int]) -> None:
+        """A run inside another one's host function, or one that is timed: with an arena of its own."""
+        block = alloc.allocate(self.arena_bytes)
+        with self._lock:
+            try:
+                self._pack(self._view, 8, *leaf_ptrs, *result_ptrs, block.ptr)
+            except struct.error:
+                raise self._wrong_count(leaf_ptrs, result_ptrs) from None
+            if flags.debug >= 2:
+                self._run_timed()
+            else:
+                self._run_steps()
+
+    def _run_timed(self) -> None:
+        for step in self.steps:
+            if isinstance(step, HostStep):
+                start = time.perf_counter()
+                self._run_host(step)
+                print(f"  host {step.call.name}: {(time.perf_counter() - start) * 1e6:.1f} us")
+                continue
+            for k, one in enumerate(step.instructions):
+                start = time.perf_counter()
+                failed = executor.run(step.pointer + 32 * k, 1, self._table_pointer)
+                seconds = max(time.perf_counter() - start, 1e-9)
+                if failed is not None:
+                    raise _error(failed._replace(instruction=k), step)
+                where = next((line for line in one.lines if line is not None), "")
+                print(f"  {one.name:<44} {seconds * 1e6:9.1f} us {one.nbytes / seconds / 1e9:7.1f} GB/s "
+                      f"{one.flops / seconds / 1e9:7.1f} GFLOP/s parts {one.parts} {where}")
+
+    def time_instructions(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int], repeats: int = 5) -> list[float]:
+        """The least time in seconds of each instruction over some runs, as the profiler shows them."""
+        best = [float("inf")] * len(self.instructions)
+        block = alloc.allocate(self.arena_bytes)
+        with self._lock:
+            self._pack(self._view, 8, *leaf_ptrs, *result_ptrs, block.ptr)
+            for _ in range(repeats):
+                number = 0
+                for step in self.steps:
+                    if isinstance(step, HostStep):
+                        self._run_host(step)
+                        continue
+                    for k in range(step.count):
+                        start = time.perf_counter()
+                        failed = executor.run(step.pointer + 32 * k, 1, self._table_pointer)
+                        best[number] = min(best[number], time.perf_counter() - start)
+                        number += 1
+                        if failed is not None:
+                            raise _error(failed._replace(instruction=k), step)
+        return best
+
+    def _run_host(self, step: HostStep) -> None:
+        arrays = [_array(int(self._table[t]) + offset, shape, dtype) for t, offset, shape, dtype in step.inputs]
+        made = step.call.function(*arrays)
+        made = made if isinstance(made, tuple) else (made,)
+        for which, t, offset, shape, dtype in step.outputs:
+            np.copyto(_array(int(self._table[t]) + offset, shape, dtype), np.asarray(made[which]).reshape(shape),
+                      casting="unsafe")
+
+    def _wrong_count(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int]) -> ValueError:
+        return ValueError(f"the program has {len(self.leaves)} leaves and {len(self.results)} results; got "
+                          f"{len(leaf_ptrs)} and {len(result_ptrs)} addresses")
+
+
+def _value(node: Node) -> Value:
+    return Value(node.shape, node.dtype, node.size * node.dtype.itemsize)
+
+
+def _array(pointer: int, shape: tuple[int, ...], dtype: DType) -> np.ndarray:
+    nbytes = dtype.itemsize
+    for s in shape:
+        nbytes *= s
+    if nbytes == 0:
+        return np.zeros(shape, dtype.numpy)
+    raw = np.frombuffer((ctypes.c_char * nbytes).from_address(pointer), dtype=np.uint8)
+    return raw.view(dtype.numpy).reshape(shape) if dtype is not dt.bool_ else raw.view(np.bool_).reshape(shape)
+
+
+def _error(failed: executor.RunError, segment: Segment) -> Exception:
+    """The exception for a run-time error, naming the user's line where it is known."""
+    instruction = segment.instructions[failed.instruction]
+    line = next((x for x in instruction.lines if x is not None), None)
+    where = f" (from {line})" if line is not None else ""
+    if failed.code == 1:
+        return IndexError(f"index {failed.index} is out of bounds for dimension with size {failed.bound}{where}")
+    if failed.code == 2:
+        return RuntimeError(f"ZeroDivisionError: integer division by zero{where}")
+    if failed.code == 3:
+        return IndexError(f"Target {failed.index} is out of bounds.{where}")
+    return RuntimeError(f"{ERRORS.get(failed.code, 'unknown error')}: {failed.index}{where}")
+
+
+def note_built(program: Program, seconds: float) -> None:
+    """Count a finished program; print a line with RUSHLIGHT_DEBUG=1."""
+    counters.programs += 1
+    counters.build_seconds += seconds
+    counters.instructions += len(program.instructions)
+    if flags.debug >= 1:
+        hosts = sum(isinstance(s, HostStep) for s in program.steps)
+        print(f"program {counters.programs}: {len(program.leaves)} leaves, {len(program.results)} results, "
+              f"{len(program.instructions)} instructions, {hosts} host calls, arena {program.arena_bytes} bytes, "
+              f"built in {seconds * 1e3:.1f} ms; {jit.counters.compiled} kernels compiled, {jit.counters.loaded} loaded")
