@@ -10,7 +10,8 @@ from typing import Any
 from rushlight.compile.dtypes import DType
 from rushlight.io.storages import STORAGE_OF_DTYPE, UNTYPED
 from rushlight.nn.parameter import Parameter
-from rushlight.tensor import Size, Tensor, device
+from rushlight.record import Device as device
+from rushlight.tensor import Size, Tensor
 
 
 class _Global:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from rushlight.io.storages import LoadedStorage
-from rushlight.tensor import device
+from rushlight.record import Device as device
 
 MapLocation: TypeAlias = "Callable[[Any, str], Any] | device | str | Mapping[str, str] | None"
 

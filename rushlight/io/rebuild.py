@@ -15,7 +15,8 @@ from rushlight.io.storages import DTYPE_OF_STORAGE, UNTYPED, LoadedStorage, dtyp
 from rushlight.io.trusted import PLAIN_GLOBALS, plain_state, refused, torch_name, user_global
 from rushlight.io.unpickle import Callable_, RestrictedUnpickler
 from rushlight.nn.parameter import Parameter
-from rushlight.tensor import Size, Tensor, device, from_numpy
+from rushlight.record import Device as device
+from rushlight.tensor import Size, Tensor, from_numpy
 
 
 class StorageKind:
