@@ -393,17 +393,23 @@ class _Fuser:
     def _scatter(self, node: Node) -> None:
         base, index, src = node.inputs
         group = self._own_group(node, "scatter", index)
-        self._need(group, base)
-        self.out.alias[node] = base
+        self._overwrite(node, base, group)
         self._want(group, index, group.identity())
         self._want(group, src, group.identity())
 
     def _update(self, node: Node) -> None:
         base, src = node.inputs
         group = self._own_group(node, "update", src)
+        self._overwrite(node, base, group)
+        self._want(group, src, group.identity())
+
+    def _overwrite(self, node: Node, base: Node, group: Group) -> None:
+        """``node`` takes over the memory of ``base``, a copy that nobody else uses."""
         self._need(group, base)
         self.out.alias[node] = base
-        self._want(group, src, group.identity())
+        self.out.order.pop(base, None)
+        if node in self.out.order:
+            self.out.order[base] = self.out.order[node]
 
     def _concat(self, node: Node) -> None:
         last = None

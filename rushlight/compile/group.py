@@ -23,6 +23,7 @@ class Group:
         roots: values computed here that go to memory, with their index.
         reduces: reductions computed here, with their index (over kept axes) and that of their operand.
         demand: for each value wanted by the group's formulas, at which indices.
+        domain: the index of the shape that the group was made for.
         ops: how many expression nodes have been put into it.
     """
 
@@ -42,6 +43,7 @@ class Group:
         self.reads = 0
         self.irregular = False  # contains guards, positions or gathers: cannot be an epilogue
         self._next = len(shape)
+        self.domain: Index = self.identity()  # the group's first shape, in terms of its axes
 
     @property
     def axes(self) -> list[int]:
@@ -80,6 +82,7 @@ class Group:
                 at = axes.index(axis)
                 axes[at: at + 1] = [first, second]
         del self.extents[axis]
+        self.domain = replace_axis(self.domain, axis, by)
         self.roots = {n: replace_axis(i, axis, by) for n, i in self.roots.items()}
         self.reduces = {n: (replace_axis(i, axis, by), replace_axis(j, axis, by)) for n, (i, j) in self.reduces.items()}
         self.demand = {n: [replace_axis(i, axis, by) for i in known] for n, known in self.demand.items()}

@@ -85,6 +85,8 @@ def through_reshape(index: Index, shape: Sequence[int], source: Sequence[int], e
         NeedSplit: it would be affine if an axis were split.
         CannotSplit: it is not affine.
     """
+    if 0 in source:
+        raise CannotSplit
     whole = combine(list(zip(row_major(shape), index, strict=True)))
     out: list[Ix] = []
     for size in reversed(source):

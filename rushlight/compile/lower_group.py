@@ -33,7 +33,7 @@ def _scan(group: Group, builder: Builder) -> frozenset[int]:
     node = group.anchor
     assert node is not None
     op, axis = node.attrs
-    index = group.identity()
+    index = group.domain
     x = builder.pull(node.inputs[0], index)
     at = builder.at(node, index)
     step = strides_of(builder.fusion, node)[axis]
@@ -55,7 +55,7 @@ def _scatter(group: Group, builder: Builder) -> frozenset[int]:
     node = group.anchor
     assert node is not None
     axis, combine = node.attrs
-    index = group.identity()
+    index = group.domain
     body = builder.body
     where = e.cast(builder.pull(node.inputs[1], index), dt.int64)
     source = builder.pull(node.inputs[2], index)
@@ -70,13 +70,13 @@ def _scatter(group: Group, builder: Builder) -> frozenset[int]:
         combine = "max" if combine in ("add", "max") else "min"
     if node.size:
         body.puts.append(Put(node, at, source, combine, good, True))
-    return frozenset((group.kept[axis],))
+    return frozenset(a for a, _ in index[axis].terms)
 
 
 def _update(group: Group, builder: Builder) -> None:
     node = group.anchor
     assert node is not None
-    index = group.identity()
+    index = group.domain
     source = builder.pull(node.inputs[1], index)
     at = ix.address(ix.through_view(index, node.attrs[0]), strides_of(builder.fusion, node))
     builder.body.puts.append(Put(node, at, source))
@@ -87,7 +87,7 @@ def _concat(group: Group, builder: Builder) -> None:
     assert node is not None
     axis = node.attrs[0]
     before = sum(p.shape[axis] for p in node.inputs[:group.part])
-    index = group.identity()
+    index = group.domain
     part = builder.pull(node.inputs[group.part], index)
     moved = index[axis]._replace(offset=before)
     at = ix.address((*index[:axis], moved, *index[axis + 1:]), strides_of(builder.fusion, node))

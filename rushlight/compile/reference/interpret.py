@@ -10,6 +10,7 @@ Example::
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -69,7 +70,8 @@ def _reduce(node: Node, x: np.ndarray) -> np.ndarray:
 
 def _arg_reduce(op: str, x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     kept = [a for a in range(x.ndim) if a not in axes]
-    rows = np.transpose(x, [*kept, *axes]).reshape([x.shape[a] for a in kept] + [-1])
+    rows = np.transpose(x, [*kept, *axes]).reshape(
+        [*(x.shape[a] for a in kept), math.prod(x.shape[a] for a in axes)])
     if rows.shape[-1] == 0:
         return np.zeros(rows.shape[:-1], np.int64)
     if rows.dtype.kind not in "biufc":
