@@ -62,14 +62,22 @@ def tanh(x: V) -> V:
     return tanh_from(n, r, poly(r, c.EXPM1_F32)).copysign(x)
 
 
-def tanh_from(n: V, r: V, q: V) -> V:
-    """tanh(a) for 2a = n log(2) + r and expm1(r) = r + r^2 q."""
+def tanh_from(n: V, r: V, q: V, exact_sum: bool = False) -> V:
+    """tanh(a) for 2a = n log(2) + r and expm1(r) = r + r^2 q; ``exact_sum``: make up for the rounding of em + 2."""
     square = r * r
     p = mad(square, q, r)
-    lost = mad(square, q, r - p)  # what rounding p lost counts where n is 0
     grown = power_of_two(n)
-    em = mad(grown, p, grown - 1.0)
-    return mad(lost, 0.5, em / (em + 2.0))
+    less = grown - 1.0
+    em = mad(grown, p, less)
+    # Add what rounding p and em lost, times the derivative of t = em / (em + 2), which is (1 - t)^2 / 2.
+    lost = mad(grown, mad(square, q, r - p), mad(grown, p, less - em))
+    below = em + 2.0
+    t = em / below
+    rest = 1.0 - t  # 2 / (em + 2)
+    change = lost * rest
+    if exact_sum:
+        change = change - t * (em - (below - 2.0))
+    return mad(change * 0.5, rest, t)
 
 
 @defines("log", "float")

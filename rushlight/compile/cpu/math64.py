@@ -81,7 +81,7 @@ def expm1(x: V) -> V:
 @defines("tanh", "double")
 def tanh(x: V) -> V:
     n, r = reduced(at_most(x.abs() * 2.0, 44.0))
-    return tanh_from(n, r, poly(r, c.EXP_F64)).copysign(x)
+    return tanh_from(n, r, poly(r, c.EXP_F64), exact_sum=True).copysign(x)
 
 
 @defines("sinh", "double")
@@ -334,7 +334,7 @@ def erfc(x: V) -> V:
     a = at_most(x.abs(), 28.0)
     near = a * poly(a * a, c.ERF_F64)
     tail = _erfc_tail(a)
-    right = where(a.lt(0.5), 1.0 - near, tail)
+    right = where(a.lt(0.55), 1.0 - near, tail)
     left = where(a.lt(1.0), 1.0 + near, 2.0 - tail)
     return where(x.lt(0.0), left, right)
 
