@@ -1,0 +1,245 @@
+"""The inner kernel of every contraction, as LLVM IR text.
+
+    void micro(ptr tile, ptr rows, i64 height, ptr runs, i64 n_runs, i64 step, ptr b, i64 b_step, i64 columns, i64 accumulate)
+
+computes ``tile[r, j] (+)= sum over k of A[r, k] * B[k, j]`` for ``height`` rows and one panel of columns, with all sums
+in vector registers. ``tile`` has rows of ``panel`` columns, one after the other, in the accumulation type.
+
+* A is read in place by broadcast loads: ``rows`` holds an address for each row, the reduction adds the same offset to
+  all of them. ``runs`` describes the reduction: pairs (byte offset, length), each a run of ``length`` positions that are
+  ``step`` bytes apart (``"unit"``: one element). With ``"table"`` it is one byte offset for each position, and
+  ``n_runs`` their number: for reductions whose innermost dimension is tiny (a 3x3 window over one channel).
+* B is ``b_step`` bytes from position to position: a packed panel, or B in place, where only the first ``columns``
+  elements of the panel may be touched (``masked``).
+
+There is code for a full register file of rows and for 8, 4, 2 and 1; other heights are sums of these. With few rows the
+reduction is spread over several sets of accumulators, so that the multiply-adds do not wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rushlight.compile.cpu.irtext import Function, Module
+from rushlight.compile.dtypes import DType
+
+__all__ = ["Micro", "ir_type", "convert", "mask", "heights"]
+
+_IR_TYPES = {
+    "bool": "i8", "uint8": "i8", "int8": "i8", "int16": "i16", "uint16": "i16", "int32": "i32", "uint32": "i32",
+    "int64": "i64", "uint64": "i64", "float16": "half", "bfloat16": "i16", "float32": "float", "float64": "double",
+}  # fmt: skip
+
+
+def ir_type(dtype: DType, lanes: int = 0) -> str:
+    """How a value of ``dtype`` lies in memory, as an LLVM type (``lanes``: a vector). bfloat16 is handled as bits.
+
+    Raises:
+        TypeError: complex types, which have no vector form here.
+    """
+    name = _IR_TYPES.get(dtype.name)
+    if name is None:
+        raise TypeError(f"contractions of {dtype.name} are not generated: split them into real parts first")
+    return f"<{lanes} x {name}>" if lanes else name
+
+
+def splat(f: Function, value: str, type_: str, lanes: int) -> str:
+    vector = f"<{lanes} x {type_}>"
+    one = f.let(f"insertelement {vector} poison, {type_} {value}, i64 0")
+    return f.let(f"shufflevector {vector} {one}, {vector} poison, <{lanes} x i32> zeroinitializer")
+
+
+def convert(f: Function, value: str, source: DType, target: DType, lanes: int = 0) -> str:
+    """The value in another type, for the widenings that a contraction needs (and f32 to half types)."""
+    if source is target:
+        return value
+    src, dst = ir_type(source, lanes), ir_type(target, lanes)
+    if source.name == "bfloat16":
+        wide, single = (f"<{lanes} x i32>", f"<{lanes} x float>") if lanes else ("i32", "float")
+        shift = f"splat (i32 16)" if lanes else "16"
+        bits = f.let(f"shl {wide} {f.let(f'zext {src} {value} to {wide}')}, {shift}")
+        value = f.let(f"bitcast {wide} {bits} to {single}")
+        return value if target.name == "float32" else f.let(f"fpext {single} {value} to {dst}")
+    if source.kind == "f" and target.kind == "f" and target.itemsize > source.itemsize:
+        return f.let(f"fpext {src} {value} to {dst}")
+    if source.kind in "biu" and target.kind in "iu":
+        if source.itemsize == target.itemsize:
+            return value
+        if source.itemsize > target.itemsize:
+            return f.let(f"trunc {src} {value} to {dst}")
+        return f.let(f"{'sext' if source.is_signed else 'zext'} {src} {value} to {dst}")
+    if source.kind in "biu" and target.kind == "f" and target.itemsize >= 4:
+        return f.let(f"{'sitofp' if source.is_signed else 'uitofp'} {src} {value} to {dst}")
+    raise TypeError(f"a contraction does not convert {source.name} to {target.name}")
+
+
+def mask(f: Function, count: str, lanes: int) -> str:
+    """``<lanes x i1>``: lane number < count (an i64 that may be negative or large)."""
+    numbers = ", ".join(f"i64 {i}" for i in range(lanes))
+    wide = splat(f, count, "i64", lanes)
+    return f.let(f"icmp sgt <{lanes} x i64> {wide}, <{numbers}>")
+
+
+def heights(registers: int, vectors: int) -> tuple[int, ...]:
+    """The numbers of rows that there is code for, with ``vectors`` vectors to a row."""
+    full = 14 if registers >= 32 else 6 if vectors > 1 else 10
+    return tuple(h for h in (full, 8, 4, 2, 1) if h <= full)
+
+
+@dataclass(frozen=True)
+class Micro:
+    """What makes one micro-kernel different from another.
+
+    ``b`` is the type in which B is read: the accumulation type, unless B is read in place. ``step`` is "unit", "stride"
+    or "table"; ``vectors`` of ``lanes`` elements make a panel.
+    """
+
+    a: DType
+    b: DType
+    accumulate: DType
+    lanes: int
+    vectors: int
+    heights: tuple[int, ...]
+    step: str
+    masked: bool
+    fma: bool
+
+    @property
+    def key(self) -> str:
+        heights = ",".join(map(str, self.heights))
+        return (f"micro2 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
+                f"{self.step} {self.masked} {self.fma}")  # fmt: skip
+
+    @property
+    def panel(self) -> int:
+        return self.lanes * self.vectors
+
+    def ir(self) -> str:
+        module = Module()
+        f = Function(
+            "void @micro(ptr noalias %tile, ptr noalias %rows, i64 %height, ptr noalias %runs, i64 %n_runs, "
+            "i64 %step, ptr noalias %b, i64 %b_step, i64 %columns, i64 %accumulate)",
+            module,
+        )
+        masks = [mask(f, f.sub("%columns", v * self.lanes), self.lanes) if self.masked else "" for v in range(self.vectors)]
+        cases = " ".join(f"i64 {h}, label %rows{h}" for h in self.heights)
+        f.do(f"switch i64 %height, label %out [ {cases} ]")
+        for height in self.heights:
+            f.label(f"rows{height}")
+            self._height(f, height, masks)
+            f.do("br label %out")
+        f.label("out")
+        return f.finish() + module.text()
+
+    def _height(self, f: Function, height: int, masks: list[str]) -> None:
+        sets = max(1, min(4, 8 // (height * self.vectors)))
+        vector = ir_type(self.accumulate, self.lanes)
+        rows = [f.let(f"inttoptr i64 {f.load('%rows', r)} to ptr") for r in range(height)]
+        sums = [[[f.slot(vector) for _ in range(self.vectors)] for _ in range(height)] for _ in range(sets)]
+        size = self.panel * self.accumulate.itemsize
+
+        def tile_at(r: int, v: int) -> str:
+            return f.at("%tile", r * size + v * self.lanes * self.accumulate.itemsize, "i8")
+
+        for s in range(sets):
+            for r in range(height):
+                for v in range(self.vectors):
+                    f.set(sums[s][r][v], "zeroinitializer", vector)
+        with f.when(f.compare("ne", "%accumulate", 0)):
+            for r in range(height):
+                for v in range(self.vectors):
+                    at = tile_at(r, v)
+                    f.set(sums[0][r][v], f.let(f"load {vector}, ptr {at}, align {self.accumulate.itemsize}"), vector)
+        b = f.slot("ptr")
+        f.set(b, "%b", "ptr")
+        loops = self._table_loop if self.step == "table" else self._runs_loop
+        loops(f, rows, sums, b, masks)
+        for r in range(height):
+            for v in range(self.vectors):
+                total = f.get(sums[0][r][v], vector)
+                for s in range(1, sets):
+                    total = self._add(f, total, f.get(sums[s][r][v], vector))
+                f.do(f"store {vector} {total}, ptr {tile_at(r, v)}, align {self.accumulate.itemsize}")
+
+    def _runs_loop(self, f: Function, rows: list[str], sums: list, b: str, masks: list[str]) -> None:
+        unroll = max(4, len(sums))
+        offset = f.slot("i64")
+        with f.loop(0, "%n_runs") as run:
+            pair = f.mul(run, 2)
+            f.set(offset, f.load("%runs", pair))
+            length = f.load("%runs", f.add(pair, 1))
+            whole = f.let(f"and i64 {length}, {-unroll}")
+            # Without the test LLVM would enter the unrolled loop blindly for the runs of three of a small window.
+            with f.loop(0, whole, unroll):
+                self._steps(f, rows, sums, b, masks, unroll, lambda _: self._advance(f, offset))
+            with f.loop(whole, length):
+                self._steps(f, rows, sums, b, masks, 1, lambda _: self._advance(f, offset))
+
+    def _advance(self, f: Function, offset: str) -> str:
+        """The present offset into A; moves it on by one step."""
+        here = f.get(offset)
+        f.set(offset, f.add(here, str(self.a.itemsize) if self.step == "unit" else "%step"))
+        return here
+
+    def _table_loop(self, f: Function, rows: list[str], sums: list, b: str, masks: list[str]) -> None:
+        unroll = max(2, len(sums))
+        whole = f.let(f"and i64 %n_runs, {-unroll}")
+        with f.loop(0, whole, unroll) as k:
+            self._steps(f, rows, sums, b, masks, unroll, lambda j: f.load("%runs", f.add(k, j)))
+        with f.loop(whole, "%n_runs") as k:
+            self._steps(f, rows, sums, b, masks, 1, lambda j: f.load("%runs", k))
+
+    def _steps(
+        self, f: Function, rows: list[str], sums: list, b: str, masks: list[str], count: int, offset_of: Callable[[int], str]
+    ) -> None:
+        """``count`` positions of the reduction, one after the other."""
+        vector, element = ir_type(self.accumulate, self.lanes), ir_type(self.accumulate)
+        here = f.get(b, "ptr")
+        for j in range(count):
+            loaded = [self._load_b(f, here, v, masks[v]) for v in range(self.vectors)]
+            here = f.at(here, "%b_step", "i8")
+            offset = offset_of(j)
+            for row, slots in zip(rows, sums[j % len(sums)], strict=True):
+                at = f.at(row, offset, "i8")
+                value = f.let(f"load {ir_type(self.a)}, ptr {at}, align {self.a.itemsize}")
+                value = splat(f, convert(f, value, self.a, self.accumulate), element, self.lanes)
+                for slot, other in zip(slots, loaded, strict=True):
+                    f.set(slot, self._multiply_add(f, value, other, f.get(slot, vector)), vector)
+        f.set(b, here, "ptr")
+
+    def _load_b(self, f: Function, pointer: str, v: int, lanes_on: str) -> str:
+        memory = ir_type(self.b, self.lanes)
+        at = f.at(pointer, v * self.lanes * self.b.itemsize, "i8")
+        if self.masked:
+            value = masked_load(f, at, self.b, self.lanes, lanes_on)
+        else:
+            value = f.let(f"load {memory}, ptr {at}, align {self.b.itemsize}")
+        return convert(f, value, self.b, self.accumulate, self.lanes)
+
+    def _multiply_add(self, f: Function, a: str, b: str, total: str) -> str:
+        vector = ir_type(self.accumulate, self.lanes)
+        if self.accumulate.kind == "f" and self.fma:
+            suffix = f"v{self.lanes}f{8 * self.accumulate.itemsize}"
+            f.module.declare(f"{vector} @llvm.fma.{suffix}({vector}, {vector}, {vector})")
+            return f.let(f"call {vector} @llvm.fma.{suffix}({vector} {a}, {vector} {b}, {vector} {total})")
+        product = f.let(f"{'fmul' if self.accumulate.kind == 'f' else 'mul'} {vector} {a}, {b}")
+        return self._add(f, total, product)
+
+    def _add(self, f: Function, a: str, b: str) -> str:
+        return f.let(f"{'fadd' if self.accumulate.kind == 'f' else 'add'} {ir_type(self.accumulate, self.lanes)} {a}, {b}")
+
+
+def masked_load(f: Function, pointer: str, dtype: DType, lanes: int, lanes_on: str) -> str:
+    """``lanes`` elements from ``pointer`` on; zero where the mask is off, and nothing is touched there."""
+    vector, suffix = ir_type(dtype, lanes), intrinsic_suffix(dtype, lanes)
+    f.module.declare(f"{vector} @llvm.masked.load.{suffix}.p0(ptr, i32, <{lanes} x i1>, {vector})")
+    return f.let(
+        f"call {vector} @llvm.masked.load.{suffix}.p0(ptr {pointer}, i32 {dtype.itemsize}, <{lanes} x i1> {lanes_on}, "
+        f"{vector} zeroinitializer)"
+    )
+
+
+def intrinsic_suffix(dtype: DType, lanes: int) -> str:
+    element = ir_type(dtype)
+    return f"v{lanes}" + {"half": "f16", "float": "f32", "double": "f64"}.get(element, element)
