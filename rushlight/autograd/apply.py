@@ -218,8 +218,10 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
     if tr.grad_enabled:
         check_writable(t)
     fresh = new._value
+    seen_outside = False
     if alias is None:
         old = t._value
+        seen_outside = old.buffer is not None and is_exported(old)
         _replace(old, fresh, name)
         t._value = fresh
         t._version += 1
@@ -228,6 +230,7 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
     else:
         storage = alias.storage
         old = storage.value
+        seen_outside = old.buffer is not None and is_exported(old)
         if alias.parent is None:
             whole = new
         else:
@@ -247,7 +250,7 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
         if alias.parent is None:
             alias.version = storage.version
             t._value = fresh
-    if tr.exported or (old.buffer is not None and is_exported(old)):
+    if tr.exported or seen_outside:
         # NumPy sees this memory: it has to be written now.
         del old, fresh, new
         flush_trace(tr)

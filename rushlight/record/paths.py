@@ -83,7 +83,7 @@ class CompiledPath:
 
 
 def compile_path(path: Sequence[TraceNode], key: tuple) -> CompiledPath:
-    from ..compile.program import build  # LLVM is loaded at the first compilation, not at import
+    from ..compile.build import build  # LLVM is loaded at the first compilation, not at import
 
     live, donations, moved = key
     graph, leaves = lower_path(path, [*live, *moved])

@@ -1,0 +1,77 @@
+"""Stochastic gradient descent."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..compile.graph import Graph, Node
+from ..ops.update import Scalars, Update, constant
+from .optimizer import Optimizer, non_negative
+
+__all__ = ["SGD"]
+
+
+def _rule(g: Graph, h: Scalars, p: Node, grad: Node, *state: Node, momentum: bool, first: bool, nesterov: bool, decay: bool,
+          maximize: bool) -> Sequence[Node]:
+    if maximize:
+        grad = g.map(lambda e, d: -d, grad)
+    if decay:
+        grad = g.map(lambda e, d, x, w: d + x * w, grad, p, constant(g, h.weight_decay, p))
+    if momentum:
+        m = constant(g, h.momentum, p)
+        if first:  # the buffer begins as the gradient, without dampening
+            buffer = grad
+        else:
+            keep = g.map(lambda e, t: 1 - t, h.dampening)
+            buffer = g.map(lambda e, b, d, m, k: b * m + d * k, state[0], grad, m, constant(g, keep, p))
+        grad = g.map(lambda e, d, b, m: d + b * m, grad, buffer, m) if nesterov else buffer
+    new = g.map(lambda e, x, d, lr: x - d * lr, p, grad, constant(g, h.lr, p))
+    return (new, buffer) if momentum else (new,)
+
+
+_SCALARS = ("lr", "momentum", "dampening", "weight_decay")
+_plain, _with_momentum = Update("sgd", _SCALARS, 0, _rule), Update("sgd", _SCALARS, 1, _rule)
+
+
+class SGD(Optimizer):
+    r"""Stochastic gradient descent with momentum.
+
+    .. math:: b \leftarrow \mu b + (1 - \tau) g, \quad p \leftarrow p - \gamma b
+
+    with momentum :math:`\mu`, dampening :math:`\tau`, learning rate :math:`\gamma`; Nesterov uses :math:`g + \mu b`.
+
+    Args:
+        lr: learning rate; momentum, dampening, weight_decay: as above, weight decay adds ``weight_decay * p`` to the gradient.
+        nesterov: Nesterov momentum (needs momentum > 0 and no dampening); maximize: go up instead of down.
+
+    Source: https://pytorch.org/docs/stable/generated/torch.optim.SGD.html
+    """
+
+    def __init__(self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0, dampening: float = 0, weight_decay: float = 0,
+                 nesterov: bool = False, *, maximize: bool = False, foreach: bool | None = None, differentiable: bool = False,
+                 fused: bool | None = None) -> None:
+        non_negative(lr=lr, momentum=momentum, weight_decay=weight_decay)
+        if nesterov and (momentum <= 0 or dampening != 0):
+            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+        super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
+                                  "nesterov": nesterov, "maximize": maximize, "foreach": foreach, "differentiable": differentiable,
+                                  "fused": fused})
+
+    def update_group(self, group: dict[str, Any], params: Sequence[Any]) -> None:
+        momentum = group["momentum"] != 0
+        flags = {"momentum": momentum, "nesterov": group["nesterov"], "decay": group["weight_decay"] != 0,
+                 "maximize": group["maximize"]}
+        update = _with_momentum if momentum else _plain
+        h = self.hyper(update, group, [group[k] for k in _SCALARS])
+        if not momentum:
+            update(h, [(p, p._grad) for p in params], first=False, **flags)
+            return
+        fresh = [p for p in params if self.state[p].get("momentum_buffer") is None]
+        if fresh:
+            for p in fresh:
+                self.state[p]["momentum_buffer"] = p._grad.detach().clone()
+            update(h, [(p, p._grad, self.state[p]["momentum_buffer"]) for p in fresh], first=True, **flags)
+            known = {id(p) for p in fresh}
+            params = [p for p in params if id(p) not in known]
+        if params:
+            update(h, [(p, p._grad, self.state[p]["momentum_buffer"]) for p in params], first=False, **flags)
