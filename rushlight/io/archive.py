@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, BinaryIO
 
@@ -16,6 +18,8 @@ ALIGNMENT = 64
 _LOCAL_HEADER = 30  # bytes of a local file header before name and extra field
 _ZIP64_EXTRA = 20  # what zipfile prepends to the extra field of a record that may pass 4 GiB
 _CHUNK = 1 << 24
+# What reading a damaged archive can raise, in zipfile, in zlib and in the file itself.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, NotImplementedError)
 _OLDEST_DATE = (1980, 1, 1, 0, 0, 0)  # a fixed date: the same objects give the same file
 
 
@@ -78,7 +82,7 @@ class ArchiveReader:
         self._file = file
         try:
             self._zip = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as e:
+        except _DAMAGE as e:
             detail = "failed finding central directory" if isinstance(e, zipfile.BadZipFile) else str(e)
             raise self._failed(detail) from e
         names = self._zip.namelist()
@@ -93,28 +97,26 @@ class ArchiveReader:
 
     def read(self, name: str) -> bytes:
         """A small record as bytes; its checksum is verified."""
-        info = self._info(name)
-        try:
-            return self._zip.read(info)
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, zlib.error) as e:
-            raise self._failed(f"record {name!r} is damaged: {e}") from e
+        with self._naming(name):
+            return self._zip.read(self._info(name))
 
     def read_array(self, name: str, size: int) -> np.ndarray:
         """A record of `size` bytes as a writable uint8 array, shape (size,); its checksum is verified."""
         info = self._info(name)
-        if info.file_size != size:
+        if info.file_size != size or size > self._file.seek(0, io.SEEK_END):  # before memory is asked for
             raise self._failed(f"record {name!r} has {info.file_size} bytes, {size} expected")
         if info.compress_type != zipfile.ZIP_STORED:
             return np.frombuffer(bytearray(self.read(name)), np.uint8)
-        self._file.seek(self._data_offset(info))
         array = aligned_empty(size)
         view, checksum, done = array.data, 0, 0
-        while done < size:
-            count = _read_into(self._file, view[done : done + _CHUNK])
-            if not count:
-                raise self._failed(f"record {name!r} ends after {done} of {size} bytes")
-            checksum = zlib.crc32(view[done : done + count], checksum)
-            done += count
+        with self._naming(name):
+            self._file.seek(self._data_offset(info))
+            while done < size:
+                count = _read_into(self._file, view[done : done + _CHUNK])
+                if not count:
+                    raise EOFError(f"it ends after {done} of {size} bytes")
+                checksum = zlib.crc32(view[done : done + count], checksum)
+                done += count
         if checksum != info.CRC:
             raise self._failed(f"record {name!r} is damaged: its checksum is {checksum:08x}, {info.CRC:08x} expected")
         return array
@@ -124,7 +126,8 @@ class ArchiveReader:
         info = self._info(name)
         if self.path is None:
             raise ValueError("f must be a file path in order to use the mmap argument")
-        offset = self._data_offset(info)
+        with self._naming(name):
+            offset = self._data_offset(info)
         if info.file_size != size or info.compress_type != zipfile.ZIP_STORED:
             raise self._failed(f"record {name!r} cannot be mapped: {info.file_size} bytes, {size} expected")
         if offset + size > os.path.getsize(self.path):
@@ -144,9 +147,17 @@ class ArchiveReader:
         self._file.seek(info.header_offset)
         header = self._file.read(_LOCAL_HEADER)
         if len(header) != _LOCAL_HEADER or header[:4] != b"PK\x03\x04":
-            raise self._failed(f"record {info.filename!r} has no local header")
+            raise EOFError("it has no local header")
         name_size, extra_size = struct.unpack("<HH", header[26:30])
         return info.header_offset + _LOCAL_HEADER + name_size + extra_size
+
+    @contextlib.contextmanager
+    def _naming(self, name: str) -> Iterator[None]:
+        """Turn what zipfile and the system raise about damaged bytes into an error that names record and file."""
+        try:
+            yield
+        except _DAMAGE as e:
+            raise self._failed(f"record {name!r} is damaged: {e}") from e
 
     def _failed(self, detail: str) -> RuntimeError:
         return RuntimeError(

@@ -143,7 +143,7 @@ DAMAGED_IDX = {
     "is not an IDX file: it is cut short": b"",
     "is not an IDX file: it begins with 3c 68 74 6d": b"<html>",
     r"is cut short: 112 bytes expected .* found": gzip.compress(WHOLE)[:-20],
-    "is not a valid gzip file": gzip.compress(WHOLE)[:12] + b"\xff" * 60,
+    "is not a valid gzip file": gzip.compress(WHOLE)[:10] + b"\xff" * 60,
 }
 
 
