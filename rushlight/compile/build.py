@@ -7,20 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from .body import Body
+from .body import Body, Put, Value
 from .cpu import jit
 from .cpu.contract import plan as plan_contraction
 from .cpu.render import kernel_for
+from .expr import input_
 from .flags import flags
 from .fuse import Fusion, fuse
 from .graph import Graph, Node
 from .group import Group
+from .index import axis_ix
 from .lower_contract import LoweredContract, lower_contract
 from .lower_group import group_body
 from .lower_loops import Lowered, lower_body
 from .memory import Plan, donate, plan_memory
+from .nest import Load, Loop, Store
 from .passes.layout import choose_orders
 from .passes.legalise import legalise
+from .passes.simplify import simplify
 from .program import HostStep, Instruction, Program, Segment, note_built
 
 __all__ = ["build"]
@@ -55,6 +59,9 @@ class _Build:
         self.donations = donations
         self.show("graph", graph)
         self.source = graph
+        if flags.simplify:
+            graph = simplify(graph)
+            self.show("simplified", graph)
         self.graph = legalise(graph)
         self.show("legalised", self.graph)
 
@@ -87,14 +94,14 @@ class _Build:
         in_order = fusion.groups.in_order(priority)
         memory = plan_memory(graph, fusion, in_order, bodies, self.donations, direct,
                              {g: k.scratch for g, k in kernels.items()})
-        return _Assembler(self.source, graph, fusion, memory).assemble([kernels[g] for g in in_order])
+        return _Assembler(self.source, graph, fusion, memory, direct).assemble([kernels[g] for g in in_order])
 
 
 class _Assembler:
     """Turns lowered groups into instructions with addresses."""
 
-    def __init__(self, source: Graph, graph: Graph, fusion: Fusion, memory: Plan) -> None:
-        self.source, self.graph, self.fusion, self.memory = source, graph, fusion, memory
+    def __init__(self, source: Graph, graph: Graph, fusion: Fusion, memory: Plan, direct: dict[int, int]) -> None:
+        self.source, self.graph, self.fusion, self.memory, self.direct = source, graph, fusion, memory, direct
         self.arena = 1 + len(graph.leaves) + len(graph.results)
         self.steps: list[Segment | HostStep] = []
         self.waiting: list[tuple[Any, Instruction]] = []  # (what names the kernel, the instruction)
@@ -146,22 +153,37 @@ class _Assembler:
             0, np.array(params, np.int64), lowered.parts, 0, _name(group), _lines(group), lowered.nbytes, 0, lowered.work)))
 
     def _is_self_copy(self, lowered: Lowered) -> bool:
-        """A kernel that would write what it reads: the base of an in-place update that lies where it must be."""
-        return False
+        """Whether a kernel would only write what it reads: the base of an update that lies where it must be already."""
+        nest = lowered.nest
+        body = nest.body
+        while len(body) == 1 and isinstance(body[0], Loop):
+            body = body[0].body
+        if len(nest.operands) != 2 or len(body) != 2:
+            return False
+        load, store = body
+        if not (isinstance(load, Load) and isinstance(store, Store) and store.expr is input_(load.value, store.expr.dtype)):
+            return False
+        if load.guard is not None or load.offset is not None or nest.operands[0].dtype is not nest.operands[1].dtype:
+            return False
+        (source, at), (target, to) = lowered.memory
+        return (source is not None and target is not None and at == to and lowered.same_steps
+                and self._location(source) == self._location(target))
+
+    def _location(self, node: Node) -> tuple[int, int]:
+        """The address, with a result that takes over a leaf standing for the leaf."""
+        table, offset = self.address(node)
+        result = table - 1 - len(self.graph.leaves)
+        return (1 + self.direct[result], offset) if result in self.direct else (table, offset)
 
     def _contract(self, one: _Kernels) -> None:
         raise NotImplementedError
 
     def _late_copy(self, node: Node, result: int) -> None:
         """Copy a result from the arena over the leaf that it replaces."""
-        from .body import Body as MakeBody
-        from .body import Put, Value
-        from .index import axis_ix
-
         n = node.size
         if n == 0:
             return
-        body = MakeBody({0: n}, [0], [])
+        body = Body({0: n}, [0], [])
         x = body.number(Value("load", node.dtype, axis_ix(0), node))
         body.puts.append(Put(None, axis_ix(0), x))
         for lowered in lower_body(body):

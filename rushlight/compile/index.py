@@ -118,17 +118,22 @@ def address(index: Index, strides: Sequence[int]) -> Ix:
 
 
 def plain_axes(index: Index, shape: Sequence[int], extents: Mapping[int, int]) -> tuple[int, ...] | None:
-    """The axes of an index that is one different whole axis for each dimension longer than 1, else None."""
-    axes = []
+    """The axes of an index that visits every element exactly once: each dimension is one whole axis, or several in
+    row-major order, and no axis serves twice. None for other indices."""
+    axes: list[int] = []
     for ix, size in zip(index, shape, strict=True):
-        if size == 1:
-            if ix.offset or any(extents[a] != 1 for a, _ in ix.terms):
-                return None
-            continue
-        terms = [t for t in ix.terms if extents[t[0]] != 1]
-        if ix.offset or len(terms) != 1 or terms[0][1] != 1 or terms[0][0] < 0 or extents[terms[0][0]] != size:
+        if ix.offset:
             return None
-        axes.append(terms[0][0])
+        step = 1
+        found = []
+        for axis, k in sorted((t for t in ix.terms if extents[t[0]] != 1), key=lambda t: abs(t[1])):
+            if axis < 0 or k != step:
+                return None
+            found.append(axis)
+            step *= extents[axis]
+        if step != size:
+            return None
+        axes.extend(reversed(found))
     return tuple(axes) if len(set(axes)) == len(axes) else None
 
 

@@ -49,6 +49,7 @@ class Lowered:
     scratch: int = 0
     nbytes: int = 0
     work: float = 0.0
+    same_steps: bool = False  # all operands have the same strides
 
     @property
     def parts(self) -> int:
@@ -363,7 +364,7 @@ class _Emitter:
         grain = max(1, -(-positions // parts))
         if flat:
             grain = min(max(positions, 1), -(-grain // 256) * 256)
-        return Lowered(nest, self.memory, sizes, grain, positions, 0, self.nbytes, work)
+        return Lowered(nest, self.memory, sizes, grain, positions, 0, self.nbytes, work, len(set(self.steps)) == 1)
 
     def _fill(self, scope: _Scope) -> None:
         """The statements of one position on the kept axes."""

@@ -28,6 +28,9 @@ class Drawer:
     def number(self, low, high):
         return self.draw(st.integers(low, high))
 
+    def permutation(self, n):
+        return self.draw(st.permutations(range(n)))
+
     def shape(self, low=0, high=3):
         return tuple(self.pick([1, 2, 3, 4, 5, 0] if self.number(0, 9) == 0 else [1, 2, 3, 4, 5])
                      for _ in range(self.number(low, high)))
@@ -92,7 +95,7 @@ class Drawer:
 
     def permute(self) -> Node:
         x = self.any()
-        return self.graph.permute(x, self.draw(st.permutations(range(len(x.shape)))))
+        return self.graph.permute(x, self.permutation(len(x.shape)))
 
     def slice(self) -> Node:
         x = self.any(lambda n: all(n.shape))
@@ -214,6 +217,35 @@ class Drawer:
 
     def const(self) -> Node:
         return self.graph.const(self.number(0, 3), self.pick(self.dtypes), self.shape())
+
+
+class SeededDrawer(Drawer):
+    """The same choices from a seed: larger graphs than hypothesis likes to draw."""
+
+    def __init__(self, seed: int, dtypes=DTYPES) -> None:
+        self.dtypes, self.graph, self.arrays, self.pool = dtypes, Graph(), [], []
+        self.rng = np.random.default_rng(seed)
+
+    def pick(self, options):
+        options = list(options)
+        return options[self.rng.integers(len(options))]
+
+    def number(self, low, high):
+        return int(self.rng.integers(low, high + 1))
+
+    def permutation(self, n):
+        return [int(k) for k in self.rng.permutation(n)]
+
+
+def seeded_graph(seed: int, steps: int, dtypes=DTYPES):
+    """(graph, leaf arrays) with about ``steps`` operations."""
+    d = SeededDrawer(seed, dtypes)
+    for _ in range(3):
+        d.pool.append(d.leaf(d.shape(), d.pick(dtypes)))
+    while len(d.graph.nodes) < steps:
+        d.step()
+    d.graph.results = [d.pool[-1], *(d.any() for _ in range(4))]
+    return d.graph, d.arrays
 
 
 @st.composite

@@ -1,0 +1,55 @@
+"""Rewrites that make a graph smaller and never change a bit of a result. Each rule names the case that needs it."""
+from __future__ import annotations
+
+from rushlight.compile import dtypes as dt
+from rushlight.compile.graph import Graph, Node
+from rushlight.compile.passes.legalise import live_nodes
+
+__all__ = ["simplify"]
+
+
+def simplify(graph: Graph) -> Graph:
+    """An equal graph without dead nodes, to which the rules below do not apply."""
+    out = Graph()
+    made: dict[Node, Node] = {}
+    for node in graph.leaves:
+        out.line = node.line
+        made[node] = out.leaf(node.shape, node.dtype)
+    for node in live_nodes(graph):
+        if node not in made:
+            out.line = node.line
+            made[node] = _rewrite(out, node, tuple(made[i] for i in node.inputs))
+    out.line = None
+    out.results = [made[r] for r in graph.results]
+    return out
+
+
+def _rewrite(g: Graph, node: Node, inputs: tuple[Node, ...]) -> Node:
+    if node.kind == "view":
+        return g.view(inputs[0], node.attrs[0])  # views of views, once what was between them is gone
+    if node.kind == "reshape":
+        return g.reshape(inputs[0], node.shape)
+    if node.kind == "reduce":
+        return _reduce(g, node, inputs[0])
+    if node.kind == "concat":
+        # cat of a list of which some are empty: they would be kernels that do nothing.
+        axis = node.attrs[0]
+        parts = tuple(p for p in inputs if p.shape[axis])
+        if len(parts) == 1:
+            return parts[0]
+        inputs = parts or inputs[:1]
+        if not parts:
+            return inputs[0]
+    return g.node(node.kind, inputs, node.attrs, node.shape, node.dtype)
+
+
+def _reduce(g: Graph, node: Node, x: Node) -> Node:
+    """Axes of length 1 need no loop: gradients of broadcasts sum over them all the time."""
+    op, axes = node.attrs
+    if op.startswith("arg"):
+        return g.const(0, dt.int64, node.shape) if all(x.shape[a] == 1 for a in axes) else g.node(
+            "reduce", (x,), node.attrs, node.shape, node.dtype)
+    long = tuple(a for a in axes if x.shape[a] != 1)
+    if len(long) == len(axes):
+        return g.node("reduce", (x,), node.attrs, node.shape, node.dtype)
+    return g.reshape(g.reduce(op, x, long), node.shape)
