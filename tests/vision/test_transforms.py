@@ -32,8 +32,8 @@ def test_same_pixels_draws_and_text_as_torchvision(name, args):
             assert rushlight.rand(1).item() == expected["next_draw"], (mode, seed)
 
 
-# PIL and tensors differ, in torchvision as here: in the colours of a jitter by rounding, in where the nearest pixel and the
-# middle of the image are by half a pixel.
+# PIL and tensors differ, in torchvision as here: in the colours of a jitter by rounding, in where the nearest pixel and
+# the middle of the image are by half a pixel.
 DIFFERENT = ("PILToTensor", "ColorJitter", "RandomRotation", "RandomAffine")
 
 
