@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ._utils.columns import ColumnBatch
+from ._utils.rows import gather_rows
 
 if TYPE_CHECKING:
     from rushlight import Generator, Tensor
@@ -96,10 +97,7 @@ class TensorDataset(Dataset[tuple]):
         # that are not plain numbers, go sample by sample.
         if type(self).__getitem__ is not TensorDataset.__getitem__ or not all(type(i) is int for i in indices):
             return [self[i] for i in indices]
-        import rushlight as torch
-
-        rows = torch.tensor(indices, dtype=torch.int64)
-        return ColumnBatch(*(tensor[rows] for tensor in self.tensors))
+        return ColumnBatch(*(gather_rows(tensor, indices) for tensor in self.tensors))
 
     def __len__(self) -> int:
         return self.tensors[0].size(0)
@@ -221,7 +219,7 @@ class ChainDataset(IterableDataset):
             yield from stream
 
     def __len__(self) -> int:
-        return sum(len(stream) for stream in self._streams())  # type: ignore[arg-type]
+        return sum(len(stream) for stream in self._streams())  # type: ignore[arg-type, misc]
 
 
 class Subset(Dataset[T_co]):

@@ -11,10 +11,13 @@ import numpy as np
 from rushlight.tensor import Tensor
 
 from .columns import ColumnBatch
+from .rows import stack_arrays, stack_rows
 
 __all__ = ["collate", "default_collate", "default_collate_fn_map", "default_convert"]
 
 _UNSUPPORTED_KINDS = "SUaO"  # NumPy's bytes, text and object arrays hold no numbers
+
+_INT64 = 2**63
 
 CollateMap = dict[type | tuple[type, ...], Callable]
 
@@ -145,9 +148,7 @@ def _like_sequence(example: Sequence, values: list) -> Sequence:
 
 def collate_tensor_fn(batch: Sequence[Tensor], *, collate_fn_map: CollateMap | None = None) -> Tensor:
     """Stack tensors of one shape along a new first dimension."""
-    import rushlight as torch
-
-    return torch.stack(batch, 0)
+    return stack_rows(batch)
 
 
 def collate_numpy_array_fn(batch: Sequence[np.ndarray], *, collate_fn_map: CollateMap | None = None) -> Tensor:
@@ -159,7 +160,7 @@ def collate_numpy_array_fn(batch: Sequence[np.ndarray], *, collate_fn_map: Colla
         raise TypeError(_unsupported(first.dtype))
     native = first.dtype.isnative
     if native and all(type(a) is np.ndarray and a.dtype == first.dtype and a.shape == first.shape for a in batch):
-        return torch.as_tensor(np.stack(batch))
+        return torch.as_tensor(stack_arrays(batch))
     # Mixed dtypes are promoted, and unequal shapes refused, by the rules of tensors.
     return collate_tensor_fn([torch.as_tensor(a) for a in batch])
 
@@ -175,6 +176,8 @@ def collate_float_fn(batch: Sequence[float], *, collate_fn_map: CollateMap | Non
     """Python floats become a 1-D float64 tensor."""
     import rushlight as torch
 
+    if all(type(number) is float for number in batch):
+        return torch.from_numpy(np.array(batch, np.float64))
     return torch.tensor(batch, dtype=torch.float64)
 
 
@@ -182,6 +185,8 @@ def collate_int_fn(batch: Sequence[int], *, collate_fn_map: CollateMap | None = 
     """Python ints (or bools) become a 1-D tensor of the dtype that ``tensor`` gives them."""
     import rushlight as torch
 
+    if all(type(number) is int and -_INT64 <= number < _INT64 for number in batch):
+        return torch.from_numpy(np.array(batch, np.int64))
     return torch.tensor(batch)
 
 

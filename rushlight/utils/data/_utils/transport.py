@@ -121,7 +121,7 @@ def receive(connection: Connection) -> Any:
         finally:
             os.close(descriptor)
     else:
-        memory = memoryview(np.array(memoryview(data)[start + length :]))  # copied: NumPy's memory is aligned
+        memory = np.array(memoryview(data)[start + length :]).data  # copied: NumPy's memory is aligned
     buffers, offset = [], 0
     for size in sizes:
         buffers.append(memory[offset : offset + size])

@@ -8,11 +8,13 @@ import random
 import signal
 import threading
 from collections.abc import Callable
-from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import ExceptionWrapper
 from .fetch import IterableDatasetFetcher, MapDatasetFetcher
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 __all__ = ["Fetch", "Job", "Result", "Resume", "WorkerInfo", "get_worker_info", "work"]
 
