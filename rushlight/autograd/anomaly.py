@@ -32,9 +32,9 @@ def check(node: Node, grads: Sequence[Any]) -> None:
 
 def explain(node: Node, error: BaseException) -> None:
     """Tell where the forward operation of the node was called."""
-    if node.trace_text:
+    if node.rare is not None and "trace_text" in node.rare:
         warnings.warn(f"Error detected in {node.name()}. Traceback of forward call that caused the error:\n"
-                      f"{node.trace_text}", stacklevel=2)
+                      f"{node.rare['trace_text']}", stacklevel=2)
 
 
 class set_detect_anomaly:

@@ -155,7 +155,7 @@ def _link(tr: Trace, node: TraceNode, tensors: Sequence[Handle], outputs: tuple[
     if tr.anomaly:
         from .anomaly import stack_text
 
-        made.trace_text = stack_text()
+        made.rare = {"trace_text": stack_text()}
     return made
 
 

@@ -86,7 +86,7 @@ def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: 
         slots = pending.pop(node, None)
         edges = node.edges
         if slots is not None and node in useful:
-            if node.pre_hooks:
+            if node.rare is not None and "pre_hooks" in node.rare:
                 slots = _run_pre_hooks(node, slots)
             for nr in range(len(slots)):
                 for k in wanted_nodes.get((id(node), nr), ()):
@@ -163,7 +163,7 @@ def _step(node: Node, slots: list[Any]) -> Sequence[Any]:
     try:
         given = node.backward(slots)
     except RuntimeError as error:
-        if node.trace_text:
+        if node.rare is not None and "trace_text" in node.rare:
             from .anomaly import explain
 
             explain(node, error)
@@ -172,7 +172,7 @@ def _step(node: Node, slots: list[Any]) -> Sequence[Any]:
     if metas is not None:
         given = [g if g is None or edge is None or g._value.meta.plain is m.plain else Rules.reduce_to(g, m)
                  for g, m, edge in zip(given, metas, node.edges, strict=True)]
-    if node.hooks:
+    if node.rare is not None and "hooks" in node.rare:
         given = _run_hooks(node, given, slots)
     if local.trace.anomaly:
         from .anomaly import check
@@ -182,7 +182,7 @@ def _step(node: Node, slots: list[Any]) -> Sequence[Any]:
 
 
 def _run_pre_hooks(node: Node, slots: list[Any]) -> list[Any]:
-    for hook in list(node.pre_hooks.values()):  # type: ignore[union-attr]
+    for hook in list(node.rare["pre_hooks"].values()):  # type: ignore[index]
         changed = hook(tuple(slots))
         if changed is not None:
             slots = list(changed) if isinstance(changed, (tuple, list)) else [changed]
@@ -190,7 +190,7 @@ def _run_pre_hooks(node: Node, slots: list[Any]) -> list[Any]:
 
 
 def _run_hooks(node: Node, given: Sequence[Any], slots: list[Any]) -> Sequence[Any]:
-    for hook in list(node.hooks.values()):  # type: ignore[union-attr]
+    for hook in list(node.rare["hooks"].values()):  # type: ignore[index]
         changed = hook(tuple(given), tuple(slots))
         if changed is not None:
             given = tuple(changed) if isinstance(changed, (tuple, list)) else (changed,)

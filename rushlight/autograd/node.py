@@ -25,11 +25,9 @@ class Node:
         edges: for each input None, a leaf tensor, a node, or (node, result number).
     """
 
-    __slots__ = ("edges", "hooks", "pre_hooks", "_metadata", "trace_text", "__weakref__")
+    __slots__ = ("edges", "rare", "__weakref__")
     edges: tuple
-    hooks: dict[int, Callable] | None
-    pre_hooks: dict[int, Callable] | None
-    trace_text: str | None
+    rare: dict[str, Any] | None  # hooks, pre_hooks, metadata, trace_text: what few nodes have
     results = 1
 
     def name(self) -> str:
@@ -37,9 +35,12 @@ class Node:
 
     @property
     def metadata(self) -> dict[Any, Any]:
-        if not hasattr(self, "_metadata"):
-            self._metadata: dict[Any, Any] = {}
-        return self._metadata
+        return self._rare("metadata")
+
+    def _rare(self, name: str) -> dict[Any, Any]:
+        if self.rare is None:
+            self.rare = {}
+        return self.rare.setdefault(name, {})
 
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
@@ -58,17 +59,13 @@ class Node:
         """``hook(grad_inputs, grad_outputs)`` runs after the node; what it returns replaces ``grad_inputs``."""
         from .hooks import add
 
-        if self.hooks is None:
-            self.hooks = {}
-        return add(self.hooks, hook)
+        return add(self._rare("hooks"), hook)
 
     def register_prehook(self, hook: Callable) -> Any:
         """``hook(grad_outputs)`` runs before the node; what it returns replaces ``grad_outputs``."""
         from .hooks import add
 
-        if self.pre_hooks is None:
-            self.pre_hooks = {}
-        return add(self.pre_hooks, hook)
+        return add(self._rare("pre_hooks"), hook)
 
     def out_metas(self) -> Sequence[Meta]:
         raise NotImplementedError
@@ -84,10 +81,13 @@ class Node:
         return f"<{self.name()} object at {hex(id(self))}>"
 
 
+_FREED: Any = object()  # stands for the saved values of a node whose backward is over
+
+
 class GradNode(Node):
     """The node of a recorded operation; also the ``ctx`` of its gradient rule (``Op.gradient``)."""
 
-    __slots__ = ("node", "in_metas", "_inputs", "_outputs", "freed")
+    __slots__ = ("node", "in_metas", "_inputs", "_outputs")
 
     def __init__(self, node: TraceNode, edges: tuple, in_metas: tuple[Meta, ...],
                  inputs: tuple[Value | None, ...] | None, outputs: tuple[Value, ...] | None) -> None:
@@ -96,10 +96,7 @@ class GradNode(Node):
         self.in_metas = in_metas
         self._inputs = inputs
         self._outputs = outputs
-        self.hooks = None
-        self.pre_hooks = None
-        self.freed = False
-        self.trace_text = None
+        self.rare = None
 
     @property
     def results(self) -> int:  # type: ignore[override]
@@ -152,7 +149,7 @@ class GradNode(Node):
         return v
 
     def backward(self, grads: Sequence[Any]) -> Sequence[Any]:
-        if self.freed:
+        if self._inputs is _FREED:
             raise RuntimeError(
                 "Trying to backward through the graph a second time (or directly access saved tensors after they have "
                 "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
@@ -162,8 +159,7 @@ class GradNode(Node):
 
     def release(self) -> None:
         if self._inputs is not None or self._outputs is not None:
-            self.freed = True
-            self._inputs = self._outputs = None
+            self._inputs, self._outputs = _FREED, None
 
 
 
@@ -184,8 +180,7 @@ class _ToLeaf(Node):
 
     def __init__(self, leaf: Handle) -> None:
         self.edges = (leaf,)
-        self.hooks = self.pre_hooks = None
-        self.trace_text = None
+        self.rare = None
 
     def out_metas(self) -> Sequence[Meta]:
         return (self.edges[0]._value.meta,)

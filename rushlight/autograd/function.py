@@ -1,0 +1,190 @@
+"""``autograd.Function``: operations whose gradient the user writes."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..record.meta import Meta
+from ..record.trace import local
+from .apply import alias_of
+from .handle import LEAF, Handle
+from .modes import no_grad
+from .node import Node, edge_of
+
+__all__ = ["Function", "once_differentiable"]
+
+
+class _Context:
+    """``ctx`` of ``forward`` and ``backward``; any attribute may be set on it."""
+
+    def __init__(self) -> None:
+        self._saved: tuple[Any, ...] = ()
+        self._dirty: tuple[Any, ...] = ()
+        self._non_differentiable: tuple[Any, ...] = ()
+        self._materialize = True
+        self._freed = False
+        self.needs_input_grad: tuple[bool, ...] = ()
+
+    def save_for_backward(self, *tensors: Any) -> None:
+        """Keep inputs or outputs for ``backward`` (others may be set as attributes, but escape the in-place check)."""
+        self._saved = tuple((t, None if t is None else t._value) for t in tensors)
+
+    save_for_forward = save_for_backward
+
+    @property
+    def saved_tensors(self) -> tuple[Any, ...]:
+        if self._freed:
+            raise RuntimeError("Trying to backward through the graph a second time (or directly access saved tensors after they have "
+                               "already been freed). Specify retain_graph=True if you need to backward through the graph a second time.")
+        for t, value in self._saved:
+            if value is not None and value.overwritten is not None:
+                raise RuntimeError("one of the variables needed for gradient computation has been modified by an inplace operation: "
+                                   f"{list(value.meta.shape)} was modified by {value.overwritten}")
+        return tuple(t for t, _ in self._saved)
+
+    def mark_dirty(self, *tensors: Any) -> None:
+        """Tell that inputs were changed in place."""
+        self._dirty = tensors
+
+    def mark_non_differentiable(self, *tensors: Any) -> None:
+        """Tell that outputs have no gradient."""
+        self._non_differentiable = tensors
+
+    def set_materialize_grads(self, value: bool) -> None:
+        """Whether absent gradients reach ``backward`` as zeros (True) or None."""
+        self._materialize = value
+
+
+class FunctionNode(Node):
+    """The graph node of one call of a ``Function``."""
+
+    __slots__ = ("cls", "ctx", "metas", "in_metas_of", "results")
+
+    def __init__(self, cls: type[Function], ctx: _Context, edges: tuple, metas: Sequence[Meta], in_metas: Sequence[Meta | None]) -> None:
+        self.cls, self.ctx, self.edges, self.metas, self.in_metas_of = cls, ctx, edges, tuple(metas), tuple(in_metas)
+        self.rare = None
+        self.results = len(self.metas)
+
+    def name(self) -> str:
+        return self.cls.__name__ + "Backward"
+
+    def out_metas(self) -> Sequence[Meta]:
+        return self.metas
+
+    def backward(self, grads: Sequence[Any]) -> Sequence[Any]:
+        from .engine import Rules
+
+        ctx = self.ctx
+        if ctx._materialize:
+            grads = [Rules.zeros(m) if g is None else g for g, m in zip(grads, self.metas, strict=True)]
+        given = self.cls.backward(ctx, *grads)
+        many = list(given) if isinstance(given, (tuple, list)) else [given]
+        while len(many) > len(self.edges) and many[-1] is None:
+            many.pop()
+        if len(many) != len(self.edges):
+            raise RuntimeError(f"function {self.name()} returned an incorrect number of gradients (expected {len(self.edges)}, got "
+                               f"{len(many)})")
+        out = []
+        for k, (g, meta) in enumerate(zip(many, self.in_metas_of, strict=True)):
+            if g is not None and meta is not None and self.edges[k] is not None:
+                if not isinstance(g, Handle):
+                    raise TypeError(f"function {self.name()}: expected a Tensor or None as gradient {k}, got {type(g).__name__}")
+                if g._value.meta.plain is not meta.plain:
+                    g = self._fitted(g, meta, k)
+            out.append(g)
+        return out
+
+    def _fitted(self, g: Any, meta: Meta, k: int) -> Any:
+        from .engine import Rules
+
+        have = g._value.meta.shape
+        lead = len(have) - len(meta.shape)
+        if lead < 0 or any(b not in (1, a) for a, b in zip(have[lead:], meta.shape)):
+            raise RuntimeError(f"Function {self.name()} returned an invalid gradient at index {k} - got {list(have)} but expected shape "
+                               f"compatible with {list(meta.shape)}")
+        return Rules.reduce_to(g, meta)
+
+    def release(self) -> None:
+        if self.ctx._saved:
+            self.ctx._freed = True
+            self.ctx._saved = ()
+
+
+class Function:
+    """A differentiable operation in Python.
+
+    Example:
+        >>> class Cube(Function):
+        ...     @staticmethod
+        ...     def forward(ctx, x):
+        ...         ctx.save_for_backward(x)
+        ...         return x ** 3
+        ...     @staticmethod
+        ...     def backward(ctx, grad):
+        ...         (x,) = ctx.saved_tensors
+        ...         return grad * 3 * x ** 2
+        >>> y = Cube.apply(x)
+    """
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        """``forward(ctx, *inputs)``, or ``forward(*inputs)`` together with ``setup_context(ctx, inputs, output)``."""
+        raise NotImplementedError("You must implement the forward function for custom autograd.Function.")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        raise NotImplementedError("setup_context is not implemented.")
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        """Gradients of the inputs from those of the outputs, None for inputs without one."""
+        raise NotImplementedError("You must implement either the backward or vjp method for your custom autograd.Function to use it with "
+                                  "backward mode AD.")
+
+    @classmethod
+    def apply(cls, *args: Any, **kwargs: Any) -> Any:
+        """Run ``forward`` outside the graph and put one node for it into the graph."""
+        ctx = _Context()
+        tensors = [isinstance(a, Handle) for a in args]
+        ctx.needs_input_grad = tuple(t and a._edge is not None for t, a in zip(tensors, args))
+        with no_grad():
+            if cls.setup_context is not Function.setup_context:
+                out = cls.forward(*args, **kwargs)
+                cls.setup_context(ctx, args, out)
+            else:
+                out = cls.forward(ctx, *args, **kwargs)
+        if not local.trace.grad_enabled or not any(ctx.needs_input_grad):
+            return out
+        single = not isinstance(out, (tuple, list))
+        outs = [out] if single else list(out)
+        inputs = {id(a): a for a in args if isinstance(a, Handle)}
+        dirty = {id(t) for t in ctx._dirty}
+        fixed = {id(t) for t in ctx._non_differentiable}
+        shown = [t for t in outs if isinstance(t, Handle)]
+        edges = tuple(edge_of(a) if need else None for a, need in zip(args, ctx.needs_input_grad))
+        node = FunctionNode(cls, ctx, edges, [t._value.meta.plain for t in shown],
+                            [a._value.meta if isinstance(a, Handle) else None for a in args])
+        results, k = [], 0
+        for t in outs:
+            if not isinstance(t, Handle):
+                results.append(t)
+                continue
+            if id(t) in inputs and id(t) not in dirty:
+                t = alias_of(t)  # an input returned as it is becomes a tensor of its own
+            if id(t) not in fixed and t._value.meta.dtype.kind in "fc":
+                if t._edge is LEAF and id(t) in dirty:
+                    raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+                t._edge = node if len(shown) == 1 else (node, k)
+            k += 1
+            results.append(t)
+        return results[0] if single else type(out)(results)
+
+
+def once_differentiable(backward: Callable) -> Callable:
+    """Marks a ``backward`` that must not be differentiated again; its results carry no graph."""
+    def call(ctx: Any, *grads: Any) -> Any:
+        with no_grad():
+            return backward(ctx, *grads)
+    return call
