@@ -4,23 +4,105 @@
 """
 from __future__ import annotations
 
-from . import autograd, tensor as _tensor
+import math as _math
+from typing import Any as _Any
+
+from . import autograd, random, tensor as _tensor
 from .autograd import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from .compile.dtypes import (bfloat16, complex64, complex128, float16, float32, float64, int8, int16, int32, int64, uint8, uint16,
                              uint32, uint64)
 from .compile.dtypes import DType as dtype
 from .compile.dtypes import bool_ as bool  # noqa: A004
+from .random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 from .record import Device as device
 from .tensor import Size, Tensor
 from .tensor.kinds import (channels_last, channels_last_3d, contiguous_format, finfo, iinfo, layout, memory_format, preserve_format,
                            sparse_coo, strided)
 from .tensor.printing import set_printoptions
-
-__version__ = "0.1.0"
+from .tensor.types import TYPED as _TYPED
+from .version import __version__
 
 float, double, half = float32, float64, float16  # noqa: A001
 int, long, short = int32, int64, int16  # noqa: A001
+cfloat, cdouble = complex64, complex128
+pi, e, inf, nan, newaxis = _math.pi, _math.e, _math.inf, _math.nan, None
 
-for _name, _function in _tensor.FUNCTIONS.items():
-    globals()[_name] = _function
-del _name, _function
+globals().update(_tensor.FUNCTIONS)
+globals().update(_TYPED)
+
+# Names that are imported when they are first used, so that ``import rushlight`` stays quick: attribute -> (module, name in it).
+_LAZY: dict[str, tuple[str, str | None]] = {
+    **{name: (name, None) for name in (
+        "amp", "audio", "backends", "compat", "cuda", "distributed", "distributions", "fft", "func", "io", "jit", "linalg", "metrics",
+        "nn", "optim", "serialization", "signal", "special", "testing", "text", "tools", "utils", "version", "vision", "masked")},
+    "save": ("io", "save"), "load": ("io", "load"),
+    "stft": ("signal.spectral", "stft"), "istft": ("signal.spectral", "istft"),
+    **{name: ("signal.windows", "torch_" + name) for name in (
+        "hann_window", "hamming_window", "blackman_window", "bartlett_window", "kaiser_window")},
+    "get_num_threads": ("compile.cpu.pool", "get_num_threads"), "set_num_threads": ("compile.cpu.pool", "set_num_threads"),
+}
+
+
+def __getattr__(name: str) -> _Any:
+    import importlib
+
+    if name not in _LAZY:
+        raise AttributeError(f"module 'rushlight' has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    try:
+        found = importlib.import_module(f"{__name__}.{module}")
+    except ModuleNotFoundError as error:
+        if error.name != f"{__name__}.{module}":
+            raise
+        raise AttributeError(f"module 'rushlight' has no attribute {name!r}") from None
+    value = found if attribute is None else getattr(found, attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
+
+def compile(model: _Any = None, **options: _Any) -> _Any:  # noqa: A001
+    """``model`` itself: every program is compiled while it runs. Also a decorator, with or without options."""
+    return model if model is not None else (lambda m: m)
+
+
+def get_num_interop_threads() -> _Any:
+    """The number of programs that run at once: one for each Python thread that runs any."""
+    return 1
+
+
+def set_num_interop_threads(n: _Any) -> None:
+    """Accepted for compatibility.
+
+    Raises:
+        RuntimeError: not a positive number.
+    """
+    if n <= 0:
+        raise RuntimeError(f"Expected positive number of threads, got {n}")
+
+
+def use_deterministic_algorithms(mode: _Any, *, warn_only: _Any = False) -> None:
+    """Accepted for compatibility: results are the same from run to run, and for any number of threads."""
+
+
+def are_deterministic_algorithms_enabled() -> _Any:
+    """True: results are the same from run to run."""
+    return True
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """Accepted for compatibility: float32 products are computed in float32.
+
+    Raises:
+        ValueError: not "highest", "high" or "medium".
+    """
+    if precision not in ("highest", "high", "medium"):
+        raise ValueError(f"Invalid float32 matmul precision: {precision!r}")
+
+
+def get_float32_matmul_precision() -> str:
+    """"highest": float32 products are computed in float32."""
+    return "highest"

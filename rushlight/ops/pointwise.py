@@ -49,7 +49,7 @@ class _Formula(Op):
 
     def build(self, metas: Sequence[Meta], attrs: tuple) -> Expr:
         """The expression; ``input(k)`` is the k-th tensor."""
-        key = (attrs, *[(m.dtype, not m.shape) for m in metas])
+        key = (attrs, default_dtype(), *[(m.dtype, not m.shape) for m in metas])
         found = self._cache.get(key)
         if found is None:
             found = self._cache[key] = self._build(metas, attrs)
@@ -72,7 +72,7 @@ class _Formula(Op):
     # -- gradients -----------------------------------------------------------------------------------------------
     def slope(self, metas: Sequence[Meta], attrs: tuple, k: int) -> Expr | None:
         """Gradient of input k: inputs 0..n-1 are the operation's, n its result, n + 1 the incoming gradient."""
-        key = ("slope", k, attrs, *[(m.dtype, not m.shape) for m in metas])
+        key = ("slope", k, attrs, default_dtype(), *[(m.dtype, not m.shape) for m in metas])
         if key not in self._cache:
             if metas[k].dtype.kind not in "fc":
                 self._cache[key] = None

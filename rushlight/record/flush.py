@@ -11,10 +11,10 @@ from typing import Any
 
 from . import cold, paths
 from .settings import settings
-from .trace import Trace, TraceNode, local
+from .trace import Trace, TraceNode, local, traces
 from .value import Buffer, Epoch, Value, allocate
 
-__all__ = ["flush", "flush_trace", "ready", "batch_boundary", "counters"]
+__all__ = ["flush", "flush_trace", "ready", "batch_boundary", "start_afresh", "counters"]
 
 import importlib.util
 
@@ -63,6 +63,15 @@ def flush_trace(tr: Trace) -> None:
                 raise
         if tr.nodes > NODE_LIMIT:
             _prune(tr)
+
+
+def start_afresh() -> None:
+    """Forget every recorded path of every thread: something changed that the results' metas follow from."""
+    for tr in list(traces):
+        with tr.lock:
+            flush_trace(tr)
+            tr.root = tr.node = TraceNode(None, None, (), (), (), 0)
+            tr.nodes = 0
 
 
 def _live(values: list[Value]) -> list[Value]:

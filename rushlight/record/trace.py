@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from .op import Op
 from .settings import settings
 from .value import Epoch, Value
 
-__all__ = ["TraceNode", "Trace", "local", "user_line"]
+__all__ = ["TraceNode", "Trace", "local", "traces", "user_line"]
 
 _PACKAGE = __name__.split(".", 1)[0] + "."
 
@@ -76,7 +77,7 @@ class Trace:
     """
 
     __slots__ = ("root", "node", "values", "epoch", "grad_enabled", "inference", "lock", "flushes", "nodes", "anomaly",
-                 "exported")
+                 "exported", "__weakref__")
 
     def __init__(self) -> None:
         self.root = TraceNode(None, None, (), (), (), 0)
@@ -122,9 +123,13 @@ class Trace:
         return node
 
 
+traces: weakref.WeakSet[Trace] = weakref.WeakSet()  # of all threads
+
+
 class _Local(threading.local):
     def __init__(self) -> None:
         self.trace = Trace()
+        traces.add(self.trace)
 
 
 local = _Local()
