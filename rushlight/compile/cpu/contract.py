@@ -1,0 +1,391 @@
+"""Planning a contraction: which dimension lies along vectors, tiles, packing, and how the work is cut into parts.
+
+``plan(contraction)`` gives the instructions (:class:`Step`) that compute it. Everything is decided from the sizes and
+strides alone, never from the number of threads, so results are bitwise the same on any number of them.
+
+* n, the dimension along vectors, is one dimension, if possible the one in which C is contiguous; A and B change places
+  where that helps. Further n dimensions are treated as batch dimensions.
+* A is read in place through tables of row addresses, whatever its strides.
+* B is read in place if it is contiguous along n and few rows use it; otherwise it is packed first, by a step of its own.
+* A long reduction with few results (a weight gradient) is split; a last step adds the splits in order.
+
+Example::
+
+    for step in plan(contraction).steps:
+        address = jit.kernel(*step.kernel)
+        # params: (table index, byte offset) of each of step.operands, then step.params
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from rushlight.compile.contraction import Contraction
+from rushlight.compile.cpu import jit, target
+from rushlight.compile.cpu.contract_ir import MAX_DIMS, MAX_ROWS, Driver, EpilogueOperand, Pack
+from rushlight.compile.cpu.microkernel import Micro, heights
+from rushlight.compile.dtypes import DType
+from rushlight.compile.expr import cast, input_
+
+__all__ = ["Plan", "Step", "plan"]
+
+#: A part should keep a core busy for some twenty microseconds, and there should be enough to balance two threads.
+PART_FLOPS = 4_000_000
+MOST_PARTS = 32
+#: Positions of the reduction between visits of the partial sums.
+CHUNK = 512
+#: Longest reduction in one go: a panel of B must stay in the second-level cache.
+LONGEST = 4096
+
+Operand = str | tuple[str, int]
+KernelRequest = tuple[str, Callable[[], str], str]
+
+
+@dataclass
+class Step:
+    """One instruction. ``kernel``: a request for ``jit.kernels``. ``operands``: ("a" | "b" | "c" | ("extra", i) |
+    ("scratch", j), byte offset) for each pointer pair that the parameters begin with; ``params``: what follows them."""
+
+    kernel: KernelRequest
+    operands: list[tuple[Operand, int]]
+    params: list[int]
+    parts: int
+
+
+@dataclass
+class Plan:
+    """``scratch``: the bytes of each scratch buffer, needed from the first step to the last."""
+
+    steps: list[Step] = field(default_factory=list)
+    scratch: list[int] = field(default_factory=list)
+    flops: int = 0
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An extent and bytes per step for A, B, C, extras."""
+
+    extent: int
+    strides: tuple[int, ...]
+
+
+def plan(c: Contraction, cpu: target.CPU | None = None) -> Plan:
+    """The steps that compute ``c``.
+
+    Raises:
+        TypeError: complex types, or an accumulation type that the operands cannot be widened to.
+    """
+    return _Planner(c, cpu or target.current()).plan()
+
+
+class _Planner:
+    def __init__(self, c: Contraction, cpu: target.CPU) -> None:
+        self.cpu = cpu
+        self.c = c
+        self.accumulate = c.accumulate
+        self.types: dict[str, DType] = {"a": c.a, "b": c.b}
+        self.stores = c.stores or (cast(input_(0, c.accumulate), c.c),)
+        self.lanes = max(1, cpu.vector_bytes // c.accumulate.itemsize)
+        self.scratch: list[int] = []
+        self.steps: list[Step] = []
+        size = [c.a.itemsize, c.b.itemsize, c.c.itemsize, *(x.dtype.itemsize for x in c.extras)]
+        outer = [*c.batch, *c.m, *c.n]
+        axes = []
+        for i, d in enumerate(outer):
+            strides = (d.a, d.b, d.c, *(x.strides[i] for x in c.extras))
+            axes.append(Axis(d.extent, tuple(s * z for s, z in zip(strides, size, strict=True))))
+        nb, nm = len(c.batch), len(c.m)
+        self.batch, self.m, n_axes = axes[:nb], axes[nb : nb + nm], axes[nb + nm :]
+        self.k = [Axis(d.extent, (d.a * size[0], d.b * size[1])) for d in c.k]
+        self.empty = any(x.extent == 0 for x in axes)
+        self._arrange(n_axes)
+
+    # ------------------------------------------------------------------------------------------------- roles
+
+    def _arrange(self, n_axes: list[Axis]) -> None:
+        """Settles the roles: one n axis, others merged and sorted."""
+        self.batch, self.m, n_axes, self.k = ([x for x in role if x.extent != 1] for role in (self.batch, self.m, n_axes, self.k))
+        self.m += [x for x in self.batch if x.strides[1] == 0]  # a batch that B does not know is more rows
+        self.batch = [x for x in self.batch if x.strides[1] != 0]
+        item = self.c.c.itemsize
+        if not any(x.strides[2] == item for x in n_axes) and (any(x.strides[2] == item for x in self.m) or not n_axes):
+            n_axes = self._swap(n_axes)
+        n_axes = merged(n_axes)
+        inner = next((i for i, x in enumerate(n_axes) if x.strides[2] == item), len(n_axes) - 1)
+        if n_axes:
+            self.n = n_axes.pop(inner)
+        else:
+            self.n = Axis(1, (0, self.types["b"].itemsize, item, *(x.dtype.itemsize for x in self.c.extras)))
+        self.batch = merged(self.batch + n_axes)
+        self.m = merged(self.m)
+        self.k = merged(self.k)
+        self.rows = math.prod(x.extent for x in self.m)
+        self.batches = math.prod(x.extent for x in self.batch)
+        self.depth = math.prod(x.extent for x in self.k)
+        if max(len(self.batch), len(self.m), len(self.k)) > MAX_DIMS:
+            raise ValueError(f"a contraction of more than {MAX_DIMS} dimensions in one role")
+
+    def _swap(self, n_axes: list[Axis]) -> list[Axis]:
+        """Exchange A and B; returns the new n axes."""
+
+        def turned(x: Axis) -> Axis:
+            return Axis(x.extent, (x.strides[1], x.strides[0], *x.strides[2:]))
+
+        self.m, n_axes = [turned(x) for x in n_axes], [turned(x) for x in self.m]
+        self.batch, self.k = [turned(x) for x in self.batch], [turned(x) for x in self.k]
+        self.types = {"a": self.types["b"], "b": self.types["a"]}
+        self.names = {"a": "b", "b": "a"}
+        return n_axes
+
+    names: dict[str, str] = {"a": "a", "b": "b"}
+
+    # ------------------------------------------------------------------------------------------------- plan
+
+    def plan(self) -> Plan:
+        if self.empty:
+            return Plan()
+        self.vectors = 1 if self.n.extent <= self.lanes else 2
+        self.panel = self.lanes * self.vectors
+        self.panels = -(-self.n.extent // self.panel)
+        self.heights = heights(self.cpu.vector_registers, self.vectors)
+        self.flops = 2 * self.batches * self.rows * self.n.extent * self.depth
+        wanted = min(MOST_PARTS, max(1, self.flops // PART_FLOPS))
+        block_m, block_n = self._blocks(wanted)
+        parts = self.batches * -(-self.rows // block_m) * -(-self.panels // block_n)
+        splits = min(-(-wanted // parts), -(-self.depth // CHUNK)) if parts * 2 <= wanted else 1
+        b = self._second_operand()
+        if splits > 1 or self.depth > LONGEST:
+            self._partial(b, splits, block_m, block_n)
+        else:
+            self._direct(b, block_m, block_n)
+        return Plan(self.steps, self.scratch, self.flops)
+
+    def _blocks(self, wanted: int) -> tuple[int, int]:
+        """Rows and panels of one part: enough parts, the least traffic, a block of A in half the second-level cache."""
+        item = self.accumulate.itemsize
+        depth = min(self.depth, LONGEST) or 1
+        tall = self.heights[0]
+        most = min(MAX_ROWS, max(tall, self.cpu.l2 // 2 // (depth * item)))
+        fewest_m = -(-self.rows // most)
+        best = None
+        for block_n in sorted({-(-self.panels // p) for p in range(1, min(self.panels, wanted) + 1)}):
+            parts_n = -(-self.panels // block_n)
+            parts_m = max(fewest_m, -(-wanted // (self.batches * parts_n)))
+            parts_m = max(fewest_m, min(parts_m, -(-self.rows // tall)))
+            parts = min(parts_m * parts_n * self.batches, wanted)
+            traffic = parts_m * self.n.extent + parts_n * self.rows
+            if best is None or (-parts, traffic) < best[0]:
+                best = (-parts, traffic), parts_m, block_n
+        assert best is not None
+        _, parts_m, block_n = best
+        block_m = -(-self.rows // parts_m)
+        if block_m > tall:
+            block_m = min(-(-block_m // tall) * tall, MAX_ROWS)
+        return block_m, block_n
+
+    # ------------------------------------------------------------------------------------------------- B
+
+    def _second_operand(self) -> B:
+        """B in place where that is possible and pays, else packed by a step."""
+        uniform = one_stride(self.k, 1)
+        item = self.accumulate.itemsize
+        can_stay = self.types["b"] is self.accumulate and self.n.strides[1] == item and uniform is not None
+        few_rows = self.rows < 8 * self.heights[0]
+        narrow = uniform is not None and 0 <= uniform <= 4 * self.panel * item
+        if self.depth == 0 or can_stay and (few_rows or narrow):
+            strides = [x.strides[1] for x in self.batch]
+            return B((self.names["b"], 0), strides, self.panel * item, uniform or 0, True)
+        return self._pack()
+
+    def _pack(self) -> B:
+        item = self.accumulate.itemsize
+        row = self.panel * item
+        panel_bytes = self.depth * row
+        batch_bytes = self.panels * panel_bytes
+        moving = [x for x in self.batch if x.strides[1] != 0]
+        out_strides, size = [0] * len(self.batch), batch_bytes
+        for i in reversed(range(len(self.batch))):
+            if self.batch[i].strides[1] != 0:
+                out_strides[i] = size
+                size *= self.batch[i].extent
+        self.scratch.append(size)
+        place: Operand = ("scratch", len(self.scratch) - 1)
+        unit = self.n.strides[1] == self.types["b"].itemsize
+        kernel = Pack(self.types["b"], self.accumulate, self.lanes, self.vectors, "unit" if unit else "any")
+        block_k = min(self.depth, max(64, (256 << 10) // row))
+        parts_k = -(-self.depth // block_k)
+        values = {"parts_k": parts_k, "panels": self.panels, "k": self.depth, "block_k": block_k, "n": self.n.extent,
+                  "n_stride": self.n.strides[1], "batch_dims": len(moving), "k_dims": len(self.k),
+                  "panel_bytes": panel_bytes}  # fmt: skip
+        tables = []
+        for x, s in zip(self.batch, out_strides, strict=True):
+            if s:
+                tables += [x.extent, x.strides[1], s]
+        inner = row * self.depth
+        for x in self.k:
+            inner //= x.extent
+            tables += [x.extent, x.strides[1], inner]
+        parts = parts_k * self.panels * math.prod(x.extent for x in moving)
+        self._step((kernel.key, kernel.ir, "contract"), [self.names["b"], place], kernel.fields, values, tables, parts)
+        return B((place, 0), out_strides, panel_bytes, row, False)
+
+    # ------------------------------------------------------------------------------------------------- steps
+
+    def _direct(self, b: B, block_m: int, block_n: int) -> None:
+        runs, step, stride, count = self._runs(None)
+        values = self._common(block_m, block_n) | {
+            "micro": self._micro(step, b), "panel_bytes": b.panel_bytes, "b_step": b.step, "step": stride,
+            "runs": count}  # fmt: skip
+        driver = self._driver("direct", self._outputs())
+        names: list[Operand] = [self.names["a"], b.place[0], "c", *(("extra", i) for i in range(len(self.c.extras)))]
+        tables = self._dims(self.batch, lambda i, x: (x.strides[0], b.batch_strides[i], *x.strides[2:]))
+        tables += self._dims(self.m, lambda i, x: (x.strides[0], 0, *x.strides[2:]))
+        self._run(driver, names, values, tables + runs, 1)
+
+    def _partial(self, b: B, splits: int, block_m: int, block_n: int) -> None:
+        runs, step, stride, count = self._runs(CHUNK)
+        chunks = in_chunks(runs, CHUNK)
+        splits = min(splits, len(chunks))
+        split_chunks = -(-len(chunks) // splits)
+        splits = -(-len(chunks) // split_chunks)
+        row = self.panel * self.accumulate.itemsize
+        panel_bytes = self.rows * row
+        batch_bytes = self.panels * panel_bytes
+        split_bytes = self.batches * batch_bytes
+        self.scratch.append(splits * split_bytes)
+        place: Operand = ("scratch", len(self.scratch) - 1)
+        common = self._common(block_m, block_n)
+        dims = 2 * 3 + len(self._driver("partial").fields) + 4 * (len(self.batch) + len(self.m))
+        values = common | {
+            "micro": self._micro(step, b), "panel_bytes": b.panel_bytes, "b_step": b.step, "step": stride, "runs": count,
+            "splits": splits, "chunk": len(chunks), "split_chunks": split_chunks, "triples": dims + len(runs),
+            "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
+        scratch_strides, size = [0] * len(self.batch), batch_bytes
+        for i in reversed(range(len(self.batch))):
+            scratch_strides[i], size = size, size * self.batch[i].extent
+        tables = self._dims(self.batch, lambda i, x: (x.strides[0], b.batch_strides[i], scratch_strides[i]))
+        tables += self._dims(self.m, lambda i, x: (x.strides[0], 0, 0))
+        triples = [number for chunk in chunks for number in chunk]
+        self._run(self._driver("partial"), [self.names["a"], b.place[0], place], values, tables + runs + triples, splits)
+        # Adding up is light work: parts of rows, all panels.
+        values = self._common(max(1, min(MAX_ROWS, (1 << 14) // (self.panels * self.panel))), self.panels) | {
+            "splits": splits, "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
+        names: list[Operand] = [place, "c", *(("extra", i) for i in range(len(self.c.extras)))]
+        tables = self._dims(self.batch, lambda i, x: (scratch_strides[i], *x.strides[2:]))
+        tables += self._dims(self.m, lambda i, x: (0, *x.strides[2:]))
+        self._run(self._driver("finish", self._outputs()), names, values, tables, 1)
+
+    def _common(self, block_m: int, block_n: int) -> dict[str, int]:
+        parts_m, parts_n = -(-self.rows // block_m), -(-self.panels // block_n)
+        return {"parts_m": parts_m, "parts_n": parts_n, "m": self.rows, "n": self.n.extent, "block_m": block_m,
+                "block_n": block_n, "panels": self.panels, "batch_dims": len(self.batch), "m_dims": len(self.m)} | {
+                f"n_stride{i}": s for i, s in enumerate(self.n.strides[2:])}  # fmt: skip
+
+    def _outputs(self) -> tuple[EpilogueOperand, ...]:
+        types = [(self.c.c, True), *((x.dtype, x.written) for x in self.c.extras)]
+        return tuple(
+            EpilogueOperand(d, "unit" if s == d.itemsize else "zero" if s == 0 else "any", written)
+            for (d, written), s in zip(types, self.n.strides[2:], strict=True)
+        )
+
+    def _driver(self, kind: str, outputs: tuple[EpilogueOperand, ...] = ()) -> Driver:
+        stores = self.stores if outputs else ()
+        return Driver(kind, self.accumulate, self.lanes, self.vectors, self.heights, outputs, stores)
+
+    def _micro(self, step: str, b: B) -> int:
+        """The address of the micro-kernel; there are few, and all contractions share them."""
+        b_type = self.types["b"] if b.in_place and self.depth else self.accumulate
+        micro = Micro(self.types["a"], b_type, self.accumulate, self.lanes, self.vectors, self.heights, step, b.in_place,
+                      self.cpu.fma)  # fmt: skip
+        return jit.kernel(micro.key, micro.ir, "micro")
+
+    def _dims(self, axes: list[Axis], strides: Callable[[int, Axis], Iterable[int]]) -> list[int]:
+        return [number for i, x in enumerate(axes) for number in (x.extent, *strides(i, x))]
+
+    def _run(self, driver: Driver, names: list[Operand], values: dict[str, int], tables: list[int], splits: int) -> None:
+        parts = self.batches * splits * values["parts_m"] * values["parts_n"]
+        self._step((driver.key, driver.ir, "contract"), names, driver.fields, values, tables, parts)
+
+    def _step(
+        self, kernel: KernelRequest, names: list[Operand], fields: Iterable[str], values: dict[str, int],
+        tables: list[int], parts: int,
+    ) -> None:  # fmt: skip
+        params = [values[name] for name in fields] + tables
+        self.steps.append(Step(kernel, [(name, 0) for name in names], params, parts))
+
+    # ------------------------------------------------------------------------------------------------- the reduction
+
+    def _runs(self, longest: int | None) -> tuple[list[int], str, int, int]:
+        """A's way through the reduction: (table, micro-kernel's kind, bytes per step, number of entries)."""
+        axes = merged([Axis(x.extent, (x.strides[0],)) for x in self.k], sort=False)
+        item = self.types["a"].itemsize
+        if not self.depth:
+            return [], "unit", item, 0
+        inner = axes[-1] if axes else Axis(1, (item,))
+        if longest is None and inner.extent < 8 and self.depth <= LONGEST:
+            return positions(axes).tolist(), "table", 0, self.depth
+        starts = positions(axes[:-1])
+        stride = inner.strides[0]
+        step = "unit" if stride == item else "stride"
+        piece = min(inner.extent, longest or inner.extent)
+        firsts = np.arange(0, inner.extent, piece)
+        offsets = (starts[:, None] + firsts * stride).ravel()
+        lengths = np.tile(np.minimum(piece, inner.extent - firsts), len(starts))
+        return np.stack([offsets, lengths], 1).ravel().tolist(), step, stride, len(offsets)
+
+
+@dataclass(frozen=True)
+class B:
+    """The second operand as the micro-kernel reads it."""
+
+    place: tuple[Operand, int]
+    batch_strides: list[int]
+    panel_bytes: int
+    step: int
+    in_place: bool
+
+
+def merged(axes: list[Axis], sort: bool = True) -> list[Axis]:
+    """Outer axes first; neighbours whose strides compose in every operand become one."""
+    if sort:
+        # By C where C moves, else (the reduction) by A.
+        axes = sorted(axes, key=lambda x: [-abs(s) for s in (x.strides[2:] or x.strides)])
+    out: list[Axis] = []
+    for x in axes:
+        if out and out[-1].strides == tuple(s * x.extent for s in x.strides):
+            out[-1] = replace(x, extent=x.extent * out[-1].extent)
+        else:
+            out.append(x)
+    return out
+
+
+def one_stride(axes: list[Axis], operand: int) -> int | None:
+    """The stride of an operand that steps evenly through all positions of ``axes``, in order; None if it does not."""
+    out = merged([Axis(x.extent, (x.strides[operand],)) for x in axes], sort=False)
+    return None if len(out) > 1 else out[0].strides[0] if out else 0
+
+
+def positions(axes: list[Axis]) -> np.ndarray:
+    """The offset of operand 0 at every position of ``axes``, in order."""
+    out = np.zeros(1, np.int64)
+    for x in axes:
+        out = (out[:, None] + np.arange(x.extent, dtype=np.int64) * x.strides[0]).ravel()
+    return out
+
+
+def in_chunks(runs: list[int], chunk: int) -> list[tuple[int, int, int]]:
+    """Groups neighbouring runs to about ``chunk`` positions: (first run, one past the last, first position)."""
+    out, first, start, position = [], 0, 0, 0
+    lengths = runs[1::2]
+    for i, length in enumerate(lengths):
+        if i > first and position + length - start > chunk:
+            out.append((first, i, start))
+            first, start = i, position
+        position += length
+    if lengths:
+        out.append((first, len(lengths), start))
+    return out

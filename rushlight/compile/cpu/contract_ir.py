@@ -1,0 +1,386 @@
+"""The kernels around the micro-kernel, as LLVM IR text: the loops over tiles, the epilogue, the packing of B.
+
+Four kinds of kernel, all of the executor's form ``void (ptr table, ptr params, i64 begin, i64 end)``:
+
+* ``direct``: tiles of finished sums; the epilogue is applied to each tile while it is in the first-level cache.
+* ``partial``: the reduction is cut into chunks; sums go to a scratch buffer, rows of one panel.
+* ``finish``: adds the splits of a ``partial`` in order and applies the epilogue.
+* ``pack``: copies B into panels, converted to the accumulation type and padded with zeros.
+
+The micro-kernel is called through an address in the parameters, so an epilogue of its own costs only this small loop.
+``fields`` names the fixed parameters; the planner (``contract.py``) fills them in by name. After the pointer pairs and
+the fixed parameters come tables: batch dimensions and m dimensions (extent, then bytes per step for each operand), then
+the reduction's runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rushlight.compile.cpu import vecmath
+from rushlight.compile.cpu.irtext import Function, Module
+from rushlight.compile.cpu.microkernel import convert, intrinsic_suffix, ir_type, mask, masked_load, splat
+from rushlight.compile.cpu.values import V
+from rushlight.compile.dtypes import DType
+from rushlight.compile.expr import Expr, canonical
+
+__all__ = ["MAX_ROWS", "MAX_DIMS", "Driver", "Pack", "EpilogueOperand"]
+
+MAX_ROWS = 512  # rows of one part: the size of the address tables on the stack
+MAX_DIMS = 16
+
+MICRO_TYPE = "void (ptr, ptr, i64, ptr, i64, i64, ptr, i64, i64, i64)"
+
+
+@dataclass(frozen=True)
+class EpilogueOperand:
+    """C or an extra, as the epilogue sees it: its stride along n is "unit", "zero" or "any"."""
+
+    dtype: DType
+    stride: str
+    written: bool
+
+
+class Frame:
+    """What all kernels share: the parameters, addresses of the operands, odometers over dimension lists."""
+
+    def __init__(self, f: Function, operands: int, fields: Sequence[str]) -> None:
+        self.f = f
+        self.operands = operands
+        self.bases = []
+        for i in range(operands):
+            base = f.load("%table", f.load("%params", 2 * i), "ptr")
+            self.bases.append(f.at(base, f.load("%params", 2 * i + 1), "i8"))
+        self.value = {name: f.load("%params", 2 * operands + i) for i, name in enumerate(fields)}
+        self.tables = f.at("%params", 2 * operands + len(fields))
+
+    def __getitem__(self, name: str) -> str:
+        return self.value[name]
+
+    def offsets(self, table: str, dims: str, position: str, start: list[str]) -> tuple[list[str], str]:
+        """Slots with ``start`` moved to the flattened ``position`` over a dimension table; and its index array."""
+        f, width = self.f, 1 + self.operands
+        index = f.slot(f"[{MAX_DIMS} x i64]")
+        slots = [f.slot("i64", value) for value in start]
+        rest = f.slot("i64", position)
+        dim = f.slot("i64", f.sub(dims, 1))
+        with f.loop_while(dim, "sge", "0") as d:
+            row = f.at(table, f.mul(d, width))
+            extent, left = f.load(row), f.get(rest)
+            here = f.rem(left, extent)
+            f.set(rest, f.div(left, extent))
+            f.set(f.at(index, d), here)
+            for i, slot in enumerate(slots):
+                f.set(slot, f.add(f.get(slot), f.mul(here, f.load(row, 1 + i))))
+            f.set(dim, f.sub(d, 1))
+        return slots, index
+
+    def advance(self, table: str, dims: str, index: str, slots: list[str]) -> None:
+        """Moves ``slots`` (as ``offsets`` made them) on by one position."""
+        f, width = self.f, 1 + self.operands
+        dim = f.slot("i64", f.sub(dims, 1))
+        with f.loop_while(dim, "sge", "0") as d:
+            row = f.at(table, f.mul(d, width))
+            extent = f.load(row)
+            place = f.at(index, d)
+            here = f.add(f.get(place), 1)
+            carry = f.compare("sge", here, extent)
+            back = f.let(f"select i1 {carry}, i64 {extent}, i64 0")
+            f.set(place, f.sub(here, back))
+            for i, slot in enumerate(slots):
+                stride = f.load(row, 1 + i)
+                f.set(slot, f.add(f.get(slot), f.sub(stride, f.mul(stride, back))))
+            f.set(dim, f.let(f"select i1 {carry}, i64 {f.sub(d, 1)}, i64 -1"))
+
+    def row_tables(self, table: str, dims: str, first: str, count: str, bases: list[str]) -> list[str]:
+        """Tables on the stack with the address of each operand at rows ``first .. first + count - 1``."""
+        f = self.f
+        tables = [f.slot(f"[{MAX_ROWS} x i64]", align=64) for _ in bases]
+        slots, index = self.offsets(table, dims, first, bases)
+        with f.loop(0, count) as r:
+            for slot, rows in zip(slots, tables, strict=True):
+                f.set(f.at(rows, r), f.get(slot))
+            self.advance(table, dims, index, slots)
+        return tables
+
+    def address(self, i: int) -> str:
+        return self.f.let(f"ptrtoint ptr {self.bases[i]} to i64")
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A kernel of kind "direct", "partial" or "finish" for panels of ``vectors`` vectors.
+
+    Operands: direct: A, B, C, extras; partial: A, B, scratch; finish: scratch, C, extras. ``stores`` are the epilogue's
+    expressions over input(0) and the read extras.
+    """
+
+    kind: str
+    accumulate: DType
+    lanes: int
+    vectors: int
+    heights: tuple[int, ...]
+    outputs: tuple[EpilogueOperand, ...] = ()
+    stores: tuple[Expr, ...] = ()
+
+    @property
+    def key(self) -> str:
+        outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
+        return (f"contract3 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
+                f"{self.heights} [{outputs}] {canonical(*self.stores)}")  # fmt: skip
+
+    @property
+    def operands(self) -> int:
+        return {"direct": 2, "partial": 3, "finish": 1}[self.kind] + len(self.outputs)
+
+    @property
+    def fields(self) -> list[str]:
+        common = ["parts_m", "parts_n", "m", "n", "block_m", "block_n", "panels", "batch_dims", "m_dims"]
+        if self.kind != "finish":
+            common += ["micro", "panel_bytes", "b_step", "step", "runs"]
+        if self.kind == "partial":
+            common += ["splits", "chunk", "split_chunks", "triples"]
+        if self.kind != "direct":
+            common += ["split_bytes", "scratch_panel_bytes"]
+        if self.kind == "finish":
+            common += ["splits"]
+        return common + [f"n_stride{i}" for i in range(len(self.outputs))]
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one row of a tile."""
+        return self.lanes * self.vectors * self.accumulate.itemsize
+
+    def ir(self) -> str:
+        module = Module()
+        f = Function("void @contract(ptr %table, ptr %params, i64 %begin, i64 %end)", module)
+        frame = Frame(f, self.operands, self.fields)
+        width = 1 + self.operands
+        batch_table = frame.tables
+        m_table = f.at(batch_table, f.mul(frame["batch_dims"], width))
+        runs = f.at(m_table, f.mul(frame["m_dims"], width))
+        with f.loop("%begin", "%end") as part:
+            ni, rest = f.rem(part, frame["parts_n"]), f.div(part, frame["parts_n"])
+            mi, rest = f.rem(rest, frame["parts_m"]), f.div(rest, frame["parts_m"])
+            split = "0"
+            if self.kind == "partial":
+                split, rest = f.rem(rest, frame["splits"]), f.div(rest, frame["splits"])
+            slots, _ = frame.offsets(batch_table, frame["batch_dims"], rest, [frame.address(i) for i in range(self.operands)])
+            bases = [f.get(s) for s in slots]
+            first = f.mul(mi, frame["block_m"])
+            count = f.minimum(f.sub(frame["m"], first), frame["block_m"])
+            rows = frame.row_tables(m_table, frame["m_dims"], first, count, bases)
+            panel0 = f.mul(ni, frame["block_n"])
+            panel1 = f.minimum(f.add(panel0, frame["block_n"]), frame["panels"])
+            body = {"direct": self._direct, "partial": self._partial, "finish": self._finish}[self.kind]
+            body(f, frame, runs, bases, rows, first, count, panel0, panel1, split)
+        return f.finish() + module.text()
+
+    # ------------------------------------------------------------------------------------------ the three bodies
+
+    def _direct(self, f, frame, runs, bases, rows, first, count, panel0, panel1, split) -> None:  # noqa: ANN001
+        tile = f.slot(f"[{self.heights[0] * self.row_bytes} x i8]", align=64)
+        b_base = f.let(f"inttoptr i64 {bases[1]} to ptr")
+        with f.loop(panel0, panel1) as panel:
+            b = f.at(b_base, f.mul(panel, frame["panel_bytes"]), "i8")
+            columns = self._columns(f, frame, panel)
+            with self._tiles(f, count) as (t, height):
+                self._micro(f, frame, tile, f.at(rows[0], t), height, runs, frame["runs"], b, columns, "0")
+                with f.loop(0, height) as r:
+                    sums = f.at(tile, f.mul(r, self.row_bytes), "i8")
+                    self._epilogue(f, frame, [rows[2 + i] for i in range(len(self.outputs))], f.add(t, r), panel, columns,
+                                   lambda v: self._tile_vector(f, sums, v))  # fmt: skip
+
+    def _partial(self, f, frame, runs, bases, rows, first, count, panel0, panel1, split) -> None:  # noqa: ANN001
+        """``triples`` at the end of the parameters: for each chunk (first run, one past the last, first position)."""
+        b_base = f.let(f"inttoptr i64 {bases[1]} to ptr")
+        own = f.let(f"inttoptr i64 {f.add(bases[2], f.mul(split, frame['split_bytes']))} to ptr")
+        chunk0 = f.mul(split, frame["split_chunks"])
+        chunk1 = f.minimum(f.add(chunk0, frame["split_chunks"]), frame["chunk"])
+        table = f.at("%params", frame["triples"])
+        with f.loop(chunk0, chunk1) as chunk:
+            triple = f.at(table, f.mul(chunk, 3))
+            run0, run1, position = f.load(triple, 0), f.load(triple, 1), f.load(triple, 2)
+            skipped = f.mul(position, frame["b_step"])
+            again = f.let(f"zext i1 {f.compare('sgt', chunk, chunk0)} to i64")
+            with f.loop(panel0, panel1) as panel:
+                b = f.at(b_base, f.add(f.mul(panel, frame["panel_bytes"]), skipped), "i8")
+                columns = self._columns(f, frame, panel)
+                target = f.at(own, f.mul(panel, frame["scratch_panel_bytes"]), "i8")
+                with self._tiles(f, count) as (t, height):
+                    tile = f.at(target, f.mul(f.add(first, t), self.row_bytes), "i8")
+                    self._micro(f, frame, tile, f.at(rows[0], t), height, f.at(runs, f.mul(run0, 2)), f.sub(run1, run0), b,
+                                columns, again)  # fmt: skip
+
+    def _finish(self, f, frame, runs, bases, rows, first, count, panel0, panel1, split) -> None:  # noqa: ANN001
+        own = f.let(f"inttoptr i64 {bases[0]} to ptr")
+        with f.loop(panel0, panel1) as panel:
+            columns = self._columns(f, frame, panel)
+            source = f.at(own, f.mul(panel, frame["scratch_panel_bytes"]), "i8")
+            with f.loop(0, count) as r:
+                sums = f.at(source, f.mul(f.add(first, r), self.row_bytes), "i8")
+                self._epilogue(f, frame, [rows[1 + i] for i in range(len(self.outputs))], r, panel, columns,
+                               lambda v: self._sum_of_splits(f, frame, sums, v))  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------ their pieces
+
+    def _columns(self, f: Function, frame: Frame, panel: str) -> str:
+        panel_width = self.lanes * self.vectors
+        return f.minimum(f.sub(frame["n"], f.mul(panel, panel_width)), panel_width)
+
+    @contextmanager
+    def _tiles(self, f: Function, count: str):  # noqa: ANN202
+        """Tiles of the tallest height that fits, from the first row on."""
+        row = f.slot("i64", "0")
+        with f.loop_while(row, "slt", count) as t:
+            left = f.sub(count, t)
+            height = "1"
+            for h in sorted(self.heights)[1:]:
+                height = f.let(f"select i1 {f.compare('sge', left, h)}, i64 {h}, i64 {height}")
+            yield t, height
+            f.set(row, f.add(t, height))
+
+    def _micro(self, f, frame, tile, rows, height, runs, n_runs, b, columns, again) -> None:  # noqa: ANN001
+        micro = f.let(f"inttoptr i64 {frame['micro']} to ptr")
+        f.do(
+            f"call void {micro}(ptr {tile}, ptr {rows}, i64 {height}, ptr {runs}, i64 {n_runs}, i64 {frame['step']}, "
+            f"ptr {b}, i64 {frame['b_step']}, i64 {columns}, i64 {again})"
+        )
+
+    def _tile_vector(self, f: Function, row: str, v: int) -> str:
+        at = f.at(row, v * self.lanes * self.accumulate.itemsize, "i8")
+        return f.let(f"load {ir_type(self.accumulate, self.lanes)}, ptr {at}, align {self.accumulate.itemsize}")
+
+    def _sum_of_splits(self, f: Function, frame: Frame, row: str, v: int) -> str:
+        vector = ir_type(self.accumulate, self.lanes)
+        total = f.slot(vector, self._tile_vector(f, row, v))
+        with f.loop(1, frame["splits"]) as s:
+            part = self._tile_vector(f, f.at(row, f.mul(s, frame["split_bytes"]), "i8"), v)
+            add = "fadd" if self.accumulate.kind == "f" else "add"
+            f.set(total, f.let(f"{add} {vector} {f.get(total, vector)}, {part}"), vector)
+        return f.get(total, vector)
+
+    def _epilogue(self, f, frame, tables, row, panel, columns, vector_of) -> None:  # noqa: ANN001
+        """Reads the extras, evaluates the stores and writes them, for one row of one panel."""
+        width = self.lanes * self.vectors
+        start = []
+        for i, table in enumerate(tables):
+            at = f.let(f"inttoptr i64 {f.load(table, row)} to ptr")
+            start.append(f.at(at, f.mul(f.mul(panel, width), frame[f"n_stride{i}"]), "i8"))
+        for v in range(self.vectors):
+            lanes_on = mask(f, f.sub(columns, v * self.lanes), self.lanes)
+            places = []
+            for i, (at, operand) in enumerate(zip(start, self.outputs, strict=True)):
+                if operand.stride == "unit":
+                    places.append(f.at(at, v * self.lanes * operand.dtype.itemsize, "i8"))
+                elif operand.stride == "zero":
+                    places.append(at)
+                else:
+                    places.append(scattered(f, at, frame[f"n_stride{i}"], v * self.lanes, self.lanes))
+            env = {0: V(f, vector_of(v), vecmath.register_type(self.accumulate), self.lanes)}
+            for place, operand in zip(places, self.outputs, strict=True):
+                if not operand.written:
+                    value = read(f, place, operand, self.lanes, lanes_on)
+                    env[len(env)] = vecmath.load_form(value, operand.dtype)
+            written = [(p, o) for p, o in zip(places, self.outputs, strict=True) if o.written]
+            memo: dict[Expr, V] = {}
+            for (place, operand), expr in zip(written, self.stores, strict=True):
+                value = vecmath.store_form(vecmath.emit(f, expr, env, self.lanes, memo), operand.dtype)
+                write(f, place, operand, self.lanes, lanes_on, value.name)
+
+
+def scattered(f: Function, pointer: str, stride: str, first: int, lanes: int) -> str:
+    """A vector of addresses ``pointer + (first + lane) * stride``."""
+    numbers = ", ".join(f"i64 {first + i}" for i in range(lanes))
+    steps = f.let(f"mul <{lanes} x i64> {splat(f, stride, 'i64', lanes)}, <{numbers}>")
+    return f.let(f"getelementptr i8, ptr {pointer}, <{lanes} x i64> {steps}")
+
+
+def read(f: Function, place: str, operand: EpilogueOperand, lanes: int, lanes_on: str) -> V:
+    memory = vecmath.memory_type(operand.dtype)
+    if operand.stride == "zero":
+        return V(f, f.let(f"load {memory}, ptr {place}, align {operand.dtype.itemsize}"), memory)
+    if operand.stride == "unit":
+        return V(f, masked_load(f, place, operand.dtype, lanes, lanes_on), memory, lanes)
+    return V(f, gather(f, place, operand.dtype, lanes, lanes_on), memory, lanes)
+
+
+def gather(f: Function, places: str, dtype: DType, lanes: int, lanes_on: str) -> str:
+    vector, suffix = ir_type(dtype, lanes), intrinsic_suffix(dtype, lanes)
+    f.module.declare(f"{vector} @llvm.masked.gather.{suffix}.v{lanes}p0(<{lanes} x ptr>, i32, <{lanes} x i1>, {vector})")
+    return f.let(
+        f"call {vector} @llvm.masked.gather.{suffix}.v{lanes}p0(<{lanes} x ptr> {places}, i32 {dtype.itemsize}, "
+        f"<{lanes} x i1> {lanes_on}, {vector} zeroinitializer)"
+    )
+
+
+def write(f: Function, place: str, operand: EpilogueOperand, lanes: int, lanes_on: str, value: str) -> None:
+    dtype = operand.dtype
+    vector, suffix = ir_type(dtype, lanes), intrinsic_suffix(dtype, lanes)
+    if operand.stride == "unit":
+        f.module.declare(f"void @llvm.masked.store.{suffix}.p0({vector}, ptr, i32, <{lanes} x i1>)")
+        f.do(f"call void @llvm.masked.store.{suffix}.p0({vector} {value}, ptr {place}, i32 {dtype.itemsize}, "
+             f"<{lanes} x i1> {lanes_on})")  # fmt: skip
+    else:
+        if operand.stride == "zero":
+            place = scattered(f, place, "0", 0, lanes)
+        f.module.declare(f"void @llvm.masked.scatter.{suffix}.v{lanes}p0({vector}, <{lanes} x ptr>, i32, <{lanes} x i1>)")
+        f.do(f"call void @llvm.masked.scatter.{suffix}.v{lanes}p0({vector} {value}, <{lanes} x ptr> {place}, "
+             f"i32 {dtype.itemsize}, <{lanes} x i1> {lanes_on})")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Copies B into panels: ``out[batch][panel][k][column]`` in the accumulation type, zero beyond the last column.
+
+    Operands: B, out. A part is a block of positions of one panel of one batch. ``stride`` of B along n: "unit" or "any".
+    """
+
+    source: DType
+    target: DType
+    lanes: int
+    vectors: int
+    stride: str
+
+    fields = ("parts_k", "panels", "k", "block_k", "n", "n_stride", "batch_dims", "k_dims", "panel_bytes")
+    operands = 2
+
+    @property
+    def key(self) -> str:
+        return f"pack3 {self.source.name} {self.target.name} {self.lanes}x{self.vectors} {self.stride}"
+
+    def ir(self) -> str:
+        module = Module()
+        f = Function("void @contract(ptr %table, ptr %params, i64 %begin, i64 %end)", module)
+        frame = Frame(f, 2, self.fields)
+        width = self.lanes * self.vectors
+        k_table = f.at(frame.tables, f.mul(frame["batch_dims"], 3))
+        with f.loop("%begin", "%end") as part:
+            ki, rest = f.rem(part, frame["parts_k"]), f.div(part, frame["parts_k"])
+            panel, batch = f.rem(rest, frame["panels"]), f.div(rest, frame["panels"])
+            slots, _ = frame.offsets(frame.tables, frame["batch_dims"], batch, [frame.address(0), frame.address(1)])
+            column = f.mul(panel, width)
+            columns = f.sub(frame["n"], column)
+            source = f.add(f.get(slots[0]), f.mul(column, frame["n_stride"]))
+            target = f.add(f.get(slots[1]), f.mul(panel, frame["panel_bytes"]))
+            first = f.mul(ki, frame["block_k"])
+            count = f.minimum(f.sub(frame["k"], first), frame["block_k"])
+            masks = [mask(f, f.sub(columns, v * self.lanes), self.lanes) for v in range(self.vectors)]
+            # The destination moves by one row of the panel for each position: its column of the table of k dims.
+            here, index = frame.offsets(k_table, frame["k_dims"], first, [source, target])
+            with f.loop(0, count):
+                src, dst = (f.let(f"inttoptr i64 {f.get(slot)} to ptr") for slot in here)
+                for v in range(self.vectors):
+                    if self.stride == "unit":
+                        at = f.at(src, v * self.lanes * self.source.itemsize, "i8")
+                        value = masked_load(f, at, self.source, self.lanes, masks[v])
+                    else:
+                        places = scattered(f, src, frame["n_stride"], v * self.lanes, self.lanes)
+                        value = gather(f, places, self.source, self.lanes, masks[v])
+                    value = convert(f, value, self.source, self.target, self.lanes)
+                    to = f.at(dst, v * self.lanes * self.target.itemsize, "i8")
+                    f.do(f"store {ir_type(self.target, self.lanes)} {value}, ptr {to}, align {self.target.itemsize}")
+                frame.advance(k_table, frame["k_dims"], index, here)
+        return f.finish() + module.text()

@@ -1,0 +1,205 @@
+"""Contractions against NumPy's einsum: every transposition, odd sizes, convolutions, epilogues, types, partitions."""
+
+from __future__ import annotations
+
+import ctypes
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rushlight.compile import dtypes as dt
+from rushlight.compile.contraction import Contraction, Dim, Extra
+from rushlight.compile.cpu import jit, target
+from rushlight.compile.cpu.contract import plan
+from rushlight.compile.expr import cast, e, input_
+
+KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+
+
+def execute(c: Contraction, arrays: dict, cuts: random.Random | None = None) -> None:
+    """Runs the plan of ``c`` on arrays "a", "b", "c", ("extra", i); ``cuts`` cuts and shuffles the parts."""
+    made = plan(c)
+    scratch = [np.full(n + 64, 0xFF, np.uint8) for n in made.scratch]
+    for step in made.steps:
+        address = jit.kernel(*step.kernel)
+        table, pairs = [], []
+        for i, (name, offset) in enumerate(step.operands):
+            memory = scratch[name[1]] if name[0] == "scratch" else arrays[name]
+            table.append(memory.ctypes.data)
+            pairs += [i, offset]
+        table_memory, params = np.array(table, np.int64), np.array(pairs + step.params, np.int64)
+        ranges = [(0, step.parts)]
+        if cuts is not None:
+            edges = sorted({0, step.parts, *(cuts.randint(0, step.parts) for _ in range(3))})
+            ranges = list(zip(edges, edges[1:]))
+            cuts.shuffle(ranges)
+        for begin, end in ranges:
+            KERNEL(address)(table_memory.ctypes.data, params.ctypes.data, begin, end)
+
+
+def of_einsum(letters: str, a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: dt.DType, **more) -> Contraction:
+    """The contraction of ``einsum(letters)`` on arrays with any strides."""
+    left, right, result = letters.replace("->", ",").split(",")
+    sizes = dict(zip(left + right, a.shape + b.shape))
+
+    def dim(x: str) -> Dim:
+        def stride(names: str, array: np.ndarray) -> int:
+            return array.strides[names.index(x)] // array.itemsize if x in names else 0
+
+        return Dim(sizes[x], stride(left, a), stride(right, b), stride(result, out))
+
+    roles: dict[str, list[Dim]] = {"batch": [], "m": [], "n": [], "k": []}
+    for x in dict.fromkeys(result + left + right):
+        role = "k" if x not in result else "batch" if x in left and x in right else "m" if x in left else "n"
+        roles[role].append(dim(x))
+    types = [dt.from_numpy(x.dtype) for x in (a, b, out)]
+    return Contraction(*(tuple(roles[r]) for r in ("batch", "m", "n", "k")), *types, accumulate, **more)
+
+
+def scrambled(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype, order: list[int], gap: int) -> np.ndarray:
+    """Random values whose memory order is a permutation of the axes, with a gap after each innermost row."""
+    memory = [shape[i] for i in order]
+    memory[-1] += gap
+    if np.dtype(dtype).kind in "iu":
+        values = rng.integers(0, 100, memory).astype(dtype)
+    else:
+        values = rng.standard_normal(memory).astype(dtype)
+    values = values[..., : memory[-1] - gap] if gap else values
+    return values.transpose(np.argsort(order))
+
+
+TOLERANCE = {"float16": 2e-3, "bfloat16": 1e-2, "float32": 1e-5, "float64": 1e-13}
+ACCUMULATE = {"float16": "float32", "bfloat16": "float32"}
+
+
+def check(letters: str, a: np.ndarray, b: np.ndarray, out: np.ndarray, seed: int = 0) -> None:
+    name = dt.from_numpy(a.dtype).name
+    accumulate = dt.by_name(ACCUMULATE.get(name, name))
+    out[...] = 77
+    execute(of_einsum(letters, a, b, out, accumulate), {"a": a, "b": b, "c": out})
+    if a.dtype.kind in "iu":
+        np.testing.assert_array_equal(out, np.einsum(letters, a, b))
+    else:
+        want = np.einsum(letters, a.astype(np.float64), b.astype(np.float64), optimize=True)
+        scale = 1 + np.einsum(letters, abs(a.astype(np.float64)), abs(b.astype(np.float64)), optimize=True)
+        assert (abs(out.astype(np.float64) - want) / scale).max(initial=0) < TOLERANCE[name]
+    again = np.zeros_like(out)
+    execute(of_einsum(letters, a, b, again, accumulate), {"a": a, "b": b, "c": again}, random.Random(seed))
+    assert out.tobytes() == again.tobytes()
+
+
+EINSUMS = ["mk,kn->mn", "mk,nk->mn", "km,kn->mn", "km,nk->mn", "mk,kn->nm", "k,kn->n", "mk,k->m", "k,k->", "m,n->mn",
+           "bmk,bkn->bmn", "bhmk,bhnk->bhmn", "bmk,kn->bmn", "mk,bkn->bmn", "abk,kcd->acbd", "mxy,xyn->mn",
+           "bmhk,bnhk->bhmn", "gmk,gnk->mgn", "abc,abd->cd"]  # fmt: skip
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.data())
+def test_einsums(data: st.DataObject) -> None:
+    letters = data.draw(st.sampled_from(EINSUMS))
+    left, right, result = letters.replace("->", ",").split(",")
+    sizes = {x: data.draw(st.sampled_from([0, 1, 2, 3, 5, 7, 13, 16, 17, 33, 40]) if len(set(left + right)) < 5
+                          else st.integers(1, 6), label=x) for x in dict.fromkeys(left + right)}  # fmt: skip
+    dtype = data.draw(st.sampled_from([dt.float32, dt.float32, dt.float64, dt.int64, dt.int32, dt.uint8, dt.int16,
+                                       dt.float16, dt.bfloat16])).numpy  # fmt: skip
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    arrays = []
+    for names in (left, right, result):
+        order = data.draw(st.permutations(range(len(names))))
+        gap = data.draw(st.sampled_from([0, 0, 3])) if names else 0
+        if names:
+            arrays.append(scrambled(rng, tuple(sizes[x] for x in names), dtype, list(order), gap))
+        else:
+            arrays.append(np.zeros((), dtype))
+    check(letters, *arrays, seed=data.draw(st.integers(0, 99)))
+
+
+@pytest.mark.parametrize("dtype", [dt.float32, dt.float64, dt.bfloat16], ids=lambda d: d.name)
+@pytest.mark.parametrize("m, n, k", [(200, 96, 300), (64, 10, 1500), (9, 32, 9000), (300, 64, 5000), (1, 300, 700),
+                                     (300, 1, 700), (2, 130, 64), (515, 33, 20)])  # fmt: skip
+@pytest.mark.parametrize("letters", ["mk,kn->mn", "mk,nk->mn", "km,kn->mn"])
+def test_larger_matrices(letters: str, m: int, n: int, k: int, dtype: dt.DType) -> None:
+    sizes = {"m": m, "n": n, "k": k}
+    left, right, result = letters.replace("->", ",").split(",")
+    rng = np.random.default_rng(0)
+    arrays = [scrambled(rng, tuple(sizes[x] for x in names), dtype.numpy, [0, 1], 0) for names in (left, right, result)]
+    check(letters, *arrays)
+
+
+def test_epilogue_reads_extras_and_writes_a_second_output() -> None:
+    """relu(sum + bias[n] + residual[m, n] * scale[m]) to bfloat16, and the value before relu to a further output."""
+    rng = np.random.default_rng(1)
+    for m, n, k in [(37, 45, 30), (20, 70, 0), (10, 40, 9000)]:
+        a, b = rng.standard_normal((m, k)).astype(np.float32), rng.standard_normal((k, n)).astype(np.float32)
+        bias, scale = rng.standard_normal(n), rng.standard_normal(m).astype(np.float32)
+        residual = rng.standard_normal((n, m)).astype(np.float16).T
+        out, before = np.zeros((m, n), dt.bfloat16.numpy), np.zeros((m, n), np.float32)
+        extras = (Extra(dt.float64, (0, 1)), Extra(dt.float32, (n, 1), written=True), Extra(dt.float16, (1, m)),
+                  Extra(dt.float32, (1, 0)))  # fmt: skip
+        total = (input_(0, dt.float32) + cast(input_(1, dt.float64), dt.float32)
+                 + cast(input_(2, dt.float16), dt.float32) * input_(3, dt.float32))  # fmt: skip
+        stores = (cast(e.max(total, 0.0), dt.bfloat16), total)
+        c = of_einsum("mk,kn->mn", a, b, out, dt.float32, extras=extras, stores=stores)
+        execute(c, {"a": a, "b": b, "c": out, ("extra", 0): bias, ("extra", 1): before, ("extra", 2): residual.base,
+                    ("extra", 3): scale})  # fmt: skip
+        want = a.astype(np.float64) @ b + bias + residual.astype(np.float64) * scale[:, None]
+        np.testing.assert_allclose(before, want, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(out.astype(np.float32), np.maximum(want, 0), rtol=1e-2, atol=1e-2)
+
+
+def strides_of(x: np.ndarray) -> list[int]:
+    return [s // x.itemsize for s in x.strides]
+
+
+@pytest.mark.parametrize("n, h, ci, co, stride", [(3, 9, 1, 5, 1), (2, 12, 3, 33, 2), (2, 8, 16, 20, 1), (40, 20, 8, 16, 1)])
+def test_convolution_passes(n: int, h: int, ci: int, co: int, stride: int) -> None:
+    """3x3 convolutions on padded channels-last tensors: forward and weight gradient, without im2col."""
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((n, h, h, ci)).astype(np.float32)
+    w = rng.standard_normal((3, 3, ci, co)).astype(np.float32)
+    oh = (h - 3) // stride + 1
+    y, g = np.zeros((n, oh, oh, co), np.float32), rng.standard_normal((n, oh, oh, co)).astype(np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (1, 2))[:, ::stride, ::stride]  # n oh ow ci kh kw
+    f = dt.float32
+    sx, sw, sy = strides_of(x), strides_of(w), strides_of(y)
+    pixel = [(n, sx[0], sy[0]), (oh, stride * sx[1], sy[1]), (oh, stride * sx[2], sy[2])]
+    tap = [(3, sx[1], sw[0]), (3, sx[2], sw[1]), (ci, sx[3], sw[2])]
+    forward = Contraction((), tuple(Dim(z, a, 0, c) for z, a, c in pixel), (Dim(co, 0, 1, 1),),
+                          tuple(Dim(z, a, b, 0) for z, a, b in tap), f, f, f, f)  # fmt: skip
+    execute(forward, {"a": x, "b": w, "c": y})
+    np.testing.assert_allclose(y, np.einsum("nhwcij,ijco->nhwo", windows, w, optimize=True), rtol=1e-3, atol=1e-3)
+    gw = np.zeros_like(w)
+    weight = Contraction((), tuple(Dim(z, a, 0, c) for z, a, c in tap), (Dim(co, 0, 1, 1),),
+                         tuple(Dim(z, a, b, 0) for z, a, b in pixel), f, f, f, f)  # fmt: skip
+    execute(weight, {"a": x, "b": g, "c": gw})
+    np.testing.assert_allclose(gw, np.einsum("nhwcij,nhwo->ijco", windows, g, optimize=True), rtol=1e-3, atol=1e-3)
+
+
+def test_depthwise() -> None:
+    """Each channel with its own 3x3 filter: channels are the batch."""
+    rng = np.random.default_rng(3)
+    x, w = rng.standard_normal((2, 7, 7, 21)).astype(np.float32), rng.standard_normal((3, 3, 21)).astype(np.float32)
+    y = np.zeros((2, 5, 5, 21), np.float32)
+    sx, sw, sy, f = strides_of(x), strides_of(w), strides_of(y), dt.float32
+    c = Contraction((Dim(21, 1, 1, 1),), tuple(Dim(z, sx[i], 0, sy[i]) for i, z in enumerate((2, 5, 5))), (),
+                    tuple(Dim(3, sx[1 + i], sw[i], 0) for i in range(2)), f, f, f, f)  # fmt: skip
+    execute(c, {"a": x, "b": w, "c": y})
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (1, 2))
+    np.testing.assert_allclose(y, np.einsum("nhwcij,ijc->nhwc", windows, w), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("level", ["avx2", "sse"])
+def test_narrower_processors(level: str) -> None:
+    if target.machine() != "x86_64":
+        pytest.skip("levels of x86-64")
+    rng = np.random.default_rng(4)
+    with target.using(level):
+        for dtype in (np.float32, np.float64, np.int64, dt.bfloat16.numpy):
+            for letters in ("mk,kn->mn", "mk,nk->mn"):
+                shapes = {"m": 17, "k": 37, "n": 29}
+                left, right, out = letters.replace("->", ",").split(",")
+                arrays = [scrambled(rng, tuple(shapes[x] for x in names), dtype, [0, 1], 0) for names in (left, right, out)]
+                check(letters, *arrays)
