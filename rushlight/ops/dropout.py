@@ -1,0 +1,58 @@
+"""Dropout in training: one node whose mask is computed where it is needed and never stored.
+
+The mask comes from a counter-based generator: the random bits of an element are a hash of its position and of a seed, so
+that the gradient computes the same mask again from the same seed, and any thread any part of it.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ..compile import dtypes as dt
+from ..compile.graph import Graph, Node
+from ..record.meta import Meta
+from .structured import Structured
+
+__all__ = ["dropout", "random_bits"]
+
+Shape = tuple[int, ...]
+
+
+def _mix(e: Any, x: Any) -> Any:
+    """A bijection of 32-bit integers with good avalanche ("lowbias32", https://nullprogram.com/blog/2018/07/31/)."""
+    x = (x ^ e.shr(x, 16)) * 0x7FEB352D
+    x = (x ^ e.shr(x, 15)) * 0x846CA68B
+    return x ^ e.shr(x, 16)
+
+
+def random_bits(g: Graph, seed: Node, n: int) -> Node:
+    """``n`` uint32 from an int64 seed: element i depends on the seed and on i only."""
+    def bits(e: Any, s: Any, i: Any) -> Any:
+        s = e.bitcast(s, dt.uint64)
+        low, high = e.cast(s, dt.uint32), e.cast(e.shr(s, 32), dt.uint32)
+        key = e.cast(i, dt.uint32)
+        if n > 1 << 32:  # the upper half of the position chooses another key
+            high = high ^ _mix(e, e.cast(e.shr(i, 32), dt.uint32))
+        return _mix(e, _mix(e, key ^ low) + high)
+    return g.map(bits, seed, g.index((n,), 0))
+
+
+def _lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:
+    x, seed = inputs
+    p, shape, scale, shift, dropped = attrs
+    if not x.size:
+        return x
+    limit = min(int(p * 2.0**32), 2**32 - 1)
+    bits = g.reshape(random_bits(g, seed, math.prod(shape)), shape)
+
+    def chosen(e: Any, a: Any, b: Any) -> Any:
+        kept = a * scale
+        return e.where(e.ge(b, limit), kept + shift if shift else kept, e.const(dropped, a.dtype))
+    return g.cast(g.map(chosen, g.cast(x, x.dtype.compute), bits), x.dtype)
+
+
+# inputs (x, seed: int64, zero-dimensional), attrs (probability of dropping, shape of the mask (it broadcasts to that of x), scale,
+# shift, dropped): ``x * scale + shift`` where the mask keeps, ``dropped`` elsewhere.
+dropout = Structured("dropout", meta=lambda metas, *attrs: metas[0].plain, lower=_lower, saves=((1,), False), grad_name="MulBackward0",
+                     grad=lambda ctx, g: (dropout(g, ctx.inputs[1], attrs=(*ctx.attrs[:3], 0.0, 0.0)), None))
