@@ -56,7 +56,12 @@ def quick_binary(full: Callable[[Any, Any], Any], tensor_class: type) -> Callabl
                 before.edges[key] = tr.node
             return out
         tr.node = node
-        v = Value(node.meta, epoch, node.slot)
+        # Objects are made without calling their ``__init__``: the call would cost as much as everything else here.
+        v = _new(Value)
+        v.meta = node.meta
+        v.epoch = epoch
+        v.slot = node.slot
+        v.buffer = v.origin = v.home = v.overwritten = None
         tr.values.append(v)
         out = _new(tensor_class)
         out._value = v
@@ -67,22 +72,31 @@ def quick_binary(full: Callable[[Any, Any], Any], tensor_class: type) -> Callabl
         out._more = None
         if tr.grad_enabled:
             edge_a = self._edge
-            if number:
-                if edge_a is not None and node.meta.dtype.kind == "f":
-                    out._edge = _link(tr, node, (self,), (v,))
-                return out
-            edge_b = other._edge
+            edge_b = None if number else other._edge
             if edge_a is not None or edge_b is not None:
                 plan = node.saves.get((edge_a is not None) + 2 * (edge_b is not None))
                 if plan is None or tr.anomaly:
-                    out._edge = _link(tr, node, (self, other), (v,)) if node.op.differentiable else None
+                    tensors = (self,) if number else (self, other)
+                    out._edge = _link(tr, node, tensors, (v,)) if node.op.differentiable else None
                     if out._edge is not None:
-                        needs = (edge_a is not None, edge_b is not None)
-                        node.saves[needs[0] + 2 * needs[1]] = node.saves[needs]
+                        plan = node.saves[tuple([t._edge is not None for t in tensors])]
+                        node.saves[(edge_a is not None) + 2 * (edge_b is not None)] = plan
                     return out
-                in_metas, (keep_a, keep_b), any_input, outs = plan
-                out._edge = GradNode(node, (self if edge_a is LEAF else edge_a, other if edge_b is LEAF else edge_b), in_metas,
-                                     (va if keep_a else None, vb if keep_b else None) if any_input else None, (v,) if outs else None)
+                in_metas, keep, any_input, outs = plan
+                grad = _new(GradNode)
+                grad.node = node
+                grad.in_metas = in_metas
+                grad.rare = None
+                if edge_a is LEAF:
+                    edge_a = self
+                if number:
+                    grad.edges = (edge_a,)
+                    grad._inputs = (va,) if any_input else None
+                else:
+                    grad.edges = (edge_a, other if edge_b is LEAF else edge_b)
+                    grad._inputs = (va if keep[0] else None, vb if keep[1] else None) if any_input else None
+                grad._outputs = (v,) if outs else None
+                out._edge = grad
         return out
     return call
 
