@@ -1,0 +1,134 @@
+"""What pooling and unfolding share: windows of the last dimensions as affine views, and their adjoint."""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..compile import dtypes as dt
+from ..compile.dtypes import DType
+from ..compile.graph import Graph, Node, View
+
+__all__ = ["Windows", "windows", "cut", "spread_back", "inside_position"]
+
+Shape = tuple[int, ...]
+
+
+class Windows(NamedTuple):
+    """Windows over the last ``len(kernel)`` dimensions: ``position = stride * o + dilation * u - padding``.
+
+    ``size`` and ``out`` are the extents of the input and the numbers of windows along these dimensions.
+    """
+
+    size: Shape
+    out: Shape
+    kernel: Shape
+    stride: Shape
+    padding: Shape
+    dilation: Shape
+
+    @property
+    def nd(self) -> int:
+        return len(self.kernel)
+
+    @property
+    def apart(self) -> bool:
+        """Whether windows tile the input: no two share an element and none has a hole."""
+        return all(s == k and d == 1 or o == 1 and d == 1
+                   for s, k, d, o in zip(self.stride, self.kernel, self.dilation, self.out))
+
+
+def windows(size: Sequence[int], kernel: Shape, stride: Shape, padding: Shape, dilation: Shape, ceil_mode: bool = False) -> Windows:
+    """The windows that fit (with ``ceil_mode`` also those that begin inside and reach over the end)."""
+    out = []
+    for n, k, s, p, d in zip(size, kernel, stride, padding, dilation):
+        reach = n + 2 * p - d * (k - 1) - 1
+        count = (reach + (s - 1 if ceil_mode else 0)) // s + 1
+        if ceil_mode and (count - 1) * s >= n + p:
+            count -= 1
+        out.append(count)
+    return Windows(tuple(size), tuple(out), kernel, stride, padding, dilation)
+
+
+def cut(g: Graph, x: Node, w: Windows, value: Any) -> Node:
+    """(*lead, *size) as (*lead, *out, *kernel); outside the input reads ``value``."""
+    nd = w.nd
+    lead = x.shape[:len(x.shape) - nd]
+    high = [max(0, (o - 1) * s + d * (k - 1) + 1 - p - n)
+            for n, o, k, s, p, d in zip(w.size, w.out, w.kernel, w.stride, w.padding, w.dilation)]
+    x = g.pad(x, ((0,) * len(lead)) + w.padding, (0,) * len(lead) + tuple(high), value)
+    rank = len(lead) + 2 * nd
+    matrix = [tuple(int(j == d) for j in range(rank)) for d in range(len(lead))]
+    for d in range(nd):
+        row = [0] * rank
+        row[len(lead) + d], row[len(lead) + nd + d] = w.stride[d], w.dilation[d]
+        matrix.append(tuple(row))
+    return g.view(x, View((*lead, *w.out, *w.kernel), (0,) * len(x.shape), tuple(matrix)))
+
+
+def inside_position(g: Graph, shape: Shape, w: Windows) -> Node:
+    """For values of shape (*lead, *out, *kernel): the number of the window's element, row-major, int32."""
+    nd = w.nd
+    total: Any = None
+    for d in range(nd):
+        at = g.index(shape, len(shape) - nd + d)
+        total = at if total is None else g.map(lambda e, a, b, k=w.kernel[d]: a * k + b, total, at)
+    return g.cast(total, dt.int32)
+
+
+def spread_back(g: Graph, x: Node, w: Windows) -> Node:
+    """The adjoint of ``cut``: (*lead, *out, *kernel) added up at the places the windows read, as (*lead, *size)."""
+    nd = w.nd
+    lead = x.shape[:len(x.shape) - 2 * nd]
+    n = len(lead)
+    dtype = x.dtype
+    if math.prod(x.shape) == 0 or math.prod(w.size) == 0:
+        return g.const(0, dtype, (*lead, *w.size))
+    if w.apart:
+        order = [*range(n)]
+        for d in range(nd):
+            order += [n + d, n + nd + d]
+        flat = g.reshape(g.permute(x, order), (*lead, *[o * k for o, k in zip(w.out, w.kernel)]))
+        return _fit(g, flat, n, [-p for p in w.padding], w.size)
+    # Positions of one window element are a stride apart: zeros between them, then input i adds up the windows that hold it.
+    spread, shape = x, x.shape
+    if any(s > 1 for s in w.stride):
+        wide = g.reshape(x, (*lead, *[m for o in w.out for m in (o, 1)], *w.kernel))
+        high = [0] * n + [m for s in w.stride for m in (0, s - 1)] + [0] * nd
+        shape = (*lead, *[o * s for o, s in zip(w.out, w.stride)], *w.kernel)
+        spread = g.reshape(g.pad(wide, [0] * (n + 3 * nd), high), shape)
+    # Input i, window element u: place i + padding - dilation * u.
+    low = [max(0, d * (k - 1) - p) for k, p, d in zip(w.kernel, w.padding, w.dilation)]
+    high = [max(0, size + p - m) for size, p, m in zip(w.size, w.padding, shape[n:n + nd])]
+    spread = g.pad(spread, [0] * n + low + [0] * nd, [0] * n + high + [0] * nd)
+    rank = n + 2 * nd
+    offset, matrix = [0] * n, [tuple(int(j == d) for j in range(rank)) for d in range(n)]
+    for d in range(nd):
+        row = [0] * rank
+        row[n + d], row[n + nd + d] = 1, -w.dilation[d]
+        matrix.append(tuple(row))
+        offset.append(low[d] + w.padding[d])
+    matrix += [tuple(int(j == n + nd + d) for j in range(rank)) for d in range(nd)]
+    read = g.view(spread, View((*lead, *w.size, *w.kernel), (*offset, *(0,) * nd), tuple(matrix)))
+    return g.reduce("add", read, range(n + nd, rank))
+
+
+def _fit(g: Graph, x: Node, lead: int, start: Sequence[int], size: Shape) -> Node:
+    """Let x's last dimensions, whose first element lies at ``start``, cover [0, size): cut off or filled with zeros."""
+    extents = x.shape[lead:]
+    first = [max(0, -s) for s in start]
+    last = [min(n, m - s) for n, m, s in zip(extents, size, start)]
+    if any(b <= a for a, b in zip(first, last)):
+        return g.const(0, x.dtype, (*x.shape[:lead], *size))
+    x = g.slice(x, (*(0,) * lead, *first), (*x.shape[:lead], *[b - a for a, b in zip(first, last)]))
+    low = [max(0, s) for s in start]
+    high = [m - lo - (b - a) for m, lo, a, b in zip(size, low, first, last)]
+    return g.pad(x, (*(0,) * lead, *low), (*(0,) * lead, *high))
+
+
+def lowest(dtype: DType) -> Any:
+    """What a maximum starts from."""
+    if dtype.kind == "f":
+        return -math.inf
+    bits = 8 * dtype.itemsize
+    return -(1 << (bits - 1)) if dtype.kind == "i" else 0
