@@ -3,6 +3,7 @@
 import gc
 import weakref
 
+import numpy as np
 import pytest
 from oracle import Numbers, assert_same, stream
 
@@ -203,6 +204,26 @@ def test_work_recorded_about_a_batch_runs_when_the_loop_moves_on(monkeypatch):
     for _ in DataLoader(Numbers(2)):
         events.append("body")
     assert events == ["boundary", "body", "boundary", "body", "boundary"]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_batches_are_ready_values(shuffle):
+    """Loading stored tensors, or pairs of tensors and labels, runs no program for a batch; a pass draws its seeds."""
+    from rushlight.record import counters
+
+    images = torch.from_numpy(np.ones((12, 1, 4, 4), np.float32))
+
+    def programs_of_a_pass(dataset, batch_size):
+        loader = DataLoader(dataset, batch_size=batch_size, shuffle=shuffle)
+        list(loader)
+        before = counters.programs_run, counters.programs_built
+        list(loader)
+        return counters.programs_run - before[0], counters.programs_built - before[1]
+
+    for dataset in (TensorDataset(images, torch.arange(12)), [(images[i].clone(), i) for i in range(12)]):
+        run, built = programs_of_a_pass(dataset, batch_size=4)
+        assert built == 0 and run <= 2
+        assert programs_of_a_pass(dataset, batch_size=1) == (run, 0)
 
 
 def test_generic_and_subclass():

@@ -17,8 +17,6 @@ __all__ = ["collate", "default_collate", "default_collate_fn_map", "default_conv
 
 _UNSUPPORTED_KINDS = "SUaO"  # NumPy's bytes, text and object arrays hold no numbers
 
-_INT64 = 2**63
-
 CollateMap = dict[type | tuple[type, ...], Callable]
 
 
@@ -176,7 +174,7 @@ def collate_float_fn(batch: Sequence[float], *, collate_fn_map: CollateMap | Non
     """Python floats become a 1-D float64 tensor."""
     import rushlight as torch
 
-    if all(type(number) is float for number in batch):
+    if set(map(type, batch)) == {float}:
         return torch.from_numpy(np.array(batch, np.float64))
     return torch.tensor(batch, dtype=torch.float64)
 
@@ -185,8 +183,11 @@ def collate_int_fn(batch: Sequence[int], *, collate_fn_map: CollateMap | None = 
     """Python ints (or bools) become a 1-D tensor of the dtype that ``tensor`` gives them."""
     import rushlight as torch
 
-    if all(type(number) is int and -_INT64 <= number < _INT64 for number in batch):
-        return torch.from_numpy(np.array(batch, np.int64))
+    if set(map(type, batch)) == {int}:
+        try:
+            return torch.from_numpy(np.array(batch, np.int64))
+        except OverflowError:
+            pass  # `tensor` knows what to say about it
     return torch.tensor(batch)
 
 
