@@ -28,6 +28,7 @@ def refresh(t: Handle) -> Value:
         return t._value
     base = alias.base
     if base is not None and base._edge is not None:
+        value_of(base)
         again = _record_view(Restrided.op, alias.place(), base, True)
         t._value, t._edge = again._value, again._edge
         t._value.origin = (alias.storage.value, alias)
@@ -70,8 +71,9 @@ class Restrided:
     op: Op
 
 
-def apply(op: Op, attrs: tuple, tensors: Sequence[Handle]) -> Any:
-    """Record ``op`` on tensors; returns its result, or a tuple of its results.
+def apply(op: Op, attrs: tuple, tensors: Sequence[Handle], hold: bool = False) -> Any:
+    """Record ``op`` on tensors; returns its result, or a tuple of its results. With ``hold`` the caller sees to a flush
+    that falls due.
 
     Raises:
         whatever ``op.meta`` raises for inputs that do not fit.
@@ -114,7 +116,7 @@ def apply(op: Op, attrs: tuple, tensors: Sequence[Handle]) -> Any:
                     if metas[k].dtype.kind in "fc":
                         t._edge = (grad_node, k)
         result = tuple(outs)
-    if tr.exported or node.stop:
+    if (tr.exported or node.stop) and not hold:
         # The budget is used up, or an input's memory can be written by others before the next flush.
         values = made = v = None  # type: ignore[assignment]  # so that liveness does not count these names
         flush_trace(tr)
@@ -219,10 +221,13 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
         check_writable(t)
     fresh = new._value
     seen_outside = False
+    by = new._edge
+    if isinstance(by, GradNode) and by.node.op.name in ("to", "clone"):
+        by = by.edges[0]  # a conversion stands between the operation and the write
     if alias is None:
         old = t._value
         seen_outside = old.buffer is not None and is_exported(old)
-        _replace(old, fresh, name)
+        _replace(old, fresh, name, by)
         t._value = fresh
         t._version += 1
         if tr.grad_enabled and new._edge is not None:
@@ -237,10 +242,10 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
             base = alias.base
             linked = tr.grad_enabled and base is not None and (base._edge is not None or new._edge is not None)
             holder = make(old, base._edge if linked else None)
-            whole = apply(update, alias.place(), (holder, new))
+            whole = apply(update, alias.place(), (holder, new), hold=True)
             if linked:
                 base._edge = whole._edge
-        _replace(old, whole._value, name)
+        _replace(old, whole._value, name, by)
         storage.value = whole._value
         storage.version += 1
         if tr.grad_enabled and (new._edge is not None) and (alias.parent is None or alias.base is None):
@@ -265,9 +270,10 @@ def check_writable(t: Handle) -> None:
         raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
 
 
-def _replace(old: Value, new: Value, name: str) -> None:
-    """``new`` takes over the memory of ``old``."""
-    old.overwritten = name
+def _replace(old: Value, new: Value, name: str, by: Any) -> None:
+    """``new`` takes over the memory of ``old``; ``by`` is the graph node of the writing operation, which may itself keep
+    the old value."""
+    old.overwritten = (name, by)
     new.home = old.home if old.home is not None else old.buffer
     old.home = None
 

@@ -39,7 +39,7 @@ class _Context:
         for t, value in self._saved:
             if value is not None and value.overwritten is not None:
                 raise RuntimeError("one of the variables needed for gradient computation has been modified by an inplace operation: "
-                                   f"{list(value.meta.shape)} was modified by {value.overwritten}")
+                                   f"{list(value.meta.shape)} was modified by {value.overwritten[0]}")
         return tuple(t for t, _ in self._saved)
 
     def mark_dirty(self, *tensors: Any) -> None:

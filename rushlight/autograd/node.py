@@ -138,13 +138,13 @@ class GradNode(Node):
 
     def _checked(self, v: Value) -> Value:
         by = v.overwritten or (v.origin[0].overwritten if v.origin is not None else None)
-        if by is not None:
+        if by is not None and by[1] is not self:
             line = self.node.line
             where = f" (recorded at {line[0]}:{line[1]})" if line else ""
             raise RuntimeError(
                 "one of the variables needed for gradient computation has been modified by an inplace operation: "
                 f"[torch.{v.meta.dtype.name.capitalize()}Tensor {list(v.meta.shape)}], saved by {self.name()}{where}, was "
-                f"modified by {by}. Hint: enable anomaly detection to find the operation that failed to compute its "
+                f"modified by {by[0]}. Hint: enable anomaly detection to find the operation that failed to compute its "
                 "gradient, with torch.autograd.set_detect_anomaly(True).")
         return v
 

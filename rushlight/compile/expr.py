@@ -245,10 +245,10 @@ def inputs_of(*roots: Expr) -> set[int]:
 
 
 def substitute(roots: tuple[Expr, ...], replace: Callable[[Expr], Expr | None]) -> tuple[Expr, ...]:
-    """Rebuild the expressions with leaves (inputs, indices, constants) replaced where ``replace`` gives something."""
+    """Rebuild the expressions with nodes replaced where ``replace`` gives something."""
     made: dict[Expr, Expr] = {}
     for node in walk(*roots):
-        new = replace(node) if not node.args else None
+        new = replace(node)
         if new is None:
             args = tuple(made[a] for a in node.args)
             new = node if args == node.args else Expr(node.fn, args, node.dtype, node.attr)

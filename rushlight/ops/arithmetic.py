@@ -156,10 +156,11 @@ def _unary(name: str, fn: str | None = None, allowed: str = "buifc", **kwargs: A
     return pointwise(name, lambda e, x: getattr(e, fn)(x), result="float", allowed=allowed, **kwargs)
 
 
-exp, exp2, expm1, log, log2, log10, log1p = map(_unary, ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p"))
-sqrt, rsqrt, reciprocal = map(_unary, ("sqrt", "rsqrt", "reciprocal"))
-sin, cos, tan, asin, acos, atan = map(_unary, ("sin", "cos", "tan", "asin", "acos", "atan"))
-sinh, cosh, tanh, asinh, acosh, atanh = map(_unary, ("sinh", "cosh", "tanh", "asinh", "acosh", "atanh"))
+exp, exp2, expm1, sqrt, rsqrt, reciprocal, tan, tanh = (_unary(n, keeps_result=True) for n in (
+    "exp", "exp2", "expm1", "sqrt", "rsqrt", "reciprocal", "tan", "tanh"))
+log, log2, log10, log1p = map(_unary, ("log", "log2", "log10", "log1p"))
+sin, cos, asin, acos, atan = map(_unary, ("sin", "cos", "asin", "acos", "atan"))
+sinh, cosh, asinh, acosh, atanh = map(_unary, ("sinh", "cosh", "asinh", "acosh", "atanh"))
 erf, erfc, erfinv = (_unary(n, allowed="buif") for n in ("erf", "erfc", "erfinv"))
 lgamma, digamma = (_unary(n, allowed="buif") for n in ("lgamma", "digamma"))
 i0, i0e, i1, i1e, ndtri = (_unary(n, allowed="buif") for n in ("i0", "i0e", "i1", "i1e", "ndtri"))

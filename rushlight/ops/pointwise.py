@@ -9,7 +9,7 @@ from ..autograd.apply import apply
 from ..compile import dtypes as dt
 from ..compile.derivative import derivatives
 from ..compile.dtypes import DType
-from ..compile.expr import Expr, cast, const, e, input_, inputs_of
+from ..compile.expr import Expr, cast, const, e, input_, inputs_of, substitute
 from ..compile.graph import Graph, Node, renumber
 from ..record.meta import Meta, meta_of
 from ..record.op import Op
@@ -46,6 +46,7 @@ class _Formula(Op):
     """What has an expression over its inputs: the operations themselves and their gradients."""
 
     _cache: dict[tuple, Any]
+    keeps_result = False  # the gradient is told by the result rather than by the inputs
 
     def build(self, metas: Sequence[Meta], attrs: tuple) -> Expr:
         """The expression; ``input(k)`` is the k-th tensor."""
@@ -84,8 +85,12 @@ class _Formula(Op):
         expr = self.build(metas, attrs)
         if expr.dtype.kind not in "fc":
             return None
-        # Every input on its own position: one tensor given twice is two inputs.
-        return derivatives(expr, input_(len(metas) + 1, expr.dtype), [k])[k]
+        found = derivatives(expr, input_(len(metas) + 1, expr.dtype), [k])[k]
+        if found is not None and self.keeps_result:
+            whole = expr.args[0] if expr.fn == "cast" else expr
+            result = cast(input_(len(metas), expr.dtype), whole.dtype)
+            found = substitute((found,), lambda n: result if n is whole else None)[0]
+        return found
 
     def saved(self, metas: Sequence[Meta], attrs: tuple, needs: tuple[bool, ...]) -> tuple[tuple[int, ...], bool]:
         read: set[int] = set()
@@ -147,12 +152,13 @@ class Pointwise(_Formula):
     """
 
     def __init__(self, name: str, formula: Callable[..., Any], result: str | DType, grads: Any, raw: tuple[int, ...],
-                 neutral: tuple[int, ...], allowed: str) -> None:
+                 neutral: tuple[int, ...], allowed: str, keeps_result: bool) -> None:
         self.name = name
         self.grad_name = "".join(p.capitalize() for p in name.strip("_").split("_")) + "Backward0"
         self.formula, self.result, self.grads = formula, result, grads
         self.raw, self.neutral, self.allowed = frozenset(raw), frozenset(neutral), allowed
         self.differentiable = grads is not False and result != "bool"
+        self.keeps_result = keeps_result
         self._cache = {}
 
     # -- calling -------------------------------------------------------------------------------------------------
@@ -274,7 +280,8 @@ def tag(number: Any) -> tuple:
 
 
 def pointwise(name: str, formula: Callable[..., Any], *, result: str | DType = "same", grads: Any = None,
-              raw: tuple[int, ...] = (), neutral: tuple[int, ...] = (), allowed: str = "buifc") -> Pointwise:
+              raw: tuple[int, ...] = (), neutral: tuple[int, ...] = (), allowed: str = "buifc",
+              keeps_result: bool = False) -> Pointwise:
     """Declare a pointwise operation.
 
     Args:
@@ -285,5 +292,6 @@ def pointwise(name: str, formula: Callable[..., Any], *, result: str | DType = "
         raw: arguments that keep their own type and do not take part in promotion (conditions).
         neutral: arguments that do not take part in promotion (``alpha``).
         allowed: kinds of dtype it is defined for.
+        keeps_result: where the derivative contains the result itself (exp, tanh), autograd keeps that, as PyTorch does.
     """
-    return Pointwise(name, formula, result, grads, raw, neutral, allowed)
+    return Pointwise(name, formula, result, grads, raw, neutral, allowed, keeps_result)

@@ -32,7 +32,8 @@ class Value:
       again where it is needed.
 
     ``home`` is the memory that this value takes over when it becomes ready (the target of an in-place write), and
-    ``overwritten`` names the in-place operation that replaced this value in its tensor (the version check of autograd).
+    ``overwritten`` is (name, graph node) of the in-place operation that replaced this value in its tensor (the version
+    check of autograd).
     """
 
     __slots__ = ("meta", "epoch", "slot", "buffer", "origin", "home", "overwritten")
@@ -44,7 +45,7 @@ class Value:
         self.buffer: Buffer | None = None
         self.origin: tuple[Value, tuple] | None = None
         self.home: Buffer | None = None
-        self.overwritten: str | None = None
+        self.overwritten: tuple[str, Any] | None = None
 
 
 def value_from_array(array: np.ndarray, *, copy: bool = True) -> Value:
