@@ -138,7 +138,7 @@ def check_optimizer(optimizer: Any) -> Optimizer:
 
 def copied(value: Any) -> Any:
     """A rate that later writes do not change."""
-    return value.clone() if isinstance(value, Tensor) else value
+    return value.clone() if isinstance(value, Tensor) else value  # type: ignore[attr-defined]
 
 
 def write(group: dict, name: str, value: Any) -> None:

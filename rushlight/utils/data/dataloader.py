@@ -26,7 +26,7 @@ _FIXED = frozenset({"batch_size", "batch_sampler", "sampler", "drop_last", "data
 class _Endless:
     """The keys of a stream, which has none: None for ever."""
 
-    def __iter__(self) -> Iterator[None]:
+    def __iter__(self) -> Iterator[Any]:
         while True:
             yield None
 
@@ -133,7 +133,7 @@ class DataLoader(Generic[T_co]):
         if batch_sampler is not None:
             batch_size, drop_last = None, False
         elif batch_size is not None:
-            batch_sampler = BatchSampler(sampler, batch_size, drop_last)
+            batch_sampler = BatchSampler(sampler, batch_size, drop_last)  # type: ignore[arg-type]
         self.batch_size = batch_size
         self.drop_last = drop_last
         self.sampler = sampler

@@ -90,7 +90,7 @@ class TensorDataset(Dataset[tuple]):
         self.tensors = tensors
 
     def __getitem__(self, index: Any) -> tuple:
-        return tuple(tensor[index] for tensor in self.tensors)
+        return tuple(tensor[index] for tensor in self.tensors)  # type: ignore[index]
 
     def __getitems__(self, indices: Sequence[Any]) -> Sequence:
         # One gather per tensor instead of a view per sample and tensor. A subclass with samples of its own, and indices

@@ -176,7 +176,7 @@ def collate_float_fn(batch: Sequence[float], *, collate_fn_map: CollateMap | Non
 
     if set(map(type, batch)) == {float}:
         return torch.from_numpy(np.array(batch, np.float64))
-    return torch.tensor(batch, dtype=torch.float64)
+    return torch.as_tensor(batch, dtype=torch.float64)
 
 
 def collate_int_fn(batch: Sequence[int], *, collate_fn_map: CollateMap | None = None) -> Tensor:
@@ -187,8 +187,8 @@ def collate_int_fn(batch: Sequence[int], *, collate_fn_map: CollateMap | None = 
         try:
             return torch.from_numpy(np.array(batch, np.int64))
         except OverflowError:
-            pass  # `tensor` knows what to say about it
-    return torch.tensor(batch)
+            pass  # `as_tensor` knows what to say about it
+    return torch.as_tensor(batch)
 
 
 def collate_str_fn(batch: Sequence[str | bytes], *, collate_fn_map: CollateMap | None = None) -> Any:

@@ -81,7 +81,7 @@ def gather_rows(tensor: Tensor, indices: Sequence[int]) -> Tensor:
         wrong = next(i for i in indices if not -size <= i < size)
         raise IndexError(f"index {wrong} is out of bounds for dimension 0 with size {size}")
     if type(tensor) is not Tensor or tensor._edge is not None:
-        return tensor[torch.tensor(indices, dtype=torch.int64)]
+        return tensor[torch.as_tensor(indices, dtype=torch.int64)]  # type: ignore[index]
     array = tensor._array()
     batch = torch.empty((len(indices), *array.shape[1:]), dtype=tensor.dtype)
     rows = np.array(indices, np.intp)
