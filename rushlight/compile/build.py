@@ -20,7 +20,7 @@ from .index import axis_ix
 from .lower_contract import LoweredContract, lower_contract
 from .lower_group import group_body
 from .lower_loops import Lowered, lower_body
-from .memory import Plan, donate, plan_memory
+from .memory import ALIGN, Plan, donate, plan_memory
 from .nest import Load, Loop, Store
 from .passes.layout import choose_orders
 from .passes.legalise import legalise
@@ -81,7 +81,7 @@ class _Build:
             if group.kind == "contract":
                 made.contract = lower_contract(group, fusion)
                 made.plan = plan_contraction(made.contract.contraction)
-                made.scratch = made.plan.scratch
+                made.scratch = sum(-(-n // ALIGN) * ALIGN for n in made.plan.scratch)
             elif group.kind != "host" and (group.roots or group.anchor is not None):
                 body, serial = group_body(group, fusion)
                 bodies[group] = body
@@ -176,7 +176,27 @@ class _Assembler:
         return (1 + self.direct[result], offset) if result in self.direct else (table, offset)
 
     def _contract(self, one: _Kernels) -> None:
-        raise NotImplementedError
+        assert one.contract is not None
+        lines = _lines(one.group)
+        places = [(table, start + offset) for table, start, offset in (
+            (*self.address(node), offset) for node, offset in one.contract.memory)]
+        names: dict[Any, tuple[int, int]] = {"a": places[0], "b": places[1], "c": places[2]}
+        names.update((("extra", k), place) for k, place in enumerate(places[3:]))
+        offset = self.memory.scratch.get(one.group, 0)
+        for k, nbytes in enumerate(one.plan.scratch):
+            names["scratch", k] = (self.arena, offset)
+            offset += -(-nbytes // ALIGN) * ALIGN
+        heaviest = max(range(len(one.plan.steps)), key=lambda k: one.plan.steps[k].parts, default=0)
+        for k, step in enumerate(one.plan.steps):
+            params: list[int] = []
+            for name, start in step.operands:
+                table, at = names[name]
+                params += [table, at + start]
+            main = k == heaviest
+            self.waiting.append((step.kernel, Instruction(
+                0, np.array([*params, *step.params], np.int64), step.parts, 0,
+                _name(one.group) + ("" if len(one.plan.steps) == 1 else f" step {k}"), lines, one.contract.nbytes,
+                one.contract.flops if main else 0, one.contract.flops / 100 if main else 0.0)))
 
     def _late_copy(self, node: Node, result: int) -> None:
         """Copy a result from the arena over the leaf that it replaces."""

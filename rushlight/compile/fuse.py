@@ -190,12 +190,31 @@ class _Fuser:
         self._put(node, group, group.identity())
 
     def _pointwise(self, node: Node) -> None:
+        if flags.fuse_rows and flags.fuse_pointwise:
+            self._expect_rows(node)
         if not flags.fuse_pointwise or self._is_hard(node) or not self._inlines(node):
             self._place(node)
         else:
             self._inline(node)
 
     _gather = _pointwise
+
+    def _expect_rows(self, node: Node) -> None:
+        """Where a group uses one value for each row, and that value comes from a reduction of rows as long as the
+        group's, let the group be ready for it: ``1 / sqrt(var + eps)`` is visited before the variance."""
+        for group in self.users.get(node, ()):
+            known = group.demand[node]
+            if group.kind != "loops" or group.reduced or len(known) != 1:
+                continue
+            axes = plain_axes(known[0], node.shape, group.extents)
+            long = [a for a in group.kept if group.extents[a] != 1]
+            if axes is None or not set(axes) < set(long):
+                continue
+            rest = [a for a in long if a not in axes]
+            reduction = _reduction_behind(node, [group.extents[a] for a in rest])
+            if reduction is not None and self._rows_pay(reduction, group, multi=True):
+                group.reduced = rest
+                group.kept = [a for a in group.kept if a not in rest]
 
     def _inline(self, node: Node) -> None:
         for group in self.users[node]:
@@ -446,6 +465,21 @@ def _is_irregular(node: Node) -> bool:
     """Whether a value needs more than plain loads: such values cannot be computed in a contraction's epilogue."""
     return node.kind in ("gather", "pad") or node.kind == "pointwise" and (
         uses_index(node.attrs[0]) or divides_integers(node.attrs[0]))
+
+
+def _reduction_behind(node: Node, lengths: list[int]) -> Node | None:
+    """A reduction over axes of these lengths from which ``node`` is computed element by element."""
+    stack, seen = [node], 0
+    while stack and seen < 24:
+        at = stack.pop()
+        seen += 1
+        if at.kind == "reduce" and at.size == node.size:
+            x, axes = at.inputs[0], at.attrs[1]
+            if [x.shape[a] for a in axes if x.shape[a] != 1] == lengths:
+                return at
+        elif at.kind in ("pointwise", "reshape") and at.size == node.size:
+            stack.extend(at.inputs)
+    return None
 
 
 def _spread_size(node: Node) -> int:

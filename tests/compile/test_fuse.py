@@ -1,0 +1,128 @@
+"""Which kernels a graph becomes: counts, so that a lost fusion is seen."""
+from __future__ import annotations
+
+from rushlight.compile import dtypes as dt
+from rushlight.compile.flags import Flags, flags
+from rushlight.compile.fuse import fuse
+from rushlight.compile.graph import Graph, Node
+from rushlight.compile.passes.layout import choose_orders
+from rushlight.compile.passes.legalise import legalise
+from rushlight.compile.passes.simplify import simplify
+
+F32 = dt.float32
+
+
+def groups(g: Graph) -> list[str]:
+    """The kinds of the groups that compute something."""
+    g.verify()
+    ready = legalise(simplify(g))
+    fusion = fuse(ready, choose_orders(ready))
+    return sorted(x.kind for x in fusion.groups.all if x.roots or x.anchor is not None)
+
+
+def softmax(g: Graph, x: Node, axis: int = -1) -> Node:
+    axis %= len(x.shape)
+    raised = g.map(lambda e, x, m: e.exp(x - m), x, g.reduce("max", x, (axis,), True))
+    return g.map(lambda e, a, b: a / b, raised, g.reduce("add", raised, (axis,), True))
+
+
+def test_a_pointwise_chain_is_one_kernel():
+    g = Graph()
+    x, y = g.leaf((40, 30), F32), g.leaf((30,), F32)
+    z = g.map(lambda e, x, y: e.exp(x) + y, x, y)
+    g.results = [g.map(lambda e, z: e.tanh(z), z), z, g.map(lambda e, z, x: z * x, z, x)]
+    assert groups(g) == ["loops"]
+
+
+def test_softmax_is_one_kernel():
+    g = Graph()
+    g.results = [softmax(g, g.leaf((64, 50), F32))]
+    assert groups(g) == ["loops"]
+
+
+def test_softmax_without_row_fusion_is_three():
+    g = Graph()
+    g.results = [softmax(g, g.leaf((64, 50), F32))]
+    with flags.using(fuse_rows=0, fuse_siblings=0):
+        assert len(groups(g)) >= 3
+
+
+def test_layer_norm_is_one_kernel():
+    g = Graph()
+    x, w, b = g.leaf((32, 64), F32), g.leaf((64,), F32), g.leaf((64,), F32)
+    mean = g.map(lambda e, s: s / 64.0, g.reduce("add", x, (1,), True))
+    d = g.map(lambda e, x, m: x - m, x, mean)
+    var = g.map(lambda e, s: s / 64.0, g.reduce("add", g.map(lambda e, d: d * d, d), (1,), True))
+    r = g.map(lambda e, v: e.rsqrt(v + 1e-5), var)
+    g.results = [g.map(lambda e, d, r, w, b: d * r * w + b, d, r, w, b), mean, r]
+    assert groups(g) == ["loops"]
+
+
+def test_bias_and_activation_are_the_epilogue_of_a_matmul():
+    g = Graph()
+    x, w, b = g.leaf((32, 64), F32), g.leaf((48, 64), F32), g.leaf((48,), F32)
+    z = g.map(lambda e, z, b: z + b, g.einsum("nk,mk->nm", x, w), b)
+    g.results = [g.map(lambda e, z: e.max(z, 0.0), z), z]
+    assert groups(g) == ["contract"]
+    with flags.using(fuse_contract=0):
+        assert groups(g) == ["contract", "loops"]
+
+
+def test_an_epilogue_may_see_the_result_reshaped():
+    g = Graph()
+    x, w, b = g.leaf((2, 16, 64), F32), g.leaf((48, 64), F32), g.leaf((48,), F32)
+    z = g.reshape(g.einsum("nk,mk->nm", g.reshape(x, (32, 64)), w), (2, 16, 48))
+    g.results = [g.map(lambda e, z, b: e.max(z + b, 0.0), z, b)]
+    assert groups(g) == ["contract"]
+
+
+def test_dropout_does_not_enter_an_epilogue():
+    g = Graph()
+    x, w = g.leaf((32, 64), F32), g.leaf((48, 64), F32)
+    z = g.einsum("nk,mk->nm", x, w)
+    keep = g.map(lambda e, i: e.eq(e.mod(i, 2), 0), g.index((32, 48), 1))
+    g.results = [g.map(lambda e, z, k: e.where(k, z, e.const(0.0, F32)), z, keep)]
+    assert len(groups(g)) == 2
+
+
+def test_dear_values_are_not_computed_twice():
+    g = Graph()
+    x = g.leaf((64, 64), F32)
+    dear = g.map(lambda e, x: e.exp(x), x)
+    g.results = [g.reduce("add", g.permute(dear, (1, 0)), (1,)), g.reduce("add", g.slice(dear, (1, 0), (63, 64)), (0, 1))]
+    ready = legalise(simplify(g))
+    fusion = fuse(ready, {})
+    assert [n for n in fusion.home if n.kind == "pointwise"], "exp is stored, not computed in both kernels"
+
+
+def test_a_convolution_pads_into_channels_last_memory():
+    from step_graphs import conv2d
+
+    g = Graph()
+    x, w = g.leaf((2, 3, 8, 8), F32), g.leaf((4, 3, 3, 3), F32)
+    z = conv2d(g, x, w, 1)
+    g.results = [g.reduce("add", g.map(lambda e, z: e.max(z, 0.0), z), (2, 3))]
+    ready = legalise(g)
+    order = choose_orders(ready)
+    by_kind = {n.kind: order.get(n) for n in ready.nodes}
+    assert by_kind["pad"] == by_kind["contract"] == by_kind["pointwise"] == (0, 2, 3, 1)
+    assert groups(g) == ["contract", "loops", "loops"]
+
+
+def test_everything_off_is_one_kernel_per_node():
+    g = Graph()
+    x = g.leaf((8, 8), F32)
+    g.results = [softmax(g, x)]
+    with flags.using(**dict.fromkeys(Flags.NAMES, 0)):
+        ready = legalise(g)
+        fusion = fuse(ready, {})
+    assert len([x for x in fusion.groups.all if x.roots]) == 6
+
+
+def test_a_chain_of_thousands_of_operations():
+    g = Graph()
+    x = g.leaf((16,), F32)
+    for _ in range(3000):
+        x = g.map(lambda e, x: x * 1.0001 + 0.5, x)
+    g.results = [x]
+    assert 5 <= len(groups(g)) <= 100
