@@ -77,7 +77,7 @@ def tanh_from(n: V, r: V, q: V, exact_sum: bool = False) -> V:
     change = lost * rest
     if exact_sum:
         change = change - t * (em - (below - 2.0))
-    return mad(change * 0.5, rest, t)
+    return at_most(mad(change * 0.5, rest, t), 1.0) if exact_sum else mad(change * 0.5, rest, t)
 
 
 @defines("log", "float")

@@ -29,7 +29,7 @@ from rushlight.compile.dtypes import DType
 from rushlight.compile.expr import FUNCTIONS, Expr, walk
 
 __all__ = ["SUPPORTED", "supports", "emit", "register_type", "memory_type", "load_form", "store_form", "convert",
-           "integer_power"]  # fmt: skip
+           "constant", "constant_bits", "emit_any", "is_half", "rounded"]  # fmt: skip
 
 _REGISTER = {"bool": "i1", "uint8": "i8", "int8": "i8", "int16": "i16", "uint16": "i16", "int32": "i32",
              "uint32": "i32", "int64": "i64", "uint64": "i64", "float16": "float", "bfloat16": "float",
@@ -92,6 +92,13 @@ def rounded(x: V, dtype: DType) -> V:
         # NaN must stay NaN: its low bits alone could hold it, or rounding could carry into the sign
         return (where(x.isnan(), bits | 0x400000, even) & -65536).as_float()
     return x
+
+
+def constant_bits(value: float | bool, dtype: DType) -> int:
+    """The bits of a number as an element of ``dtype``, as an unsigned integer."""
+    if dtype.kind in "iu":
+        return int(value) & ((1 << 8 * dtype.itemsize) - 1)
+    return int.from_bytes(np.array(value).astype(dtype.numpy).tobytes(), "little")
 
 
 def constant(f: Function, value: float | bool, dtype: DType) -> V:

@@ -1,0 +1,191 @@
+"""Loads and stores of a loop nest: contiguous, strided, gathered, guarded, combined."""
+
+from __future__ import annotations
+
+from rushlight.compile.cpu import vecmath
+from rushlight.compile.cpu.irtext import Function
+from rushlight.compile.cpu.nest_scope import Scope, combine, iota
+from rushlight.compile.cpu.values import V, const, splat, type_text
+from rushlight.compile.dtypes import DType
+from rushlight.compile.nest import Operand
+
+__all__ = ["Memory"]
+
+
+class Memory:
+    """Emits accesses to the operands; ``strides[k][a]`` is an int or the name of a run-time number."""
+
+    def __init__(self, f: Function, operands: tuple[Operand, ...], strides: list[list[int | str]]) -> None:
+        self.f, self.operands, self.strides = f, operands, strides
+
+    # -- addresses -----------------------------------------------------------------------------------------------------
+    def advance(self, scope: Scope, used: set[int], axis: int, position: str) -> None:
+        """Bind ``axis`` to ``position`` in the addresses of the operands ``used``."""
+        f = self.f
+        for k in used:
+            step = self.strides[k][axis]
+            if step == 0:
+                continue
+            by = position if step == 1 else f.mul(position, str(step))
+            scope.at[k] = f.at(scope.at[k], by, vecmath.memory_type(self.operands[k].dtype))
+
+    def _address(self, scope: Scope, k: int, offset: V | None) -> tuple[str, bool]:
+        """(address, contiguous): one address for all lanes, or a vector of them (contiguous False)."""
+        f, type_ = self.f, vecmath.memory_type(self.operands[k].dtype)
+        base = scope.at[k]
+        if offset is not None and not offset.lanes:
+            base, offset = f.at(base, offset.name, type_), None
+        step = self.strides[k][scope.axis] if scope.lanes else 0
+        if offset is None and step in (0, 1):
+            return base, True
+        lanes = scope.lanes
+        where: V | None = offset
+        if step != 0:
+            along = iota(f, "i64", lanes)
+            if step != 1:
+                along = along * V(f, str(step), "i64")
+            where = along if where is None else where + along
+        assert where is not None
+        return f.let(f"getelementptr {type_}, ptr {base}, {where!r}"), False
+
+    # -- loads ---------------------------------------------------------------------------------------------------------
+    def load(self, scope: Scope, k: int, offset: V | None, guard: V | None, other: float) -> V:
+        """The register form of operand k here: a scalar if it is the same for all lanes."""
+        dtype, f = self.operands[k].dtype, self.f
+        type_ = vecmath.memory_type(dtype)
+        address, one = self._address(scope, k, offset)
+        uniform = one and (not scope.lanes or self.strides[k][scope.axis] == 0)
+        if uniform and (guard is None or not guard.lanes):
+            return vecmath.load_form(self._scalar(address, dtype, guard, other), dtype)
+        lanes, text = scope.lanes, type_text(type_, scope.lanes)
+        if guard is not None:
+            guard = splat(guard, lanes)
+        mask = _both(guard, scope.mask)
+        if uniform:  # one address, but only where the guard says so
+            address, one = f.let(f"getelementptr {type_}, ptr {address}, <{lanes} x i64> zeroinitializer"), False
+        if one and mask is None:
+            value = f.let(f"load {text}, ptr {address}, align {dtype.itemsize}")
+            return vecmath.load_form(V(f, value, type_, lanes), dtype)
+        mask = const(f, "i1", lanes, 1) if mask is None else mask
+        rest = self._other(dtype, lanes, other if guard is not None else 0)
+        value = masked_load(f, address, one, mask, rest, dtype.itemsize)
+        return vecmath.load_form(value, dtype)
+
+    def _scalar(self, address: str, dtype: DType, guard: V | None, other: float) -> V:
+        f, type_ = self.f, vecmath.memory_type(dtype)
+        if guard is None:
+            return V(f, f.let(f"load {type_}, ptr {address}"), type_)
+        slot = f.slot(type_, self._other(dtype, 0, other).name)
+        with f.when(guard.name):
+            f.set(slot, f.let(f"load {type_}, ptr {address}"), type_)
+        return V(f, f.get(slot, type_), type_)
+
+    def _other(self, dtype: DType, lanes: int, other: float) -> V:
+        """The constant ``other`` as it would lie in memory."""
+        bits = vecmath.constant_bits(other, dtype)
+        type_ = vecmath.memory_type(dtype)
+        if type_ in ("float", "double"):
+            return const(self.f, type_, lanes, other)
+        if type_ == "half":
+            text = f"0xH{bits:04X}"
+            return V(self.f, f"splat (half {text})" if lanes else text, "half", lanes)
+        return const(self.f, type_, lanes, bits)
+
+    # -- stores --------------------------------------------------------------------------------------------------------
+    def store(self, scope: Scope, k: int, value: V, offset: V | None, guard: V | None, op: str | None,
+              distinct: bool) -> None:
+        dtype, f = self.operands[k].dtype, self.f
+        address, one = self._address(scope, k, offset)
+        if not scope.lanes:
+            if guard is None:
+                self._store_one(address, value, dtype, op)
+            else:
+                with f.when(guard.name):
+                    self._store_one(address, value, dtype, op)
+            return
+        lanes = scope.lanes
+        value = splat(value, lanes)
+        mask = _both(None if guard is None else splat(guard, lanes), scope.mask)
+        moves = self.strides[k][scope.axis] != 0
+        if one and not moves:
+            address = f.let(f"getelementptr {vecmath.memory_type(dtype)}, ptr {address}, <{lanes} x i64> zeroinitializer")
+        if one and moves:
+            if op is not None:
+                value = combine(dtype, op, self._read(address, True, mask, dtype, lanes), value)
+                value = vecmath.rounded(value, dtype)
+            stored = vecmath.store_form(value, dtype)
+            if mask is None:
+                f.do(f"store {stored!r}, ptr {address}, align {dtype.itemsize}")
+            else:
+                masked_store(f, stored, address, True, mask, dtype.itemsize)
+            return
+        mask = const(f, "i1", lanes, 1) if mask is None else mask
+        if op is not None and not (distinct or offset is None and moves):
+            self._one_by_one(address, value, mask, dtype, op)
+            return
+        if op is not None:
+            value = combine(dtype, op, self._read(address, False, mask, dtype, lanes), value)
+            value = vecmath.rounded(value, dtype)
+        # LLVM's scatter writes the lanes in order, so that the last of several wins.
+        masked_store(f, vecmath.store_form(value, dtype), address, False, mask, dtype.itemsize)
+
+    def _read(self, address: str, one: bool, mask: V | None, dtype: DType, lanes: int) -> V:
+        type_ = vecmath.memory_type(dtype)
+        if mask is None and one:
+            text = type_text(type_, lanes)
+            value = V(self.f, self.f.let(f"load {text}, ptr {address}, align {dtype.itemsize}"), type_, lanes)
+        else:
+            mask = const(self.f, "i1", lanes, 1) if mask is None else mask
+            value = masked_load(self.f, address, one, mask, self._other(dtype, lanes, 0), dtype.itemsize)
+        return vecmath.load_form(value, dtype)
+
+    def _store_one(self, address: str, value: V, dtype: DType, op: str | None) -> None:
+        f, type_ = self.f, vecmath.memory_type(dtype)
+        if op is not None:
+            old = vecmath.load_form(V(f, f.let(f"load {type_}, ptr {address}"), type_), dtype)
+            value = vecmath.rounded(combine(dtype, op, old, value), dtype)
+        stored = vecmath.store_form(value, dtype)
+        f.do(f"store {stored!r}, ptr {address}")
+
+    def _one_by_one(self, addresses: str, value: V, mask: V, dtype: DType, op: str) -> None:
+        """Combine lane after lane: several may have the same address."""
+        f, lanes = self.f, value.lanes
+        wide = vecmath.memory_type(dtype) if value.type == "i1" else value.type
+        kept = value.convert("zext", wide) if value.type == "i1" else value
+        values, places = f.slot(kept.text, kept.name), f.slot(f"<{lanes} x ptr>", addresses)
+        flags = mask.convert("zext", "i8")
+        exists = f.slot(flags.text, flags.name)
+        with f.loop("0", str(lanes)) as i, f.when(f.let(f"trunc i8 {f.load(exists, i, 'i8')} to i1")):
+            one = V(f, f.load(values, i, wide), wide)
+            self._store_one(f.load(places, i, "ptr"), one.ne(0) if value.type == "i1" else one, dtype, op)
+
+
+def _both(a: V | None, b: V | None) -> V | None:
+    return b if a is None else a if b is None else a & b
+
+
+def _suffix(x: V) -> str:
+    return f"v{x.lanes}{ {'float': 'f32', 'double': 'f64', 'half': 'f16'}.get(x.type, x.type) }"
+
+
+def masked_load(f: Function, address: str, one: bool, mask: V, rest: V, align: int) -> V:
+    """A masked load from one address, or a gather from a vector of them; ``rest`` for the lanes that are masked out."""
+    text = rest.text
+    if one:
+        name = f"@llvm.masked.load.{_suffix(rest)}.p0"
+        f.module.declare(f"{text} {name}(ptr, i32, {mask.text}, {text})")
+        call = f"call {text} {name}(ptr {address}, i32 {align}, {mask!r}, {rest!r})"
+    else:
+        name = f"@llvm.masked.gather.{_suffix(rest)}.v{rest.lanes}p0"
+        f.module.declare(f"{text} {name}(<{rest.lanes} x ptr>, i32, {mask.text}, {text})")
+        call = f"call {text} {name}(<{rest.lanes} x ptr> {address}, i32 {align}, {mask!r}, {rest!r})"
+    return V(f, f.let(call), rest.type, rest.lanes)
+
+
+def masked_store(f: Function, value: V, address: str, one: bool, mask: V, align: int) -> None:
+    if one:
+        name, where = f"@llvm.masked.store.{_suffix(value)}.p0", "ptr"
+    else:
+        name, where = f"@llvm.masked.scatter.{_suffix(value)}.v{value.lanes}p0", f"<{value.lanes} x ptr>"
+    f.module.declare(f"void {name}({value.text}, {where}, i32, {mask.text})")
+    f.do(f"call void {name}({value!r}, {where} {address}, i32 {align}, {mask!r})")

@@ -1,0 +1,348 @@
+"""Loop nests (``compile/nest.py``) as LLVM IR with explicit vectors.
+
+A vector loop is a main loop over full vectors of several registers, then a loop over masked vectors of one register for
+what is left: there is no scalar tail. How many registers, the cost of the formulas decides: light ones get four, so that
+several loads and several sums are under way at once.
+
+The sums of a reduction are kept in lanes until the outermost loop that belongs to it ends; then the lanes are added
+pairwise, always in the same order. So a result depends on the nest and on the sizes, never on how the parts of the
+kernel are shared among threads.
+
+Pointwise formulas are rounded after each operation, as PyTorch rounds them, wherever the fusion puts them; only the
+product inside a sum of products is added without rounding in between.
+
+Example::
+
+    address = kernel_address(nest)
+    params = pack_params(nest, [(1, 0), (2, 0)], grain=64, extents=[rows, columns], chunks=[], strides=[columns, columns])
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+
+from rushlight.compile.cpu import jit, target, vecmath
+from rushlight.compile.cpu.executor import RAISE_IR
+from rushlight.compile.cpu.irtext import Function
+from rushlight.compile.cpu.mathlib import any_lane
+from rushlight.compile.cpu.nest_memory import Memory
+from rushlight.compile.cpu.nest_scope import (
+    Scope, Sum, defined, formulas, iota, reads_axis, statements, updated,
+)  # fmt: skip
+from rushlight.compile.cpu.values import V, mad, splat, where
+from rushlight.compile.cpu.vecmath import SUPPORTED, supports
+from rushlight.compile.cpu.widths import lanes_of
+from rushlight.compile.expr import Expr, inputs_of
+from rushlight.compile.nest import (
+    Accumulate, Accumulator, Check, Compute, Load, Loop, LoopNest, Statement, Store,
+)  # fmt: skip
+
+__all__ = ["SUPPORTED", "supports", "render", "kernel_for", "kernel_address", "pack_params", "VERSION"]
+
+#: Part of the names of cached kernels: to be raised when the same nest is rendered differently.
+VERSION = 1
+
+
+def render(nest: LoopNest, cpu: target.CPU | None = None) -> str:
+    """The IR text of a module that defines the kernel ``kernel_name(nest)``.
+
+    Raises:
+        NotImplementedError: a formula that ``supports`` says no to.
+        ValueError: a nest that breaks a rule (a vector loop inside another, say).
+    """
+    with target.using(cpu or target.current()) as chosen:
+        return _Renderer(nest, chosen).text()
+
+
+def kernel_name(nest: LoopNest) -> str:
+    return _names(nest)[1]
+
+
+@functools.lru_cache(maxsize=4096)
+def _names(nest: LoopNest) -> tuple[str, str]:
+    key = f"{VERSION}|{nest.key()}"
+    return key, "nest_" + hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+
+
+def kernel_for(nest: LoopNest) -> tuple[str, Callable[[], str], str]:
+    """A request for ``jit.kernels``: structure key, maker of the IR, name."""
+    key, name = _names(nest)
+    return key, lambda: render(nest), name
+
+
+def kernel_address(nest: LoopNest) -> int:
+    """The address of the compiled kernel (from memory, from disk, or compiled now)."""
+    return jit.kernel(*kernel_for(nest))
+
+
+def pack_params(nest: LoopNest, operands: Sequence[tuple[int, int]], grain: int, extents: Sequence[int],
+                chunks: Sequence[int], strides: Sequence[int]) -> list[int]:
+    """The kernel's parameters in order.
+
+    Args:
+        operands: (table index, byte offset) of each operand.
+        extents: the lengths of the axes without a fixed one, in order; for a chunk axis: the number of chunks.
+        chunks: the chunk lengths of the chunk axes, in order.
+        strides: the strides, in elements, that the operands leave open: operand by operand, axis by axis.
+
+    Raises:
+        ValueError: a list of the wrong length.
+    """
+    wanted = (len(nest.operands), sum(a.extent is None for a in nest.axes),
+              sum(a.chunk_of is not None for a in nest.axes), sum(s is None for o in nest.operands for s in o.strides))
+    given = (len(operands), len(extents), len(chunks), len(strides))
+    if wanted != given:
+        raise ValueError(f"(operands, extents, chunk lengths, strides): expected {wanted} numbers, got {given}")
+    out = [number for pair in operands for number in pair]
+    out.append(grain)
+    lengths, pieces = iter(extents), iter(chunks)
+    for axis in nest.axes:
+        if axis.extent is None:
+            out.append(next(lengths))
+        if axis.chunk_of is not None:
+            out.append(next(pieces))
+    return [*out, *strides]
+
+
+class _Renderer:
+    def __init__(self, nest: LoopNest, cpu: target.CPU) -> None:
+        self.nest, self.cpu = nest, cpu
+        self.f = Function(f"void @{kernel_name(nest)}(ptr %table, ptr %params, i64 %begin, i64 %end) nounwind")
+        self.sums: dict[int, Sum] = {}
+        self.written = {s.operand for s in statements(nest.body) if isinstance(s, Store)}
+        self.chunked: dict[int, int] = {}  # axis -> its chunk axis
+        self.lengths: dict[int, str] = {}  # chunk axis -> chunk length
+        self.extents: list[str] = []
+
+    # -- the whole kernel ----------------------------------------------------------------------------------------------
+    def text(self) -> str:
+        f, nest = self.f, self.nest
+        scope = Scope()
+        number = 0
+
+        def param() -> str:
+            nonlocal number
+            number += 1
+            return f.load("%params", number - 1)
+
+        for k in range(len(nest.operands)):
+            pointer = f.load("%table", param(), "ptr")
+            scope.at[k] = f.at(pointer, param(), "i8")
+        grain = param()
+        for a, axis in enumerate(nest.axes):
+            self.extents.append(param() if axis.extent is None else str(axis.extent))
+            if axis.chunk_of is not None:
+                self.chunked[axis.chunk_of] = a
+                self.lengths[a] = param()
+        strides: list[list[int | str]] = [[param() if s is None else s for s in o.strides] for o in nest.operands]
+        self.memory = Memory(f, nest.operands, strides)
+        if any(isinstance(s, Check) for s in statements(nest.body)):
+            f.module.functions.append(RAISE_IR)
+
+        total = "1"
+        for a in nest.parallel:
+            total = self.extents[a] if total == "1" else f.mul(total, self.extents[a])
+        low, high = f.mul("%begin", grain), f.minimum(f.mul("%end", grain), total)
+        if nest.vector_parallel:
+            self.vector_loop(scope, Loop(nest.parallel[0], nest.body, True), low, high)
+        elif not nest.parallel:
+            with f.when(f.compare("slt", low, high)):
+                self.body(scope, nest.body)
+        else:
+            self.positions(scope, low, high)
+        f.module.functions.append(f.finish())
+        return f.module.text()
+
+    def positions(self, scope: Scope, low: str, high: str) -> None:
+        """The loop over the flattened parallel range; the positions along its axes are counted, not divided out."""
+        f, axes = self.f, self.nest.parallel
+        counters: dict[int, str] = {}
+        with f.when(f.compare("slt", low, high)):
+            rest = low
+            for a in reversed(axes[1:]):
+                counters[a] = f.slot("i64", f.rem(rest, self.extents[a]))
+                rest = f.div(rest, self.extents[a])
+            counters[axes[0]] = f.slot("i64", rest)
+            with f.loop(low, high):
+                inner = scope.inner()
+                for a in axes:
+                    self.bind(inner, a, f.get(counters[a]), self.nest.body)
+                self.body(inner, self.nest.body)
+                self.count(list(axes), counters)
+
+    def count(self, axes: list[int], counters: dict[int, str]) -> None:
+        """Add one to the innermost counter, with carry."""
+        f, a = self.f, axes[-1]
+        f.set(counters[a], f.add(f.get(counters[a]), 1))
+        if len(axes) > 1:
+            with f.when(f.compare("sge", f.get(counters[a]), self.extents[a])):
+                f.set(counters[a], "0")
+                self.count(axes[:-1], counters)
+
+    def bind(self, scope: Scope, axis: int, position: str, body: Sequence[Statement]) -> None:
+        """``index(axis)`` is ``position``, as a scalar."""
+        scope.env["index", axis] = V(self.f, position, "i64")
+        used = {s.operand for s in statements(body) if isinstance(s, (Load, Store))}
+        self.memory.advance(scope, used, axis, position)
+
+    # -- statements ----------------------------------------------------------------------------------------------------
+    def body(self, scope: Scope, body: Sequence[Statement], done: frozenset[int] = frozenset()) -> None:
+        for s in body:
+            if isinstance(s, (Load, Compute)) and s.value in done:
+                continue
+            self.statement(scope, s)
+
+    def statement(self, scope: Scope, s: Statement) -> None:
+        f = self.f
+        if isinstance(s, Load):
+            offset, guard = self.maybe(scope, s.offset), self.maybe(scope, s.guard)
+            scope.env[s.value] = self.memory.load(scope, s.operand, offset, guard, s.other)
+        elif isinstance(s, Compute):
+            scope.env[s.value] = self.value(scope, s.expr)
+        elif isinstance(s, Accumulator):
+            total = self.sums[s.value] = Sum(f, s.dtype, s.op, scope.lanes)
+            scope.env[s.value] = lambda: total.result(f)
+        elif isinstance(s, Accumulate):
+            self.accumulate(scope, s)
+            scope.forget({s.accumulator})
+        elif isinstance(s, Store):
+            offset, guard = self.maybe(scope, s.offset), self.maybe(scope, s.guard)
+            self.memory.store(scope, s.operand, self.value(scope, s.expr), offset, guard, s.combine, s.distinct)
+        elif isinstance(s, Check):
+            self.check(scope, s)
+        elif isinstance(s, Loop):
+            self.loop(scope, s)
+        else:
+            raise ValueError(f"unknown statement {s!r}")
+
+    def value(self, scope: Scope, expr: Expr) -> V:
+        return vecmath.emit_any(self.f, expr, scope.env, scope.memo)
+
+    def maybe(self, scope: Scope, expr: Expr | None) -> V | None:
+        return None if expr is None else self.value(scope, expr)
+
+    def accumulate(self, scope: Scope, s: Accumulate) -> None:
+        f, total, lanes = self.f, self.sums[s.accumulator], scope.lanes
+        old = total.read(f, lanes)
+        e = s.expr
+        if total.op == "add" and e.fn == "mul" and e.dtype.kind == "f" and e not in scope.memo \
+                and not vecmath.is_half(e.dtype):
+            a, b = (self.value(scope, x) for x in e.args)
+            new: tuple[V, ...] = (mad(splat(a, lanes) if lanes else a, splat(b, lanes) if lanes else b, old[0]),)
+        else:
+            values = [self.value(scope, e)]
+            if total.arg:
+                if s.position is None:
+                    raise ValueError(f"{total.op} needs a position")
+                values.append(self.value(scope, s.position))
+            new = total.merge(old, tuple(splat(v, lanes) if lanes else v for v in values))
+        # Lanes beyond the end must not count; in an accumulator of the vector loop's own body they are never read.
+        if scope.mask is not None and total.lanes != lanes:
+            new = tuple(where(scope.mask, n, o) for n, o in zip(new, old, strict=True))
+        total.write(f, lanes, new)
+
+    def check(self, scope: Scope, s: Check) -> None:
+        f = self.f
+        bad = ~self.value(scope, s.condition)
+        if scope.lanes and (bad.lanes or scope.mask is not None):
+            bad = splat(bad, scope.lanes)
+            bad = bad if scope.mask is None else bad & scope.mask
+        inner = scope.inner()
+        with f.when(any_lane(bad)):
+            numbers = [self.value(inner, x) for x in (s.found, s.bound)]
+            if any(n.lanes for n in numbers):
+                lanes = scope.lanes
+                bits = f.let(f"bitcast {bad!r} to i{lanes}") if bad.lanes else f"{1}"
+                f.module.declare(f"i{lanes} @llvm.cttz.i{lanes}(i{lanes}, i1)")
+                first = f.let(f"call i{lanes} @llvm.cttz.i{lanes}(i{lanes} {bits}, i1 true)")
+                numbers = [V(f, f.let(f"extractelement {n!r}, i{lanes} {first}"), "i64") if n.lanes else n
+                           for n in numbers]
+            f.do(f"call void @rl_raise(ptr %table, i64 {s.code}, i64 {numbers[0].name}, i64 {numbers[1].name})")
+
+    # -- loops ---------------------------------------------------------------------------------------------------------
+    def range(self, scope: Scope, axis: int) -> tuple[str, str]:
+        """The positions of a loop: the whole axis, or the chunk that an enclosing axis gives."""
+        f, chunk = self.f, self.chunked.get(axis)
+        if chunk is None or ("index", chunk) not in scope.env:
+            return "0", self.extents[axis]
+        start = f.mul(scope.env["index", chunk].name, self.lengths[chunk])
+        return start, f.minimum(f.add(start, self.lengths[chunk]), self.extents[axis])
+
+    def loop(self, scope: Scope, s: Loop) -> None:
+        changed = updated(s.body)
+        opened: list[Sum] = []
+        if not scope.lanes:
+            # Sums of this scope that vector loops inside reduce into: lanes for them, until this loop ends.
+            for v in statements((s,)):
+                if isinstance(v, Loop) and v.vector:
+                    for k in sorted(updated(v.body)):
+                        total = self.sums.get(k)
+                        if total is not None and not total.lanes and k in scope.env:
+                            for lanes in lanes_of(self.nest, v, self.cpu):
+                                if lanes not in total.slots:
+                                    total.open(self.f, lanes)
+                                    opened.append(total)
+        elif s.vector:
+            raise ValueError("a vector loop inside another vector loop")
+        scope.forget(changed)
+        low, high = self.range(scope, s.axis)
+        if s.vector:
+            self.vector_loop(scope, s, low, high)
+        else:
+            with self.f.when(self.f.compare("slt", low, high)):
+                outer = scope.inner()
+                done = self.hoist(outer, s)
+                with self.f.loop(low, high) as i:
+                    inner = outer.inner()
+                    self.bind(inner, s.axis, i, s.body)
+                    self.body(inner, s.body, done)
+        for total in dict.fromkeys(opened):
+            total.close(self.f)
+        scope.forget(changed)
+
+    def hoist(self, scope: Scope, s: Loop) -> frozenset[int]:
+        """Emit the loads and subexpressions of the loop's own body that do not move with it; returns their numbers."""
+        moving = defined(s.body) | updated(s.body)
+        done: set[int] = set()
+        for x in s.body:
+            if not isinstance(x, (Load, Compute)):
+                continue
+            if any(inputs_of(e) & moving or reads_axis(e, s.axis) for e in formulas(x)):
+                continue
+            if isinstance(x, Load) and (self.nest.operands[x.operand].strides[s.axis] != 0 or x.operand in self.written):
+                continue
+            self.statement(scope, x)
+            moving.discard(x.value)
+            done.add(x.value)
+        return frozenset(done)
+
+    def vector_loop(self, scope: Scope, s: Loop, low: str, high: str) -> None:
+        f = self.f
+        full, narrow = lanes_of(self.nest, s, self.cpu)
+        fixed = self.nest.axes[s.axis].extent if not self.nest.vector_parallel and s.axis not in self.chunked else None
+        with f.when(f.compare("slt", low, high)):
+            outer = scope.inner()
+            done = self.hoist(outer, s)
+            start = low
+            if fixed is None or fixed >= full:
+                whole = f.let(f"and i64 {f.sub(high, low)}, {-full}")
+                start = f.let(f"add i64 {low}, {whole}")
+                with f.loop(low, start, full) as i:
+                    self.vector_body(outer, s, i, full, None, done)
+            if fixed is None or fixed % full:
+                with f.loop(start, high, narrow) as i:
+                    left = V(f, f.let(f"trunc i64 {f.sub(high, i)} to i32"), "i32")
+                    mask = None
+                    if fixed is None or fixed % narrow:
+                        mask = splat(left, narrow).ugt(iota(f, "i32", narrow))
+                    self.vector_body(outer, s, i, narrow, mask, done)
+
+    def vector_body(self, scope: Scope, s: Loop, i: str, lanes: int, mask: V | None, done: frozenset[int]) -> None:
+        f = self.f
+        inner = scope.inner()
+        self.bind(inner, s.axis, i, s.body)
+        inner.lanes, inner.axis, inner.mask = lanes, s.axis, mask
+        inner.env["index", s.axis] = lambda: splat(V(f, i, "i64"), lanes) + iota(f, "i64", lanes)
+        self.body(inner, s.body, done)
