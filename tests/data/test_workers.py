@@ -376,6 +376,24 @@ def test_two_loaders_at_once():
     assert [a.item() + b.item() for a, b in zip(first, second)] == [2 * i for i in range(10)]
 
 
+def test_workers_and_parent_both_compute():
+    """A worker is forked from a process whose compiled programs and threads are in use, and computes with its own."""
+
+    class Products(Numbers):
+        def __getitem__(self, index):
+            a = torch.ones(200, 200) * index
+            return (a @ a).sum()
+
+    big = torch.ones(400, 400)
+    expected = (big @ big).sum().item()
+    pending = big + 1  # recorded here, not run yet, when the workers start
+    for _ in range(2):
+        sums = [batch.item() for batch in DataLoader(Products(4), num_workers=2)]
+        assert sums == [200.0**3 * i * i for i in range(4)]
+        assert (big @ big).sum().item() == expected
+    assert pending.sum().item() == 2 * 400**2
+
+
 def test_within_a_thread():
     import threading
 
