@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from . import dtypes as dt
 from .body import Body, Put, Value
 from .cpu import jit
 from .cpu.contract import plan as plan_contraction
@@ -200,11 +201,13 @@ class _Assembler:
 
     def _late_copy(self, node: Node, result: int) -> None:
         """Copy a result from the arena over the leaf that it replaces."""
-        n = node.size
+        n, dtype = node.size, node.dtype
         if n == 0:
             return
+        if dtype.kind == "c":  # complex numbers have no native form, their bits do
+            n, dtype = n * dtype.itemsize // 8, dt.int64
         body = Body({0: n}, [0], [])
-        x = body.number(Value("load", node.dtype, axis_ix(0), node))
+        x = body.number(Value("load", dtype, axis_ix(0), node))
         body.puts.append(Put(None, axis_ix(0), x))
         for lowered in lower_body(body):
             table, start = self.address(node)

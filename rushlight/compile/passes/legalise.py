@@ -60,8 +60,8 @@ def legalise(graph: Graph) -> Graph:
         origin = value
         while origin.kind == "reshape":
             origin = origin.inputs[0]
-        if origin.kind in ("leaf", "item") or origin in taken or value in taken:
-            value = origin = out.node("copy", (value,), ("result", k), value.shape, value.dtype)
+        if origin.kind == "leaf" or origin in taken or value in taken:
+            value = origin = _result_copy(out, value, k)
         taken.update((value, origin))
         out.results.append(value)
     return out
@@ -100,6 +100,12 @@ def _interpret(node: Node, *arrays: np.ndarray) -> Any:
 
 def _own_copy(g: Graph, x: Node, user: Node) -> Node:
     return g.node("copy", (x,), ("base", user.number), x.shape, x.dtype)
+
+
+def _result_copy(g: Graph, x: Node, number: int) -> Node:
+    if x.dtype.kind == "c":
+        return g.host(HostCall(lambda a: np.array(a), ((x.shape, x.dtype),), f"copy of result {number}"), x)[0]
+    return g.node("copy", (x,), ("result", number), x.shape, x.dtype)
 
 
 def _contract(g: Graph, node: Node, a: Node, b: Node) -> Node:
