@@ -14,7 +14,7 @@ from ..record.meta import Meta
 from ..record.op import Op
 from .basic import update_view
 
-__all__ = ["Update", "Scalars"]
+__all__ = ["Update", "Scalars", "constant"]
 
 
 class Scalars:
@@ -49,6 +49,8 @@ class Update(Op):
         from ..autograd.apply import write
 
         outs = apply(self, (len(rows), tuple(sorted(flags.items()))), [hyper, *[t for row in rows for t in row]])
+        if len(rows) + self.states == 1:
+            outs = (outs,)
         width = 1 + self.states
         for k, row in enumerate(rows):
             targets = (row[0], *row[2:])
