@@ -607,8 +607,21 @@ def _operators() -> None:
     Tensor.__invert__ = METHODS["bitwise_not"]  # type: ignore[attr-defined]
 
 
+def _converter(d: DType) -> Any:
+    def call(self: Any, memory_format: Any = None) -> Any:
+        return self.to(d)
+    call.__doc__ = f"The tensor as {d!r}."
+    return call
+
+
+_CONVERSIONS = {"float": dt.float32, "double": dt.float64, "half": dt.float16, "bfloat16": dt.bfloat16, "int": dt.int32, "long": dt.int64,
+                "short": dt.int16, "char": dt.int8, "byte": dt.uint8, "bool": dt.bool_, "cfloat": dt.complex64, "cdouble": dt.complex128}
+
+
 def complete(methods: dict[str, Any]) -> None:
     """Attach the methods that other modules define, and let results be Tensors."""
+    for name, d in _CONVERSIONS.items():
+        methods.setdefault(name, _converter(d))
     for name, define in methods.items():
         setattr(Tensor, name, define)
     _operators()
