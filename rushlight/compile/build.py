@@ -73,14 +73,13 @@ class _Build:
     def program(self) -> Program:
         graph = self.graph
         order = choose_orders(graph) if flags.layout else {}
-        donated = frozenset(graph.results[r] for r in self.donations)
-        fusion = fuse(graph, order, donated)
+        fusion = fuse(graph, order)
         kernels: dict[Group, _Kernels] = {}
         bodies: dict[Group, Body] = {}
         for group in fusion.groups.all:
             made = kernels[group] = _Kernels(group)
             if group.kind == "contract":
-                made.contract = lower_contract(group, fusion)
+                made.contract, bodies[group] = lower_contract(group, fusion)
                 made.plan = plan_contraction(made.contract.contraction)
                 made.scratch = sum(-(-n // ALIGN) * ALIGN for n in made.plan.scratch)
             elif group.kind != "host" and (group.roots or group.anchor is not None):

@@ -47,21 +47,19 @@ class Fusion:
         return node
 
 
-def fuse(graph: Graph, order: dict[Node, tuple[int, ...]], donated: frozenset[Node] = frozenset()) -> Fusion:
-    """Group the nodes of a legalised graph. ``order``: wanted physical orders (row-major where absent); ``donated``:
-    results that take over a leaf's memory."""
-    return _Fuser(graph, order, donated).run()
+def fuse(graph: Graph, order: dict[Node, tuple[int, ...]]) -> Fusion:
+    """Group the nodes of a legalised graph. ``order``: wanted physical orders (row-major where absent)."""
+    return _Fuser(graph, order).run()
 
 
 class _Fuser:
-    def __init__(self, graph: Graph, order: dict[Node, tuple[int, ...]], donated: frozenset[Node]) -> None:
+    def __init__(self, graph: Graph, order: dict[Node, tuple[int, ...]]) -> None:
         self.graph = graph
         self.groups = Groups()
         self.out = Fusion(self.groups, order=order)
         self.users: dict[Node, dict[Group, None]] = {}     # groups whose formulas want a value
         self.memory: dict[Node, dict[Group, None]] = {}    # groups that need it in memory
         self.forced: set[Node] = set(graph.results)        # must be in memory whoever uses it
-        self.donated = donated
         self.items: dict[Node, list[Node]] = {}
         for node in graph.results:
             order.pop(node, None)
@@ -153,7 +151,7 @@ class _Fuser:
             known = group.demand[node]
             if (group.kind in ("loops", "contract") and len(known) == 1 and len(group.roots) < _MAX_ROOTS
                     and group.ops + node_cost(node) <= _MAX_OPS
-                    and not (group.kind == "contract" and (_is_irregular(node) or node in self.donated))
+                    and not (group.kind == "contract" and _is_irregular(node))
                     and group.covers(known[0], node.shape) and self._may_host(group, node)):
                 return group
         return None
@@ -384,8 +382,8 @@ class _Fuser:
         for user in self.users.get(node, ()) if flags.fuse_contract else ():
             known = user.demand[node]
             if (user.kind == "loops" and not user.reduced and not user.irregular and not user.dynamic and len(known) == 1
-                    and user.covers(known[0], node.shape) == "all" and not any(r in self.donated for r in user.roots)
-                    and self._may_host(user, node)):
+                    and user.covers(known[0], node.shape) == "all" and self._may_host(user, node)
+                    and self._lies_like(user, node, known[0])):
                 group, index = user, known[0]
                 group.kind, group.anchor = "contract", node
                 break
@@ -398,6 +396,11 @@ class _Fuser:
             self._settle(node, group)
         for operand in node.inputs:
             self._need(group, memory_base(operand))
+
+    def _lies_like(self, group: Group, node: Node, index: Index) -> bool:
+        """Whether the group's first result is contiguous along the dimension in which the contraction wants to write."""
+        first, at = next(iter(group.roots.items()))
+        return _contiguous_axis(group, first, at, self.out.order) == _contiguous_axis(group, node, index, self.out.order)
 
     def _own_group(self, node: Node, kind: str, domain: Node) -> Group:
         group = self.groups.new(kind, domain.shape, node)
@@ -465,6 +468,15 @@ def _is_irregular(node: Node) -> bool:
     """Whether a value needs more than plain loads: such values cannot be computed in a contraction's epilogue."""
     return node.kind in ("gather", "pad") or node.kind == "pointwise" and (
         uses_index(node.attrs[0]) or divides_integers(node.attrs[0]))
+
+
+def _contiguous_axis(group: Group, node: Node, index: Index, order: dict[Node, tuple[int, ...]]) -> int | None:
+    """The axis along which neighbours of ``node`` in memory lie."""
+    for d in reversed(order.get(node) or range(len(node.shape))):
+        for axis, k in index[d].terms:
+            if k == 1 and group.extents[axis] != 1:
+                return axis
+    return None
 
 
 def _reduction_behind(node: Node, lengths: list[int]) -> Node | None:

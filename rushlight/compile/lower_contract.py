@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import index as ix
-from .body import Builder, strides_of
+from .body import Body, Builder, strides_of
 from .contraction import Contraction, Dim, Extra
 from .expr import Expr, input_, substitute
 from .fuse import Fusion
@@ -34,7 +34,8 @@ class _Axis:
     extras: tuple[int, ...]
 
 
-def lower_contract(group: Group, fusion: Fusion) -> LoweredContract:
+def lower_contract(group: Group, fusion: Fusion) -> tuple[LoweredContract, Body]:
+    """The contraction of a group, and the body of its epilogue."""
     node = group.anchor
     assert node is not None
     spec: ContractSpec = node.attrs[0]
@@ -97,7 +98,7 @@ def lower_contract(group: Group, fusion: Fusion) -> LoweredContract:
     for n in sizes.values():
         flops *= n
     nbytes = sum(x.size * x.dtype.itemsize for x, _ in memory)
-    return LoweredContract(contraction, memory, flops, nbytes)
+    return LoweredContract(contraction, memory, flops, nbytes), body
 
 
 def _renumber(expr: Expr, number: dict[int, int]) -> Expr:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from .body import Body
 from .flags import flags
-from .fuse import Fusion
+from .fuse import Fusion, memory_base
 from .graph import Graph, Node
 from .group import Group
 
@@ -40,12 +40,18 @@ def donate(graph: Graph, fusion: Fusion, bodies: dict[Group, Body], donations: d
         reads_here = home in fusion.readers.get(source, ())
         if home.kind == "concat" and (readers or reads_here) or any(fusion.groups.needs(g, home) for g in readers):
             continue
-        if reads_here and not _same_places(bodies.get(home), node, source, fusion):
+        if reads_here and (_is_operand(home, source, fusion) or not _same_places(bodies.get(home), node, source, fusion)):
             continue
         for reader in readers:
             fusion.groups.add_edge(home, reader)
         direct[result] = leaf
     return direct
+
+
+def _is_operand(group: Group, source: Node, fusion: Fusion) -> bool:
+    """Whether a contraction multiplies by ``source``, which it reads again and again."""
+    return group.kind == "contract" and group.anchor is not None and any(
+        fusion.origin(memory_base(x)) is source for x in group.anchor.inputs)
 
 
 def _same_places(body: Body | None, node: Node, source: Node, fusion: Fusion) -> bool:

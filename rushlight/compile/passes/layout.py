@@ -42,20 +42,33 @@ def _asked(graph: Graph) -> dict[Node, Order]:
             # Images: everything that is an image or a position first, channels last. Filters keep their own order.
             image = dims is windowed[0] or any(d in {w.output for w in windows} for d in dims)
             if image and x.kind in ("pad", "pointwise", "copy"):
-                lead = _images(dims, other if dims is windowed[0] else windowed[0], spec)
+                lead = _images(dims)
                 places = [k for k, d in enumerate(dims) if isinstance(d, Window) or d in spatial]
                 out.setdefault(x, (*lead, *places, *(k for k in range(len(dims)) if k not in lead and k not in places)))
-        if any(w.output in spec.out for w in windows):
-            lead = tuple(k for k, c in enumerate(spec.out) if c in windowed[0] and c not in other)
-            places = [k for k, c in enumerate(spec.out) if c in spatial]
-            out[node] = (*lead, *places, *(k for k in range(len(spec.out)) if k not in lead and k not in places))
+        out[node] = _result_order(spec, windowed[0], other, spatial)
     return out
 
 
-def _images(dims: Sequence, other: Sequence, spec: ContractSpec) -> tuple[int, ...]:
-    """The dimension that counts images: the first, where it is a plain letter that is not a channel of a filter."""
-    first = dims[0]
-    return (0,) if isinstance(first, str) else ()
+def _images(dims: Sequence) -> tuple[int, ...]:
+    """The dimension that counts images: the first, where it is a plain letter."""
+    return (0,) if isinstance(dims[0], str) else ()
+
+
+def _result_order(spec: ContractSpec, windowed: Sequence, other: Sequence, spatial: set[str]) -> Order:
+    """Images, positions, groups, channels; for a filter's gradient groups, positions in the filter, input channels,
+    output channels. What comes last lies along the vectors of the contraction: letters that the windows do not move."""
+    is_filter = any(isinstance(d, Window) and d.kernel in spec.out for d in windowed)
+
+    def rank(c: str) -> int:
+        if c in spatial:
+            return 1
+        if c in windowed and c in other:
+            return 0 if is_filter else 2
+        if c in windowed:
+            return 2 if is_filter else 0
+        return 3
+
+    return tuple(sorted(range(len(spec.out)), key=lambda k: rank(spec.out[k])))
 
 
 def _inherited(node: Node, orders: dict[Node, Order]) -> Order | None:
