@@ -152,7 +152,7 @@ class Pointwise(_Formula):
     """
 
     def __init__(self, name: str, formula: Callable[..., Any], result: str | DType, grads: Any, raw: tuple[int, ...],
-                 neutral: tuple[int, ...], allowed: str, keeps_result: bool) -> None:
+                 neutral: tuple[int, ...], allowed: str, keeps_result: bool = False) -> None:
         self.name = name
         self.grad_name = "".join(p.capitalize() for p in name.strip("_").split("_")) + "Backward0"
         self.formula, self.result, self.grads = formula, result, grads
