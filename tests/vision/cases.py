@@ -35,6 +35,11 @@ CASES: list[tuple[str, tuple[Any, ...]]] = [
     ("ColorJitter", (0.4, 0.4, 0.4, 0.2)),
     ("ColorJitter", (0.3,)),
     ("RandomInvert", ()),
+    ("RandomAutocontrast", ()),
+    ("RandomEqualize", ()),
+    ("RandomAdjustSharpness", (1.7,)),
+    ("RandomPosterize", (3,)),
+    ("RandomSolarize", (120,)),
     ("PILToTensor", ()),
 ]
 SEEDS = (0, 1, 2)

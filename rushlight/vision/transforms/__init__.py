@@ -18,6 +18,13 @@ from rushlight.vision.transforms.convert import (
     ToPILImage,
     ToTensor,
 )
+from rushlight.vision.transforms.enhance import (
+    RandomAdjustSharpness,
+    RandomAutocontrast,
+    RandomEqualize,
+    RandomPosterize,
+    RandomSolarize,
+)
 from rushlight.vision.transforms.functional import InterpolationMode
 from rushlight.vision.transforms.geometry import (
     CenterCrop,
@@ -34,7 +41,8 @@ from rushlight.vision.transforms.rotation import RandomAffine, RandomRotation
 
 __all__ = [
     "CenterCrop", "ColorJitter", "Compose", "ConvertImageDtype", "FiveCrop", "GaussianBlur", "Grayscale",
-    "InterpolationMode", "Lambda", "LinearTransformation", "Normalize", "PILToTensor", "Pad", "RandomAffine",
+    "InterpolationMode", "Lambda", "LinearTransformation", "Normalize", "PILToTensor", "Pad", "RandomAdjustSharpness",
+    "RandomAffine", "RandomAutocontrast", "RandomEqualize", "RandomPosterize", "RandomSolarize",
     "RandomApply", "RandomChoice", "RandomCrop", "RandomErasing", "RandomGrayscale", "RandomHorizontalFlip",
     "RandomInvert", "RandomOrder", "RandomResizedCrop", "RandomRotation", "RandomVerticalFlip", "Resize", "TenCrop",
     "ToPILImage", "ToTensor", "functional",

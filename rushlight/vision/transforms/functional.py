@@ -22,9 +22,11 @@ from rushlight.vision.transforms.conversion import (
     to_pil_image,
     to_tensor,
 )
+from rushlight.vision.transforms.enhance import adjust_sharpness, autocontrast, equalize, posterize, solarize
 
 __all__ = [
     "InterpolationMode", "adjust_brightness", "adjust_contrast", "adjust_gamma", "adjust_hue", "adjust_saturation",
+    "adjust_sharpness", "autocontrast", "equalize", "posterize", "solarize",
     "center_crop", "convert_image_dtype", "crop", "erase", "five_crop", "gaussian_blur", "get_dimensions",
     "get_image_num_channels", "get_image_size", "hflip", "invert", "normalize", "pad", "pil_to_tensor", "resize",
     "resized_crop", "rgb_to_grayscale", "rotate", "ten_crop", "to_grayscale", "to_pil_image", "to_tensor", "vflip",
