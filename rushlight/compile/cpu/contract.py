@@ -299,8 +299,9 @@ class _Planner:
     def _micro(self, step: str, b: B) -> int:
         """The address of the micro-kernel; there are few, and all contractions share them."""
         b_type = self.types["b"] if b.in_place and self.depth else self.accumulate
+        fence = {"x86_64": "v", "aarch64": "w"}.get(self.cpu.triple.split("-")[0].replace("arm64", "aarch64"), "")
         micro = Micro(self.types["a"], b_type, self.accumulate, self.lanes, self.vectors, self.heights, step, b.in_place,
-                      self.cpu.fma)  # fmt: skip
+                      self.cpu.fma, fence)  # fmt: skip
         return jit.kernel(micro.key, micro.ir, "micro")
 
     def _dims(self, axes: list[Axis], strides: Callable[[int, Axis], Iterable[int]]) -> list[int]:
