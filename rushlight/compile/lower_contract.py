@@ -70,13 +70,6 @@ def lower_contract(group: Group, fusion: Fusion) -> tuple[LoweredContract, Body]
         else:
             role = "m"
         roles[role].append(found)
-    # C's unit stride belongs to n, along which the kernel's vectors lie.
-    swap = any(x.c == 1 for x in roles["m"]) or not roles["n"] and bool(roles["m"])
-    if swap:
-        roles["m"], roles["n"] = roles["n"], roles["m"]
-        for x in axes.values():
-            x.a, x.b = x.b, x.a
-        (base_a, a), (base_b, b) = (base_b, b), (base_a, a)
     dims, extras = {}, {}
     for role, found_axes in roles.items():
         merged = _merge(found_axes, by_c=role != "k")

@@ -111,15 +111,14 @@ class _Planner:
         self.batch, self.m, n_axes, self.k = ([x for x in role if x.extent != 1] for role in (self.batch, self.m, n_axes, self.k))
         self.m += [x for x in self.batch if x.strides[1] == 0]  # a batch that B does not know is more rows
         self.batch = [x for x in self.batch if x.strides[1] != 0]
-        item = self.c.c.itemsize
-        if not any(x.strides[2] == item for x in n_axes) and (any(x.strides[2] == item for x in self.m) or not n_axes):
+        if self._vector_cost(self.m, n_axes, 0) < self._vector_cost(n_axes, self.m, 1):
             n_axes = self._swap(n_axes)
         n_axes = merged(n_axes)
-        inner = next((i for i, x in enumerate(n_axes) if x.strides[2] == item), len(n_axes) - 1)
+        inner = min(range(len(n_axes)), key=lambda i: self._axis_cost(n_axes[i], 1), default=0)
         if n_axes:
             self.n = n_axes.pop(inner)
         else:
-            self.n = Axis(1, (0, self.types["b"].itemsize, item, *(x.dtype.itemsize for x in self.c.extras)))
+            self.n = Axis(1, (0, self.types["b"].itemsize, self.c.c.itemsize, *(x.dtype.itemsize for x in self.c.extras)))
         self.batch = merged(self.batch + n_axes)
         self.m = merged(self.m)
         self.k = merged(self.k)
@@ -128,6 +127,23 @@ class _Planner:
         self.depth = math.prod(x.extent for x in self.k)
         if max(len(self.batch), len(self.m), len(self.k)) > MAX_DIMS:
             raise ValueError(f"a contraction of more than {MAX_DIMS} dimensions in one role")
+
+    def _vector_cost(self, chosen: list[Axis], other: list[Axis], b: int) -> tuple[float, float]:
+        """How well the best of some axes serves as the one along which vectors lie, with operand ``b`` (0 or 1) as B."""
+        best = min((self._axis_cost(x, b) for x in merged(chosen)), default=math.inf if other else 1.0)
+        packed = math.prod(x.extent for x in chosen)  # the elements of B for each position of k
+        return best, packed
+
+    def _axis_cost(self, x: Axis, b: int) -> float:
+        """Cycles for each element of C and k, up to a factor: lanes that are filled, stores to C and packing of B."""
+        lanes = self.lanes if x.extent <= self.lanes else 2 * self.lanes
+        filled = x.extent / (-(-x.extent // lanes) * lanes) if x.extent else 1.0
+        depth = max(1, math.prod(k.extent for k in self.k))
+        item = self.c.c.itemsize
+        store = 0.1 if x.strides[2] == item else 2.0
+        load = 0.0 if x.strides[b] == (self.c.a, self.c.b)[b].itemsize else 1.0
+        rows = max(1, math.prod(m.extent for m in self.m))
+        return 1 / (2 * self.lanes * filled) + store / depth + load / rows
 
     def _swap(self, n_axes: list[Axis]) -> list[Axis]:
         """Exchange A and B; returns the new n axes."""
@@ -154,9 +170,7 @@ class _Planner:
         self.heights = heights(self.cpu.vector_registers, self.vectors)
         self.flops = 2 * self.batches * self.rows * self.n.extent * self.depth
         wanted = min(MOST_PARTS, max(1, self.flops // PART_FLOPS))
-        block_m, block_n = self._blocks(wanted)
-        parts = self.batches * -(-self.rows // block_m) * -(-self.panels // block_n)
-        splits = min(-(-wanted // parts), -(-self.depth // CHUNK)) if parts * 2 <= wanted else 1
+        block_m, block_n, splits = self._blocks(wanted)
         b = self._second_operand()
         if splits > 1 or self.depth > LONGEST:
             self._partial(b, splits, block_m, block_n)
@@ -164,14 +178,26 @@ class _Planner:
             self._direct(b, block_m, block_n)
         return Plan(self.steps, self.scratch, self.flops)
 
-    def _blocks(self, wanted: int) -> tuple[int, int]:
-        """Rows and panels of one part: enough parts, the least traffic, a block of A in half the second-level cache."""
+    def _blocks(self, wanted: int) -> tuple[int, int, int]:
+        """Rows and panels of one part, and into how many pieces the reduction is split."""
         item = self.accumulate.itemsize
-        depth = min(self.depth, LONGEST) or 1
         tall = self.heights[0]
-        most = min(MAX_ROWS, max(tall, self.cpu.l2 // 2 // (depth * item)))
+        # A split costs another M x N numbers to write and add up: less than a twentieth of the work for this many.
+        most_splits = max(1, self.depth // (2 * CHUNK))
+        fits = self.cpu.l2 // 2
+        if self.depth > LONGEST or most_splits > 1 and self.batches * -(-self.rows // tall) * self.panels < wanted:
+            # Parts are pieces of the reduction, as long as one part's sums fit into the cache: each then reads
+            # its piece of A and B once.
+            block_n = max(1, min(self.panels, fits // (4 * tall * self.panel * item)))
+            block_m = min(MAX_ROWS, max(tall, fits // (block_n * self.panel * item)))
+            parts = self.batches * -(-self.rows // block_m) * -(-self.panels // block_n)
+            splits = max(1, min(most_splits, -(-wanted // parts)))
+            if parts * splits < wanted:
+                block_m = -(-self.rows // min(-(-self.rows // tall), -(-wanted // (parts * splits))))
+            return self._even(block_m), block_n, splits
+        most = min(MAX_ROWS, max(tall, fits // (max(1, self.depth) * item)))
         fewest_m = -(-self.rows // most)
-        best = None
+        best: tuple[tuple[int, int], int, int] | None = None
         for block_n in sorted({-(-self.panels // p) for p in range(1, min(self.panels, wanted) + 1)}):
             parts_n = -(-self.panels // block_n)
             parts_m = max(fewest_m, -(-wanted // (self.batches * parts_n)))
@@ -179,13 +205,15 @@ class _Planner:
             parts = min(parts_m * parts_n * self.batches, wanted)
             traffic = parts_m * self.n.extent + parts_n * self.rows
             if best is None or (-parts, traffic) < best[0]:
-                best = (-parts, traffic), parts_m, block_n
+                best = (-parts, traffic), -(-self.rows // parts_m), block_n
         assert best is not None
-        _, parts_m, block_n = best
-        block_m = -(-self.rows // parts_m)
-        if block_m > tall:
-            block_m = min(-(-block_m // tall) * tall, MAX_ROWS)
-        return block_m, block_n
+        return self._even(best[1]), best[2], 1
+
+    def _even(self, block_m: int) -> int:
+        """Blocks of about ``block_m`` rows, all of them nearly equal, and whole tiles where they are large."""
+        blocks = -(-self.rows // block_m)
+        even, tall = -(-self.rows // blocks), self.heights[0]
+        return min(-(-even // tall) * tall, MAX_ROWS) if even > tall else even
 
     # ------------------------------------------------------------------------------------------------- B
 

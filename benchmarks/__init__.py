@@ -1,0 +1,1 @@
+"""Rushlight against PyTorch: the same programs, in alternation, with the same number of threads."""
