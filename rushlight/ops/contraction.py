@@ -186,21 +186,39 @@ def _conv_grad(ctx: Any, g: Any) -> Sequence[Any]:
 convolution = Structured("convolution", meta=_conv_meta, lower=_conv_lower, grad=_conv_grad, saves=_other)
 
 
-# The gradient of the input, which is also the transposed convolution: inputs (grad of output or x, weight), attrs
+# The gradient of the input, which is also the transposed convolution: inputs (grad of output or x, weight, [bias]), attrs
 # (spatial size of the result, *attrs of the convolution).
 
 
 def _input_grad_meta(metas: Sequence[Meta], size: Shape, *attrs: Any) -> Meta:
-    g, w = metas
-    return meta_of((g.shape[0], w.shape[1] * attrs[3], *size), g.dtype, g.device)
+    x, w = metas[:2]
+    groups, channels = attrs[3], w.shape[1] * attrs[3]
+    if x.dtype is not w.dtype:
+        raise RuntimeError(f"Input type ({_word(x.dtype)}) and weight type ({_word(w.dtype)}) should be the same")
+    if x.shape[1] != w.shape[0] or x.shape[1] % groups:
+        raise RuntimeError(f"Given transposed=1, weight of size {list(w.shape)}, expected input{list(x.shape)} to have {w.shape[0]} "
+                           f"channels (a multiple of groups={groups}), but got {x.shape[1]} channels instead")
+    if len(metas) > 2 and metas[2].shape != (channels,):
+        raise RuntimeError(f"Given transposed=1, weight of size {list(w.shape)}, expected bias to be 1-dimensional with {channels} "
+                           f"elements, but got bias of size {list(metas[2].shape)} instead")
+    if any(n < 0 for n in size):
+        raise RuntimeError(f"Given input size per channel: {list(x.shape[2:])}. Calculated output size per channel: {list(size)}. "
+                           "Output size is too small")
+    return meta_of((x.shape[0], channels, *size), x.dtype, x.device)
 
 
 def _input_grad_lower(graph: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:
+    y = _input_grad(graph, inputs[0], inputs[1], attrs, outs)
+    if len(inputs) > 2:
+        y = graph.map(lambda e, a, b: a + b, y, graph.reshape(inputs[2], (outs[0].shape[1], *(1,) * len(attrs[0]))))
+    return y
+
+
+def _input_grad(graph: Graph, g: Node, w: Node, attrs: tuple, outs: Sequence[Meta]) -> Node:
     """A convolution with stride 1 of the spread-out, padded gradient with the flipped kernel."""
-    g, w = inputs
     size, stride, padding, dilation, groups = attrs
     nd = len(stride)
-    if 0 in g.shape or 0 in w.shape:
+    if 0 in g.shape or 0 in w.shape or 0 in size:
         return graph.const(0, g.dtype, outs[0].shape)
     if any(s > 1 for s in stride):
         from ..compile.graph import View
@@ -237,10 +255,13 @@ def _crop(g: Graph, x: Node, low: Sequence[int], high: Sequence[int]) -> Node:
 
 
 def _input_grad_grad(ctx: Any, gg: Any) -> Sequence[Any]:
-    g, w = ctx.inputs
+    g, w = ctx.inputs[:2]
     attrs = ctx.attrs[1:]
-    return (convolution(gg, w, attrs=attrs) if ctx.needs[0] else None,
-            conv_weight_grad(gg, g, attrs=(ctx.metas[1].shape[2:], *attrs)) if ctx.needs[1] else None)
+    given = [convolution(gg, w, attrs=attrs) if ctx.needs[0] else None,
+             conv_weight_grad(gg, g, attrs=(ctx.metas[1].shape[2:], *attrs)) if ctx.needs[1] else None]
+    if len(ctx.metas) > 2:
+        given.append(gg.sum((0, *range(2, len(gg.shape)))) if ctx.needs[2] else None)
+    return given
 
 
 conv_input_grad = Structured("conv_transpose", meta=_input_grad_meta, lower=_input_grad_lower, grad=_input_grad_grad,

@@ -102,7 +102,7 @@ def _max_back_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequen
         return spread_back(g, g.map(lambda e, a, c, k: e.where(e.eq(c, k), a, e.const(0, a.dtype)), *spread, at), w)
     rows, n = math.prod(lead), math.prod(w.size)
     zeros = g.const(0, grad.dtype.compute, (rows, n))
-    index = g.reshape(_flat_index(g, chosen, w), (rows, -1 if not rows else math.prod(w.out)))
+    index = g.reshape(_flat_index(g, chosen, w), (rows, math.prod(w.out)))
     added = g.scatter(zeros, index, g.cast(g.reshape(grad, index.shape), grad.dtype.compute), 1, "add")
     return g.cast(g.reshape(added, shape), grad.dtype)
 

@@ -1,0 +1,205 @@
+"""Normalisation functions.
+
+Example:
+    >>> layer_norm(rushlight.tensor([[1.0, 3.0]]), (2,), eps=0.0)
+    tensor([[-1.,  1.]])
+"""
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ...autograd.modes import no_grad
+from ...ops import norm as ops
+from ...ops.norm import Spec
+from ...tensor.registry import assign
+
+__all__ = ["batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "local_response_norm", "normalize"]
+
+
+def _check_size(what: str, t: Any, n: int) -> None:
+    if t is not None and t.numel() != n:
+        raise RuntimeError(f"{what} should contain {n} elements not {t.numel()}")
+
+
+def _update(running: Any, new: Any, momentum: Any) -> None:
+    assign(running, ops.running_update(running, new, momentum), "running_update_")
+
+
+@lru_cache(maxsize=1024)
+def _batch_spec(shape: tuple[int, ...], eps: float, weight: bool, bias: bool, stats: bool) -> tuple[Spec]:
+    params = tuple(n if d == 1 and (weight or bias) else 1 for d, n in enumerate(shape))
+    return (Spec(shape, (0, *range(2, len(shape))), params, eps, weight, bias, True, stats),)
+
+
+def _given(*parameters: Any) -> list[Any]:
+    return [p for p in parameters if p is not None]
+
+
+def batch_norm(input: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None, training: bool = False,
+               momentum: Any = 0.1, eps: float = 1e-5) -> Any:
+    """Normalise (N, C, ...) for each channel over everything else.
+
+    Args:
+        training: use the batch's mean and variance, and move the running ones (if given) towards them by ``momentum``;
+            otherwise use the running ones.
+
+    Raises:
+        ValueError: one value for a channel when training. RuntimeError: sizes do not fit, or no running statistics in evaluation.
+    """
+    shape = input._value.meta.shape
+    if len(shape) < 2:
+        raise RuntimeError(f"batch_norm: expected at least 2 dimensions (N, C, ...), got input of size {list(shape)}")
+    channels = shape[1]
+    if training and math.prod(shape) == channels:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.size()}")
+    for what, t in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
+        _check_size(what, t, channels)
+    if not training:
+        if running_mean is None or running_var is None:
+            raise RuntimeError(f"{'running_mean' if running_mean is None else 'running_var'} must be defined in evaluation mode")
+        return ops.batch_norm_eval(input, running_mean, running_var, *_given(weight, bias),
+                                   attrs=(eps, weight is not None, bias is not None))
+    stats = running_mean is not None or running_var is not None
+    made = ops.batch_norm(input, *_given(weight, bias), attrs=_batch_spec(shape, eps, weight is not None, bias is not None, stats))
+    if not stats:
+        return made
+    y, mean, var = made
+    with no_grad():
+        if running_mean is not None:
+            _update(running_mean, mean.detach(), momentum)
+        if running_var is not None:
+            _update(running_var, var.detach(), momentum)
+    return y
+
+
+def _normalized(name: str, input: Any, normalized_shape: Any, weight: Any, bias: Any, eps: float, centre: bool) -> Any:
+    wanted = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    shape = input._value.meta.shape
+    if not wanted:
+        raise RuntimeError("Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got "
+                           "normalized_shape = []")
+    for what, p in (("weight", weight), ("bias", bias)):
+        if p is not None and p._value.meta.shape != wanted:
+            raise RuntimeError(f"Expected {what} to be of same shape as normalized_shape, but got {what} of shape {list(p.shape)} and "
+                               f"normalized_shape = {list(wanted)}")
+    lead = len(shape) - len(wanted)
+    if lead < 0 or shape[lead:] != wanted:
+        raise RuntimeError(f"Given normalized_shape={list(wanted)}, expected input with shape [*, {', '.join(map(str, wanted))}], but "
+                           f"got input of size{list(shape)}")
+    params = (1,) * len(shape) if weight is None and bias is None else (1,) * lead + wanted
+    spec = Spec(shape, tuple(range(lead, len(shape))), params, eps, weight is not None, bias is not None, centre)
+    return (ops.layer_norm if centre else ops.rms_norm)(input, *_given(weight, bias), attrs=(spec,))
+
+
+def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+    """Normalise over the last dimensions, which are ``normalized_shape``; then scale and shift elementwise.
+
+    Raises:
+        RuntimeError: the input does not end in ``normalized_shape``, or weight or bias have another shape.
+    """
+    return _normalized("layer_norm", input, normalized_shape, weight, bias, eps, True)
+
+
+def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
+    """Divide by the root mean square over the last dimensions; ``eps`` is the dtype's epsilon by default."""
+    if eps is None:
+        eps = float(np.finfo(input.dtype.compute.numpy).eps)
+    return _normalized("rms_norm", input, normalized_shape, weight, None, eps, False)
+
+
+def _per_channel(shape: tuple[int, ...], groups: int, eps: float, weight: bool, bias: bool, stats: bool = False) -> Spec:
+    """(N, C, ...) seen as (N, groups, C / groups, ...), statistics for each sample and group."""
+    n, c = shape[:2]
+    view = (n, groups, c // groups if groups else 0, *shape[2:])
+    params = (1, groups, c // groups, *(1,) * (len(shape) - 2)) if weight or bias else (1,) * len(view)
+    return Spec(view, tuple(range(2, len(view))), params, eps, weight, bias, True, stats)
+
+
+def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+    """Normalise (N, C, ...) for each sample and each of ``num_groups`` groups of channels; weight and bias are for each channel.
+
+    Raises:
+        RuntimeError: the channels cannot be divided into ``num_groups``. ValueError: groups of a single value.
+    """
+    shape = input._value.meta.shape
+    if len(shape) < 2:
+        raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {len(shape)}")
+    n, c = shape[:2]
+    if num_groups <= 0:
+        raise RuntimeError(f"Expected num groups to be greater than 0, got {num_groups}")
+    if c % num_groups:
+        raise RuntimeError(f"Expected number of channels in input to be divisible by num_groups, but got input of shape {list(shape)} "
+                           f"and num_groups={num_groups}")
+    if n * (c // num_groups) * math.prod(shape[2:]) == 1:
+        raise ValueError("Expected more than 1 value per channel when training, got input size "
+                         f"{[n * c // num_groups, num_groups, *shape[2:]]}")
+    for what, p in (("weight", weight), ("bias", bias)):
+        if p is not None and p._value.meta.shape != (c,):
+            raise RuntimeError(f"Expected {what} to be a vector of size equal to the number of channels in input, but got {what} of "
+                               f"shape {list(p.shape)} and input of shape {list(shape)}")
+    spec = _per_channel(shape, num_groups, eps, weight is not None, bias is not None)
+    return ops.group_norm(input, *_given(weight, bias), attrs=(spec,))
+
+
+def instance_norm(input: Any, running_mean: Any = None, running_var: Any = None, weight: Any = None, bias: Any = None,
+                  use_input_stats: bool = True, momentum: Any = 0.1, eps: float = 1e-5) -> Any:
+    """Normalise (N, C, ...) for each sample and channel; with ``use_input_stats=False`` by the running statistics.
+
+    Raises:
+        ValueError: a single spatial element when its statistics are used. RuntimeError: sizes do not fit.
+    """
+    shape = input._value.meta.shape
+    if use_input_stats and math.prod(shape[2:]) == 1:
+        raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.size()}")
+    if not use_input_stats:
+        if running_mean is None or running_var is None:
+            raise RuntimeError("Expected running_mean and running_var to be defined when use_input_stats is false")
+        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    for what, t in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
+        _check_size(what, t, shape[1])
+    stats = running_mean is not None or running_var is not None
+    spec = _per_channel(shape, shape[1], eps, weight is not None, bias is not None, stats)
+    made = ops.instance_norm(input, *_given(weight, bias), attrs=(spec,))
+    if not stats:
+        return made
+    y, mean, var = made
+    with no_grad():
+        if running_mean is not None:
+            _update(running_mean, mean.detach().mean(0).to(running_mean.dtype), momentum)
+        if running_var is not None:
+            _update(running_var, var.detach().mean(0).to(running_var.dtype), momentum)
+    return y
+
+
+def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:
+    """Divide each channel by a power of the mean square of ``size`` channels around it.
+
+    Raises:
+        ValueError: fewer than three dimensions.
+    """
+    from .pooling import avg_pool2d
+
+    shape = input._value.meta.shape
+    if len(shape) < 3:
+        raise ValueError(f"Expected 3D or higher dimensionality                          input (got {len(shape)} dimensions)")
+    if input.numel() == 0:
+        return input
+    square = (input * input).reshape((shape[0], 1, shape[1], -1))
+    padded = square.new_zeros((shape[0], 1, size // 2, square.shape[-1])).cat_with(square, 2)
+    padded = padded.cat_with(square.new_zeros((shape[0], 1, (size - 1) // 2, square.shape[-1])), 2)
+    mean = avg_pool2d(padded, (size, 1), stride=1).reshape(shape)
+    return input / (mean * alpha + k) ** beta
+
+
+def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Any = None) -> Any:
+    """Divide by the p-norm along ``dim``, or by ``eps`` where that is larger."""
+    made = input / input.norm(p, dim, keepdim=True).clamp_min(eps).expand_as(input)
+    if out is None:
+        return made
+    from ...tensor.registry import fill_out
+
+    return fill_out(out, made, "normalize")
