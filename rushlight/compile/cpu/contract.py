@@ -26,8 +26,9 @@ import numpy as np
 
 from rushlight.compile.contraction import Contraction
 from rushlight.compile.cpu import jit, target
-from rushlight.compile.cpu.contract_ir import MAX_DIMS, MAX_ROWS, Driver, EpilogueOperand, Pack
+from rushlight.compile.cpu.contract_ir import MAX_DIMS, MAX_ROWS, Driver, EpilogueOperand
 from rushlight.compile.cpu.microkernel import Micro, heights
+from rushlight.compile.cpu.pack import MAX_TURNED, Pack
 from rushlight.compile.dtypes import DType
 from rushlight.compile.expr import cast, input_
 
@@ -242,21 +243,26 @@ class _Planner:
                 size *= self.batch[i].extent
         self.scratch.append(size)
         place: Operand = ("scratch", len(self.scratch) - 1)
-        unit = self.n.strides[1] == self.types["b"].itemsize
-        kernel = Pack(self.types["b"], self.accumulate, self.lanes, self.vectors, "unit" if unit else "any")
-        block_k = min(self.depth, max(64, (256 << 10) // row))
-        parts_k = -(-self.depth // block_k)
-        values = {"parts_k": parts_k, "panels": self.panels, "k": self.depth, "block_k": block_k, "n": self.n.extent,
+        source = self.types["b"]
+        inner = self.k[-1] if self.k else Axis(1, (0, source.itemsize))
+        kind = "unit" if self.n.strides[1] == source.itemsize else "any"
+        if kind == "any" and inner.strides[1] == source.itemsize and 4 <= self.lanes <= MAX_TURNED and len(self.k):
+            kind = "turn"
+        kernel = Pack(source, self.accumulate, self.lanes, self.vectors, kind)
+        positions = inner.extent if kind == "turn" else self.depth
+        block_k = min(positions, max(64, (256 << 10) // row))
+        parts_k = -(-positions // block_k)
+        values = {"parts_k": parts_k, "panels": self.panels, "k": positions, "block_k": block_k, "n": self.n.extent,
                   "n_stride": self.n.strides[1], "batch_dims": len(moving), "k_dims": len(self.k),
-                  "panel_bytes": panel_bytes}  # fmt: skip
+                  "panel_bytes": panel_bytes, "outer": self.depth // positions}  # fmt: skip
         tables = []
         for x, s in zip(self.batch, out_strides, strict=True):
             if s:
                 tables += [x.extent, x.strides[1], s]
-        inner = row * self.depth
+        step = row * self.depth
         for x in self.k:
-            inner //= x.extent
-            tables += [x.extent, x.strides[1], inner]
+            step //= x.extent
+            tables += [x.extent, x.strides[1], step]
         parts = parts_k * self.panels * math.prod(x.extent for x in moving)
         self._step((kernel.key, kernel.ir, "contract"), [self.names["b"], place], kernel.fields, values, tables, parts)
         return B((place, 0), out_strides, panel_bytes, row, False)

@@ -1,11 +1,12 @@
-"""The kernels around the micro-kernel, as LLVM IR text: the loops over tiles, the epilogue, the packing of B.
+"""The kernels around the micro-kernel, as LLVM IR text: the loops over tiles, and the epilogue.
 
-Four kinds of kernel, all of the executor's form ``void (ptr table, ptr params, i64 begin, i64 end)``:
+Three kinds of kernel, all of the executor's form ``void (ptr table, ptr params, i64 begin, i64 end)``:
 
 * ``direct``: tiles of finished sums; the epilogue is applied to each tile while it is in the first-level cache.
 * ``partial``: the reduction is cut into chunks; sums go to a scratch buffer, rows of one panel.
 * ``finish``: adds the splits of a ``partial`` in order and applies the epilogue.
-* ``pack``: copies B into panels, converted to the accumulation type and padded with zeros.
+
+The fourth step, packing B, is in ``pack.py``.
 
 The micro-kernel is called through an address in the parameters, so an epilogue of its own costs only this small loop.
 ``fields`` names the fixed parameters; the planner (``contract.py``) fills them in by name. After the pointer pairs and
@@ -21,12 +22,12 @@ from dataclasses import dataclass
 
 from rushlight.compile.cpu import vecmath
 from rushlight.compile.cpu.irtext import Function, Module
-from rushlight.compile.cpu.microkernel import convert, intrinsic_suffix, ir_type, mask, masked_load, splat
+from rushlight.compile.cpu.microkernel import intrinsic_suffix, ir_type, mask, masked_load, splat
 from rushlight.compile.cpu.values import V
 from rushlight.compile.dtypes import DType
 from rushlight.compile.expr import Expr, canonical
 
-__all__ = ["MAX_ROWS", "MAX_DIMS", "Driver", "Pack", "EpilogueOperand"]
+__all__ = ["MAX_ROWS", "MAX_DIMS", "Driver", "EpilogueOperand", "Frame", "gather", "scattered"]
 
 MAX_ROWS = 512  # rows of one part: the size of the address tables on the stack
 MAX_DIMS = 16
@@ -329,58 +330,3 @@ def write(f: Function, place: str, operand: EpilogueOperand, lanes: int, lanes_o
         f.module.declare(f"void @llvm.masked.scatter.{suffix}.v{lanes}p0({vector}, <{lanes} x ptr>, i32, <{lanes} x i1>)")
         f.do(f"call void @llvm.masked.scatter.{suffix}.v{lanes}p0({vector} {value}, <{lanes} x ptr> {place}, "
              f"i32 {dtype.itemsize}, <{lanes} x i1> {lanes_on})")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Pack:
-    """Copies B into panels: ``out[batch][panel][k][column]`` in the accumulation type, zero beyond the last column.
-
-    Operands: B, out. A part is a block of positions of one panel of one batch. ``stride`` of B along n: "unit" or "any".
-    """
-
-    source: DType
-    target: DType
-    lanes: int
-    vectors: int
-    stride: str
-
-    fields = ("parts_k", "panels", "k", "block_k", "n", "n_stride", "batch_dims", "k_dims", "panel_bytes")
-    operands = 2
-
-    @property
-    def key(self) -> str:
-        return f"pack3 {self.source.name} {self.target.name} {self.lanes}x{self.vectors} {self.stride}"
-
-    def ir(self) -> str:
-        module = Module()
-        f = Function("void @contract(ptr %table, ptr %params, i64 %begin, i64 %end)", module)
-        frame = Frame(f, 2, self.fields)
-        width = self.lanes * self.vectors
-        k_table = f.at(frame.tables, f.mul(frame["batch_dims"], 3))
-        with f.loop("%begin", "%end") as part:
-            ki, rest = f.rem(part, frame["parts_k"]), f.div(part, frame["parts_k"])
-            panel, batch = f.rem(rest, frame["panels"]), f.div(rest, frame["panels"])
-            slots, _ = frame.offsets(frame.tables, frame["batch_dims"], batch, [frame.address(0), frame.address(1)])
-            column = f.mul(panel, width)
-            columns = f.sub(frame["n"], column)
-            source = f.add(f.get(slots[0]), f.mul(column, frame["n_stride"]))
-            target = f.add(f.get(slots[1]), f.mul(panel, frame["panel_bytes"]))
-            first = f.mul(ki, frame["block_k"])
-            count = f.minimum(f.sub(frame["k"], first), frame["block_k"])
-            masks = [mask(f, f.sub(columns, v * self.lanes), self.lanes) for v in range(self.vectors)]
-            # The destination moves by one row of the panel for each position: its column of the table of k dims.
-            here, index = frame.offsets(k_table, frame["k_dims"], first, [source, target])
-            with f.loop(0, count):
-                src, dst = (f.let(f"inttoptr i64 {f.get(slot)} to ptr") for slot in here)
-                for v in range(self.vectors):
-                    if self.stride == "unit":
-                        at = f.at(src, v * self.lanes * self.source.itemsize, "i8")
-                        value = masked_load(f, at, self.source, self.lanes, masks[v])
-                    else:
-                        places = scattered(f, src, frame["n_stride"], v * self.lanes, self.lanes)
-                        value = gather(f, places, self.source, self.lanes, masks[v])
-                    value = convert(f, value, self.source, self.target, self.lanes)
-                    to = f.at(dst, v * self.lanes * self.target.itemsize, "i8")
-                    f.do(f"store {ir_type(self.target, self.lanes)} {value}, ptr {to}, align {self.target.itemsize}")
-                frame.advance(k_table, frame["k_dims"], index, here)
-        return f.finish() + module.text()
