@@ -22,6 +22,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rushlight.compile.cpu import jit, target, vecmath
 from rushlight.compile.cpu.executor import RAISE_IR
@@ -39,10 +40,19 @@ from rushlight.compile.nest import (
     Accumulate, Accumulator, Check, Compute, Load, Loop, LoopNest, Statement, Store,
 )  # fmt: skip
 
-__all__ = ["SUPPORTED", "supports", "render", "kernel_for", "kernel_address", "pack_params", "VERSION"]
+__all__ = ["SUPPORTED", "supports", "render", "kernel_for", "kernel_address", "pack_params", "version"]
 
-#: Part of the names of cached kernels: to be raised when the same nest is rendered differently.
-VERSION = 1
+_SOURCES = ("irtext", "values", "mathlib", "math32", "math64", "coefficients", "vecmath", "widths", "nest_scope",
+            "nest_memory", "render")  # fmt: skip
+
+
+@functools.cache
+def version() -> str:
+    """A digest of the code generator itself: kernels on disk that another version made are not taken."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name in _SOURCES:
+        digest.update(Path(__file__).with_name(name + ".py").read_bytes())
+    return digest.hexdigest()
 
 
 def render(nest: LoopNest, cpu: target.CPU | None = None) -> str:
@@ -62,7 +72,7 @@ def kernel_name(nest: LoopNest) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _names(nest: LoopNest) -> tuple[str, str]:
-    key = f"{VERSION}|{nest.key()}"
+    key = f"{version()}|{nest.key()}"
     return key, "nest_" + hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
 
 

@@ -1,0 +1,338 @@
+"""Formulas as native vectors: accuracy over the whole range, PyTorch's rules for integers and conversions."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from rushlight.compile import dtypes as dt
+from rushlight.compile.cpu import jit, target, vecmath
+from rushlight.compile.cpu.irtext import Function, Module
+from rushlight.compile.cpu.values import V
+from rushlight.compile.dtypes import DType
+from rushlight.compile.expr import FUNCTIONS, Expr, canonical, e, input_, inputs_of
+from rushlight.compile.reference.evaluate import evaluate
+
+ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
+FLOATS = (dt.float32, dt.float64)
+INTEGERS = (dt.uint8, dt.int8, dt.int16, dt.int32, dt.int64, dt.uint16, dt.uint32, dt.uint64)
+HALVES = (dt.float16, dt.bfloat16)
+
+
+def address(expr: Expr, dtypes: tuple[DType, ...], lanes: int) -> int:
+    """The address of ``void k(ptr pointers, i64 n)``: pointers[0] is the result, the others the inputs."""
+    return _address(canonical(expr), expr, dtypes, lanes, target.current().key)
+
+
+@functools.lru_cache(maxsize=None)
+def _address(text: str, expr: Expr, dtypes: tuple[DType, ...], lanes: int, cpu: str) -> int:
+    module = Module()
+    f = Function("void @k(ptr %pointers, i64 %n)", module)
+    pointers = [f.load("%pointers", k, "ptr") for k in range(1 + len(dtypes))]
+    with f.loop("0", "%n", max(lanes, 1)) as i:
+        env = {}
+        for k, d in enumerate(dtypes):
+            type_ = vecmath.memory_type(d)
+            vector = f"<{lanes} x {type_}>" if lanes else type_
+            at = f.at(pointers[1 + k], i, type_)
+            env[k] = vecmath.load_form(V(f, f.let(f"load {vector}, ptr {at}, align {d.itemsize}"), type_, lanes), d)
+        value = vecmath.store_form(vecmath.emit(f, expr, env, lanes), expr.dtype)
+        f.do(f"store {value!r}, ptr {f.at(pointers[0], i, vecmath.memory_type(expr.dtype))}, align {expr.dtype.itemsize}")
+    module.functions.append(f.finish())
+    made = module.text()
+    return jit.kernel("test|" + hashlib.blake2b(made.encode()).hexdigest(), lambda: made, "k")
+
+
+def run(expr: Expr, *inputs: np.ndarray, lanes: int = 16) -> np.ndarray:
+    """``expr`` of 1-d inputs, computed natively."""
+    dtypes = tuple(dt.from_numpy(x.dtype) for x in inputs)
+    n = len(inputs[0])
+    size = -(-n // max(lanes, 1)) * max(lanes, 1)
+    padded = [np.resize(x, size) for x in inputs]
+    out = np.empty(size, expr.dtype.numpy)
+    pointers = np.array([out.ctypes.data, *(x.ctypes.data for x in padded)], np.int64)
+    ENTRY(address(expr, dtypes, lanes))(pointers.ctypes.data, size)
+    return out[:n]
+
+
+# -- accuracy ----------------------------------------------------------------------------------------------------------
+def samples(dtype: DType, n: int, seed: int) -> np.ndarray:
+    """Every size of number: random bits, ordinary ranges, and the special values."""
+    rng = np.random.default_rng(seed)
+    bits = np.int32 if dtype is dt.float32 else np.int64
+    ends = np.iinfo(bits)
+    info = np.finfo(dtype.numpy)
+    special = [0, -0.0, np.inf, -np.inf, np.nan, 1, -1, info.max, -info.max, info.tiny, info.smallest_subnormal, 0.5,
+               -0.5, 2, 3, math.pi, 1e-5, 88.7, -87.4, 709.7, -745.0, 1e6]  # fmt: skip
+    with np.errstate(all="ignore"):
+        parts = [rng.integers(ends.min, ends.max, n // 2, dtype=bits).view(dtype.numpy), rng.standard_normal(n // 8) * 3,
+                 rng.uniform(-1, 1, n // 8), rng.uniform(-100, 100, n // 8), 1 + rng.standard_normal(n // 8) * 0.3]
+        parts = [np.where(np.isnan(p), np.nan, p).astype(dtype.numpy) for p in parts]  # no signalling NaN: they warn
+        x = np.concatenate(parts)
+    x[: len(special)] = np.array(special, np.float64).astype(dtype.numpy) if dtype is dt.float64 else [
+        np.float32(min(max(v, -3.4e38), 3.4e38)) if np.isfinite(v) and abs(v) > 1e-300 else np.float32(v) for v in special]
+    return x
+
+
+NUMPY = {"asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "asinh": np.arcsinh, "acosh": np.arccosh,
+         "atanh": np.arctanh, "atan2": np.arctan2, "pow": np.power, "rsqrt": lambda x: 1 / np.sqrt(x),
+         "reciprocal": lambda x: 1 / x}  # fmt: skip
+
+
+def exact(name: str, dtype: DType, *args: np.ndarray) -> np.ndarray:
+    """The function in a wider type: float64 for float32, 80-bit long double (or mpmath) for float64."""
+    if name in ("erf", "erfc"):
+        if dtype is dt.float32:
+            from scipy import special
+
+            return getattr(special, name)(args[0].astype(np.float64))
+        return _with_mpmath(name, args[0])
+    with np.errstate(all="ignore"):
+        wide = [x.astype(np.float64 if dtype is dt.float32 else np.longdouble) for x in args]
+        return (NUMPY.get(name) or getattr(np, name))(*wide)
+
+
+def _with_mpmath(name: str, x: np.ndarray) -> np.ndarray:
+    mpmath = pytest.importorskip("mpmath")
+    out = np.empty(len(x), np.longdouble)
+    with mpmath.workprec(120):
+        for i, v in enumerate(x.tolist()):
+            if v != v:
+                out[i] = np.nan
+                continue
+            y = getattr(mpmath, name)(mpmath.mpf(max(min(v, 30.0), -30.0)))
+            high = float(y)
+            out[i] = np.longdouble(high) + np.longdouble(float(y - mpmath.mpf(high)))
+    return np.where(x == 0, np.where(np.signbit(x), -out, out), out) if name == "erf" else out
+
+
+def ulps(got: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Distance in units of the last place of the rounded exact value; beyond the range counts as the next step."""
+    info = np.finfo(got.dtype)
+    with np.errstate(all="ignore"):
+        near = wanted.astype(got.dtype)
+        unit = np.where(np.isfinite(near), np.spacing(np.abs(near)), info.max * info.eps / 2)
+        edge = wanted.dtype.type(info.max) * wanted.dtype.type(1 + info.eps / 2)
+        distance = np.abs(np.clip(got.astype(wanted.dtype), -edge, edge) - np.clip(wanted, -edge, edge)) / unit
+    nan = np.isnan(near)
+    distance = np.where(nan | np.isnan(got), np.where(nan == np.isnan(got), 0, np.inf), distance)
+    return np.where((near == 0) & (wanted == 0) & (got == 0) & (np.signbit(got) != np.signbit(near)), np.inf, distance)
+
+
+ONE = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tan",
+       "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc"]  # fmt: skip
+TWO = ["pow", "atan2", "hypot", "fmod"]
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: d.name)
+@pytest.mark.parametrize("name", ONE + TWO)
+def test_within_two_ulp_over_the_whole_range(name: str, dtype: DType) -> None:
+    n = 1 << (15 if dtype is dt.float32 else 9 if name in ("erf", "erfc") else 13)
+    args = [samples(dtype, n, 0)]
+    if name in TWO:
+        args.append(np.random.default_rng(7).permutation(samples(dtype, n, 1)))
+        few = np.array([0, -0.0, 1, -1, 2, -3, 0.5, -0.5, np.inf, -np.inf, np.nan, 3, 1e30, -1e30], dtype.numpy)
+        pairs = np.array(list(itertools.product(few, few)))
+        args = [np.concatenate([a, p.astype(dtype.numpy)]) for a, p in zip(args, pairs.T)]
+    expr = getattr(e, name)(*(input_(k, dtype) for k in range(len(args))))
+    got = run(expr, *args)
+    distance = ulps(got, exact(name, dtype, *args))
+    worst = int(np.argmax(distance))
+    assert distance[worst] <= 2, f"{name}{tuple(a[worst] for a in args)} = {got[worst]}: {distance[worst]} ulp"
+    np.testing.assert_array_equal(run(expr, *(a[:256] for a in args), lanes=0), got[:256], "scalars differ from vectors")
+
+
+@pytest.mark.parametrize("level", ["avx2", "sse"])
+@pytest.mark.parametrize("name", ["exp", "log", "erf", "tanh", "pow", "sin"])
+def test_other_instruction_sets_are_as_accurate(name: str, level: str) -> None:
+    if target.machine() != "x86_64":
+        pytest.skip("levels of x86")
+    args = [samples(dt.float32, 1 << 10, 3 + k) for k in range(1 + (name in TWO))]
+    with target.using(level):
+        got = run(getattr(e, name)(*(input_(k, dt.float32) for k in range(len(args)))), *args)
+    # Without fused multiply-add the polynomials round a little more.
+    assert ulps(got, exact(name, dt.float32, *args)).max() <= (2 if level == "avx2" else 3)
+
+
+def test_constant_powers_are_products_and_roots() -> None:
+    x = np.linspace(-3, 3, 48, dtype=np.float32)
+    for p in (2, 3, 4, -1, -2, 0.5, -0.5, 0, 1, 2.5):
+        expr = e.pow(input_(0, dt.float32), p)
+        with np.errstate(all="ignore"):
+            np.testing.assert_allclose(run(expr, x), np.power(x.astype(np.float64), p), rtol=3e-7)
+    i = np.arange(-8, 8, dtype=np.int32)
+    np.testing.assert_array_equal(run(e.pow(input_(0, dt.int32), 5), i), i**5)
+
+
+# -- every function against the reference ------------------------------------------------------------------------------
+def values(dtype: DType, n: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    if dtype.kind == "b":
+        return rng.integers(0, 2, n).astype(bool)
+    if dtype.kind == "f":
+        x = rng.standard_normal(n) * 4
+        x[rng.integers(0, n, n // 4)] = rng.integers(-3, 4, n // 4)
+        return x.astype(dtype.numpy)
+    info = np.iinfo(dtype.numpy)
+    small = rng.integers(max(info.min, -9), 10, n)
+    wide = rng.integers(info.min, info.max, n, dtype=dtype.numpy, endpoint=True)
+    return np.where(rng.random(n) < 0.5, small.astype(dtype.numpy), wide)
+
+
+EXACT = ["add", "sub", "mul", "neg", "abs", "min", "max", "lt", "le", "gt", "ge", "eq", "ne", "where", "mod", "fmod",
+         "floordiv", "truncdiv", "sign", "floor", "ceil", "round", "trunc", "copysign", "div", "isnan", "isinf"]  # fmt: skip
+BITS = ["and", "or", "xor", "not", "shl", "shr", "pow"]
+
+
+def arguments(name: str, dtype: DType) -> list[np.ndarray]:
+    arity, result = FUNCTIONS[name]
+    args = [values(dtype, 160, 10 + k) for k in range(arity)]
+    if result == "cond":
+        args[0] = values(dt.bool_, 160, 5)
+    if name in ("floordiv", "truncdiv", "mod", "fmod") and dtype.kind in "iu":
+        args[1] = np.where(args[1] == 0, 3, args[1]).astype(dtype.numpy)
+    if name in ("shl", "shr"):
+        args[1] = np.random.default_rng(3).integers(0, 8 * dtype.itemsize + 3, 160).astype(dtype.numpy)
+    return args
+
+
+CASES = [(n, d) for n in EXACT for d in (*FLOATS, *HALVES, *INTEGERS)
+         if not (d.kind in "iu" and (FUNCTIONS[n][1] == "float"))] + [(n, d) for n in BITS for d in INTEGERS]  # fmt: skip
+CASES += [(n, dt.bool_) for n in ("and", "or", "xor", "not", "eq", "ne", "lt", "where", "add", "mul", "min", "max")]
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES, ids=lambda v: getattr(v, "name", v))
+def test_exact_functions_agree_with_the_reference(name: str, dtype: DType) -> None:
+    args = arguments(name, dtype)
+    dtypes = [dt.from_numpy(a.dtype) for a in args]
+    expr = getattr(e, name)(*(input_(k, d) for k, d in enumerate(dtypes)))
+    wanted = evaluate(expr, args, (160,))
+    for lanes in (16, 0):
+        got = run(expr, *args, lanes=lanes)
+        assert got.dtype == wanted.dtype
+        np.testing.assert_array_equal(got.astype(np.float64) if dtype.kind == "f" else got,
+                                      wanted.astype(np.float64) if dtype.kind == "f" else wanted)
+
+
+def test_sums_and_signs_of_special_numbers() -> None:
+    x = np.array([np.nan, 1, np.nan, -0.0, np.inf, -np.inf], np.float32)
+    y = np.array([1, np.nan, np.nan, 0.0, 1, 1], np.float32)
+    a, b = input_(0, dt.float32), input_(1, dt.float32)
+    for name in ("min", "max"):
+        np.testing.assert_array_equal(run(getattr(e, name)(a, b), x, y), getattr(np, name + "imum")(x, y))
+    np.testing.assert_array_equal(run(e.max(a, 0), x), np.maximum(x, 0))
+    np.testing.assert_array_equal(run(e.min(const_first(0), a), x), np.minimum(0, x))
+    np.testing.assert_array_equal(run(e.sign(a), x), [0, 1, 0, 0, 1, -1])  # of NaN: 0, as PyTorch has it
+    np.testing.assert_array_equal(run(e.mod(a, b), np.float32([-5.5, 5.5, 5]), np.float32([2, -2, np.inf])),
+                                  np.float32([0.5, -0.5, 5]))
+
+
+def const_first(value: float) -> Expr:
+    return e.const(value, dt.float32)
+
+
+@pytest.mark.parametrize("dtype", [d for d in INTEGERS if d.kind == "i"], ids=lambda d: d.name)
+@pytest.mark.parametrize("name", ["floordiv", "truncdiv", "mod", "fmod"])
+def test_integer_division_never_traps(name: str, dtype: DType) -> None:
+    least = np.iinfo(dtype.numpy).min
+    x = np.array([least, least, 7, -7, 0], dtype.numpy)
+    y = np.array([-1, 0, 0, 0, 0], dtype.numpy)
+    expr = getattr(e, name)(input_(0, dtype), input_(1, dtype))
+    got = run(expr, x, y)
+    assert got[0] == (least if name.endswith("div") else 0)  # the quotient wraps
+    for c in (0, -1, 3):
+        run(getattr(e, name)(input_(0, dtype), c), x)
+
+
+def test_shifts_by_the_width_and_more() -> None:
+    x = np.array([1, -1, -8, 5], np.int32)
+    n = np.array([32, 40, 33, -1], np.int32)
+    a, b = input_(0, dt.int32), input_(1, dt.int32)
+    np.testing.assert_array_equal(run(e.shl(a, b), x, n), [0, 0, 0, 0])
+    np.testing.assert_array_equal(run(e.shr(a, b), x, n), [0, -1, -1, 0])
+
+
+# -- conversions -------------------------------------------------------------------------------------------------------
+EVERY = (dt.bool_, *INTEGERS, *HALVES, *FLOATS)
+
+
+@pytest.mark.parametrize("to", EVERY, ids=lambda d: d.name)
+@pytest.mark.parametrize("source", EVERY, ids=lambda d: d.name)
+def test_casts_agree_with_the_reference(source: DType, to: DType) -> None:
+    x = values(source, 80, 1)
+    if source.kind == "f" and to.kind == "u" and to.itemsize == 8:
+        x = np.abs(x.astype(np.float64)).astype(source.numpy)
+    expr = e.cast(input_(0, source), to)
+    wanted = evaluate(expr, [x], (80,))
+    for lanes in (16, 0):
+        got = run(expr, x, lanes=lanes)
+        assert got.tobytes() == np.ascontiguousarray(wanted).tobytes()
+
+
+def test_float_to_integer_out_of_range_is_pytorchs() -> None:
+    torch = pytest.importorskip("torch")
+    x = np.array([1e10, -1e10, 300.0, -1.0, -1.5, np.nan, np.inf, -np.inf, 1e19, 2147483648.0, -2147483648.0] * 4)
+    for source in FLOATS:
+        y = x.astype(source.numpy)
+        for to in (dt.uint8, dt.int8, dt.int16, dt.int32, dt.int64, dt.bool_):
+            got = run(e.cast(input_(0, source), to), y)
+            np.testing.assert_array_equal(got, torch.from_numpy(y).to(getattr(torch, to.name)).numpy(), to.name)
+
+
+@pytest.mark.parametrize("to", HALVES, ids=lambda d: d.name)
+def test_rounding_to_half_precision_is_nearest_even(to: DType) -> None:
+    bits = np.random.default_rng(0).integers(0, 1 << 32, 1 << 14, dtype=np.uint64).astype(np.uint32)
+    halves = np.arange(1 << 16, dtype=np.uint32) << 16  # every bfloat16, and with the next bit every tie
+    x = np.concatenate([bits, halves[::7], halves[::5] | 0x8000, halves[::11] | 0x18000]).view(np.float32)
+    with np.errstate(all="ignore"):
+        x = np.where(np.isnan(x), np.float32(np.nan), x)
+        small = np.linspace(-1e-4, 1e-4, 4096, dtype=np.float32)  # denormal in float16
+        x = np.concatenate([x, small, np.float32([65519, 65520, 65536])])
+        wanted = x.astype(to.numpy).astype(np.float32)
+    got = run(e.cast(input_(0, dt.float32), to), x).astype(np.float32)
+    np.testing.assert_array_equal(got, wanted)
+    np.testing.assert_array_equal(run(e.cast(input_(0, to), dt.float32), x.astype(to.numpy)) if to is dt.bfloat16 else got,
+                                  wanted)
+
+
+def test_half_precision_rounds_after_every_operation() -> None:
+    for d in HALVES:
+        x, y = values(d, 160, 2), values(d, 160, 3)
+        a, b = input_(0, d), input_(1, d)
+        expr = e.exp(a * b) + a / (e.abs(b) + 1) * a
+        got, wanted = run(expr, x, y).astype(np.float32), evaluate(expr, [x, y], (160,)).astype(np.float32)
+        np.testing.assert_allclose(got, wanted, rtol=2 * float(np.float32(2.0 ** (-8 if d is dt.bfloat16 else -11))))
+        assert (got == wanted).mean() > 0.97
+
+
+def test_bitcast_and_masks() -> None:
+    x = values(dt.float32, 64, 0)
+    np.testing.assert_array_equal(run(e.bitcast(input_(0, dt.float32), dt.int32), x), x.view(np.int32))
+    h = values(dt.bfloat16, 64, 0)
+    np.testing.assert_array_equal(run(e.bitcast(input_(0, dt.bfloat16), dt.int16), h), h.view(np.int16))
+    i = values(dt.int16, 64, 0)
+    np.testing.assert_array_equal(run(e.bitcast(input_(0, dt.int16), dt.float16), i).view(np.int16), i)
+
+
+def test_what_has_no_native_form() -> None:
+    x = input_(0, dt.float32)
+    assert vecmath.supports(e.exp(x) + e.erf(x))
+    assert not vecmath.supports(e.exp(e.lgamma(x)))
+    assert not vecmath.supports(e.exp(input_(0, dt.complex64)))
+    with pytest.raises(NotImplementedError, match="lgamma of float32"):
+        run(e.lgamma(x), np.ones(16, np.float32))
+    assert inputs_of(x) == {0}
+
+
+def test_common_subexpressions_are_emitted_once() -> None:
+    f = Function("void @k()")
+    x = V(f, "%x", "float", 16)
+    shared = e.exp(input_(0, dt.float32))
+    vecmath.emit(f, shared * shared + shared, {0: x}, 16)
+    assert sum("call" in line for line in f.lines) == 1
