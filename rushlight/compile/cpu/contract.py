@@ -115,7 +115,7 @@ class _Planner:
         if self._vector_cost(self.m, n_axes, 0) < self._vector_cost(n_axes, self.m, 1):
             n_axes = self._swap(n_axes)
         n_axes = merged(n_axes)
-        inner = min(range(len(n_axes)), key=lambda i: self._axis_cost(n_axes[i], 1), default=0)
+        inner = min(range(len(n_axes)), key=lambda i: self._axis_cost(n_axes[i], 1, math.prod(x.extent for x in self.m)), default=0)
         if n_axes:
             self.n = n_axes.pop(inner)
         else:
@@ -131,11 +131,12 @@ class _Planner:
 
     def _vector_cost(self, chosen: list[Axis], other: list[Axis], b: int) -> tuple[float, float]:
         """How well the best of some axes serves as the one along which vectors lie, with operand ``b`` (0 or 1) as B."""
-        best = min((self._axis_cost(x, b) for x in merged(chosen)), default=math.inf if other else 1.0)
+        rows = math.prod(x.extent for x in other)
+        best = min((self._axis_cost(x, b, rows) for x in merged(chosen)), default=math.inf if other else 1.0)
         packed = math.prod(x.extent for x in chosen)  # the elements of B for each position of k
         return best, packed
 
-    def _axis_cost(self, x: Axis, b: int) -> float:
+    def _axis_cost(self, x: Axis, b: int, rows: int) -> float:
         """Cycles for each element of C and k, up to a factor: lanes that are filled, stores to C and packing of B."""
         lanes = self.lanes if x.extent <= self.lanes else 2 * self.lanes
         filled = x.extent / (-(-x.extent // lanes) * lanes) if x.extent else 1.0
@@ -143,8 +144,7 @@ class _Planner:
         item = self.c.c.itemsize
         store = 0.1 if x.strides[2] == item else 2.0
         load = 0.0 if x.strides[b] == (self.c.a, self.c.b)[b].itemsize else 1.0
-        rows = max(1, math.prod(m.extent for m in self.m))
-        return 1 / (2 * self.lanes * filled) + store / depth + load / rows
+        return 1 / (2 * self.lanes * filled) + store / depth + load / max(1, rows)
 
     def _swap(self, n_axes: list[Axis]) -> list[Axis]:
         """Exchange A and B; returns the new n axes."""
