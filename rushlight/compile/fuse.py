@@ -26,6 +26,7 @@ _MAX_OPS = 300     # expression nodes in one kernel
 _MAX_ROOTS = 12    # results of one kernel
 _ROW_BYTES = 512 << 10     # a row that is read several times should stay in the cache
 _BLOCK_BYTES = 256 << 10   # likewise a whole block that is reduced over its columns
+_LINE_BYTES = 64
 
 
 @dataclass
@@ -61,6 +62,9 @@ class _Fuser:
         self.memory: dict[Node, dict[Group, None]] = {}    # groups that need it in memory
         self.forced: set[Node] = set(graph.results)        # must be in memory whoever uses it
         self.items: dict[Node, list[Node]] = {}
+        self._positional: dict[Node, bool] = {}
+        for node in graph.nodes:  # operands first
+            self._is_positional(node)
         for node in graph.results:
             order.pop(node, None)
 
@@ -147,8 +151,11 @@ class _Fuser:
     def _host_among_users(self, node: Node) -> Group | None:
         if not flags.fuse_pointwise or node.kind in ("reshape", "const"):
             return None
+        product = flags.fuse_contract and _product_behind(node)
         for group in self.users.get(node, ()):
             known = group.demand[node]
+            if product and group.kind == "loops" and (group.reduced or group.irregular or group.dynamic):
+                continue  # in a group of its own it can become the contraction's epilogue
             if (group.kind in ("loops", "contract") and len(known) == 1 and len(group.roots) < _MAX_ROOTS
                     and group.ops + node_cost(node) <= _MAX_OPS
                     and not (group.kind == "contract" and _is_irregular(node))
@@ -223,11 +230,13 @@ class _Fuser:
         """Whether computing the value where it is used repeats no dear work."""
         users = list(self.users[node])
         cost = node_cost(node)
+        if self._is_positional(node):
+            return not any(g.kind == "contract" or g.ops + cost > _MAX_OPS for g in users)
         for group in users:
             if group.kind == "contract" and _is_irregular(node) or group.ops + cost > _MAX_OPS:
                 return False
         if len(users) > 1:
-            wide = [i for i in node.inputs if _spread_size(i) > 1]
+            wide = [i for i in node.inputs if _spread_size(i) > 1 and not self._is_positional(i)]
             if not flags.recompute or cost > 2 or len(wide) > 1 or node.kind == "gather":
                 return False
         for group in users:
@@ -239,6 +248,17 @@ class _Fuser:
             if work > limit:
                 return False
         return True
+
+    def _is_positional(self, node: Node) -> bool:
+        """Whether a value follows cheaply from positions alone, so that storing it would be waste."""
+        known = self._positional.get(node)
+        if known is None:
+            if node.kind == "pointwise":
+                known = node_cost(node) <= 2 * CHEAP and all(self._positional.get(i, i.kind == "const") for i in node.inputs)
+            else:
+                known = node.kind == "const" or node.kind == "view" and self._positional.get(node.inputs[0], False)
+            self._positional[node] = known
+        return known
 
     def _view(self, node: Node) -> None:
         if not flags.fuse_views or self._is_hard(node):
@@ -356,8 +376,8 @@ class _Fuser:
         length = math.prod(x.shape[a] for a in axes)
         total = x.size * x.dtype.itemsize
         order = self.out.order.get(x) or tuple(range(len(x.shape)))
-        if order[-1] not in axes:
-            return total <= _BLOCK_BYTES
+        if order[-1] not in axes:  # a cache line of each row of the block is read again, for a vector of results
+            return total <= _BLOCK_BYTES or length * _LINE_BYTES <= _BLOCK_BYTES // 2 and node.size >= 256
         return length * x.dtype.itemsize <= _ROW_BYTES and (node.size >= 8 or total <= _BLOCK_BYTES // 2)
 
     def _join_columns(self, node: Node) -> Group | None:
@@ -477,6 +497,19 @@ def _contiguous_axis(group: Group, node: Node, index: Index, order: dict[Node, t
             if k == 1 and group.extents[axis] != 1:
                 return axis
     return None
+
+
+def _product_behind(node: Node) -> bool:
+    """Whether a value follows from a contraction element by element."""
+    stack, seen = [node], 0
+    while stack and seen < 16:
+        at = stack.pop()
+        seen += 1
+        if at.kind == "contract":
+            return True
+        if at.kind in ("pointwise", "reshape") and at.size == node.size and not _is_irregular(at):
+            stack.extend(at.inputs)
+    return False
 
 
 def _reduction_behind(node: Node, lengths: list[int]) -> Node | None:

@@ -173,7 +173,7 @@ def _split(plan: _Plan, axis: int) -> list[Lowered]:
     results = math.prod(extents[a] for a in plan.kept)
     total = results * math.prod(extents[a] for a in plan.reduced)
     n = extents[axis]
-    wanted = max(2, min(64, n // (8 if axis != plan.vector else 1024) or 1, total // (_SPLIT // 2)))
+    wanted = max(2, min(64, n if axis != plan.vector else n // 1024, total // _SPLIT))
     length = -(-n // wanted)
     if axis == plan.vector:
         length = -(-length // 64) * 64
