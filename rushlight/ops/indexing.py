@@ -147,3 +147,38 @@ def _put_saves(needs: tuple[bool, ...]) -> tuple[tuple[int, ...], bool]:
 
 
 index_put = Structured("index_put", meta=_put_meta, lower=_put_lower, grad=_put_grad, saves=_put_saves)
+
+
+# -- scatter with a product or an extreme -------------------------------------------------------------------------
+# Inputs (base, index, src), attrs (dimension, "mul", "max" or "min").
+
+
+def _scatter_reduce_grad(ctx: Any, g: Any) -> Sequence[Any]:
+    dim, combine = ctx.attrs
+    base, index_, src = ctx.inputs
+    out = ctx.outputs[0]
+    if combine == "mul":
+        return _scatter_product_grad(g, out, base, index_, src, dim)
+    # Extremes share the gradient equally.
+    from_base = (base == out).to(g.dtype)
+    from_src = (src == gather(out, index_, attrs=(dim,))).to(g.dtype)
+    share = g / scatter(from_base, index_, from_src, attrs=(dim, "add"))
+    return from_base * share, None, from_src * gather(share, index_, attrs=(dim,))
+
+
+def _scatter_product_grad(g: Any, out: Any, base: Any, index_: Any, src: Any, dim: int) -> Sequence[Any]:
+    """The product of the others: by division, and where there is one zero by the product without it."""
+    zero_base, zero_src = base == 0, src == 0
+    zeros = scatter(zero_base.to(g.dtype), index_, zero_src.to(g.dtype), attrs=(dim, "add"))
+    rest = scatter_reduce(base.masked_fill(zero_base, 1), index_, src.masked_fill(zero_src, 1), attrs=(dim, "mul"))
+    kept = g * rest
+
+    def share(x: Any, is_zero: Any, number: Any, value: Any) -> Any:
+        plain = (value / x.masked_fill(is_zero, 1)).masked_fill(number > 0, 0)
+        return plain.where(is_zero.logical_not(), value.masked_fill(number != 1, 0))
+    return (share(base, zero_base, zeros, kept), None,
+            share(src, zero_src, gather(zeros, index_, attrs=(dim,)), gather(kept, index_, attrs=(dim,))))
+
+
+scatter_reduce = Structured("scatter_reduce", meta=lambda metas, dim, combine: metas[0].plain, grad=_scatter_reduce_grad,
+                            lower=lambda g, x, attrs, outs: g.scatter(x[0], x[1], x[2], *attrs))

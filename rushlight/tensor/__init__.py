@@ -7,7 +7,27 @@ from ..autograd.engine import Rules
 from ..ops import arithmetic as _ar
 from ..ops.basic import filled as _filled
 from ..ops.basic import sum_to as _sum_to
-from . import activation, creation, indexing, pointwise, products, random, reduce, shape, types  # noqa: F401  each publishes its functions
+from . import (  # noqa: F401
+    activation,
+    casting,
+    creation,
+    diagonals,
+    einsum,
+    extremes,
+    indexing,
+    numbers,
+    pointwise,
+    products,
+    random,
+    rearrange,
+    reduce,  # each publishes its functions
+    scans,
+    scattering,
+    sets,
+    shape,
+    statistics,
+    types,
+)
 from .registry import FUNCTIONS, METHODS
 from .shape import Size
 from .tensor import Tensor, complete

@@ -4,7 +4,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd.handle import Handle
-from ..ops import activation, arithmetic as ar
+from ..ops import activation, complexes
+from ..ops import arithmetic as ar
 from .registry import METHODS, public
 
 __all__: list[str] = []
@@ -36,7 +37,7 @@ for _name, _long in (("asin", "arcsin"), ("acos", "arccos"), ("atan", "arctan"),
                      ("atanh", "arctanh")):
     _publish_unary(getattr(ar, _name), _name, _long)
 _publish_unary(ar.neg, "neg", "negative")
-_publish_unary(ar.abs_, "abs", "absolute")
+_publish_unary(lambda x: complexes.modulus(x) if x.dtype.kind == "c" else ar.abs_(x), "abs", "absolute")
 _publish_unary(activation.sigmoid, "sigmoid")
 _publish_unary(activation.relu, "relu")
 for _name in ("isnan", "isinf", "isfinite", "isposinf", "isneginf", "signbit"):

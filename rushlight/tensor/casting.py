@@ -1,0 +1,24 @@
+"""Methods that convert to one dtype: ``x.float()``, ``x.long()``, ..."""
+from __future__ import annotations
+
+from typing import Any
+
+from ..compile import dtypes as dt
+from ..compile.dtypes import DType
+from .registry import METHODS
+
+__all__: list[str] = []
+
+
+def _converter(name: str, d: DType) -> None:
+    def call(self: Any, memory_format: Any = None) -> Any:
+        return self.to(d)
+    call.__name__ = name
+    call.__doc__ = f"The tensor converted to {d}."
+    METHODS[name] = call
+
+
+for _name, _dtype in (("float", dt.float32), ("double", dt.float64), ("half", dt.float16), ("bfloat16", dt.bfloat16),
+                      ("int", dt.int32), ("long", dt.int64), ("short", dt.int16), ("char", dt.int8), ("byte", dt.uint8),
+                      ("bool", dt.bool_), ("cfloat", dt.complex64), ("cdouble", dt.complex128)):
+    _converter(_name, _dtype)
