@@ -14,7 +14,8 @@ from . import index as ix
 from .costs import divides_integers
 from .dtypes import DType
 from .expr import Expr, cast, const, e, input_, walk
-from .fuse import Fusion, _through_pad
+from .fuse import Fusion
+from .fuse_rules import through_pad
 from .graph import Node
 from .group import Group
 from .index import Index, Ix, bounds
@@ -200,7 +201,7 @@ class Builder:
     def _pad(self, node: Node, index: Index, conds: Conds) -> Generator[tuple, Expr, Expr]:
         low, value = node.attrs
         source = node.inputs[0]
-        inner = _through_pad(index, low)
+        inner = through_pad(index, low)
         own = []
         for at, size in zip(inner, source.shape):
             first, last = bounds(at, self.body.extents)

@@ -14,11 +14,22 @@ import math
 from dataclasses import dataclass, field
 
 from . import index as ix
-from .costs import CHEAP, divides_integers, node_cost, uses_index
+from .costs import CHEAP, node_cost
 from .flags import flags
+from .fuse_rules import (
+    contiguous_axis,
+    is_irregular,
+    iterations,
+    memory_base,
+    product_behind,
+    reduction_behind,
+    reshaped,
+    spread_size,
+    through_pad,
+)
 from .graph import Graph, Node
 from .group import Group, Groups
-from .index import CannotSplit, Index, NeedSplit, axis_ix, plain_axes
+from .index import CannotSplit, Index, axis_ix, plain_axes
 
 __all__ = ["Fusion", "fuse"]
 
@@ -120,14 +131,14 @@ class _Fuser:
         elif kind == "view":
             self._want(group, node.inputs[0], ix.through_view(index, node.attrs[0]))
         elif kind == "pad":
-            self._want(group, node.inputs[0], _through_pad(index, node.attrs[0]))
+            self._want(group, node.inputs[0], through_pad(index, node.attrs[0]))
         elif kind == "reshape":
-            self._want(group, node.inputs[0], _reshaped(node, group, index))
+            self._want(group, node.inputs[0], reshaped(node, group, index))
 
     def _put(self, node: Node, group: Group, index: Index) -> None:
         """Let ``group`` compute ``node`` at ``index``."""
         group.ops += node_cost(node)
-        if _is_irregular(node):
+        if is_irregular(node):
             group.irregular = True
         self._push_inputs(node, group, index)
 
@@ -151,14 +162,14 @@ class _Fuser:
     def _host_among_users(self, node: Node) -> Group | None:
         if not flags.fuse_pointwise or node.kind in ("reshape", "const"):
             return None
-        product = flags.fuse_contract and _product_behind(node)
+        product = flags.fuse_contract and product_behind(node)
         for group in self.users.get(node, ()):
             known = group.demand[node]
             if product and group.kind == "loops" and (group.reduced or group.irregular or group.dynamic):
                 continue  # in a group of its own it can become the contraction's epilogue
             if (group.kind in ("loops", "contract") and len(known) == 1 and len(group.roots) < _MAX_ROOTS
                     and group.ops + node_cost(node) <= _MAX_OPS
-                    and not (group.kind == "contract" and _is_irregular(node))
+                    and not (group.kind == "contract" and is_irregular(node))
                     and group.covers(known[0], node.shape) and self._may_host(group, node)):
                 return group
         return None
@@ -216,7 +227,7 @@ class _Fuser:
             if axes is None or not set(axes) < set(long):
                 continue
             rest = [a for a in long if a not in axes]
-            reduction = _reduction_behind(node, [group.extents[a] for a in rest])
+            reduction = reduction_behind(node, [group.extents[a] for a in rest])
             if reduction is not None and self._rows_pay(reduction, group, multi=True):
                 group.reduced = rest
                 group.kept = [a for a in group.kept if a not in rest]
@@ -233,15 +244,15 @@ class _Fuser:
         if self._is_positional(node):
             return not any(g.kind == "contract" or g.ops + cost > _MAX_OPS for g in users)
         for group in users:
-            if group.kind == "contract" and _is_irregular(node) or group.ops + cost > _MAX_OPS:
+            if group.kind == "contract" and is_irregular(node) or group.ops + cost > _MAX_OPS:
                 return False
         if len(users) > 1:
-            wide = [i for i in node.inputs if _spread_size(i) > 1 and not self._is_positional(i)]
+            wide = [i for i in node.inputs if spread_size(i) > 1 and not self._is_positional(i)]
             if not flags.recompute or cost > 2 or len(wide) > 1 or node.kind == "gather":
                 return False
         for group in users:
             indices = group.demand[node]
-            work = sum(_iterations(group, index) for index in indices)
+            work = sum(iterations(group, index) for index in indices)
             limit = 1.25 * node.size
             if cost <= CHEAP and node.kind != "gather":
                 limit = max(16 * node.size, work if node.size <= 16 else 0)
@@ -420,7 +431,7 @@ class _Fuser:
     def _lies_like(self, group: Group, node: Node, index: Index) -> bool:
         """Whether the group's first result is contiguous along the dimension in which the contraction wants to write."""
         first, at = next(iter(group.roots.items()))
-        return _contiguous_axis(group, first, at, self.out.order) == _contiguous_axis(group, node, index, self.out.order)
+        return contiguous_axis(group, first, at, self.out.order) == contiguous_axis(group, node, index, self.out.order)
 
     def _own_group(self, node: Node, kind: str, domain: Node) -> Group:
         group = self.groups.new(kind, domain.shape, node)
@@ -475,82 +486,3 @@ class _Fuser:
         host = node.inputs[0]
         self.items.setdefault(host, []).append(node)
         self.forced.add(host)
-
-
-def memory_base(node: Node) -> Node:
-    """The value in memory of which a contraction's operand is a view."""
-    while node.kind == "view":
-        node = node.inputs[0]
-    return node
-
-
-def _is_irregular(node: Node) -> bool:
-    """Whether a value needs more than plain loads: such values cannot be computed in a contraction's epilogue."""
-    return node.kind in ("gather", "pad") or node.kind == "pointwise" and (
-        uses_index(node.attrs[0]) or divides_integers(node.attrs[0]))
-
-
-def _contiguous_axis(group: Group, node: Node, index: Index, order: dict[Node, tuple[int, ...]]) -> int | None:
-    """The axis along which neighbours of ``node`` in memory lie."""
-    for d in reversed(order.get(node) or range(len(node.shape))):
-        for axis, k in index[d].terms:
-            if k == 1 and group.extents[axis] != 1:
-                return axis
-    return None
-
-
-def _product_behind(node: Node) -> bool:
-    """Whether a value follows from a contraction element by element."""
-    stack, seen = [node], 0
-    while stack and seen < 16:
-        at = stack.pop()
-        seen += 1
-        if at.kind == "contract":
-            return True
-        if at.kind in ("pointwise", "reshape") and at.size == node.size and not _is_irregular(at):
-            stack.extend(at.inputs)
-    return False
-
-
-def _reduction_behind(node: Node, lengths: list[int]) -> Node | None:
-    """A reduction over axes of these lengths from which ``node`` is computed element by element."""
-    stack, seen = [node], 0
-    while stack and seen < 24:
-        at = stack.pop()
-        seen += 1
-        if at.kind == "reduce" and at.size == node.size:
-            x, axes = at.inputs[0], at.attrs[1]
-            if [x.shape[a] for a in axes if x.shape[a] != 1] == lengths:
-                return at
-        elif at.kind in ("pointwise", "reshape") and at.size == node.size:
-            stack.extend(at.inputs)
-    return None
-
-
-def _spread_size(node: Node) -> int:
-    """The number of different elements behind an expanded operand."""
-    while node.kind in ("view", "reshape"):
-        node = node.inputs[0]
-    return node.size
-
-
-def _iterations(group: Group, index: Index) -> int:
-    if group.reduced and not group.covered(index) - set(group.kept):
-        return math.prod(group.extents[a] for a in group.kept)
-    return math.prod(group.extents[a] for a in group.axes)
-
-
-def _through_pad(index: Index, low: tuple[int, ...]) -> Index:
-    return tuple(i._replace(offset=i.offset - lo) for i, lo in zip(index, low, strict=True))
-
-
-def _reshaped(node: Node, group: Group, index: Index) -> Index:
-    while True:
-        try:
-            return ix.through_reshape(index, node.shape, node.inputs[0].shape, group.extents)
-        except NeedSplit as need:
-            if group.kind == "scan" or need.axis not in group.axes:
-                raise CannotSplit from None
-            group.split(need.axis, need.inner)
-            by = ix.Ix(0, ((group._next - 2, need.inner), (group._next - 1, 1)))
-            index = ix.replace_axis(index, need.axis, by)

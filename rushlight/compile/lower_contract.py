@@ -108,7 +108,7 @@ def _operand(fusion: Fusion, node: Node, dims: tuple, position: dict[str, Ix]) -
     index: Index = tuple(
         ix.combine([(d.stride, position[d.output]), (d.dilation, position[d.kernel])], -d.padding)
         if isinstance(d, Window) else position[d] for d in dims)
-    while node.kind == "view":  # as in fuse.memory_base
+    while node.kind == "view":  # as in fuse_rules.memory_base
         index = ix.through_view(index, node.attrs[0])
         node = node.inputs[0]
     return node, ix.address(index, strides_of(fusion, node))

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from .body import Body
 from .flags import flags
-from .fuse import Fusion, memory_base
+from .fuse import Fusion
+from .fuse_rules import memory_base
 from .graph import Graph, Node
 from .group import Group
 

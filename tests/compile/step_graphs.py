@@ -23,7 +23,7 @@ def cross_entropy(g: Graph, logits: Node, labels: Node) -> tuple[Node, Node]:
     loss = g.map(lambda e, x: -x / float(n), g.reduce("add", g.gather(ls, at, 1), (0, 1)))
     spread = g.scatter(g.const(0.0, F32, (n, classes)), at, g.const(-1.0 / n, F32, (n, 1)), 1, "add")
     total = g.reduce("add", spread, (1,), True)
-    return loss, g.map(lambda e, d, l, t: d - e.exp(l) * t, spread, ls, total)
+    return loss, g.map(lambda e, d, x, t: d - e.exp(x) * t, spread, ls, total)
 
 
 def adam(g: Graph, lr: Node, step: Node, p: Node, m: Node, v: Node, grad: Node) -> tuple[Node, Node, Node]:

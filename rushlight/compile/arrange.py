@@ -1,0 +1,140 @@
+"""The order of a body's loops, which axes merge into one, and which lies along vectors: by strides and extents alone."""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .body import Body
+from .expr import Expr, inputs_of
+from .index import Ix
+
+__all__ = ["Plan", "arrange", "Info", "LANES"]
+
+LANES = 16  # a typical number of elements in a vector; only choices depend on it
+
+
+@dataclass
+class Plan:
+    """A body with its axes ordered and merged. Every form is a tuple of coefficients in ``axes`` order."""
+
+    body: Body
+    kept: list[int]
+    reduced: list[int]
+    extents: dict[int, int]
+    vector: int | None
+    chunk: tuple[int, int, int] | None = None  # (chunk axis, axis it cuts, chunk length)
+
+
+def _memory_forms(body: Body) -> list[tuple[Ix, int, float]]:
+    """(position, item size, weight) of every load and store."""
+    forms = [(p.at, p.expr.dtype.itemsize, 1.5) for p in body.puts]
+    forms += [(v.at, v.dtype.itemsize, 1.0) for v in body.values if v.kind in ("load", "partial")]
+    return forms
+
+
+def _all_forms(body: Body) -> list[Ix]:
+    return [p.at for p in body.puts] + [v.at for v in body.values if v.kind in ("load", "partial", "form")]
+
+
+def arrange(body: Body, serial: frozenset[int]) -> Plan:
+    extents = {a: n for a, n in body.extents.items() if a >= 0}
+    kept = [a for a in body.kept if extents[a] != 1]
+    reduced = [a for a in body.reduced if extents[a] != 1]
+    memory = _memory_forms(body)
+    steps = [(dict(at.terms), weight) for at, _, weight in memory]
+    live = [*kept, *reduced]
+
+    def spread(form: dict[int, int]) -> int:
+        return math.prod(extents[a] for a in live if form.get(a))
+
+    reference: dict[int, int] = max((s for s, _ in steps), key=spread, default={})
+    if not reduced and body.puts:
+        first = dict(body.puts[0].at.terms)
+        reference = first if spread(first) >= spread(reference) else reference
+    rank = {a: abs(reference.get(a, 0)) or max((abs(s.get(a, 0)) for s, _ in steps), default=0) for a in live}
+
+    def score(a: int) -> float:
+        good = sum(w * spread(s) * (1.0 if abs(s.get(a, 0)) == 1 else 0.8 if not s.get(a) else 0.3) for s, w in steps)
+        n = extents[a]
+        return good * n / (LANES * max(1, -(-n // LANES)))
+
+    candidates = [a for a in live if a not in serial]
+    vector = max(candidates, key=lambda a: (score(a), a in reduced, -rank[a]), default=None)
+
+    def ordered(axes: list[int]) -> list[int]:
+        out = sorted((a for a in axes if a != vector and a not in serial), key=lambda a: -rank[a])
+        if vector in axes:
+            out.append(vector)  # type: ignore[arg-type]
+        return out + [a for a in axes if a in serial]
+
+    kept, reduced = ordered(kept), ordered(reduced)
+    forms = [dict(f.terms) for f in _all_forms(body)]
+    into: dict[int, int] = {}  # merged axis -> the inner axis that carries it
+    for axes in (kept, reduced):
+        k = len(axes) - 2
+        while k >= 0:
+            outer, inner = axes[k], axes[k + 1]
+            n = extents[inner]
+            if not serial & {outer, inner} and all(f.get(outer, 0) == f.get(inner, 0) * n for f in forms):
+                into[outer] = inner
+                extents[inner] = n * extents[outer]
+                del axes[k]
+            k -= 1
+    # A merged axis is the inner one, grown: positions on the outer one are multiples of the inner's former length.
+    return Plan(body, kept, reduced, extents, vector)
+
+
+class Info:
+    """For each formula: the loop axes it moves with, and how many reductions it waits for, one after the other."""
+
+    def __init__(self, body: Body) -> None:
+        self.body = body
+        self._values: dict[int, tuple[frozenset[int], int]] = {}
+        self._exprs: dict[Expr, tuple[frozenset[int], int]] = {}
+        self._inner = frozenset(body.reduced)
+
+    def _at(self, at: Ix) -> tuple[frozenset[int], int]:
+        axes, level = set(), 0
+        for axis, _ in at.terms:
+            if axis >= 0:
+                if self.body.extents.get(axis, 1) != 1:
+                    axes.add(axis)
+            else:
+                more, deeper = self.of(self.body.dynamic[axis])
+                axes |= more
+                level = max(level, deeper)
+        return frozenset(axes), level
+
+    def axes(self, at: Ix) -> frozenset[int]:
+        return self._at(at)[0]
+
+    def value(self, k: int) -> tuple[frozenset[int], int]:
+        known = self._values.get(k)
+        if known is not None:
+            return known
+        value = self.body.values[k]
+        if value.kind == "acc":
+            axes, level = self.of(value.expr)
+            known = (axes - self._inner, level + 1)
+        elif value.kind == "sum":
+            known = (frozenset(self.body.kept), 0)
+        else:
+            axes, level = self._at(value.at)
+            for cond, _, _ in value.conds:
+                more, deeper = self._at(cond)
+                axes, level = axes | more, max(level, deeper)
+            known = (axes, level)
+        self._values[k] = known
+        return known
+
+    def of(self, expr: Expr | None) -> tuple[frozenset[int], int]:
+        assert expr is not None
+        known = self._exprs.get(expr)
+        if known is None:
+            axes: frozenset[int] = frozenset()
+            level = 0
+            for k in inputs_of(expr):
+                more, deeper = self.value(k)
+                axes, level = axes | more, max(level, deeper)
+            known = self._exprs[expr] = (axes, level)
+        return known

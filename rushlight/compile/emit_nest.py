@@ -1,0 +1,269 @@
+"""From a body with ordered axes to a LoopNest: statements, where each is placed, operands and run-time numbers."""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from . import dtypes as dt
+from .arrange import Info, Plan
+from .body import Put, Test, guard_expr
+from .costs import expr_cost, nanoseconds
+from .dtypes import DType
+from .expr import Expr, e, input_, inputs_of, substitute
+from .graph import Node
+from .index import Ix
+from .nest import Accumulate, Accumulator, Axis, Check, Load, Loop, LoopNest, Operand, Statement, Store
+
+__all__ = ["Lowered", "Emitter", "PART_NS"]
+
+PART_NS = 16_000.0      # the least work of a part, so that handing it to another thread pays
+_FIXED = 16             # inner loops up to this length are compiled for it
+
+
+@dataclass
+class Lowered:
+    """A nest with its run-time numbers. ``memory[k]`` is what operand k lies in (None: the group's scratch memory) and
+    the byte offset from its start; ``sizes`` are the parameters after the grain."""
+
+    nest: LoopNest
+    memory: list[tuple[Node | None, int]]
+    sizes: list[int]
+    grain: int
+    positions: int
+    scratch: int = 0
+    nbytes: int = 0
+    work: float = 0.0
+    same_steps: bool = False  # all operands have the same strides
+
+    @property
+    def parts(self) -> int:
+        return -(-self.positions // self.grain)
+
+
+@dataclass
+class _Scope:
+    """The statements of one loop that is being written."""
+
+    axes: frozenset[int]
+    outer: _Scope | None
+    statements: list[Statement] = field(default_factory=list)
+    known: dict[int, Expr] = field(default_factory=dict)
+
+    def find(self, value: int) -> Expr | None:
+        scope: _Scope | None = self
+        while scope is not None:
+            if value in scope.known:
+                return scope.known[value]
+            scope = scope.outer
+        return None
+
+
+class Emitter:
+    def __init__(self, plan: Plan, serial: frozenset[int]) -> None:
+        self.plan, self.body, self.serial = plan, plan.body, serial
+        self.info = Info(plan.body)
+        self.operands: list[Operand] = []
+        self.memory: list[tuple[Node | None, int]] = []
+        self.steps: list[tuple[int, ...]] = []
+        self._operand_of: dict[tuple, int] = {}
+        self._next = 0
+        self.nbytes = 0
+        self.axes: list[int] = [*plan.kept, *plan.reduced]
+        if plan.chunk is not None:
+            self.axes.insert(0, plan.chunk[0])
+        self.position: dict[int, int] = {}
+
+    # Loops are chosen first, then statements are written into them from the outside in.
+    def emit(self) -> Lowered:
+        plan = self.plan
+        extents = plan.extents
+        kept = list(plan.kept)
+        total = math.prod(extents[a] for a in (*plan.kept, *plan.reduced))
+        work = nanoseconds(total, sum(v.dtype.itemsize for v in self.body.values if v.kind in ("load", "partial")) * total
+                           + sum(p.expr.dtype.itemsize for p in self.body.puts) * total,
+                           1 + sum(expr_cost(p.expr) for p in self.body.puts)
+                           + sum(expr_cost(v.expr) for v in self.body.values if v.expr is not None))
+        parallel = [a for a in kept if a != plan.vector and a not in self.serial]
+        inner = [a for a in kept if a == plan.vector or a in self.serial]
+        chunk = plan.chunk
+        flat = False
+        if chunk is not None:
+            parallel.insert(0, chunk[0])
+        elif plan.vector in kept and not plan.reduced and kept == [plan.vector]:
+            parallel, inner, flat = [plan.vector], [], True
+        elif plan.vector in kept:
+            length = extents[plan.vector]
+            positions = math.prod(extents[a] for a in parallel)
+            if positions < 16 and work > 2 * PART_NS and length >= 2 * 64:
+                pieces = min(-(-length // 64), max(1, int(work / PART_NS / positions)))
+                size = -(-(-(-length // pieces)) // 64) * 64
+                new = max([*extents, 0]) + 1
+                extents = {**extents, new: -(-length // size)}
+                chunk = (new, plan.vector, size)
+                self.axes.insert(0, new)
+                parallel.append(new)
+        self.extents = extents
+        self.position = {a: k for k, a in enumerate(self.axes)}
+        self.chunk = chunk
+        top = _Scope(frozenset(parallel) - ({chunk[0]} if chunk and chunk is not plan.chunk else frozenset()), None)
+        scopes = [top]
+        for a in inner:
+            scopes.append(_Scope(scopes[-1].axes | {a}, scopes[-1]))
+        self._fill(scopes[-1])
+        for a, scope in zip(reversed(inner), reversed(scopes[1:])):
+            assert scope.outer is not None
+            scope.outer.statements.append(Loop(self.position[a], tuple(scope.statements), a == plan.vector))
+        fixed = {a for a in (*plan.reduced, *inner) if extents[a] <= _FIXED and not (chunk and a == chunk[1])}
+        axes = tuple(Axis(extents[a] if a in fixed else None,
+                          self.position[chunk[1]] if chunk and a == chunk[0] else None) for a in self.axes)
+        nest = LoopNest(axes, tuple(self.operands), tuple(self.position[a] for a in parallel), tuple(top.statements), flat)
+        sizes: list[int] = []
+        for a in self.axes:
+            if a in fixed:
+                continue
+            sizes.append(extents[a])
+            if chunk and a == chunk[0]:
+                sizes.append(chunk[2])
+        for operand, steps in zip(self.operands, self.steps):
+            sizes.extend(s for s, known in zip(steps, operand.strides) if known is None)
+        positions = math.prod(extents[a] for a in parallel)
+        parts = max(1, min(positions, int(work / PART_NS)))
+        grain = max(1, -(-positions // parts))
+        if flat:
+            grain = min(max(positions, 1), -(-grain // 256) * 256)
+        return Lowered(nest, self.memory, sizes, grain, positions, 0, self.nbytes, work, len(set(self.steps)) == 1)
+
+    def _fill(self, scope: _Scope) -> None:
+        """The statements of one position on the kept axes."""
+        body, plan, info = self.body, self.plan, self.info
+        reduced = set(plan.reduced)
+        accs = [k for k, v in enumerate(body.values) if v.kind == "acc"]
+        if not reduced:
+            for k in accs:
+                value = body.values[k]
+                if value.op.startswith("arg"):
+                    scope.known[k] = e.const(0, dt.int64)
+                else:
+                    scope.known[k] = self._expr(value.expr, scope)
+            for test in body.tests:
+                self._test(test, scope)
+            self._puts(body.puts, scope)
+            return
+        deep = [p for p in body.puts if (info.of(p.expr)[0] | info.axes(p.at)) & reduced]
+        tests = [t for t in body.tests if info.of(t.condition)[0] & reduced]
+        levels = max([info.of(body.values[k].expr)[1] for k in accs] + [info.of(p.expr)[1] for p in deep] + [0])
+        for level in range(levels + 1):
+            here = [k for k in accs if info.of(body.values[k].expr)[1] == level]
+            puts = [p for p in deep if info.of(p.expr)[1] == level]
+            checks = [t for t in tests if info.of(t.condition)[1] == level]
+            if not here and not puts and not checks:
+                continue
+            numbers = {}
+            for k in here:
+                numbers[k] = self._new()
+                scope.statements.append(Accumulator(numbers[k], body.values[k].dtype, body.values[k].op))
+            inner = scope
+            scopes = []
+            for a in plan.reduced:
+                inner = _Scope(inner.axes | {a}, inner)
+                scopes.append(inner)
+            for test in checks:
+                self._test(test, inner)
+            for k in here:
+                value = body.values[k]
+                position = None if value.position is None else self._form(value.position, inner)
+                inner.statements.append(Accumulate(numbers[k], self._expr(value.expr, inner), position))
+            self._puts(puts, inner)
+            for a, s in zip(reversed(plan.reduced), reversed(scopes)):
+                assert s.outer is not None
+                s.outer.statements.append(Loop(self.position[a], tuple(s.statements), a == plan.vector))
+            for k in here:
+                value = body.values[k]
+                scope.known[k] = input_(numbers[k], dt.int64 if value.op.startswith("arg") else value.dtype)
+        for test in body.tests:
+            if test not in tests:
+                self._test(test, scope)
+        self._puts([p for p in body.puts if p not in deep], scope)
+
+    def _new(self) -> int:
+        self._next += 1
+        return self._next - 1
+
+    def _expr(self, expr: Expr | None, scope: _Scope) -> Expr:
+        """The formula in the nest's numbers; what it reads is loaded in the outermost loop where that is possible."""
+        assert expr is not None
+        needed = {k: self._value(k, scope) for k in sorted(inputs_of(expr))}
+        return substitute((expr,), lambda n: needed[n.attr] if n.fn == "input" else None)[0]
+
+    def _value(self, k: int, scope: _Scope) -> Expr:
+        known = scope.find(k)
+        if known is not None:
+            return known
+        value = self.body.values[k]
+        if value.kind == "form":
+            return self._form(value.at, scope)
+        assert value.kind in ("load", "partial"), f"{value.kind} is read before it is ready"
+        axes = self._merged(self.info.value(k)[0])
+        home = scope
+        while home.outer is not None and axes <= home.outer.axes:
+            home = home.outer
+        number = self._new()
+        offset = self._dynamic(value.at, home)
+        guard = None
+        if value.conds:
+            guard = guard_expr(value.conds, lambda at: self._form(at, home), self.body.extents)
+        operand = self._operand(value.node, value.dtype, value.at, False)
+        home.statements.append(Load(number, operand, offset, guard, float(value.other) if guard is not None else 0.0))
+        home.known[k] = made = input_(number, value.dtype)
+        return made
+
+    def _merged(self, axes: frozenset[int]) -> frozenset[int]:
+        return frozenset(a for a in axes if a in self.position)
+
+    def _form(self, at: Ix, scope: _Scope) -> Expr:
+        """The int64 value of a position, over the nest's axes."""
+        out: Expr | None = None
+        for axis, k in at.terms:
+            if axis >= 0:
+                if axis not in self.position:
+                    continue  # length 1, or carried by the axis it was merged into
+                term = e.index(self.position[axis])
+            else:
+                term = self._expr(self.body.dynamic[axis], scope)
+            term = term * k if k != 1 else term
+            out = term if out is None else out + term
+        if out is None:
+            return e.const(at.offset, dt.int64)
+        return out + at.offset if at.offset else out
+
+    def _dynamic(self, at: Ix, scope: _Scope) -> Expr | None:
+        terms = tuple(t for t in at.terms if t[0] < 0)
+        return self._form(Ix(0, terms), scope) if terms else None
+
+    def _puts(self, puts: list[Put], scope: _Scope) -> None:
+        """All stores of one position, after all of its loads: a store may overwrite what another formula reads."""
+        ready = []
+        for put in puts:
+            guard = None if put.guard is None else self._expr(put.guard, scope)
+            ready.append((put, self._expr(put.expr, scope), self._dynamic(put.at, scope), guard))
+        for put, expr, offset, guard in ready:
+            operand = self._operand(put.node, put.expr.dtype, put.at, True)
+            scope.statements.append(Store(operand, expr, offset, guard, put.combine, put.distinct))
+
+    def _test(self, test: Test, scope: _Scope) -> None:
+        condition = self._expr(test.condition, scope)
+        found = self._expr(test.found, scope)
+        scope.statements.append(Check(condition, test.code, found, e.const(test.bound, dt.int64)))
+
+    def _operand(self, node: Node | None, dtype: DType, at: Ix, written: bool) -> int:
+        terms = dict(at.terms)
+        steps = tuple(terms.get(a, 0) for a in self.axes)
+        key = (node, dtype, at.offset, steps, written)
+        known = self._operand_of.get(key)
+        if known is None:
+            known = self._operand_of[key] = len(self.operands)
+            self.operands.append(Operand(dtype, tuple(s if s in (0, 1) else None for s in steps), written))
+            self.memory.append((node, at.offset * dtype.itemsize))
+            self.steps.append(steps)
+            self.nbytes += dtype.itemsize * math.prod(self.extents[a] for a, s in zip(self.axes, steps) if s)
+        return known

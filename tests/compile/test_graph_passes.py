@@ -1,0 +1,117 @@
+"""The passes before fusion keep a graph's meaning and do what they are for."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from random_graphs import seeded_graph
+from step_graphs import cnn_sgd, conv2d
+
+from rushlight.compile import dtypes as dt
+from rushlight.compile.graph import Graph, Window
+from rushlight.compile.index import CannotSplit, Ix, NeedSplit, axis_ix, plain_axes, row_major, through_reshape
+from rushlight.compile.passes.layout import choose_orders
+from rushlight.compile.passes.legalise import legalise
+from rushlight.compile.passes.simplify import simplify
+from rushlight.compile.reference.interpret import interpret
+
+F32 = dt.float32
+
+
+def same(g: Graph, other: Graph, arrays) -> None:
+    other.verify()
+    assert [(r.shape, r.dtype) for r in g.results] == [(r.shape, r.dtype) for r in other.results]
+    for a, b in zip(interpret(g, arrays), interpret(other, arrays), strict=True):
+        np.testing.assert_allclose(a.astype(np.complex128), b.astype(np.complex128), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_passes_keep_the_meaning_of_random_graphs(seed):
+    g, arrays = seeded_graph(seed, 20)
+    simpler = simplify(g)
+    same(g, simpler, arrays)
+    same(g, legalise(simpler), arrays)
+
+
+def test_padding_becomes_a_node():
+    g = Graph()
+    g.results = [conv2d(g, g.leaf((2, 3, 8, 8), F32), g.leaf((4, 3, 3, 3), F32), 1)]
+    ready = legalise(g)
+    kinds = [n.kind for n in ready.nodes]
+    assert kinds.count("pad") == 1
+    (contract,) = [n for n in ready.nodes if n.kind == "contract"]
+    assert all(d.padding == 0 for d in contract.attrs[0].a if isinstance(d, Window))
+
+
+def test_integer_products_become_sums():
+    g = Graph()
+    g.results = [g.einsum("ij,jk->ik", g.leaf((3, 4), dt.int64), g.leaf((4, 5), dt.int64))]
+    assert "contract" not in [n.kind for n in legalise(g).nodes]
+    same(g, legalise(g), [np.arange(12).reshape(3, 4), np.arange(20).reshape(4, 5)])
+
+
+def test_a_checked_label_scatter_becomes_a_choice():
+    def build(checked: bool) -> list[str]:
+        g = Graph()
+        labels, x = g.leaf((6, 1), dt.int64), g.leaf((6, 5), F32)
+        out = g.scatter(g.const(0.0, F32, (6, 5)), labels, g.const(1.0, F32, (6, 1)), 1, "add")
+        g.results = [out, g.gather(x, labels, 1, checked)]
+        return [n.kind for n in legalise(g).nodes]
+
+    assert "scatter" not in build(True)
+    assert "scatter" in build(False), "nobody has checked the labels: the scatter must"
+
+
+def test_results_that_are_leaves_or_repeat_are_copied():
+    g = Graph()
+    x = g.leaf((3,), F32)
+    y = g.map(lambda e, x: x + 1, x)
+    g.results = [x, y, y, g.reshape(y, (3, 1))]
+    ready = legalise(g)
+    assert [n.kind for n in ready.results] == ["copy", "pointwise", "copy", "copy"]
+    assert len(set(ready.results)) == 4
+
+
+def test_reductions_over_ones_are_reshapes():
+    g = Graph()
+    g.results = [g.reduce("add", g.leaf((3, 1, 4, 1), F32), (1, 3))]
+    assert [n.kind for n in simplify(g).nodes] == ["leaf", "reshape"]
+
+
+def test_dead_nodes_disappear_and_leaves_stay():
+    g = Graph()
+    x, unused = g.leaf((3,), F32), g.leaf((4,), F32)
+    g.map(lambda e, x: e.exp(x), unused)
+    g.results = [g.map(lambda e, x: x + 1, x)]
+    small = simplify(g)
+    assert len(small.leaves) == 2 and [n.kind for n in small.nodes] == ["leaf", "leaf", "pointwise"]
+
+
+def test_convolutional_intermediates_are_channels_last():
+    g, _, _ = cnn_sgd(2, 12, (4, 6), 8)
+    ready = legalise(simplify(g))
+    orders = choose_orders(ready)
+    images = [n for n in ready.nodes if n.kind == "contract" and len(n.shape) == 4 and n.shape[0] == 2]
+    filters = [n for n in ready.nodes if n.kind == "contract" and n.shape == (6, 4, 3, 3)]
+    assert images and all(orders[n] == (0, 2, 3, 1) for n in images)
+    assert filters and all(orders[n] == (2, 3, 1, 0) for n in filters)
+
+
+def test_reshape_of_an_index():
+    extents = {0: 6, 1: 4}
+    index = (axis_ix(0), axis_ix(1))
+    assert through_reshape(index, (6, 4), (24,), extents) == (Ix(0, ((0, 4), (1, 1))),)
+    with pytest.raises(NeedSplit) as need:
+        through_reshape((axis_ix(0),), (6,), (2, 3), {0: 6})
+    assert (need.value.axis, need.value.inner) == (0, 3)
+    with pytest.raises(CannotSplit):
+        through_reshape(index, (6, 4), (8, 3), extents)
+
+
+def test_plain_axes_knows_merged_dimensions():
+    extents = {0: 6, 1: 4, 2: 1}
+    assert plain_axes((Ix(0, ((0, 4), (1, 1))),), (24,), extents) == (0, 1)
+    assert plain_axes((axis_ix(0), Ix(0, ())), (6, 1), extents) == (0,)
+    assert plain_axes((axis_ix(0), axis_ix(0)), (6, 6), extents) is None
+    assert plain_axes((Ix(1, ((1, 1),)),), (5,), extents) is None
+    assert plain_axes((Ix(0, ((0, -1),)),), (6,), extents) is None
+    assert row_major((2, 3, 4)) == (12, 4, 1)
