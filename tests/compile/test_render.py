@@ -15,11 +15,21 @@ from nests import check, native  # noqa: E402
 
 from rushlight.compile import dtypes as dt  # noqa: E402
 from rushlight.compile.cpu import jit, target  # noqa: E402
+from rushlight.compile.cpu.nest_tiles import tiles_of  # noqa: E402
 from rushlight.compile.cpu.render import kernel_address, kernel_for, pack_params, render  # noqa: E402
 from rushlight.compile.dtypes import DType  # noqa: E402
 from rushlight.compile.expr import Expr, cast, const, e, index, input_  # noqa: E402
 from rushlight.compile.nest import (  # noqa: E402
-    Accumulate, Accumulator, Axis, Check, Compute, Load, Loop, LoopNest, Operand, Store,
+    Accumulate,
+    Accumulator,
+    Axis,
+    Check,
+    Compute,
+    Load,
+    Loop,
+    LoopNest,
+    Operand,
+    Store,
 )  # fmt: skip
 
 f32, f64, i64, i32, u8, b8 = dt.float32, dt.float64, dt.int64, dt.int32, dt.uint8, dt.bool_
@@ -85,6 +95,22 @@ def test_two_dimensional_pointwise_with_any_strides(rows: int, cols: int, swap: 
     nest = LoopNest((Axis(), Axis()), tuple(operands), (1 - vector,),
                     (Loop(vector, (Load(0, 0), Load(1, 1), Store(2, value)), True),))
     check(nest, memory, [*shape, *sizes], shape[1 - vector])
+
+
+@pytest.mark.parametrize("d", DTYPES, ids=lambda d: d.name)
+def test_transposing_copies_go_through_tiles(d: DType) -> None:
+    """(batch, v, u) to (batch, u, v), with a value for each u and a contiguous operand beside it."""
+    operands = (Operand(d, (None, 1, None)), Operand(d, (0, 1, 0)), Operand(d, (None, None, 1)),
+                Operand(d, (None, None, 1), True))
+    value = e.where(e.eq(x(1, d), x(2, d)), x(0, d), x(2, d)) if d is b8 else x(0, d) - x(1, d) * x(2, d)
+    nest = LoopNest((Axis(), Axis(), Axis()), operands, (0, 1), (
+        Load(1, 1), Loop(2, (Load(0, 0), Load(2, 2), Store(3, value)), True)))
+    if target.current().vector_bytes == 64:
+        assert tiles_of(nest, target.current()) is not None
+    for b, u, v in ((1, 1, 1), (2, 3, 5), (1, 16, 16), (2, 17, 33), (1, 40, 15)):
+        n = b * u * v
+        sizes = [b, u, v, u * v, u, u * v, v, u * v, v]
+        check(nest, [data(d, n), data(d, u, 1), data(d, n, 2), np.zeros(n, d.numpy)], sizes, b * u)
 
 
 def test_three_parallel_axes_and_fixed_extents() -> None:

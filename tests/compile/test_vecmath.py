@@ -30,7 +30,7 @@ def address(expr: Expr, dtypes: tuple[DType, ...], lanes: int) -> int:
     return _address(canonical(expr), expr, dtypes, lanes, target.current().key)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _address(text: str, expr: Expr, dtypes: tuple[DType, ...], lanes: int, cpu: str) -> int:
     module = Module()
     f = Function("void @k(ptr %pointers, i64 %n)", module)

@@ -6,8 +6,17 @@ import math
 
 from rushlight.compile.cpu import coefficients as c
 from rushlight.compile.cpu.mathlib import (
-    at_least, at_most, defines, normal, poly, power_of_two, scale, slow_lanes, split_exponent,
-    whole_bits, widened,
+    at_least,
+    at_most,
+    defines,
+    normal,
+    poly,
+    power_of_two,
+    scale,
+    slow_lanes,
+    split_exponent,
+    whole_bits,
+    widened,
 )  # fmt: skip
 from rushlight.compile.cpu.values import V, const, fma, mad, where
 

@@ -7,9 +7,18 @@ import math
 from rushlight.compile.cpu import coefficients as c
 from rushlight.compile.cpu.math32 import power_specials, tanh_from
 from rushlight.compile.cpu.mathlib import (
-    at_least, at_most, call, defines, normal, poly, scale, slow_lanes, split_exponent, whole_bits,
+    at_least,
+    at_most,
+    call,
+    defines,
+    normal,
+    poly,
+    scale,
+    slow_lanes,
+    split_exponent,
+    whole_bits,
 )  # fmt: skip
-from rushlight.compile.cpu.values import V, const, fma, intrinsic, mad, where
+from rushlight.compile.cpu.values import V, const, fma, mad, where
 
 __all__: list[str] = []
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from rushlight.compile.cpu import target
 from rushlight.compile.cpu.irtext import Function, Module
-from rushlight.compile.cpu.values import V, const, intrinsic, mad, type_text, where
+from rushlight.compile.cpu.values import V, const, mad, type_text, where
 
 __all__ = ["call", "defines", "poly", "scale", "at_least", "at_most", "any_lane", "slow_lanes"]
 

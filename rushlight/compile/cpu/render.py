@@ -30,20 +30,36 @@ from rushlight.compile.cpu.irtext import Function
 from rushlight.compile.cpu.mathlib import any_lane
 from rushlight.compile.cpu.nest_memory import Memory
 from rushlight.compile.cpu.nest_scope import (
-    Scope, Sum, defined, formulas, iota, reads_axis, statements, updated,
+    Scope,
+    Sum,
+    defined,
+    formulas,
+    iota,
+    reads_axis,
+    statements,
+    updated,
 )  # fmt: skip
+from rushlight.compile.cpu.nest_tiles import tiled_positions, tiles_of
 from rushlight.compile.cpu.values import V, mad, splat, where
 from rushlight.compile.cpu.vecmath import SUPPORTED, supports
 from rushlight.compile.cpu.widths import lanes_of
 from rushlight.compile.expr import Expr, inputs_of
 from rushlight.compile.nest import (
-    Accumulate, Accumulator, Check, Compute, Load, Loop, LoopNest, Statement, Store,
+    Accumulate,
+    Accumulator,
+    Check,
+    Compute,
+    Load,
+    Loop,
+    LoopNest,
+    Statement,
+    Store,
 )  # fmt: skip
 
 __all__ = ["SUPPORTED", "supports", "render", "kernel_for", "kernel_address", "pack_params", "version"]
 
 _SOURCES = ("irtext", "values", "mathlib", "math32", "math64", "coefficients", "vecmath", "widths", "nest_scope",
-            "nest_memory", "render")  # fmt: skip
+            "nest_memory", "nest_tiles", "render")  # fmt: skip
 
 
 @functools.cache
@@ -160,6 +176,8 @@ class _Renderer:
         elif not nest.parallel:
             with f.when(f.compare("slt", low, high)):
                 self.body(scope, nest.body)
+        elif tiles := tiles_of(nest, self.cpu):
+            tiled_positions(self, scope, tiles, low, high)
         else:
             self.positions(scope, low, high)
         f.module.functions.append(f.finish())
@@ -168,19 +186,23 @@ class _Renderer:
     def positions(self, scope: Scope, low: str, high: str) -> None:
         """The loop over the flattened parallel range; the positions along its axes are counted, not divided out."""
         f, axes = self.f, self.nest.parallel
-        counters: dict[int, str] = {}
         with f.when(f.compare("slt", low, high)):
-            rest = low
-            for a in reversed(axes[1:]):
-                counters[a] = f.slot("i64", f.rem(rest, self.extents[a]))
-                rest = f.div(rest, self.extents[a])
-            counters[axes[0]] = f.slot("i64", rest)
+            counters = self.counters(low)
             with f.loop(low, high):
                 inner = scope.inner()
                 for a in axes:
                     self.bind(inner, a, f.get(counters[a]), self.nest.body)
                 self.body(inner, self.nest.body)
                 self.count(list(axes), counters)
+
+    def counters(self, position: str) -> dict[int, str]:
+        """A slot for the position along each parallel axis, for a position of the flattened range."""
+        f, slots = self.f, {}
+        for a in reversed(self.nest.parallel[1:]):
+            slots[a] = f.slot("i64", f.rem(position, self.extents[a]))
+            position = f.div(position, self.extents[a])
+        slots[self.nest.parallel[0]] = f.slot("i64", position)
+        return slots
 
     def count(self, axes: list[int], counters: dict[int, str]) -> None:
         """Add one to the innermost counter, with carry."""
@@ -350,9 +372,12 @@ class _Renderer:
                     self.vector_body(outer, s, i, narrow, mask, done)
 
     def vector_body(self, scope: Scope, s: Loop, i: str, lanes: int, mask: V | None, done: frozenset[int]) -> None:
-        f = self.f
-        inner = scope.inner()
+        self.body(self.lanes(scope, s, i, lanes, mask), s.body, done)
+
+    def lanes(self, scope: Scope, s: Loop, i: str, lanes: int, mask: V | None) -> Scope:
+        """The scope of a vector loop's body, with the positions i, i + 1, ... of its axis in the lanes."""
+        f, inner = self.f, scope.inner()
         self.bind(inner, s.axis, i, s.body)
         inner.lanes, inner.axis, inner.mask = lanes, s.axis, mask
         inner.env["index", s.axis] = lambda: splat(V(f, i, "i64"), lanes) + iota(f, "i64", lanes)
-        self.body(inner, s.body, done)
+        return inner

@@ -29,7 +29,7 @@ from rushlight.compile.dtypes import DType
 from rushlight.compile.expr import FUNCTIONS, Expr, walk
 
 __all__ = ["SUPPORTED", "supports", "emit", "register_type", "memory_type", "load_form", "store_form", "convert",
-           "constant", "constant_bits", "emit_any", "is_half", "rounded"]  # fmt: skip
+           "constant", "constant_bits", "emit_any", "is_half", "register_bytes", "rounded"]  # fmt: skip
 
 _REGISTER = {"bool": "i1", "uint8": "i8", "int8": "i8", "int16": "i16", "uint16": "i16", "int32": "i32",
              "uint32": "i32", "int64": "i64", "uint64": "i64", "float16": "float", "bfloat16": "float",
@@ -54,6 +54,11 @@ def register_type(dtype: DType) -> str:
 def memory_type(dtype: DType) -> str:
     """The LLVM type of an element of ``dtype`` in memory."""
     return _MEMORY[dtype.name]
+
+
+def register_bytes(dtype: DType) -> int:
+    """Bytes of one lane in a register."""
+    return dtype.compute.itemsize
 
 
 def is_half(dtype: DType) -> bool:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from rushlight.compile.cpu import target
 from rushlight.compile.cpu.nest_scope import formulas, statements
-from rushlight.compile.dtypes import DType
+from rushlight.compile.cpu.vecmath import register_bytes
 from rushlight.compile.expr import walk
 from rushlight.compile.nest import Accumulate, Accumulator, Load, Loop, LoopNest, Store
 
 __all__ = ["lanes_of"]
 
-_HEAVY = 24      # from here on the work of one vector hides the latencies by itself
+_HEAVY = 64  # from here on two registers at a time fill the pipelines, and four would not fit beside the constants
 _COST = {"pow": 60, "sin": 30, "cos": 30, "tan": 60, "erf": 26, "tanh": 26, "exp": 14, "exp2": 14, "expm1": 18,
          "log": 18, "log1p": 24, "div": 4, "sqrt": 4, "rsqrt": 6, "reciprocal": 4, "floordiv": 40, "mod": 40,
          "fmod": 40}  # fmt: skip
 _LIBRARY = {"log2", "log10", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "erfc", "hypot", "atan2"}
-
-
-def _width(dtype: DType) -> int:
-    return dtype.compute.itemsize
 
 
 def lanes_of(nest: LoopNest, loop: Loop, cpu: target.CPU) -> tuple[int, int]:
@@ -32,16 +28,16 @@ def lanes_of(nest: LoopNest, loop: Loop, cpu: target.CPU) -> tuple[int, int]:
             operand = nest.operands[s.operand]
             step = operand.strides[loop.axis]
             if step != 0:
-                widths.append(_width(operand.dtype))
+                widths.append(register_bytes(operand.dtype))
             scattered |= step not in (0, 1)
         if isinstance(s, Accumulate):
-            widths.append(_width(declared[s.accumulator].dtype))
+            widths.append(register_bytes(declared[s.accumulator].dtype))
         for root in formulas(s):
             for n in walk(root):
                 if n not in seen:
                     seen.add(n)
                     if n.dtype.kind == "f":
-                        widths.append(_width(n.dtype))
+                        widths.append(register_bytes(n.dtype))
                     scale = 2 if n.dtype.itemsize == 8 and n.dtype.kind == "f" else 1
                     cost += scale * (60 if n.fn in _LIBRARY else _COST.get(n.fn, 1 if n.args else 0))
     narrow = max(cpu.vector_bytes // max(widths, default=4), 2)

@@ -17,7 +17,15 @@ import numpy as np
 from rushlight.compile import dtypes as dt
 from rushlight.compile.expr import Expr, input_, substitute
 from rushlight.compile.nest import (
-    Accumulate, Accumulator, Check, Compute, Load, Loop, LoopNest, Statement, Store,
+    Accumulate,
+    Accumulator,
+    Check,
+    Compute,
+    Load,
+    Loop,
+    LoopNest,
+    Statement,
+    Store,
 )  # fmt: skip
 from rushlight.compile.reference.evaluate import evaluate
 

@@ -1,0 +1,137 @@
+"""Transposing copies: what is read along one axis and written along another goes through square tiles in registers.
+
+Where a pointwise vector loop over v reads operands whose neighbours lie along u, the last parallel axis, N positions of u
+are done together: N vectors along u are loaded, transposed by shuffles, and are then N vectors along v. A gather would
+touch a cache line for every element, and touch it again N positions later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rushlight.compile.cpu import target, vecmath
+from rushlight.compile.cpu.nest_memory import masked_load
+from rushlight.compile.cpu.nest_scope import Scope, formulas, iota
+from rushlight.compile.cpu.values import V, const, splat
+from rushlight.compile.expr import walk
+from rushlight.compile.nest import Compute, Load, Loop, LoopNest, Store
+
+if TYPE_CHECKING:
+    from rushlight.compile.cpu.render import _Renderer
+
+__all__ = ["Tiles", "tiles_of", "tiled_positions"]
+
+_MOST_NODES = 24  # the body is written out for every row of the tile
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """``loop`` is done in tiles of ``size`` x ``size``; ``loads`` are those of its loads that are transposed."""
+
+    loop: Loop
+    loads: tuple[Load, ...]
+    size: int
+
+
+def tiles_of(nest: LoopNest, cpu: target.CPU) -> Tiles | None:
+    """How to tile the nest, or None where that is not possible or does not pay."""
+    if nest.vector_parallel or not nest.parallel or cpu.vector_bytes < 32:
+        return None
+    loops = [s for s in nest.body if isinstance(s, Loop)]
+    if len(loops) != 1 or not loops[0].vector or nest.body[-1] is not loops[0]:
+        return None
+    loop, u = loops[0], nest.parallel[-1]
+    if not all(isinstance(s, (Load, Compute)) for s in nest.body[:-1]):
+        return None
+    if not all(isinstance(s, (Load, Compute, Store)) for s in loop.body) or nest.axes[u].chunk_of is not None:
+        return None
+    loads, widths = [], []
+    for s in loop.body:
+        if isinstance(s, (Load, Store)):
+            strides = nest.operands[s.operand].strides
+            widths.append(vecmath.register_bytes(nest.operands[s.operand].dtype))
+            if isinstance(s, Load) and strides[loop.axis] not in (0, 1) and strides[u] == 1:
+                if s.guard is not None or s.offset is not None:
+                    return None
+                loads.append(s)
+            elif strides[loop.axis] not in (0, 1):
+                return None
+    nodes = sum(len(n.args) > 0 for s in loop.body for root in formulas(s) for n in walk(root))
+    if not loads or nodes > _MOST_NODES:
+        return None
+    if cpu.vector_bytes < 64 and any(nest.operands[s.operand].dtype.itemsize < 4 for s in loop.body
+                                     if isinstance(s, (Load, Store))):
+        return None  # no masked access to narrow elements before AVX-512
+    return Tiles(loop, tuple(loads), min(16, cpu.vector_bytes // max(widths)))
+
+
+def tiled_positions(r: _Renderer, scope: Scope, tiles: Tiles, low: str, high: str) -> None:
+    """The loop over the flattened parallel range, up to ``size`` neighbours along u at a time."""
+    f, axes, n, loop = r.f, r.nest.parallel, tiles.size, tiles.loop
+    u = axes[-1]
+    with f.when(f.compare("slt", low, high)):
+        counters = r.counters(low)
+        position = f.slot("i64", low)
+        with f.loop_while(position, "slt", high) as p:
+            first = f.get(counters[u])
+            rows = f.minimum(f.minimum(f.sub(r.extents[u], first), f.sub(high, p)), n)
+            outer = scope.inner()
+            for a in axes[:-1]:
+                r.bind(outer, a, f.get(counters[a]), r.nest.body)
+            corner = outer.inner()
+            r.bind(corner, u, first, r.nest.body)
+            begin, end = r.range(corner, loop.axis)
+            with f.loop(begin, end, n) as i:
+                _tile(r, outer, corner, tiles, first, rows, i, f.sub(end, i))
+            f.set(position, f.add(p, rows))
+            f.set(counters[u], f.add(f.get(counters[u]), rows))
+            if len(axes) > 1:
+                with f.when(f.compare("sge", f.get(counters[u]), r.extents[u])):
+                    f.set(counters[u], "0")
+                    r.count(list(axes[:-1]), counters)
+
+
+def _tile(r: _Renderer, outer: Scope, corner: Scope, tiles: Tiles, first: str, rows: str, i: str, left: str) -> None:
+    f, n, loop, operands = r.f, tiles.size, tiles.loop, r.nest.operands
+    number = iota(f, "i64", n)
+    row_mask, column_mask = (splat(V(f, count, "i64"), n).gt(number) for count in (rows, left))
+    corner = corner.inner()
+    r.memory.advance(corner, {s.operand for s in tiles.loads}, loop.axis, i)
+    turned: dict[int, list[V]] = {}
+    for s in tiles.loads:
+        dtype = operands[s.operand].dtype
+        type_ = vecmath.memory_type(dtype)
+        step = r.memory.strides[s.operand][loop.axis]
+        rest = const(f, type_, n, 0) if type_ != "half" else V(f, "zeroinitializer", type_, n)
+        columns = []
+        for k in range(n):
+            here = f.let(f"select i1 {f.compare('sgt', left, k)}, {row_mask.text} {row_mask.name}, "
+                         f"{row_mask.text} zeroinitializer")
+            at = f.at(corner.at[s.operand], f.mul(str(step), str(k)), type_)
+            columns.append(masked_load(f, at, True, V(f, here, "i1", n), rest, dtype.itemsize))
+        turned[s.value] = transposed(columns)
+    done = frozenset(turned)
+    for k in range(n):
+        with f.when(f.compare("sgt", rows, k)):
+            row = outer.inner()
+            r.bind(row, r.nest.parallel[-1], f.add(first, k), r.nest.body)
+            r.body(row, r.nest.body[:-1])
+            inner = r.lanes(row, loop, i, n, column_mask)
+            for s in tiles.loads:
+                inner.env[s.value] = vecmath.load_form(turned[s.value][k], operands[s.operand].dtype)
+            r.body(inner, loop.body, done)
+
+
+def transposed(rows: list[V]) -> list[V]:
+    """n vectors of n lanes, transposed: log2(n) rounds of interleaving the first half of them with the second."""
+    n = len(rows)
+    f, text = rows[0].f, rows[0].text
+    low = ", ".join(f"i32 {k // 2 + (k % 2) * n}" for k in range(n))
+    high = ", ".join(f"i32 {n // 2 + k // 2 + (k % 2) * n}" for k in range(n))
+    rounds = n.bit_length() - 1
+    for _ in range(rounds):
+        pairs = [(rows[k], rows[k + n // 2]) for k in range(n // 2)]
+        rows = [V(f, f.let(f"shufflevector {text} {a.name}, {text} {b.name}, <{n} x i32> <{order}>"), a.type, n)
+                for a, b in pairs for order in (low, high)]
+    return rows
