@@ -1,6 +1,7 @@
 """From a primitive graph to a runnable program: legalise, lay out, fuse, lower, plan memory, load kernels."""
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,8 @@ import numpy as np
 
 from . import dtypes as dt
 from .body import Body, Put, Value
-from .cpu import jit
+from .contraction import Contraction
+from .cpu import jit, target
 from .cpu.contract import plan as plan_contraction
 from .cpu.render import kernel_for
 from .expr import input_
@@ -42,6 +44,12 @@ def build(graph: Graph, donations: dict[int, int]) -> Program:
     program = _Build(graph, donations).program()
     note_built(program, time.perf_counter() - start)
     return program
+
+
+@functools.lru_cache(maxsize=1024)
+def _planned(contraction: Contraction, processor: str) -> Any:
+    """The plan of a contraction: the same at every step of a recurrent network."""
+    return plan_contraction(contraction)
 
 
 @dataclass
@@ -80,7 +88,7 @@ class _Build:
             made = kernels[group] = _Kernels(group)
             if group.kind == "contract":
                 made.contract, bodies[group] = lower_contract(group, fusion)
-                made.plan = plan_contraction(made.contract.contraction)
+                made.plan = _planned(made.contract.contraction, target.current().key)
                 made.scratch = sum(-(-n // ALIGN) * ALIGN for n in made.plan.scratch)
             elif group.kind != "host" and (group.roots or group.anchor is not None):
                 body, serial = group_body(group, fusion)

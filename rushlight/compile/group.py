@@ -5,6 +5,8 @@ import heapq
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from .graph import Node
 from .index import Index, Ix, axis_ix, plain_axes, replace_axis
 
@@ -120,50 +122,59 @@ class Groups:
 
     def __init__(self) -> None:
         self.all: list[Group] = []
-        self._reach: list[int] = []  # bit j of entry i: group i needs something that group j computes, directly or not
+        self._makers: list[set[int]] = []  # of each group: the groups that it reads from
+        # Bit j of row i: group i needs something that group j computes, directly or not.
+        self._reach = np.zeros((64, 1), np.uint64)
 
     def new(self, kind: str, shape: Sequence[int], anchor: Node | None = None, part: int = 0) -> Group:
         group = Group(len(self.all), kind, shape, anchor, part)
         self.all.append(group)
-        self._reach.append(0)
+        self._makers.append(set())
+        if len(self.all) > len(self._reach):
+            size = 2 * len(self._reach)
+            grown = np.zeros((size, size // 64), np.uint64)
+            grown[: self._reach.shape[0], : self._reach.shape[1]] = self._reach
+            self._reach = grown
         return group
 
     def needs(self, user: Group, maker: Group) -> bool:
-        return bool(self._reach[user.number] >> maker.number & 1)
+        return bool(int(self._reach[user.number, maker.number >> 6]) >> (maker.number & 63) & 1)
 
     def add_edge(self, user: Group, maker: Group) -> None:
         """``user`` reads what ``maker`` computes (or must run after it)."""
-        if user is maker:
+        if user is maker or maker.number in self._makers[user.number]:
             return
-        new = self._reach[maker.number] | 1 << maker.number
-        reach, bit = self._reach, user.number
-        if reach[bit] | new == reach[bit]:
+        self._makers[user.number].add(maker.number)
+        if self.needs(user, maker):
             return
-        for k, mask in enumerate(reach):
-            if k == bit or mask >> bit & 1:
-                reach[k] = mask | new
-        assert not reach[bit] >> bit & 1, "cycle between groups"
+        reach = self._reach
+        new = reach[maker.number].copy()
+        new[maker.number >> 6] |= _BITS[maker.number & 63]
+        assert not int(new[user.number >> 6]) >> (user.number & 63) & 1, "cycle between groups"
+        reach[user.number] |= new
+        above = np.flatnonzero(reach[:, user.number >> 6] & _BITS[user.number & 63])
+        if len(above):
+            reach[above] |= new
 
     def in_order(self, priority: dict[Group, int]) -> list[Group]:
         """Makers before users; among those that could run, the lowest priority number first."""
-        waiting = {g: self._reach[g.number] for g in self.all}
-        count = {g: mask.bit_count() for g, mask in waiting.items()}
+        count = [len(makers) for makers in self._makers]
         users: dict[int, list[Group]] = {}
-        for g, mask in waiting.items():
-            while mask:
-                low = mask & -mask
-                users.setdefault(low.bit_length() - 1, []).append(g)
-                mask ^= low
-        ready = [(priority.get(g, 0), g.number) for g in self.all if not count[g]]
+        for group, makers in zip(self.all, self._makers, strict=True):
+            for maker in makers:
+                users.setdefault(maker, []).append(group)
+        ready = [(priority.get(g, 0), g.number) for g in self.all if not count[g.number]]
         heapq.heapify(ready)
         out = []
         while ready:
             _, number = heapq.heappop(ready)
-            g = self.all[number]
-            out.append(g)
+            out.append(self.all[number])
             for user in users.get(number, ()):
-                count[user] -= 1
-                if not count[user]:
+                count[user.number] -= 1
+                if not count[user.number]:
                     heapq.heappush(ready, (priority.get(user, 0), user.number))
         assert len(out) == len(self.all)
         return out
+
+
+_BITS = np.uint64(1) << np.arange(64, dtype=np.uint64)
