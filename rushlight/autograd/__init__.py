@@ -4,7 +4,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from . import engine
+from ..record.settings import settings
+from ..record.trace import local
+from . import engine, replay
 from .anomaly import detect_anomaly, is_anomaly_enabled, set_detect_anomaly
 from .engine import Rules
 from .function import Function, once_differentiable
@@ -59,12 +61,34 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
         for t in wanted:
             if t._edge is None:
                 raise RuntimeError("One of the differentiated Tensors does not require grad")
+    if (grad_tensors is None and grad_variables is None and wanted is None and not create_graph and len(roots) == 1
+            and _backward_again(roots[0], bool(retain_graph))):
+        return
     captured = engine.run(roots, _seeds(roots, grad_tensors if grad_tensors is not None else grad_variables),
                           retain_graph=create_graph if retain_graph is None else retain_graph, create_graph=create_graph,
                           inputs=wanted, accumulate=True)
     for k, g in captured.items():  # tensors that are not leaves
         t = wanted[k]  # type: ignore[index]
         t._grad = g if t._grad is None else Rules.add(t._grad, g)
+
+
+def _backward_again(root: Any, retain_graph: bool) -> bool:
+    """The everyday backward, from one scalar to all leaves: recorded by a walk once, then found."""
+    tr = local.trace
+    epoch = tr.epoch
+    if root._value.epoch is not epoch or root._value.meta.numel != 1 or root._alias is not None or tr.anomaly or settings.eager:
+        return False
+    found = replay.describe(root, epoch)
+    if found is None:
+        return False
+    if not replay.replay(tr, found):
+        start, before = tr.node, len(tr.values)
+        engine.run([root], _seeds([root], None), retain_graph=retain_graph, create_graph=False, accumulate=True)
+        replay.remember(start, tr, epoch, before, found)
+    elif not retain_graph:
+        for node in found.nodes:
+            node.release()
+    return True
 
 
 def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None, create_graph: bool = False,

@@ -153,7 +153,7 @@ def _link(tr: Trace, node: TraceNode, tensors: Sequence[Handle], outputs: tuple[
         plan = node.saves[needs] = (in_metas, tuple(k in positions for k in range(len(tensors))), bool(positions), outs)
     in_metas, mask, any_input, outs = plan
     inputs = tuple([t._value if m else None for t, m in zip(tensors, mask)]) if any_input else None
-    made = GradNode(node, edges, in_metas, inputs, outputs if outs else None)
+    made = GradNode(node, tr.epoch, edges, in_metas, inputs, outputs if outs else None)
     if tr.anomaly:
         from .anomaly import stack_text
 

@@ -85,6 +85,7 @@ def quick_binary(full: Callable[[Any, Any], Any], tensor_class: type) -> Callabl
                 in_metas, keep, any_input, outs = plan
                 grad = _new(GradNode)
                 grad.node = node
+                grad.epoch = epoch
                 grad.in_metas = in_metas
                 grad.rare = None
                 if edge_a is LEAF:

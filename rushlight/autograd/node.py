@@ -87,11 +87,12 @@ _FREED: Any = object()  # stands for the saved values of a node whose backward i
 class GradNode(Node):
     """The node of a recorded operation; also the ``ctx`` of its gradient rule (``Op.gradient``)."""
 
-    __slots__ = ("node", "in_metas", "_inputs", "_outputs")
+    __slots__ = ("node", "epoch", "in_metas", "_inputs", "_outputs")
 
-    def __init__(self, node: TraceNode, edges: tuple, in_metas: tuple[Meta, ...],
+    def __init__(self, node: TraceNode, epoch: Any, edges: tuple, in_metas: tuple[Meta, ...],
                  inputs: tuple[Value | None, ...] | None, outputs: tuple[Value, ...] | None) -> None:
         self.node = node
+        self.epoch = epoch
         self.edges = edges
         self.in_metas = in_metas
         self._inputs = inputs

@@ -16,9 +16,6 @@ from .value import Buffer, Epoch, Value, allocate
 
 __all__ = ["flush", "flush_trace", "ready", "batch_boundary", "start_afresh", "counters"]
 
-import importlib.util
-
-HAVE_COMPILER = importlib.util.find_spec('rushlight.compile.cpu.render') is not None and importlib.util.find_spec('rushlight.compile.cpu.contract') is not None
 PROGRAMS_AT_NODE = 64   # programs kept at one point of the trie, for different sets of live values
 NODE_LIMIT = 200_000    # nodes of one thread's trie
 
@@ -132,7 +129,7 @@ def _donations(values: list[Value], live: list[Value]) -> tuple[tuple[tuple[int,
 def _program(node: TraceNode, key: tuple, seen: int) -> Any:
     """The first small run of a path is cold (nobody waits for LLVM to fill a bias); then it is compiled."""
     path = paths.path_to(node)
-    if settings.eager or not HAVE_COMPILER or (seen == 0 and paths.cost(path) < settings.cold_limit):
+    if settings.eager or (seen == 0 and paths.cost(path) < settings.cold_limit):
         node.programs[key] = seen + 1
         counters.cold_runs += 1
         return cold.ColdProgram(path, key)

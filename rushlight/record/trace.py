@@ -38,7 +38,7 @@ class TraceNode:
     """
 
     __slots__ = ("edges", "parent", "op", "attrs", "inputs", "metas", "meta", "slot", "depth", "bytes", "programs",
-                 "saves", "line", "scalars", "used", "stop")
+                 "saves", "line", "scalars", "used", "stop", "backward")
 
     def __init__(self, parent: TraceNode | None, op: Op | None, attrs: tuple, inputs: tuple[int, ...],
                  metas: tuple[Meta, ...], slot: int) -> None:
@@ -52,6 +52,7 @@ class TraceNode:
         self.scalars: dict[tuple, int] = {}
         self.line = user_line() if op is not None else None
         self.used = 0
+        self.backward: Any = None  # the walk of a backward that began here; see autograd/replay.py
         # Recording stops here for a flush: always at the same points of a path, so that programs repeat.
         self.stop = op is not None and (self.depth >= settings.max_ops or self.bytes >= settings.max_bytes)
 

@@ -1,0 +1,129 @@
+"""A backward that was walked before, from the same point of a trace over the same graph, is one step along the trie.
+
+The first walk records gradient operations one by one. What it recorded is kept at the trie node where it began, together
+with a description of the graph. The next backward there describes its own graph, in one light pass; if the two are equal,
+recording moves straight to where the walk ended, and only the gradients of the leaves become tensors.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+from ..record.trace import Trace, TraceNode
+from ..record.value import Buffer, Epoch, Value
+from .handle import LEAF, Handle, make
+from .node import GradNode, _FREED
+
+__all__ = ["describe", "replay", "remember", "Description"]
+
+# Fills the slots of values that nobody refers to; its buffer keeps it from being taken for a live pending value.
+_DEAD = Value(None, None, -1)  # type: ignore[arg-type]
+_DEAD.buffer = Buffer(0, 0, None)
+
+
+class Description:
+    """The graph below a root: ``signature`` is equal for equal graphs; ``nodes`` and ``leaves`` are what it was read from."""
+
+    __slots__ = ("signature", "nodes", "leaves")
+
+    def __init__(self, signature: list[Any], nodes: list[GradNode], leaves: list[Handle]) -> None:
+        self.signature, self.nodes, self.leaves = signature, nodes, leaves
+
+
+class Recipe:
+    """Where a walk ended, and the slots of the leaves' gradients in the order of the description."""
+
+    __slots__ = ("signature", "end", "slots", "count")
+
+    def __init__(self, signature: list[Any], end: TraceNode, slots: list[int], count: int) -> None:
+        self.signature, self.end, self.slots, self.count = signature, end, slots, count
+
+
+def describe(root: Handle, epoch: Epoch) -> Description | None:
+    """The graph below ``root`` if a walk of it depends on nothing else: everything was recorded in this epoch, there are
+    no hooks, no gradients to add to, and no saved value was overwritten."""
+    if type(root._edge) is not GradNode:
+        return None
+    nodes = [root._edge]
+    number = {id(root._edge): 0}
+    leaves: list[Handle] = []
+    leaf_number: dict[int, int] = {}
+    signature: list[Any] = [root._value.slot]
+    put = signature.append
+    for n in nodes:  # grows while it is read
+        if type(n) is not GradNode or n.epoch is not epoch or n.rare is not None:
+            return None
+        put(n.node)
+        saved = n._inputs
+        if saved is not None:
+            if saved is _FREED:
+                return None
+            for v in saved:
+                if v is not None and (v.overwritten is not None or v.origin is not None and v.origin[0].overwritten is not None):
+                    return None
+        saved = n._outputs
+        if saved is not None:
+            for v in saved:
+                if v.overwritten is not None:
+                    return None
+        for edge in n.edges:
+            if edge is None:
+                put(None)
+                continue
+            kind = type(edge)
+            nr = 0
+            if kind is tuple:
+                edge, nr = edge
+                kind = type(edge)
+            if isinstance(edge, Handle):
+                k = leaf_number.get(id(edge))
+                if k is None:
+                    if edge._more is not None or edge._grad is not None or edge._edge is not LEAF:
+                        return None
+                    k = leaf_number[id(edge)] = len(leaves)
+                    leaves.append(edge)
+                put(-1 - k)
+            else:
+                k = number.get(id(edge))
+                if k is None:
+                    k = number[id(edge)] = len(nodes)
+                    nodes.append(edge)
+                put(k)
+                put(nr)
+    return Description(signature, nodes, leaves)
+
+
+def replay(tr: Trace, found: Description) -> bool:
+    """Take the recorded walk of this graph, if there is one."""
+    recipe = tr.node.backward
+    if recipe is None or recipe.signature != found.signature:
+        return False
+    epoch, values = tr.epoch, tr.values
+    base = len(values)
+    values.extend([_DEAD] * recipe.count)
+    metas = [leaf._value.meta.plain for leaf in found.leaves]
+    for leaf, slot, meta in zip(found.leaves, recipe.slots, metas):
+        v = values[slot]
+        if v is _DEAD:
+            v = values[slot] = Value(meta, epoch, slot)
+        leaf._grad = make(v)
+    assert base + recipe.count == len(values)
+    tr.node = recipe.end
+    return True
+
+
+def remember(start: TraceNode, tr: Trace, epoch: Epoch, before: int, found: Description) -> None:
+    """Keep the walk that has just been recorded from ``start`` on."""
+    if tr.epoch is not epoch:
+        return
+    node = tr.node
+    while node is not start:
+        if node.op is None or node.parent is None:  # a value entered that the forward had not used
+            return
+        node = node.parent
+    slots = []
+    for leaf in found.leaves:
+        grad = leaf._grad
+        if grad is None or grad._value.epoch is not epoch or grad._value.slot < before or grad._alias is not None:
+            return
+        slots.append(grad._value.slot)
+    start.backward = Recipe(found.signature, tr.node, slots, len(tr.values) - before)
