@@ -4,9 +4,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..autograd.handle import Handle
 from ..compile.graph import Graph, Node
 from ..ops.update import Scalars, Update, constant
-from .optimizer import Optimizer, non_negative, step_count, zeros_like
+from .optimizer import Optimizer, step_count, zeros_like
+from .options import implementation, learning_rate, momenta, non_negative
+from .rules import average, average_square, direction, shrunk, step_of
 
 __all__ = ["Adam", "AdamW"]
 
@@ -14,25 +17,16 @@ __all__ = ["Adam", "AdamW"]
 def _rule(g: Graph, h: Scalars, p: Node, grad: Node, mean: Node, square: Node, *state: Node, amsgrad: bool, decay: bool, decoupled: bool,
           maximize: bool) -> Sequence[Node]:
     *largest, step = state
-    step = g.map(lambda e, t: t + 1, step)
     # Powers of beta in double precision: 1 - 0.999 has few digits left in single.
-    t = g.cast(step, h.beta1.dtype)
+    step, t = step_of(g, h, step)
     bias1 = g.map(lambda e, b, t: 1 - e.pow(b, t), h.beta1, t)
     bias2 = g.map(lambda e, b, t: e.sqrt(1 - e.pow(b, t)), h.beta2, t)
     size = constant(g, g.map(lambda e, lr, c: lr / c, h.lr, bias1), p)
     scale = constant(g, bias2, p)
-    if maximize:
-        grad = g.map(lambda e, d: -d, grad)
-    if decay:
-        if decoupled:
-            shrink = constant(g, g.map(lambda e, lr, w: 1 - lr * w, h.lr, h.weight_decay), p)
-            p = g.map(lambda e, x, s: x * s, p, shrink)
-        else:
-            grad = g.map(lambda e, d, x, w: d + x * w, grad, p, constant(g, h.weight_decay, p))
-    rest1 = constant(g, g.map(lambda e, b: 1 - b, h.beta1), p)
-    rest2 = constant(g, g.map(lambda e, b: 1 - b, h.beta2), p)
-    mean = g.map(lambda e, m, d, r: m + (d - m) * r, mean, grad, rest1)
-    square = g.map(lambda e, v, d, b, r: v * b + d * d * r, square, grad, constant(g, h.beta2, p), rest2)
+    if decay and decoupled:
+        p = shrunk(g, h, p)
+    grad = direction(g, h, p, grad, decay and not decoupled, maximize)
+    mean, square = average(g, mean, grad, h.beta1), average_square(g, square, grad, h.beta2)
     shown = square
     if amsgrad:
         shown = g.map(lambda e, a, b: e.max(a, b), largest[0], square)
@@ -64,14 +58,16 @@ class Adam(Optimizer):
                  weight_decay: float = 0, amsgrad: bool = False, *, foreach: bool | None = None, maximize: bool = False,
                  capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
                  decoupled_weight_decay: bool = False) -> None:
-        non_negative(lr=lr, eps=eps)
-        for k, beta in enumerate(betas):
-            if not 0.0 <= beta < 1.0:
-                raise ValueError(f"Invalid beta parameter at index {k}: {beta}")
+        learning_rate(lr)
+        if isinstance(lr, Handle) and foreach and not capturable:
+            raise ValueError("lr as a Tensor is not supported for capturable=False and foreach=True")
+        non_negative(eps=eps)
+        momenta(betas)
         non_negative(weight_decay=weight_decay)
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
                                   "maximize": maximize, "foreach": foreach, "capturable": capturable, "differentiable": differentiable,
                                   "fused": fused, "decoupled_weight_decay": decoupled_weight_decay})
+        implementation(fused, foreach, differentiable)
 
     def new_state(self, p: Any, group: dict[str, Any]) -> dict[str, Any]:
         state = {"step": step_count(), "exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}

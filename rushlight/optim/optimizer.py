@@ -289,13 +289,3 @@ def zeros_like(p: Any) -> Any:
 def step_count() -> Any:
     """The count of steps as PyTorch keeps it: a float32 scalar."""
     return make(value_from_array(np.zeros((), np.float32)))
-
-
-def non_negative(**options: Any) -> None:
-    """Raise ValueError, worded as PyTorch words it, for a negative option."""
-    for name, value in options.items():
-        if isinstance(value, Handle):
-            value = value.item()  # type: ignore[attr-defined]
-        if not value >= 0.0:
-            title = {"lr": "learning rate", "eps": "epsilon value"}.get(name, f"{name} value")
-            raise ValueError(f"Invalid {title}: {value}")

@@ -6,17 +6,16 @@ from typing import Any
 
 from ..compile.graph import Graph, Node
 from ..ops.update import Scalars, Update, constant
-from .optimizer import Optimizer, non_negative
+from .optimizer import Optimizer
+from .options import implementation, learning_rate, non_negative
+from .rules import direction
 
 __all__ = ["SGD"]
 
 
 def _rule(g: Graph, h: Scalars, p: Node, grad: Node, *state: Node, momentum: bool, first: bool, nesterov: bool, decay: bool,
           maximize: bool) -> Sequence[Node]:
-    if maximize:
-        grad = g.map(lambda e, d: -d, grad)
-    if decay:
-        grad = g.map(lambda e, d, x, w: d + x * w, grad, p, constant(g, h.weight_decay, p))
+    grad = direction(g, h, p, grad, decay, maximize)
     if momentum:
         m = constant(g, h.momentum, p)
         if first:  # the buffer begins as the gradient, without dampening
@@ -50,12 +49,14 @@ class SGD(Optimizer):
     def __init__(self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0, dampening: float = 0, weight_decay: float = 0,
                  nesterov: bool = False, *, maximize: bool = False, foreach: bool | None = None, differentiable: bool = False,
                  fused: bool | None = None) -> None:
-        non_negative(lr=lr, momentum=momentum, weight_decay=weight_decay)
+        learning_rate(lr)
+        non_negative(momentum=momentum, weight_decay=weight_decay)
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
         super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
                                   "nesterov": nesterov, "maximize": maximize, "foreach": foreach, "differentiable": differentiable,
                                   "fused": fused})
+        implementation(fused, foreach, differentiable)
 
     def update_group(self, group: dict[str, Any], params: Sequence[Any]) -> None:
         momentum = group["momentum"] != 0
