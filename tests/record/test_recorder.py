@@ -1,0 +1,242 @@
+"""The recorder: programs are found rather than built, dead values are never stored, memory stays with its tensor."""
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+import rushlight as torch
+from rushlight import optim
+from rushlight.compile.counters import counters as compiled
+from rushlight.compile.cpu import alloc, jit
+from rushlight.record import batch_boundary, counters, flush, local
+
+
+def built() -> tuple[int, int, int]:
+    return counters.programs_built, compiled.programs, jit.counters.compiled
+
+
+def network(seed: int = 0):
+    rng = np.random.default_rng(seed)
+
+    def parameter(*shape: int):
+        return torch.tensor(rng.normal(size=shape).astype(np.float32), requires_grad=True)
+    w1, b1, w2, b2 = parameter(8, 16), parameter(16), parameter(16, 3), parameter(3)
+
+    def forward(x):
+        return (x @ w1 + b1).relu() @ w2 + b2
+    return forward, [w1, b1, w2, b2]
+
+
+def batch(n: int, seed: int = 1):
+    rng = np.random.default_rng(seed)
+    return torch.tensor(rng.normal(size=(n, 8)).astype(np.float32)), torch.tensor(rng.normal(size=(n, 3)).astype(np.float32))
+
+
+def train(forward, optimizer, x, y):
+    optimizer.zero_grad()
+    loss = ((forward(x) - y) ** 2).mean()
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+@pytest.mark.parametrize("make", [lambda p: optim.SGD(p, lr=0.01), lambda p: optim.SGD(p, lr=0.01, momentum=0.9),
+                                  lambda p: optim.Adam(p, lr=0.01)])
+def test_a_repeated_step_builds_nothing_and_allocates_nothing(make):
+    forward, params = network()
+    optimizer, (x, y) = make(params), batch(5)
+    for _ in range(5):
+        train(forward, optimizer, x, y).item()
+    gc.collect()
+    before, system = built(), alloc.stats().system_allocations
+    for k in range(10):
+        optimizer.param_groups[0]["lr"] = 0.01 / (k + 1)  # a new learning rate is no new program
+        train(forward, optimizer, x, y).item()
+    assert built() == before
+    assert alloc.stats().system_allocations == system
+
+
+def test_logging_every_seventh_step_stops_building():
+    forward, params = network()
+    optimizer, (x, y) = optim.SGD(params, lr=0.01), batch(5)
+    seen = []
+    for k in range(60):
+        before = counters.programs_built
+        loss = train(forward, optimizer, x, y)
+        if k % 7 == 0:
+            loss.item()
+        seen.append(counters.programs_built - before)
+    assert sum(seen[20:]) == 0
+
+
+def test_an_evaluation_loop_that_only_accumulates_stops_building():
+    forward, _ = network()
+    x, y = batch(5)
+    with torch.no_grad():
+        total = torch.zeros(())
+        for k in range(40):
+            total += ((forward(x) - y) ** 2).mean()
+            batch_boundary()
+            if k == 10:
+                before = counters.programs_built
+        assert counters.programs_built == before
+    expected = 40 * float(((forward(x) - y) ** 2).mean())
+    assert abs(float(total) - expected) < 1e-3 * expected
+
+
+def test_ragged_batches_build_a_program_for_each_size_once():
+    forward, params = network()
+    optimizer = optim.SGD(params, lr=0.01)
+    batches = [batch(n) for n in (3, 5, 4)]
+    for _ in range(3):
+        for x, y in batches:
+            train(forward, optimizer, x, y)
+    before = built()
+    for _ in range(3):
+        for x, y in batches:
+            train(forward, optimizer, x, y)
+    assert built() == before
+
+
+def test_a_number_that_keeps_changing_becomes_an_input():
+    x = torch.ones(4)
+    for k in range(10):
+        (x * (k + 0.5)).sum().item()
+    before = built()
+    for k in range(10, 30):
+        assert (x * (k + 0.5)).sum().item() == 4 * (k + 0.5)
+    assert built() == before
+
+
+def test_numbers_that_compare_equal_are_different_programs():
+    x = torch.tensor([3, 4])
+    assert (x * 1).dtype is torch.int64 and (x * 1.0).dtype is torch.float32 and (x * True).dtype is torch.int64
+    y = torch.tensor([1.0])
+    assert np.signbit((y * -0.0).numpy()[0]) and not np.signbit((y * 0.0).numpy()[0])
+
+
+def test_dead_values_are_not_stored():
+    x = torch.ones(1000)
+    y = ((x + 1) * 2).exp()
+    z = y.sum()
+    del y
+    flush()
+    live = alloc.stats().live
+    z2 = ((x + 1) * 2).exp().sum()
+    flush()
+    assert alloc.stats().live - live <= alloc.size_class(4)
+    assert float(z) == float(z2)
+
+
+def test_saved_values_are_dropped_by_the_backward():
+    x = torch.ones(1000, requires_grad=True)
+    y = x * 2
+    loss = (y * y).sum()
+    inner = weakref.ref(y.grad_fn)
+    del y
+    assert inner() is not None
+    loss.backward()
+    flush()
+    before = alloc.stats().live
+    del loss
+    assert inner() is None
+    assert alloc.stats().live <= before
+
+
+def test_parameters_keep_their_memory():
+    forward, params = network()
+    optimizer, (x, y) = optim.Adam(params, lr=0.01), batch(5)
+    places = [p.data_ptr() for p in params]
+    arrays = [p.detach().numpy() for p in params]
+    first = [a.copy() for a in arrays]
+    for _ in range(4):
+        train(forward, optimizer, x, y)
+    assert [p.data_ptr() for p in params] == places
+    for a, f, p in zip(arrays, first, params):
+        assert not np.array_equal(a, f)
+        assert np.array_equal(a, p.detach().numpy())
+
+
+def test_an_overwritten_value_that_is_still_needed_moves_out():
+    w = torch.ones(3)
+    flush()
+    place = w.data_ptr()
+    old = w.clone()
+    kept = w._value  # as a graph node would keep it
+    w += 5
+    flush()
+    assert w.data_ptr() == place
+    assert kept.buffer.ptr != place
+    assert old.tolist() == [1, 1, 1] and w.tolist() == [6, 6, 6]
+
+
+def test_a_failed_program_fails_its_values_and_no_others():
+    x = torch.arange(4.0)
+    bad = x[torch.tensor([0, 9])]
+    good = x + 1
+    with pytest.raises(IndexError):
+        bad.tolist()
+    with pytest.raises(IndexError):
+        bad.tolist()
+    with pytest.raises(IndexError):
+        good.tolist()  # it was part of the same program
+    assert (x + 1).tolist() == [1, 2, 3, 4]
+
+
+def test_threads_have_their_own_traces():
+    results = {}
+
+    def work(k: int) -> None:
+        x = torch.full((3,), float(k))
+        for _ in range(20):
+            x = x + 1
+        results[k] = x
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    for k in range(4):  # pending in a thread that has ended
+        assert results[k].tolist() == [k + 20.0] * 3
+
+
+def test_the_budget_bounds_a_trace(monkeypatch):
+    from rushlight.record import settings
+
+    monkeypatch.setattr(settings, "max_ops", 50)
+    local.trace.root.edges.clear()
+    x = torch.zeros(2)
+    for _ in range(175):
+        x = x + 1
+        assert len(local.trace.values) <= 60
+    assert x.tolist() == [175, 175]
+    local.trace.root.edges.clear()
+
+
+def test_a_long_chain_is_recorded_differentiated_run_and_freed():
+    x = torch.ones(2, requires_grad=True)
+    y = x
+    for _ in range(20_000):
+        y = y + 1e-4
+    end = weakref.ref(y.grad_fn)
+    y.sum().backward()
+    assert x.grad.tolist() == [1, 1]
+    del y
+    gc.collect()
+    assert end() is None
+
+
+def test_errors_name_the_line_of_the_program():
+    with pytest.raises(RuntimeError, match=r"\(3\) must match.*\(4\)"):
+        torch.ones(3) + torch.ones(4)
+    x = torch.arange(3.0)
+    i = torch.tensor([0, 5])
+    for _ in range(3):
+        with pytest.raises(IndexError) as caught:
+            x[i].sum().item()
+        assert "5" in str(caught.value) or any("5" in n for n in getattr(caught.value, "__notes__", []))
