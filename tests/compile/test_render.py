@@ -397,8 +397,8 @@ def test_other_instruction_sets(level: str) -> None:
         check(SOFTMAX, [data(f32, 3 * 45), np.zeros(3 * 45, np.float32)], [3, 45, 45, 45], 3, 1e-5, 1e-7)
         test_mixed_widths_share_their_lanes()
         test_one_dimensional_pointwise(dt.bfloat16)
-        if level == "avx2":
-            test_one_dimensional_pointwise(dt.float16)
+        test_one_dimensional_pointwise(dt.float16)
+        test_transposing_copies_go_through_tiles(f32)
 
 
 def test_a_kernel_is_compiled_once() -> None:

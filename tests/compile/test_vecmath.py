@@ -285,6 +285,16 @@ def test_float_to_integer_out_of_range_is_pytorchs() -> None:
             np.testing.assert_array_equal(got, torch.from_numpy(y).to(getattr(torch, to.name)).numpy(), to.name)
 
 
+def test_half_precision_without_instructions_for_it() -> None:
+    if target.machine() != "x86_64":
+        pytest.skip("levels of x86")
+    with target.using("sse"):
+        test_rounding_to_half_precision_is_nearest_even(dt.float16)
+        x = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+        with np.errstate(all="ignore"):
+            np.testing.assert_array_equal(run(e.cast(input_(0, dt.float16), dt.float32), x), x.astype(np.float32))
+
+
 @pytest.mark.parametrize("to", HALVES, ids=lambda d: d.name)
 def test_rounding_to_half_precision_is_nearest_even(to: DType) -> None:
     bits = np.random.default_rng(0).integers(0, 1 << 32, 1 << 14, dtype=np.uint64).astype(np.uint32)

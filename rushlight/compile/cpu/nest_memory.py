@@ -64,8 +64,8 @@ class Memory:
         if uniform:  # one address, but only where the guard says so
             address, one = f.let(f"getelementptr {type_}, ptr {address}, <{lanes} x i64> zeroinitializer"), False
         if one and mask is None:
-            value = f.let(f"load {text}, ptr {address}, align {dtype.itemsize}")
-            return vecmath.load_form(V(f, value, type_, lanes), dtype)
+            plain = f.let(f"load {text}, ptr {address}, align {dtype.itemsize}")
+            return vecmath.load_form(V(f, plain, type_, lanes), dtype)
         mask = const(f, "i1", lanes, 1) if mask is None else mask
         rest = self._other(dtype, lanes, other if guard is not None else 0)
         value = masked_load(f, address, one, mask, rest, dtype.itemsize)

@@ -30,13 +30,16 @@ class Scope:
 
     __slots__ = ("lanes", "axis", "mask", "env", "memo", "at")
 
+    lanes: int
+    axis: int
+    mask: V | None
+    env: Env
+    memo: dict[Expr, V]
+    at: dict[int, str]
+
     def __init__(self) -> None:
         self.lanes, self.axis, self.mask = 0, -1, None
-        self.lanes: int
-        self.mask: V | None
         self.env, self.memo, self.at = Env(), {}, {}
-        self.memo: dict[Expr, V]
-        self.at: dict[int, str]
 
     def inner(self) -> Scope:
         new = Scope.__new__(Scope)

@@ -82,8 +82,8 @@ class V:
     def __truediv__(self, other: Number) -> V: return self._op("fdiv", other)
     def __radd__(self, other: Number) -> V: return self + other
     def __rmul__(self, other: Number) -> V: return self * other
-    def __rsub__(self, other: Number) -> V: return const(self.f, self.type, self.lanes, other) - self
-    def __rtruediv__(self, other: Number) -> V: return const(self.f, self.type, self.lanes, other) / self
+    def __rsub__(self, other: float) -> V: return const(self.f, self.type, self.lanes, other) - self
+    def __rtruediv__(self, other: float) -> V: return const(self.f, self.type, self.lanes, other) / self
     def __and__(self, other: Number) -> V: return self._op("and", other)
     def __or__(self, other: Number) -> V: return self._op("or", other)
     def __xor__(self, other: Number) -> V: return self._op("xor", other)

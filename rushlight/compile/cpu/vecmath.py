@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 import numpy as np
 
 from rushlight.compile import dtypes as dt
-from rushlight.compile.cpu import mathlib
+from rushlight.compile.cpu import half, mathlib
 from rushlight.compile.cpu.irtext import Function
 from rushlight.compile.cpu.values import V, const, intrinsic, splat, where
 from rushlight.compile.dtypes import DType
@@ -70,7 +70,7 @@ def load_form(x: V, dtype: DType) -> V:
     if dtype is dt.bool_:
         return x.ne(0)
     if dtype is dt.float16:
-        return x.convert("fpext", "float")
+        return half.widen(x)
     if dtype is dt.bfloat16:
         return (x.convert("zext", "i32") << 16).as_float()
     return x
@@ -81,7 +81,7 @@ def store_form(x: V, dtype: DType) -> V:
     if dtype is dt.bool_:
         return x.convert("zext", "i8")
     if dtype is dt.float16:
-        return x.convert("fptrunc", "half")
+        return half.narrow(x)
     if dtype is dt.bfloat16:
         return x.bits().lshr(16).convert("trunc", "i16")
     return x
@@ -90,7 +90,7 @@ def store_form(x: V, dtype: DType) -> V:
 def rounded(x: V, dtype: DType) -> V:
     """A float32 value rounded to what a half type can represent (nearest even); others as they are."""
     if dtype is dt.float16:
-        return x.convert("fptrunc", "half").convert("fpext", "float")
+        return half.widen(half.narrow(x))
     if dtype is dt.bfloat16:
         bits = x.bits()
         even = (bits + (bits.lshr(16) & 1)) + 0x7FFF
@@ -372,7 +372,7 @@ def _compare(signed: str, unsigned: str) -> Callable[[DType, V, V], V]:
     return lambda d, a, b: getattr(a, unsigned if d.kind in "ub" else signed)(b)
 
 
-_COMPARE = {"lt": _compare("lt", "ult"), "le": _compare("le", "ule"), "gt": _compare("gt", "ugt"),
+_COMPARE: dict[str, Callable[..., V]] = {"lt": _compare("lt", "ult"), "le": _compare("le", "ule"), "gt": _compare("gt", "ugt"),
             "ge": _compare("ge", "uge"), "eq": _compare("eq", "eq"), "ne": _compare("ne", "ne"),
             "where": lambda d, c, a, b: where(c, a, b)}  # fmt: skip
 _FLOAT: dict[str, Callable[..., V]] = {

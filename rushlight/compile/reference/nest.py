@@ -85,8 +85,8 @@ class _Interpreter:
         if plain is None:
             plain, = substitute((expr,), lambda n: input_(_INDEX + n.attr, dt.int64) if n.fn == "index" else None)
             self.rewritten[expr] = plain
-        values = {**self.values, **{_INDEX + a: np.asarray(i, np.int64) for a, i in self.at.items()}}
-        return evaluate(plain, values, ())  # type: ignore[arg-type]  a mapping serves as well
+        values: Any = {**self.values, **{_INDEX + a: np.asarray(i, np.int64) for a, i in self.at.items()}}
+        return evaluate(plain, values, ())  # a mapping from positions serves as well as a sequence
 
     def place(self, operand: int, offset: Expr | None) -> int:
         place = sum(self.strides[operand][a] * i for a, i in self.at.items())
