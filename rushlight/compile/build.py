@@ -141,6 +141,9 @@ class _Assembler:
     def _flush(self) -> None:
         if self.waiting:
             addresses = jit.kernels([request for request, _ in self.waiting])
+            if flags.debug >= 5:
+                for (_, make_ir, name), instruction in self.waiting:
+                    print(f"-- {instruction.name}: {name}\n{jit.assembly(make_ir())}")
             for (_, instruction), address in zip(self.waiting, addresses, strict=True):
                 instruction.kernel = address
             self.steps.append(Segment([i for _, i in self.waiting]))
@@ -194,13 +197,12 @@ class _Assembler:
         for k, nbytes in enumerate(one.plan.scratch):
             names["scratch", k] = (self.arena, offset)
             offset += -(-nbytes // ALIGN) * ALIGN
-        heaviest = max(range(len(one.plan.steps)), key=lambda k: one.plan.steps[k].parts, default=0)
         for k, step in enumerate(one.plan.steps):
             params: list[int] = []
             for name, start in step.operands:
                 table, at = names[name]
                 params += [table, at + start]
-            main = k == heaviest
+            main = len(step.operands) > 2 and step.operands[0][0] in ("a", "b")  # not packing, not adding up
             self.waiting.append((step.kernel, Instruction(
                 0, np.array([*params, *step.params], np.int64), step.parts, 0,
                 _name(one.group) + ("" if len(one.plan.steps) == 1 else f" step {k}"), lines, one.contract.nbytes,

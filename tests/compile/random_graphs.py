@@ -248,6 +248,39 @@ def seeded_graph(seed: int, steps: int, dtypes=DTYPES):
     return d.graph, d.arrays
 
 
+class WideDrawer(SeededDrawer):
+    """Longer dimensions: masked vectors, chunks, parts, split reductions."""
+
+    KINDS = ("map", "map2", "map2", "reduce", "reduce", "scan", "permute", "slice", "reshape", "pad", "concat", "gather",
+             "scatter", "update", "einsum", "conv", "softmax", "index")
+
+    def shape(self, low=0, high=3):
+        return tuple(self.pick([1, 2, 3, 7, 16, 17, 33, 64, 70, 129, 300]) for _ in range(self.number(low, high)))
+
+    def step(self) -> None:
+        made = getattr(self, self.pick(self.KINDS))()
+        if made is not None and made.size <= 300_000:
+            self.pool.append(made)
+
+    def reshape(self) -> Node:
+        x = self.any()
+        return self.graph.reshape(x, self.pick([(x.size,), (*x.shape[:-2], math.prod(x.shape[-2:])),
+                                                (math.prod(x.shape[:2]), *x.shape[2:])]))
+
+
+def wide_graph(seed: int, steps: int):
+    """(graph, leaf arrays) over some tens of thousands of elements."""
+    d = WideDrawer(seed, [dt.float32, dt.int64, dt.float32])
+    while sum(x.size for x in d.pool) < 40_000:
+        x = d.leaf(d.shape(1, 3), d.pick(d.dtypes))
+        if x.size < 300_000:
+            d.pool.append(x)
+    while len(d.graph.nodes) < steps:
+        d.step()
+    d.graph.results = [d.pool[-1], *(d.any() for _ in range(3))]
+    return d.graph, d.arrays
+
+
 @st.composite
 def graphs(draw, steps=8, dtypes=DTYPES):
     """(graph, leaf arrays)."""

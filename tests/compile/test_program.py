@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_graphs import graphs, seeded_graph
+from random_graphs import graphs, seeded_graph, wide_graph
 from step_graphs import cnn_sgd, mlp_adam
 
 from rushlight.compile import dtypes as dt
@@ -87,6 +87,26 @@ def test_larger_random_graphs(seed):
     if not all(np.isfinite(w.astype(np.float64)).all() and (np.abs(w.astype(np.float64)) < 1e6).all() for w in want):
         return  # a difference of sums in another order would say nothing
     check(g, arrays, donations_of(g) if seed % 2 else {})
+
+
+@pytest.mark.parametrize("seed", [1, 2, 5, 7, 11, 13])
+def test_wide_random_graphs_on_one_thread_and_two(seed):
+    g, arrays = wide_graph(seed, 12)
+    want = interpret(g, arrays)
+    program = build(g, {})
+    before = pool.get_num_threads()
+    try:
+        pool.set_num_threads(2)
+        two = run(program, g, arrays)
+        pool.set_num_threads(1)
+        one = run(program, g, arrays)
+    finally:
+        pool.set_num_threads(before)
+    for a, b, w in zip(one, two, want, strict=True):
+        assert a.tobytes() == b.tobytes()
+        if a.size and np.isfinite(w.astype(np.float64)).all():
+            scale = 1 + np.abs(w.astype(np.float64)).max()
+            assert np.abs(a.astype(np.float64) - w.astype(np.float64)).max() <= 2e-3 * scale
 
 
 def small_steps():
