@@ -27,6 +27,7 @@ import numpy as np
 from rushlight.compile.contraction import Contraction
 from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract_ir import MAX_DIMS, MAX_ROWS, Driver, EpilogueOperand
+from rushlight.compile.cpu.dotkernel import Dot, dot_heights
 from rushlight.compile.cpu.microkernel import Micro, heights
 from rushlight.compile.cpu.pack import MAX_TURNED, Pack
 from rushlight.compile.dtypes import DType
@@ -36,7 +37,10 @@ __all__ = ["Plan", "Step", "plan"]
 
 #: A part should keep a core busy for some twenty microseconds, and there should be enough to balance two threads.
 PART_FLOPS = 4_000_000
+PART_BYTES = 512 << 10  # or this much to read: half a cache, some twenty microseconds from memory
 MOST_PARTS = 32
+#: Up to so many rows, dot products are faster than packing B.
+FEW_ROWS = 8
 #: Positions of the reduction between visits of the partial sums.
 CHUNK = 512
 #: Longest reduction in one go: a panel of B must stay in the second-level cache.
@@ -112,12 +116,11 @@ class _Planner:
         self.batch, self.m, n_axes, self.k = ([x for x in role if x.extent != 1] for role in (self.batch, self.m, n_axes, self.k))
         self.m += [x for x in self.batch if x.strides[1] == 0]  # a batch that B does not know is more rows
         self.batch = [x for x in self.batch if x.strides[1] != 0]
-        if self._vector_cost(self.m, n_axes, 0) < self._vector_cost(n_axes, self.m, 1):
+        if self._cycles(self.m, n_axes, 0)[0] < self._cycles(n_axes, self.m, 1)[0]:
             n_axes = self._swap(n_axes)
         n_axes = merged(n_axes)
-        inner = min(range(len(n_axes)), key=lambda i: self._axis_cost(n_axes[i], 1, math.prod(x.extent for x in self.m)), default=0)
         if n_axes:
-            self.n = n_axes.pop(inner)
+            self.n = n_axes.pop(self._cycles(n_axes, self.m, 1)[1])
         else:
             self.n = Axis(1, (0, self.types["b"].itemsize, self.c.c.itemsize, *(x.dtype.itemsize for x in self.c.extras)))
         self.batch = merged(self.batch + n_axes)
@@ -129,22 +132,31 @@ class _Planner:
         if max(len(self.batch), len(self.m), len(self.k)) > MAX_DIMS:
             raise ValueError(f"a contraction of more than {MAX_DIMS} dimensions in one role")
 
-    def _vector_cost(self, chosen: list[Axis], other: list[Axis], b: int) -> tuple[float, float]:
-        """How well the best of some axes serves as the one along which vectors lie, with operand ``b`` (0 or 1) as B."""
-        rows = math.prod(x.extent for x in other)
-        best = min((self._axis_cost(x, b, rows) for x in merged(chosen)), default=math.inf if other else 1.0)
-        packed = math.prod(x.extent for x in chosen)  # the elements of B for each position of k
-        return best, packed
-
-    def _axis_cost(self, x: Axis, b: int, rows: int) -> float:
-        """Cycles for each element of C and k, up to a factor: lanes that are filled, stores to C and packing of B."""
-        lanes = self.lanes if x.extent <= self.lanes else 2 * self.lanes
-        filled = x.extent / (-(-x.extent // lanes) * lanes) if x.extent else 1.0
-        depth = max(1, math.prod(k.extent for k in self.k))
-        item = self.c.c.itemsize
-        store = 0.1 if x.strides[2] == item else 2.0
-        load = 0.0 if x.strides[b] == (self.c.a, self.c.b)[b].itemsize else 1.0
-        return 1 / (2 * self.lanes * filled) + store / depth + load / max(1, rows)
+    def _cycles(self, n_axes: list[Axis], m_axes: list[Axis], b: int) -> tuple[float, int]:
+        """About how long the contraction takes with operand ``b`` (0 or 1) as B, and the best axis for the vectors."""
+        n_axes = merged(n_axes)
+        if not n_axes:
+            return (math.inf if m_axes else 0.0), 0
+        rows, columns = (math.prod(x.extent for x in axes) for axes in (m_axes, n_axes))
+        depth = math.prod(x.extent for x in self.k)
+        items = (self.c.a.itemsize, self.c.b.itemsize)
+        dots = rows <= FEW_ROWS and len(self.k) == 1 and self.k[0].strides == items
+        along_k = any(x.strides[b] == items[b] for x in self.k)
+        outputs = [(s, d.itemsize) for s, d in enumerate((self.c.c, *(x.dtype for x in self.c.extras)), 2)]
+        best, choice = math.inf, 0
+        for i, x in enumerate(n_axes):
+            width = self.lanes if x.extent <= self.lanes else 2 * self.lanes
+            filled = -(-x.extent // width) * width / max(1, x.extent)
+            unit = x.strides[b] == items[b]
+            if dots and not unit:
+                filled, packing = 1.3, 0.0
+            else:
+                packing = 0.1 if unit else 0.2 if along_k else 2.0
+            storing = sum(0.2 if x.strides[s] in (0, size) else 2.0 for s, size in outputs)
+            cycles = columns * (rows * (depth * filled / (2 * self.lanes) + storing) + depth * packing)
+            if cycles < best:
+                best, choice = cycles, i
+        return best, choice
 
     def _swap(self, n_axes: list[Axis]) -> list[Axis]:
         """Exchange A and B; returns the new n axes."""
@@ -165,19 +177,35 @@ class _Planner:
     def plan(self) -> Plan:
         if self.empty:
             return Plan()
-        self.vectors = 1 if self.n.extent <= self.lanes else 2
+        self.vectors, self.heights, self.dots = self._shape()
         self.panel = self.lanes * self.vectors
         self.panels = -(-self.n.extent // self.panel)
-        self.heights = heights(self.cpu.vector_registers, self.vectors)
         self.flops = 2 * self.batches * self.rows * self.n.extent * self.depth
-        wanted = min(MOST_PARTS, max(1, self.flops // PART_FLOPS))
+        read = self.batches * self.depth * (self.rows * self.types["a"].itemsize + self.n.extent * self.types["b"].itemsize)
+        wanted = min(MOST_PARTS, max(1, self.flops // PART_FLOPS, read // PART_BYTES))
         block_m, block_n, splits = self._blocks(wanted)
         b = self._second_operand()
-        if splits > 1 or self.depth > LONGEST:
+        if not self.dots and (splits > 1 or self.depth > LONGEST):
             self._partial(b, splits, block_m, block_n)
         else:
             self._direct(b, block_m, block_n)
         return Plan(self.steps, self.scratch, self.flops)
+
+    def _shape(self) -> tuple[int, tuple[int, ...], bool]:
+        """Vectors in a panel, heights of tiles, and whether dot products are the way."""
+        registers, a, b = self.cpu.vector_registers, self.types["a"], self.types["b"]
+        along_k = len(self.k) == 1 and self.k[0].strides == (a.itemsize, b.itemsize)
+        if self.rows <= FEW_ROWS and along_k and self.n.strides[1] != b.itemsize and self.lanes <= 16:
+            return 1 if self.n.extent <= self.lanes else 2, dot_heights(registers), True
+        vectors = 1 if self.n.extent <= self.lanes else 2
+        # With few rows wider panels: as many sums, and longer pieces of B's rows.
+        if self.rows <= 2:
+            wider = 8 if registers >= 32 else 4
+        else:
+            wider = 4 if registers >= 32 and self.rows <= 6 else 2
+        if self.n.extent >= wider * self.lanes:
+            vectors = wider
+        return vectors, heights(registers, vectors), False
 
     def _blocks(self, wanted: int) -> tuple[int, int, int]:
         """Rows and panels of one part, and into how many pieces the reduction is split."""
@@ -186,6 +214,8 @@ class _Planner:
         # A split costs another M x N numbers to write and add up: less than a twentieth of the work for this many.
         most_splits = max(1, self.depth // (2 * CHUNK))
         fits = self.cpu.l2 // 2
+        if self.dots:
+            return self.rows, -(-self.panels // min(self.panels, max(1, wanted // self.batches))), 1
         if self.depth > LONGEST or most_splits > 1 and self.batches * -(-self.rows // tall) * self.panels < wanted:
             # Parts are pieces of the reduction, as long as one part's sums fit into the cache: each then reads
             # its piece of A and B once.
@@ -220,6 +250,9 @@ class _Planner:
 
     def _second_operand(self) -> B:
         """B in place where that is possible and pays, else packed by a step."""
+        if self.dots:
+            strides = [x.strides[1] for x in self.batch]
+            return B((self.names["b"], 0), strides, self.panel * self.n.strides[1], self.n.strides[1], True)
         uniform = one_stride(self.k, 1)
         item = self.accumulate.itemsize
         can_stay = self.types["b"] is self.accumulate and self.n.strides[1] == item and uniform is not None
@@ -332,10 +365,14 @@ class _Planner:
 
     def _micro(self, step: str, b: B) -> int:
         """The address of the micro-kernel; there are few, and all contractions share them."""
-        b_type = self.types["b"] if b.in_place and self.depth else self.accumulate
+        # How a vector register is named in inline assembly.
         fence = {"x86_64": "v", "aarch64": "w"}.get(self.cpu.triple.split("-")[0].replace("arm64", "aarch64"), "")
-        micro = Micro(self.types["a"], b_type, self.accumulate, self.lanes, self.vectors, self.heights, step, b.in_place,
-                      self.cpu.fma, fence)  # fmt: skip
+        a, b_type, shape = self.types["a"], self.types["b"], (self.lanes, self.vectors, self.heights)
+        if self.dots:
+            dot = Dot(a, b_type, self.accumulate, *shape, self.cpu.fma, fence)
+            return jit.kernel(dot.key, dot.ir, "micro")
+        b_type = b_type if b.in_place and self.depth else self.accumulate
+        micro = Micro(a, b_type, self.accumulate, *shape, step, b.in_place, self.cpu.fma, fence)
         return jit.kernel(micro.key, micro.ir, "micro")
 
     def _dims(self, axes: list[Axis], strides: Callable[[int, Axis], Iterable[int]]) -> list[int]:
@@ -361,7 +398,7 @@ class _Planner:
         if not self.depth:
             return [], "unit", item, 0
         inner = axes[-1] if axes else Axis(1, (item,))
-        if longest is None and inner.extent < 8 and self.depth <= LONGEST:
+        if longest is None and not self.dots and inner.extent < 8 and self.depth <= LONGEST:
             return positions(axes).tolist(), "table", 0, self.depth
         starts = positions(axes[:-1])
         stride = inner.strides[0]

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.dtypes import DType
 
-__all__ = ["Micro", "ir_type", "convert", "mask", "heights"]
+__all__ = ["Micro", "convert", "fence", "ir_type", "heights", "intrinsic_suffix", "mask", "masked_load", "multiply_add", "splat"]
 
 _IR_TYPES = {
     "bool": "i8", "uint8": "i8", "int8": "i8", "int16": "i16", "uint16": "i16", "int32": "i32", "uint32": "i32",
@@ -57,7 +57,7 @@ def convert(f: Function, value: str, source: DType, target: DType, lanes: int = 
     src, dst = ir_type(source, lanes), ir_type(target, lanes)
     if source.name == "bfloat16":
         wide, single = (f"<{lanes} x i32>", f"<{lanes} x float>") if lanes else ("i32", "float")
-        shift = f"splat (i32 16)" if lanes else "16"
+        shift = "splat (i32 16)" if lanes else "16"
         bits = f.let(f"shl {wide} {f.let(f'zext {src} {value} to {wide}')}, {shift}")
         value = f.let(f"bitcast {wide} {bits} to {single}")
         return value if target.name == "float32" else f.let(f"fpext {single} {value} to {dst}")
@@ -83,8 +83,8 @@ def mask(f: Function, count: str, lanes: int) -> str:
 
 def heights(registers: int, vectors: int) -> tuple[int, ...]:
     """The numbers of rows that there is code for, with ``vectors`` vectors to a row."""
-    full = 14 if registers >= 32 else 6 if vectors > 1 else 10
-    return tuple(h for h in (full, 8, 4, 2, 1) if h <= full)
+    full = {1: 14, 2: 14, 4: 6, 8: 2}[vectors] if registers >= 32 else {1: 10, 2: 6, 4: 2}[vectors]
+    return tuple(h for h in (full, *(h for h in (8, 4, 2, 1) if h < full)))
 
 
 @dataclass(frozen=True)
@@ -204,30 +204,19 @@ class Micro:
         here = f.get(b, "ptr")
         for j in range(count):
             if self.fence:
-                self._fence(f, sums[(j - 1) % len(sums)][-1])
+                fence(f, sums[(j - 1) % len(sums)][-1], vector, self.fence)
             loaded = [self._load_b(f, here, v, masks[v]) for v in range(self.vectors)]
             here = f.at(here, "%b_step", "i8")
             offset = offset_of(j)
             for r, (row, slots) in enumerate(zip(rows, sums[j % len(sums)], strict=True)):
                 if self.fence and r:
-                    self._fence(f, sums[j % len(sums)][r - 1])
+                    fence(f, sums[j % len(sums)][r - 1], vector, self.fence)
                 at = f.at(row, offset, "i8")
                 value = f.let(f"load {ir_type(self.a)}, ptr {at}, align {self.a.itemsize}")
                 value = splat(f, convert(f, value, self.a, self.accumulate), element, self.lanes)
                 for slot, other in zip(slots, loaded, strict=True):
-                    f.set(slot, self._multiply_add(f, value, other, f.get(slot, vector)), vector)
+                    f.set(slot, multiply_add(f, self.accumulate, self.lanes, self.fma, value, other, f.get(slot, vector)), vector)
         f.set(b, here, "ptr")
-
-    def _fence(self, f: Function, slots: list[str]) -> None:
-        """An empty instruction that changes ``slots``, as far as LLVM knows, and memory: nothing moves across it."""
-        vector = ir_type(self.accumulate, self.lanes)
-        count = len(slots)
-        values = ", ".join(f"{vector} {f.get(s, vector)}" for s in slots)
-        places = ",".join([f"={self.fence}"] * count + [str(i) for i in range(count)])
-        result = vector if count == 1 else "{ " + ", ".join([vector] * count) + " }"
-        out = f.let(f'call {result} asm sideeffect "", "{places},~{{memory}}"({values})')
-        for i, s in enumerate(slots):
-            f.set(s, out if count == 1 else f.let(f"extractvalue {result} {out}, {i}"), vector)
 
     def _load_b(self, f: Function, pointer: str, v: int, lanes_on: str) -> str:
         memory = ir_type(self.b, self.lanes)
@@ -238,17 +227,30 @@ class Micro:
             value = f.let(f"load {memory}, ptr {at}, align {self.b.itemsize}")
         return convert(f, value, self.b, self.accumulate, self.lanes)
 
-    def _multiply_add(self, f: Function, a: str, b: str, total: str) -> str:
-        vector = ir_type(self.accumulate, self.lanes)
-        if self.accumulate.kind == "f" and self.fma:
-            suffix = f"v{self.lanes}f{8 * self.accumulate.itemsize}"
-            f.module.declare(f"{vector} @llvm.fma.{suffix}({vector}, {vector}, {vector})")
-            return f.let(f"call {vector} @llvm.fma.{suffix}({vector} {a}, {vector} {b}, {vector} {total})")
-        product = f.let(f"{'fmul' if self.accumulate.kind == 'f' else 'mul'} {vector} {a}, {b}")
-        return self._add(f, total, product)
-
     def _add(self, f: Function, a: str, b: str) -> str:
         return f.let(f"{'fadd' if self.accumulate.kind == 'f' else 'add'} {ir_type(self.accumulate, self.lanes)} {a}, {b}")
+
+
+def fence(f: Function, slots: list[str], vector: str, letter: str) -> None:
+    """An empty instruction that changes ``slots``, as far as LLVM knows, and memory: no load moves across it."""
+    count = len(slots)
+    values = ", ".join(f"{vector} {f.get(s, vector)}" for s in slots)
+    places = ",".join([f"={letter}"] * count + [str(i) for i in range(count)])
+    result = vector if count == 1 else "{ " + ", ".join([vector] * count) + " }"
+    out = f.let(f'call {result} asm sideeffect "", "{places},~{{memory}}"({values})')
+    for i, s in enumerate(slots):
+        f.set(s, out if count == 1 else f.let(f"extractvalue {result} {out}, {i}"), vector)
+
+
+def multiply_add(f: Function, dtype: DType, lanes: int, fma: bool, a: str, b: str, total: str) -> str:
+    """``a * b + total``: one rounding where the processor has it."""
+    vector = ir_type(dtype, lanes)
+    if dtype.kind == "f" and fma:
+        suffix = f"v{lanes}f{8 * dtype.itemsize}"
+        f.module.declare(f"{vector} @llvm.fma.{suffix}({vector}, {vector}, {vector})")
+        return f.let(f"call {vector} @llvm.fma.{suffix}({vector} {a}, {vector} {b}, {vector} {total})")
+    product = f.let(f"{'fmul' if dtype.kind == 'f' else 'mul'} {vector} {a}, {b}")
+    return f.let(f"{'fadd' if dtype.kind == 'f' else 'add'} {vector} {total}, {product}")
 
 
 def masked_load(f: Function, pointer: str, dtype: DType, lanes: int, lanes_on: str) -> str:

@@ -1,0 +1,119 @@
+"""The inner kernel of contractions with few rows whose operands both lie along the reduction: dot products.
+
+It has the form of :mod:`microkernel`, with another meaning of B's step: ``b_step`` is the distance of B's *columns*;
+A and B are contiguous along the reduction, which is one run. For ``x @ weight.T`` with a handful of rows, or a matrix
+times a vector, packing B would cost as much as the product; here both are read once, as they lie.
+
+Sums are kept one for each lane, and added across lanes at the end, always in the same order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rushlight.compile.cpu.irtext import Function, Module
+from rushlight.compile.cpu.microkernel import convert, fence, ir_type, mask, masked_load, multiply_add
+from rushlight.compile.dtypes import DType
+
+__all__ = ["Dot", "dot_heights"]
+
+#: Rows -> columns at a time: as many sums as registers hold, and at least as many as hide the multiply-add's latency.
+_WIDE = {8: 3, 4: 4, 2: 8, 1: 8}
+_NARROW = {4: 2, 2: 4, 1: 6}
+
+
+def dot_heights(registers: int) -> tuple[int, ...]:
+    """The numbers of rows that there is code for."""
+    return tuple(_WIDE if registers >= 32 else _NARROW)
+
+
+@dataclass(frozen=True)
+class Dot:
+    a: DType
+    b: DType
+    accumulate: DType
+    lanes: int
+    vectors: int
+    heights: tuple[int, ...]
+    fma: bool
+    fence: str
+
+    @property
+    def key(self) -> str:
+        return (f"dot2 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} "
+                f"{self.heights} {self.fma} {self.fence}")  # fmt: skip
+
+    def ir(self) -> str:
+        module = Module()
+        f = Function(
+            "void @micro(ptr noalias %tile, ptr noalias %rows, i64 %height, ptr noalias %runs, i64 %n_runs, "
+            "i64 %step, ptr noalias %b, i64 %b_step, i64 %columns, i64 %accumulate)",
+            module,
+        )
+        length = f.slot("i64", "0")
+        with f.when(f.compare("ne", "%n_runs", 0)):
+            f.set(length, f.load("%runs", 1))
+        cases = " ".join(f"i64 {h}, label %rows{h}" for h in self.heights)
+        f.do(f"switch i64 %height, label %out [ {cases} ]")
+        for height in self.heights:
+            f.label(f"rows{height}")
+            self._height(f, height, f.get(length))
+            f.do("br label %out")
+        f.label("out")
+        return f.finish() + module.text()
+
+    def _height(self, f: Function, height: int, length: str) -> None:
+        wide = (_WIDE if max(self.heights) == max(_WIDE) else _NARROW)[height]
+        vector = ir_type(self.accumulate, self.lanes)
+        rows = [f.let(f"inttoptr i64 {f.load('%rows', r)} to ptr") for r in range(height)]
+        last = f.sub("%columns", 1)
+        whole = f.let(f"and i64 {length}, {-self.lanes}")
+        tail = mask(f, f.sub(length, whole), self.lanes)
+        sums = [[f.slot(vector) for _ in range(wide)] for _ in range(height)]
+        with f.loop(0, "%columns", wide) as column:
+            places = [f.minimum(f.add(column, c), last) for c in range(wide)]  # beyond the last column: that one again
+            columns = [f.at("%b", f.mul(p, "%b_step"), "i8") for p in places]
+            for slots in sums:
+                for slot in slots:
+                    f.set(slot, "zeroinitializer", vector)
+            with f.loop(0, whole, self.lanes) as k:
+                self._step(f, rows, columns, sums, k, None)
+            with f.when(f.compare("sgt", length, whole)):
+                self._step(f, rows, columns, sums, whole, tail)
+            for r in range(height):
+                for c in range(wide):
+                    at = f.at("%tile", f.add(places[c], r * self.lanes * self.vectors), ir_type(self.accumulate))
+                    f.do(f"store {ir_type(self.accumulate)} {self._across(f, f.get(sums[r][c], vector))}, ptr {at}")
+
+    def _step(self, f: Function, rows: list[str], columns: list[str], sums: list, k: str, on: str | None) -> None:
+        def load(base: str, dtype: DType) -> str:
+            at = f.at(base, f.mul(k, dtype.itemsize), "i8")
+            if on:
+                value = masked_load(f, at, dtype, self.lanes, on)
+            else:
+                value = f.let(f"load {ir_type(dtype, self.lanes)}, ptr {at}, align {dtype.itemsize}")
+            return convert(f, value, dtype, self.accumulate, self.lanes)
+
+        vector = ir_type(self.accumulate, self.lanes)
+        right = [load(c, self.b) for c in columns]
+        for row, slots in zip(rows, sums, strict=True):
+            left = load(row, self.a)
+            for slot, other in zip(slots, right, strict=True):
+                f.set(slot, multiply_add(f, self.accumulate, self.lanes, self.fma, left, other, f.get(slot, vector)), vector)
+            if self.fence:
+                fence(f, slots, vector, self.fence)
+
+    def _across(self, f: Function, value: str) -> str:
+        """The sum of the lanes: halves added to halves."""
+        lanes, name = self.lanes, ir_type(self.accumulate)
+        add = "fadd" if self.accumulate.kind == "f" else "add"
+        while lanes > 1:
+            lanes //= 2
+            vector = f"<{lanes * 2} x {name}>"
+            halves = []
+            for start in (0, lanes):
+                numbers = ", ".join(f"i32 {start + i}" for i in range(lanes))
+                halves.append(f.let(f"shufflevector {vector} {value}, {vector} poison, <{lanes} x i32> <{numbers}>"))
+            value = f.let(f"{add} <{lanes} x {name}> {halves[0]}, {halves[1]}")
+        return f.let(f"extractelement <1 x {name}> {value}, i64 0")
+
