@@ -108,7 +108,8 @@ def test_a_number_that_keeps_changing_becomes_an_input():
         (x * (k + 0.5)).sum().item()
     before = built()
     for k in range(10, 30):
-        assert (x * (k + 0.5)).sum().item() == 4 * (k + 0.5)
+        total = (x * (k + 0.5)).sum().item()  # inside an assert pytest would hold on to the product
+        assert total == 4 * (k + 0.5)
     assert built() == before
 
 
