@@ -9,7 +9,8 @@ from __future__ import annotations
 import numbers
 from typing import Any
 
-from ...tensor.creation import empty
+from ...ops.contraction import einsum2
+from ...tensor.creation import arange, empty
 from .. import init
 from ..functional import norm as F
 from ..parameter import Parameter
@@ -52,7 +53,8 @@ class LayerNorm(Module):
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        return (f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
+                f"bias={self.bias is not None}")
 
 
 class RMSNorm(Module):
@@ -114,7 +116,8 @@ class GroupNorm(Module):
         return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
+        return (f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
+                f"bias={self.bias is not None}")
 
 
 class LocalResponseNorm(Module):
@@ -133,13 +136,27 @@ class LocalResponseNorm(Module):
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
 
-class CrossMapLRN2d(LocalResponseNorm):
-    """``LocalResponseNorm`` of (N, C, H, W) under its older name; an even ``size`` reaches one channel further back, too."""
+class CrossMapLRN2d(Module):
+    """The older form of ``LocalResponseNorm``, of (N, C, H, W). Its running sum never lets go of channel 0, which models trained
+    with it rely on: the window of channel c is channel 0 and c - r ... c + r with r = (size - 1) // 2.
+    """
+
+    __constants__ = ["size", "alpha", "beta", "k"]
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1) -> None:
-        super().__init__(size, alpha, beta, k)
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
     def forward(self, input: Any) -> Any:
-        pre = (self.size - 1) // 2 + 1
-        reach = 2 * pre - 1  # channels c - pre + 1 ... c + pre - 1
-        return F.local_response_norm(input, reach, self.alpha * reach / self.size, self.beta, self.k)
+        if input.dim() != 4:
+            raise ValueError(f"CrossMapLRN2d: Expected input to be 4D, got {input.dim()}D instead.")
+        channels, reach = input.size(1), (self.size - 1) // 2
+        square = input * input
+        at = arange(channels, device=input.device)
+        near = (at.unsqueeze(1) - at).abs() <= reach  # (channel, its neighbours)
+        near = (near | (at == 0)).to(input.dtype) if channels > reach + 1 else near.to(input.dtype)
+        total = einsum2(near, square, attrs=("oc", "nchw", "nohw"))
+        return input * (total * (self.alpha / self.size) + self.k) ** -self.beta
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

@@ -1,0 +1,166 @@
+"""Sampling an image at the points of a grid.
+
+Example:
+    >>> theta = rushlight.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+    >>> grid_sample(rushlight.ones(1, 1, 4, 4), affine_grid(theta, [1, 1, 2, 2], False), align_corners=False).shape
+    torch.Size([1, 1, 2, 2])
+"""
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+from ...ops.indexing import gather
+from ...tensor.creation import linspace
+from ...tensor.pointwise import _where as where
+from ...tensor.shape import stack
+
+__all__ = ["affine_grid", "grid_sample"]
+
+
+def _guessed(align_corners: bool | None, name: str) -> bool:
+    if align_corners is None:
+        warnings.warn(f"Default {name} and related behavior has changed to align_corners=False since 1.3.0. Please specify "
+                      "align_corners=True if the old behavior is desired. See the documentation of grid_sample for details.", stacklevel=3)
+        return False
+    return align_corners
+
+
+def affine_grid(theta: Any, size: Sequence[int], align_corners: bool | None = None) -> Any:
+    """Sampling positions of affine maps: theta (N, 2, 3) for size (N, C, H, W) gives (N, H, W, 2), in [-1, 1] inside the image;
+    theta (N, 3, 4) for size (N, C, D, H, W) gives (N, D, H, W, 3).
+
+    Raises:
+        ValueError: theta is not floating or does not fit size. NotImplementedError: another number of sizes.
+    """
+    if theta.dtype.kind != "f":
+        raise ValueError(f"Expected theta to have floating point type, but got {theta.dtype}")
+    align = _guessed(align_corners, "grid_sample")
+    size = tuple(int(n) for n in size)
+    nd = len(size) - 2
+    if nd not in (2, 3):
+        raise NotImplementedError("affine_grid only supports 4D and 5D sizes, for 2D and 3D affine transforms, respectively. "
+                                  f"Got size {list(size)}.")
+    if tuple(theta.shape[-2:]) != (nd, nd + 1) or theta.dim() != 3:
+        raise ValueError(f"Expected a batch of {nd}D affine matrices of shape Nx{nd}x{nd + 1} for size {list(size)}. Got {list(theta.shape)}.")
+    if min(size) <= 0:
+        raise ValueError(f"Expected non-zero, positive output size. Got {list(size)}")
+    lines = []
+    for n in size[2:]:
+        line = linspace(-1, 1, n, dtype=theta.dtype) if n > 1 else theta.new_zeros((1,))
+        lines.append(line if align else line * ((n - 1) / n))
+    shape = size[2:]
+    axes = [line.reshape([-1 if k == d else 1 for k in range(nd)]).expand(shape) for d, line in enumerate(lines)]
+    base = stack([*reversed(axes), theta.new_ones(shape)], -1).reshape((1, math.prod(shape), nd + 1))
+    return (base.expand((size[0], -1, -1)) @ theta.transpose(1, 2)).reshape((size[0], *shape, nd))
+
+
+def _reflected(x: Any, low2: int, high2: int) -> Any:
+    """Reflected until it lies between low2 / 2 and high2 / 2."""
+    if low2 == high2:
+        return x * 0
+    low, span = low2 / 2, (high2 - low2) / 2
+    away = (x - low).abs()
+    flips = (away / span).floor().detach()
+    extra = away - flips * span
+    return where(flips % 2 == 0, extra + low, span - extra + low)
+
+
+def _brought_inside(x: Any, n: int, mode: str, align: bool) -> Any:
+    if mode == "reflection":
+        x = _reflected(x, 0, 2 * (n - 1)) if align else _reflected(x, -1, 2 * n - 1)
+    return x if mode == "zeros" else x.clamp(0, n - 1)
+
+
+def _read(flat: Any, places: Sequence[Any], size: Sequence[int], mode: str) -> Any:
+    """flat (N, C, elements) at integer positions (N, P), one tensor for each dimension; zero outside."""
+    inside, index = None, None
+    for at, n in zip(places, size):
+        here = (at >= 0) & (at <= n - 1)
+        at = where(here, at, at * 0).to(_int64())
+        index = at if index is None else index * n + at
+        inside = here if inside is None else inside & here
+    assert index is not None and inside is not None
+    shape = (flat.shape[0], flat.shape[1], index.shape[-1])
+    found = gather(flat, index.unsqueeze(1).expand(shape), attrs=(2,))
+    return where(inside.unsqueeze(1), found, found * 0) if mode == "zeros" else found
+
+
+def _int64() -> Any:
+    from ...compile.dtypes import int64
+
+    return int64
+
+
+def _cubic(t: Any) -> list[Any]:
+    a = -0.75
+
+    def near(x: Any) -> Any:
+        return ((a + 2) * x - (a + 3)) * x * x + 1
+
+    def far(x: Any) -> Any:
+        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return [far(t + 1), near(t), near(1 - t), far(2 - t)]
+
+
+def grid_sample(input: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool | None = None) -> Any:
+    """The input (N, C, H, W) at the positions of ``grid`` (N, H', W', 2), x before y, -1 and 1 at the borders; likewise in three
+    dimensions.
+
+    Args:
+        mode: "bilinear" (in three dimensions trilinear), "nearest" or "bicubic" (two dimensions).
+        padding_mode: what lies outside: "zeros", "border" (the nearest element) or "reflection".
+        align_corners: whether -1 and 1 are the centres (True) or the edges of the corner elements.
+
+    Raises:
+        ValueError: an unknown mode. RuntimeError: shapes do not fit.
+    """
+    if mode not in ("bilinear", "nearest", "bicubic"):
+        raise ValueError(f"nn.functional.grid_sample(): expected mode to be 'bilinear', 'nearest' or 'bicubic', but got: '{mode}'")
+    if padding_mode not in ("zeros", "border", "reflection"):
+        raise ValueError("nn.functional.grid_sample(): expected padding_mode to be 'zeros', 'border', or 'reflection', but got: "
+                         f"'{padding_mode}'")
+    align = _guessed(align_corners, "grid_sample")
+    nd = input.dim() - 2
+    if nd not in (2, 3) or grid.dim() != nd + 2 or grid.shape[-1] != nd or grid.shape[0] != input.shape[0]:
+        raise RuntimeError("grid_sampler(): expected 4D or 5D input and grid with same number of dimensions, the same batch size and a last "
+                           f"dimension of {max(nd, 0)}, but got input with sizes {list(input.shape)} and grid with sizes {list(grid.shape)}")
+    if 0 in input.shape[1:]:
+        raise RuntimeError(f"grid_sampler(): expected input to have non-empty spatial dimensions, but input has sizes {list(input.shape)}")
+    if input.dtype is not grid.dtype:
+        raise RuntimeError(f"grid_sampler(): expected input and grid to have same dtype, but input has {input.dtype.name} and grid has "
+                           f"{grid.dtype.name}")
+    if mode == "bicubic" and nd != 2:
+        raise RuntimeError("grid_sampler(): bicubic interpolation only supports 4D input")
+    size = tuple(input.shape[2:])
+    out = (input.shape[0], input.shape[1], *grid.shape[1:-1])
+    flat = input.reshape((input.shape[0], input.shape[1], -1))
+    points = grid.reshape((grid.shape[0], -1, nd))
+    places = []
+    for d, n in enumerate(size):
+        c = points.select(2, nd - 1 - d)
+        places.append((c + 1) * ((n - 1) / 2) if align else ((c + 1) * n - 1) / 2)
+    if mode != "bicubic":
+        places = [_brought_inside(x, n, padding_mode, align) for x, n in zip(places, size)]
+    if mode == "nearest":
+        return _read(flat, [x.round() for x in places], size, padding_mode).reshape(out)
+    lows = [x.floor().detach() for x in places]
+    if mode == "bilinear":
+        weights = [[1 - (x - low), x - low] for x, low in zip(places, lows)]
+        corners = [[low, low + 1] for low in lows]
+        read = "zeros"  # a neighbour outside has weight 0 where the point was brought inside
+    else:
+        weights = [_cubic(x - low) for x, low in zip(places, lows)]
+        corners = [[_brought_inside(low + k, n, padding_mode, align) for k in (-1, 0, 1, 2)] for low, n in zip(lows, size)]
+        read = padding_mode
+    total: Any = None
+    for choice in product(range(len(corners[0])), repeat=nd):
+        w = weights[0][choice[0]]
+        for d in range(1, nd):
+            w = w * weights[d][choice[d]]
+        part = _read(flat, [corners[d][k] for d, k in enumerate(choice)], size, read) * w.unsqueeze(1)
+        total = part if total is None else total + part
+    return total.reshape(out)
