@@ -1,0 +1,19 @@
+"""The functions behind the layers: ``rushlight.nn.functional``, usually imported as ``F``."""
+from __future__ import annotations
+
+from .activation import *  # noqa: F401,F403
+from .attention import *  # noqa: F401,F403
+from .conv import *  # noqa: F401,F403
+from .distance import *  # noqa: F401,F403
+from .dropout import *  # noqa: F401,F403
+from .embedding import *  # noqa: F401,F403
+from .fold import *  # noqa: F401,F403
+from .fractional import *  # noqa: F401,F403
+from .grid import *  # noqa: F401,F403
+from .linear import *  # noqa: F401,F403
+from .loss import *  # noqa: F401,F403
+from .margin import *  # noqa: F401,F403
+from .norm import *  # noqa: F401,F403
+from .pad import *  # noqa: F401,F403
+from .pooling import *  # noqa: F401,F403
+from .vision import *  # noqa: F401,F403

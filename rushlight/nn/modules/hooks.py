@@ -1,0 +1,244 @@
+"""Calling a module that has hooks, and hooks on all modules.
+
+``Module.__call__`` comes here only where some hook is registered, so that a plain call stays quick.
+"""
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ...autograd.function import Function
+from ...autograd.handle import Handle
+from ...autograd.hooks import RemovableHandle
+
+__all__ = ["call_with_hooks", "everywhere", "register_module_backward_hook", "register_module_buffer_registration_hook",
+           "register_module_forward_hook", "register_module_forward_pre_hook", "register_module_full_backward_hook",
+           "register_module_full_backward_pre_hook", "register_module_module_registration_hook",
+           "register_module_parameter_registration_hook"]
+
+
+class Everywhere:
+    """Hooks that run for every module. ``any`` tells whether a call has to look at them."""
+
+    def __init__(self) -> None:
+        self.forward_pre: OrderedDict[int, Callable] = OrderedDict()
+        self.forward: OrderedDict[int, Callable] = OrderedDict()
+        self.always: set[int] = set()
+        self.with_kwargs: set[int] = set()
+        self.backward_pre: OrderedDict[int, Callable] = OrderedDict()
+        self.backward: OrderedDict[int, Callable] = OrderedDict()
+        self.on_parameter: OrderedDict[int, Callable] = OrderedDict()
+        self.on_buffer: OrderedDict[int, Callable] = OrderedDict()
+        self.on_module: OrderedDict[int, Callable] = OrderedDict()
+        self.calls = [self.forward_pre, self.forward, self.backward_pre, self.backward]
+
+
+everywhere = Everywhere()
+
+
+def add_to(hooks: OrderedDict[int, Callable], hook: Callable, *, prepend: bool = False) -> RemovableHandle:
+    handle = RemovableHandle(hooks)
+    hooks[handle.id] = hook
+    if prepend:
+        hooks.move_to_end(handle.id, last=False)
+    return handle
+
+
+def register_module_forward_pre_hook(hook: Callable) -> RemovableHandle:
+    """``hook(module, args) -> None or args`` before the forward of every module."""
+    return add_to(everywhere.forward_pre, hook)
+
+
+def register_module_forward_hook(hook: Callable, *, with_kwargs: bool = False, always_call: bool = False) -> RemovableHandle:
+    """``hook(module, args, output) -> None or output`` after the forward of every module."""
+    handle = add_to(everywhere.forward, hook)
+    if with_kwargs:
+        everywhere.with_kwargs.add(handle.id)
+    if always_call:
+        everywhere.always.add(handle.id)
+    return handle
+
+
+def register_module_full_backward_pre_hook(hook: Callable) -> RemovableHandle:
+    """``hook(module, grad_output) -> None or grad_output`` for every module."""
+    return add_to(everywhere.backward_pre, hook)
+
+
+def register_module_full_backward_hook(hook: Callable) -> RemovableHandle:
+    """``hook(module, grad_input, grad_output) -> None or grad_input`` for every module."""
+    return add_to(everywhere.backward, hook)
+
+
+register_module_backward_hook = register_module_full_backward_hook
+
+
+def register_module_parameter_registration_hook(hook: Callable) -> RemovableHandle:
+    """``hook(module, name, parameter) -> None or parameter`` when any module registers a parameter."""
+    return add_to(everywhere.on_parameter, hook)
+
+
+def register_module_buffer_registration_hook(hook: Callable) -> RemovableHandle:
+    """``hook(module, name, buffer) -> None or buffer`` when any module registers a buffer."""
+    return add_to(everywhere.on_buffer, hook)
+
+
+def register_module_module_registration_hook(hook: Callable) -> RemovableHandle:
+    """``hook(module, name, submodule) -> None or submodule`` when any module registers a child."""
+    return add_to(everywhere.on_module, hook)
+
+
+# -- a call -------------------------------------------------------------------------------------------------------
+
+
+def call_with_hooks(module: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Run pre-hooks, forward, hooks; put the boundaries in place whose gradients the backward hooks see."""
+    called: set[int] = set()
+    try:
+        return _call(module, args, kwargs, called)
+    except Exception:
+        # Hooks that are to run in any case do so even though the forward failed; their own errors must not hide its error.
+        for number, hook in [*everywhere.forward.items(), *module._forward_hooks.items()]:
+            if number in called or number not in everywhere.always and number not in module._forward_hooks_always_called:
+                continue
+            try:
+                _run_forward_hook(module, number, hook, args, kwargs, None)
+            except Exception as error:
+                warnings.warn(f"forward hook with ``always_call=True`` raised an exception that was silenced as another error was "
+                              f"raised in forward: {error}", stacklevel=3)
+        raise
+
+
+def _call(module: Any, args: tuple, kwargs: dict[str, Any], called: set[int]) -> Any:
+    for number, hook in [*everywhere.forward_pre.items(), *module._forward_pre_hooks.items()]:
+        if number in module._forward_pre_hooks_with_kwargs:
+            changed = hook(module, args, kwargs)
+            if changed is not None:
+                if not isinstance(changed, tuple) or len(changed) != 2:
+                    raise RuntimeError(f"forward pre-hook must return None or a tuple of (new_args, new_kwargs), but got {changed}.")
+                args, kwargs = changed
+        else:
+            changed = hook(module, args)
+            if changed is not None:
+                args = changed if isinstance(changed, tuple) else (changed,)
+    backward = [*everywhere.backward.values(), *module._backward_hooks.values()]
+    backward_pre = [*everywhere.backward_pre.values(), *module._backward_pre_hooks.values()]
+    watch = _Watch(module, backward, backward_pre) if backward or backward_pre else None
+    if watch is not None:
+        args = watch.around_inputs(args)
+    result = module.forward(*args, **kwargs)
+    for number, hook in [*everywhere.forward.items(), *module._forward_hooks.items()]:
+        called.add(number)
+        changed = _run_forward_hook(module, number, hook, args, kwargs, result)
+        if changed is not None:
+            result = changed
+    if watch is not None:
+        result = watch.around_outputs(result)
+    return result
+
+
+def _run_forward_hook(module: Any, number: int, hook: Callable, args: tuple, kwargs: dict[str, Any], result: Any) -> Any:
+    if number in module._forward_hooks_with_kwargs or number in everywhere.with_kwargs:
+        return hook(module, args, kwargs, result)
+    return hook(module, args, result)
+
+
+class _Boundary(Function):
+    """Passes tensors through, and their gradients through a function."""
+
+    @staticmethod
+    def forward(ctx: Any, on_grads: Callable, *tensors: Any) -> Any:
+        ctx.set_materialize_grads(False)
+        ctx.on_grads = on_grads
+        return tensors
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return (None, *ctx.on_grads(grads))
+
+
+class _Watch:
+    """The backward hooks of one call of a module."""
+
+    def __init__(self, module: Any, hooks: Sequence[Callable], pre_hooks: Sequence[Callable]) -> None:
+        self.module, self.hooks, self.pre_hooks = module, hooks, pre_hooks
+        self.grad_outputs: tuple | None = None
+        self.input_at: list[int] | None = None
+        self.inputs = 0
+        self.outputs = 0
+        self.output_at: list[int] = []
+
+    def _through(self, args: Sequence[Any], on_grads: Callable) -> tuple[tuple, list[int] | None]:
+        at = [k for k, a in enumerate(args) if isinstance(a, Handle)]
+        if not any(args[k]._edge is not None for k in at):
+            return tuple(args), None
+        made = _Boundary.apply(on_grads, *[args[k] for k in at])
+        new = list(args)
+        for k, t in zip(at, made):
+            new[k] = t
+        return tuple(new), at
+
+    def around_inputs(self, args: tuple) -> tuple:
+        new, self.input_at = self._through(args, self._on_input_grads)
+        self.inputs = len(args)
+        return new
+
+    def _on_input_grads(self, grads: tuple) -> tuple:
+        given: list[Any] = [None] * self.inputs
+        for k, g in zip(self.input_at or (), grads):
+            given[k] = g
+        changed = self._run_hooks(tuple(given))
+        return tuple(changed[k] for k in self.input_at or ())
+
+    def _run_hooks(self, grad_inputs: tuple) -> tuple:
+        if self.grad_outputs is None:
+            raise RuntimeError(f"Module backward hook for grad_input of {type(self.module).__name__} is called before the grad_output one. "
+                               "This happens because the gradient in your nn.Module flows to the Module's input without passing through "
+                               "the Module's output.")
+        result = grad_inputs
+        for hook in self.hooks:
+            changed = hook(self.module, result, self.grad_outputs)
+            if changed is None:
+                continue
+            changed = changed if isinstance(changed, tuple) else (changed,)
+            if len(changed) != len(result):
+                raise RuntimeError(f"Backward hook returned an invalid number of grad_input, got {len(changed)}, but expected {len(result)}")
+            result = changed
+        self.grad_outputs = None
+        return result
+
+    def around_outputs(self, result: Any) -> Any:
+        if isinstance(result, (tuple, list)):
+            many = result
+        elif isinstance(result, Handle):
+            many = (result,)
+        elif isinstance(result, dict):
+            many = tuple(result.values())
+        else:
+            return result
+        new, at = self._through(many, self._on_output_grads)
+        self.output_at, self.outputs = at or [], len(many)
+        if isinstance(result, Handle):
+            return new[0]
+        if isinstance(result, dict):
+            return type(result)(zip(result, new))
+        return type(result)(new) if not hasattr(result, "_fields") else type(result)(*new)
+
+    def _on_output_grads(self, grads: tuple) -> tuple:
+        given: list[Any] = [None] * self.outputs
+        for k, g in zip(self.output_at, grads):
+            given[k] = g
+        outs = tuple(given)
+        for hook in self.pre_hooks:
+            changed = hook(self.module, outs)
+            if changed is None:
+                continue
+            changed = changed if isinstance(changed, tuple) else (changed,)
+            if len(changed) != len(outs):
+                raise RuntimeError(f"Backward pre hook returned an invalid number of grad_output, got {len(changed)}, but expected {len(outs)}")
+            outs = changed
+        self.grad_outputs = outs
+        if self.input_at is None and self.hooks:  # no input requires a gradient: this is the last to be heard of the module
+            self._run_hooks((None,) * self.inputs)
+        return tuple(outs[k] for k in self.output_at)

@@ -1,0 +1,522 @@
+"""Module: the base class of layers and models."""
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from ...autograd.handle import Handle
+from ...autograd.hooks import RemovableHandle
+from ...autograd.modes import no_grad
+from ...compile.dtypes import DType
+from ...tensor.kinds import type_named
+from ..parameter import Buffer, Parameter
+from .hooks import add_to, call_with_hooks, everywhere
+from .state import Stateful
+
+__all__ = ["Module"]
+
+T = TypeVar("T", bound="Module")
+T_destination = TypeVar("T_destination", bound=dict)
+
+_pre, _post, _back_pre, _back = everywhere.calls
+_HOOK_DICTS = ("_backward_pre_hooks", "_backward_hooks", "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
+               "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_state_dict_hooks", "_state_dict_pre_hooks",
+               "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
+
+
+def typename(value: Any) -> str:
+    """How messages name the type of a value: ``torch.FloatTensor``, ``list``, ..."""
+    if isinstance(value, Handle):
+        return value.type()  # type: ignore[attr-defined]
+    cls = value if isinstance(value, type) else type(value)
+    return cls.__qualname__ if cls.__module__ in ("builtins", "__builtin__") else f"{cls.__module__}.{cls.__qualname__}"
+
+
+class Module(Stateful):
+    """A piece of a model: parameters, buffers and other modules by name, and a ``forward``.
+
+    Assigning a ``Parameter``, a ``Buffer`` or a ``Module`` to an attribute registers it.
+
+    Example:
+        >>> class Net(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.fc = nn.Linear(4, 2)
+        ...     def forward(self, x):      # (N, 4) -> (N, 2)
+        ...         return self.fc(x).relu()
+    """
+
+    dump_patches = False
+    training: bool
+    call_super_init = False
+    T_destination = T_destination
+    _compiled_call_impl = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if not self.call_super_init and (args or kwargs):
+            if kwargs:
+                raise TypeError(f"{type(self).__name__}.__init__() got an unexpected keyword argument '{next(iter(kwargs))}'")
+            raise TypeError(f"{type(self).__name__}.__init__() takes 1 positional argument but {len(args) + 1} were given")
+        own = self.__dict__
+        own["training"] = True
+        own["_parameters"] = {}
+        own["_buffers"] = {}
+        own["_non_persistent_buffers_set"] = set()
+        for name in _HOOK_DICTS:
+            own[name] = OrderedDict()
+        own["_modules"] = {}
+        if self.call_super_init:
+            super().__init__(*args, **kwargs)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What a call of the module computes; subclasses define it."""
+        raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if (self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks or _pre or _post or _back_pre
+                or _back):
+            return call_with_hooks(self, args, kwargs)
+        return self.forward(*args, **kwargs)
+
+    _call_impl = _wrapped_call_impl = __call__
+
+    # -- attributes ------------------------------------------------------------------------------------------------
+    def __getattr__(self, name: str) -> Any:
+        own = self.__dict__
+        for kind in ("_parameters", "_buffers", "_modules"):
+            if kind in own and name in own[kind]:
+                return own[kind][name]
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        own = self.__dict__
+        parameters = own.get("_parameters")
+        if isinstance(value, Parameter):
+            if parameters is None:
+                raise AttributeError("cannot assign parameters before Module.__init__() call")
+            self._forget(name, "_parameters")
+            self.register_parameter(name, value)
+        elif parameters is not None and name in parameters:
+            if value is not None:
+                raise TypeError(f"cannot assign '{typename(value)}' as parameter '{name}' (torch.nn.Parameter or None expected)")
+            self.register_parameter(name, value)
+        elif isinstance(value, Module):
+            if own.get("_modules") is None:
+                raise AttributeError("cannot assign module before Module.__init__() call")
+            self._forget(name, "_modules")
+            for hook in everywhere.on_module.values():
+                value = _replaced(value, hook(self, name, value))
+            own["_modules"][name] = value
+        elif "_modules" in own and name in own["_modules"]:
+            if value is not None:
+                raise TypeError(f"cannot assign '{typename(value)}' as child module '{name}' (torch.nn.Module or None expected)")
+            own["_modules"][name] = value
+        elif isinstance(value, Handle) and isinstance(value, Buffer) or "_buffers" in own and name in own["_buffers"]:
+            if value is not None and not isinstance(value, Handle):
+                raise TypeError(f"cannot assign '{typename(value)}' as buffer '{name}' (torch.nn.Buffer, torch.Tensor or None expected)")
+            if own.get("_buffers") is None:
+                raise AttributeError("cannot assign buffers before Module.__init__() call")
+            if isinstance(value, Handle) and isinstance(value, Buffer) and name not in own["_buffers"]:
+                self._forget(name, "_buffers")
+                self.register_buffer(name, value, value.persistent)
+            else:
+                for hook in everywhere.on_buffer.values():
+                    value = _replaced(value, hook(self, name, value))
+                own["_buffers"][name] = value
+        else:
+            object.__setattr__(self, name, value)
+
+    def _forget(self, name: str, keep: str) -> None:
+        """A name belongs to one kind of attribute."""
+        own = self.__dict__
+        own.pop(name, None)
+        for kind in ("_parameters", "_buffers", "_modules"):
+            if kind != keep and kind in own:
+                own[kind].pop(name, None)
+        own["_non_persistent_buffers_set"].discard(name)
+
+    def __delattr__(self, name: str) -> None:
+        if name in self._parameters:
+            del self._parameters[name]
+        elif name in self._buffers:
+            del self._buffers[name]
+            self._non_persistent_buffers_set.discard(name)
+        elif name in self._modules:
+            del self._modules[name]
+        else:
+            object.__delattr__(self, name)
+
+    def __dir__(self) -> list[str]:
+        names = {*dir(type(self)), *self.__dict__, *self._parameters, *self._modules, *self._buffers}
+        return sorted(n for n in names if not n[:1].isdigit())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for name in _HOOK_DICTS:
+            self.__dict__.setdefault(name, OrderedDict())
+        self.__dict__.setdefault("_non_persistent_buffers_set", set())
+
+    # -- registration ----------------------------------------------------------------------------------------------
+    def _check_name(self, name: Any, what: str, taken: dict[str, Any]) -> None:
+        if what != "module" and "_" + what + "s" not in self.__dict__:
+            raise AttributeError(f"cannot assign {what} before Module.__init__() call")
+        if not isinstance(name, str):
+            raise TypeError(f"{what} name should be a string. Got {typename(name)}")
+        if "." in name:
+            raise KeyError(f'{what} name can\'t contain ".", got: {name}' if what == "module" else f'{what} name can\'t contain "."')
+        if name == "":
+            raise KeyError(f'{what} name can\'t be empty string ""')
+        if name not in taken and hasattr(self, name):
+            raise KeyError(f"attribute '{name}' already exists")
+
+    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
+        """Keep a tensor that is state but no parameter (running statistics, a mask); not saved unless ``persistent``.
+
+        Raises:
+            KeyError: the name is taken or has a dot. TypeError: neither a tensor nor None.
+        """
+        self._check_name(name, "buffer", self.__dict__.get("_buffers", {}))
+        if tensor is not None and not isinstance(tensor, Handle):
+            raise TypeError(f"cannot assign '{typename(tensor)}' object to buffer '{name}' (torch Tensor or None required)")
+        for hook in everywhere.on_buffer.values():
+            tensor = _replaced(tensor, hook(self, name, tensor))
+        self._buffers[name] = tensor
+        (self._non_persistent_buffers_set.discard if persistent else self._non_persistent_buffers_set.add)(name)
+
+    def register_parameter(self, name: str, param: Any) -> None:
+        """Add a parameter (None: a place that holds none).
+
+        Raises:
+            KeyError: the name is taken or has a dot. TypeError: no Parameter. ValueError: it was computed.
+        """
+        self._check_name(name, "parameter", self.__dict__.get("_parameters", {}))
+        if param is not None:
+            if not isinstance(param, Parameter):
+                raise TypeError(f"cannot assign '{typename(param)}' object to parameter '{name}' (torch.nn.Parameter or None required)")
+            if param.grad_fn is not None:
+                raise ValueError(f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created explicitly. To "
+                                 f"express '{name}' as a function of another Tensor, compute the value in the forward() method.")
+            for hook in everywhere.on_parameter.values():
+                param = _replaced(param, hook(self, name, param))
+        self._parameters[name] = param
+
+    def add_module(self, name: str, module: Any) -> None:
+        """Add a child under a name.
+
+        Raises:
+            KeyError: the name is taken, empty or has a dot. TypeError: no Module.
+        """
+        if not isinstance(module, Module) and module is not None:
+            raise TypeError(f"{typename(module)} is not a Module subclass")
+        self._check_name(name, "module", self._modules)
+        for hook in everywhere.on_module.values():
+            module = _replaced(module, hook(self, name, module))
+        self._modules[name] = module
+
+    register_module = add_module
+
+    # -- look-up ---------------------------------------------------------------------------------------------------
+    def get_submodule(self, target: str) -> Module:
+        """The module under a dotted path ("" is this one).
+
+        Raises:
+            AttributeError: there is none.
+        """
+        found: Any = self
+        for name in target.split(".") if target else ():
+            if not hasattr(found, name):
+                raise AttributeError(f"{type(found).__name__} has no attribute `{name}`")
+            found = getattr(found, name)
+            if not isinstance(found, Module):
+                raise AttributeError(f"`{name}` is not an nn.Module")
+        return found
+
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Put a module under a dotted path; with ``strict`` one must be there already."""
+        if target == "":
+            raise ValueError("Cannot set the submodule without a target name!")
+        path, _, name = target.rpartition(".")
+        if not isinstance(module, Module):
+            raise ValueError(f"`module` is not an nn.Module, found {type(module)}")
+        parent = self.get_submodule(path)
+        if strict and not hasattr(parent, name):
+            raise AttributeError(f"{type(parent).__name__} has no attribute `{name}`")
+        if hasattr(parent, name) and not isinstance(getattr(parent, name), Module):
+            raise AttributeError(f"`{name}` is not an nn.Module")
+        setattr(parent, name, module)
+
+    def _find(self, target: str, kind: str, what: str) -> Any:
+        path, _, name = target.rpartition(".")
+        module = self.get_submodule(path)
+        if not hasattr(module, name):
+            raise AttributeError(f"{type(module).__name__} has no attribute `{name}`")
+        if name not in getattr(module, kind):
+            raise AttributeError(f"`{name}` is not {what}")
+        return getattr(module, name)
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter under a dotted path."""
+        return self._find(target, "_parameters", "an nn.Parameter")
+
+    def get_buffer(self, target: str) -> Any:
+        """The buffer under a dotted path."""
+        return self._find(target, "_buffers", "a buffer")
+
+    # -- walks -----------------------------------------------------------------------------------------------------
+    def named_modules(self, memo: set | None = None, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
+        """(dotted path, module) of this module and all below it, parents first; each module once unless told otherwise."""
+        memo = set() if memo is None else memo
+        if self in memo:
+            return
+        if remove_duplicate:
+            memo.add(self)
+        yield prefix, self
+        for name, module in self._modules.items():
+            if module is not None:
+                yield from module.named_modules(memo, prefix + ("." if prefix else "") + name, remove_duplicate)
+
+    def _named_members(self, members: Callable[[Module], Any], prefix: str = "", recurse: bool = True,
+                       remove_duplicate: bool = True) -> Iterator[tuple[str, Any]]:
+        seen: set[int] = set()
+        modules = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
+        for path, module in modules:
+            for name, value in members(module):
+                if value is None or id(value) in seen:
+                    continue
+                if remove_duplicate:
+                    seen.add(id(value))
+                yield path + ("." if path else "") + name, value
+
+    def named_parameters(self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """(dotted name, parameter), each parameter once unless told otherwise."""
+        return self._named_members(lambda m: m._parameters.items(), prefix, recurse, remove_duplicate)
+
+    def named_buffers(self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True) -> Iterator[tuple[str, Any]]:
+        """(dotted name, buffer), each buffer once unless told otherwise."""
+        return self._named_members(lambda m: m._buffers.items(), prefix, recurse, remove_duplicate)
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """(name, module) of the direct children, each once."""
+        seen = set()
+        for name, module in self._modules.items():
+            if module is not None and module not in seen:
+                seen.add(module)
+                yield name, module
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """All parameters, of the modules below too."""
+        return (p for _, p in self.named_parameters(recurse=recurse))
+
+    def buffers(self, recurse: bool = True) -> Iterator[Any]:
+        """All buffers, of the modules below too."""
+        return (b for _, b in self.named_buffers(recurse=recurse))
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below it."""
+        return (m for _, m in self.named_modules())
+
+    def children(self) -> Iterator[Module]:
+        """The direct children."""
+        return (m for _, m in self.named_children())
+
+    # -- changes to the whole tree ---------------------------------------------------------------------------------
+    def apply(self: T, fn: Callable[[Module], None]) -> T:
+        """Call ``fn`` with every module, children first."""
+        for module in self.children():
+            module.apply(fn)
+        fn(self)
+        return self
+
+    def _apply(self: T, fn: Callable[[Any], Any], recurse: bool = True) -> T:
+        """Convert every parameter (which stays the same object), gradient and buffer with ``fn``."""
+        if recurse:
+            for module in self.children():
+                module._apply(fn)
+        for parameter in self._parameters.values():
+            if parameter is None:
+                continue
+            with no_grad():
+                changed = fn(parameter)
+                if changed is not parameter:
+                    parameter.data = changed
+                if parameter.grad is not None:
+                    grad = fn(parameter.grad)
+                    if grad is not parameter.grad:
+                        parameter.grad = grad.requires_grad_(parameter.grad.requires_grad)
+        for name, buffer in self._buffers.items():
+            if buffer is not None:
+                self._buffers[name] = fn(buffer)
+        return self
+
+    def train(self: T, mode: bool = True) -> T:
+        """Training mode (dropout drops, batch norm learns), or with ``mode=False`` evaluation mode."""
+        if not isinstance(mode, bool):
+            raise ValueError("training mode is expected to be boolean")
+        self.training = mode
+        for module in self.children():
+            module.train(mode)
+        return self
+
+    def eval(self: T) -> T:
+        """Evaluation mode."""
+        return self.train(False)
+
+    def requires_grad_(self: T, requires_grad: bool = True) -> T:
+        """Whether autograd records operations on the parameters."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of all parameters, or make them zero."""
+        for parameter in self.parameters():
+            if parameter.grad is not None:
+                if set_to_none:
+                    parameter.grad = None
+                else:
+                    parameter.grad = parameter.grad.detach()
+                    parameter.grad.zero_()
+
+    def to(self: T, *args: Any, **kwargs: Any) -> T:
+        """Move to a device or convert floating parameters and buffers: ``to(device)``, ``to(dtype)``, ``to(tensor)``.
+
+        Raises:
+            TypeError: the dtype is not floating or complex.
+        """
+        dtype, device, copy = kwargs.pop("dtype", None), kwargs.pop("device", None), False
+        kwargs.pop("non_blocking", None), kwargs.pop("memory_format", None)
+        if kwargs:
+            raise TypeError(f"to() received an invalid combination of arguments - got {', '.join(kwargs)}")
+        for a in args:
+            if isinstance(a, DType):
+                dtype = a
+            elif isinstance(a, Handle):
+                dtype, device = a.dtype, a.device  # type: ignore[attr-defined]
+            elif not isinstance(a, bool) and a is not None:
+                device = a
+        if dtype is not None and dtype.kind not in "fc":
+            raise TypeError(f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}")
+        return self._apply(lambda t: t.to(device=device, dtype=dtype if t.dtype.kind in "fc" else None, copy=copy))
+
+    def type(self: T, dst_type: Any) -> T:
+        """Convert all parameters and buffers to a dtype."""
+        return self._apply(lambda t: t.to(type_named(dst_type)))
+
+    def float(self: T) -> T:
+        """Floating parameters and buffers to float32."""
+        return self._floating("float32")
+
+    def double(self: T) -> T:
+        """Floating parameters and buffers to float64."""
+        return self._floating("float64")
+
+    def half(self: T) -> T:
+        """Floating parameters and buffers to float16."""
+        return self._floating("float16")
+
+    def bfloat16(self: T) -> T:
+        """Floating parameters and buffers to bfloat16."""
+        return self._floating("bfloat16")
+
+    def _floating(self: T, name: str) -> T:
+        from ...compile.dtypes import by_name
+
+        return self._apply(lambda t: t.to(by_name(name)) if t.dtype.kind == "f" else t)
+
+    def cpu(self: T) -> T:
+        """Everything onto the CPU."""
+        return self._apply(lambda t: t.cpu())
+
+    def cuda(self: T, device: Any = None) -> T:
+        """Everything onto a GPU."""
+        return self._apply(lambda t: t.cuda(device))
+
+    def to_empty(self: T, *, device: Any, recurse: bool = True) -> T:
+        """Move to a device without copying content."""
+        from ...tensor import FUNCTIONS
+
+        return self._apply(lambda t: FUNCTIONS["empty_like"](t, device=device), recurse=recurse)
+
+    def share_memory(self: T) -> T:
+        """Put parameters and buffers into memory that other processes can map."""
+        return self._apply(lambda t: t.share_memory_())
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Accepted for compatibility: every program is compiled while it runs."""
+
+    # -- hooks -----------------------------------------------------------------------------------------------------
+    def register_forward_pre_hook(self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False) -> RemovableHandle:
+        """``hook(module, args) -> None or args`` before forward; with kwargs ``hook(module, args, kwargs) -> None or both``."""
+        handle = _Handle(self._forward_pre_hooks, self._forward_pre_hooks_with_kwargs)
+        return handle.put(hook, prepend, (self._forward_pre_hooks_with_kwargs,) if with_kwargs else ())
+
+    def register_forward_hook(self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False,
+                              always_call: bool = False) -> RemovableHandle:
+        """``hook(module, args, output) -> None or output`` after forward; with kwargs ``hook(module, args, kwargs, output)``.
+
+        With ``always_call`` it runs also where forward raised.
+        """
+        handle = _Handle(self._forward_hooks, self._forward_hooks_with_kwargs, self._forward_hooks_always_called)
+        return handle.put(hook, prepend, (*((self._forward_hooks_with_kwargs,) if with_kwargs else ()),
+                                          *((self._forward_hooks_always_called,) if always_call else ())))
+
+    def register_full_backward_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
+        """``hook(module, grad_input, grad_output) -> None or grad_input`` when the gradients of the inputs are known."""
+        return add_to(self._backward_hooks, hook, prepend=prepend)
+
+    register_backward_hook = register_full_backward_hook
+
+    def register_full_backward_pre_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
+        """``hook(module, grad_output) -> None or grad_output`` when the gradients of the outputs are known."""
+        return add_to(self._backward_pre_hooks, hook, prepend=prepend)
+
+    # -- printing --------------------------------------------------------------------------------------------------
+    def _get_name(self) -> str:
+        return type(self).__name__
+
+    def extra_repr(self) -> str:
+        """What is printed between the parentheses besides the children."""
+        return ""
+
+    def __repr__(self) -> str:
+        extra = self.extra_repr()
+        head = extra.split("\n") if extra else []
+        children = []
+        for name, module in self._modules.items():
+            first, *rest = repr(module).split("\n")
+            children.append(f"({name}): " + "\n".join([first, *("  " + line for line in rest)]))
+        lines = head + children
+        if not lines:
+            return f"{self._get_name()}()"
+        if len(head) == 1 and not children:
+            return f"{self._get_name()}({head[0]})"
+        return f"{self._get_name()}(\n  " + "\n  ".join(lines) + "\n)"
+
+    def _replicate_for_data_parallel(self) -> Module:
+        raise RuntimeError("DataParallel is not available: one process uses all cores of the machine")
+
+
+def _replaced(value: Any, changed: Any) -> Any:
+    return value if changed is None else changed
+
+
+class _Handle(RemovableHandle):
+    """Takes a forward hook out, and the notes about how it is to be called."""
+
+    def __init__(self, hooks: OrderedDict, *notes: OrderedDict) -> None:
+        super().__init__(hooks)
+        self.target, self.notes = hooks, notes
+
+    def put(self, hook: Callable, prepend: bool, notes: tuple[OrderedDict, ...]) -> _Handle:
+        self.target[self.id] = hook
+        for note in notes:
+            note[self.id] = True
+        if prepend:
+            self.target.move_to_end(self.id, last=False)
+        return self
+
+    def remove(self) -> None:
+        super().remove()
+        for note in self.notes:
+            note.pop(self.id, None)

@@ -1,0 +1,74 @@
+"""Parameters and buffers: tensors that modules register when they are assigned as attributes."""
+from __future__ import annotations
+
+from typing import Any
+
+from ..autograd.apply import alias_of
+from ..autograd.handle import LEAF, Handle
+from ..tensor import Tensor
+
+__all__ = ["Parameter", "Buffer"]
+
+
+def _over(data: Any, cls: type) -> Any:
+    """An instance of ``cls`` over the memory of ``data``, a leaf of its own."""
+    if data is None:
+        return Tensor(0).as_subclass(cls)
+    if not isinstance(data, Handle):
+        raise TypeError(f"{cls.__name__} expects a Tensor, got {type(data).__name__}")
+    made = alias_of(data).as_subclass(cls)
+    made.__dict__.update(data.__dict__)
+    return made
+
+
+class Parameter(Tensor):
+    """A tensor that a ``Module`` lists among its parameters when it is assigned to an attribute.
+
+    Args:
+        data: the content (its memory is shared). None: an empty tensor.
+        requires_grad: as of any leaf; True by default.
+
+    Raises:
+        RuntimeError: ``requires_grad`` for a tensor that is not floating.
+
+    Example:
+        >>> Parameter(torch.zeros(2))
+        Parameter containing:
+        tensor([0., 0.], requires_grad=True)
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, data: Any = None, requires_grad: bool = True) -> Any:
+        made = _over(data, cls)
+        if requires_grad:
+            if made.dtype.kind not in "fc":
+                raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
+            made._edge = LEAF
+        return made
+
+    def __repr__(self, *, tensor_contents: str | None = None) -> str:
+        return self._repr(is_parameter=True)
+
+
+class _BufferKind(type(Tensor)):  # type: ignore[misc]
+    """Any tensor marked as a buffer counts as an instance of Buffer."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        if cls is Buffer and isinstance(instance, Handle) and instance.__dict__.get("_is_buffer", False):
+            return True
+        return super().__instancecheck__(instance)
+
+
+class Buffer(Tensor, metaclass=_BufferKind):
+    """A tensor that a ``Module`` registers as a buffer when it is assigned: ``Buffer(data, persistent=True)``."""
+
+    __slots__ = ()
+
+    def __new__(cls, data: Any = None, *, persistent: bool = True) -> Any:
+        made = Tensor(0) if data is None else alias_of(data)
+        if data is not None:
+            made._edge = data._edge
+        made.persistent = persistent
+        made._is_buffer = True
+        return made
