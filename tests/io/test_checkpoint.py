@@ -160,7 +160,7 @@ def test_requires_grad_of_a_leaf_is_kept():
     assert through(save, load, tensor).requires_grad
 
 
-def test_optimizer_state_resumes_to_the_same_numbers():
+def test_training_resumes_where_it_stopped():
     def train(steps, resumed=False):
         rushlight.manual_seed(0)
         model = nn.Linear(3, 2)
@@ -177,7 +177,8 @@ def test_optimizer_state_resumes_to_the_same_numbers():
             optimizer.step()
         return model.weight.tolist()
 
-    assert train(4, resumed=True) == train(4)
+    # To float32 rounding: the two runs do not record the same programs, and may sum in another order.
+    assert np.allclose(train(4, resumed=True), train(4), rtol=1e-5, atol=1e-7)
 
 
 def test_legacy_format():
