@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..record.flush import flush_trace, ready
-from ..record.meta import Meta
 from ..record.op import Op
 from ..record.trace import Trace, TraceNode, local
-from ..record.value import Value, array_of, is_exported, scalar_value
-from .handle import LEAF, Alias, Handle, derived, make, storage_of
-from .node import GradNode, edge_of
+from ..record.value import Value, is_exported, scalar_value
+from .handle import LEAF, Alias, Handle, _new, derived, make, storage_of
+from .node import GradNode
 
-__all__ = ["apply", "apply_view", "write", "enter", "refresh", "value_of", "Restrided"]
+__all__ = ["Restrided", "alias_of", "apply", "apply_view", "check_writable", "enter", "link", "refresh", "value_of", "write"]
 
 
 def refresh(t: Handle) -> Value:
@@ -53,7 +52,7 @@ def enter(tr: Trace, v: Value) -> int:
         if v.origin is not None:
             root, alias = v.origin
             slot = enter(tr, root)
-            node = tr.record(Restrided.op, alias.place(), (slot,))
+            node = tr.record((Restrided.op, alias.place(), slot))
             v.epoch, v.slot = tr.epoch, len(tr.values)
             tr.values.append(v)
             if node.stop:
@@ -79,46 +78,52 @@ def apply(op: Op, attrs: tuple, tensors: Sequence[Handle], hold: bool = False) -
         whatever ``op.meta`` raises for inputs that do not fit.
     """
     tr = local.trace
-    slots = []
+    epoch = tr.epoch
+    parts: list[Any] = [op, attrs]
+    needs, bit = 0, 1  # which inputs want a gradient
     for t in tensors:
         alias = t._alias
         v = t._value if alias is None or alias.version == alias.storage.version else refresh(t)
-        slots.append(v.slot if v.epoch is tr.epoch else enter(tr, v))
-    node = tr.node.edges.get((op, attrs, *slots))
+        parts.append(v.slot if v.epoch is epoch else enter(tr, v))
+        if t._edge is not None:
+            needs += bit
+        bit += bit
+    key = tuple(parts)
+    node = tr.node.edges.get(key)
     if node is None:
         if op.runtime is not None:
-            again = _varying(tr, op, attrs, slots)
+            again = _varying(tr, op, attrs, key[2:])
             if again is not None:
-                return apply(op, again[0], [*tensors, *again[1]])
-        node = tr.record(op, attrs, slots)
+                return apply(op, again[0], [*tensors, *again[1]], hold)
+        node = tr.record(key)
     else:
         tr.node = node
-    values, epoch = tr.values, tr.epoch
-    metas = node.metas
-    if len(metas) == 1:
-        v = Value(node.meta, epoch, node.slot)
-        values.append(v)
-        out = make(v)
-        if tr.grad_enabled and op.differentiable:
-            for t in tensors:
-                if t._edge is not None:
-                    out._edge = _link(tr, node, tensors, (v,))
-                    break
-        result: Any = out
+    linked = needs and tr.grad_enabled and op.differentiable
+    if len(node.metas) == 1:
+        # Made without calling ``__init__``: this is the path of every operation.
+        v = _new(Value)
+        v.meta = node.meta
+        v.epoch = epoch
+        v.slot = node.slot
+        v.buffer = v.origin = v.home = v.overwritten = None
+        tr.values.append(v)
+        result: Any = make(v)
+        if linked:
+            result._edge = link(tr, node, tensors, needs, (v,))
     else:
-        made = [Value(m, epoch, node.slot + k) for k, m in enumerate(metas)]
-        values.extend(made)
+        made = [Value(m, epoch, node.slot + k) for k, m in enumerate(node.metas)]
+        tr.values.extend(made)
         outs = [make(v) for v in made]
-        if tr.grad_enabled and op.differentiable and any(t._edge is not None for t in tensors):
-            grad_node = _link(tr, node, tensors, tuple(made))
+        if linked:
+            grad_node = link(tr, node, tensors, needs, tuple(made))
             if grad_node is not None:
                 for k, t in enumerate(outs):
-                    if metas[k].dtype.kind in "fc":
+                    if node.metas[k].dtype.kind in "fc":
                         t._edge = (grad_node, k)
         result = tuple(outs)
     if (tr.exported or node.stop) and not hold:
         # The budget is used up, or an input's memory can be written by others before the next flush.
-        values = made = v = None  # type: ignore[assignment]  # so that liveness does not count these names
+        made = v = None  # type: ignore[assignment]  # so that liveness does not count these names
         flush_trace(tr)
     return result
 
@@ -141,24 +146,40 @@ def _varying(tr: Trace, op: Op, attrs: tuple, slots: Sequence[int]) -> tuple[tup
     return runtime, [make(scalar_value(n)) for n in numbers]
 
 
-def _link(tr: Trace, node: TraceNode, tensors: Sequence[Handle], outputs: tuple[Value, ...]) -> GradNode | None:
-    if all(m.dtype.kind not in "fc" for m in node.metas):
-        return None
-    edges = tuple([t if t._edge is LEAF else t._edge for t in tensors])
-    needs = tuple([e is not None for e in edges])
+def link(tr: Trace, node: TraceNode, tensors: Sequence[Handle], needs: int, outputs: tuple[Value, ...]) -> GradNode | None:
+    """The graph node of a recorded operation; ``needs`` has a bit for each input that wants a gradient."""
     plan = node.saves.get(needs)
     if plan is None:
-        in_metas = tuple(t._value.meta for t in tensors)
-        positions, outs = node.op.saved(in_metas, node.attrs, needs)  # type: ignore[union-attr]
-        plan = node.saves[needs] = (in_metas, tuple(k in positions for k in range(len(tensors))), bool(positions), outs)
-    in_metas, mask, any_input, outs = plan
-    inputs = tuple([t._value if m else None for t, m in zip(tensors, mask)]) if any_input else None
-    made = GradNode(node, tr.epoch, edges, in_metas, inputs, outputs if outs else None)
+        plan = _plan(node, tensors, needs)
+    in_metas, mask, outs = plan
+    if in_metas is None:
+        return None
+    made = _new(GradNode)
+    made.node = node
+    made.epoch = tr.epoch
+    made.in_metas = in_metas
+    made.rare = None
+    made.edges = tuple([t if t._edge is LEAF else t._edge for t in tensors])
+    made._inputs = None if mask is None else tuple([t._value if m else None for t, m in zip(tensors, mask)])
+    made._outputs = outputs if outs else None
     if tr.anomaly:
         from .anomaly import stack_text
 
         made.rare = {"trace_text": stack_text()}
     return made
+
+
+def _plan(node: TraceNode, tensors: Sequence[Handle], needs: int) -> tuple[Any, ...]:
+    """(metas of the inputs or None where no result is differentiable, mask of the inputs to keep or None, whether to keep
+    the results), worked out once for a node and a set of inputs that want gradients."""
+    found: tuple[Any, ...] = (None, None, False)
+    if any(m.dtype.kind in "fc" for m in node.metas):
+        in_metas = tuple(t._value.meta for t in tensors)
+        wanted = tuple(bool(needs >> k & 1) for k in range(len(tensors)))
+        positions, outs = node.op.saved(in_metas, node.attrs, wanted)  # type: ignore[union-attr]
+        found = (in_metas, tuple(k in positions for k in range(len(tensors))) if positions else None, outs)
+    node.saves[needs] = found
+    return found
 
 
 # -- views --------------------------------------------------------------------------------------------------------
@@ -184,12 +205,12 @@ def _record_view(op: Op, attrs: tuple, t: Handle, grad: bool) -> Any:
     tr = local.trace
     v = t._value
     slot = v.slot if v.epoch is tr.epoch else enter(tr, v)
-    node = tr.record(op, attrs, (slot,))
+    node = tr.record((op, attrs, slot))
     made = Value(node.meta, tr.epoch, node.slot)
     tr.values.append(made)
     out = make(made)
     if grad and t._edge is not None:
-        out._edge = _link(tr, node, (t,), (made,))
+        out._edge = link(tr, node, (t,), 1, (made,))
     return out
 
 
@@ -276,17 +297,3 @@ def _replace(old: Value, new: Value, name: str, by: Any) -> None:
     old.overwritten = (name, by)
     new.home = old.home if old.home is not None else old.buffer
     old.home = None
-
-
-def meta_for(t: Handle) -> Meta:
-    return value_of(t).meta
-
-
-def array_for(t: Handle) -> Any:
-    """The memory of a whole-storage tensor as a NumPy array (runs what is pending)."""
-    v = value_of(t)
-    ready(v)
-    return array_of(v)
-
-
-__all__ += ["alias_of", "check_writable", "meta_for", "array_for", "edge_of"]

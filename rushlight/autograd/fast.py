@@ -10,7 +10,7 @@ from typing import Any
 
 from ..record.trace import local
 from ..record.value import Value
-from .apply import _link, enter, refresh
+from .apply import enter, link, refresh
 from .handle import LEAF, _new
 from .node import GradNode
 
@@ -74,15 +74,13 @@ def quick_binary(full: Callable[[Any, Any], Any], tensor_class: type) -> Callabl
             edge_a = self._edge
             edge_b = None if number else other._edge
             if edge_a is not None or edge_b is not None:
-                plan = node.saves.get((edge_a is not None) + 2 * (edge_b is not None))
-                if plan is None or tr.anomaly:
-                    tensors = (self,) if number else (self, other)
-                    out._edge = _link(tr, node, tensors, (v,)) if node.op.differentiable else None
-                    if out._edge is not None:
-                        plan = node.saves[tuple([t._edge is not None for t in tensors])]
-                        node.saves[(edge_a is not None) + 2 * (edge_b is not None)] = plan
+                needs = (edge_a is not None) + 2 * (edge_b is not None)
+                plan = node.saves.get(needs)
+                if plan is None or plan[0] is None or tr.anomaly:
+                    if node.op.differentiable:
+                        out._edge = link(tr, node, (self,) if number else (self, other), needs, (v,))
                     return out
-                in_metas, keep, any_input, outs = plan
+                in_metas, keep, outs = plan
                 grad = _new(GradNode)
                 grad.node = node
                 grad.epoch = epoch
@@ -92,10 +90,10 @@ def quick_binary(full: Callable[[Any, Any], Any], tensor_class: type) -> Callabl
                     edge_a = self
                 if number:
                     grad.edges = (edge_a,)
-                    grad._inputs = (va,) if any_input else None
+                    grad._inputs = (va,) if keep is not None else None
                 else:
                     grad.edges = (edge_a, other if edge_b is LEAF else edge_b)
-                    grad._inputs = (va if keep[0] else None, vb if keep[1] else None) if any_input else None
+                    grad._inputs = (va if keep[0] else None, vb if keep[1] else None) if keep is not None else None
                 grad._outputs = (v,) if outs else None
                 out._edge = grad
         return out

@@ -11,7 +11,7 @@ from typing import Any
 from ..record.trace import Trace, TraceNode
 from ..record.value import Buffer, Epoch, Value
 from .handle import LEAF, Handle, make
-from .node import GradNode, _FREED
+from .node import _FREED, GradNode
 
 __all__ = ["describe", "replay", "remember", "Description"]
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import Final
 
 from ..compile.dtypes import DType
 

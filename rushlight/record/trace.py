@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Sequence
 from typing import Any
 
 from .meta import Meta
@@ -48,7 +47,7 @@ class TraceNode:
         self.depth = parent.depth + 1 if parent is not None else 0
         self.bytes = (parent.bytes if parent is not None else 0) + (sum(m.nbytes for m in metas) if op else 0)
         self.programs: dict[tuple, Any] = {}
-        self.saves: dict[tuple[bool, ...], tuple] = {}
+        self.saves: dict[int, tuple] = {}
         self.scalars: dict[tuple, int] = {}
         self.line = user_line() if op is not None else None
         self.used = 0
@@ -112,11 +111,11 @@ class Trace:
         values.append(v)
         return v.slot
 
-    def record(self, op: Op, attrs: tuple, slots: Sequence[int]) -> TraceNode:
-        """Move along the edge of an operation; the caller appends the results to ``values``."""
-        key = (op, attrs, *slots)
+    def record(self, key: tuple) -> TraceNode:
+        """Move along the edge of an operation, key ``(op, attrs, *slots)``; the caller appends the results to ``values``."""
         node = self.node.edges.get(key)
         if node is None:
+            op, attrs, *slots = key
             values = self.values
             metas = op.meta([values[s].meta for s in slots], attrs)
             node = self.extend(key, op, attrs, tuple(slots), metas if type(metas) is tuple else (metas,))

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ..compile import dtypes
 from ..compile.cpu.alloc import Block as Buffer
 from ..compile.cpu.alloc import allocate, wrap
 from .meta import CPU, Meta, meta_of
-from ..compile import dtypes
 
 __all__ = ["Value", "Buffer", "Epoch", "allocate", "value_from_array", "array_of", "is_exported", "scalar_value"]
 
