@@ -14,8 +14,8 @@ from . import index as ix
 from .costs import divides_integers
 from .dtypes import DType
 from .expr import Expr, cast, const, e, input_, walk
-from .fuse import Fusion
 from .fuse_rules import through_pad
+from .fusion import Fusion
 from .graph import Node
 from .group import Group
 from .index import Index, Ix, bounds

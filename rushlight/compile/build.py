@@ -16,7 +16,8 @@ from .cpu.contract import plan as plan_contraction
 from .cpu.render import kernel_for
 from .expr import input_
 from .flags import flags
-from .fuse import Fusion, fuse
+from .fuse import fuse
+from .fusion import Fusion
 from .graph import Graph, Node
 from .group import Group
 from .index import axis_ix

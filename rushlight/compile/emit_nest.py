@@ -96,7 +96,8 @@ class Emitter:
             positions = math.prod(extents[a] for a in parallel)
             if positions < 16 and work > 2 * PART_NS and length >= 2 * 64:
                 pieces = min(-(-length // 64), max(1, int(work / PART_NS / positions)))
-                size = -(-(-(-length // pieces)) // 64) * 64
+                piece = -(-length // pieces)
+                size = -(-piece // 64) * 64
                 new = max([*extents, 0]) + 1
                 extents = {**extents, new: -(-length // size)}
                 chunk = (new, plan.vector, size)

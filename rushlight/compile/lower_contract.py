@@ -7,7 +7,7 @@ from . import index as ix
 from .body import Body, Builder, strides_of
 from .contraction import Contraction, Dim, Extra
 from .expr import Expr, input_, substitute
-from .fuse import Fusion
+from .fusion import Fusion
 from .graph import ContractSpec, Node, Window
 from .group import Group
 from .index import Index, Ix

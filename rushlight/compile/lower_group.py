@@ -5,7 +5,7 @@ from . import dtypes as dt
 from . import index as ix
 from .body import Body, Builder, Put, Test, Value, strides_of
 from .expr import e
-from .fuse import Fusion
+from .fusion import Fusion
 from .group import Group
 from .index import axis_ix
 

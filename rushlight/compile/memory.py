@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from .body import Body
 from .flags import flags
-from .fuse import Fusion
 from .fuse_rules import memory_base
+from .fusion import Fusion
 from .graph import Graph, Node
 from .group import Group
 

@@ -1,0 +1,144 @@
+"""When a reduction shares a kernel with what uses it, or with another reduction of the same data."""
+from __future__ import annotations
+
+import math
+
+from .flags import flags
+from .fuse_rules import reduction_behind
+from .fusion import Fusion
+from .graph import Node
+from .group import Group, Groups
+from .index import Index, axis_ix, plain_axes
+
+__all__ = ["RowRules"]
+
+_MAX_ROOTS = 12    # results of one kernel
+_ROW_BYTES = 512 << 10     # a row that is read several times should stay in the cache
+_BLOCK_BYTES = 256 << 10   # likewise a whole block that is reduced over its columns
+_LINE_BYTES = 64
+
+
+class RowRules:
+    """The part of fusion that places reductions; the rest (``fuse``) provides what is declared here."""
+
+    groups: Groups
+    out: Fusion
+    users: dict[Node, dict[Group, None]]
+
+    def _want(self, group: Group, node: Node, index: Index) -> None:
+        raise NotImplementedError
+
+    def _is_hard(self, node: Node) -> bool:
+        raise NotImplementedError
+
+    def _may_host(self, group: Group, node: Node) -> bool:
+        raise NotImplementedError
+
+    def _settle(self, node: Node, group: Group) -> None:
+        raise NotImplementedError
+
+    def _expect_rows(self, node: Node) -> None:
+        """Where a group uses one value for each row, and that value comes from a reduction of rows as long as the
+        group's, let the group be ready for it: ``1 / sqrt(var + eps)`` is visited before the variance."""
+        for group in self.users.get(node, ()):
+            known = group.demand[node]
+            if group.kind != "loops" or group.reduced or len(known) != 1:
+                continue
+            axes = plain_axes(known[0], node.shape, group.extents)
+            long = [a for a in group.kept if group.extents[a] != 1]
+            if axes is None or not set(axes) < set(long):
+                continue
+            rest = [a for a in long if a not in axes]
+            reduction = reduction_behind(node, [group.extents[a] for a in rest])
+            if reduction is not None and self._rows_pay(reduction, group, multi=True):
+                group.reduced = rest
+                group.kept = [a for a in group.kept if a not in rest]
+
+    def _reduce(self, node: Node) -> None:
+        group = None
+        if flags.fuse_rows:
+            for user in self.users.get(node, ()):
+                if self._may_host(user, node) and self._join_rows(node, user):
+                    group = user
+                    break
+        if group is None and flags.fuse_siblings:
+            group = self._join_columns(node)
+        if group is None:
+            x, axes = node.inputs[0], node.attrs[1]
+            group = self.groups.new("loops", node.shape)
+            group.reduced = group.new_axes([x.shape[a] for a in axes])
+            self._add_reduce(node, group, group.identity())
+            group.roots[node] = group.reduces[node][0]
+        if self._is_hard(node) or any(g is not group for g in self.users.get(node, ())):
+            group.roots[node] = group.reduces[node][0]
+        if node in group.roots:
+            self._settle(node, group)
+        self._want(group, node.inputs[0], group.reduces[node][1])
+
+    def _add_reduce(self, node: Node, group: Group, index: Index) -> None:
+        axes = node.attrs[1]
+        inner, outer = iter(group.reduced), iter(index)
+        operand = tuple(axis_ix(next(inner)) if a in axes else next(outer) for a in range(len(node.inputs[0].shape)))
+        group.reduces[node] = (index, operand)
+
+    def _join_rows(self, node: Node, group: Group) -> bool:
+        """Compute the reduction inside a group that uses its result once for each row."""
+        known = group.demand[node]
+        if group.kind != "loops" or len(known) != 1 or node.size == 0:
+            return False
+        index = known[0]
+        axes = plain_axes(index, node.shape, group.extents)
+        if axes is None:
+            return False
+        x = node.inputs[0]
+        lengths = [x.shape[a] for a in node.attrs[1]]
+        long_kept = {a for a in group.kept if group.extents[a] != 1}
+        if group.reduced:
+            if set(axes) != long_kept or [group.extents[a] for a in group.reduced] != lengths:
+                return False
+            fresh, reduced = None, group.reduced
+        elif set(axes) == long_kept:
+            fresh, reduced = lengths, []
+        else:
+            # The group loops over whole rows: its axes that the reduction's result does not move with are the reduced ones.
+            reduced = [a for a in group.kept if a not in axes and group.extents[a] != 1]
+            if [group.extents[a] for a in reduced] != [n for n in lengths if n != 1] or len(reduced) != len(lengths):
+                return False
+            fresh = None
+        if not self._rows_pay(node, group, multi=fresh is None):
+            return False
+        if fresh is not None:
+            group.reduced = group.new_axes(fresh)
+        elif not group.reduced:
+            group.reduced = reduced
+            group.kept = [a for a in group.kept if a not in reduced]
+        self._add_reduce(node, group, index)
+        return True
+
+    def _rows_pay(self, node: Node, group: Group, multi: bool) -> bool:
+        """Whether rows are short enough to be read again from the cache, and many enough for all cores."""
+        if not multi:
+            return True
+        x, axes = node.inputs[0], node.attrs[1]
+        length = math.prod(x.shape[a] for a in axes)
+        total = x.size * x.dtype.itemsize
+        order = self.out.order.get(x) or tuple(range(len(x.shape)))
+        if order[-1] not in axes:  # a cache line of each row of the block is read again, for a vector of results
+            return total <= _BLOCK_BYTES or length * _LINE_BYTES <= _BLOCK_BYTES // 2 and node.size >= 256
+        return length * x.dtype.itemsize <= _ROW_BYTES and (node.size >= 8 or total <= _BLOCK_BYTES // 2)
+
+    def _join_columns(self, node: Node) -> Group | None:
+        """Join a group that reduces the same operand over the same axes."""
+        x, axes = node.inputs[0], node.attrs[1]
+        for group in self.users.get(x, ()):
+            if group.kind != "loops" or not group.reduced or len(group.roots) >= _MAX_ROOTS:
+                continue
+            for index in group.demand[x]:
+                kept = tuple(i for d, i in enumerate(index) if d not in axes)
+                inner = [i for d, i in enumerate(index) if d in axes]
+                if (inner == [axis_ix(a) for a in group.reduced] and self._may_host(group, node)
+                        and group.covers(kept, node.shape) == "kept"):
+                    self._add_reduce(node, group, kept)
+                    group.roots[node] = kept
+                    return group
+        return None
