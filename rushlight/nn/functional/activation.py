@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from ...autograd.modes import no_grad
 from ...ops import activation as act
 from ...record.random import default_stream
 from ...tensor import FUNCTIONS, METHODS
 from ...tensor.creation import from_owned
-from ...tensor.registry import assign
+from ...tensor.registry import assign, fill_out
 
 __all__ = ["relu", "relu_", "relu6", "elu", "elu_", "selu", "selu_", "celu", "celu_", "leaky_relu", "leaky_relu_", "hardtanh", "hardtanh_",
            "threshold", "threshold_", "rrelu", "rrelu_", "prelu", "gelu", "silu", "mish", "hardswish", "hardsigmoid", "hardshrink",
@@ -24,6 +25,19 @@ hardshrink = FUNCTIONS["hardshrink"]
 
 def _done(input: Any, result: Any, inplace: bool, name: str) -> Any:
     return assign(input, result, name + "_") if inplace else result
+
+
+def _into(out: Any, result: Any, name: str) -> Any:
+    return result if out is None else no_grad_fill(out, result, name)
+
+
+@no_grad()
+def no_grad_fill(out: Any, result: Any, name: str) -> Any:
+    """Write a result into ``out=``."""
+    if result._edge is not None:
+        raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments "
+                           "requires grad.")
+    return fill_out(out, result, name)
 
 
 def relu(input: Any, inplace: bool = False) -> Any:
@@ -99,21 +113,21 @@ def _slopes(x: Any, lower: float, upper: float) -> Any:
     return from_owned(slopes).to(x.dtype)
 
 
-def gelu(input: Any, *, approximate: str = "none") -> Any:
+def gelu(input: Any, *, approximate: str = "none", out: Any = None) -> Any:
     """x * Phi(x), with the normal distribution's Phi, or its approximation by tanh ("tanh").
 
     Raises:
         RuntimeError: another name of an approximation.
     """
-    if approximate == "none":
-        return act.gelu(input)
-    if approximate == "tanh":
-        return act.gelu_tanh(input)
-    raise RuntimeError("approximate argument must be either none or tanh.")
+    if approximate not in ("none", "tanh"):
+        raise RuntimeError("approximate argument must be either none or tanh.")
+    return _into(out, (act.gelu if approximate == "none" else act.gelu_tanh)(input), "gelu")
 
 
 def silu(input: Any, inplace: bool = False) -> Any:
     """x * sigmoid(x), also called swish."""
+    if input.dtype.kind == "c":
+        return _done(input, input / (1 + (-input).exp()), inplace, "silu")
     return _done(input, act.silu(input), inplace, "silu")
 
 
@@ -132,7 +146,7 @@ def hardsigmoid(input: Any, inplace: bool = False) -> Any:
     return _done(input, act.hardsigmoid(input), inplace, "hardsigmoid")
 
 
-def softshrink(input: Any, lambd: float = 0.5) -> Any:
+def softshrink(input: Any, lambd: float = 0.5, *, out: Any = None) -> Any:
     """x moved towards 0 by lambd, 0 within [-lambd, lambd].
 
     Raises:
@@ -140,12 +154,12 @@ def softshrink(input: Any, lambd: float = 0.5) -> Any:
     """
     if lambd < 0:
         raise RuntimeError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
-    return act.softshrink(input, lambd)
+    return _into(out, act.softshrink(input, lambd), "softshrink")
 
 
-def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
+def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0, *, out: Any = None) -> Any:
     """log(1 + exp(beta * x)) / beta; x itself where beta * x is above ``threshold``."""
-    return act.softplus(input, beta, threshold)
+    return _into(out, act.softplus(input, beta, threshold), "softplus")
 
 
 def softsign(input: Any) -> Any:
@@ -158,9 +172,9 @@ def tanhshrink(input: Any) -> Any:
     return act.tanhshrink(input)
 
 
-def logsigmoid(input: Any) -> Any:
+def logsigmoid(input: Any, *, out: Any = None) -> Any:
     """log(sigmoid(x))."""
-    return act.logsigmoid(input)
+    return _into(out, act.logsigmoid(input), "log_sigmoid")
 
 
 def sigmoid(input: Any) -> Any:

@@ -5,17 +5,19 @@ from typing import Any
 
 from ...ops.contraction import linear as linear_op
 from ...tensor import FUNCTIONS
+from .activation import no_grad_fill
 
 __all__ = ["linear", "bilinear"]
 
 
-def linear(input: Any, weight: Any, bias: Any = None) -> Any:
+def linear(input: Any, weight: Any, bias: Any = None, *, out: Any = None) -> Any:
     """``input @ weight.T + bias``: (..., in), (out, in), (out,) -> (..., out).
 
     Raises:
         RuntimeError: sizes or dtypes do not fit.
     """
-    return linear_op(input, weight) if bias is None else linear_op(input, weight, bias)
+    result = linear_op(input, weight) if bias is None else linear_op(input, weight, bias)
+    return result if out is None else no_grad_fill(out, result, "linear")
 
 
 def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
