@@ -250,6 +250,24 @@ def test_integer_division_never_traps(name: str, dtype: DType) -> None:
         run(getattr(e, name)(input_(0, dtype), c), x)
 
 
+@pytest.mark.parametrize("dtype", [d for d in INTEGERS if d.itemsize >= 4], ids=lambda d: d.name)
+def test_integer_division_in_floating_point_is_exact(dtype: DType) -> None:
+    """Quotients just below a whole number are the ones that rounding would spoil."""
+    rng = np.random.default_rng(5)
+    top = 1 << (51 if dtype.itemsize == 8 else 31)
+    b = rng.integers(1, 1 << rng.integers(1, top.bit_length() - 1, 512), dtype=np.int64)
+    q = rng.integers(1, np.maximum(top // b, 2), dtype=np.int64)
+    a = np.minimum(q * b - rng.integers(0, 2, 512), top - 1)
+    if dtype.kind == "i":
+        a, b = a * rng.choice([-1, 1], 512), b * rng.choice([-1, 1], 512)
+    a, b = a.astype(dtype.numpy), b.astype(dtype.numpy)
+    for name in ("floordiv", "truncdiv", "mod", "fmod"):
+        expr = getattr(e, name)(input_(0, dtype), input_(1, dtype))
+        np.testing.assert_array_equal(run(expr, a, b), evaluate(expr, [a, b], (512,)), name)
+        by_seven = getattr(e, name)(input_(0, dtype), 7)
+        np.testing.assert_array_equal(run(by_seven, a), evaluate(by_seven, [a], (512,)), name)
+
+
 def test_shifts_by_the_width_and_more() -> None:
     x = np.array([1, -1, -8, 5], np.int32)
     n = np.array([32, 40, 33, -1], np.int32)

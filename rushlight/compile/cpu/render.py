@@ -58,7 +58,7 @@ from rushlight.compile.nest import (
 
 __all__ = ["SUPPORTED", "supports", "render", "kernel_for", "kernel_address", "pack_params", "version"]
 
-_SOURCES = ("irtext", "values", "mathlib", "math32", "math64", "coefficients", "half", "vecmath", "widths", "nest_scope",
+_SOURCES = ("irtext", "values", "mathlib", "math32", "math64", "coefficients", "half", "integers", "vecmath", "widths", "nest_scope",
             "nest_memory", "nest_tiles", "render")  # fmt: skip
 
 

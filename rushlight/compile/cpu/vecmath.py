@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 import numpy as np
 
 from rushlight.compile import dtypes as dt
-from rushlight.compile.cpu import half, mathlib
+from rushlight.compile.cpu import half, integers, mathlib
 from rushlight.compile.cpu.irtext import Function
 from rushlight.compile.cpu.values import V, const, intrinsic, splat, where
 from rushlight.compile.dtypes import DType
@@ -283,75 +283,6 @@ def _float_floordiv(_: DType, a: V, b: V) -> V:
     return where(b.eq(0), plain, value)
 
 
-def _divisor(dtype: DType, a: V, b: V) -> V:
-    """b with what the processor traps on replaced by 1: zero, and -1 under the least integer (whose quotient wraps)."""
-    if b.name[0] != "%":
-        number = int(b.name.rstrip(")").split()[-1])
-        return b if number not in (0, -1) else const(b.f, b.type, 0, 1) if number == 0 else _safe(dtype, a, b)
-    return _safe(dtype, a, b)
-
-
-def _safe(dtype: DType, a: V, b: V) -> V:
-    bad = b.eq(0)
-    if dtype.kind == "i":
-        bad = bad | (b.eq(-1) & a.eq(-(1 << (8 * dtype.itemsize - 1))))
-    return where(bad, 1, b)
-
-
-def _int_truncdiv(dtype: DType, a: V, b: V) -> V:
-    b = _divisor(dtype, a, b)
-    return a.udiv(b) if dtype.kind == "u" else a.sdiv(b)
-
-
-def _int_fmod(dtype: DType, a: V, b: V) -> V:
-    b = _divisor(dtype, a, b)
-    return a.urem(b) if dtype.kind == "u" else a.srem(b)
-
-
-def _int_floordiv(dtype: DType, a: V, b: V) -> V:
-    b = _divisor(dtype, a, b)
-    if dtype.kind == "u":
-        return a.udiv(b)
-    q = a.sdiv(b)
-    rest = a - q * b
-    return where(rest.ne(0) & (rest ^ b).lt(0), q - 1, q)
-
-
-def _int_mod(dtype: DType, a: V, b: V) -> V:
-    b = _divisor(dtype, a, b)
-    if dtype.kind == "u":
-        return a.urem(b)
-    rest = a.srem(b)
-    return where(rest.ne(0) & (rest ^ b).lt(0), rest + b, rest)
-
-
-def integer_power(dtype: DType, x: V, y: V) -> V:
-    """x^y by squaring; a negative y gives 0, but 1 for x = 1 and +-1 for x = -1."""
-    f = x.f
-    lanes = max(x.lanes, y.lanes)
-    x, y = (splat(x, lanes), splat(y, lanes)) if lanes else (x, y)
-    one = const(f, x.type, lanes, 1)
-    result, base, rest = f.slot(x.text, one.name), f.slot(x.text, x.name), f.slot(x.text, y.name)
-    bits = int(x.type[1:])
-    counter = f.slot("i64", "0")
-    with f.loop_while(counter, "slt", str(bits)) as i:
-        e = V(f, f.get(rest, x.text), x.type, lanes)
-        r, b = V(f, f.get(result, x.text), x.type, lanes), V(f, f.get(base, x.text), x.type, lanes)
-        f.set(result, where((e & 1).ne(0), r * b, r).name, x.text)
-        f.set(base, (b * b).name, x.text)
-        shifted = e.lshr(1)
-        f.set(rest, shifted.name, x.text)
-        # all exponents used up: leave the loop
-        more = f.let(f"select i1 {mathlib.any_lane(shifted.ne(0))}, i64 {f.add(i, 1)}, i64 {bits}")
-        f.set(counter, more)
-    value = V(f, f.get(result, x.text), x.type, lanes)
-    if dtype.kind == "i":
-        odd = (y & 1).ne(0)
-        inverse = where(x.eq(1), one, where(x.eq(-1), where(odd, const(f, x.type, lanes, -1), 1), 0))
-        value = where(y.lt(0), inverse, value)
-    return value
-
-
 def _shift(dtype: DType, a: V, b: V, left: bool) -> V:
     width = 8 * dtype.itemsize
     inside = b.ult(width)  # a negative count counts as too far
@@ -390,7 +321,7 @@ _INTEGER: dict[str, Callable[..., V]] = {
     **_COMPARE,
     "add": lambda d, a, b: a + b, "sub": lambda d, a, b: a - b, "mul": lambda d, a, b: a * b, "neg": lambda d, a: -a,
     "abs": lambda d, a: a if d.kind == "u" else where(a.lt(0), -a, a), "sign": _int_sign,
-    "floordiv": _int_floordiv, "truncdiv": _int_truncdiv, "mod": _int_mod, "fmod": _int_fmod, "pow": integer_power,
+    "floordiv": integers.floordiv, "truncdiv": integers.truncdiv, "mod": integers.mod, "fmod": integers.fmod, "pow": integers.power,
     "min": lambda d, a, b: _extreme(d, a, b, False), "max": lambda d, a, b: _extreme(d, a, b, True),
     "and": lambda d, a, b: a & b, "or": lambda d, a, b: a | b, "xor": lambda d, a, b: a ^ b, "not": lambda d, a: ~a,
     "shl": lambda d, a, b: _shift(d, a, b, True), "shr": lambda d, a, b: _shift(d, a, b, False),

@@ -38,7 +38,7 @@ def lanes_of(nest: LoopNest, loop: Loop, cpu: target.CPU) -> tuple[int, int]:
                     seen.add(n)
                     if n.dtype.kind == "f":
                         widths.append(register_bytes(n.dtype))
-                    scale = 2 if n.dtype.itemsize == 8 and n.dtype.kind == "f" else 1
+                    scale = 2 if n.dtype.itemsize == 8 else 1  # 64-bit values take twice the registers
                     cost += scale * (60 if n.fn in _LIBRARY else _COST.get(n.fn, 1 if n.args else 0))
     narrow = max(cpu.vector_bytes // max(widths, default=4), 2)
     registers = 1 if scattered else 2 if cost >= _HEAVY else 4
