@@ -15,6 +15,7 @@ from . import (  # noqa: F401
     einsum,
     extremes,
     indexing,
+    matrices,
     numbers,
     pointwise,
     products,
@@ -25,6 +26,7 @@ from . import (  # noqa: F401
     scattering,
     sets,
     shape,
+    spectra,
     statistics,
     types,
 )

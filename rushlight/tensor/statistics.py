@@ -179,7 +179,7 @@ def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dty
         if p == "fro":
             return norm_over(input, 2, dims, keepdim, dtype)
         if p == "nuc":
-            from ..linalg import matrix_norm
+            from .spectra import matrix_norm
 
             if len(dims) != 2:
                 raise RuntimeError(f"linalg.matrix_norm: dim must be a 2-tuple. Got {dims}")

@@ -1,0 +1,9 @@
+"""Linear algebra: ``rushlight.linalg``, laid out as ``torch.linalg``."""
+from __future__ import annotations
+
+from ..ops.lapack import LinAlgError
+from ..tensor.matrices import LINALG
+
+globals().update(LINALG)
+
+__all__ = ["LinAlgError", *sorted(LINALG)]
