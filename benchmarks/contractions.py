@@ -121,6 +121,24 @@ def convolution(kind: str, n: int, h: int, ci: int, co: int, padding: int = 1) -
     return Case(name, c, full, flipped, array(n, h, h, ci), peer)
 
 
+def depthwise(n: int, h: int, channels: int) -> Case:
+    """3x3 with a filter for each channel, on a padded channels-last tensor."""
+    x, w, y = array(n, h + 2, h + 2, channels), array(3, 3, channels), array(n, h, h, channels)
+    sx, sw, sy = ([s // 4 for s in z.strides] for z in (x, w, y))
+    c = Contraction((Dim(channels, 1, 1, 1),), tuple(Dim(z, a, 0, o) for z, a, o in zip((n, h, h), sx, sy)), (),
+                    tuple(Dim(3, a, b, 0) for a, b in zip(sx[1:3], sw)), F, F, F, F)  # fmt: skip
+
+    def peer() -> Callable[[], object]:
+        import torch
+
+        last = torch.channels_last
+        tx = torch.from_numpy(np.ascontiguousarray(x[:, 1:-1, 1:-1])).permute(0, 3, 1, 2)
+        tw = torch.from_numpy(np.ascontiguousarray(w.transpose(2, 0, 1)))[:, None].contiguous(memory_format=last)
+        return lambda: torch.nn.functional.conv2d(tx, tw, padding=1, groups=channels)
+
+    return Case(f"depthwise {n}x{h}x{h} {channels}", c, x, w, y, peer)
+
+
 def cases() -> Iterator[Case]:
     for kind in ("nn", "nt", "tn", "tt"):
         yield matmul(1024, 1024, 1024, kind)
@@ -138,6 +156,7 @@ def cases() -> Iterator[Case]:
     yield matmul(1024, 1, 1024, "nn")
     yield batched(48, 128, 128, 64, True)
     yield batched(48, 128, 64, 128, False)
+    yield depthwise(8, 32, 128)
     for kind in ("forward", "input", "weight"):
         yield convolution(kind, 64, 28, 1, 32, 0)
         yield convolution(kind, 64, 26, 32, 64, 0)

@@ -40,7 +40,7 @@ PART_FLOPS = 4_000_000
 PART_BYTES = 512 << 10  # or this much to read: half a cache, some twenty microseconds from memory
 MOST_PARTS = 32
 #: Up to so many rows, dot products are faster than packing B.
-FEW_ROWS = 8
+FEW_ROWS = 16
 #: Positions of the reduction between visits of the partial sums.
 CHUNK = 512
 #: Longest reduction in one go: a panel of B must stay in the second-level cache.
@@ -107,6 +107,8 @@ class _Planner:
         self.batch, self.m, n_axes = axes[:nb], axes[nb : nb + nm], axes[nb + nm :]
         self.k = [Axis(d.extent, (d.a * size[0], d.b * size[1])) for d in c.k]
         self.empty = any(x.extent == 0 for x in axes)
+        self.names = {"a": "a", "b": "b"}
+        self.along = False  # A moves along n too
         self._arrange(n_axes)
 
     # ------------------------------------------------------------------------------------------------- roles
@@ -116,6 +118,8 @@ class _Planner:
         self.batch, self.m, n_axes, self.k = ([x for x in role if x.extent != 1] for role in (self.batch, self.m, n_axes, self.k))
         self.m += [x for x in self.batch if x.strides[1] == 0]  # a batch that B does not know is more rows
         self.batch = [x for x in self.batch if x.strides[1] != 0]
+        if self._along_batch(n_axes):
+            return
         if self._cycles(self.m, n_axes, 0)[0] < self._cycles(n_axes, self.m, 1)[0]:
             n_axes = self._swap(n_axes)
         n_axes = merged(n_axes)
@@ -123,9 +127,29 @@ class _Planner:
             self.n = n_axes.pop(self._cycles(n_axes, self.m, 1)[1])
         else:
             self.n = Axis(1, (0, self.types["b"].itemsize, self.c.c.itemsize, *(x.dtype.itemsize for x in self.c.extras)))
-        self.batch = merged(self.batch + n_axes)
-        self.m = merged(self.m)
-        self.k = merged(self.k)
+        self.batch += n_axes
+        self._settle()
+
+    def _along_batch(self, n_axes: list[Axis]) -> bool:
+        """A batch axis takes the place of n where one operand has no other: depthwise convolutions and their kind."""
+        if n_axes and self.m:
+            return False
+        items = (self.c.a.itemsize, self.c.b.itemsize, self.c.c.itemsize)
+        moving = 1 if n_axes else 0  # the operand that has rows, to be A
+        fits = [x for x in self.batch if x.strides[moving] == items[moving] and x.strides[2] == items[2] and x.extent > 2]
+        if not fits:
+            return False
+        if n_axes:
+            self._swap(n_axes)
+        self.n = max((self._turned(x) for x in fits) if n_axes else fits, key=lambda x: x.extent)
+        self.batch.remove(self.n)
+        self.along = True
+        self._settle()
+        return True
+
+    def _settle(self) -> None:
+        """Merge the axes of each role, now that the roles are given."""
+        self.batch, self.m, self.k = merged(self.batch), merged(self.m), merged(self.k)
         self.rows = math.prod(x.extent for x in self.m)
         self.batches = math.prod(x.extent for x in self.batch)
         self.depth = math.prod(x.extent for x in self.k)
@@ -146,7 +170,8 @@ class _Planner:
         best, choice = math.inf, 0
         for i, x in enumerate(n_axes):
             width = self.lanes if x.extent <= self.lanes else 2 * self.lanes
-            filled = -(-x.extent // width) * width / max(1, x.extent)
+            # Panels of one vector need a load for each multiply-add.
+            filled = -(-x.extent // width) * width / max(1, x.extent) * (1.4 if width == self.lanes else 1.0)
             unit = x.strides[b] == items[b]
             if dots and not unit:
                 filled, packing = 1.3, 0.0
@@ -160,17 +185,16 @@ class _Planner:
 
     def _swap(self, n_axes: list[Axis]) -> list[Axis]:
         """Exchange A and B; returns the new n axes."""
-
-        def turned(x: Axis) -> Axis:
-            return Axis(x.extent, (x.strides[1], x.strides[0], *x.strides[2:]))
-
+        turned = self._turned
         self.m, n_axes = [turned(x) for x in n_axes], [turned(x) for x in self.m]
         self.batch, self.k = [turned(x) for x in self.batch], [turned(x) for x in self.k]
         self.types = {"a": self.types["b"], "b": self.types["a"]}
         self.names = {"a": "b", "b": "a"}
         return n_axes
 
-    names: dict[str, str] = {"a": "a", "b": "b"}
+    @staticmethod
+    def _turned(x: Axis) -> Axis:
+        return Axis(x.extent, (x.strides[1], x.strides[0], *x.strides[2:]))
 
     # ------------------------------------------------------------------------------------------------- plan
 
@@ -194,6 +218,8 @@ class _Planner:
     def _shape(self) -> tuple[int, tuple[int, ...], bool]:
         """Vectors in a panel, heights of tiles, and whether dot products are the way."""
         registers, a, b = self.cpu.vector_registers, self.types["a"], self.types["b"]
+        if self.along:
+            return (1 if self.n.extent <= self.lanes else 2), heights(registers, 4), False
         along_k = len(self.k) == 1 and self.k[0].strides == (a.itemsize, b.itemsize)
         if self.rows <= FEW_ROWS and along_k and self.n.strides[1] != b.itemsize and self.lanes <= 16:
             return 1 if self.n.extent <= self.lanes else 2, dot_heights(registers), True
@@ -305,7 +331,8 @@ class _Planner:
     def _direct(self, b: B, block_m: int, block_n: int) -> None:
         runs, step, stride, count = self._runs(None)
         values = self._common(block_m, block_n) | {
-            "micro": self._micro(step, b), "panel_bytes": b.panel_bytes, "b_step": b.step, "step": stride,
+            "micro": self._micro(step, b), "a_panel_bytes": self.panel * self.n.strides[0] if self.along else 0,
+            "panel_bytes": b.panel_bytes, "b_step": b.step, "step": stride,
             "runs": count}  # fmt: skip
         driver = self._driver("direct", self._outputs())
         names: list[Operand] = [self.names["a"], b.place[0], "c", *(("extra", i) for i in range(len(self.c.extras)))]
@@ -328,7 +355,8 @@ class _Planner:
         common = self._common(block_m, block_n)
         dims = 2 * 3 + len(self._driver("partial").fields) + 4 * (len(self.batch) + len(self.m))
         values = common | {
-            "micro": self._micro(step, b), "panel_bytes": b.panel_bytes, "b_step": b.step, "step": stride, "runs": count,
+            "micro": self._micro(step, b), "a_panel_bytes": self.panel * self.n.strides[0] if self.along else 0,
+            "panel_bytes": b.panel_bytes, "b_step": b.step, "step": stride, "runs": count,
             "splits": splits, "chunk": len(chunks), "split_chunks": split_chunks, "triples": dims + len(runs),
             "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
         scratch_strides, size = [0] * len(self.batch), batch_bytes
@@ -372,7 +400,7 @@ class _Planner:
             dot = Dot(a, b_type, self.accumulate, *shape, self.cpu.fma, fence)
             return jit.kernel(dot.key, dot.ir, "micro")
         b_type = b_type if b.in_place and self.depth else self.accumulate
-        micro = Micro(a, b_type, self.accumulate, *shape, step, b.in_place, self.cpu.fma, fence)
+        micro = Micro(a, b_type, self.accumulate, *shape, step, b.in_place, self.cpu.fma, fence, self.along)
         return jit.kernel(micro.key, micro.ir, "micro")
 
     def _dims(self, axes: list[Axis], strides: Callable[[int, Axis], Iterable[int]]) -> list[int]:

@@ -32,8 +32,6 @@ __all__ = ["MAX_ROWS", "MAX_DIMS", "Driver", "EpilogueOperand", "Frame", "gather
 MAX_ROWS = 512  # rows of one part: the size of the address tables on the stack
 MAX_DIMS = 16
 
-MICRO_TYPE = "void (ptr, ptr, i64, ptr, i64, i64, ptr, i64, i64, i64)"
-
 
 @dataclass(frozen=True)
 class EpilogueOperand:
@@ -129,7 +127,7 @@ class Driver:
     @property
     def key(self) -> str:
         outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
-        return (f"contract3 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
+        return (f"contract4 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
                 f"{self.heights} [{outputs}] {canonical(*self.stores)}")  # fmt: skip
 
     @property
@@ -140,7 +138,7 @@ class Driver:
     def fields(self) -> list[str]:
         common = ["parts_m", "parts_n", "m", "n", "block_m", "block_n", "panels", "batch_dims", "m_dims"]
         if self.kind != "finish":
-            common += ["micro", "panel_bytes", "b_step", "step", "runs"]
+            common += ["micro", "a_panel_bytes", "panel_bytes", "b_step", "step", "runs"]
         if self.kind == "partial":
             common += ["splits", "chunk", "split_chunks", "triples"]
         if self.kind != "direct":
@@ -188,7 +186,7 @@ class Driver:
             b = f.at(b_base, f.mul(panel, frame["panel_bytes"]), "i8")
             columns = self._columns(f, frame, panel)
             with self._tiles(f, count) as (t, height):
-                self._micro(f, frame, tile, f.at(rows[0], t), height, runs, frame["runs"], b, columns, "0")
+                self._micro(f, frame, tile, f.at(rows[0], t), height, runs, frame["runs"], b, columns, "0", panel)
                 with f.loop(0, height) as r:
                     sums = f.at(tile, f.mul(r, self.row_bytes), "i8")
                     self._epilogue(f, frame, [rows[2 + i] for i in range(len(self.outputs))], f.add(t, r), panel, columns,
@@ -213,7 +211,7 @@ class Driver:
                 with self._tiles(f, count) as (t, height):
                     tile = f.at(target, f.mul(f.add(first, t), self.row_bytes), "i8")
                     self._micro(f, frame, tile, f.at(rows[0], t), height, f.at(runs, f.mul(run0, 2)), f.sub(run1, run0), b,
-                                columns, again)  # fmt: skip
+                                columns, again, panel)  # fmt: skip
 
     def _finish(self, f, frame, runs, bases, rows, first, count, panel0, panel1, split) -> None:  # noqa: ANN001
         own = f.let(f"inttoptr i64 {bases[0]} to ptr")
@@ -243,11 +241,12 @@ class Driver:
             yield t, height
             f.set(row, f.add(t, height))
 
-    def _micro(self, f, frame, tile, rows, height, runs, n_runs, b, columns, again) -> None:  # noqa: ANN001
+    def _micro(self, f, frame, tile, rows, height, runs, n_runs, b, columns, again, panel) -> None:  # noqa: ANN001
+        shift = f.mul(panel, frame["a_panel_bytes"])
         micro = f.let(f"inttoptr i64 {frame['micro']} to ptr")
         f.do(
             f"call void {micro}(ptr {tile}, ptr {rows}, i64 {height}, ptr {runs}, i64 {n_runs}, i64 {frame['step']}, "
-            f"ptr {b}, i64 {frame['b_step']}, i64 {columns}, i64 {again})"
+            f"ptr {b}, i64 {frame['b_step']}, i64 {columns}, i64 {again}, i64 {shift})"
         )
 
     def _tile_vector(self, f: Function, row: str, v: int) -> str:

@@ -40,14 +40,14 @@ class Dot:
 
     @property
     def key(self) -> str:
-        return (f"dot2 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} "
+        return (f"dot3 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} "
                 f"{self.heights} {self.fma} {self.fence}")  # fmt: skip
 
     def ir(self) -> str:
         module = Module()
         f = Function(
             "void @micro(ptr noalias %tile, ptr noalias %rows, i64 %height, ptr noalias %runs, i64 %n_runs, "
-            "i64 %step, ptr noalias %b, i64 %b_step, i64 %columns, i64 %accumulate)",
+            "i64 %step, ptr noalias %b, i64 %b_step, i64 %columns, i64 %accumulate, i64 %shift)",
             module,
         )
         length = f.slot("i64", "0")

@@ -1,6 +1,7 @@
 """The inner kernel of every contraction, as LLVM IR text.
 
-    void micro(ptr tile, ptr rows, i64 height, ptr runs, i64 n_runs, i64 step, ptr b, i64 b_step, i64 columns, i64 accumulate)
+    void micro(ptr tile, ptr rows, i64 height, ptr runs, i64 n_runs, i64 step, ptr b, i64 b_step, i64 columns, i64 accumulate,
+               i64 shift)
 
 computes ``tile[r, j] (+)= sum over k of A[r, k] * B[k, j]`` for ``height`` rows and one panel of columns, with all sums
 in vector registers. ``tile`` has rows of ``panel`` columns, one after the other, in the accumulation type.
@@ -9,6 +10,8 @@ in vector registers. ``tile`` has rows of ``panel`` columns, one after the other
   all of them. ``runs`` describes the reduction: pairs (byte offset, length), each a run of ``length`` positions that are
   ``step`` bytes apart (``"unit"``: one element). With ``"table"`` it is one byte offset for each position, and
   ``n_runs`` their number: for reductions whose innermost dimension is tiny (a 3x3 window over one channel).
+* With ``along`` A moves along the columns as B does: ``tile[r, j] (+)= sum over k of A[r, k, j] * B[k, j]``, by vector
+  loads ``shift`` bytes from the rows' addresses: depthwise convolutions, whose channels lie along the vectors.
 * B is ``b_step`` bytes from position to position: a packed panel, or B in place, where only the first ``columns``
   elements of the panel may be touched (``masked``).
 
@@ -107,12 +110,13 @@ class Micro:
     masked: bool
     fma: bool
     fence: str
+    along: bool = False
 
     @property
     def key(self) -> str:
         heights = ",".join(map(str, self.heights))
-        return (f"micro4 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
-                f"{self.step} {self.masked} {self.fma} {self.fence}")  # fmt: skip
+        return (f"micro5 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
+                f"{self.step} {self.masked} {self.fma} {self.fence} {self.along}")  # fmt: skip
 
     @property
     def panel(self) -> int:
@@ -122,10 +126,10 @@ class Micro:
         module = Module()
         f = Function(
             "void @micro(ptr noalias %tile, ptr noalias %rows, i64 %height, ptr noalias %runs, i64 %n_runs, "
-            "i64 %step, ptr noalias %b, i64 %b_step, i64 %columns, i64 %accumulate)",
+            "i64 %step, ptr noalias %b, i64 %b_step, i64 %columns, i64 %accumulate, i64 %shift)",
             module,
         )
-        masks = [mask(f, f.sub("%columns", v * self.lanes), self.lanes) if self.masked else "" for v in range(self.vectors)]
+        masks = [mask(f, f.sub("%columns", v * self.lanes), self.lanes) if self.masked or self.along else "" for v in range(self.vectors)]
         cases = " ".join(f"i64 {h}, label %rows{h}" for h in self.heights)
         f.do(f"switch i64 %height, label %out [ {cases} ]")
         for height in self.heights:
@@ -139,6 +143,8 @@ class Micro:
         sets = max(1, min(4, 8 // (height * self.vectors)))
         vector = ir_type(self.accumulate, self.lanes)
         rows = [f.let(f"inttoptr i64 {f.load('%rows', r)} to ptr") for r in range(height)]
+        if self.along:
+            rows = [f.at(row, "%shift", "i8") for row in rows]
         sums = [[[f.slot(vector) for _ in range(self.vectors)] for _ in range(height)] for _ in range(sets)]
         size = self.panel * self.accumulate.itemsize
 
@@ -212,11 +218,18 @@ class Micro:
                 if self.fence and r:
                     fence(f, sums[j % len(sums)][r - 1], vector, self.fence)
                 at = f.at(row, offset, "i8")
-                value = f.let(f"load {ir_type(self.a)}, ptr {at}, align {self.a.itemsize}")
-                value = splat(f, convert(f, value, self.a, self.accumulate), element, self.lanes)
-                for slot, other in zip(slots, loaded, strict=True):
+                if self.along:
+                    values = [self._load_a(f, at, v, masks[v]) for v in range(self.vectors)]
+                else:
+                    value = f.let(f"load {ir_type(self.a)}, ptr {at}, align {self.a.itemsize}")
+                    values = [splat(f, convert(f, value, self.a, self.accumulate), element, self.lanes)] * self.vectors
+                for slot, value, other in zip(slots, values, loaded, strict=True):
                     f.set(slot, multiply_add(f, self.accumulate, self.lanes, self.fma, value, other, f.get(slot, vector)), vector)
         f.set(b, here, "ptr")
+
+    def _load_a(self, f: Function, pointer: str, v: int, lanes_on: str) -> str:
+        at = f.at(pointer, v * self.lanes * self.a.itemsize, "i8")
+        return convert(f, masked_load(f, at, self.a, self.lanes, lanes_on), self.a, self.accumulate, self.lanes)
 
     def _load_b(self, f: Function, pointer: str, v: int, lanes_on: str) -> str:
         memory = ir_type(self.b, self.lanes)
