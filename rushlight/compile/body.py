@@ -120,7 +120,7 @@ class Builder:
 
     def pull(self, node: Node, index: Index, conds: Conds = ()) -> Expr:
         """The formula of ``node`` at ``index``. A loop over generators: chains may be longer than Python's stack."""
-        stack: list[Generator] = [self._pull(node, index, conds)]
+        stack: list[Generator[tuple, Expr, Expr]] = [self._pull(node, index, conds)]
         value: Any = None
         while stack:
             try:

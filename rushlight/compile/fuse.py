@@ -334,14 +334,12 @@ class _Fuser(RowRules):
             self.out.order[base] = self.out.order[node]
 
     def _concat(self, node: Node) -> None:
-        last = None
         for k, part in enumerate(node.inputs):
             group = self.groups.new("concat", part.shape, node, k)
             for user in self._everybody(node):
                 self.groups.add_edge(user, group)
             self._want(group, part, group.identity())
-            last = group
-        self.out.home[node] = last  # any of them: all are edges of the users
+            self.out.home[node] = group  # any of them: all are edges of the users
 
     def _host(self, node: Node) -> None:
         group = self.groups.new("host", (), node)

@@ -113,7 +113,7 @@ def through_reshape(index: Index, shape: Sequence[int], source: Sequence[int], e
     return tuple(reversed(out))
 
 
-def address(index: Index, strides: Sequence[int]) -> Ix:
+def address(index: Sequence[Ix], strides: Sequence[int]) -> Ix:
     return combine(list(zip(strides, index, strict=True)))
 
 

@@ -100,6 +100,7 @@ def _split(plan: Plan, axis: int) -> list[Lowered]:
 def _drop_merged(body: Body, plan: Plan) -> None:
     """Leave only the axes that the plan kept: a merged axis's steps are implied by the axis that carries it."""
     gone = {a for a in plan.body.extents if a >= 0 and a not in plan.kept and a not in plan.reduced}
-    for item in [*body.values, *body.puts]:
+    items: list[Value | Put] = [*body.values, *body.puts]
+    for item in items:
         if any(a in gone for a, _ in item.at.terms):
             item.at = Ix(item.at.offset, tuple(t for t in item.at.terms if t[0] not in gone))

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from . import dtypes as dt
 from .counters import counters
 from .cpu import alloc, executor, jit
 from .dtypes import DType
@@ -118,9 +117,9 @@ class Program:
         self._table = np.zeros(n + 1, np.int64)
         self._table[0] = self._errors.ctypes.data
         self._table_pointer = self._table.ctypes.data
-        self._view = memoryview(self._table).cast("B")
+        self._view = self._table.data.cast("B")
         self._pack = struct.Struct(f"{n}q").pack_into
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a host function may run the very program that calls it
         self._only = steps[0] if len(steps) == 1 and isinstance(steps[0], Segment) else None
 
     @property
@@ -190,7 +189,7 @@ class Program:
                 failed = executor.run(step.pointer + 32 * k, 1, self._table_pointer)
                 seconds = max(time.perf_counter() - start, 1e-9)
                 if failed is not None:
-                    raise _error(failed._replace(instruction=k), step)
+                    raise _error(failed, step, k)
                 where = next((line for line in one.lines if line is not None), "")
                 print(f"  {one.name:<44} {seconds * 1e6:9.1f} us {one.nbytes / seconds / 1e9:7.1f} GB/s "
                       f"{one.flops / seconds / 1e9:7.1f} GFLOP/s parts {one.parts} {where}")
@@ -213,12 +212,14 @@ class Program:
                         best[number] = min(best[number], time.perf_counter() - start)
                         number += 1
                         if failed is not None:
-                            raise _error(failed._replace(instruction=k), step)
+                            raise _error(failed, step, k)
         return best
 
     def _run_host(self, step: HostStep) -> None:
-        arrays = [_array(int(self._table[t]) + offset, shape, dtype) for t, offset, shape, dtype in step.inputs]
+        pointers = self._table.copy()
+        arrays = [_array(int(pointers[t]) + offset, shape, dtype) for t, offset, shape, dtype in step.inputs]
         made = step.call.function(*arrays)
+        self._table[:] = pointers
         made = made if isinstance(made, tuple) else (made,)
         for which, t, offset, shape, dtype in step.outputs:
             np.copyto(_array(int(self._table[t]) + offset, shape, dtype), np.asarray(made[which]).reshape(shape),
@@ -239,13 +240,16 @@ def _array(pointer: int, shape: tuple[int, ...], dtype: DType) -> np.ndarray:
         nbytes *= s
     if nbytes == 0:
         return np.zeros(shape, dtype.numpy)
-    raw = np.frombuffer((ctypes.c_char * nbytes).from_address(pointer), dtype=np.uint8)
-    return raw.view(dtype.numpy).reshape(shape) if dtype is not dt.bool_ else raw.view(np.bool_).reshape(shape)
+    memory = memoryview((ctypes.c_char * nbytes).from_address(pointer)).cast("B")
+    return np.frombuffer(memory, np.uint8).view(dtype.numpy).reshape(shape)
 
 
-def _error(failed: executor.RunError, segment: Segment) -> Exception:
-    """The exception for a run-time error, naming the user's line where it is known."""
-    instruction = segment.instructions[failed.instruction]
+def _error(failed: executor.RunError, segment: Segment, number: int | None = None) -> Exception:
+    """The exception for a run-time error, naming the user's line where it is known.
+
+    ``number``: the instruction's place in the segment, where it was run by itself.
+    """
+    instruction = segment.instructions[failed.instruction if number is None else number]
     line = next((x for x in instruction.lines if x is not None), None)
     where = f" (from {line})" if line is not None else ""
     if failed.code == 1:

@@ -261,6 +261,23 @@ def test_a_host_function_may_run_programs():
     np.testing.assert_array_equal(run(build(g, {}), g, [a])[0], (2 * a + 1) * 10 + 2 * a)
 
 
+def test_a_host_function_may_run_its_own_program():
+    depth = []
+
+    def call(a: np.ndarray) -> np.ndarray:
+        if len(depth) == 3:
+            return np.array(a)
+        depth.append(0)
+        return run(program, g, [np.array(a)])[0]
+
+    g = Graph()
+    x = g.leaf((4,), dt.float32)
+    (y,) = g.host(HostCall(call, (((4,), dt.float32),), "again"), g.map(lambda e, x: x + 1, x))
+    g.results = [g.map(lambda e, y: y * 2, y)]
+    program = build(g, {})
+    np.testing.assert_array_equal(run(program, g, [np.zeros(4, np.float32)])[0], 4 * 2**4)
+
+
 def test_program_describes_itself():
     g, _, donations = small_steps()["mlp"]
     program = build(g, donations)

@@ -141,7 +141,7 @@ def _without_padding(g: Graph, x: Node, dims: tuple, sizes: dict[str, int]) -> t
         out.append(dim)
     if min(low, default=0) < 0:  # a negative padding starts inside the operand
         starts = [max(0, -v) for v in low]
-        x = g.slice(x, starts, [s - v for s, v in zip(x.shape, starts)])
+        x = g.slice(x, starts, tuple(s - v for s, v in zip(x.shape, starts)))
         low = [max(0, v) for v in low]
     return g.pad(x, low, high), tuple(out)
 
