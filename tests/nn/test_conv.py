@@ -1,0 +1,150 @@
+"""Convolutions against PyTorch: values, gradients, second derivatives, modules, errors."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rushlight
+import rushlight.nn.functional as F
+from rushlight import nn
+
+from .compare import close, same, same_error, torch
+
+TF = torch.nn.functional if hasattr(torch, "nn") else None
+
+CONV = [  # input, weight, bias?, options
+    ((2, 3, 9), (4, 3, 3), True, {}),
+    ((2, 4, 9), (6, 2, 3), False, {"padding": 2, "dilation": 2, "groups": 2}),
+    ((4, 9), (3, 4, 3), True, {"stride": 2}),
+    ((2, 3, 8, 9), (4, 3, 3, 3), True, {"stride": 2, "padding": 1}),
+    ((2, 3, 8, 9), (4, 3, 1, 1), True, {}),
+    ((2, 3, 8, 9), (4, 3, 2, 3), False, {"stride": (2, 3), "padding": (1, 0), "dilation": (1, 2)}),
+    ((2, 4, 6, 7), (8, 1, 3, 3), True, {"groups": 4, "padding": "same"}),
+    ((2, 4, 6, 7), (4, 4, 3, 3), True, {"padding": "valid"}),
+    ((3, 6, 7), (4, 3, 3, 3), True, {"padding": 1}),
+    ((2, 4, 4, 5, 4), (4, 2, 2, 3, 2), True, {"groups": 2, "padding": 1, "stride": (1, 2, 1)}),
+    ((0, 3, 8, 8), (4, 3, 3, 3), True, {}),
+]
+
+
+@pytest.mark.parametrize(("x", "w", "bias", "options"), CONV)
+def test_convolution(x, w, bias, options):
+    name = f"conv{len(w) - 2}d"
+    shapes = [x, w, (w[0],)] if bias else [x, w]
+    same(lambda *t: getattr(TF, name)(*t, **options), lambda *t: getattr(F, name)(*t, **options), *shapes, second=x[0] != 0)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+def test_same_padding_of_an_even_kernel():
+    same(lambda x, w: TF.conv2d(x, w, padding="same"), lambda x, w: F.conv2d(x, w, padding="same"), (2, 3, 5, 6), (4, 3, 2, 4))
+
+
+TRANSPOSED = [
+    ((2, 4, 5), (4, 3, 3), True, {"stride": 2}),
+    ((4, 5), (4, 3, 3), False, {"stride": 2, "padding": 1, "output_padding": 1}),
+    ((2, 4, 5, 4), (4, 3, 3, 3), True, {"stride": 3, "padding": 1, "output_padding": 2, "groups": 2}),
+    ((2, 4, 5, 4), (4, 3, 3, 2), True, {"padding": 2, "dilation": 2}),
+    ((2, 4, 3, 3), (4, 2, 3, 3), False, {"padding": 2}),
+    ((1, 2, 3, 2, 3), (2, 2, 2, 3, 2), True, {"stride": 2, "padding": (0, 1, 1)}),
+]
+
+
+@pytest.mark.parametrize(("x", "w", "bias", "options"), TRANSPOSED)
+def test_transposed_convolution(x, w, bias, options):
+    name = f"conv_transpose{len(w) - 2}d"
+    shapes = [x, w, (w[1] * options.get("groups", 1),)] if bias else [x, w]
+    same(lambda *t: getattr(TF, name)(*t, **options), lambda *t: getattr(F, name)(*t, **options), *shapes, second=True)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_any_geometry(data):
+    n = data.draw(st.integers(1, 2))
+    groups = data.draw(st.integers(1, 3))
+    pick = lambda low, high: tuple(data.draw(st.integers(low, high)) for _ in range(n))  # noqa: E731
+    kernel, stride, dilation, padding = pick(1, 3), pick(1, 3), pick(1, 2), pick(0, 2)
+    size = tuple(max(1, d * (k - 1) + 1 - 2 * p) + extra for k, d, p, extra in zip(kernel, dilation, padding, pick(0, 5)))
+    ins, outs = groups * data.draw(st.integers(1, 2)), groups * data.draw(st.integers(1, 2))
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    name = f"conv{n}d"
+    same(lambda x, w: getattr(TF, name)(x, w, **options), lambda x, w: getattr(F, name)(x, w, **options),
+         (2, ins, *size), (outs, ins // groups, *kernel))
+
+
+ERRORS = [  # input, weight, bias, options
+    ((2, 3, 8, 8), (4, 2, 3, 3), None, {}),
+    ((2, 3, 2, 2), (4, 3, 3, 3), None, {}),
+    ((3, 8), (4, 3, 3, 3), None, {}),
+    ((2, 3, 8, 8), (4, 3, 3, 3), (5,), {}),
+    ((2, 3, 8, 8), (4, 3, 3, 3), None, {"stride": 0}),
+    ((2, 3, 8, 8), (4, 3, 3, 3), None, {"padding": -1}),
+    ((2, 3, 8, 8), (4, 3, 3, 3), None, {"dilation": 0}),
+    ((2, 3, 8, 8), (4, 3, 3, 3), None, {"padding": "full"}),
+    ((2, 3, 8, 8), (4, 3, 3, 3), None, {"padding": "same", "stride": 2}),
+    ((2, 3, 8, 8), (4, 3, 3, 3), None, {"stride": (1, 1, 1)}),
+    ((2, 4, 8, 8), (3, 2, 3, 3), None, {"groups": 2}),
+]
+
+
+@pytest.mark.parametrize(("x", "w", "b", "options"), ERRORS)
+def test_errors(x, w, b, options):
+    def call(module, function):
+        return lambda: function(module.zeros(x), module.zeros(w), None if b is None else module.zeros(b), **options)
+    same_error(call(torch, TF.conv2d), call(rushlight, F.conv2d))
+
+
+def test_errors_name_the_shapes():
+    with pytest.raises(RuntimeError, match=r"weight of size \[4, 2, 3, 3\].*\[2, 3, 8, 8\].*2 channels, but got 3"):
+        F.conv2d(rushlight.zeros(2, 3, 8, 8), rushlight.zeros(4, 2, 3, 3))
+    with pytest.raises(RuntimeError, match="dtype|type"):
+        F.conv2d(rushlight.zeros(2, 3, 8, 8), rushlight.zeros(4, 3, 3, 3, dtype=rushlight.float64))
+
+
+def test_transposed_errors():
+    for options in ({"output_padding": 2}, {"stride": 0}, {"padding": -1}, {"padding": 5}):
+        same_error(lambda o=options: TF.conv_transpose2d(torch.zeros(1, 2, 3, 3), torch.zeros(2, 2, 2, 2), **o),
+                   lambda o=options: F.conv_transpose2d(rushlight.zeros(1, 2, 3, 3), rushlight.zeros(2, 2, 2, 2), **o))
+
+
+MODULES = [
+    ("Conv1d", (4, 6, 3), {}, (2, 4, 9)),
+    ("Conv1d", (4, 6, 3), {"padding": 2, "padding_mode": "circular", "bias": False}, (2, 4, 9)),
+    ("Conv2d", (4, 6, 3), {"stride": 2, "padding": 1, "groups": 2}, (2, 4, 8, 9)),
+    ("Conv2d", (4, 6, (3, 5)), {"padding": "same", "padding_mode": "reflect"}, (2, 4, 8, 9)),
+    ("Conv2d", (4, 6, 3), {"padding": (1, 2), "dilation": 2, "padding_mode": "replicate"}, (4, 8, 9)),
+    ("Conv3d", (2, 4, 3), {"padding": 1}, (1, 2, 4, 4, 4)),
+    ("ConvTranspose1d", (4, 6, 3), {"stride": 2}, (2, 4, 5)),
+    ("ConvTranspose2d", (4, 6, 3), {"stride": 2, "padding": 1, "output_padding": 1, "groups": 2}, (2, 4, 5, 5)),
+    ("ConvTranspose3d", (2, 4, 2), {"bias": False}, (1, 2, 3, 3, 3)),
+]
+
+
+@pytest.mark.parametrize(("name", "args", "options", "shape"), MODULES)
+def test_modules(name, args, options, shape):
+    """The same seed gives the same parameters; printed form, state and output are equal."""
+    torch.manual_seed(3)
+    rushlight.manual_seed(3)
+    theirs, ours = getattr(torch.nn, name)(*args, **options), getattr(nn, name)(*args, **options)
+    assert repr(ours) == repr(theirs)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for mine, other in zip(ours.parameters(), theirs.parameters()):
+        np.testing.assert_array_equal(mine.detach().numpy(), other.detach().numpy())
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    close(ours(rushlight.tensor(x)), theirs(torch.tensor(x)), 1e-4, 1e-5)
+
+
+def test_output_size_chooses_the_output_padding():
+    layer = nn.ConvTranspose2d(2, 2, 3, stride=2, padding=1)
+    x = rushlight.zeros(1, 2, 4, 4)
+    assert layer(x, output_size=(8, 8)).shape == (1, 2, 8, 8)
+    assert layer(x, output_size=(1, 2, 7, 8)).shape == (1, 2, 7, 8)
+    with pytest.raises(ValueError, match="requested an output size"):
+        layer(x, output_size=(9, 9))
+
+
+@pytest.mark.parametrize("options", [{"groups": 3}, {"groups": 0}, {"padding": "full"}, {"padding": "same", "stride": 2},
+                                     {"padding_mode": "mirror"}])
+def test_module_errors(options):
+    same_error(lambda: torch.nn.Conv2d(4, 6, 3, **options), lambda: nn.Conv2d(4, 6, 3, **options))
