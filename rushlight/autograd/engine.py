@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..record.trace import local
-from .handle import LEAF, Handle
+from .handle import LEAF, Handle, make
 from .node import Node, edge_of
 
 __all__ = ["run", "Rules"]
@@ -215,7 +215,8 @@ def _finish_leaf(leaf: Handle, grad: Any, create_graph: bool, wanted: dict[int, 
             captured[k] = grad
         return
     if leaf._grad is None:
-        leaf._grad = grad if create_graph or grad._edge is None else grad.detach()
+        # The gradient must be nobody else's: not a view, nor the tensor that another leaf or the caller holds.
+        leaf._grad = grad if create_graph else make(grad._value) if grad._alias is None else grad.detach().clone()
     elif create_graph:
         leaf._grad = Rules.add(leaf._grad, grad)
     else:

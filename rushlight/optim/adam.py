@@ -59,8 +59,10 @@ class Adam(Optimizer):
                  capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
                  decoupled_weight_decay: bool = False) -> None:
         learning_rate(lr)
-        if isinstance(lr, Handle) and foreach and not capturable:
-            raise ValueError("lr as a Tensor is not supported for capturable=False and foreach=True")
+        if foreach and not capturable:
+            for name, option in (("lr", lr), ("betas[0]", betas[0]), ("betas[1]", betas[1])):
+                if isinstance(option, Handle):
+                    raise ValueError(f"{name} as a Tensor is not supported for capturable=False and foreach=True")
         non_negative(eps=eps)
         momenta(betas)
         non_negative(weight_decay=weight_decay)

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from ..autograd.handle import Handle
 from ..autograd.modes import enable_grad, no_grad
 from ..record.flush import flush
 from ..tensor.shape import cat
@@ -106,7 +107,7 @@ class LBFGS(Optimizer):
             if group["line_search_fn"] is not None:
                 if group["line_search_fn"] != "strong_wolfe":
                     raise RuntimeError("only 'strong_wolfe' is supported")
-                point, calls = self._search(closure, direction, float(t), Point(0.0, loss, grad, slope), tolerance_change)
+                point, calls = self._search(closure, direction, float(t) if isinstance(t, Handle) else t, Point(0.0, loss, grad, slope), tolerance_change)
                 t, loss, grad = point.t, point.f, point.g
                 self._move(t, direction)
                 flat = float(grad.abs().max()) <= group["tolerance_grad"]

@@ -95,6 +95,8 @@ class Muon(Optimizer):
             raise ValueError("Coefficients must be a tuple of exactly 3 values")
         if group["ns_steps"] >= 100:
             raise ValueError("Number of steps must be less than 100 for computational efficiency")
+        if any(p._value.meta.dtype.is_complex for p in params):
+            raise RuntimeError("Muon does not support complex parameters")
         h = self.hyper(_update, group, [group["lr"], group["weight_decay"], group["momentum"], group["eps"], *group["ns_coefficients"]])
         alike: dict[float, list[Any]] = {}
         for p in params:

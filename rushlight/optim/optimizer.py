@@ -18,7 +18,7 @@ from ..ops.update import Update
 from ..record.flush import flush
 from ..record.value import value_from_array
 
-__all__ = ["Optimizer", "required"]
+__all__ = ["Optimizer", "required", "register_optimizer_step_pre_hook", "register_optimizer_step_post_hook"]
 
 required = object()
 
@@ -61,7 +61,7 @@ class Optimizer:
         if not isinstance(groups[0], dict):
             groups = [{"params": groups}]
         for group in groups:
-            self.add_param_group(dict(group))
+            self.add_param_group(dict(group) if isinstance(group, dict) else group)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -84,7 +84,10 @@ class Optimizer:
             raise TypeError("optimizer parameters need to be organized in ordered collections, but the ordering of tensors in sets will "
                             "change between runs. Please use a list instead.")
         params = list(params)
-        if params and isinstance(params[0], tuple):
+        named = [isinstance(p, tuple) for p in params]
+        if any(named):
+            if not all(named):
+                raise ValueError("all optimizer params should be with/without names. Some param names are missing")
             param_group["param_names"] = [n for n, _ in params]
             params = [p for _, p in params]
         param_group["params"] = params
@@ -105,6 +108,9 @@ class Optimizer:
         known = {id(p) for g in self.param_groups for p in g["params"]}
         if known & {id(p) for p in params}:
             raise ValueError("some parameters appear in more than one parameter group")
+        if self.param_groups and ("param_names" in param_group) != ("param_names" in self.param_groups[0]):
+            raise ValueError("all optimizer param groups should be with/without names. cannot add param group "
+                             f"{'with' if any(named) else 'without'} names to the optimizer")
         self.param_groups.append(param_group)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -124,7 +130,7 @@ class Optimizer:
 
     def update_group(self, group: dict[str, Any], params: Sequence[Any]) -> None:
         """Update the parameters of a group that have gradients."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} says neither update_group nor step")
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient; returns what ``closure`` (if given) returns."""
@@ -221,7 +227,7 @@ class Optimizer:
 
     # -- hooks ---------------------------------------------------------------------------------------------------------
     def register_step_pre_hook(self, hook: Callable) -> RemovableHandle:
-        """``hook(optimizer, args, kwargs) -> None or (args, kwargs)`` before each step."""
+        """``hook(optimizer, args, kwargs) -> None or (args, kwargs)`` before each step; ``args[0]`` is the optimizer."""
         return add(self._pre_hooks, hook)
 
     def register_step_post_hook(self, hook: Callable) -> RemovableHandle:
@@ -250,14 +256,27 @@ class Optimizer:
         return text + ")"
 
 
+def register_optimizer_step_pre_hook(hook: Callable) -> RemovableHandle:
+    """``hook(optimizer, args, kwargs) -> None or (args, kwargs)`` before each step of every optimizer."""
+    return add(_global_pre_hooks, hook)
+
+
+def register_optimizer_step_post_hook(hook: Callable) -> RemovableHandle:
+    """``hook(optimizer, args, kwargs)`` after each step of every optimizer."""
+    return add(_global_post_hooks, hook)
+
+
 def _with_hooks(step: Callable) -> Callable:
     @functools.wraps(step)
     def call(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        args = (self, *args)
         for hook in (*_global_pre_hooks.values(), *self._pre_hooks.values()):
             changed = hook(self, args, kwargs)
             if changed is not None:
+                if not isinstance(changed, tuple) or len(changed) != 2:
+                    raise RuntimeError(f"{step} must return None or a tuple of (new_args, new_kwargs), but got {changed}.")
                 args, kwargs = changed
-        out = step(self, *args, **kwargs)
+        out = step(*args, **kwargs)
         for hook in (*self._post_hooks.values(), *_global_post_hooks.values()):
             hook(self, args, kwargs)
         return out

@@ -29,7 +29,7 @@ def non_negative(**options: Any) -> None:
 def momenta(betas: Sequence[Any]) -> None:
     """Raise ValueError for a coefficient of a running average outside [0, 1)."""
     tensors = [isinstance(beta, Handle) for beta in betas]
-    if any(tensors) and not all(tensors):
+    if any(tensors) and not all(tensors) or any(not isinstance(beta, (Handle, float, int)) for beta in betas):
         raise ValueError("betas must be either both floats or both Tensors")
     for k, beta in enumerate(betas):
         if not 0.0 <= float(beta) < 1.0:
