@@ -37,10 +37,14 @@ def load_data(folder):
 
 
 def train_epoch(model, loader, criterion, optimizer, progress):
-    """One pass over the training data; returns the mean loss and the accuracy, measured while training."""
+    """One pass over the training data.
+
+    Returns the mean loss and the accuracy of each twentieth of it, measured while training, as a list of pairs.
+    """
     model.train()
-    loss_sum, correct, seen = 0.0, 0, 0
-    for images, labels in loader:
+    loss_sum, correct, seen, curve = 0.0, 0, 0, []
+    part = max(len(loader) // 20, 1)
+    for step, (images, labels) in enumerate(loader, start=1):
         optimizer.zero_grad()
         output = model(images)
         loss = criterion(output, labels)
@@ -51,7 +55,10 @@ def train_epoch(model, loader, criterion, optimizer, progress):
         seen += len(images)
         progress.set_postfix_str(f"loss {loss_sum / seen:.4f}, accuracy {correct / seen:.2%}", refresh=False)
         progress.update()
-    return loss_sum / seen, correct / seen
+        if step % part == 0:
+            curve.append((loss_sum / seen, correct / seen))
+            loss_sum, correct, seen = 0.0, 0, 0
+    return curve
 
 
 def evaluate(model, loader, criterion):
@@ -79,9 +86,11 @@ def draw(history, test_set, predicted, wanted, title, path):
     figure.suptitle(title)
     curves, grid = figure.subfigures(2, 1, height_ratios=[4, 5])
     epochs = range(1, len(history) + 1)
-    for axes, name in zip(curves.subplots(1, 2), ("loss", "accuracy")):
-        for part in ("train", "test"):
-            axes.plot(epochs, [entry[f"{part}_{name}"] for entry in history], marker="o", label=part)
+    parts = len(history[0]["train"])
+    moments = np.arange(1, parts * len(history) + 1) / parts
+    for axes, name, column in zip(curves.subplots(1, 2), ("loss", "accuracy"), (0, 1)):
+        axes.plot(moments, [pair[column] for entry in history for pair in entry["train"]], label="training")
+        axes.plot(epochs, [entry["test"][column] for entry in history], marker="o", label="test")
         axes.set(xlabel="epoch", title=name, xticks=list(epochs))
         axes.legend()
     wrong = np.flatnonzero(predicted != wanted)[: columns * rows // 3]
@@ -101,7 +110,9 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description="train on MNIST, report, and draw", allow_abbrev=False)
     default_data = os.environ.get("RUSHLIGHT_DATA") or "data"
     parser.add_argument("--data", default=default_data, metavar="DIR", help="where MNIST is, or is downloaded to")
-    parser.add_argument("--epochs", type=int, default=3, metavar="N", help="passes over the training data (3)")
+    parser.add_argument(
+        "--epochs", type=int, metavar="N", help="passes over the training data (3; 15 over the few UCI digits)"
+    )
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images per step (64)")
     parser.add_argument("--lr", type=float, default=1e-3, help="learning rate of Adam (0.001)")
     parser.add_argument("--seed", type=int, default=1)
@@ -115,29 +126,28 @@ def main(argv=None):
 
     torch.manual_seed(args.seed)
     name, train_set, test_set = load_data(args.data)
+    epochs = args.epochs or (3 if name == "MNIST" else 15)
     train_loader = DataLoader(train_set, batch_size=args.batch_size, shuffle=True)
     test_loader = DataLoader(test_set, batch_size=1000)
     model = Net()
     criterion = nn.CrossEntropyLoss()
     optimizer = optim.Adam(model.parameters(), lr=args.lr)
     history = []
-    for epoch in range(1, args.epochs + 1):
+    for epoch in range(1, epochs + 1):
         started = time.perf_counter()
-        with tqdm(total=len(train_loader), desc=f"epoch {epoch}/{args.epochs}", unit="batch", leave=False) as progress:
-            train_loss, train_accuracy = train_epoch(model, train_loader, criterion, optimizer, progress)
+        with tqdm(total=len(train_loader), desc=f"epoch {epoch}/{epochs}", unit="batch", leave=False) as progress:
+            curve = train_epoch(model, train_loader, criterion, optimizer, progress)
         seconds = time.perf_counter() - started
         test_loss, predicted, wanted = evaluate(model, test_loader, criterion)
         test_accuracy = metrics.accuracy(predicted, wanted)
-        history.append(
-            {"train_loss": train_loss, "train_accuracy": train_accuracy, "test_loss": test_loss,
-             "test_accuracy": test_accuracy}
-        )  # fmt: skip
+        history.append({"train": curve, "test": (test_loss, test_accuracy)})
         print(
-            f"epoch {epoch}: loss {train_loss:.4f}, test loss {test_loss:.4f}, test accuracy {test_accuracy:.2%} "
+            f"epoch {epoch}: loss {np.mean(curve, axis=0)[0]:.4f}, test loss {test_loss:.4f}, test accuracy {test_accuracy:.2%} "
             f"({seconds:.1f} s of training)"
         )
     print(metrics.classification_report(predicted, wanted, digits=4))
-    title = f"{name}: {test_accuracy:.2%} of {len(test_set):,} test digits after {args.epochs} epochs"
+    plural = "s" if epochs > 1 else ""
+    title = f"{name}: {test_accuracy:.2%} of {len(test_set):,} test digits after {epochs} epoch{plural}"
     draw(history, test_set, predicted, wanted, title, args.plot)
     torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}, args.save)
     print(f"wrote {args.plot} and {args.save}")
