@@ -115,7 +115,7 @@ class Micro:
     @property
     def key(self) -> str:
         heights = ",".join(map(str, self.heights))
-        return (f"micro5 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
+        return (f"micro6 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
                 f"{self.step} {self.masked} {self.fma} {self.fence} {self.along}")  # fmt: skip
 
     @property
@@ -172,14 +172,13 @@ class Micro:
                 f.do(f"store {vector} {total}, ptr {tile_at(r, v)}, align {self.accumulate.itemsize}")
 
     def _runs_loop(self, f: Function, rows: list[str], sums: list, b: str, masks: list[str]) -> None:
-        unroll = max(4, len(sums))
+        unroll = max(2, len(sums))
         offset = f.slot("i64")
         with f.loop(0, "%n_runs") as run:
             pair = f.mul(run, 2)
             f.set(offset, f.load("%runs", pair))
             length = f.load("%runs", f.add(pair, 1))
             whole = f.let(f"and i64 {length}, {-unroll}")
-            # Without the test LLVM would enter the unrolled loop blindly for the runs of three of a small window.
             with f.loop(0, whole, unroll):
                 self._steps(f, rows, sums, b, masks, unroll, lambda _: self._advance(f, offset))
             with f.loop(whole, length):
