@@ -219,9 +219,15 @@ def test_same_object_gives_the_same_file():
     assert first.getvalue() == second.getvalue()
 
 
-@pytest.mark.parametrize(
-    "map_location", ["cpu", rushlight.device("cpu"), {"cuda:0": "cpu"}, lambda storage, location: storage], ids=str
-)
+MAP_LOCATIONS = {
+    "name": "cpu",
+    "device": rushlight.device("cpu"),
+    "dict": {"cuda:0": "cpu"},
+    "function": lambda storage, location: storage,
+}
+
+
+@pytest.mark.parametrize("map_location", MAP_LOCATIONS.values(), ids=MAP_LOCATIONS)
 def test_map_location_brings_cuda_tensors_to_the_cpu(map_location):
     data = cuda_file()
     assert load(io.BytesIO(data), map_location=map_location).tolist() == [1.0, 2.0]

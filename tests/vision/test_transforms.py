@@ -238,18 +238,17 @@ class Doubled(transforms.ToTensor):
         return super().__call__(pic) * 2
 
 
-@pytest.mark.parametrize(
-    "transform",
-    [
-        transforms.Compose([transforms.RandomHorizontalFlip()]),
-        transforms.Compose([transforms.ToTensor(), transforms.Lambda(lambda t: t)]),
-        transforms.Compose([transforms.Resize(3), transforms.ToTensor()]),
-        transforms.Compose([transforms.ToTensor(), transforms.ToTensor()]),
-        transforms.RandomCrop(3, padding=1, fill=(1, 2, 3)),
-        Doubled(),
-        lambda image: image,
-    ],
-    ids=str,
-)
+UNBATCHED = {
+    "no tensors": transforms.Compose([transforms.RandomHorizontalFlip()]),
+    "a function within": transforms.Compose([transforms.ToTensor(), transforms.Lambda(lambda t: t)]),
+    "resize": transforms.Compose([transforms.Resize(3), transforms.ToTensor()]),
+    "tensors twice": transforms.Compose([transforms.ToTensor(), transforms.ToTensor()]),
+    "a colour to fill with": transforms.Compose([transforms.RandomCrop(3, 1, fill=(1, 2, 3)), transforms.ToTensor()]),
+    "a subclass": Doubled(),
+    "a function": lambda image: image,
+}
+
+
+@pytest.mark.parametrize("transform", UNBATCHED.values(), ids=UNBATCHED)
 def test_other_pipelines_have_no_batch_form(transform):
     assert plan_for(transform) is None
