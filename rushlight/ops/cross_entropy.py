@@ -32,7 +32,8 @@ def _check(metas: Sequence[Meta], name: str) -> None:
     if not x.shape:
         raise RuntimeError(f"{name}: expected an input with a dimension of classes, got a zero-dimensional tensor")
     if t.dtype.name not in ("int64", "uint8"):
-        raise RuntimeError(f"expected scalar type Long but found {t.dtype.name.capitalize()}: {name} takes class numbers (int64) or, of the "
+        raise RuntimeError(f"expected scalar type Long but found {t.dtype.name.capitalize()}: {name} takes class numbers "
+                           f"(int64) or, of the "
                            "input's shape, class probabilities")
     dim = class_dim(x.shape)
     wanted = (*x.shape[:dim], *x.shape[dim + 1:])

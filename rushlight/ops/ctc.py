@@ -5,8 +5,6 @@ A library call between native segments: the recursion over time runs in NumPy fo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 
 from ..record.meta import Meta, meta_of

@@ -45,7 +45,8 @@ def _back_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[M
     source = g.reshape(grad, (n, width))
     flat = g.reshape(g.cast(at, dt.int64), (n,))
     if padding >= 0:
-        source = g.map(lambda e, a, i: e.where(e.eq(i, padding), e.const(0, a.dtype), a), source, g.expand(g.reshape(flat, (n, 1)), (n, width)))
+        row = g.expand(g.reshape(flat, (n, 1)), (n, width))
+        source = g.map(lambda e, a, i: e.where(e.eq(i, padding), e.const(0, a.dtype), a), source, row)
     if by_frequency:
         kind = out.dtype.compute
         counts = g.scatter(g.const(0, kind, (rows,)), flat, g.const(1, kind, (n,)), 0, "add")

@@ -48,7 +48,8 @@ def scaled_dot_product_attention(query: Any, key: Any, value: Any, attn_mask: An
         weights = FUNCTIONS["where"](attn_mask.any(-1, True), shut.softmax(-1), 0.0) if not is_causal else shut.softmax(-1)
     else:
         if attn_mask.dtype is not query.dtype:
-            raise RuntimeError(f"Expected attn_mask dtype to be bool or to match query dtype, but got attn_mask.dtype: {attn_mask.dtype.name} "
+            raise RuntimeError(f"Expected attn_mask dtype to be bool or to match query dtype, but got attn_mask.dtype: "
+                               f"{attn_mask.dtype.name} "
                                f"and  query.dtype: {query.dtype.name} instead.")
         weights = (scores + attn_mask).softmax(-1)
     if dropout_p > 0.0:

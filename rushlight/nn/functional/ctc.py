@@ -44,7 +44,8 @@ def ctc_loss(log_probs: Any, targets: Any, input_lengths: Any, target_lengths: A
         raise RuntimeError("blank must be in label range")
     times, lengths = _lengths(input_lengths, n, "input_lengths"), _lengths(target_lengths, n, "target_lengths")
     if (times > steps).any():
-        raise RuntimeError(f"Expected input_lengths to have value at most {steps}, but got value {times.max()} (while checking arguments for "
+        raise RuntimeError(f"Expected input_lengths to have value at most {steps}, but got value {times.max()} (while "
+                           f"checking arguments for "
                            "ctc_loss_cpu)")
     given = targets.detach()._array()
     longest = int(lengths.max()) if n else 0

@@ -110,7 +110,8 @@ def embedding_bag(input: Any, weight: Any, offsets: Any = None, max_norm: float 
     if mode == "max" and sparse:
         raise ValueError("max mode does not support sparse weights")
     if per_sample_weights is not None and mode != "sum":
-        raise NotImplementedError("embedding_bag: per_sample_weights was not None. per_sample_weights is only supported for mode='sum' (got "
+        raise NotImplementedError("embedding_bag: per_sample_weights was not None. per_sample_weights is only supported for "
+                                  "mode='sum' (got "
                                   f"mode='{mode}'). Please open a feature request on GitHub.")
     if max_norm is not None:
         _renorm(weight, input.detach()._array(), max_norm, norm_type)

@@ -13,7 +13,8 @@ from .activation import logsigmoid
 from .distance import pairwise_distance
 from .loss import reduced, reduction_of
 
-__all__ = ["hinge_embedding_loss", "margin_ranking_loss", "cosine_embedding_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss",
+__all__ = ["hinge_embedding_loss", "margin_ranking_loss", "cosine_embedding_loss", "triplet_margin_loss",
+           "triplet_margin_with_distance_loss",
            "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss"]
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import operator
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ...autograd.handle import Handle
@@ -277,13 +277,11 @@ def _as_parameter(value: Any) -> Any:
     return Parameter(value) if isinstance(value, Handle) and not isinstance(value, Parameter) else value
 
 
-def _shown(key: Any, value: Any) -> str:
+def _shown(key: Any, value: Any, kind: Callable[[Any], str]) -> str:
     if isinstance(value, Handle):
-        kind = "Parameter" if isinstance(value, Parameter) else "Tensor"
         size = "x".join(str(n) for n in value.shape)  # type: ignore[attr-defined]
-        return f"({key}): {kind} containing: [{typename(value)} of size {size}]" if kind == "Parameter" else \
-            f"({key}): {kind} containing: [{typename(value)} of size {size}]"
-    return f"({key}): Object of type: {type(value).__name__}"
+        return f"  ({key}): {'Parameter' if isinstance(value, Parameter) else 'Tensor'} containing: [{kind(value)} of size {size}]"
+    return f"  ({key}): Object of type: {type(value).__name__}"
 
 
 class ParameterList(Module):
@@ -340,11 +338,7 @@ class ParameterList(Module):
         return self
 
     def extra_repr(self) -> str:
-        return "\n".join(_shown(k, p).join(("  ", "")) for k, p in enumerate(self))
-
-    def __repr__(self) -> str:
-        extra = self.extra_repr()
-        return f"{self._get_name()}({extra and chr(10) + extra + chr(10)})"
+        return "\n".join(_shown(k, p, lambda t: str(t.dtype)) for k, p in enumerate(self))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("ParameterList should not be called.")
@@ -437,11 +431,7 @@ class ParameterDict(Module):
             self[key] = value
 
     def extra_repr(self) -> str:
-        return "\n".join("  " + _shown(k, p) for k, p in self.items())
-
-    def __repr__(self) -> str:
-        extra = self.extra_repr()
-        return f"{self._get_name()}({extra and chr(10) + extra + chr(10)})"
+        return "\n".join(_shown(k, p, typename) for k, p in self.items())
 
     def __call__(self, input: Any) -> Any:
         raise RuntimeError("ParameterDict should not be called.")

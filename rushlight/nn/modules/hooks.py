@@ -203,7 +203,8 @@ class _Watch:
                 continue
             changed = changed if isinstance(changed, tuple) else (changed,)
             if len(changed) != len(result):
-                raise RuntimeError(f"Backward hook returned an invalid number of grad_input, got {len(changed)}, but expected {len(result)}")
+                raise RuntimeError(f"Backward hook returned an invalid number of grad_input, got {len(changed)}, "
+                                   f"but expected {len(result)}")
             result = changed
         self.grad_outputs = None
         return result
@@ -236,7 +237,8 @@ class _Watch:
                 continue
             changed = changed if isinstance(changed, tuple) else (changed,)
             if len(changed) != len(outs):
-                raise RuntimeError(f"Backward pre hook returned an invalid number of grad_output, got {len(changed)}, but expected {len(outs)}")
+                raise RuntimeError(f"Backward pre hook returned an invalid number of grad_output, got {len(changed)}, "
+                                   f"but expected {len(outs)}")
             outs = changed
         self.grad_outputs = outs
         if self.input_at is None and self.hooks:  # no input requires a gradient: this is the last to be heard of the module

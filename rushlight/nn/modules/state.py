@@ -183,7 +183,8 @@ class Stateful:
                 setattr(self, name, given)
         except Exception as error:  # told together with the other problems
             action = "swapping" if assign else "copying"
-            return (f'While {action} the parameter named "{key}", whose dimensions in the model are {target.size()} and whose dimensions in '
+            return (f'While {action} the parameter named "{key}", whose dimensions in the model are {target.size()} and '
+                     'whose dimensions in '
                     f"the checkpoint are {given.size()}, an exception occurred : {error.args}.")
         return None
 
