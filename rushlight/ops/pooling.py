@@ -102,7 +102,11 @@ def _max_back_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequen
         return spread_back(g, g.map(lambda e, a, c, k: e.where(e.eq(c, k), a, e.const(0, a.dtype)), *spread, at), w)
     rows, n = math.prod(lead), math.prod(w.size)
     zeros = g.const(0, grad.dtype.compute, (rows, n))
-    index = g.reshape(_flat_index(g, chosen, w), (rows, math.prod(w.out)))
+    index = _flat_index(g, chosen, w)
+    if any(p and d > 1 for p, d in zip(w.padding, w.dilation)):  # a window may hold nothing but padding: its gradient is lost
+        grad = g.map(lambda e, a, k: e.where(e.lt(k, n), a, e.const(0, a.dtype)), grad, index)
+        index = g.map(lambda e, k: e.min(k, max(n - 1, 0)), index)
+    index = g.reshape(index, (rows, math.prod(w.out)))
     added = g.scatter(zeros, index, g.cast(g.reshape(grad, index.shape), grad.dtype.compute), 1, "add")
     return g.cast(g.reshape(added, shape), grad.dtype)
 

@@ -38,7 +38,7 @@ def test_batch_norm_without_running_statistics():
 def test_weight_or_bias_alone():
     for name in ("weight", "bias"):
         same(lambda x, p, k=name: TF.layer_norm(x, (4,), **{k: p}), lambda x, p, k=name: F.layer_norm(x, (4,), **{k: p}), (3, 4), (4,))
-        same(lambda x, p, k=name: TF.group_norm(x, 2, **{k: p}), lambda x, p, k=name: F.group_norm(x, 2, **{k: p}), (3, 4, 2), (4,))
+    same(lambda x, p: TF.group_norm(x, 2, p), lambda x, p: F.group_norm(x, 2, p), (3, 4, 2), (4,))
 
 
 @pytest.mark.parametrize("which", [(True, False, False), (False, True, False), (False, False, True), (False, True, True)])
@@ -133,7 +133,7 @@ def test_errors(call):
 
 MODULES = [
     ("BatchNorm1d", (3,), {}, (4, 3)), ("BatchNorm1d", (3,), {"momentum": None}, (4, 3, 5)), ("BatchNorm2d", (3,), {}, (4, 3, 5, 4)),
-    ("BatchNorm2d", (3,), {"affine": False, "track_running_stats": False}, (4, 3, 5, 4)), ("BatchNorm3d", (3,), {}, (2, 3, 3, 4, 2)),
+    ("BatchNorm2d", (3,), {"affine": False, "track_running_stats": False}, (4, 3, 5, 4)), ("BatchNorm3d", (3,), {"bias": False}, (2, 3, 3, 4, 2)),
     ("InstanceNorm1d", (3,), {}, (4, 3, 5)), ("InstanceNorm2d", (3,), {"affine": True, "track_running_stats": True}, (4, 3, 5, 4)),
     ("InstanceNorm2d", (3,), {"affine": True}, (3, 5, 4)), ("InstanceNorm3d", (3,), {}, (2, 3, 3, 4, 2)),
     ("LayerNorm", (4,), {}, (2, 3, 4)), ("LayerNorm", ((3, 4),), {"bias": False}, (2, 3, 4)),

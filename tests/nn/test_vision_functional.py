@@ -105,7 +105,7 @@ def test_grid_sample_nearest_and_affine_grid():
              lambda x, p=padding: F.grid_sample(x, rushlight.tensor(grid), "nearest", p, False), (2, 3, 5, 6))
     for align in (True, False):
         same(lambda t, a=align: TF.affine_grid(t, [2, 3, 4, 5], a), lambda t, a=align: F.affine_grid(t, [2, 3, 4, 5], a), (2, 2, 3))
-        same(lambda t, a=align: TF.affine_grid(t, [2, 3, 4, 1, 3], a), lambda t, a=align: F.affine_grid(t, [2, 3, 4, 1, 3], a), (2, 3, 4))
+        same(lambda t, a=align: TF.affine_grid(t, [2, 3, 4, 2, 3], a), lambda t, a=align: F.affine_grid(t, [2, 3, 4, 2, 3], a), (2, 3, 4))
     same_error(lambda: TF.grid_sample(torch.zeros(1, 1, 2, 2), torch.zeros(2, 1, 1, 2), align_corners=False),
                lambda: F.grid_sample(rushlight.zeros(1, 1, 2, 2), rushlight.zeros(2, 1, 1, 2), align_corners=False))
 

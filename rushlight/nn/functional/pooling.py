@@ -165,6 +165,8 @@ def _target(name: str, nd: int, shape: tuple[int, ...], output_size: Any) -> tup
                            f"{list(shape)}")
     size = shape[len(shape) - nd:]
     wanted = output_size if isinstance(output_size, tuple) else (output_size,) * nd
+    if nd > 1 and len(wanted) >= len(shape):
+        raise ValueError(f"Input dimension should be at least {len(wanted) + 1}")
     if len(wanted) == 1:
         wanted = wanted * nd
     if len(wanted) != nd:
