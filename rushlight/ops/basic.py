@@ -1,7 +1,6 @@
 """Creation, conversion, joining, and writing a view's content into its storage."""
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 

@@ -367,6 +367,8 @@ def _lu(x: Arrays, attrs: tuple, outs: Sequence[Meta]) -> tuple[np.ndarray, np.n
 
 def permutation(pivots: np.ndarray, m: int) -> np.ndarray:
     """Row exchanges (from 1) as an order: row i of the permuted matrix is row order[i] of the original."""
+    if not pivots.size:
+        return np.broadcast_to(np.arange(m), (*pivots.shape[:-1], m))
     flat = pivots.reshape(-1, pivots.shape[-1])
     order = np.tile(np.arange(m), (len(flat), 1))
     for b, row in enumerate(flat):

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..autograd.apply import apply
-from ..compile.graph import Graph, Node
 from ..record.meta import Meta
 from ..record.op import Op
 

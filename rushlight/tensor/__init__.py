@@ -14,6 +14,7 @@ from . import (  # noqa: F401
     diagonals,
     einsum,
     extremes,
+    gamma,
     indexing,
     matrices,
     numbers,

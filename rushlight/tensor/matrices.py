@@ -248,7 +248,7 @@ def lstsq(A: Any, B: Any, rcond: Any = None, *, driver: str | None = None) -> An
     x = inverse.matmul(b)
     driver = driver or "gelsy"
     empty = A.detach().new_zeros((0,), dtype=A.dtype.to_real())
-    residuals, rank, values = empty, empty.to(dt.int64), empty
+    residuals, rank, values = (A.abs() if A.dtype.kind == "c" else A).reshape((-1,)).narrow(0, 0, 0), empty.to(dt.int64), empty
     if driver != "gels":
         rank = matrix_rank(A.detach(), rtol=rcond) if rcond is not None else matrix_rank(A.detach())
     if m > n and driver != "gelsy" and (driver == "gels" or bool((rank == n).all())):
@@ -292,10 +292,9 @@ def _vander(x: Any, *, N: int | None = None) -> Any:
     """(..., N): powers 0 to N - 1 of every element."""
     from .diagonals import _powers
 
-    if not x.shape:
-        raise RuntimeError("Expected dim of x to be at least 1")
     if N is not None and N <= 1:
         raise RuntimeError(f"N must be greater than 1, but got {N}")
+    x = x if x.shape else x.reshape((1,))
     return _powers(x, x.shape[-1] if N is None else N)
 
 
@@ -349,6 +348,8 @@ def householder_product(A: Any, tau: Any) -> Any:
 def _reflected(A: Any, tau: Any, C: Any) -> Any:
     """H_1 H_2 ... H_k C with H_i = 1 - tau_i v_i v_i^H."""
     m = A.shape[-2]
+    if not tau.shape[-1]:
+        return C + A.sum() * 0
     for k in reversed(range(tau.shape[-1])):
         tail = A.select(-1, k).narrow(-1, k + 1, m - k - 1)
         head = A.detach().new_zeros((*A.shape[:-2], k)).cat_with(A.detach().new_ones((*A.shape[:-2], 1)), -1)

@@ -1,0 +1,84 @@
+"""Discrete Fourier transforms by NumPy. Their gradients are transforms again."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..record.meta import Meta, meta_of
+from .structured import Structured
+
+__all__ = ["c2c", "r2c", "c2r"]
+
+# attrs: (dimensions, norm: "backward", "forward" or "ortho", whether forward, ...). NumPy computes in double precision
+# for float64 and single for float32.
+
+
+def _flip(norm: str) -> str:
+    """The norm under which the other direction is the adjoint."""
+    return {"backward": "forward", "forward": "backward", "ortho": "ortho"}[norm]
+
+
+def _c2c(x: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
+    dims, norm, forward = attrs
+    return (np.fft.fftn if forward else np.fft.ifftn)(x[0], axes=dims, norm=norm).astype(outs[0].dtype.numpy)
+
+
+c2c: Structured = Structured(
+    "_fft_c2c", meta=lambda metas, dims, norm, forward: metas[0].plain, reference=_c2c, saves=((), False),
+    grad=lambda ctx, g: c2c(g, attrs=(ctx.attrs[0], _flip(ctx.attrs[1]), not ctx.attrs[2])))
+
+
+def _r2c_meta(metas: Sequence[Meta], dims: tuple[int, ...], norm: str) -> Meta:
+    m = metas[0]
+    shape = tuple(n // 2 + 1 if d == dims[-1] else n for d, n in enumerate(m.shape))
+    return meta_of(shape, m.dtype.to_complex(), m.device)
+
+
+def _r2c_grad(ctx: Any, g: Any) -> Any:
+    """The missing half of the spectrum is not a result, so its gradient is zero."""
+    dims, norm = ctx.attrs
+    shape = ctx.metas[0].shape
+    d = dims[-1]
+    missing = shape[d] - g.shape[d]
+    if missing:
+        g = g.cat_with(g.new_zeros(tuple(missing if k == d else n for k, n in enumerate(g.shape))), d)
+    return c2c(g, attrs=(dims, _flip(norm), False)).real.clone()
+
+
+r2c = Structured("_fft_r2c", meta=_r2c_meta, grad=_r2c_grad, saves=((), False),
+                 reference=lambda x, attrs, outs: np.fft.rfftn(x[0], axes=attrs[0], norm=attrs[1]).astype(outs[0].dtype.numpy))
+
+
+def _c2r_meta(metas: Sequence[Meta], dims: tuple[int, ...], norm: str, last: int) -> Meta:
+    m = metas[0]
+    shape = tuple(last if d == dims[-1] else n for d, n in enumerate(m.shape))
+    return meta_of(shape, m.dtype.to_real(), m.device)
+
+
+def _c2r(x: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
+    dims, norm, last = attrs
+    sizes = [last if d == dims[-1] else x[0].shape[d] for d in dims]
+    return np.fft.irfftn(x[0], sizes, axes=dims, norm=norm).astype(outs[0].dtype.numpy)
+
+
+def _c2r_grad(ctx: Any, g: Any) -> Any:
+    """Every place of the half spectrum but the first (and the middle one of an even length) stands for two."""
+    dims, norm, last = ctx.attrs
+    made = r2c(g, attrs=(dims, _flip(norm)))
+    d = dims[-1]
+    double = (last - 1) // 2
+    if double <= 0:
+        return made
+    parts = [made.narrow(d, 0, 1), made.narrow(d, 1, double) * 2]
+    rest = made.shape[d] - 1 - double
+    if rest:
+        parts.append(made.narrow(d, 1 + double, rest))
+    total = parts[0]
+    for part in parts[1:]:
+        total = total.cat_with(part, d)
+    return total
+
+
+c2r = Structured("_fft_c2r", meta=_c2r_meta, reference=_c2r, grad=_c2r_grad, saves=((), False))

@@ -1,0 +1,146 @@
+"""Special functions. Those with a formula are pointwise; the others are SciPy's, with PyTorch's gradients where it has one."""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..record.meta import Meta, meta_of
+from .pointwise import broadcast_shapes, pointwise
+from .structured import Structured
+
+__all__ = ["library"]
+
+
+def _scipy() -> Any:
+    try:
+        from scipy import special
+    except ImportError:
+        raise ImportError('special functions need SciPy: pip install "rushlight[scipy]"') from None
+    return special
+
+
+def library(name: str, function: Callable[..., Any], grad: Any = None) -> Structured:
+    """An operation on floating tensors of one dtype, broadcast, that SciPy computes in double precision.
+
+    ``function(special, *arrays)`` gets the module; ``grad`` is as for ``Structured``, before un-broadcasting.
+    """
+    def reference(x: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            return np.asarray(function(_scipy(), *attrs, *(a.astype(np.float64) for a in x))).astype(outs[0].dtype.numpy)
+
+    def rule(ctx: Any, g: Any) -> Sequence[Any]:
+        given = grad(ctx, g)
+        given = given if isinstance(given, tuple) else (given,)
+        return tuple(t if t is None or tuple(t.shape) == m.shape else t.sum_to_size(m.shape) for t, m in zip(given, ctx.metas))
+    return Structured(name, reference=reference, grad=None if grad is None else rule, meta=lambda metas, *attrs: meta_of(
+        broadcast_shapes([m.shape for m in metas], name), metas[0].dtype, metas[0].device))
+
+
+# -- by formula ---------------------------------------------------------------------------------------------------
+
+xlog1py = pointwise("xlog1py", lambda e, x, y: e.where(e.isnan(y), y, e.where(e.eq(x, 0), x * 0, x * e.log1p(y))), result="float",
+                    allowed="buif", grads=(
+    lambda e, g, out, x, y: g * e.where(e.eq(x, 0) & e.le(y, -1), y * 0, e.log1p(y)), lambda e, g, out, x, y: g * x / (y + 1)))
+entr = pointwise("entr", lambda e, x: e.where(e.isnan(x), x, e.where(e.gt(x, 0), -(x * e.log(x)), e.where(
+    e.eq(x, 0), e.const(0, x.dtype), e.const(-math.inf, x.dtype)))), result="float", allowed="buif", grads=(
+    lambda e, g, out, x: g * (-e.log(x) - 1),))
+ndtr = pointwise("ndtr", lambda e, x: e.where(e.lt(x, -1), e.erfc(-x * math.sqrt(0.5)) * 0.5, (e.erf(x * math.sqrt(0.5)) + 1) * 0.5),
+                 result="float", allowed="buif", grads=(
+    lambda e, g, out, x: g * (e.exp(-(x * x) * 0.5) * (1 / math.sqrt(2 * math.pi))),))
+
+# -- by SciPy -----------------------------------------------------------------------------------------------------
+
+erfcx: Structured = library("erfcx", lambda s, x: s.erfcx(x), lambda ctx, g: g * (
+    ctx.inputs[0] * 2 * ctx.outputs[0] - 2 / math.sqrt(math.pi)))
+log_ndtr = library("log_ndtr", lambda s, x: s.log_ndtr(x), lambda ctx, g: g / erfcx(ctx.inputs[0] * -math.sqrt(0.5)) * math.sqrt(
+    2 / math.pi))
+
+
+def _trigamma(s: Any, x: Any) -> Any:
+    """Defined by reflection below zero, where SciPy gives NaN."""
+    low = x < 0.5
+    up = s.polygamma(1, np.where(low, 1 - x, x))
+    return np.where(low, (math.pi / np.sin(math.pi * x)) ** 2 - up, up)
+
+
+def _polygamma(s: Any, n: int, x: Any) -> Any:
+    if n == 0:
+        return s.psi(x)
+    if n == 1:
+        return _trigamma(s, x)
+    return (-1.0) ** (n + 1) * math.factorial(n) * hurwitz(s, float(n + 1), x)
+
+
+def hurwitz(s: Any, x: Any, q: Any) -> Any:
+    """The Hurwitz zeta function; below q = 0 the terms are added one by one until q is positive (integer x only)."""
+    x, q = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(q, np.float64))
+    whole = (x == np.floor(x)) & (q < 0) & (q != np.floor(q))
+    steps = np.where(whole, np.ceil(-q), 0)
+    total = np.zeros(q.shape)
+    for k in range(int(min(steps.max(initial=0), 10_000))):
+        term = np.where(k < steps, (q + k) ** -x, 0)
+        total = total + term
+    made = s.zeta(x, np.where(whole, q + steps, q)) + total
+    return np.where((q <= 0) & (q == np.floor(q)), np.inf, made)
+
+
+polygamma: Structured = library("polygamma", _polygamma, lambda ctx, g: g * polygamma(ctx.inputs[0], attrs=(ctx.attrs[0] + 1,)))
+zeta: Structured = library("special_zeta", hurwitz, lambda ctx, g: (
+    None, g * -ctx.inputs[0] * zeta(ctx.inputs[0] + 1, ctx.inputs[1])))
+
+
+def _gamma_density(ctx: Any, g: Any) -> Any:
+    a, x = ctx.inputs
+    if ctx.needs[0]:
+        raise NotImplementedError("the derivative for 'igamma: input' is not implemented.")
+    return g * ((x.log() * (a - 1)) - x - a.lgamma()).exp()
+
+
+igamma = library("igamma", lambda s, a, x: s.gammainc(a, x), lambda ctx, g: (None, _gamma_density(ctx, g)))
+igammac = library("igammac", lambda s, a, x: s.gammaincc(a, x), lambda ctx, g: (None, -_gamma_density(ctx, g)))
+
+LIBRARY: dict[str, Structured] = {name: library("special_" + name, function) for name, function in {
+    "airy_ai": lambda s, x: s.airy(x)[0],
+    "bessel_j0": lambda s, x: s.j0(x), "bessel_j1": lambda s, x: s.j1(x),
+    "bessel_y0": lambda s, x: s.y0(x), "bessel_y1": lambda s, x: s.y1(x),
+    "modified_bessel_i0": lambda s, x: s.i0(x), "modified_bessel_i1": lambda s, x: s.i1(x),
+    "modified_bessel_k0": lambda s, x: s.k0(x), "modified_bessel_k1": lambda s, x: s.k1(x),
+    "scaled_modified_bessel_k0": lambda s, x: s.k0e(x), "scaled_modified_bessel_k1": lambda s, x: s.k1e(x),
+    "spherical_bessel_j0": lambda s, x: np.where(np.isinf(x), 0, np.sinc(x / math.pi)),
+}.items()}
+
+
+# -- polynomials --------------------------------------------------------------------------------------------------
+
+
+def _recurrent(first: Callable[[Any], Any], following: Callable[[Any, int, Any, Any], Any], shift: bool = False) -> Callable[..., Any]:
+    """The polynomial of degree n from p(0) = 1, p(1) = first(x) and the recurrence."""
+    def call(s: Any, x: Any, n: Any) -> Any:
+        x, n = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(n, np.float64))
+        n = np.trunc(n)
+        y = 2 * x - 1 if shift else x
+        out = np.where(n < 0, 0.0, np.ones(x.shape))
+        before, now = np.ones(x.shape), first(y)
+        for k in range(1, int(min(n.max(initial=0), 100_000)) + 1):
+            out = np.where(n == k, now, out)
+            before, now = now, following(y, k, now, before)
+        return out
+    return call
+
+
+def _chebyshev(first: Callable[[Any], Any], shift: bool) -> Callable[..., Any]:
+    return _recurrent(first, lambda x, k, p, q: 2 * x * p - q, shift)
+
+
+_CHEBYSHEV: dict[str, Callable[[Any], Any]] = {"t": lambda x: x, "u": lambda x: 2 * x, "v": lambda x: 2 * x - 1, "w": lambda x: 2 * x + 1}
+POLYNOMIALS: dict[str, Structured] = {name: library("special_" + name, function) for name, function in {
+    **{f"chebyshev_polynomial_{k}": _chebyshev(f, False) for k, f in _CHEBYSHEV.items()},
+    **{f"shifted_chebyshev_polynomial_{k}": _chebyshev(f, True) for k, f in _CHEBYSHEV.items()},
+    "hermite_polynomial_h": _recurrent(lambda x: 2 * x, lambda x, k, p, q: 2 * x * p - 2 * k * q),
+    "hermite_polynomial_he": _recurrent(lambda x: x, lambda x, k, p, q: x * p - k * q),
+    "laguerre_polynomial_l": _recurrent(lambda x: 1 - x, lambda x, k, p, q: ((2 * k + 1 - x) * p - k * q) / (k + 1)),
+    "legendre_polynomial_p": _recurrent(lambda x: x, lambda x, k, p, q: ((2 * k + 1) * x * p - k * q) / (k + 1)),
+}.items()}
