@@ -79,5 +79,14 @@ def is_exported(v: Value) -> bool:
     buffer = v.buffer
     if getrefcount(buffer) > 3:  # v.buffer, the local, the argument
         return True
-    owner = buffer.owner  # type: ignore[union-attr]
-    return type(owner) is np.ndarray and (owner.base is not None or getrefcount(owner) > 3)
+    array = buffer.owner  # type: ignore[union-attr]
+    if type(array) is not np.ndarray:
+        return False
+    # Memory taken over from NumPy: a chain of views down to the array that owns it, each held by the one before only.
+    while getrefcount(array) <= 3:  # its holder, the local, the argument
+        array = array.base
+        if array is None:
+            return False
+        if type(array) is not np.ndarray:
+            return True
+    return True

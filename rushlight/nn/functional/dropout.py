@@ -27,7 +27,7 @@ def _check(p: float) -> None:
 
 def fresh_seed() -> Any:
     """A zero-dimensional int64 tensor from the default generator: what one mask is computed from."""
-    return make(value_from_array(default_stream.raw64(1).view(np.int64).reshape(()), copy=False))
+    return make(value_from_array(default_stream.raw64(1).view(np.int64).reshape(())))
 
 
 def _drop(input: Any, p: float, training: bool, feature: bool, alpha: bool) -> Any:
