@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pickle import UnpicklingError
@@ -88,9 +89,9 @@ def refused(module: str, name: str) -> UnpicklingError:
     )
 
 
-def _encode(text: str, encoding: str) -> bytes:
+def _encode(text: Any, encoding: Any) -> bytes:
     """How pickle protocol 2 writes bytes objects: as latin-1 text."""
-    if encoding not in ("latin1", "latin-1"):
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise UnpicklingError(f"_codecs.encode with encoding {encoding!r} is not trusted")
     return text.encode("latin-1")
 
@@ -138,10 +139,11 @@ def _bytearray(data: Any = b"", encoding: str = "latin-1") -> bytearray:
 # -- NumPy: numbers and arrays of numbers -----------------------------------------------------------------------------
 
 _PLAIN_KINDS = "biufcSU?"
+_DTYPE_TEXT = re.compile(r"[<>=|]?[biufcSU]\d{1,6}|\?")
 
 
 def _numpy_dtype(description: Any, align: bool = False, copy: bool = True) -> np.dtype[Any]:
-    if not isinstance(description, str) or len(description) > 8:
+    if not isinstance(description, str) or not _DTYPE_TEXT.fullmatch(description):
         raise UnpicklingError(f"the NumPy dtype {description!r} is not trusted")
     return _plain(np.dtype(description, align=False, copy=True))
 

@@ -74,7 +74,7 @@ class RestrictedUnpickler:
                 raise UnpicklingError(f"Unsupported operand {code[0]}")
             try:
                 handler(self)
-            except (struct.error, IndexError, KeyError, TypeError, ValueError, UnicodeError, OverflowError) as e:
+            except (struct.error, LookupError, TypeError, ValueError, OverflowError, AttributeError) as e:
                 raise UnpicklingError(f"the pickle is damaged: {type(e).__name__}: {e}") from e
 
     # -- reading --------------------------------------------------------------------------------------------------

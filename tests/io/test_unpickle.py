@@ -162,6 +162,13 @@ def test_array_with_a_wrong_length_is_refused():
         read(damaged)
 
 
+@pytest.mark.parametrize("text", ["O8", "M8[s]", "V4", "i4,f8", "a5", "f8x", "U99999999", "object"])
+def test_other_dtypes_are_refused(text):
+    data = b"\x80\x02cnumpy\ndtype\nX" + len(text).to_bytes(4, "little") + text.encode() + b"\x89\x88\x87R."
+    with pytest.raises(UnpicklingError, match="not trusted"):
+        read(data)
+
+
 SAMPLE = pickle.dumps({"a": [1, 2.5, "text", (None, True)], "b": np.arange(3), "c": OrderedDict(x=1), "d": {1, 2}}, 2)
 
 
