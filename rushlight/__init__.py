@@ -39,6 +39,12 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "stft": ("signal.spectral", "stft"), "istft": ("signal.spectral", "istft"),
     **{name: ("signal.windows", "torch_" + name) for name in (
         "hann_window", "hamming_window", "blackman_window", "bartlett_window", "kaiser_window")},
+    **{name: ("nn.toplevel", name) for name in (
+        "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution", "conv_tbc",
+        "rms_norm", "batch_norm", "layer_norm", "group_norm", "instance_norm", "native_batch_norm", "native_layer_norm",
+        "native_group_norm", "adaptive_avg_pool1d", "adaptive_max_pool1d", "avg_pool1d", "max_pool1d", "max_pool1d_with_indices",
+        "max_pool2d", "max_pool3d", "channel_shuffle", "native_channel_shuffle", "pixel_shuffle", "pixel_unshuffle",
+        "constant_pad_nd", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d", "affine_grid_generator")},
     "get_num_threads": ("compile.cpu.pool", "get_num_threads"), "set_num_threads": ("compile.cpu.pool", "set_num_threads"),
 }
 
