@@ -25,7 +25,7 @@ class _Variant:
     __slots__ = ()
 
 
-def quick_binary(full: Callable[[Any, Any], Any], tensor_class: type) -> Callable[[Any, Any], Any]:
+def quick_binary(full: Callable[[Any, Any], Any], tensor_class: Any) -> Callable[[Any, Any], Any]:
     """A function with the meaning of ``full(a, b)``, faster where it has been called at this point of a trace before."""
     variant = _Variant()
 
@@ -51,10 +51,10 @@ def quick_binary(full: Callable[[Any, Any], Any], tensor_class: type) -> Callabl
         before = tr.node
         node = before.edges.get(key)
         if node is None or node.stop or tr.exported:
-            out = full(self, other)
+            slow = full(self, other)
             if tr.node.parent is before and tr.epoch is epoch:
                 before.edges[key] = tr.node
-            return out
+            return slow
         tr.node = node
         # Objects are made without calling their ``__init__``: the call would cost as much as everything else here.
         v = _new(Value)
@@ -63,7 +63,7 @@ def quick_binary(full: Callable[[Any, Any], Any], tensor_class: type) -> Callabl
         v.slot = node.slot
         v.buffer = v.origin = v.home = v.overwritten = None
         tr.values.append(v)
-        out = _new(tensor_class)
+        out: Any = _new(tensor_class)
         out._value = v
         out._edge = None
         out._grad = None

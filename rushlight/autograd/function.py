@@ -36,7 +36,7 @@ class _Context:
         if self._freed:
             raise RuntimeError("Trying to backward through the graph a second time (or directly access saved tensors after they have "
                                "already been freed). Specify retain_graph=True if you need to backward through the graph a second time.")
-        for t, value in self._saved:
+        for _, value in self._saved:
             if value is not None and value.overwritten is not None:
                 raise RuntimeError("one of the variables needed for gradient computation has been modified by an inplace operation: "
                                    f"{list(value.meta.shape)} was modified by {value.overwritten[0]}")

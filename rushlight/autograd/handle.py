@@ -6,7 +6,7 @@ version; a tensor that sees an old version on its next read takes its value from
 """
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..compile.dtypes import DType
 from ..record.meta import Meta, contiguous_strides, meta_of
@@ -79,6 +79,9 @@ class Handle:
     _version: int
     _more: dict[str, Any] | None
 
+    if TYPE_CHECKING:  # methods that the tensor room attaches
+        def __getattr__(self, name: str) -> Any: ...
+
     @property
     def shape(self) -> tuple[int, ...]:
         return self._value.meta.shape
@@ -100,7 +103,7 @@ def set_tensor_class(cls: type) -> None:
 
 def make(value: Value, edge: Any = None) -> Any:
     """A new tensor."""
-    t = _new(_class)
+    t: Any = _new(_class)
     t._value = value
     t._edge = edge
     t._grad = None

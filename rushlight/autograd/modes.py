@@ -79,7 +79,7 @@ class no_grad(_Mode):
         made = super().__new__(cls)
         if function is None:
             return made
-        made.__init__()  # ``@no_grad`` without parentheses
+        cls.__init__(made)  # ``@no_grad`` without parentheses
         return made(function)
 
     def __init__(self, function: Any = None) -> None:
@@ -128,7 +128,7 @@ class inference_mode(_Mode):
         made = super().__new__(cls)
         if isinstance(mode, bool):
             return made
-        made.__init__()
+        cls.__init__(made)
         return made(mode)
 
     def __init__(self, mode: bool = True) -> None:

@@ -65,7 +65,7 @@ def _flip_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[M
     return g.slice(x, starts, x.shape, [-1 if d in dims else 1 for d in range(len(x.shape))])
 
 
-flip = Structured("flip", meta=lambda metas, dims: metas[0].plain, lower=_flip_lower, saves=((), False),
+flip: Structured = Structured("flip", meta=lambda metas, dims: metas[0].plain, lower=_flip_lower, saves=((), False),
                   grad=lambda ctx, g: flip(g, attrs=ctx.attrs))
 
 
@@ -112,7 +112,7 @@ def _pad_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Me
     return g.pad(x, [max(lo, 0) for lo in low], [max(hi, 0) for hi in high], value)
 
 
-pad_constant = Structured(
+pad_constant: Structured = Structured(
     "constant_pad_nd", meta=_pad_meta, lower=_pad_lower, saves=((), False),
     grad=lambda ctx, g: pad_constant(g, attrs=(tuple(-n for n in ctx.attrs[0]), tuple(-n for n in ctx.attrs[1]), 0.0)))
 

@@ -163,7 +163,8 @@ class Pointwise(_Formula):
 
     # -- calling -------------------------------------------------------------------------------------------------
     def __call__(self, *args: Any, **options: Any) -> Any:
-        tensors, pattern = [], []
+        tensors: list[Any] = []
+        pattern: list[Any] = []
         for a in args:
             if hasattr(a, "_value"):
                 tensors.append(a)

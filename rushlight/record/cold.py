@@ -1,10 +1,12 @@
 """The cold tier: a path runs in the reference interpreter (NumPy), primitive by primitive."""
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
 
+from ..compile.counters import watchers
 from ..compile.reference.interpret import interpret
 from .paths import lower_path
 from .trace import TraceNode
@@ -22,6 +24,7 @@ class ColdProgram:
         self.leaves = tuple(leaves)
 
     def run(self, leaves: Sequence[Buffer], results: Sequence[Buffer]) -> None:
+        start = time.perf_counter()
         arrays = [b.array(n.dtype.numpy, n.shape) for n, b in zip(self.graph.leaves, leaves, strict=True)]
         made = interpret(self.graph, arrays)
         # A result may be a view of a leaf, or be written over one: copy everything out before writing anything.
@@ -30,3 +33,7 @@ class ColdProgram:
             made = [np.array(a, copy=True) for a in made]
         for a, node, buffer in zip(made, self.graph.results, results, strict=True):
             np.copyto(buffer.array(node.dtype.numpy, node.shape), a, casting="no")
+        if watchers:
+            lines = tuple(dict.fromkeys(n.line for n in self.graph.nodes if n.line is not None))
+            for watch in watchers:
+                watch("cold program", lines, 0, 0, time.perf_counter() - start)

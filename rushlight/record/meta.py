@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 from ..compile.dtypes import DType
 
@@ -19,21 +19,24 @@ class Device:
     """
 
     __slots__ = ("type", "index")
+    type: str
+    index: int | None
     _TYPES: Final = ("cpu", "cuda", "mps", "meta", "xpu")
 
-    def __init__(self, type: str | Device | int = "cpu", index: int | None = None) -> None:
+    def __init__(self, type: Any = "cpu", index: int | None = None) -> None:
+        name = type
         if isinstance(type, Device):
-            type, index = type.type, type.index if index is None else index
+            name, index = type.type, type.index if index is None else index
         elif isinstance(type, int):
-            type, index = "cuda", type
+            name, index = "cuda", type
         elif ":" in type:
-            type, _, number = type.partition(":")
+            name, _, number = type.partition(":")
             if not number.isdecimal() or index is not None:
-                raise RuntimeError(f"Invalid device string: '{type}:{number}'")
+                raise RuntimeError(f"Invalid device string: '{type}'")
             index = int(number)
-        if type not in self._TYPES:
-            raise RuntimeError(f"Expected one of {', '.join(self._TYPES)} device type at start of device string: {type}")
-        self.type, self.index = type, index
+        if name not in self._TYPES:
+            raise RuntimeError(f"Expected one of {', '.join(self._TYPES)} device type at start of device string: {name}")
+        self.type, self.index = name, index
 
     def __repr__(self) -> str:
         return f"device(type='{self.type}')" if self.index is None else f"device(type='{self.type}', index={self.index})"

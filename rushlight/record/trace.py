@@ -39,6 +39,11 @@ class TraceNode:
     __slots__ = ("edges", "parent", "op", "attrs", "inputs", "metas", "meta", "slot", "depth", "bytes", "programs",
                  "saves", "line", "scalars", "used", "stop", "backward")
 
+    depth: int
+    bytes: int
+    op: Any    # an Op; None for a leaf
+    meta: Any  # a Meta; None for the root
+
     def __init__(self, parent: TraceNode | None, op: Op | None, attrs: tuple, inputs: tuple[int, ...],
                  metas: tuple[Meta, ...], slot: int) -> None:
         self.edges: dict[tuple, TraceNode] = {}

@@ -20,7 +20,8 @@ class Epoch:
     __slots__ = ("trace", "error")
 
     def __init__(self, trace: Any) -> None:
-        self.trace, self.error = trace, None
+        self.trace = trace
+        self.error: BaseException | None = None
 
 
 class Value:
@@ -28,7 +29,7 @@ class Value:
 
     * *pending*: ``epoch`` is the epoch of the trace that recorded it, ``slot`` its number there, ``buffer`` None.
     * *ready*: ``buffer`` holds it, row-major. ``epoch`` and ``slot`` remember where it last entered a trace as a leaf.
-    * *derived*: ``origin = (value, attrs)``: a view of another value; it has no memory of its own and is recorded
+    * *derived*: ``origin = (value, alias)``: a view of another value; it has no memory of its own and is recorded
       again where it is needed.
 
     ``home`` is the memory that this value takes over when it becomes ready (the target of an in-place write), and
@@ -43,7 +44,7 @@ class Value:
         self.epoch = epoch
         self.slot = slot
         self.buffer: Buffer | None = None
-        self.origin: tuple[Value, tuple] | None = None
+        self.origin: tuple[Value, Any] | None = None
         self.home: Buffer | None = None
         self.overwritten: tuple[str, Any] | None = None
 

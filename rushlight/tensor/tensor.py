@@ -40,7 +40,7 @@ class Tensor(Handle):
         from .creation import _empty, array_from, from_array
 
         if len(args) == 1 and isinstance(args[0], Handle):
-            made = alias_of(args[0])
+            made: Any = alias_of(args[0])
         elif len(args) == 1 and not isinstance(args[0], int) and not isinstance(args[0], Size):
             made = from_array(array_from(args[0], default_dtype()))
         else:
@@ -525,7 +525,7 @@ class Tensor(Handle):
     def __pos__(self) -> Any:
         return self
 
-    def __reduce_ex__(self, protocol: int) -> tuple:
+    def __reduce_ex__(self, protocol: Any) -> tuple:
         from .pickling import reduce_tensor
 
         return reduce_tensor(self)
@@ -602,9 +602,9 @@ def _operators() -> None:
             setattr(Tensor, f"__i{dunder}__", METHODS[name + "_"])
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         setattr(Tensor, f"__{name}__", forward(name))
-    Tensor.__neg__ = METHODS["neg"]  # type: ignore[attr-defined]
-    Tensor.__abs__ = METHODS["abs"]  # type: ignore[attr-defined]
-    Tensor.__invert__ = METHODS["bitwise_not"]  # type: ignore[attr-defined]
+    setattr(Tensor, "__neg__", METHODS["neg"])
+    setattr(Tensor, "__abs__", METHODS["abs"])
+    setattr(Tensor, "__invert__", METHODS["bitwise_not"])
 
 
 def _converter(d: DType) -> Any:
