@@ -54,7 +54,7 @@ class Tensor(Handle):
 
     def as_subclass(self, cls: type) -> Any:
         """The same tensor as an instance of a subclass."""
-        made = object.__new__(cls)
+        made: Any = object.__new__(cls)
         for slot in ("_value", "_edge", "_grad", "_alias", "_version", "_more"):
             setattr(made, slot, getattr(self, slot))
         return made
@@ -171,6 +171,8 @@ class Tensor(Handle):
             return array_of(root)
         shape, strides, offset = alias.place()
         d = alias.meta.dtype
+        if 0 in shape:
+            return np.empty(shape, d.numpy)
         return root.buffer.array(d.numpy, shape, tuple(s * d.itemsize for s in strides), offset * d.itemsize)  # type: ignore[union-attr]
 
     def numpy(self, *, force: bool = False) -> np.ndarray:
