@@ -6,16 +6,18 @@ from typing import Any
 
 from ..record.settings import settings
 from ..record.trace import local
-from . import engine, replay
+from . import engine, functional, graph, replay
 from .anomaly import detect_anomaly, is_anomaly_enabled, set_detect_anomaly
 from .engine import Rules
 from .function import Function, once_differentiable
+from .gradcheck import gradcheck, gradgradcheck
 from .handle import Handle
 from .modes import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
+from .variable import Variable
 
-__all__ = ["Function", "backward", "detect_anomaly", "enable_grad", "grad", "inference_mode", "is_anomaly_enabled",
-           "is_grad_enabled", "is_inference_mode_enabled", "no_grad", "once_differentiable", "set_detect_anomaly",
-           "set_grad_enabled"]
+__all__ = ["Function", "Variable", "backward", "detect_anomaly", "enable_grad", "functional", "grad", "gradcheck", "gradgradcheck", "graph",
+           "inference_mode", "is_anomaly_enabled", "is_grad_enabled", "is_inference_mode_enabled", "no_grad", "once_differentiable",
+           "set_detect_anomaly", "set_grad_enabled"]
 
 
 def _many(x: Any) -> list[Any]:

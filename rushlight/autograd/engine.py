@@ -85,18 +85,19 @@ def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: 
         node = stack.pop()
         slots = pending.pop(node, None)
         edges = node.edges
-        if slots is not None and node in useful:
+        if slots is not None:
             if node.rare is not None and "pre_hooks" in node.rare:
                 slots = _run_pre_hooks(node, slots)
             for nr in range(len(slots)):
                 for k in wanted_nodes.get((id(node), nr), ()):
                     captured[k] = slots[nr]
-            given = _step(node, slots)
-            if not retain_graph:
-                node.release()
-            for edge, grad in zip(edges, given, strict=True):
-                if edge is not None and grad is not None:
-                    deliver(edge, grad)
+            if node in useful:
+                given = _step(node, slots)
+                if not retain_graph:
+                    node.release()
+                for edge, grad in zip(edges, given, strict=True):
+                    if edge is not None and grad is not None:
+                        deliver(edge, grad)
         for edge in edges:
             if edge is not None and not isinstance(edge, Handle):
                 target = edge[0] if type(edge) is tuple else edge
@@ -113,7 +114,8 @@ def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: 
 
 def _count_users(start: Sequence[Any], wanted_leaves: dict[int, list[int]] | None,
                  wanted_nodes: dict[tuple[int, int], list[int]]) -> tuple[dict[Node, int], Any]:
-    """How many edges inside the reachable graph lead to each node, and which nodes lead to something wanted."""
+    """How many edges inside the reachable graph lead to each node, and which nodes lead to something wanted (a wanted result of a
+    node itself is not below it: where nothing deeper is wanted, the node is not run and keeps what it saved)."""
     users: dict[Node, int] = {}
     order: list[Node] = []
     todo = []
@@ -140,9 +142,11 @@ def _count_users(start: Sequence[Any], wanted_leaves: dict[int, list[int]] | Non
     wanted = {n for n, _ in wanted_nodes}
     useful: set[Node] = set()
     parents: dict[Node, list[Node]] = {}
-    seeds = []
+    seeds, hits = [], []
     for node in order:
-        hit = id(node) in wanted
+        hit = False
+        if id(node) in wanted:
+            hits.append(node)
         for edge in node.edges:
             if isinstance(edge, Handle):
                 hit = hit or id(edge) in wanted_leaves
@@ -150,6 +154,8 @@ def _count_users(start: Sequence[Any], wanted_leaves: dict[int, list[int]] | Non
                 parents.setdefault(edge[0] if type(edge) is tuple else edge, []).append(node)
         if hit:
             seeds.append(node)
+    for node in hits:
+        seeds.extend(parents.get(node, ()))
     while seeds:
         node = seeds.pop()
         if node not in useful:
