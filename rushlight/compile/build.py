@@ -206,7 +206,7 @@ class _Assembler:
             main = len(step.operands) > 2 and step.operands[0][0] in ("a", "b")  # not packing, not adding up
             self.waiting.append((step.kernel, Instruction(
                 0, np.array([*params, *step.params], np.int64), step.parts, 0,
-                _name(one.group) + ("" if len(one.plan.steps) == 1 else f" step {k}"), lines, one.contract.nbytes,
+                _name(one.group) + ("" if len(one.plan.steps) == 1 else f" step {k}"), lines, one.contract.nbytes if main else 0,
                 one.contract.flops if main else 0, one.contract.flops / 100 if main else 0.0)))
 
     def _late_copy(self, node: Node, result: int) -> None:

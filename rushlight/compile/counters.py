@@ -4,9 +4,11 @@
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["Counters", "counters"]
+__all__ = ["Counters", "counters", "watchers"]
 
 
 @dataclass
@@ -17,3 +19,7 @@ class Counters:
 
 
 counters = Counters()
+
+# Called with (name, lines of the user's code, bytes, floating-point operations, seconds) after every instruction while
+# there are any: the profiler. Instructions then run one by one.
+watchers: list[Callable[[str, tuple[Any, ...], int, int, float], None]] = []

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .counters import counters
+from .counters import counters, watchers
 from .cpu import alloc, executor, jit
 from .dtypes import DType
 from .flags import flags
@@ -135,7 +135,7 @@ class Program:
             ValueError: the number of addresses is wrong.
         """
         space = arena
-        if space.busy or flags.debug >= 2:
+        if space.busy or watchers or flags.debug >= 2:
             self._run_carefully(leaf_ptrs, result_ptrs)
             return
         only = self._only
@@ -172,7 +172,7 @@ class Program:
                 self._pack(self._view, 8, *leaf_ptrs, *result_ptrs, block.ptr)
             except struct.error:
                 raise self._wrong_count(leaf_ptrs, result_ptrs) from None
-            if flags.debug >= 2:
+            if watchers or flags.debug >= 2:
                 self._run_timed()
             else:
                 self._run_steps()
@@ -182,17 +182,15 @@ class Program:
             if isinstance(step, HostStep):
                 start = time.perf_counter()
                 self._run_host(step)
-                print(f"  host {step.call.name}: {(time.perf_counter() - start) * 1e6:.1f} us")
+                _tell("host " + step.call.name, () if step.line is None else (step.line,), 0, 0, time.perf_counter() - start)
                 continue
             for k, one in enumerate(step.instructions):
                 start = time.perf_counter()
                 failed = executor.run(step.pointer + 32 * k, 1, self._table_pointer)
-                seconds = max(time.perf_counter() - start, 1e-9)
+                seconds = time.perf_counter() - start
                 if failed is not None:
                     raise _error(failed, step, k)
-                where = next((line for line in one.lines if line is not None), "")
-                print(f"  {one.name:<44} {seconds * 1e6:9.1f} us {one.nbytes / seconds / 1e9:7.1f} GB/s "
-                      f"{one.flops / seconds / 1e9:7.1f} GFLOP/s parts {one.parts} {where}")
+                _tell(one.name, one.lines, one.nbytes, one.flops, seconds)
 
     def time_instructions(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int], repeats: int = 5) -> list[float]:
         """The least time in seconds of each instruction over some runs, as the profiler shows them."""
@@ -228,6 +226,16 @@ class Program:
     def _wrong_count(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int]) -> ValueError:
         return ValueError(f"the program has {len(self.leaves)} leaves and {len(self.results)} results; got "
                           f"{len(leaf_ptrs)} and {len(result_ptrs)} addresses")
+
+
+def _tell(name: str, lines: tuple[Any, ...], nbytes: int, flops: int, seconds: float) -> None:
+    """One instruction has run: print it with RUSHLIGHT_DEBUG=2, let the profiler know."""
+    for watch in watchers:
+        watch(name, lines, nbytes, flops, seconds)
+    if flags.debug >= 2:
+        each = max(seconds, 1e-9)
+        print(f"  {name:<44} {each * 1e6:9.1f} us {nbytes / each / 1e9:7.1f} GB/s {flops / each / 1e9:7.1f} GFLOP/s "
+              f"{next(iter(lines), '')}")
 
 
 def _value(node: Node) -> Value:
