@@ -1,0 +1,106 @@
+"""The profiler: what it counts, what it measures, and that a repeated training step does nothing but run."""
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rushlight as torch
+from rushlight import nn, optim
+from rushlight.compile.counters import watchers
+from rushlight.tools.profiler import counters, profile
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "mnist.py"
+NOTHING_NEW = ("programs_built", "instructions", "kernels_compiled", "kernels_loaded", "cold_runs", "system_allocations")
+
+
+def mnist_step():
+    """One training step of the example's network on random digits."""
+    spec = importlib.util.spec_from_file_location("mnist_example", EXAMPLE)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    torch.manual_seed(0)
+    model, criterion = example.Net(), nn.CrossEntropyLoss()
+    optimizer = optim.SGD(model.parameters(), lr=0.01, momentum=0.5)
+    rng = np.random.default_rng(0)
+
+    def step():
+        data = torch.tensor(rng.normal(size=(8, 1, 28, 28)).astype(np.float32))
+        target = torch.tensor(rng.integers(0, 10, 8))
+        optimizer.zero_grad()
+        loss = criterion(model(data), target)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+    return step
+
+
+def test_a_repeated_step_builds_no_program_and_compiles_no_kernel():
+    step = mnist_step()
+    for _ in range(5):
+        step()
+    before = counters()
+    for _ in range(5):
+        assert np.isfinite(step())
+    done = counters() - before
+    assert {n: getattr(done, n) for n in NOTHING_NEW} == dict.fromkeys(NOTHING_NEW, 0)
+    assert done.build_seconds == 0
+    assert done.programs_run == done.flushes > 0
+
+
+def test_a_profiled_step_is_the_same_step(capsys):
+    def losses():
+        step = mnist_step()
+        return [step() for _ in range(4)]
+    losses()  # what is cold at first is compiled from now on
+    expected = losses()
+    with profile() as p:
+        assert losses() == expected
+    assert not watchers
+
+    assert p.rows == sorted(p.rows, key=lambda r: -r.seconds) and len(p.rows) > 5
+    forward = [r for r in p.rows if r.kernel.startswith("contract") and r.line.startswith("mnist.py:") and r.flops]
+    assert len(forward) == 4 and all(r.calls == 4 and r.nbytes > 0 for r in forward)
+    # 8 images, 24x24 places, 3x3 taps from 32 to 64 channels, a multiplication and an addition each
+    assert max(r.flops for r in forward) == 4 * 8 * 24 * 24 * 9 * 32 * 64 * 2
+    assert 0 < sum(r.seconds for r in p.rows) < p.seconds
+    assert p.counts.programs_run == p.counts.flushes
+
+    p.report(limit=3)
+    head, *rows, total, counts = capsys.readouterr().out.splitlines()
+    assert head.split() == ["kernel", "line", "calls", "ms", "share", "GB/s", "GFLOP/s"]
+    assert len(rows) == 4 and rows[-1].startswith(f"{len(p.rows) - 3} others")
+    assert total.endswith("ms in all") and counts.startswith("flushes ")
+
+
+def test_work_of_before_and_after_is_not_measured():
+    x = torch.ones(5)
+    y = x + 1
+    with profile() as p:
+        pass
+    assert p.rows == []
+    with profile() as p:
+        z = y * 2  # noqa: F841 - pending until the block ends
+    assert [r.calls for r in p.rows] == [1] and p.rows[0].line == f"{Path(__file__).name}:{line_of('z = y * 2')}"
+    assert p.rows[0].kernel == "cold program"
+
+
+def test_an_error_in_the_block_ends_the_measuring():
+    with pytest.raises(ValueError, match="mine"), profile() as p:
+        torch.ones(3).sum().item()
+        raise ValueError("mine")
+    assert not watchers and len(p.rows) == 1
+
+
+def test_nested_blocks_both_measure():
+    with profile() as outer:
+        torch.ones(3).sum().item()
+        with profile() as inner:
+            torch.ones(3).prod().item()
+    assert sum(r.calls for r in inner.rows) == 1 and sum(r.calls for r in outer.rows) == 2
+
+
+def line_of(text: str) -> int:
+    return next(k for k, line in enumerate(Path(__file__).read_text().splitlines(), 1) if text in line)
