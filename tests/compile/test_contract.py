@@ -68,7 +68,8 @@ def scrambled(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype,
     else:
         values = rng.standard_normal(memory).astype(dtype)
     values = values[..., : memory[-1] - gap] if gap else values
-    return values.transpose(np.argsort(order))
+    values = values.transpose(np.argsort(order))
+    return values[::-1] if order[0] % 2 and gap else values  # backwards along the first axis, now and then
 
 
 TOLERANCE = {"float16": 2e-3, "bfloat16": 1e-2, "float32": 1e-5, "float64": 1e-13}
@@ -93,7 +94,8 @@ def check(letters: str, a: np.ndarray, b: np.ndarray, out: np.ndarray, seed: int
 
 EINSUMS = ["mk,kn->mn", "mk,nk->mn", "km,kn->mn", "km,nk->mn", "mk,kn->nm", "k,kn->n", "mk,k->m", "k,k->", "m,n->mn",
            "bmk,bkn->bmn", "bhmk,bhnk->bhmn", "bmk,kn->bmn", "mk,bkn->bmn", "abk,kcd->acbd", "mxy,xyn->mn",
-           "bmhk,bnhk->bhmn", "gmk,gnk->mgn", "abc,abd->cd"]  # fmt: skip
+           "bmhk,bnhk->bhmn", "gmk,gnk->mgn", "abc,abd->cd", "bmk,bk->bm", "bk,bk->b", "bm,bn->bmn",
+           "bmk,bk->mb"]  # fmt: skip
 
 
 @settings(max_examples=120, deadline=None)
@@ -119,13 +121,27 @@ def test_einsums(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("dtype", [dt.float32, dt.float64, dt.bfloat16], ids=lambda d: d.name)
 @pytest.mark.parametrize("m, n, k", [(200, 96, 300), (64, 10, 1500), (9, 32, 9000), (300, 64, 5000), (1, 300, 700),
-                                     (300, 1, 700), (2, 130, 64), (515, 33, 20)])  # fmt: skip
+                                     (300, 1, 700), (2, 130, 64), (515, 33, 20), (515, 260, 600), (64, 130, 70)])  # fmt: skip
 @pytest.mark.parametrize("letters", ["mk,kn->mn", "mk,nk->mn", "km,kn->mn"])
 def test_larger_matrices(letters: str, m: int, n: int, k: int, dtype: dt.DType) -> None:
     sizes = {"m": m, "n": n, "k": k}
     left, right, result = letters.replace("->", ",").split(",")
     rng = np.random.default_rng(0)
     arrays = [scrambled(rng, tuple(sizes[x] for x in names), dtype.numpy, [0, 1], 0) for names in (left, right, result)]
+    check(letters, *arrays)
+
+
+@pytest.mark.parametrize("dtype", [dt.float32, dt.float16], ids=lambda d: d.name)
+@pytest.mark.parametrize("letters, shape", [("bxmyz,yzbn->bxmn", (2, 3, 40, 5, 50, 270)), ("yxmz,yzn->xmn", (2, 2, 600, 300, 300)),
+                                            ("bmk,bnk->bmn", (3, 50, 200, 80))])  # fmt: skip
+def test_packed_first_operand_in_several_dimensions(letters: str, shape: tuple[int, ...], dtype: dt.DType) -> None:
+    left, right, result = letters.replace("->", ",").split(",")
+    sizes = dict(zip(dict.fromkeys("bxmyzn" if "x" in left and "b" in left else "yxmzn" if "x" in left else "bmnk"), shape))
+    rng = np.random.default_rng(5)
+    order = [[*range(len(names))] for names in (left, right, result)]
+    order[0] = order[0][::-1]
+    arrays = [scrambled(rng, tuple(sizes[x] for x in names), dtype.numpy, o, 0)
+              for names, o in zip((left, right, result), order)]  # fmt: skip
     check(letters, *arrays)
 
 

@@ -3,10 +3,10 @@
 ``plan(contraction)`` gives the instructions (:class:`Step`) that compute it. Everything is decided from the sizes and
 strides alone, never from the number of threads, so results are bitwise the same on any number of them.
 
-* n, the dimension along vectors, is one dimension, if possible the one in which C is contiguous; A and B change places
-  where that helps. Further n dimensions are treated as batch dimensions.
-* A is read in place through tables of row addresses, whatever its strides.
+* Which dimension lies along vectors, and which operand is B: ``contract_roles.py``.
+* A is read in place through tables of row addresses, whatever its strides; packed only where that is slow.
 * B is read in place if it is contiguous along n and few rows use it; otherwise it is packed first, by a step of its own.
+* With few rows neither is packed: dot products where both lie along k, wide panels where B lies along n.
 * A long reduction with few results (a weight gradient) is split; a last step adds the splits in order.
 
 Example::
@@ -18,7 +18,6 @@ Example::
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -27,10 +26,10 @@ import numpy as np
 from rushlight.compile.contraction import Contraction
 from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract_ir import MAX_DIMS, MAX_ROWS, Driver, EpilogueOperand
+from rushlight.compile.cpu.contract_pack import Packing, packing
+from rushlight.compile.cpu.contract_roles import FEW_ROWS, Axis, Roles, in_chunks, merged, one_stride, positions, size
 from rushlight.compile.cpu.dotkernel import Dot, dot_heights
 from rushlight.compile.cpu.microkernel import Micro, heights
-from rushlight.compile.cpu.pack import MAX_TURNED, Pack
-from rushlight.compile.dtypes import DType
 from rushlight.compile.expr import cast, input_
 
 __all__ = ["Plan", "Step", "plan"]
@@ -39,8 +38,6 @@ __all__ = ["Plan", "Step", "plan"]
 PART_FLOPS = 4_000_000
 PART_BYTES = 512 << 10  # or this much to read: half a cache, some twenty microseconds from memory
 MOST_PARTS = 32
-#: Up to so many rows, dot products are faster than packing B.
-FEW_ROWS = 16
 #: Positions of the reduction between visits of the partial sums.
 CHUNK = 512
 #: Longest reduction in one go: a panel of B must stay in the second-level cache.
@@ -70,14 +67,6 @@ class Plan:
     flops: int = 0
 
 
-@dataclass(frozen=True)
-class Axis:
-    """An extent and bytes per step for A, B, C, extras."""
-
-    extent: int
-    strides: tuple[int, ...]
-
-
 def plan(c: Contraction, cpu: target.CPU | None = None) -> Plan:
     """The steps that compute ``c``.
 
@@ -92,109 +81,18 @@ class _Planner:
         self.cpu = cpu
         self.c = c
         self.accumulate = c.accumulate
-        self.types: dict[str, DType] = {"a": c.a, "b": c.b}
         self.stores = c.stores or (cast(input_(0, c.accumulate), c.c),)
         self.lanes = max(1, cpu.vector_bytes // c.accumulate.itemsize)
         self.scratch: list[int] = []
         self.steps: list[Step] = []
-        size = [c.a.itemsize, c.b.itemsize, c.c.itemsize, *(x.dtype.itemsize for x in c.extras)]
-        outer = [*c.batch, *c.m, *c.n]
-        axes = []
-        for i, d in enumerate(outer):
-            strides = (d.a, d.b, d.c, *(x.strides[i] for x in c.extras))
-            axes.append(Axis(d.extent, tuple(s * z for s, z in zip(strides, size, strict=True))))
-        nb, nm = len(c.batch), len(c.m)
-        self.batch, self.m, n_axes = axes[:nb], axes[nb : nb + nm], axes[nb + nm :]
-        self.k = [Axis(d.extent, (d.a * size[0], d.b * size[1])) for d in c.k]
-        self.empty = any(x.extent == 0 for x in axes)
-        self.names = {"a": "a", "b": "b"}
-        self.along = False  # A moves along n too
-        self._arrange(n_axes)
-
-    # ------------------------------------------------------------------------------------------------- roles
-
-    def _arrange(self, n_axes: list[Axis]) -> None:
-        """Settles the roles: one n axis, others merged and sorted."""
-        self.batch, self.m, n_axes, self.k = ([x for x in role if x.extent != 1] for role in (self.batch, self.m, n_axes, self.k))
-        self.m += [x for x in self.batch if x.strides[1] == 0]  # a batch that B does not know is more rows
-        self.batch = [x for x in self.batch if x.strides[1] != 0]
-        if self._along_batch(n_axes):
-            return
-        if self._cycles(self.m, n_axes, 0)[0] < self._cycles(n_axes, self.m, 1)[0]:
-            n_axes = self._swap(n_axes)
-        n_axes = merged(n_axes)
-        if n_axes:
-            self.n = n_axes.pop(self._cycles(n_axes, self.m, 1)[1])
-        else:
-            self.n = Axis(1, (0, self.types["b"].itemsize, self.c.c.itemsize, *(x.dtype.itemsize for x in self.c.extras)))
-        self.batch += n_axes
-        self._settle()
-
-    def _along_batch(self, n_axes: list[Axis]) -> bool:
-        """A batch axis takes the place of n where one operand has no other: depthwise convolutions and their kind."""
-        if n_axes and self.m:
-            return False
-        items = (self.c.a.itemsize, self.c.b.itemsize, self.c.c.itemsize)
-        moving = 1 if n_axes else 0  # the operand that has rows, to be A
-        fits = [x for x in self.batch if x.strides[moving] == items[moving] and x.strides[2] == items[2] and x.extent > 2]
-        if not fits:
-            return False
-        if n_axes:
-            self._swap(n_axes)
-        self.n = max((self._turned(x) for x in fits) if n_axes else fits, key=lambda x: x.extent)
-        self.batch.remove(self.n)
-        self.along = True
-        self._settle()
-        return True
-
-    def _settle(self) -> None:
-        """Merge the axes of each role, now that the roles are given."""
-        self.batch, self.m, self.k = merged(self.batch), merged(self.m), merged(self.k)
-        self.rows = math.prod(x.extent for x in self.m)
-        self.batches = math.prod(x.extent for x in self.batch)
-        self.depth = math.prod(x.extent for x in self.k)
+        self.pieces: list[int] | None = None  # the runs of the reduction where A is packed
+        roles = Roles(c, self.lanes)
+        self.batch, self.m, self.n, self.k = roles.batch, roles.m, roles.n, roles.k
+        self.types, self.names, self.along, self.empty = roles.types, roles.names, roles.along, roles.empty
+        self.place: Operand = self.names["a"]
+        self.rows, self.batches, self.depth = size(self.m), size(self.batch), size(self.k)
         if max(len(self.batch), len(self.m), len(self.k)) > MAX_DIMS:
             raise ValueError(f"a contraction of more than {MAX_DIMS} dimensions in one role")
-
-    def _cycles(self, n_axes: list[Axis], m_axes: list[Axis], b: int) -> tuple[float, int]:
-        """About how long the contraction takes with operand ``b`` (0 or 1) as B, and the best axis for the vectors."""
-        n_axes = merged(n_axes)
-        if not n_axes:
-            return (math.inf if m_axes else 0.0), 0
-        rows, columns = (math.prod(x.extent for x in axes) for axes in (m_axes, n_axes))
-        depth = math.prod(x.extent for x in self.k)
-        items = (self.c.a.itemsize, self.c.b.itemsize)
-        dots = rows <= FEW_ROWS and len(self.k) == 1 and self.k[0].strides == items
-        along_k = any(x.strides[b] == items[b] for x in self.k)
-        outputs = [(s, d.itemsize) for s, d in enumerate((self.c.c, *(x.dtype for x in self.c.extras)), 2)]
-        best, choice = math.inf, 0
-        for i, x in enumerate(n_axes):
-            width = self.lanes if x.extent <= self.lanes else 2 * self.lanes
-            # Panels of one vector need a load for each multiply-add.
-            filled = -(-x.extent // width) * width / max(1, x.extent) * (1.4 if width == self.lanes else 1.0)
-            unit = x.strides[b] == items[b]
-            if dots and not unit:
-                filled, packing = 1.3, 0.0
-            else:
-                packing = 0.1 if unit else 0.2 if along_k else 2.0
-            storing = sum(0.2 if x.strides[s] in (0, size) else 2.0 for s, size in outputs)
-            cycles = columns * (rows * (depth * filled / (2 * self.lanes) + storing) + depth * packing)
-            if cycles < best:
-                best, choice = cycles, i
-        return best, choice
-
-    def _swap(self, n_axes: list[Axis]) -> list[Axis]:
-        """Exchange A and B; returns the new n axes."""
-        turned = self._turned
-        self.m, n_axes = [turned(x) for x in n_axes], [turned(x) for x in self.m]
-        self.batch, self.k = [turned(x) for x in self.batch], [turned(x) for x in self.k]
-        self.types = {"a": self.types["b"], "b": self.types["a"]}
-        self.names = {"a": "b", "b": "a"}
-        return n_axes
-
-    @staticmethod
-    def _turned(x: Axis) -> Axis:
-        return Axis(x.extent, (x.strides[1], x.strides[0], *x.strides[2:]))
 
     # ------------------------------------------------------------------------------------------------- plan
 
@@ -208,6 +106,7 @@ class _Planner:
         read = self.batches * self.depth * (self.rows * self.types["a"].itemsize + self.n.extent * self.types["b"].itemsize)
         wanted = min(MOST_PARTS, max(1, self.flops // PART_FLOPS, read // PART_BYTES))
         block_m, block_n, splits = self._blocks(wanted)
+        self._first_operand()
         b = self._second_operand()
         if not self.dots and (splits > 1 or self.depth > LONGEST):
             self._partial(b, splits, block_m, block_n)
@@ -290,41 +189,53 @@ class _Planner:
         return self._pack()
 
     def _pack(self) -> B:
-        item = self.accumulate.itemsize
-        row = self.panel * item
-        panel_bytes = self.depth * row
-        batch_bytes = self.panels * panel_bytes
-        moving = [x for x in self.batch if x.strides[1] != 0]
-        out_strides, size = [0] * len(self.batch), batch_bytes
-        for i in reversed(range(len(self.batch))):
-            if self.batch[i].strides[1] != 0:
-                out_strides[i] = size
-                size *= self.batch[i].extent
-        self.scratch.append(size)
+        batch = [(x.extent, x.strides[1]) for x in self.batch]
+        k = [(x.extent, x.strides[1]) for x in self.k]
+        packed = packing(self.types["b"], self.accumulate, self.lanes, self.vectors, (self.n.extent, self.n.strides[1]), k, batch)
+        return B((self._packed("b", packed), 0), packed.batch_strides, packed.panel_bytes, packed.row, False)
+
+    def _packed(self, name: str, packed: Packing) -> Operand:
+        """Adds the step that packs an operand; returns where it then lies."""
+        self.scratch.append(packed.nbytes)
         place: Operand = ("scratch", len(self.scratch) - 1)
-        source = self.types["b"]
-        inner = self.k[-1] if self.k else Axis(1, (0, source.itemsize))
-        kind = "unit" if self.n.strides[1] == source.itemsize else "any"
-        if kind == "any" and inner.strides[1] == source.itemsize and 4 <= self.lanes <= MAX_TURNED and len(self.k):
-            kind = "turn"
-        kernel = Pack(source, self.accumulate, self.lanes, self.vectors, kind)
-        positions = inner.extent if kind == "turn" else self.depth
-        block_k = min(positions, max(64, (256 << 10) // row))
-        parts_k = -(-positions // block_k)
-        values = {"parts_k": parts_k, "panels": self.panels, "k": positions, "block_k": block_k, "n": self.n.extent,
-                  "n_stride": self.n.strides[1], "batch_dims": len(moving), "k_dims": len(self.k),
-                  "panel_bytes": panel_bytes, "outer": self.depth // positions}  # fmt: skip
-        tables = []
-        for x, s in zip(self.batch, out_strides, strict=True):
-            if s:
-                tables += [x.extent, x.strides[1], s]
-        step = row * self.depth
-        for x in self.k:
+        kernel = packed.kernel
+        self.steps.append(Step((kernel.key, kernel.ir, "contract"), [(self.names[name], 0), (place, 0)], packed.params, packed.parts))
+        return place
+
+    # ------------------------------------------------------------------------------------------------- A
+
+    def _first_operand(self) -> None:
+        """Packs A where reading it in place would be slow: a tile then reads one piece of memory.
+
+        Half types are widened once instead of for each panel. Long strides at powers of two bring all of a tile's lines
+        into the same few sets of the caches."""
+        if not self.depth or self.dots or self.along or self.n.extent < 4 * self.panel or self.rows < 2 * self.heights[0]:
+            return
+        item = self.types["a"].itemsize
+        inner = self.k[-1] if self.k else Axis(1, (item, 0))
+        widened = self.types["a"] is not self.accumulate
+        far = inner.strides[0] >= 2048 and self.depth >= 512
+        aliased = any(x.strides[0] and x.strides[0] % 4096 == 0 for x in self.m[-1:]) and inner.extent >= 256
+        if not (widened or (far or aliased) and self.n.extent >= 8 * self.panel):
+            return
+        batch = [(x.extent, x.strides[0]) for x in [*self.batch, *self.k[:-1]]]
+        rows = [(x.extent, x.strides[0]) for x in self.m]
+        packed = packing(self.types["a"], self.accumulate, self.lanes, 2, (inner.extent, inner.strides[0]), rows, batch)
+        self.place = self._packed("a", packed)
+        self.types = self.types | {"a": self.accumulate}
+        count, step = len(self.batch), packed.row * self.rows
+        for i, x in enumerate(self.batch):
+            self.batch[i] = replace(x, strides=(packed.batch_strides[i], *x.strides[1:]))
+        for i, x in enumerate(self.m):
             step //= x.extent
-            tables += [x.extent, x.strides[1], step]
-        parts = parts_k * self.panels * math.prod(x.extent for x in moving)
-        self._step((kernel.key, kernel.ir, "contract"), [self.names["b"], place], kernel.fields, values, tables, parts)
-        return B((place, 0), out_strides, panel_bytes, row, False)
+            self.m[i] = replace(x, strides=(step, *x.strides[1:]))
+        # The reduction goes through the pieces of each row, panel after panel.
+        outer = positions([Axis(x.extent, (s,)) for x, s in zip(self.k[:-1], packed.batch_strides[count:], strict=True)])
+        width = packed.row // self.accumulate.itemsize
+        firsts = np.arange(0, inner.extent, width)
+        offsets = (outer[:, None] + firsts // width * packed.panel_bytes).ravel()
+        lengths = np.tile(np.minimum(width, inner.extent - firsts), len(outer))
+        self.pieces = np.stack([offsets, lengths], 1).ravel().tolist()
 
     # ------------------------------------------------------------------------------------------------- steps
 
@@ -335,7 +246,7 @@ class _Planner:
             "panel_bytes": b.panel_bytes, "b_step": b.step, "step": stride,
             "runs": count}  # fmt: skip
         driver = self._driver("direct", self._outputs())
-        names: list[Operand] = [self.names["a"], b.place[0], "c", *(("extra", i) for i in range(len(self.c.extras)))]
+        names: list[Operand] = [self.place, b.place[0], "c", *(("extra", i) for i in range(len(self.c.extras)))]
         tables = self._dims(self.batch, lambda i, x: (x.strides[0], b.batch_strides[i], *x.strides[2:]))
         tables += self._dims(self.m, lambda i, x: (x.strides[0], 0, *x.strides[2:]))
         self._run(driver, names, values, tables + runs, 1)
@@ -365,7 +276,7 @@ class _Planner:
         tables = self._dims(self.batch, lambda i, x: (x.strides[0], b.batch_strides[i], scratch_strides[i]))
         tables += self._dims(self.m, lambda i, x: (x.strides[0], 0, 0))
         triples = [number for chunk in chunks for number in chunk]
-        self._run(self._driver("partial"), [self.names["a"], b.place[0], place], values, tables + runs + triples, splits)
+        self._run(self._driver("partial"), [self.place, b.place[0], place], values, tables + runs + triples, splits)
         # Adding up is light work: parts of rows, all panels.
         values = self._common(max(1, min(MAX_ROWS, (1 << 14) // (self.panels * self.panel))), self.panels) | {
             "splits": splits, "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
@@ -425,6 +336,8 @@ class _Planner:
         item = self.types["a"].itemsize
         if not self.depth:
             return [], "unit", item, 0
+        if self.pieces is not None:
+            return self.pieces, "unit", item, len(self.pieces) // 2
         inner = axes[-1] if axes else Axis(1, (item,))
         if longest is None and not self.dots and inner.extent < 8 and self.depth <= LONGEST:
             return positions(axes).tolist(), "table", 0, self.depth
@@ -447,45 +360,3 @@ class B:
     panel_bytes: int
     step: int
     in_place: bool
-
-
-def merged(axes: list[Axis], sort: bool = True) -> list[Axis]:
-    """Outer axes first; neighbours whose strides compose in every operand become one."""
-    if sort:
-        # By C where C moves, else (the reduction) by A.
-        axes = sorted(axes, key=lambda x: [-abs(s) for s in (x.strides[2:] or x.strides)])
-    out: list[Axis] = []
-    for x in axes:
-        if out and out[-1].strides == tuple(s * x.extent for s in x.strides):
-            out[-1] = replace(x, extent=x.extent * out[-1].extent)
-        else:
-            out.append(x)
-    return out
-
-
-def one_stride(axes: list[Axis], operand: int) -> int | None:
-    """The stride of an operand that steps evenly through all positions of ``axes``, in order; None if it does not."""
-    out = merged([Axis(x.extent, (x.strides[operand],)) for x in axes], sort=False)
-    return None if len(out) > 1 else out[0].strides[0] if out else 0
-
-
-def positions(axes: list[Axis]) -> np.ndarray:
-    """The offset of operand 0 at every position of ``axes``, in order."""
-    out = np.zeros(1, np.int64)
-    for x in axes:
-        out = (out[:, None] + np.arange(x.extent, dtype=np.int64) * x.strides[0]).ravel()
-    return out
-
-
-def in_chunks(runs: list[int], chunk: int) -> list[tuple[int, int, int]]:
-    """Groups neighbouring runs to about ``chunk`` positions: (first run, one past the last, first position)."""
-    out, first, start, position = [], 0, 0, 0
-    lengths = runs[1::2]
-    for i, length in enumerate(lengths):
-        if i > first and position + length - start > chunk:
-            out.append((first, i, start))
-            first, start = i, position
-        position += length
-    if lengths:
-        out.append((first, len(lengths), start))
-    return out

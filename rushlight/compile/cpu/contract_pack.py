@@ -1,0 +1,62 @@
+"""Planning the step that packs an operand into panels (the kernel is in ``pack.py``)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from rushlight.compile.cpu.pack import MAX_TURNED, Pack
+from rushlight.compile.dtypes import DType
+
+__all__ = ["Packing", "packing"]
+
+#: Bytes that a part writes, at most.
+PART_BYTES = 256 << 10
+
+
+@dataclass(frozen=True)
+class Packing:
+    """``out[batch][panel][k][column]``: ``row`` bytes from k to k, ``panel_bytes`` from panel to panel, ``batch_strides``
+    for each batch axis (0 where the operand does not move)."""
+
+    kernel: Pack
+    params: list[int]
+    parts: int
+    nbytes: int
+    row: int
+    panel_bytes: int
+    batch_strides: list[int]
+
+
+def packing(
+    source: DType, target: DType, lanes: int, vectors: int, n: tuple[int, int], k: list[tuple[int, int]],
+    batch: list[tuple[int, int]],
+) -> Packing:  # fmt: skip
+    """Packs an operand with the axis ``n``, the axes ``k`` and ``batch``, each (extent, bytes per step)."""
+    columns, n_stride = n
+    width = lanes * vectors
+    panels, row = -(-columns // width), width * target.itemsize
+    depth = math.prod(extent for extent, _ in k)
+    panel_bytes = depth * row
+    strides, nbytes = [0] * len(batch), panels * panel_bytes
+    for i in reversed(range(len(batch))):
+        if batch[i][1]:
+            strides[i], nbytes = nbytes, nbytes * batch[i][0]
+    kind = "unit" if n_stride == source.itemsize else "any"
+    if kind == "any" and k and k[-1][1] == source.itemsize and 4 <= lanes <= MAX_TURNED:
+        kind = "turn"
+    positions = k[-1][0] if kind == "turn" else depth
+    block_k = max(1, min(positions, max(64, PART_BYTES // row)))
+    parts_k = -(-positions // block_k)
+    moving = [(extent, step, to) for (extent, step), to in zip(batch, strides, strict=True) if to]
+    kernel = Pack(source, target, lanes, vectors, kind)
+    values = {"parts_k": parts_k, "panels": panels, "k": positions, "block_k": block_k, "n": columns, "n_stride": n_stride,
+              "batch_dims": len(moving), "k_dims": len(k), "panel_bytes": panel_bytes,
+              "outer": depth // positions if positions else 0}  # fmt: skip
+    tables = [number for triple in moving for number in triple]
+    step = panel_bytes
+    for extent, stride in k:
+        step //= extent
+        tables += [extent, stride, step]
+    parts = parts_k * panels * math.prod(extent for extent, _, _ in moving)
+    return Packing(kernel, [values[name] for name in kernel.fields] + tables, parts, nbytes, row, panel_bytes, strides)

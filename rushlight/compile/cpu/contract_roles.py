@@ -1,0 +1,170 @@
+"""The roles of a contraction's dimensions, settled: which one lies along vectors, which operand is B, what merges.
+
+Vectors lie along one axis, ``n``; its operand is called B, and A and B change places where an estimate of the cycles says
+so. Axes that B does not know are rows (``m``); further n axes join the batch. Where an operand has neither m nor n of its
+own, a batch axis can take the place of n (``along``): depthwise convolutions.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rushlight.compile.contraction import Contraction
+from rushlight.compile.dtypes import DType
+
+__all__ = ["FEW_ROWS", "Axis", "Roles", "in_chunks", "merged", "one_stride", "positions", "size"]
+
+#: Up to so many rows, dot products are faster than packing B.
+FEW_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An extent and bytes per step for A, B, C, extras (an axis of the reduction: A and B)."""
+
+    extent: int
+    strides: tuple[int, ...]
+
+    def turned(self) -> Axis:
+        """With A and B exchanged."""
+        return Axis(self.extent, (self.strides[1], self.strides[0], *self.strides[2:]))
+
+
+class Roles:
+    """Attributes: ``batch``, ``m``, ``k``: lists of axes, merged, outer ones first; ``n``: one axis; ``types`` of "a" and
+    "b"; ``names``: which operand of the contraction is now "a" and "b"; ``along``: A moves along n too; ``empty``: there
+    is no result to compute."""
+
+    def __init__(self, c: Contraction, lanes: int) -> None:
+        self.lanes = lanes
+        self.outputs = (c.c, *(x.dtype for x in c.extras))
+        self.types: dict[str, DType] = {"a": c.a, "b": c.b}
+        self.names = {"a": "a", "b": "b"}
+        self.along = False
+        sizes = [d.itemsize for d in (c.a, c.b, *self.outputs)]
+        axes = []
+        for i, d in enumerate([*c.batch, *c.m, *c.n]):
+            strides = (d.a, d.b, d.c, *(x.strides[i] for x in c.extras))
+            axes.append(Axis(d.extent, tuple(s * z for s, z in zip(strides, sizes, strict=True))))
+        self.empty = any(x.extent == 0 for x in axes)
+        nb, nm = len(c.batch), len(c.m)
+        batch, m, n, k = (
+            [x for x in role if x.extent != 1]
+            for role in (axes[:nb], axes[nb : nb + nm], axes[nb + nm :],
+                         [Axis(d.extent, (d.a * sizes[0], d.b * sizes[1])) for d in c.k])  # fmt: skip
+        )
+        m += [x for x in batch if x.strides[1] == 0]  # a batch that B does not know is more rows
+        self.batch, self.m, self.k = [x for x in batch if x.strides[1] != 0], m, k
+        self.n = self._along_batch(n) or self._choose(n)
+        self.batch, self.m, self.k = merged(self.batch), merged(self.m), merged(self.k)
+
+    def _choose(self, n_axes: list[Axis]) -> Axis:
+        if self._cycles(self.m, n_axes, "a")[0] < self._cycles(n_axes, self.m, "b")[0]:
+            n_axes = self._swap(n_axes)
+        n_axes = merged(n_axes)
+        if not n_axes:
+            return Axis(1, (0, self.types["b"].itemsize, *(d.itemsize for d in self.outputs)))
+        n = n_axes.pop(self._cycles(n_axes, self.m, "b")[1])
+        self.batch += n_axes
+        return n
+
+    def _swap(self, n_axes: list[Axis]) -> list[Axis]:
+        """Exchange A and B; returns the new n axes."""
+        n_axes, self.m = [x.turned() for x in self.m], [x.turned() for x in n_axes]
+        self.batch, self.k = [x.turned() for x in self.batch], [x.turned() for x in self.k]
+        self.types = {"a": self.types["b"], "b": self.types["a"]}
+        self.names = {"a": "b", "b": "a"}
+        return n_axes
+
+    def _along_batch(self, n_axes: list[Axis]) -> Axis | None:
+        """The batch axis that can take the place of n, where one operand has no other."""
+        if n_axes and self.m:
+            return None
+        moving = "b" if n_axes else "a"  # the operand that has rows, to be A
+        item, which = self.types[moving].itemsize, "ab".index(moving)
+        out = self.outputs[0].itemsize
+        fits = [x for x in self.batch if x.strides[which] == item and x.strides[2] == out and x.extent > 2]
+        if not fits:
+            return None
+        chosen = max(fits, key=lambda x: x.extent)
+        self.batch.remove(chosen)
+        self.along = True
+        if n_axes:
+            self._swap(n_axes)
+            return chosen.turned()
+        return chosen
+
+    def _cycles(self, n_axes: list[Axis], m_axes: list[Axis], b: str) -> tuple[float, int]:
+        """About how long the contraction takes with operand ``b`` as B, and the best axis for the vectors."""
+        n_axes = merged(n_axes)
+        if not n_axes:
+            return (math.inf if m_axes else 0.0), 0
+        rows, columns, depth = size(m_axes), size(n_axes), size(self.k)
+        which, item = "ab".index(b), self.types[b].itemsize
+        dots = rows <= FEW_ROWS and len(self.k) == 1 and self.k[0].strides == tuple(self.types[x].itemsize for x in "ab")
+        along_k = any(x.strides[which] == item for x in self.k)
+        best, choice = math.inf, 0
+        for i, x in enumerate(n_axes):
+            width = self.lanes if x.extent <= self.lanes else 2 * self.lanes
+            # Panels of one vector need a load for each multiply-add.
+            filled = -(-x.extent // width) * width / max(1, x.extent) * (1.4 if width == self.lanes else 1.0)
+            unit = x.strides[which] == item
+            if dots and not unit:
+                filled, packing = 1.3, 0.0
+            else:
+                packing = 0.1 if unit else 0.2 if along_k else 2.0
+            storing = sum(0.2 if s in (0, d.itemsize) else 2.0 for s, d in zip(x.strides[2:], self.outputs, strict=True))
+            cycles = columns * (rows * (depth * filled / (2 * self.lanes) + storing) + depth * packing)
+            if cycles < best:
+                best, choice = cycles, i
+        return best, choice
+
+
+def size(axes: list[Axis]) -> int:
+    """The number of positions of some axes."""
+    return math.prod(x.extent for x in axes)
+
+
+def merged(axes: list[Axis], sort: bool = True) -> list[Axis]:
+    """Outer axes first; neighbours whose strides compose in every operand become one."""
+    if sort:
+        # By C where C moves, else (the reduction) by A.
+        axes = sorted(axes, key=lambda x: [-abs(s) for s in (x.strides[2:] or x.strides)])
+    out: list[Axis] = []
+    for x in axes:
+        if out and out[-1].strides == tuple(s * x.extent for s in x.strides):
+            out[-1] = replace(x, extent=x.extent * out[-1].extent)
+        else:
+            out.append(x)
+    return out
+
+
+def one_stride(axes: list[Axis], operand: int) -> int | None:
+    """The stride of an operand that steps evenly through all positions of ``axes``, in order; None if it does not."""
+    out = merged([Axis(x.extent, (x.strides[operand],)) for x in axes], sort=False)
+    return None if len(out) > 1 else out[0].strides[0] if out else 0
+
+
+def positions(axes: list[Axis]) -> np.ndarray:
+    """The offset of operand 0 at every position of ``axes``, in order."""
+    out = np.zeros(1, np.int64)
+    for x in axes:
+        out = (out[:, None] + np.arange(x.extent, dtype=np.int64) * x.strides[0]).ravel()
+    return out
+
+
+def in_chunks(runs: list[int], chunk: int) -> list[tuple[int, int, int]]:
+    """Groups neighbouring runs to about ``chunk`` positions: (first run, one past the last, first position)."""
+    out, first, start, position = [], 0, 0, 0
+    lengths = runs[1::2]
+    for i, length in enumerate(lengths):
+        if i > first and position + length - start > chunk:
+            out.append((first, i, start))
+            first, start = i, position
+        position += length
+    if lengths:
+        out.append((first, len(lengths), start))
+    return out
