@@ -308,13 +308,26 @@ def test_code_in_a_file_does_not_run(tmp_path):
     assert victim.exists()
 
 
-def test_whole_modules_both_ways():
-    torch = pytest.importorskip("torch")
+def test_whole_modules():
     read = lambda f: load(f, weights_only=False)
     model = module(rushlight)
     assert through(save, read, model)[0].weight.tolist() == model[0].weight.tolist()
+
+
+def test_whole_modules_of_pytorch_become_ours():
+    torch = pytest.importorskip("torch")
+    layers = torch.nn
+    theirs = layers.Sequential(
+        layers.Conv2d(1, 4, 3), layers.BatchNorm2d(4), layers.ReLU(), layers.MaxPool2d(2), layers.Flatten(),
+        layers.Linear(36, 5), layers.Dropout(0.5), layers.LogSoftmax(dim=1),
+    ).eval()  # fmt: skip
     with pytest.raises(pickle.UnpicklingError, match=r"torch\.nn\.modules\.container\.Sequential"):
-        through(torch.save, load, module(torch))
+        through(torch.save, load, theirs)
+    mine = through(torch.save, lambda f: load(f, weights_only=False), theirs)
+    assert type(mine[0]) is nn.Conv2d
+    x = np.linspace(-1, 1, 128, dtype=np.float32).reshape(2, 1, 8, 8)
+    expected = theirs(torch.from_numpy(x)).detach().numpy()
+    assert np.allclose(mine(rushlight.from_numpy(x)).detach().numpy(), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
