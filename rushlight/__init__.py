@@ -35,6 +35,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     **{name: (name, None) for name in (
         "amp", "audio", "backends", "compat", "cuda", "distributed", "distributions", "fft", "func", "io", "jit", "linalg", "metrics",
         "nn", "optim", "serialization", "signal", "special", "testing", "text", "tools", "utils", "version", "vision", "masked")},
+    "return_types": ("tensor.return_types", None),
     "save": ("io", "save"), "load": ("io", "load"),
     "stft": ("signal.spectral", "stft"), "istft": ("signal.spectral", "istft"),
     **{name: ("signal.windows", "torch_" + name) for name in (
@@ -64,6 +65,19 @@ def __getattr__(name: str) -> _Any:
     value = found if attribute is None else getattr(found, attribute)
     globals()[name] = value
     return value
+
+
+def _stft(self: _Any, *args: _Any, **kwargs: _Any) -> _Any:
+    """The short-time Fourier transform (``rushlight.stft``)."""
+    return __getattr__("stft")(self, *args, **kwargs)
+
+
+def _istft(self: _Any, *args: _Any, **kwargs: _Any) -> _Any:
+    """The inverse of the short-time Fourier transform (``rushlight.istft``)."""
+    return __getattr__("istft")(self, *args, **kwargs)
+
+
+Tensor.stft, Tensor.istft = _stft, _istft  # type: ignore[attr-defined]
 
 
 def __dir__() -> list[str]:

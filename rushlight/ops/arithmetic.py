@@ -98,6 +98,10 @@ div = pointwise("div", lambda e, x, y: x / y, result="float")
 div_floor = pointwise("floor_divide", _floor_divide, grads=False, allowed="buif")
 div_trunc = pointwise("div_trunc", lambda e, x, y: e.truncdiv(x, y) if x.dtype.kind in "bui" else e.trunc(x / y), grads=(
     lambda e, g, out, x, y: None, lambda e, g, out, x, y: None), allowed="buif")
+div_floor_mode = pointwise("div_floor", _floor_divide, grads=(
+    lambda e, g, out, x, y: None, lambda e, g, out, x, y: None), allowed="buif")
+fill = pointwise("fill", lambda e, x, value: value if x.dtype is value.dtype else e.cast(value, x.dtype), neutral=(1,), grads=(
+    lambda e, g, out, x, value: None, lambda e, g, out, x, value: g))
 remainder = pointwise("remainder", lambda e, x, y: e.mod(x, y), allowed="buif", grads=(
     lambda e, g, out, x, y: g, lambda e, g, out, x, y: -(g * e.floor(x / y))))
 fmod = pointwise("fmod", lambda e, x, y: e.fmod(x, y), allowed="buif")

@@ -22,6 +22,8 @@ def _search(x: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> np.n
     side = "right" if right else "left"
     if edges.ndim == 1:
         return np.searchsorted(edges, values, side)
+    if not values.size:
+        return np.zeros(values.shape, np.int64)
     rows = edges.reshape(-1, edges.shape[-1])
     wanted = values.reshape(len(rows), -1) if len(rows) else values.reshape(0, values.shape[-1])
     found = [np.searchsorted(a, b, side) for a, b in zip(rows, wanted)]

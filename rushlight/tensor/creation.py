@@ -369,10 +369,16 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: DType | None = None, la
     """``steps`` evenly spaced numbers from start to end, both included."""
     check_device(device)
     start, end = (x.item() if isinstance(x, Handle) else x for x in (start, end))
-    if steps < 0:
-        raise RuntimeError("number of steps must be non-negative")
+    _check_steps("linspace", steps)
     d = dtype or (default_dtype().to_complex() if isinstance(start, complex) or isinstance(end, complex) else default_dtype())
     return finish(from_owned(convert(_linspace(start, end, steps, d), d).copy()), requires_grad)
+
+
+def _check_steps(name: str, steps: Any) -> None:
+    if isinstance(steps, float):
+        raise TypeError(f"{name}(): argument 'steps' must be int, not float")
+    if steps < 0:
+        raise RuntimeError("number of steps must be non-negative")
 
 
 def _linspace(start: Any, end: Any, steps: int, d: DType) -> np.ndarray:
@@ -396,6 +402,7 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: DTy
     """``base`` to the powers of ``linspace(start, end, steps)``."""
     check_device(device)
     start, end = (x.item() if isinstance(x, Handle) else x for x in (start, end))
+    _check_steps("logspace", steps)
     d = dtype or default_dtype()
     powers = _linspace(start, end, steps, d)
     return finish(from_owned(convert(np.power(np.float64(base), powers.astype(np.float64)), d).copy()), requires_grad)

@@ -85,19 +85,19 @@ def trace(input: Any) -> Any:
     return input.diagonal().sum()
 
 
-@public(out=False)
+@public()
 def diagonal_scatter(input: Any, src: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     """A copy of ``input`` with ``src`` as its diagonal."""
     return _embedded(input, input.diagonal(offset, dim1, dim2), src, "diagonal_scatter", lambda x: x.diagonal(offset, dim1, dim2))
 
 
-@public(out=False)
+@public()
 def select_scatter(input: Any, src: Any, dim: int, index: int) -> Any:
     """A copy of ``input`` with ``src`` at one position of a dimension."""
     return _embedded(input, input.select(dim, index), src, "select_scatter", lambda x: x.select(dim, index))
 
 
-@public(out=False)
+@public()
 def slice_scatter(input: Any, src: Any, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Any:
     """A copy of ``input`` with ``src`` in a slice of a dimension."""
     d = wrap_dim(dim, len(input.shape))
@@ -107,7 +107,7 @@ def slice_scatter(input: Any, src: Any, dim: int = 0, start: int | None = None, 
     return _embedded(input, part(input), src, "slice_scatter", part)
 
 
-@public(out=False)
+@public()
 def as_strided_scatter(input: Any, src: Any, size: Any, stride: Any, storage_offset: int | None = None) -> Any:
     """A copy of ``input`` with ``src`` in the window that ``as_strided`` would show."""
     def part(x: Any) -> Any:

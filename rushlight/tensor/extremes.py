@@ -37,6 +37,9 @@ def _reduced(name: str, input: Any, dim: int, keepdim: bool, find: Any) -> Any:
 def _extreme(name: str, whole: Any, find: Any, pair: Any) -> None:
     def call(input: Any, *args: Any, dim: int | None = None, keepdim: bool = False, other: Any = None) -> Any:
         given = list(args)
+        if not isinstance(input, Handle):
+            raise TypeError(f"{name}() received an invalid combination of arguments: the first must be a Tensor, not "
+                            f"{type(input).__name__}")
         if given and isinstance(given[0], Handle):
             other = given.pop(0)
         if given:

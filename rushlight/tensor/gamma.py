@@ -50,7 +50,7 @@ def _polygamma_(self: Any, n: int) -> Any:
 METHODS["polygamma_"] = _polygamma_
 
 
-@public(inplace=True)
+@public(inplace=True, composite=True)
 def mvlgamma(input: Any, p: int) -> Any:
     """The logarithm of the multivariate gamma function of dimension p.
 
@@ -69,12 +69,16 @@ def mvlgamma(input: Any, p: int) -> Any:
 @public(inplace=True)
 def igamma(input: Any, other: Any) -> Any:
     """The regularised lower incomplete gamma function."""
+    if not (isinstance(input, Handle) and isinstance(other, Handle)):
+        raise TypeError("igamma(): arguments 'input' and 'other' must be Tensors")
     return special.igamma(*floating_pair(input, other, "igamma"))
 
 
 @public(inplace=True)
 def igammac(input: Any, other: Any) -> Any:
     """The regularised upper incomplete gamma function."""
+    if not (isinstance(input, Handle) and isinstance(other, Handle)):
+        raise TypeError("igammac(): arguments 'input' and 'other' must be Tensors")
     return special.igammac(*floating_pair(input, other, "igammac"))
 
 

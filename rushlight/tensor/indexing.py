@@ -13,7 +13,7 @@ from ..ops import views
 from ..ops.pointwise import broadcast_shapes
 from ..ops.structured import wrap_dim
 from .creation import array_from, from_array
-from .registry import METHODS, assign, public
+from .registry import FUNCTIONS, METHODS, assign, public
 
 __all__: list[str] = []
 
@@ -221,15 +221,20 @@ METHODS["copy_"] = _copy
 
 def _fill(self: Any, value: Any) -> Any:
     """Set every element to ``value``."""
+    from ..ops import arithmetic as ar
     from ..ops.basic import filled
     from ..ops.pointwise import tag
 
     if isinstance(value, Handle):
         if value.dim():
             raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.dim()} dimensions.")
+        if self._edge is not None:
+            return assign(self, ar.fill(self, value.to(self.dtype)), "fill_")
         return assign(self, views.expand(value.to(self.dtype), tuple(self.shape)).clone(), "fill_")
     if self.dtype.kind in "bui" and isinstance(value, float):
         value = int(value)
+    if self._edge is not None:
+        return assign(self, ar.fill(self, value), "fill_")
     return assign(self, filled(tuple(self.shape), tag(value), self.dtype), "fill_")
 
 
@@ -244,13 +249,14 @@ def fill(input: Any, value: Any) -> Any:
 
 
 METHODS["fill"] = fill
+FUNCTIONS["fill_"], FUNCTIONS["zero_"] = METHODS["fill_"], METHODS["zero_"]
 
 
 # -- gather and scatter -------------------------------------------------------------------------------------------
 
 
 def _check_gather(name: str, input: Any, dim: int, index: Any) -> int:
-    if index.dtype not in (dt.int64, dt.int32):
+    if index.dtype not in (dt.int64, dt.int32) and index.numel():
         raise RuntimeError(f"{name}(): Expected dtype int64 for index")
     dim = wrap_dim(dim, len(input.shape))
     if len(index.shape) != len(input.shape) and index.numel():
@@ -263,6 +269,8 @@ def _check_gather(name: str, input: Any, dim: int, index: Any) -> int:
 def gather(input: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> Any:
     """``out[i][j] = input[index[i][j]][j]`` for dim 0, and so on."""
     dim = _check_gather("gather", input, dim, index)
+    if not index.numel():
+        return input.expand(tuple(input.shape)).reshape((-1,)).narrow(0, 0, 0).reshape(tuple(index.shape))
     for d, (n, m) in enumerate(zip(index.shape, input.shape)):
         if d != dim and n > m:
             raise RuntimeError(f"Size does not match at dimension {d} expected index {list(index.shape)} to be no larger than self "
@@ -294,7 +302,7 @@ def masked_select(input: Any, mask: Any) -> Any:
     return _getitem(_expanded(input, shape), _expanded(mask, shape)) if shape else _getitem(input.reshape((1,)), mask.reshape((1,)))
 
 
-@public(method=True, out=False)
+@public(method=True)
 def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
     """Positions of nonzero elements, (count, dimensions); with ``as_tuple`` a vector for each dimension."""
     array = input.detach()._array()
@@ -437,6 +445,10 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Any:
 @public(inplace=True)
 def masked_scatter(input: Any, mask: Any, source: Any) -> Any:
     """The elements of ``source`` in order at the places where ``mask`` is true."""
+    if mask.dtype is not dt.bool_:
+        raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype}")
+    if source.dtype is not input.dtype:
+        raise RuntimeError(f"masked_scatter_: expected self and source to have same dtypes but got {input.dtype} and {source.dtype}")
     shape = broadcast_shapes([input.shape, mask.shape], "masked_scatter")
     flat_mask = _expanded(mask, shape).reshape((-1,))
     places = flat_mask.nonzero().reshape((-1,))

@@ -17,12 +17,20 @@ from .registry import METHODS, public
 __all__: list[str] = []
 
 
+def _need(name: str, **operands: Any) -> None:
+    """Raise TypeError unless all operands are tensors."""
+    for k, (key, x) in enumerate(operands.items(), 1):
+        if not isinstance(x, Handle):
+            raise TypeError(f"{name}(): argument '{key}' (position {k}) must be Tensor, not {type(x).__name__}")
+
+
 # -- comparison of tensors ----------------------------------------------------------------------------------------
 
 
 @public(out=False)
 def isclose(input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Any:
     """Whether ``|input - other| <= atol + rtol |other|``, elementwise."""
+    _need("isclose", input=input, other=other)
     if input.dtype is not other.dtype:
         raise RuntimeError(f"{input.dtype} did not match {other.dtype}")
     if rtol < 0 or atol < 0:
@@ -68,12 +76,14 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
 @public(inplace=True)
 def gcd(input: Any, other: Any) -> Any:
     """The greatest common divisor."""
+    _need("gcd", input=input, other=other)
     return counting.gcd(input, other)
 
 
 @public(inplace=True)
 def lcm(input: Any, other: Any) -> Any:
     """The least common multiple."""
+    _need("lcm", input=input, other=other)
     return counting.lcm(input, other)
 
 
@@ -87,7 +97,7 @@ def frexp(input: Any) -> Any:
     return named("frexp", "mantissa", "exponent")(counting.frexp(input))
 
 
-@public(inplace=True)
+@public(inplace=True, composite=True)
 def ldexp(input: Any, other: Any) -> Any:
     """``input * 2 ** other``."""
     two = from_array(np.array(2.0, default_dtype().numpy))
@@ -117,6 +127,7 @@ METHODS["float_power_"] = _in_double
 
 
 def _parts(name: str, a: Any, b: Any) -> tuple[Any, Any]:
+    _need(name, input=a, other=b)
     if a.dtype.kind != "f" or b.dtype.kind != "f":
         raise RuntimeError(f"Expected both inputs to be Half, Float or Double tensors but got {a.dtype} and {b.dtype}")
     if a.dtype is not b.dtype:

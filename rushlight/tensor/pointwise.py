@@ -56,7 +56,7 @@ def positive(input: Any) -> Any:
     return input
 
 
-@public(inplace=True)
+@public(inplace=True, composite=True)
 def round(input: Any, *, decimals: int = 0) -> Any:
     """Round half to even, to ``decimals`` places."""
     if decimals == 0:
@@ -65,13 +65,13 @@ def round(input: Any, *, decimals: int = 0) -> Any:
     return ar.round_(input * scale) / scale if decimals > 0 else ar.round_(input / scale) * scale
 
 
-@public(inplace=True)
+@public(inplace=True, composite=True)
 def logit(input: Any, eps: float | None = None) -> Any:
     """log(x / (1 - x)), x clamped to [eps, 1 - eps] first."""
     return ar.logit(input if eps is None else input.clamp(eps, 1 - eps))
 
 
-@public(inplace=True)
+@public(inplace=True, composite=True)
 def nan_to_num(input: Any, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Any:
     """Replace NaN by ``nan`` (0) and infinities by the largest finite numbers, unless given."""
     import ml_dtypes
@@ -119,6 +119,7 @@ def sub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
 @public()
 def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
     """``other - alpha * input``."""
+    _tensor(input, "rsub")
     return ar.sub(other, input, alpha)
 
 
@@ -128,7 +129,8 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     if rounding_mode is None:
         return ar.div(input, other)
     if rounding_mode == "floor":
-        return floor_divide(input, other)
+        _check_divisor(input, other)
+        return ar.div_floor_mode(input, other)
     if rounding_mode == "trunc":
         return ar.div_trunc(input, other)
     raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
@@ -147,13 +149,19 @@ def floor_divide(input: Any, other: Any) -> Any:
     Raises:
         RuntimeError: integer division by the number zero ("ZeroDivisionError").
     """
-    if not isinstance(other, Handle) and other == 0 and _kind(input) in "bui" and _kind(other) in "bui":
-        raise RuntimeError("ZeroDivisionError")
+    _check_divisor(input, other)
     return ar.div_floor(input, other)
 
 
-def _publish_binary(op: Any, name: str, *aliases: str, inplace: bool = True, tensors_only: bool = False) -> None:
+def _check_divisor(input: Any, other: Any) -> None:
+    if not isinstance(other, Handle) and other == 0 and _kind(input) in "bui" and _kind(other) in "bui":
+        raise RuntimeError("ZeroDivisionError")
+
+
+def _publish_binary(op: Any, name: str, *aliases: str, inplace: bool = True, tensors_only: bool = False, first: bool = False) -> None:
     def call(input: Any, other: Any) -> Any:
+        if first and not isinstance(input, Handle):
+            raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
         if not isinstance(input, Handle) and not isinstance(other, Handle) or tensors_only and not (
                 isinstance(input, Handle) and isinstance(other, Handle)):
             bad = other if isinstance(input, Handle) else input
@@ -170,14 +178,14 @@ _publish_binary(ar.fmod, "fmod")
 _publish_binary(ar.pow_, "pow")
 _publish_binary(ar.atan2, "atan2", "arctan2", tensors_only=True)
 _publish_binary(ar.hypot, "hypot", tensors_only=True)
-_publish_binary(ar.copysign, "copysign")
+_publish_binary(ar.copysign, "copysign", first=True)
 _publish_binary(ar.nextafter, "nextafter", tensors_only=True)
 _publish_binary(ar.xlogy, "xlogy")
 _publish_binary(ar.heaviside, "heaviside", tensors_only=True)
 for _name in ("maximum", "minimum", "fmax", "fmin", "logaddexp", "logaddexp2"):
     _publish_binary(getattr(ar, _name), _name, inplace=False, tensors_only=True)
 for _name, _long in (("eq", ""), ("ne", "not_equal"), ("lt", "less"), ("le", "less_equal"), ("gt", "greater"), ("ge", "greater_equal")):
-    _publish_binary(getattr(ar, _name), _name, *((_long,) if _long else ()))
+    _publish_binary(getattr(ar, _name), _name, *((_long,) if _long else ()), first=True)
 for _name in ("logical_and", "logical_or", "logical_xor"):
     _publish_binary(getattr(ar, _name), _name, tensors_only=True)
 for _name in ("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift"):
@@ -201,12 +209,14 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
 @public(inplace=True)
 def clamp_min(input: Any, min: Any) -> Any:
     """The larger of ``input`` and ``min``."""
+    _tensor(input, "clamp_min")
     return ar.clamp_min(input, min)
 
 
 @public(inplace=True)
 def clamp_max(input: Any, max: Any) -> Any:
     """The smaller of ``input`` and ``max``."""
+    _tensor(input, "clamp_max")
     return ar.clamp_max(input, max)
 
 

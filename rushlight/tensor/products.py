@@ -123,14 +123,14 @@ def _scaled_sum(name: str, product: Any) -> Any:
         return made
     call.__name__ = name
     call.__doc__ = f"``beta * input + alpha * product`` with the product of ``{name[3:]}``."
-    return public(inplace=True)(call)
+    return public(inplace=True, composite=True)(call)
 
 
 addmm, addmv, addbmm_product, addr = (_scaled_sum(n, f) for n, f in (
     ("addmm", mm), ("addmv", mv), ("baddbmm", bmm), ("addr", outer)))
 
 
-@public()
+@public(inplace=True, composite=True)
 def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
     """``beta * input + alpha * sum of the batch's products``."""
     if beta == 0:

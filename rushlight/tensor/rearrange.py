@@ -12,7 +12,7 @@ from ..ops import views
 from ..ops.pointwise import broadcast_shapes
 from ..ops.structured import wrap_dim
 from .creation import from_owned, full
-from .registry import METHODS, public
+from .registry import FUNCTIONS, METHODS, public
 from .shape import cat, size_argument, stack
 
 __all__: list[str] = []
@@ -22,6 +22,8 @@ __all__: list[str] = []
 def roll(input: Any, shifts: Any, dims: Any = None) -> Any:
     """Elements moved along ``dims``; those that leave at the end come in at the start."""
     shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
+    if dims is not None and dims != () and not input.shape:
+        raise IndexError(f"Dimension specified as {dims if isinstance(dims, int) else dims[0]} but tensor has no dimensions")
     if dims is None or dims == ():
         if len(shifts) != 1:
             raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:0")
@@ -238,7 +240,7 @@ for _of in ("expand", "view", "unfold", "permute", "transpose", "t", "squeeze", 
     _copying(_of + "_copy", _of)
 
 
-@public(method=False, out=False)
+@public(method=False)
 def alias_copy(input: Any) -> Any:
     """A copy."""
     return input.clone()
@@ -378,3 +380,25 @@ def scalar_tensor(s: Any, *, dtype: Any = None, layout: Any = None, device: Any 
 
 
 METHODS["resize_as_"] = lambda self, other, memory_format=None: self.resize_(tuple(other.shape))
+
+
+# -- views in place -----------------------------------------------------------------------------------------------
+
+
+def _become(name: str, of: str) -> None:
+    """``x.t_()``: the tensor becomes a view of its own memory."""
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        made = METHODS[of](self, *args, **kwargs)
+        self._value, self._alias = made._value, made._alias
+        if made._edge is not None:
+            self._edge = made._edge
+        return self
+    call.__name__ = name
+    call.__doc__ = f"``{of}`` in place: the tensor itself gets the other shape."
+    METHODS[name] = call
+
+
+for _of in ("t", "transpose", "swapaxes", "swapdims", "squeeze", "unsqueeze", "as_strided"):
+    _become(_of + "_", _of)
+FUNCTIONS["resize_as_"] = METHODS["resize_as_"]
+FUNCTIONS["as_strided_"] = METHODS["as_strided_"]

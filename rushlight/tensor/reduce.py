@@ -47,15 +47,23 @@ def prod(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
     return red.prod(input, attrs=(_dims(input, dim), keepdim, d))
 
 
+def _nonempty(name: str, input: Any, dim: Any) -> None:
+    if dim == () and not input.numel():
+        raise RuntimeError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the "
+                           "'dim' argument.")
+
+
 @public()
 def amax(input: Any, dim: Any = (), keepdim: bool = False) -> Any:
     """Maximum over ``dim``; where several are the maximum they share its gradient."""
+    _nonempty("amax", input, dim)
     return red.amax(input, attrs=(_dims(input, dim), keepdim))
 
 
 @public()
 def amin(input: Any, dim: Any = (), keepdim: bool = False) -> Any:
     """Minimum over ``dim``; where several are the minimum they share its gradient."""
+    _nonempty("amin", input, dim)
     return red.amin(input, attrs=(_dims(input, dim), keepdim))
 
 

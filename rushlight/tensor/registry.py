@@ -23,7 +23,7 @@ METHODS: dict[str, Callable[..., Any]] = {}    # names on Tensor
 
 
 def public(*, function: bool = True, method: bool = True, inplace: bool = False, out: bool = True, aliases: tuple[str, ...] = (),
-           name: str | None = None) -> Callable[[F], F]:
+           name: str | None = None, composite: bool = False) -> Callable[[F], F]:
     """Publish a definition.
 
     Args:
@@ -31,11 +31,12 @@ def public(*, function: bool = True, method: bool = True, inplace: bool = False,
         inplace: whether there is a method ``name_`` that writes the result into ``self``.
         out: whether the function takes ``out=``.
         aliases: further names for all of these.
+        composite: made of several operations, whose gradients may read ``self``: the in-place method keeps a copy of it.
     """
     def publish(define: F) -> F:
         own = name or define.__name__.rstrip("_")
         with_out = _with_out(define, own) if out else define
-        writing = _in_place(define, own) if inplace else None
+        writing = _in_place(define, own, composite) if inplace else None
         for n in (own, *aliases):
             if function:
                 FUNCTIONS[n] = with_out
@@ -80,8 +81,12 @@ def fill_out(target: Any, result: Any, name: str) -> Any:
     """
     if not isinstance(target, Handle):
         raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(target).__name__}")
-    if value_of(target).meta.shape != result._value.meta.shape:
-        if value_of(target).meta.numel:
+    meta = value_of(target).meta
+    if meta.strides is not None and any(s == 0 and n > 1 for s, n in zip(meta.strides, meta.shape)):
+        raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+                           "Please clone() the tensor before performing the operation.")
+    if meta.shape != result._value.meta.shape:
+        if meta.numel:
             warnings.warn(f"An output with one or more elements was resized since it had shape {list(target.shape)}, which does not "
                           f"match the required output shape {list(result.shape)}. This behavior is deprecated, and in a future "
                           "release outputs will not be resized unless they have zero elements.", UserWarning, stacklevel=3)
@@ -121,10 +126,11 @@ def _title(name: str) -> str:
             "complex128": "ComplexDouble"}.get(name, name)
 
 
-def _in_place(define: Callable[..., Any], name: str) -> Callable[..., Any]:
+def _in_place(define: Callable[..., Any], name: str, composite: bool) -> Callable[..., Any]:
     @functools.wraps(define)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return assign(self, define(self, *args, **kwargs), name + "_")
+        source = clone(self) if composite and self._edge is not None else self
+        return assign(self, define(source, *args, **kwargs), name + "_")
     call.__name__ = name + "_"
     call.__doc__ = f"In-place version of ``{name}``."
     return call

@@ -38,7 +38,7 @@ def _check_reduce(name: str, reduce: str) -> None:
         raise RuntimeError(f"{name}: reduce argument must be either sum, prod, mean, amax or amin, got {reduce}")
 
 
-@public(inplace=True)
+@public(inplace=True, composite=True)
 def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, include_self: bool = True) -> Any:
     """Reduce the elements of ``src`` that go to the same place: "sum", "prod", "mean", "amax" or "amin".
 
@@ -70,7 +70,7 @@ def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, i
     return ix.scatter_reduce(base, index, src, attrs=(dim, _COMBINE[reduce]))
 
 
-@public(inplace=True)
+@public(inplace=True, composite=True)
 def index_reduce(input: Any, dim: int, index: Any, source: Any, reduce: str, *, include_self: bool = True) -> Any:
     """``scatter_reduce`` with one index (a vector) for whole slices of ``source``: "prod", "mean", "amax" or "amin"."""
     if reduce not in ("prod", "mean", "amax", "amin"):
@@ -91,14 +91,12 @@ def take(input: Any, index: Any) -> Any:
     """The elements at flat positions."""
     if index.dtype is not dt.int64:
         raise RuntimeError(f"take(): Expected a long tensor for index, but got {index.dtype.name}")
-    if not index.numel():
-        return input.new_empty(tuple(index.shape))
-    if not input.numel():
+    if not input.numel() and index.numel():
         raise IndexError("take(): tried to take from an empty tensor")
     return ix.index(input.reshape((-1,)), index, attrs=(0,))
 
 
-@public(inplace=True)
+@public(inplace=True, composite=True)
 def put(input: Any, index: Any, source: Any, accumulate: bool = False) -> Any:
     """``source`` put at (or added to) flat positions."""
     if index.dtype is not dt.int64:

@@ -80,14 +80,14 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Any:
     return from_owned(np.bincount(x, _array(weights).astype(np.float64), minlength).astype(d.numpy))
 
 
-def _range(x: np.ndarray, low: float, high: float, name: str) -> tuple[float, float]:
+def _range(x: np.ndarray, low: float, high: float, name: str, margin: float = 1.0) -> tuple[float, float]:
     if low == high and x.size:
         low, high = float(x.min()), float(x.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise RuntimeError(f"{name}: range of [{low}, {high}] is not finite")
     if low > high:
         raise RuntimeError(f"{name}: max must be larger than min")
-    return (low - 1, high + 1) if low == high else (low, high)
+    return (low - margin, high + margin) if low == high else (low, high)
 
 
 @public()
@@ -109,8 +109,8 @@ def _edges(bins: Any, limits: Any, x: np.ndarray, d: Any) -> np.ndarray:
         return _array(bins)
     if bins <= 0:
         raise RuntimeError("torch.histogramdd(): bins must be > 0")
-    low, high = limits if limits is not None else (0.0, 0.0)
-    low, high = _range(x, float(low), float(high), "torch.histogram")
+    low, high = limits if limits is not None else (0.0, 0.0) if x.size else (0.0, 1.0)
+    low, high = _range(x, float(low), float(high), "torch.histogram", 0.5)
     from .creation import _linspace
 
     return _linspace(low, high, bins + 1, d)

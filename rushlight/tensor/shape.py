@@ -96,7 +96,7 @@ def reshape(input: Any, shape: Any) -> Any:
     return views.view(input, wanted)
 
 
-METHODS["reshape"] = lambda self, *shape: reshape(self, size_argument(shape))
+METHODS["reshape"] = lambda self, *given, shape=None: reshape(self, size_argument(given) if shape is None else shape)
 METHODS["reshape_as"] = lambda self, other: reshape(self, other.shape)
 
 
@@ -147,7 +147,7 @@ def permute(input: Any, dims: Any) -> Any:
     return views.permute(input, order)
 
 
-METHODS["permute"] = lambda self, *dims: permute(self, size_argument(dims))
+METHODS["permute"] = lambda self, *given, dims=None: permute(self, size_argument(given) if dims is None else dims)
 
 
 @public(out=False, aliases=("swapaxes", "swapdims"))
@@ -188,7 +188,7 @@ def movedim(input: Any, source: Any, destination: Any) -> Any:
     return views.permute(input, tuple(next(rest) if d is None else d for d in order))
 
 
-METHODS["expand"] = lambda self, *size, implicit=False: views.expand(self, size_argument(size))
+METHODS["expand"] = lambda self, *given, size=None, implicit=False: views.expand(self, size_argument(given if size is None else (size,)))
 METHODS["expand_as"] = lambda self, other: views.expand(self, tuple(other.shape))
 
 
@@ -360,8 +360,9 @@ def flip(input: Any, dims: Any) -> Any:
     return basic.flip(input, attrs=(wrap_dims(dims, len(input.shape)) if dims else (),))
 
 
-METHODS["flip"] = lambda self, *dims: flip(self, size_argument(dims))
-METHODS["repeat"] = lambda self, *repeats: basic.repeat(self, attrs=(size_argument(repeats),))
+METHODS["flip"] = lambda self, *given, dims=None: flip(self, size_argument(given) if dims is None else dims)
+METHODS["repeat"] = lambda self, *given, repeats=None: basic.repeat(
+    self, attrs=(size_argument(given if repeats is None else (repeats,)),))
 
 
 @public(method=False, out=False)

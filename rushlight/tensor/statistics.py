@@ -42,7 +42,9 @@ def count_nonzero(input: Any, dim: Any = None) -> Any:
 def _quantile(name: str, input: Any, q: Any, dim: int | None, keepdim: bool, interpolation: str, ignore: bool) -> Any:
     if input.dtype.name not in ("float32", "float64"):
         raise RuntimeError(f"{name}() input tensor must be either float or double dtype")
+    moving = None  # q as a tensor, where its gradient is wanted
     if isinstance(q, Handle):
+        moving = q if q._edge is not None else None
         if len(q.shape) > 1:
             raise RuntimeError(f"{name}() q must be a scalar or 1D tensor")
         if q.dtype is not input.dtype:
@@ -73,7 +75,12 @@ def _quantile(name: str, input: Any, q: Any, dim: int | None, keepdim: bool, int
     if interpolation in ("linear", "midpoint"):
         weights = np.full(ranks.shape, 0.5) if interpolation == "midpoint" else ranks - low
         above = ordered.gather(-1, from_array(np.ceil(ranks).astype(np.int64)))
-        made = ar.lerp(made, above, from_array(weights.astype(input.dtype.numpy)))
+        share = from_array(weights.astype(input.dtype.numpy))
+        if moving is not None and interpolation == "linear":
+            scale = from_array(np.asarray(last[..., None] if ignore else last.reshape(-1)[:1] * 1.0).astype(input.dtype.numpy))
+            exact = moving.reshape((-1,)) * scale
+            share = exact - exact.detach() + share
+        made = ar.lerp(made, above, share)
     # (..., quantiles) -> quantiles first, the reduced dimension kept or dropped
     made = made.movedim(-1, 0)
     if keepdim:
@@ -209,7 +216,7 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = "use_mm_for_eucl
     return norm_over(d, p, (len(d.shape) - 1,), False) if d.shape[-1] else d.sum(-1)
 
 
-@public(inplace=True)
+@public(inplace=True, composite=True)
 def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Any:
     """Slices along ``dim`` scaled down so that their norm is at most ``maxnorm``."""
     if p <= 0:
@@ -253,7 +260,7 @@ def _derivative(x: Any, spacing: Any, dim: int, edge_order: int) -> Any:
 
         def step(start: int, length: int) -> Any:
             return h.narrow(0, start, length).reshape(shape)
-        h1, h2 = step(0, n - 2), step(1, n - 2)
+        h1, h2 = (step(0, n - 2), step(1, n - 2)) if n > 2 else (1, 1)
         inside = at(0, n - 2) * (-h2 / (h1 * (h1 + h2))) + at(1, n - 2) * ((h2 - h1) / (h1 * h2)) + at(2, n - 2) * (h1 / (h2 * (h1 + h2)))
         first, last = (step(0, 1), step(1, 1) if n > 2 else None), (step(n - 2, 1), step(n - 3, 1) if n > 2 else None)
     else:

@@ -158,7 +158,11 @@ def _scatter(node: Node, base: np.ndarray, index: np.ndarray, src: np.ndarray) -
 def _update(node: Node, base: np.ndarray, src: np.ndarray) -> np.ndarray:
     out = np.array(base)
     if src.size:
-        out[view_index(node.attrs[0])] = src
+        view = node.attrs[0]  # where places overlap (an expanded view was written), the last one stays
+        if out.ndim:
+            out[tuple(np.broadcast_to(i, view.shape) for i in view_index(view))] = src
+        else:
+            out[()] = src.reshape(-1)[-1]
     return out
 
 
