@@ -254,10 +254,19 @@ def _crop(g: Graph, x: Node, low: Sequence[int], high: Sequence[int]) -> Node:
     return g.slice(x, (0, 0, *low), shape)
 
 
+def _convolved(x: Any, w: Any, attrs: tuple, shape: Shape) -> Any:
+    """The convolution, without windows that only an output padding of a stride or more made room for."""
+    y = convolution(x, w, attrs=attrs)
+    for d, n in enumerate(shape):
+        if d > 1 and y.shape[d] != n:
+            y = y.narrow(d, 0, n)
+    return y
+
+
 def _input_grad_grad(ctx: Any, gg: Any) -> Sequence[Any]:
     g, w = ctx.inputs[:2]
     attrs = ctx.attrs[1:]
-    given = [convolution(gg, w, attrs=attrs) if ctx.needs[0] else None,
+    given = [_convolved(gg, w, attrs, ctx.metas[0].shape) if ctx.needs[0] else None,
              conv_weight_grad(gg, g, attrs=(ctx.metas[1].shape[2:], *attrs)) if ctx.needs[1] else None]
     if len(ctx.metas) > 2:
         given.append(gg.sum((0, *range(2, len(gg.shape)))) if ctx.needs[2] else None)
@@ -293,7 +302,7 @@ def _weight_grad_grad(ctx: Any, gg: Any) -> Sequence[Any]:
     x, g = ctx.inputs
     attrs = ctx.attrs[1:]
     return (conv_input_grad(g, gg, attrs=(ctx.metas[0].shape[2:], *attrs)) if ctx.needs[0] else None,
-            convolution(x, gg, attrs=attrs) if ctx.needs[1] else None)
+            _convolved(x, gg, attrs, ctx.metas[1].shape) if ctx.needs[1] else None)
 
 
 conv_weight_grad = Structured("conv_weight_grad", meta=_weight_grad_meta, lower=_weight_grad_lower, grad=_weight_grad_grad,

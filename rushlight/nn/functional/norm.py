@@ -51,9 +51,13 @@ def batch_norm(input: Any, running_mean: Any, running_var: Any, weight: Any = No
         ValueError: one value for a channel when training. RuntimeError: sizes do not fit, or no running statistics in evaluation.
     """
     shape = input._value.meta.shape
+    if shape == (0,) and not training:
+        return input.clone()
     if len(shape) < 2:
         raise RuntimeError(f"batch_norm: expected at least 2 dimensions (N, C, ...), got input of size {list(shape)}")
     channels = shape[1]
+    if training and eps <= 0 or eps < 0:
+        raise ValueError(f"batch_norm eps must be {'positive during training' if training else 'non-negative'}, but got {eps}")
     if training and math.prod(shape) == channels:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.size()}")
     for what, t in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):

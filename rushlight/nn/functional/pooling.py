@@ -13,6 +13,7 @@ from typing import Any
 
 from ...ops import pooling as ops
 from ...ops.windows import Windows, windows
+from ...tensor.registry import _with_out
 from .conv import _hashable
 
 __all__ = ["max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d",
@@ -132,6 +133,9 @@ def avg_pool3d(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 
     return _avg_pool("avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
+avg_pool2d, avg_pool3d = _with_out(avg_pool2d, "avg_pool2d"), _with_out(avg_pool3d, "avg_pool3d")
+
+
 def _lp_pool(name: str, nd: int, input: Any, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool) -> Any:
     kernel = _sizes(_hashable(kernel_size), nd, name, "kernel_size")
     w = _plan(name, nd, input._value.meta.shape, kernel, _hashable(stride), 0, 1, bool(ceil_mode))
@@ -160,13 +164,13 @@ def lp_pool3d(input: Any, norm_type: float, kernel_size: Any, stride: Any = None
 @lru_cache(maxsize=4096)
 def _target(name: str, nd: int, shape: tuple[int, ...], output_size: Any) -> tuple[tuple[int, ...], Windows | None]:
     """(output size, the equal windows that give it where they exist)."""
-    if len(shape) not in (nd + 1, nd + 2) or 0 in shape[-nd - 1:]:
-        raise RuntimeError(f"{name}(): Expected {nd + 1}D or {nd + 2}D tensor with non-zero sizes for non-batch dimensions, but got "
-                           f"{list(shape)}")
     size = shape[len(shape) - nd:]
     wanted = output_size if isinstance(output_size, tuple) else (output_size,) * nd
     if nd > 1 and len(wanted) >= len(shape):
         raise ValueError(f"Input dimension should be at least {len(wanted) + 1}")
+    if len(shape) not in (nd + 1, nd + 2) or 0 in shape[-nd - 1:]:
+        raise RuntimeError(f"{name}(): Expected {nd + 1}D or {nd + 2}D tensor with non-zero sizes for non-batch dimensions, but got "
+                           f"{list(shape)}")
     if len(wanted) == 1:
         wanted = wanted * nd
     if len(wanted) != nd:
