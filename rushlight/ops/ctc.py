@@ -5,6 +5,7 @@ A library call between native segments: the recursion over time runs in NumPy fo
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 import numpy as np
 
 from ..record.meta import Meta, meta_of

@@ -9,8 +9,9 @@ import numpy as np
 from ...tensor import FUNCTIONS
 from ...tensor.creation import from_owned
 from .dropout import dropout
+from .linear import linear
 
-__all__ = ["scaled_dot_product_attention"]
+__all__ = ["scaled_dot_product_attention", "multi_head_attention_forward"]
 
 
 def scaled_dot_product_attention(query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False,
@@ -64,3 +65,122 @@ def _repeated(t: Any, heads: int) -> Any:
         raise RuntimeError(f"Number of heads in key and value must divide the number of heads in query, got {own} and {heads}")
     lead, tail = t.shape[:-3], t.shape[-2:]
     return t.unsqueeze(-3).expand(*lead, own, heads // own, *tail).reshape(*lead, heads, *tail)
+
+
+# -- several heads ------------------------------------------------------------------------------------------------
+
+
+def _additive(mask: Any, dtype: Any, name: str) -> Any:
+    """A mask as numbers to add: -inf where a bool mask is True."""
+    if mask is None or mask.dtype.kind == "f":
+        return mask
+    if mask.dtype.name != "bool":
+        raise RuntimeError(f"only bool and floating types of {name} are supported")
+    return FUNCTIONS["zeros"](*mask.shape, dtype=dtype).masked_fill(mask, float("-inf"))
+
+
+def _projected(query: Any, key: Any, value: Any, weight: Any, bias: Any) -> tuple[Any, Any, Any]:
+    """The three inputs through the thirds of one packed weight (3 E, E): one product where they are one tensor."""
+    width = query.shape[-1]
+    if key is value and query is key:
+        joint = linear(query, weight, bias)
+        return tuple(joint.narrow(-1, k * width, width) for k in range(3))  # type: ignore[return-value]
+    weights = weight.chunk(3)
+    biases = (None,) * 3 if bias is None else bias.chunk(3)
+    return tuple(linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases))  # type: ignore[return-value]
+
+
+def _check_attention(query: Any, key: Any, value: Any, key_padding_mask: Any, attn_mask: Any, heads: int) -> bool:
+    """Whether there is a batch dimension.
+
+    Raises:
+        AssertionError: numbers of dimensions do not fit.
+    """
+    if query.ndim not in (2, 3):
+        raise AssertionError(f"query should be unbatched 2D or batched 3D tensor but received {query.ndim}-D query tensor")
+    batched = query.ndim == 3
+    if key.ndim != query.ndim or value.ndim != query.ndim:
+        raise AssertionError(f"For {'batched (3-D)' if batched else 'unbatched (2-D)'} `query`, expected `key` and `value` to be "
+                             f"{query.ndim}-D but found {key.ndim}-D and {value.ndim}-D tensors respectively")
+    if key_padding_mask is not None and key_padding_mask.ndim != query.ndim - 1:
+        raise AssertionError(f"For {'batched (3-D)' if batched else 'unbatched (2-D)'} `query`, expected `key_padding_mask` to be `None` or "
+                             f"{query.ndim - 1}-D but found {key_padding_mask.ndim}-D tensor instead")
+    if attn_mask is not None and attn_mask.ndim not in (2, 3):
+        raise AssertionError(f"expected `attn_mask` to be `None`, 2-D or 3-D but found {attn_mask.ndim}-D tensor instead")
+    return batched
+
+
+def multi_head_attention_forward(query: Any, key: Any, value: Any, embed_dim_to_check: int, num_heads: int, in_proj_weight: Any,
+                                 in_proj_bias: Any, bias_k: Any, bias_v: Any, add_zero_attn: bool, dropout_p: float, out_proj_weight: Any,
+                                 out_proj_bias: Any, training: bool = True, key_padding_mask: Any = None, need_weights: bool = True,
+                                 attn_mask: Any = None, use_separate_proj_weight: bool = False, q_proj_weight: Any = None,
+                                 k_proj_weight: Any = None, v_proj_weight: Any = None, static_k: Any = None, static_v: Any = None,
+                                 average_attn_weights: bool = True, is_causal: bool = False) -> tuple[Any, Any]:
+    """What ``nn.MultiheadAttention`` computes: (L, N, E), (S, N, E), (S, N, E) -> (L, N, E) and weights (N, L, S) or None.
+
+    Bool masks are True where attention is *not* allowed, other than in ``scaled_dot_product_attention``.
+    """
+    batched = _check_attention(query, key, value, key_padding_mask, attn_mask, num_heads)
+    if not batched:
+        one, two = query is key, key is value
+        query = query.unsqueeze(1)
+        key = query if one else key.unsqueeze(1)
+        value = key if two else value.unsqueeze(1)
+        key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
+    length, batch, width = query.shape
+    if is_causal and attn_mask is None:
+        raise RuntimeError("Need attn_mask if specifying the is_causal hint.")
+    if width != embed_dim_to_check:
+        raise AssertionError(f"was expecting embedding dimension of {embed_dim_to_check}, but got {width}")
+    head = width // num_heads
+    if head * num_heads != width:
+        raise AssertionError(f"embed_dim {width} not divisible by num_heads {num_heads}")
+    if use_separate_proj_weight:
+        biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
+        q, k, v = (linear(x, w, b) for x, w, b in zip((query, key, value), (q_proj_weight, k_proj_weight, v_proj_weight), biases))
+    else:
+        if key.shape != value.shape:
+            raise AssertionError(f"key shape {key.shape} does not match value shape {value.shape}")
+        q, k, v = _projected(query, key, value, in_proj_weight, in_proj_bias)
+    attn_mask, key_padding_mask = _additive(attn_mask, q.dtype, "attn_mask"), _additive(key_padding_mask, q.dtype, "key_padding_mask")
+    if attn_mask is not None:
+        wanted = (length, key.shape[0]) if attn_mask.ndim == 2 else (batch * num_heads, length, key.shape[0])
+        if tuple(attn_mask.shape) != wanted:
+            raise RuntimeError(f"The shape of the {attn_mask.ndim}D attn_mask is {attn_mask.shape}, but should be {wanted}.")
+        attn_mask = attn_mask.unsqueeze(0) if attn_mask.ndim == 2 else attn_mask
+    cat, zeros = FUNCTIONS["cat"], FUNCTIONS["zeros"]
+
+    def widen() -> None:
+        nonlocal attn_mask, key_padding_mask
+        if attn_mask is not None:
+            attn_mask = cat([attn_mask, attn_mask.new_zeros((*attn_mask.shape[:-1], 1))], -1)
+        if key_padding_mask is not None:
+            key_padding_mask = cat([key_padding_mask, key_padding_mask.new_zeros((*key_padding_mask.shape[:-1], 1))], -1)
+    if bias_k is not None and bias_v is not None:
+        k, v = cat([k, bias_k.expand(1, batch, width)]), cat([v, bias_v.expand(1, batch, width)])
+        widen()
+    rows = batch * num_heads
+    q = q.reshape(length, rows, head).transpose(0, 1)                                   # (N heads, L, head)
+    k = k.reshape(k.shape[0], rows, head).transpose(0, 1) if static_k is None else static_k
+    v = v.reshape(v.shape[0], rows, head).transpose(0, 1) if static_v is None else static_v
+    if add_zero_attn:
+        k, v = (cat([t, zeros(rows, 1, head, dtype=t.dtype)], 1) for t in (k, v))
+        widen()
+    source = k.shape[1]
+    mask = attn_mask
+    if key_padding_mask is not None:
+        spread = key_padding_mask.reshape(batch, 1, 1, source).expand(batch, num_heads, 1, source).reshape(rows, 1, source)
+        mask = spread if mask is None else mask + spread
+    scores = FUNCTIONS["matmul"](q * math.sqrt(1.0 / head), k.transpose(-2, -1))         # (N heads, L, S)
+    weights = (scores if mask is None else scores + mask).softmax(-1)
+    if training and dropout_p > 0.0:
+        weights = dropout(weights, dropout_p)
+    mixed = FUNCTIONS["matmul"](weights, v).transpose(0, 1).reshape(length, batch, width)
+    out = linear(mixed, out_proj_weight, out_proj_bias)
+    if not batched:
+        out = out.squeeze(1)
+    if not need_weights:
+        return out, None
+    shown = weights.reshape(batch, num_heads, length, source)
+    shown = shown.mean(1) if average_attn_weights else shown
+    return out, shown if batched else shown.squeeze(0)
