@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..autograd.apply import value_of, write
+from ..autograd.apply import apply, value_of, write
 from ..autograd.handle import Handle
 from ..ops.basic import cast, clone, update_view
 
@@ -116,7 +116,9 @@ def assign(target: Any, result: Any, name: str) -> Any:
     alias = target._alias
     if result._value.epoch is None or result._value.buffer is not None or result._value.origin is not None or result._alias is not None \
             or (alias is not None and result._value is alias.storage.value):
-        result = clone(result)  # a value that another tensor holds too keeps its own memory
+        # A value that another tensor holds too keeps its own memory. Recorded only: a clone that ran at once, as one of memory
+        # that NumPy sees would, could no longer become the content of the target's memory.
+        result = apply(clone, (), (result,), hold=True)
     return write(target, result, name, update_view)
 
 

@@ -1,0 +1,47 @@
+"""What is written into a tensor lands in the memory that the tensor has, wherever it comes from."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rushlight as torch
+from rushlight import nn
+from rushlight.record import counters
+
+WRITES = {
+    "from the random stream": lambda t: t.normal_(),
+    "from a NumPy array": lambda t: t.copy_(torch.from_numpy(np.ones((3, 4), np.float32))),
+    "from another tensor": lambda t: t.copy_(torch.full((3, 4), 2.0)),
+    "computed": lambda t: t.mul_(2),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "with an alias"])
+def test_a_write_keeps_the_memory(write, shared):
+    t = torch.empty(3, 4).fill_(1)
+    alias = t.detach() if shared else None
+    before = t.data_ptr()
+    write(t)
+    (t + 1).sum().item()
+    assert t.data_ptr() == before
+    if alias is not None:
+        assert alias.tolist() == t.tolist()
+
+
+def test_the_second_step_of_a_fresh_model_repeats_the_first():
+    model = nn.Linear(4, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, memory = torch.tensor(np.ones((2, 4), np.float32)), [p.data_ptr() for p in model.parameters()]
+
+    def step():
+        optimizer.zero_grad()
+        model(x).sum().backward()
+        optimizer.step()
+        assert [p.data_ptr() for p in model.parameters()] == memory
+    step()
+    before = counters.programs_built
+    step()
+    assert counters.programs_built == before + 1  # the same path as the first, which ran cold: now it is compiled
+    step()
+    assert counters.programs_built == before + 1
