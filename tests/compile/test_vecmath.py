@@ -295,12 +295,22 @@ def test_casts_agree_with_the_reference(source: DType, to: DType) -> None:
 
 def test_float_to_integer_out_of_range_is_pytorchs() -> None:
     torch = pytest.importorskip("torch")
-    x = np.array([1e10, -1e10, 300.0, -1.0, -1.5, np.nan, np.inf, -np.inf, 1e19, 2147483648.0, -2147483648.0] * 4)
+    x = np.array([1e10, -1e10, 300.0, -1.0, -1.5, np.nan, np.inf, -np.inf, 1e19, 2147483648.0, -2147483648.0, 2.0**31 + 5,
+                  2.0**32 + 7, -(2.0**33) - 9, 3e9, 70000.0, -300.7] * 4)
     for source in FLOATS:
         y = x.astype(source.numpy)
-        for to in (dt.uint8, dt.int8, dt.int16, dt.int32, dt.int64, dt.bool_):
-            got = run(e.cast(input_(0, source), to), y)
-            np.testing.assert_array_equal(got, torch.from_numpy(y).to(getattr(torch, to.name)).numpy(), to.name)
+        for to in (dt.uint8, dt.int8, dt.int16, dt.int32, dt.int64, dt.uint16, dt.uint64, dt.bool_):
+            wanted = torch.from_numpy(y).to(getattr(torch, to.name)).numpy()
+            for got in (run(e.cast(input_(0, source), to), y), evaluate(e.cast(input_(0, source), to), [y], y.shape)):
+                np.testing.assert_array_equal(got, wanted, f"{source.name} to {to.name}")
+
+
+def test_the_sign_of_nan_is_zero() -> None:
+    x = np.array([np.nan, -0.5, 0.0, 3.0])
+    for d in (*HALVES, *FLOATS):
+        y = x.astype(d.numpy)
+        for got in (run(e.sign(input_(0, d)), y), evaluate(e.sign(input_(0, d)), [y], y.shape)):
+            np.testing.assert_array_equal(got.astype(np.float64), [0, -1, 0, 1])
 
 
 def test_half_precision_without_instructions_for_it() -> None:

@@ -185,11 +185,12 @@ def convert(x: V, source: DType, target: DType) -> V:
 
 def _truncated(x: V, target: DType) -> V:
     """Float to integer. What does not fit gives the least integer, as the processor's instruction does: in 32 bits for
-    the types that fit in them, which keep the low bits of that."""
+    the types that fit in them, which keep the low bits of that. uint8 keeps the low bits of 64 bits, which makes a
+    difference where the source has digits that low."""
     if target is dt.uint64:
         big = x.ge(2.0**63)
         return _guarded(where(big, x - 2.0**63, x), 64) ^ where(big, const(x.f, "i64", x.lanes, -(2**63)), 0)
-    bits = 64 if target.itemsize == 8 or target is dt.uint32 else 32
+    bits = 64 if target.itemsize == 8 or target is dt.uint32 or (target is dt.uint8 and x.type == "double") else 32
     whole = _guarded(x, bits)
     return whole if bits == 8 * target.itemsize else whole.convert("trunc", register_type(target))
 

@@ -44,20 +44,28 @@ def evaluate(expr: Expr, inputs: Sequence[np.ndarray], shape: tuple[int, ...]) -
 
 
 def cast(x: np.ndarray, d: DType) -> np.ndarray:
-    """Convert as PyTorch does on x86: floats truncate; out of range wraps through int64 (NaN and beyond: INT64_MIN)."""
+    """Convert as PyTorch does on x86: floats truncate; what does not fit gives the least integer of the type that the
+    processor converts to (int32 for int8, int16, uint16 and int32, else int64), of which the low bits are kept."""
     if d.kind == "b":
         return x != 0
     if x.dtype.kind == "c" and d.kind != "c":
         x = x.real
     if x.dtype.kind not in "biuc" and d.kind in "iu":
-        wide = x.astype(np.float64)
-        inside = (wide >= -(2.0**63)) & (wide < 2.0**63)
-        if d.name == "int32":
-            inside &= (np.trunc(wide) >= -(2.0**31)) & (np.trunc(wide) < 2.0**31)
-            return np.where(inside, np.where(inside, wide, 0).astype(np.int64), -(2**31)).astype(np.int32)
-        whole = np.where(inside, wide, 0).astype(np.int64)
-        return np.where(inside, whole, np.iinfo(np.int64).min).astype(d.numpy)
+        whole = np.trunc(x.astype(np.float64))
+        if d.name == "uint64":
+            big = whole >= 2.0**63
+            return _truncated(np.where(big, whole - 2.0**63, whole), 64).view(np.uint64) ^ (big.astype(np.uint64) << np.uint64(63))
+        return _truncated(whole, 32 if d.name in ("int8", "int16", "uint16", "int32") else 64).astype(d.numpy)
     return x.astype(d.numpy)
+
+
+def _truncated(whole: np.ndarray, bits: int) -> np.ndarray:
+    limit = 2.0 ** (bits - 1)
+    return np.where((whole >= -limit) & (whole < limit), whole, -limit).astype(np.int64)
+
+
+def _sign(x: np.ndarray) -> np.ndarray:
+    return np.where(np.isnan(x), 0, np.sign(x)).astype(x.dtype) if x.dtype.kind == "f" else np.sign(x)
 
 
 def _special(name: str, *modules: str) -> Callable[..., Any]:
@@ -147,7 +155,7 @@ def _trigamma(x: Any) -> Any:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "abs": np.abs, "sign": np.sign,
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "abs": np.abs, "sign": _sign,
     "floordiv": _floordiv, "truncdiv": _truncdiv, "mod": _checked_mod(_mod), "fmod": _checked_mod(np.fmod),
     "min": np.minimum, "max": np.maximum, "pow": _pow, "atan2": np.arctan2, "hypot": np.hypot, "copysign": np.copysign,
     "nextafter": np.nextafter,
