@@ -62,19 +62,50 @@ def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, generator: Any = N
 
 @no_grad()
 def trunc_normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: Any = None) -> Any:
-    """Normal numbers within [a, b], by inverting the distribution function."""
+    """Normal numbers within [a, b]."""
     if mean < a - 2 * std or mean > b + 2 * std:
         warnings.warn("mean is more than 2 std from [a, b] in nn.init.trunc_normal_. The distribution of values may be incorrect.",
                       stacklevel=2)
 
-    def below(x: float) -> float:
-        return (1.0 + math.erf(x / math.sqrt(2.0))) / 2.0
-    low, high = below((a - mean) / std), below((b - mean) / std)
-    tensor.uniform_(2 * low - 1, 2 * high - 1, generator=generator)
-    tensor.erfinv_()
-    tensor.mul_(std * math.sqrt(2.0))
-    tensor.add_(mean)
-    return tensor.clamp_(min=a, max=b)
+    share = _below((b - mean) / std) - _below((a - mean) / std)
+    drawn = _rejected_normals if share > 0.3 else _rejected_uniforms
+    return tensor.copy_(from_owned(drawn(tensor, mean, std, a, b, generator)))
+
+
+def _below(x: float) -> float:
+    """The distribution function of the standard normal distribution."""
+    return (1.0 + math.erf(x / math.sqrt(2.0))) / 2.0
+
+
+def _rejected_normals(tensor: Any, mean: float, std: float, a: float, b: float, generator: Any) -> np.ndarray:
+    """Normals, drawn again where they fall outside: for intervals that hold much of the distribution."""
+    def draw() -> np.ndarray:
+        return np.array(tensor.new_empty(tuple(tensor.shape)).normal_(mean, std, generator=generator)._array())
+    values = draw()
+    low, high = values.dtype.type(a), values.dtype.type(b)
+    while (outside := (values < low) | (values > high)).any():
+        values = np.where(outside, draw(), values)
+    return values
+
+
+def _rejected_uniforms(tensor: Any, mean: float, std: float, a: float, b: float, generator: Any) -> np.ndarray:
+    """Uniform candidates, kept with the probability of their density: for intervals in a tail."""
+    log_peak = -0.5 * ((max(a, min(mean, b)) - mean) / std) ** 2
+
+    def draw(low: float, high: float) -> Any:
+        return tensor.new_empty(tuple(tensor.shape)).uniform_(low, high, generator=generator)
+
+    def refused(candidates: Any) -> np.ndarray:
+        log_density = ((candidates - mean) / std).pow(2) * -0.5 - log_peak
+        return (draw(0.0, 1.0).log() > log_density)._array()
+    values = draw(a, b)
+    pending = np.array(refused(values))
+    found = np.array(values._array())
+    while pending.any():
+        candidates = draw(a, b)
+        found = np.where(pending, candidates._array(), found)
+        pending = pending & refused(candidates)
+    return found
 
 
 @no_grad()
