@@ -103,8 +103,8 @@ def _check_attention(query: Any, key: Any, value: Any, key_padding_mask: Any, at
         raise AssertionError(f"For {'batched (3-D)' if batched else 'unbatched (2-D)'} `query`, expected `key` and `value` to be "
                              f"{query.ndim}-D but found {key.ndim}-D and {value.ndim}-D tensors respectively")
     if key_padding_mask is not None and key_padding_mask.ndim != query.ndim - 1:
-        raise AssertionError(f"For {'batched (3-D)' if batched else 'unbatched (2-D)'} `query`, expected `key_padding_mask` to be `None` or "
-                             f"{query.ndim - 1}-D but found {key_padding_mask.ndim}-D tensor instead")
+        raise AssertionError(f"For {'batched (3-D)' if batched else 'unbatched (2-D)'} `query`, expected `key_padding_mask` to be `None` "
+                             f"or {query.ndim - 1}-D but found {key_padding_mask.ndim}-D tensor instead")
     if attn_mask is not None and attn_mask.ndim not in (2, 3):
         raise AssertionError(f"expected `attn_mask` to be `None`, 2-D or 3-D but found {attn_mask.ndim}-D tensor instead")
     return batched
