@@ -180,10 +180,11 @@ def runner(case: Case) -> Callable[[], object]:
         kept.append(np.array(pairs + step.params, np.int64))
         rows.append((jit.kernel(*step.kernel), kept[-1].ctypes.data, step.parts, 0))
     code = executor.Instructions(rows)
+    owners = [case, blocks, error, kept]  # of the memory that the table and the parameters point to
 
     def go() -> None:
-        executor.run(code.pointer, len(code), table.ctypes.data)
-        assert kept and blocks is not None
+        failed = executor.run(code.pointer, len(code), table.ctypes.data)
+        assert failed is None and owners
 
     return go
 

@@ -4,7 +4,7 @@
 strides alone, never from the number of threads, so results are bitwise the same on any number of them.
 
 * Which dimension lies along vectors, and which operand is B: ``contract_roles.py``.
-* A is read in place through tables of row addresses, whatever its strides; packed only where that is slow.
+* A is read in place through tables of row addresses, whatever its strides; packed only where it has to be widened.
 * B is read in place if it is contiguous along n and few rows use it; otherwise it is packed first, by a step of its own.
 * With few rows neither is packed: dot products where both lie along k, wide panels where B lies along n.
 * A long reduction with few results (a weight gradient) is split; a last step adds the splits in order.
@@ -138,7 +138,7 @@ class _Planner:
         tall = self.heights[0]
         # A split costs another M x N numbers to write and add up: less than a twentieth of the work for this many.
         most_splits = max(1, self.depth // (2 * CHUNK))
-        fits = self.cpu.l2 // 2
+        fits = self.cpu.l2 // 4
         if self.dots:
             return self.rows, -(-self.panels // min(self.panels, max(1, wanted // self.batches))), 1
         if self.depth > LONGEST or most_splits > 1 and self.batches * -(-self.rows // tall) * self.panels < wanted:
@@ -205,19 +205,15 @@ class _Planner:
     # ------------------------------------------------------------------------------------------------- A
 
     def _first_operand(self) -> None:
-        """Packs A where reading it in place would be slow: a tile then reads one piece of memory.
+        """Packs A if it has to be widened, once instead of for each panel.
 
-        Half types are widened once instead of for each panel. Long strides at powers of two bring all of a tile's lines
-        into the same few sets of the caches."""
-        if not self.depth or self.dots or self.along or self.n.extent < 4 * self.panel or self.rows < 2 * self.heights[0]:
+        Packing for the sake of strides does not pay: tried on 1024x1024 matrices in all transpositions, where a tile's
+        rows fall into the same cache sets, it costs what it gains."""
+        if self.types["a"] is self.accumulate or self.dots or self.along or not self.depth:
             return
-        item = self.types["a"].itemsize
-        inner = self.k[-1] if self.k else Axis(1, (item, 0))
-        widened = self.types["a"] is not self.accumulate
-        far = inner.strides[0] >= 2048 and self.depth >= 512
-        aliased = any(x.strides[0] and x.strides[0] % 4096 == 0 for x in self.m[-1:]) and inner.extent >= 256
-        if not (widened or (far or aliased) and self.n.extent >= 8 * self.panel):
+        if self.n.extent < 4 * self.panel or self.rows < 2 * self.heights[0]:
             return
+        inner = self.k[-1] if self.k else Axis(1, (self.types["a"].itemsize, 0))
         batch = [(x.extent, x.strides[0]) for x in [*self.batch, *self.k[:-1]]]
         rows = [(x.extent, x.strides[0]) for x in self.m]
         packed = packing(self.types["a"], self.accumulate, self.lanes, 2, (inner.extent, inner.strides[0]), rows, batch)
