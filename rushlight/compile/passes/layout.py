@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from rushlight.compile.graph import ContractSpec, Graph, Node, View, Window
 
-__all__ = ["choose_orders"]
+__all__ = ["choose_orders", "is_filter_gradient"]
 
 Order = tuple[int, ...]
+_LANES = 16
 
 
 def choose_orders(graph: Graph) -> dict[Node, Order]:
@@ -54,19 +55,33 @@ def _images(dims: Sequence) -> tuple[int, ...]:
     return (0,) if isinstance(dims[0], str) else ()
 
 
-def _result_order(spec: ContractSpec, windowed: Sequence, other: Sequence, spatial: set[str]) -> Order:
-    """Images, positions, groups, channels; for a filter's gradient groups, positions in the filter, input channels,
-    output channels. What comes last lies along the vectors of the contraction: letters that the windows do not move."""
-    is_filter = any(isinstance(d, Window) and d.kernel in spec.out for d in windowed)
+def is_filter_gradient(spec: ContractSpec) -> bool:
+    """Whether a contraction's result has the kernel positions of a window: it is the gradient of a filter."""
+    return any(isinstance(d, Window) and d.kernel in spec.out for d in (*spec.a, *spec.b))
 
-    def rank(c: str) -> int:
-        if c in spatial:
-            return 1
-        if c in windowed and c in other:
-            return 0 if is_filter else 2
-        if c in windowed:
-            return 2 if is_filter else 0
-        return 3
+
+def _result_order(spec: ContractSpec, windowed: Sequence, other: Sequence, spatial: set[str]) -> Order:
+    """Images, positions, groups, channels. What comes last lies along the vectors of the contraction: letters that the
+    windows do not move.
+
+    A filter's gradient has its groups first, then output channels, positions in the filter, input channels: so it differs
+    from the filter's own order only within one output channel, a few kilobytes that are turned in the cache. Few input
+    channels would not fill vectors; there the output channels come last.
+    """
+    sizes = dict(spec.sizes)
+    if is_filter_gradient(spec):
+        inner = [c for c in spec.out if c not in spatial and c in windowed and c not in other]
+        turned = all(sizes[c] < _LANES for c in inner)
+
+        def rank(c: str) -> int:
+            if c in windowed and c in other:
+                return 0
+            return (1 if c in spatial else 2 if c in inner else 3) if turned else (2 if c in spatial else 3 if c in inner else 1)
+    else:
+        def rank(c: str) -> int:
+            if c in spatial:
+                return 1
+            return (2 if c in other else 0) if c in windowed else 3
 
     return tuple(sorted(range(len(spec.out)), key=lambda k: rank(spec.out[k])))
 

@@ -19,10 +19,12 @@ from rushlight.compile import dtypes as dt
 from rushlight.compile.cpu.render import supports
 from rushlight.compile.expr import Expr, e, input_
 from rushlight.compile.graph import ContractSpec, Graph, HostCall, Node, View, Window
+from rushlight.compile.passes.layout import is_filter_gradient
 from rushlight.compile.reference.interpret import evaluate_node
 
 __all__ = ["legalise", "live_nodes"]
 
+_TURNED = 1 << 14  # elements; scattered stores of fewer cost less than another kernel
 _MEMORY_ONLY = ("leaf", "reshape", "host", "item", "copy")
 _CONTRACTED = ("float16", "bfloat16", "float32", "float64")
 
@@ -60,11 +62,17 @@ def legalise(graph: Graph) -> Graph:
         origin = value
         while origin.kind == "reshape":
             origin = origin.inputs[0]
-        if origin.kind == "leaf" or origin in taken or value in taken:
+        if origin.kind == "leaf" or origin in taken or value in taken or _is_turned(origin):
             value = origin = _result_copy(out, value, k)
         taken.update((value, origin))
         out.results.append(value)
     return out
+
+
+def _is_turned(node: Node) -> bool:
+    """Whether a result is better computed in another order and then copied: the gradient of a large filter, which is
+    stored along vectors of channels while the filter itself has its few positions innermost."""
+    return node.kind == "contract" and node.size >= _TURNED and is_filter_gradient(node.attrs[0])
 
 
 def _rewrite(g: Graph, node: Node, inputs: tuple[Node, ...], checked: set[tuple[Node, int]]) -> Node:
