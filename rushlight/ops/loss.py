@@ -187,10 +187,10 @@ def _poisson(e: Any, x: Any, y: Any, eps: Any, log_input: bool, full: bool) -> A
     return terms + e.where(e.le(y, 1), _zero(e, y), stirling)
 
 
-poisson_nll = _loss("poisson_nll_loss", _poisson, neutral=(2,), allowed="f")
+poisson_nll = _loss("poisson_nll_loss", _poisson, neutral=(2,), allowed="uif", result="float")
 hinge_embedding = _loss("hinge_embedding_loss", lambda e, x, y, margin: e.where(e.eq(y, 1), _zero(e, x), e.max(margin - x, 0)) + e.where(
     e.eq(y, -1), _zero(e, x), x), neutral=(2,), allowed="f")
-margin_ranking = _loss("margin_ranking_loss", lambda e, a, b, y, margin: e.max(-y * (a - b) + margin, 0), neutral=(3,),
+margin_ranking = _loss("margin_ranking_loss", lambda e, a, b, y, margin: e.max(-y * (a - b) + margin, 0),
                        allowed="buif", grads=(
     lambda e, g, out, a, b, y, margin: _active(e, -(g * y), a, b, y, margin),
     lambda e, g, out, a, b, y, margin: _active(e, g * y, a, b, y, margin),

@@ -164,6 +164,8 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0, *, out: Any
 
 def softsign(input: Any) -> Any:
     """x / (1 + |x|)."""
+    if input.dtype.kind != "f":
+        return input / (input.abs() + 1)
     return act.softsign(input)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...ops.pointwise import broadcast_shapes
 from ...ops.structured import wrap_dim
 from ...tensor import FUNCTIONS
 
@@ -21,9 +22,8 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     if x1.dtype.kind not in "fc":
         raise RuntimeError(f"expected common dtype to be floating point, yet common dtype is {x1.dtype.name.capitalize()}")
     d = wrap_dim(dim, max(x1.ndim, x2.ndim))
-    lead = max(x1.ndim, x2.ndim)
-    x1 = x1.reshape((1,) * (lead - x1.ndim) + tuple(x1.shape))
-    x2 = x2.reshape((1,) * (lead - x2.ndim) + tuple(x2.shape))
+    shape = broadcast_shapes([tuple(x1.shape), tuple(x2.shape)], "cosine_similarity")
+    x1, x2 = x1.expand(shape), x2.expand(shape)
     a = x1 / _length(x1, d).clamp_min(eps)
     b = x2 / _length(x2, d).clamp_min(eps)
     return (a * b).sum(d)
@@ -39,8 +39,10 @@ def _length(x: Any, dim: int) -> Any:
 def p_norm(x: Any, p: float, dim: int, keepdim: bool = False) -> Any:
     """The p-norm along ``dim``; gradients at zero are zero, as PyTorch's are."""
     p = float(p)
+    if x.dtype.kind == "c":
+        x = x.abs()
     if p == 0:
-        return (x != 0).to(x.dtype).sum(dim, keepdim)
+        return FUNCTIONS["where"](x != 0, 1.0, x * 0).sum(dim, keepdim)  # in the graph, with gradient zero
     if p == 1:
         return x.abs().sum(dim, keepdim)
     if p == 2:
