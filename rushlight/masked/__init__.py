@@ -136,12 +136,12 @@ def _variance(input: Any, dim: Any, unbiased: bool | None, correction: Any, keep
         d = dt.float32
     less = correction if correction is not None else 0 if unbiased is False else 1
     dims = _dims(input, dim)
-    count = _count(input, dims, True, mask, d)
+    count = _count(input, dims, True, mask, d.to_real())
     centre = _filled(input, mask, 0, d).sum(dims, True) / count
     gaps = _filled(input.to(d) - centre, mask, 0)
-    total = (gaps * gaps).sum(dims, keepdim)
+    total = (gaps * gaps if d.kind == "f" else gaps.abs() ** 2).sum(dims, keepdim)
     n = count if keepdim else count.squeeze(dims) if dims else count
-    return total / (n - less).clamp(min=0) if less else total / n
+    return (total / (n - less).clamp(min=0) if less else total / n).to(d)
 
 
 def var(input: Any, dim: Any = None, unbiased: bool | None = None, *, correction: Any = None, keepdim: bool = False, dtype: Any = None,

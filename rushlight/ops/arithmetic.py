@@ -100,7 +100,7 @@ div_trunc = pointwise("div_trunc", lambda e, x, y: e.truncdiv(x, y) if x.dtype.k
     lambda e, g, out, x, y: None, lambda e, g, out, x, y: None), allowed="buif")
 div_floor_mode = pointwise("div_floor", _floor_divide, grads=(
     lambda e, g, out, x, y: None, lambda e, g, out, x, y: None), allowed="buif")
-fill = pointwise("fill", lambda e, x, value: value if x.dtype is value.dtype else e.cast(value, x.dtype), neutral=(1,), grads=(
+fill = pointwise("fill", lambda e, x, value: e.cast(e.const(value, x.dtype), x.dtype), neutral=(1,), grads=(
     lambda e, g, out, x, value: None, lambda e, g, out, x, value: g))
 remainder = pointwise("remainder", lambda e, x, y: e.mod(x, y), allowed="buif", grads=(
     lambda e, g, out, x, y: g, lambda e, g, out, x, y: -(g * e.floor(x / y))))
@@ -207,9 +207,9 @@ clamp = pointwise("clamp", lambda e, x, low, high: e.min(e.max(x, low), high), a
     lambda e, g, out, x, low, high: e.where(e.ge(x, low) & e.le(x, high), g, e.const(0, g.dtype)),
     lambda e, g, out, x, low, high: e.where(e.lt(x, low) & e.lt(low, high), g, e.const(0, g.dtype)),
     lambda e, g, out, x, low, high: e.where(e.gt(x, high) | e.ge(low, high), g, e.const(0, g.dtype))))
-clamp_min = pointwise("clamp_min", lambda e, x, low: e.max(x, low), allowed="uif", grads=(
+clamp_min = pointwise("clamp_min", _maximum, allowed="buif", grads=(
     lambda e, g, out, x, low: e.where(e.ge(x, low), g, e.const(0, g.dtype)),
     lambda e, g, out, x, low: e.where(e.lt(x, low), g, e.const(0, g.dtype))))
-clamp_max = pointwise("clamp_max", lambda e, x, high: e.min(x, high), allowed="uif", grads=(
+clamp_max = pointwise("clamp_max", _minimum, allowed="buif", grads=(
     lambda e, g, out, x, high: e.where(e.le(x, high), g, e.const(0, g.dtype)),
     lambda e, g, out, x, high: e.where(e.gt(x, high), g, e.const(0, g.dtype))))

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..compile.graph import ContractSpec, Graph, Node, Window
 from ..record.meta import Meta, meta_of
+from .complexes import conj
 from .structured import Structured
 
 __all__ = ["einsum2", "linear", "convolution", "conv_input_grad", "conv_weight_grad"]
@@ -44,7 +45,7 @@ def _einsum_meta(metas: Sequence[Meta], a: str, b: str, out: str) -> Meta:
 
 def _einsum_grad(ctx: Any, g: Any) -> Sequence[Any]:
     a, b, out = ctx.attrs
-    x, y = ctx.inputs
+    x, y = (conj(t) if t is not None and t.dtype.kind == "c" else t for t in ctx.inputs)
     return (einsum2(g, y, attrs=(out, b, a)) if ctx.needs[0] else None,
             einsum2(x, g, attrs=(a, out, b)) if ctx.needs[1] else None)
 

@@ -205,8 +205,13 @@ def _qr_square(q: Any, r: Any, gq: Any, gr: Any) -> Any:
 qr = Structured("linalg_qr", meta=_qr_meta, reference=_library(_qr), grad=_qr_grad, saves=((), True))
 
 
+def _stacked(a: np.ndarray) -> np.ndarray:
+    """All matrices of the batch along one dimension."""
+    return a.reshape(int(np.prod(a.shape[:-2])), *a.shape[-2:])
+
+
 def _geqrf(x: Arrays, attrs: tuple, outs: Sequence[Meta]) -> tuple[np.ndarray, np.ndarray]:
-    flat = x[0].reshape(-1, *x[0].shape[-2:])
+    flat = _stacked(x[0])
     made = [np.linalg.qr(a, "raw") for a in flat]
     reflectors = np.stack([h.T for h, _ in made]) if made else flat
     taus = np.stack([t for _, t in made]) if made else np.zeros((0, min(flat.shape[-2:])))
@@ -349,13 +354,13 @@ pinv = Structured("linalg_pinv", meta=_pinv_meta, reference=_library(_pinv), gra
 
 def _lu(x: Arrays, attrs: tuple, outs: Sequence[Meta]) -> tuple[np.ndarray, np.ndarray]:
     """Gaussian elimination with row exchanges, all matrices of the batch at once; pivots count from 1."""
-    a = np.array(x[0]).reshape(-1, *x[0].shape[-2:])
+    a = np.array(_stacked(x[0]))
     batch, m, n = a.shape
     k = min(m, n)
     pivots = np.zeros((batch, k), np.int32)
     rows = np.arange(batch)
     for j in range(k):
-        p = j + np.argmax(np.abs(a[:, j:, j]), axis=1) if attrs[0] else np.full(batch, j)
+        p = j + np.argmax(np.abs(a[:, j:, j].real) + np.abs(a[:, j:, j].imag), axis=1) if attrs[0] else np.full(batch, j)
         pivots[:, j] = p + 1
         a[rows, j], a[rows, p] = a[rows, p].copy(), a[rows, j].copy()
         top = a[:, j, j]

@@ -9,7 +9,7 @@ from ..autograd.apply import apply
 from ..compile import dtypes as dt
 from ..compile.derivative import derivatives
 from ..compile.dtypes import DType
-from ..compile.expr import Expr, cast, const, e, input_, inputs_of, substitute
+from ..compile.expr import Expr, cast, const, e, input_, inputs_of, substitute, substitute
 from ..compile.graph import Graph, Node, renumber
 from ..record.meta import Meta, meta_of
 from ..record.op import Op
@@ -112,13 +112,28 @@ class _Formula(Op):
             if slope is None:
                 continue
             if tensors is None:
-                tensors = [*ctx.inputs, *ctx.outputs, g]
+                tensors = _conjugated([*ctx.inputs, *ctx.outputs], metas) + [g]
+            slope = _conjugated_constants(slope)
             used = tuple(sorted(inputs_of(slope)))
             if slope.fn == "input":
                 given[k] = tensors[used[0]]
             elif used:  # otherwise it is a constant: linear in the incoming gradient, so zero
                 given[k] = apply(_slope_op(self), (slope, used), [tensors[i] for i in used])
         return given
+
+
+def _conjugated(tensors: list[Any], metas: Sequence[Meta]) -> list[Any]:
+    """The gradient of a complex function is the incoming one times the conjugate of the derivative, which is (for the
+    formulas here, with conjugated constants) the derivative at the conjugate."""
+    if all(m.dtype.kind != "c" for m in metas):
+        return tensors
+    return [t.conj() if t is not None and t.dtype.kind == "c" else t for t in tensors]
+
+
+def _conjugated_constants(slope: Expr) -> Expr:
+    if slope.dtype.kind != "c":
+        return slope
+    return substitute((slope,), lambda n: const(n.attr.conjugate(), n.dtype) if n.fn == "const" and isinstance(n.attr, complex) else None)[0]
 
 
 class _Slope(_Formula):

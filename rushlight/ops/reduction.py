@@ -64,6 +64,7 @@ mean = Structured("mean", meta=_meta, lower=_mean_lower, saves=((), False),
 def _prod_grad(ctx: Any, g: Any) -> Any:
     """The product of the others, for each element: exact also where elements are zero."""
     x = ctx.inputs[0].to(g.dtype)
+    x = x.conj() if x.dtype.kind == "c" else x
     dims = ctx.attrs[0]
     shape = ctx.metas[0].shape
     if not shape:

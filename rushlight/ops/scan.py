@@ -62,6 +62,7 @@ def _cumprod_grad(ctx: Any, g: Any) -> Any:
     """dx[k] = (product before k) · s[k] with s[k] = g[k] + x[k + 1] s[k + 1]: exact where elements are zero."""
     dim, dtype = ctx.attrs
     x = ctx.inputs[0].to(dtype)
+    x = x.conj() if dtype.kind == "c" else x
     if not x.shape:
         return g.to(ctx.metas[0].dtype)
     n = x.shape[dim]

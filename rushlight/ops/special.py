@@ -71,24 +71,11 @@ def _polygamma(s: Any, n: int, x: Any) -> Any:
         return s.psi(x)
     if n == 1:
         return _trigamma(s, x)
-    return (-1.0) ** (n + 1) * math.factorial(n) * hurwitz(s, float(n + 1), x)
-
-
-def hurwitz(s: Any, x: Any, q: Any) -> Any:
-    """The Hurwitz zeta function; below q = 0 the terms are added one by one until q is positive (integer x only)."""
-    x, q = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(q, np.float64))
-    whole = (x == np.floor(x)) & (q < 0) & (q != np.floor(q))
-    steps = np.where(whole, np.ceil(-q), 0)
-    total = np.zeros(q.shape)
-    for k in range(int(min(steps.max(initial=0), 10_000))):
-        term = np.where(k < steps, (q + k) ** -x, 0)
-        total = total + term
-    made = s.zeta(x, np.where(whole, q + steps, q)) + total
-    return np.where((q <= 0) & (q == np.floor(q)), np.inf, made)
+    return (-1.0) ** (n + 1) * math.factorial(n) * s.zeta(float(n + 1), x)
 
 
 polygamma: Structured = library("polygamma", _polygamma, lambda ctx, g: g * polygamma(ctx.inputs[0], attrs=(ctx.attrs[0] + 1,)))
-zeta: Structured = library("special_zeta", hurwitz, lambda ctx, g: (
+zeta: Structured = library("special_zeta", lambda s, x, q: s.zeta(x, q), lambda ctx, g: (
     None, g * -ctx.inputs[0] * zeta(ctx.inputs[0] + 1, ctx.inputs[1])))
 
 

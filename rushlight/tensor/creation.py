@@ -358,6 +358,8 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = 
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     n = max(0, math.ceil((end - start) / step)) if not isinstance(step, int) or not isinstance(end - start, int) else \
         max(0, -((start - end) // step))
+    if dtype.kind in "iu":  # the count follows from the numbers given, the elements from their whole parts
+        start, step = int(start), int(step)
     wide = np.arange(n, dtype=np.int64) * step + start if dtype.kind in "iu" and isinstance(step, int) and isinstance(start, int) else \
         np.arange(n, dtype=np.float64) * step + start
     return finish(from_owned(convert(wide, dtype).copy()), requires_grad)

@@ -259,7 +259,7 @@ def _check_gather(name: str, input: Any, dim: int, index: Any) -> int:
     if index.dtype not in (dt.int64, dt.int32) and index.numel():
         raise RuntimeError(f"{name}(): Expected dtype int64 for index")
     dim = wrap_dim(dim, len(input.shape))
-    if len(index.shape) != len(input.shape) and index.numel():
+    if max(len(index.shape), 1) != max(len(input.shape), 1) and index.numel():
         raise RuntimeError(f"Index tensor must have the same number of dimensions as input tensor: index {list(index.shape)}, input "
                            f"{list(input.shape)}")
     return dim
@@ -275,8 +275,8 @@ def gather(input: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> An
         if d != dim and n > m:
             raise RuntimeError(f"Size does not match at dimension {d} expected index {list(index.shape)} to be no larger than self "
                                f"{list(input.shape)} apart from dimension {dim}")
-    if not input.shape:
-        return ix.gather(input.reshape((1,)), index.reshape((-1,)), attrs=(0,)).reshape(index.shape)
+    if not input.shape or not index.shape:
+        return ix.gather(input.reshape((-1,)), index.reshape((-1,)), attrs=(0,)).reshape(tuple(index.shape))
     return ix.gather(input, index, attrs=(dim,))
 
 
@@ -344,8 +344,10 @@ def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = N
 def _scatter(input: Any, dim: int, index: Any, src: Any, combine: str | None) -> Any:
     if src.dtype is not input.dtype:
         raise RuntimeError(f"scatter(): Expected self.dtype to be equal to src.dtype: {input.dtype} and {src.dtype}")
-    if not input.shape:
-        return _scatter(input.reshape((1,)), 0, index.reshape((-1,)), src.reshape((-1,)), combine).reshape(())
+    if not input.shape or not index.shape or not src.shape:
+        if input.shape and index.numel() > 1:
+            raise RuntimeError("Index tensor must have the same number of dimensions as src tensor")
+        return _scatter(input.reshape((-1,)), 0, index.reshape((-1,)), src.reshape((-1,)), combine).reshape(tuple(input.shape))
     if not index.numel():
         return input.clone()
     for d, (n, m, s) in enumerate(zip(index.shape, input.shape, src.shape)):

@@ -191,7 +191,7 @@ def conj(input: Any) -> Any:
 @public(inplace=True)
 def conj_physical(input: Any) -> Any:
     """The complex conjugate, in memory of its own."""
-    return cx.conj(input) if input.dtype.kind == "c" else input.clone()
+    return cx.conj(input) if input.dtype.kind == "c" else input
 
 
 @public(out=False)

@@ -114,13 +114,15 @@ def outer(input: Any, vec2: Any) -> Any:
 
 def _scaled_sum(name: str, product: Any) -> Any:
     def call(input: Any, a: Any, b: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
-        made = product(a, b)
+        made, d = product(a, b), input.dtype
+        if d.kind in "ui":  # fractions of integers are cut off
+            alpha, beta = int(alpha), int(beta)
         if alpha != 1:
             made = made * alpha
         if beta == 0:
             return made.expand(broadcast_shapes([input.shape, made.shape], name))
         made = made + (input if beta == 1 else input * beta)
-        return made
+        return made if d.kind != "b" else made.to(d)
     call.__name__ = name
     call.__doc__ = f"``beta * input + alpha * product`` with the product of ``{name[3:]}``."
     return public(inplace=True, composite=True)(call)
@@ -133,6 +135,8 @@ addmm, addmv, addbmm_product, addr = (_scaled_sum(n, f) for n, f in (
 @public(inplace=True, composite=True)
 def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
     """``beta * input + alpha * sum of the batch's products``."""
+    if input.dtype.kind in "ui":
+        alpha, beta = int(alpha), int(beta)
     if beta == 0:
         return bmm(batch1, batch2).sum(0) * alpha
     return input * beta + bmm(batch1, batch2).sum(0) * alpha

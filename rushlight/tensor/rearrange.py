@@ -257,15 +257,14 @@ for _name in ("unsafe_split", "unsafe_chunk", "unsafe_split_with_sizes"):
 
 @public(out=False)
 def ravel(input: Any) -> Any:
-    """All elements as a vector."""
-    return input.reshape((-1,))
+    """All elements as a vector: a view of a row-major tensor, else a copy."""
+    return input.contiguous().reshape((-1,))
 
 
 @public(out=False)
 def adjoint(input: Any) -> Any:
     """The conjugate transpose of matrices."""
-    made = input.transpose(-2, -1)
-    return made.conj() if input.dtype.kind == "c" else made
+    return (input.conj() if input.dtype.kind == "c" else input).transpose(-2, -1)
 
 
 # -- grids --------------------------------------------------------------------------------------------------------
@@ -302,7 +301,6 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Any, ...]:
     shape = tuple(t.numel() for t in given)
     grids = [t.reshape(tuple(-1 if d == k else 1 for d in range(len(shape)))).expand(shape) for k, t in enumerate(given)]
     if swap:
-        grids = [g.transpose(0, 1) for g in grids]
         grids[0], grids[1] = grids[1], grids[0]
     return tuple(grids)
 

@@ -114,6 +114,9 @@ def var(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool
         dim, unbiased = None, dim
     if input.dtype.kind not in "fc":
         raise RuntimeError("std and var only support floating point and complex dtypes")
+    if input.dtype.kind == "c":
+        parts = [var(part, dim, unbiased, keepdim, correction=correction) for part in (input.real, input.imag)]
+        return parts[0] + parts[1]
     return red.var(input, attrs=(_dims(input, dim), keepdim, _correction(unbiased, correction)))
 
 

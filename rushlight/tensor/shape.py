@@ -217,6 +217,8 @@ def narrow(input: Any, dim: int, start: Any, length: int) -> Any:
     """``length`` positions of a dimension from ``start`` on."""
     if not input.shape:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
+    if hasattr(start, "_value") and (start.shape or start.dtype.kind not in "ui"):
+        raise RuntimeError("start must be an 0-dim integral Tensor.")
     dim, start = wrap_dim(dim, len(input.shape)), int(start)
     n = input.shape[dim]
     if length < 0:

@@ -216,8 +216,8 @@ def pinv(A: Any, rcond: Any = None, hermitian: bool = False, *, atol: Any = None
     check_matrix("linalg.pinv", A)
     if hermitian:
         check_square("linalg.pinv", A)
-        low = A.tril(-1)
-        A = low + lapack.adj(low) + A.diagonal(0, -2, -1).diag_embed()
+        low, middle = A.tril(-1), A.diagonal(0, -2, -1)
+        A = low + lapack.adj(low) + (middle.real.to(A.dtype) if A.dtype.kind == "c" else middle).diag_embed()
     if 0 in A.shape[-2:]:
         return A.transpose(-2, -1).clone()
     return lapack.pinv(A, *_cuts(A, atol, rtol if rtol is not None else rcond, True))
@@ -267,11 +267,15 @@ def matrix_norm(A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = F
     if ord == "fro":
         return norm_over(A, 2, (a, b), keepdim)
     if ord == "nuc" or ord in (2, -2):
+        if ord == 2 and 0 in (A.shape[a], A.shape[b]):
+            return norm_over(A, 1, (a, b), keepdim)
         s = svdvals(A.movedim((a, b), (-2, -1)))
         made = s.sum(-1) if ord == "nuc" else s.amax(-1) if ord == 2 else s.amin(-1)
         return _with_ones(made, a, b) if keepdim else made
     if isinstance(ord, str) or ord not in (1, -1, math.inf, -math.inf):
         raise RuntimeError(f"linalg.matrix_norm: Order {ord} not supported.")
+    if ord > 0 and 0 in (A.shape[a], A.shape[b]):
+        return norm_over(A, 1, (a, b), keepdim)
     inner, outer = (a, b) if ord in (1, -1) else (b, a)
     sums = norm_over(A, 1, (inner,), True)
     made = sums.amax(outer, True) if ord > 0 else sums.amin(outer, True)

@@ -235,6 +235,7 @@ def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Any:
 def gradient(input: Any, *, spacing: Any = 1, dim: Any = None, edge_order: int = 1) -> tuple[Any, ...]:
     """Derivatives estimated by central differences (one-sided at the ends), one for each of ``dim``."""
     rank = len(input.shape)
+    spacing = 1 if spacing is None else spacing
     dims = tuple(range(rank)) if dim is None else wrap_dims(dim, rank)
     if edge_order not in (1, 2):
         raise RuntimeError("torch.gradient only supports edge_order=1 and edge_order=2.")

@@ -544,11 +544,11 @@ class Tensor(Handle):
     def H(self) -> Any:
         if self.ndim not in (0, 2):
             raise RuntimeError(f"tensor.H is only supported on matrices (2-D tensors). Got {self.ndim}-D tensor.")
-        return self.t()  # type: ignore[attr-defined]
+        return self.t() if self.dtype.kind != "c" else self.conj().t()  # type: ignore[attr-defined]
 
     @property
     def mH(self) -> Any:
-        return self.transpose(-2, -1)  # type: ignore[attr-defined]
+        return self.adjoint()  # type: ignore[attr-defined]
 
 
 def _settle(v: Any) -> None:
