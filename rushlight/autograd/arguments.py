@@ -51,10 +51,12 @@ def call(func: Callable[..., Any], inputs: Sequence[Any], name: str) -> tuple[bo
     return as_tuple(func(*inputs), "outputs of the user-provided function", name)
 
 
-def gradients(outputs: Sequence[Any], inputs: Sequence[Any], grads: Sequence[Any] | None = None, *, create_graph: bool = False) -> list[Any]:
+def gradients(outputs: Sequence[Any], inputs: Sequence[Any], grads: Sequence[Any] | None = None, *,
+              create_graph: bool = False) -> list[Any]:
     """The gradient of each input, None where nothing depends on it."""
     grads = [None] * len(outputs) if grads is None else list(grads)
-    reached = [(y, engine.Rules.ones(y._value.meta) if g is None else g) for y, g in zip(outputs, grads, strict=True) if y._edge is not None]
+    reached = [(y, engine.Rules.ones(y._value.meta) if g is None else g) for y, g in zip(outputs, grads, strict=True)
+               if y._edge is not None]
     if not reached:
         return [None] * len(inputs)
     found = engine.run([y for y, _ in reached], [g for _, g in reached], retain_graph=True, create_graph=create_graph, inputs=inputs,
@@ -62,8 +64,8 @@ def gradients(outputs: Sequence[Any], inputs: Sequence[Any], grads: Sequence[Any
     return [found.get(k) for k in range(len(inputs))]
 
 
-HESSIAN = ("While computing the hessian, found that the jacobian of the user-provided function with respect to input {} is independent of the "
-            "input. This is not allowed in strict mode. You should ensure that your function is twice differentiable and that the jacobian "
+HESSIAN = ("While computing the hessian, found that the jacobian of the user-provided function with respect to input {} is independent of "
+           "the input. This is not allowed in strict mode. You should ensure that your function is twice differentiable and that the jacobian "
             "depends on the inputs (this would be violated by a linear function for example).")
 
 

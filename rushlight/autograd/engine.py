@@ -27,23 +27,24 @@ class Rules:
 
 
 def run(roots: Sequence[Handle], grads: Sequence[Handle | None], *, retain_graph: bool, create_graph: bool,
-        inputs: Sequence[Handle] | None = None, accumulate: bool) -> dict[int, Any]:
+        inputs: Sequence[Handle] | None = None, accumulate: bool, inner: int | None = None) -> dict[int, Any]:
     """Propagate gradients from the roots.
 
     With ``accumulate`` they are added to the ``grad`` of leaves (only of ``inputs``, if given); otherwise the gradients of
-    ``inputs`` are returned: position -> tensor. A node's saved values are released unless ``retain_graph``.
+    ``inputs`` are returned: position -> tensor. A node's saved values are released unless ``retain_graph``. With ``inner`` the
+    walk is part of a node of another one: it ends at ``inputs``, and from position ``inner`` on their hooks are left to the other.
     """
     tr = local.trace
     mode = tr.grad_enabled
     tr.grad_enabled = create_graph
     try:
-        return _run(roots, grads, retain_graph, create_graph, inputs, accumulate)
+        return _run(roots, grads, retain_graph, create_graph, inputs, accumulate, inner)
     finally:
         tr.grad_enabled = mode
 
 
 def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: bool, create_graph: bool,
-         inputs: Sequence[Handle] | None, accumulate: bool) -> dict[int, Any]:
+         inputs: Sequence[Handle] | None, accumulate: bool, inner: int | None) -> dict[int, Any]:
     start: list[Any] = [edge_of(r) for r in roots]
     captured: dict[int, Any] = {}
     wanted_leaves: dict[int, list[int]] | None = None
@@ -86,12 +87,12 @@ def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: 
         slots = pending.pop(node, None)
         edges = node.edges
         if slots is not None:
-            if node.rare is not None and "pre_hooks" in node.rare:
+            found = [(k, nr) for nr in range(len(slots)) for k in wanted_nodes.get((id(node), nr), ())] if wanted_nodes else []
+            if node.rare is not None and "pre_hooks" in node.rare and (inner is None or not found or found[0][0] < inner):
                 slots = _run_pre_hooks(node, slots)
-            for nr in range(len(slots)):
-                for k in wanted_nodes.get((id(node), nr), ()):
-                    captured[k] = slots[nr]
-            if node in useful:
+            for k, nr in found:
+                captured[k] = slots[nr]
+            if node in useful and (inner is None or not found):
                 given = _step(node, slots)
                 if not retain_graph:
                     node.release()
@@ -108,7 +109,7 @@ def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: 
                         stack.append(target)
 
     for leaf, grad in leaf_grads.values():
-        _finish_leaf(leaf, grad, create_graph, wanted_leaves, accumulate, captured)
+        _finish_leaf(leaf, grad, create_graph, wanted_leaves, accumulate, captured, inner)
     return captured
 
 
@@ -204,14 +205,14 @@ def _run_hooks(node: Node, given: Sequence[Any], slots: list[Any]) -> Sequence[A
 
 
 def _finish_leaf(leaf: Handle, grad: Any, create_graph: bool, wanted: dict[int, list[int]] | None, accumulate: bool,
-                 captured: dict[int, Any]) -> None:
+                 captured: dict[int, Any], inner: int | None) -> None:
     if wanted is not None and id(leaf) not in wanted:
         return
     meta = leaf._value.meta
     if grad._value.meta.plain is not meta.plain:
         grad = Rules.reduce_to(grad, meta)
     more = leaf._more
-    if more is not None and "hooks" in more:
+    if more is not None and "hooks" in more and (inner is None or wanted[id(leaf)][0] < inner):  # type: ignore[index]
         for hook in list(more["hooks"].values()):
             changed = hook(grad)
             if changed is not None:

@@ -58,12 +58,14 @@ class _Context:
 class FunctionNode(Node):
     """The graph node of one call of a ``Function``."""
 
-    __slots__ = ("cls", "ctx", "metas", "in_metas_of", "results")
+    __slots__ = ("cls", "ctx", "metas", "in_metas_of", "results", "born")
 
     def __init__(self, cls: type[Function], ctx: _Context, edges: tuple, metas: Sequence[Meta], in_metas: Sequence[Meta | None]) -> None:
         self.cls, self.ctx, self.edges, self.metas, self.in_metas_of = cls, ctx, edges, tuple(metas), tuple(in_metas)
         self.rare = None
         self.results = len(self.metas)
+        tr = local.trace
+        self.born = (tr.epoch.number, len(tr.values))
 
     def name(self) -> str:
         return self.cls.__name__ + "Backward"

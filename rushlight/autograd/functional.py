@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 
 from . import engine
-from .arguments import (HESSIAN, as_tuple, call, check_outputs, check_vector, detached, filled, gradients, prepared, unpacked)
+from .arguments import (
+    HESSIAN,
+    as_tuple,
+    call,
+    check_outputs,
+    check_vector,
+    detached,
+    filled,
+    gradients,
+    prepared,
+    unpacked,
+)
 from .modes import enable_grad
 
 __all__ = ["vjp", "jvp", "jacobian", "hessian", "vhp", "hvp"]
@@ -72,8 +83,8 @@ def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, 
             (the same numbers, computed in reverse).
     """
     if strategy not in ("forward-mode", "reverse-mode"):
-        raise AssertionError('Expected strategy to be either "forward-mode" or "reverse-mode". Hint: If your function has more outputs than '
-                             'inputs, "forward-mode" tends to be more performant. Otherwise, prefer to use "reverse-mode".')
+        raise AssertionError('Expected strategy to be either "forward-mode" or "reverse-mode". Hint: If your function has more outputs '
+                             'than inputs, "forward-mode" tends to be more performant. Otherwise, prefer to use "reverse-mode".')
     if strategy == "forward-mode" and not vectorize:
         raise NotImplementedError("Computing Jacobian using forward-AD or forward-over-reverse Hessian is only implemented for "
                                   "`vectorize=True`.")
@@ -91,8 +102,8 @@ def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, 
             n = y.numel()
             for k in range(n):
                 row = gradients([y], items, [_one_hot(n, k, y)], create_graph=create_graph)
-                rows.append(filled(row, items, strict, lambda j, at=at: f"Output {at} of the user-provided function is independent of input "
-                                   f"{j}. This is not allowed in strict mode."))
+                rows.append(filled(row, items, strict, lambda j, at=at: f"Output {at} of the user-provided function is independent of "
+                                   f"input {j}. This is not allowed in strict mode."))
             made.append(tuple(_stacked([r[j] for r in rows], y, x) for j, x in enumerate(items)))
     result = tuple(unpacked(row, many) for row in made)
     return detached(unpacked(result, out_many), create_graph)

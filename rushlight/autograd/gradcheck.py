@@ -43,8 +43,8 @@ def _checked_inputs(inputs: Sequence[Any]) -> list[int]:
             warnings.warn(f"Input #{k} requires gradient and is not a double precision floating point or complex. This check will likely "
                           "fail if all the inputs are not of double precision floating point or complex. ", stacklevel=4)
         if any(s == 0 and n > 1 for s, n in zip(meta.strides or (), meta.shape)):
-            raise RuntimeError(f"The {k}th input has a dimension with stride 0. gradcheck only supports inputs that are non-overlapping to be "
-                               "able to compute the numerical gradients correctly. You should call .contiguous on the input before passing "
+            raise RuntimeError(f"The {k}th input has a dimension with stride 0. gradcheck only supports inputs that are non-overlapping to "
+                               "be able to compute the numerical gradients correctly. You should call .contiguous on the input before passing "
                                "it to gradcheck.")
         wanted.append(k)
         t.retain_grad()
@@ -136,8 +136,8 @@ def _check(func: Callable[..., Any], inputs: tuple[Any, ...], eps: float, atol: 
                                          f"analytical:{_shown(a)}\n")
                 if a.size and not np.abs(a - again[at]).max() <= nondet_tol:
                     raise GradcheckError("Backward is not reentrant, i.e., running backward with same input and grad_output multiple times "
-                                         f"gives different values, although analytical gradient matches numerical gradient.The tolerance for "
-                                         f"nondeterminism was {nondet_tol}.")
+                                         f"gives different values, although analytical gradient matches numerical gradient.The tolerance "
+                                         f"for nondeterminism was {nondet_tol}.")
 
 
 def gradcheck(func: Callable[..., Any], inputs: Any, *, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3,

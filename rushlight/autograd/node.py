@@ -67,6 +67,11 @@ class Node:
 
         return add(self._rare("pre_hooks"), hook)
 
+    @property
+    def born(self) -> tuple[int, int]:
+        """When the node was made: (epoch, slot in it), growing with time."""
+        raise NotImplementedError
+
     def out_metas(self) -> Sequence[Meta]:
         raise NotImplementedError
 
@@ -102,6 +107,10 @@ class GradNode(Node):
     @property
     def results(self) -> int:  # type: ignore[override]
         return len(self.node.metas)
+
+    @property
+    def born(self) -> tuple[int, int]:
+        return self.epoch.number, self.node.slot
 
     def name(self) -> str:
         return self.node.op.grad_name  # type: ignore[union-attr]
@@ -178,6 +187,7 @@ class _ToLeaf(Node):
     """Passes a gradient on to a leaf."""
 
     __slots__ = ()
+    born = (-1, 0)  # older than everything: it belongs to the leaf
 
     def __init__(self, leaf: Handle) -> None:
         self.edges = (leaf,)

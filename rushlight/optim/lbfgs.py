@@ -107,7 +107,8 @@ class LBFGS(Optimizer):
             if group["line_search_fn"] is not None:
                 if group["line_search_fn"] != "strong_wolfe":
                     raise RuntimeError("only 'strong_wolfe' is supported")
-                point, calls = self._search(closure, direction, float(t) if isinstance(t, Handle) else t, Point(0.0, loss, grad, slope), tolerance_change)
+                first = float(t) if isinstance(t, Handle) else t
+                point, calls = self._search(closure, direction, first, Point(0.0, loss, grad, slope), tolerance_change)
                 t, loss, grad = point.t, point.f, point.g
                 self._move(t, direction)
                 flat = float(grad.abs().max()) <= group["tolerance_grad"]

@@ -44,7 +44,8 @@ _update = Update("nadam", _SCALARS, 4, _rule)
 class NAdam(Optimizer):
     r"""Adam with Nesterov momentum.
 
-    The step is :math:`\gamma \frac{(1 - \mu_t) g / (1 - \prod \mu) + \mu_{t+1} m / (1 - \mu_{t+1} \prod \mu)}{\sqrt{\hat v} + \epsilon}` with
+    The step is
+    :math:`\gamma \frac{(1 - \mu_t) g / (1 - \prod \mu) + \mu_{t+1} m / (1 - \mu_{t+1} \prod \mu)}{\sqrt{\hat v} + \epsilon}` with
     :math:`\mu_t = \beta_1 (1 - \frac{1}{2} 0.96^{t \psi})` and Adam's moments m, v.
 
     Args:

@@ -19,8 +19,8 @@ def _rule(g: Graph, h: Scalars, p: Node, grad: Node, before: Node, size: Node, s
     grad = direction(g, h, p, grad, False, maximize)
     agree = g.map(lambda e, d, b: d * b, grad, before)
     minus, plus, low, high = (constant(g, s, p) for s in (h.eta_minus, h.eta_plus, h.step_min, h.step_max))
-    size = g.map(lambda e, s, a, minus, plus, low, high: e.clamp(s * e.where(a > 0, plus, e.where(a < 0, minus, e.const(1, minus.dtype))), low, high),
-                 size, agree, minus, plus, low, high)
+    factor = g.map(lambda e, a, minus, plus: e.where(a > 0, plus, e.where(a < 0, minus, e.const(1, minus.dtype))), agree, minus, plus)
+    size = g.map(lambda e, s, f, low, high: e.clamp(s * f, low, high), size, factor, low, high)
     grad = g.map(lambda e, d, a: e.where(a < 0, e.const(0, d.dtype), d), grad, agree)  # after a turn, forget the gradient once
     return g.map(lambda e, x, d, s: x - e.sign(d) * s, p, grad, size), grad, size, step
 

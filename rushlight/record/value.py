@@ -1,6 +1,7 @@
 """Value: one result of one operation, pending in a trace or ready in memory."""
 from __future__ import annotations
 
+import itertools
 from sys import getrefcount
 from typing import Any
 
@@ -14,13 +15,18 @@ from .meta import CPU, Meta, meta_of
 __all__ = ["Value", "Buffer", "Epoch", "allocate", "value_from_array", "array_of", "is_exported", "scalar_value"]
 
 
-class Epoch:
-    """The stretch of recording between two flushes of one trace. ``error`` is set where running it failed."""
+_epochs = itertools.count()
 
-    __slots__ = ("trace", "error")
+
+class Epoch:
+    """The stretch of recording between two flushes of one trace. ``error`` is set where running it failed; ``number`` grows with
+    time."""
+
+    __slots__ = ("trace", "error", "number")
 
     def __init__(self, trace: Any) -> None:
         self.trace = trace
+        self.number = next(_epochs)
         self.error: BaseException | None = None
 
 

@@ -276,9 +276,11 @@ MISTAKES = [
         *[(n, {"lr": -1}) for n in NAMES], ("SGD", {"momentum": -1}), ("SGD", {"nesterov": True}),
         ("SGD", {"weight_decay": -1}), ("SGD", {"fused": True, "foreach": True}), ("Adam", {"fused": True, "differentiable": True}),
         ("Adam", {"eps": -1}), ("Adam", {"betas": (1.0, 0.9)}), ("NAdam", {"betas": (0.9, -0.1)}), ("NAdam", {"momentum_decay": -1}),
-        ("Adagrad", {"lr_decay": -1}), ("Adagrad", {"initial_accumulator_value": -1}), ("RMSprop", {"alpha": -1}), ("RMSprop", {"momentum": -1}),
+        ("Adagrad", {"lr_decay": -1}), ("Adagrad", {"initial_accumulator_value": -1}), ("RMSprop", {"alpha": -1}),
+        ("RMSprop", {"momentum": -1}),
         ("Adadelta", {"rho": 2.0}), ("Rprop", {"etas": (2.0, 3.0)}), ("Adafactor", {"d": 0.5}), ("Adafactor", {"eps": (-1, 1.0)}),
-        ("Adafactor", {"eps": (None, -1.0)}), ("Adafactor", {"beta2_decay": 1.0}), ("Muon", {"momentum": -1}), ("Muon", {"adjust_lr_fn": "x"})]],
+        ("Adafactor", {"eps": (None, -1.0)}), ("Adafactor", {"beta2_decay": 1.0}), ("Muon", {"momentum": -1}),
+        ("Muon", {"adjust_lr_fn": "x"})]],
 ]
 
 
