@@ -328,7 +328,7 @@ class _Planner:
 
     def _runs(self, longest: int | None) -> tuple[list[int], str, int, int]:
         """A's way through the reduction: (table, micro-kernel's kind, bytes per step, number of entries)."""
-        axes = merged([Axis(x.extent, (x.strides[0],)) for x in self.k], sort=False)
+        axes = merged([Axis(x.extent, (x.strides[0],)) for x in self.k], None)
         item = self.types["a"].itemsize
         if not self.depth:
             return [], "unit", item, 0

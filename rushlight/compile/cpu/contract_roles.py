@@ -59,7 +59,8 @@ class Roles:
         m += [x for x in batch if x.strides[1] == 0]  # a batch that B does not know is more rows
         self.batch, self.m, self.k = [x for x in batch if x.strides[1] != 0], m, k
         self.n = self._along_batch(n) or self._choose(n)
-        self.batch, self.m, self.k = merged(self.batch), merged(self.m), merged(self.k)
+        # Neighbouring rows lie near each other in A: a tile is read again for each position of the reduction, C once.
+        self.batch, self.m, self.k = merged(self.batch), merged(self.m, "a"), merged(self.k, "a")
 
     def _choose(self, n_axes: list[Axis]) -> Axis:
         if self._cycles(self.m, n_axes, "a")[0] < self._cycles(n_axes, self.m, "b")[0]:
@@ -128,11 +129,13 @@ def size(axes: list[Axis]) -> int:
     return math.prod(x.extent for x in axes)
 
 
-def merged(axes: list[Axis], sort: bool = True) -> list[Axis]:
-    """Outer axes first; neighbours whose strides compose in every operand become one."""
-    if sort:
-        # By C where C moves, else (the reduction) by A.
-        axes = sorted(axes, key=lambda x: [-abs(s) for s in (x.strides[2:] or x.strides)])
+def merged(axes: list[Axis], by: str | None = "c") -> list[Axis]:
+    """Outer axes first, in the order of operand ``by`` ("a" or "c"; None: as they are); neighbours whose strides compose
+    in every operand become one."""
+    if by == "c":
+        axes = sorted(axes, key=lambda x: [-abs(s) for s in x.strides[2:]])
+    elif by == "a":
+        axes = sorted(axes, key=lambda x: [-abs(s) for s in x.strides])
     out: list[Axis] = []
     for x in axes:
         if out and out[-1].strides == tuple(s * x.extent for s in x.strides):
@@ -144,7 +147,7 @@ def merged(axes: list[Axis], sort: bool = True) -> list[Axis]:
 
 def one_stride(axes: list[Axis], operand: int) -> int | None:
     """The stride of an operand that steps evenly through all positions of ``axes``, in order; None if it does not."""
-    out = merged([Axis(x.extent, (x.strides[operand],)) for x in axes], sort=False)
+    out = merged([Axis(x.extent, (x.strides[operand],)) for x in axes], None)
     return None if len(out) > 1 else out[0].strides[0] if out else 0
 
 
