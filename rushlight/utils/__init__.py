@@ -1,5 +1,5 @@
-"""Helpers around training: data loading lives in :mod:`rushlight.utils.data`."""
+"""Helpers around training: data loading in :mod:`rushlight.utils.data`, checkpointing in :mod:`rushlight.utils.checkpoint`."""
 
-from . import data
+from . import checkpoint, data
 
-__all__ = ["data"]
+__all__ = ["checkpoint", "data"]
