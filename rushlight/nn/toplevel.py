@@ -17,8 +17,15 @@ from .functional.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_tran
 from .functional.grid import affine_grid, grid_sample
 from .functional.norm import rms_norm
 from .functional.pad import pad as _pad
-from .functional.pooling import (adaptive_avg_pool1d, adaptive_max_pool1d_with_indices as adaptive_max_pool1d, avg_pool1d, max_pool1d,
-                                 max_pool1d_with_indices, max_pool2d, max_pool3d)
+from .functional.pooling import (
+    adaptive_avg_pool1d,
+    avg_pool1d,
+    max_pool1d,
+    max_pool1d_with_indices,
+    max_pool2d,
+    max_pool3d,
+)
+from .functional.pooling import adaptive_max_pool1d_with_indices as adaptive_max_pool1d
 from .functional.vision import channel_shuffle, native_channel_shuffle, pixel_shuffle, pixel_unshuffle
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution", "conv_tbc",
@@ -49,7 +56,8 @@ def batch_norm(input: Any, weight: Any, bias: Any, running_mean: Any, running_va
     return _norm.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
-def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, cudnn_enable: bool = True) -> Any:
+def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
+               cudnn_enable: bool = True) -> Any:
     """``nn.functional.layer_norm``."""
     return _norm.layer_norm(input, normalized_shape, weight, bias, eps)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any
 
 from ..compile.graph import Graph, Node
 from ..record.meta import Meta, meta_of
@@ -16,13 +18,14 @@ from .derived import gradient_of
 from .pointwise import pointwise
 from .structured import Structured
 
-__all__ = ["Spec", "batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "batch_norm_eval", "running_update"]
+__all__ = ["Spec", "spec", "batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "batch_norm_eval", "running_update"]
 
 Shape = tuple[int, ...]
 
 
-class Spec(NamedTuple):
-    """The attrs of a normalisation.
+@dataclass(frozen=True, eq=False)
+class Spec:
+    """The attrs of a normalisation. As part of an operation's key it is compared by identity: make it by ``spec``, which remembers.
 
     Attributes:
         view: the shape at which the input is seen (same elements, row-major).
@@ -43,6 +46,11 @@ class Spec(NamedTuple):
     centre: bool = True
     stats: bool = False
 
+    @cached_property
+    def unweighted(self) -> Spec:
+        """The same for a gradient that does not read the weight."""
+        return replace(self, weight=False)
+
     @property
     def count(self) -> int:
         return math.prod(self.view[d] for d in self.dims)
@@ -61,6 +69,9 @@ class Spec(NamedTuple):
     def outer(self) -> Shape:
         """Kept dimensions along which the parameters are constant."""
         return tuple(d for d, n in enumerate(self.params) if n == 1 and d not in self.dims)
+
+
+spec = lru_cache(maxsize=8192)(Spec)
 
 
 # -- forward ------------------------------------------------------------------------------------------------------
@@ -120,7 +131,7 @@ def _meta(metas: Sequence[Meta], s: Spec) -> Meta | tuple[Meta, ...]:
 
 def _backward_meta(metas: Sequence[Meta], s: Spec, wants: tuple[bool, bool, bool], dtype: Any) -> Any:
     x = metas[1]
-    param = meta_of(tuple(n for n in s.params), dtype, x.device)
+    param = meta_of(s.params, dtype, x.device)
     out = tuple(m for m, want in zip((x.plain, param, param), wants) if want)
     return out if len(out) > 1 else out[0]
 
@@ -199,7 +210,7 @@ class _Norm(Structured):
         saved = [t for t in ctx.inputs[:2] if t is not None]
         if s.weight and not wants[0] and len(saved) < 2:
             # Without the input's gradient the weight is not read; the operation then sees no weight.
-            s = s._replace(weight=False)
+            s = s.unweighted
         made = self.backward(grad, *saved[:1 + s.weight], attrs=(s, wants, dtype))
         found = iter(made if isinstance(made, tuple) else (made,))
         given: list[Any] = []

@@ -24,6 +24,10 @@ def _lead(m: Meta, nd: int) -> Shape:
     return m.shape[:len(m.shape) - nd]
 
 
+# With more windows than this over one element, adding at their places is cheaper than asking each of them.
+_MOST_WINDOWS = 9
+
+
 # -- maximum ------------------------------------------------------------------------------------------------------
 # attrs (Windows,)
 
@@ -94,7 +98,7 @@ def _max_back_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequen
         return g.const(0, grad.dtype, shape)
     _, chosen = _chosen(g, x, w)
     lead = shape[:len(shape) - w.nd]
-    if w.apart:
+    if w.apart or w.overlap <= _MOST_WINDOWS:
         whole = (*lead, *w.out, *w.kernel)
         kept = (*lead, *w.out, *(1,) * w.nd)
         spread = [g.expand(g.reshape(a, kept), whole) for a in (grad, chosen)]
@@ -131,10 +135,10 @@ max_pool = Structured("max_pool", meta=_max_meta, lower=_max_lower, grad=_max_gr
                       grad_name="MaxPool2DWithIndicesBackward0")
 max_pool_indices = Structured("max_pool", meta=_max_indices_meta, lower=_max_indices_lower, grad=_max_grad, saves=((0,), False),
                               grad_name="MaxPool2DWithIndicesBackward0")
-_max_back = Structured("max_pool_backward", meta=lambda metas, w: metas[1].plain, lower=_max_back_lower, saves=((1,), False),
+_max_back: Structured = Structured("max_pool_backward", meta=lambda metas, w: metas[1].plain, lower=_max_back_lower, saves=((1,), False),
                        grad=lambda ctx, gg: (_pick(gg, ctx.inputs[1], attrs=ctx.attrs), None),
                        grad_name="MaxPool2DWithIndicesBackwardBackward0")
-_pick = Structured("max_pool_pick", meta=lambda metas, w: _max_meta(metas, w), lower=_pick_lower, saves=((1,), False),
+_pick: Structured = Structured("max_pool_pick", meta=lambda metas, w: _max_meta(metas, w), lower=_pick_lower, saves=((1,), False),
                    grad=lambda ctx, g: (_max_back(g, ctx.inputs[1], attrs=ctx.attrs), None))
 
 
@@ -208,9 +212,9 @@ def _avg_back_meta(metas: Sequence[Meta], w: Windows, *_: Any) -> Meta:
     return meta_of((*_lead(metas[0], w.nd), *w.size), metas[0].dtype, metas[0].device)
 
 
-avg_pool = Structured("avg_pool", meta=_avg_meta, lower=_avg_lower, saves=((), False), grad_name="AvgPool2DBackward0",
+avg_pool: Structured = Structured("avg_pool", meta=_avg_meta, lower=_avg_lower, saves=((), False), grad_name="AvgPool2DBackward0",
                       grad=lambda ctx, g: _avg_back(g, attrs=ctx.attrs))
-_avg_back = Structured("avg_pool_backward", meta=_avg_back_meta, lower=_avg_back_lower, saves=((), False),
+_avg_back: Structured = Structured("avg_pool_backward", meta=_avg_back_meta, lower=_avg_back_lower, saves=((), False),
                        grad=lambda ctx, gg: avg_pool(gg, attrs=ctx.attrs), grad_name="AvgPool2DBackwardBackward0")
 
 
@@ -279,7 +283,7 @@ def _ragged_mean_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Seq
     return g.cast(total, x.dtype)
 
 
-ragged_mean = Structured("adaptive_avg_pool", meta=_ragged_mean_meta, lower=_ragged_mean_lower, saves=((), False),
+ragged_mean: Structured = Structured("adaptive_avg_pool", meta=_ragged_mean_meta, lower=_ragged_mean_lower, saves=((), False),
                          grad_name="AdaptiveAvgPool2DBackward0", grad=lambda ctx, g: ragged_mean(
                              g, attrs=(ctx.metas[0].shape[len(ctx.metas[0].shape) - len(ctx.attrs[0]):], not ctx.attrs[1])))
 
@@ -327,7 +331,7 @@ def _ragged_max_grad(ctx: Any, g: Any, *_: Any) -> Any:
     return scatter(flat, index, g.reshape(index.shape), attrs=(len(lead), "add")).reshape(x.shape)
 
 
-ragged_max = Structured("adaptive_max_pool", meta=_ragged_max_meta, lower=_ragged_max_lower, grad=_ragged_max_grad,
+ragged_max: Structured = Structured("adaptive_max_pool", meta=_ragged_max_meta, lower=_ragged_max_lower, grad=_ragged_max_grad,
                         saves=((0,), False), grad_name="AdaptiveMaxPool2DBackward0")
 
 
@@ -360,7 +364,7 @@ def _fold_meta(metas: Sequence[Meta], w: Windows) -> Meta:
     return meta_of((m.shape[0], m.shape[1] // math.prod(w.kernel), *w.size), m.dtype, m.device)
 
 
-unfold_windows = Structured("im2col", meta=_unfold_meta, lower=_unfold_lower, saves=((), False),
+unfold_windows: Structured = Structured("im2col", meta=_unfold_meta, lower=_unfold_lower, saves=((), False),
                             grad=lambda ctx, g: fold_windows(g, attrs=ctx.attrs))
-fold_windows = Structured("col2im", meta=_fold_meta, lower=_fold_lower, saves=((), False),
+fold_windows: Structured = Structured("col2im", meta=_fold_meta, lower=_fold_lower, saves=((), False),
                           grad=lambda ctx, g: unfold_windows(g, attrs=ctx.attrs))

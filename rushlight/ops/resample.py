@@ -64,9 +64,9 @@ def _back_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[M
     return g.cast(total, grad.dtype)
 
 
-taps = Structured("upsample", meta=lambda metas, axis, n: _replaced(metas[0], axis, metas[1].shape[1]), lower=_taps_lower,
+taps: Structured = Structured("upsample", meta=lambda metas, axis, n: _replaced(metas[0], axis, metas[1].shape[1]), lower=_taps_lower,
                   grad=_taps_grad, saves=lambda needs: (tuple(range(1, len(needs))), False))
-_taps_back = Structured("upsample_backward", meta=lambda metas, axis, n: _replaced(metas[0], axis, n), lower=_back_lower,
+_taps_back: Structured = Structured("upsample_backward", meta=lambda metas, axis, n: _replaced(metas[0], axis, n), lower=_back_lower,
                         grad=lambda ctx, gg: (taps(gg, *ctx.inputs[1:], attrs=ctx.attrs), *[None] * (len(ctx.metas) - 1)),
                         saves=lambda needs: (tuple(range(1, len(needs))), False))
 
@@ -94,7 +94,7 @@ def _scaled(m: Meta, times: tuple[int, ...], up: bool) -> Meta:
     return meta_of((*m.shape[:lead], *[n * t if up else n // t for n, t in zip(m.shape[lead:], times)]), m.dtype, m.device)
 
 
-repeat_each = Structured("upsample_nearest", meta=lambda metas, times: _scaled(metas[0], times, True), lower=_repeat_lower,
+repeat_each: Structured = Structured("upsample_nearest", meta=lambda metas, times: _scaled(metas[0], times, True), lower=_repeat_lower,
                          saves=((), False), grad=lambda ctx, g: _repeat_back(g, attrs=ctx.attrs))
-_repeat_back = Structured("upsample_nearest_backward", meta=lambda metas, times: _scaled(metas[0], times, False),
+_repeat_back: Structured = Structured("upsample_nearest_backward", meta=lambda metas, times: _scaled(metas[0], times, False),
                           lower=_repeat_back_lower, saves=((), False), grad=lambda ctx, gg: repeat_each(gg, attrs=ctx.attrs))

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
@@ -14,10 +16,12 @@ __all__ = ["Windows", "windows", "cut", "spread_back", "inside_position"]
 Shape = tuple[int, ...]
 
 
-class Windows(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Windows:
     """Windows over the last ``len(kernel)`` dimensions: ``position = stride * o + dilation * u - padding``.
 
-    ``size`` and ``out`` are the extents of the input and the numbers of windows along these dimensions.
+    ``size`` and ``out`` are the extents of the input and the numbers of windows along these dimensions. As part of an operation's
+    key it is compared by identity, which costs nothing: make it by ``windows``, which remembers.
     """
 
     size: Shape
@@ -32,13 +36,21 @@ class Windows(NamedTuple):
         return len(self.kernel)
 
     @property
+    def overlap(self) -> float:
+        """The most windows over one element (infinite with dilation, which has no simple answer)."""
+        if any(d != 1 for d in self.dilation):
+            return math.inf
+        return math.prod(-(-k // s) for k, s in zip(self.kernel, self.stride))
+
+    @property
     def apart(self) -> bool:
         """Whether windows tile the input: no two share an element and none has a hole."""
         return all(s == k and d == 1 or o == 1 and d == 1
                    for s, k, d, o in zip(self.stride, self.kernel, self.dilation, self.out))
 
 
-def windows(size: Sequence[int], kernel: Shape, stride: Shape, padding: Shape, dilation: Shape, ceil_mode: bool = False) -> Windows:
+@lru_cache(maxsize=8192)
+def windows(size: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape, ceil_mode: bool = False) -> Windows:
     """The windows that fit (with ``ceil_mode`` also those that begin inside and reach over the end)."""
     out = []
     for n, k, s, p, d in zip(size, kernel, stride, padding, dilation):
@@ -47,7 +59,7 @@ def windows(size: Sequence[int], kernel: Shape, stride: Shape, padding: Shape, d
         if ceil_mode and (count - 1) * s >= n + p:
             count -= 1
         out.append(count)
-    return Windows(tuple(size), tuple(out), kernel, stride, padding, dilation)
+    return Windows(size, tuple(out), kernel, stride, padding, dilation)
 
 
 def cut(g: Graph, x: Node, w: Windows, value: Any) -> Node:
@@ -90,7 +102,40 @@ def spread_back(g: Graph, x: Node, w: Windows) -> Node:
             order += [n + d, n + nd + d]
         flat = g.reshape(g.permute(x, order), (*lead, *[o * k for o, k in zip(w.out, w.kernel)]))
         return _fit(g, flat, n, [-p for p in w.padding], w.size)
-    # Positions of one window element are a stride apart: zeros between them, then input i adds up the windows that hold it.
+    if all(d == 1 for d in w.dilation):
+        return _overlapping(g, x, w, n)
+    return _dilated(g, x, w, n)
+
+
+def _overlapping(g: Graph, x: Node, w: Windows, n: int) -> Node:
+    """Without dilation: element s q + r of the padded input is element r + s t of window q - t, for every t: an affine view."""
+    nd = w.nd
+    lead = x.shape[:n]
+    most = [-(-k // s) for k, s in zip(w.kernel, w.stride)]  # windows over one element
+    edge = [t - 1 for t in most]
+    x = g.pad(x, [0] * n + edge + [0] * nd, [0] * n + edge + [t * s - k for t, s, k in zip(most, w.stride, w.kernel)])
+    count = [o + t - 1 for o, t in zip(w.out, most)]
+    # Axes of the view: lead, then (q, r) for each dimension, then t for each.
+    rank = n + 3 * nd
+    offset, matrix = [0] * n + edge + [0] * nd, [tuple(int(j == d) for j in range(rank)) for d in range(n)]
+    windows_, elements = [], []
+    for d in range(nd):
+        row, column = [0] * rank, [0] * rank
+        row[n + 2 * d], row[n + 2 * nd + d] = 1, -1
+        column[n + 2 * d + 1], column[n + 2 * nd + d] = 1, w.stride[d]
+        windows_.append(tuple(row))
+        elements.append(tuple(column))
+    shape = (*lead, *[m for q, s in zip(count, w.stride) for m in (q, s)], *most)
+    read = g.view(x, View(shape, tuple(offset), (*matrix, *windows_, *elements)))
+    total = g.reduce("add", read, range(n + 2 * nd, rank))
+    flat = g.reshape(total, (*lead, *[q * s for q, s in zip(count, w.stride)]))
+    return _fit(g, flat, n, [-p for p in w.padding], w.size)
+
+
+def _dilated(g: Graph, x: Node, w: Windows, n: int) -> Node:
+    """Positions of one window element are a stride apart: zeros between them, then input i adds up the windows that hold it."""
+    nd = w.nd
+    lead = x.shape[:n]
     spread, shape = x, x.shape
     if any(s > 1 for s in w.stride):
         wide = g.reshape(x, (*lead, *[m for o in w.out for m in (o, 1)], *w.kernel))

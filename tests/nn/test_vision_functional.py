@@ -17,7 +17,8 @@ TF = torch.nn.functional
 SIZES = [{"size": (5, 9)}, {"size": (14, 16)}, {"scale_factor": 2}, {"scale_factor": (1.7, 0.6)},
          {"scale_factor": (1.7, 0.6), "recompute_scale_factor": True}, {"size": (1, 1)}, {"size": (7, 3)}]
 MODES = [("nearest", None, False), ("nearest-exact", None, False), ("area", None, False), ("bilinear", False, False),
-         ("bilinear", True, False), ("bilinear", False, True), ("bicubic", False, False), ("bicubic", True, False), ("bicubic", False, True)]
+         ("bilinear", True, False), ("bilinear", False, True), ("bicubic", False, False), ("bicubic", True, False),
+         ("bicubic", False, True)]
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -63,7 +63,7 @@ def _pool(name: str, nd: int, input: Any, kernel_size: Any, output_size: Any, ou
         index = at if index is None else index * size[d] + at
     index = index.reshape((*lead, math.prod(out), math.prod(kernel)))
     flat = x.reshape((*lead, math.prod(size)))
-    windows = gather(flat, index.reshape((*lead, -1)), attrs=(2,)).reshape(index.shape)
+    windows = gather(flat, index.reshape((*lead, math.prod(out) * math.prod(kernel))), attrs=(2,)).reshape(index.shape)
     chosen = windows.detach().argmax(-1, True)
     result = lead + out if len(shape) == nd + 2 else lead[1:] + out
     y = gather(windows, chosen, attrs=(3,)).reshape(result)

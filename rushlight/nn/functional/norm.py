@@ -14,7 +14,7 @@ import numpy as np
 
 from ...autograd.modes import no_grad
 from ...ops import norm as ops
-from ...ops.norm import Spec
+from ...ops.norm import Spec, spec
 from ...tensor.registry import assign
 
 __all__ = ["batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "local_response_norm", "normalize"]
@@ -32,7 +32,7 @@ def _update(running: Any, new: Any, momentum: Any) -> None:
 @lru_cache(maxsize=1024)
 def _batch_spec(shape: tuple[int, ...], eps: float, weight: bool, bias: bool, stats: bool) -> tuple[Spec]:
     params = tuple(n if d == 1 and (weight or bias) else 1 for d, n in enumerate(shape))
-    return (Spec(shape, (0, *range(2, len(shape))), params, eps, weight, bias, True, stats),)
+    return (spec(shape, (0, *range(2, len(shape))), params, eps, weight, bias, True, stats),)
 
 
 def _given(*parameters: Any) -> list[Any]:
@@ -51,7 +51,7 @@ def batch_norm(input: Any, running_mean: Any, running_var: Any, weight: Any = No
         ValueError: one value for a channel when training. RuntimeError: sizes do not fit, or no running statistics in evaluation.
     """
     shape = input._value.meta.shape
-    if shape == (0,) and not training:
+    if shape == (0,):
         return input.clone()
     if len(shape) < 2:
         raise RuntimeError(f"batch_norm: expected at least 2 dimensions (N, C, ...), got input of size {list(shape)}")
@@ -67,7 +67,7 @@ def batch_norm(input: Any, running_mean: Any, running_var: Any, weight: Any = No
             raise RuntimeError(f"{'running_mean' if running_mean is None else 'running_var'} must be defined in evaluation mode")
         return ops.batch_norm_eval(input, running_mean, running_var, *_given(weight, bias),
                                    attrs=(eps, weight is not None, bias is not None))
-    stats = running_mean is not None or running_var is not None
+    stats = (running_mean is not None or running_var is not None) and 0 not in shape  # nothing is learned from no values
     made = ops.batch_norm(input, *_given(weight, bias), attrs=_batch_spec(shape, eps, weight is not None, bias is not None, stats))
     if not stats:
         return made
@@ -90,13 +90,18 @@ def _normalized(name: str, input: Any, normalized_shape: Any, weight: Any, bias:
         if p is not None and p._value.meta.shape != wanted:
             raise RuntimeError(f"Expected {what} to be of same shape as normalized_shape, but got {what} of shape {list(p.shape)} and "
                                f"normalized_shape = {list(wanted)}")
+    attrs = _row_spec(shape, wanted, eps, weight is not None, bias is not None, centre)
+    return (ops.layer_norm if centre else ops.rms_norm)(input, *_given(weight, bias), attrs=attrs)
+
+
+@lru_cache(maxsize=1024)
+def _row_spec(shape: tuple[int, ...], wanted: tuple[int, ...], eps: float, weight: bool, bias: bool, centre: bool) -> tuple[Spec]:
     lead = len(shape) - len(wanted)
     if lead < 0 or shape[lead:] != wanted:
         raise RuntimeError(f"Given normalized_shape={list(wanted)}, expected input with shape [*, {', '.join(map(str, wanted))}], but "
                            f"got input of size{list(shape)}")
-    params = (1,) * len(shape) if weight is None and bias is None else (1,) * lead + wanted
-    spec = Spec(shape, tuple(range(lead, len(shape))), params, eps, weight is not None, bias is not None, centre)
-    return (ops.layer_norm if centre else ops.rms_norm)(input, *_given(weight, bias), attrs=(spec,))
+    params = (1,) * lead + wanted if weight or bias else (1,) * len(shape)
+    return (spec(shape, tuple(range(lead, len(shape))), params, eps, weight, bias, centre),)
 
 
 def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
@@ -115,12 +120,13 @@ def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float |
     return _normalized("rms_norm", input, normalized_shape, weight, None, eps, False)
 
 
-def _per_channel(shape: tuple[int, ...], groups: int, eps: float, weight: bool, bias: bool, stats: bool = False) -> Spec:
+@lru_cache(maxsize=1024)
+def _per_channel(shape: tuple[int, ...], groups: int, eps: float, weight: bool, bias: bool, stats: bool = False) -> tuple[Spec]:
     """(N, C, ...) seen as (N, groups, C / groups, ...), statistics for each sample and group."""
     n, c = shape[:2]
     view = (n, groups, c // groups if groups else 0, *shape[2:])
     params = (1, groups, c // groups, *(1,) * (len(shape) - 2)) if weight or bias else (1,) * len(view)
-    return Spec(view, tuple(range(2, len(view))), params, eps, weight, bias, True, stats)
+    return (spec(view, tuple(range(2, len(view))), params, eps, weight, bias, True, stats),)
 
 
 def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
@@ -145,8 +151,8 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
         if p is not None and p._value.meta.shape != (c,):
             raise RuntimeError(f"Expected {what} to be a vector of size equal to the number of channels in input, but got {what} of "
                                f"shape {list(p.shape)} and input of shape {list(shape)}")
-    spec = _per_channel(shape, num_groups, eps, weight is not None, bias is not None)
-    return ops.group_norm(input, *_given(weight, bias), attrs=(spec,))
+    attrs = _per_channel(shape, num_groups, eps, weight is not None, bias is not None)
+    return ops.group_norm(input, *_given(weight, bias), attrs=attrs)
 
 
 def instance_norm(input: Any, running_mean: Any = None, running_var: Any = None, weight: Any = None, bias: Any = None,
@@ -166,8 +172,8 @@ def instance_norm(input: Any, running_mean: Any = None, running_var: Any = None,
     for what, t in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
         _check_size(what, t, shape[1])
     stats = running_mean is not None or running_var is not None
-    spec = _per_channel(shape, shape[1], eps, weight is not None, bias is not None, stats)
-    made = ops.instance_norm(input, *_given(weight, bias), attrs=(spec,))
+    attrs = _per_channel(shape, shape[1], eps, weight is not None, bias is not None, stats)
+    made = ops.instance_norm(input, *_given(weight, bias), attrs=attrs)
     if not stats:
         return made
     y, mean, var = made

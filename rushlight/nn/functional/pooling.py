@@ -181,7 +181,7 @@ def _target(name: str, nd: int, shape: tuple[int, ...], output_size: Any) -> tup
     if any(o == 0 or n % o for n, o in zip(size, out)):
         return out, None
     kernel = tuple(n // o for n, o in zip(size, out))
-    return out, Windows(size, out, kernel, kernel, (0,) * nd, (1,) * nd)
+    return out, windows(size, kernel, kernel, (0,) * nd, (1,) * nd)
 
 
 def _adaptive_avg(name: str, nd: int, input: Any, output_size: Any) -> Any:

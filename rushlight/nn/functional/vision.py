@@ -147,8 +147,8 @@ def interpolate(input: Any, size: Any = None, scale_factor: Any = None, mode: st
     if nd not in _RANKS.get(mode, ()):
         if mode in _RANKS and nd in (1, 2, 3):
             raise NotImplementedError(f"Got {nd + 2}D input, but {mode} mode needs {_RANKS[mode][0] + 2}D input")
-        raise NotImplementedError("Input Error: Only 3D, 4D and 5D input Tensors supported (got {}D) for the modes: nearest | linear | "
-                                  "bilinear | bicubic | trilinear | area | nearest-exact (got {})".format(len(shape), mode))
+        raise NotImplementedError(f"Input Error: Only 3D, 4D and 5D input Tensors supported (got {len(shape)}D) for the modes: nearest | linear | "
+                                  f"bilinear | bicubic | trilinear | area | nearest-exact (got {mode})")
     out = [int(n) for n in out]
     if any(n <= 0 for n in (*out, *shape[2:])) or 0 in shape[1:]:
         raise RuntimeError(f"Input and output sizes should be greater than 0, but got input {list(shape)} and output size {out}")
