@@ -33,7 +33,7 @@ globals().update(_TYPED)
 # Names that are imported when they are first used, so that ``import rushlight`` stays quick: attribute -> (module, name in it).
 _LAZY: dict[str, tuple[str, str | None]] = {
     **{name: (name, None) for name in (
-        "amp", "audio", "backends", "compat", "cuda", "distributed", "distributions", "fft", "func", "io", "jit", "linalg", "metrics",
+        "accelerator", "amp", "audio", "backends", "compat", "compiler", "cuda", "distributed", "distributions", "fft", "func", "io", "jit", "linalg", "metrics",
         "nn", "optim", "serialization", "signal", "special", "testing", "text", "tools", "utils", "version", "vision", "masked")},
     "return_types": ("tensor.return_types", None),
     "save": ("io", "save"), "load": ("io", "load"),
@@ -46,6 +46,11 @@ _LAZY: dict[str, tuple[str, str | None]] = {
         "native_group_norm", "adaptive_avg_pool1d", "adaptive_max_pool1d", "avg_pool1d", "max_pool1d", "max_pool1d_with_indices",
         "max_pool2d", "max_pool3d", "channel_shuffle", "native_channel_shuffle", "pixel_shuffle", "pixel_unshuffle",
         "constant_pad_nd", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d", "affine_grid_generator")},
+    **{name: ("nn.rootnames", name) for name in (
+        "alpha_dropout", "alpha_dropout_", "bilinear", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cosine_similarity",
+        "ctc_loss", "dropout", "dropout_", "embedding", "embedding_renorm_", "feature_alpha_dropout", "feature_alpha_dropout_",
+        "feature_dropout", "feature_dropout_", "hinge_embedding_loss", "kl_div", "margin_ranking_loss", "pairwise_distance", "pdist",
+        "poisson_nll_loss", "rrelu", "rrelu_", "triplet_margin_loss")},
     "get_num_threads": ("compile.cpu.pool", "get_num_threads"), "set_num_threads": ("compile.cpu.pool", "set_num_threads"),
 }
 
@@ -87,6 +92,16 @@ def __dir__() -> list[str]:
 def compile(model: _Any = None, **options: _Any) -> _Any:  # noqa: A001
     """``model`` itself: every program is compiled while it runs. Also a decorator, with or without options."""
     return model if model is not None else (lambda m: m)
+
+
+def _assert(condition: _Any, message: str) -> None:
+    """``assert condition, message`` as a function."""
+    assert condition, message
+
+
+def is_autocast_enabled(device_type: str | None = None) -> _Any:
+    """Whether operations choose a narrower dtype by themselves: no."""
+    return False
 
 
 def get_num_interop_threads() -> _Any:

@@ -12,6 +12,7 @@ from .fold import *  # noqa: F401,F403
 from .fractional import *  # noqa: F401,F403
 from .grid import *  # noqa: F401,F403
 from .linear import *  # noqa: F401,F403
+from .linear_loss import *  # noqa: F401,F403
 from .loss import *  # noqa: F401,F403
 from .margin import *  # noqa: F401,F403
 from .norm import *  # noqa: F401,F403
