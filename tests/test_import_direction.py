@@ -14,10 +14,10 @@ FLOORS = [
     {"autograd"},
     {"ops"},
     {"tensor"},
-    {"random", "version", "backends", "cuda", "fft", "linalg"},
-    {"special", "signal", "masked"},
+    {"random", "version", "backends", "cuda", "accelerator", "compiler", "fft", "linalg"},
+    {"special", "masked"},
     {"nn", "optim", "utils", "metrics", "amp", "distributions", "func", "jit"},
-    {"io", "distributed"},
+    {"io", "distributed", "signal"},
     {"vision", "text", "audio", "tools", "serialization", "testing"},
     {"compat"},
 ]
