@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from . import functional, init, modules, parameter, utils  # noqa: F401
+from .functional.linear_loss import LinearCrossEntropyOptions  # noqa: F401
 from .modules import *  # noqa: F401,F403
 from .modules.module import Module  # noqa: F401
 from .parameter import Buffer, Parameter  # noqa: F401

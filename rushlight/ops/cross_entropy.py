@@ -41,6 +41,8 @@ def _check(metas: Sequence[Meta], name: str) -> None:
         raise ValueError(f"Expected input batch_size ({x.shape[0]}) to match target batch_size ({t.shape[0] if t.shape else 1}).")
     if t.shape != wanted:
         raise RuntimeError(f"{name}: input {list(x.shape)} wants a target of size {list(wanted)}, got {list(t.shape)}")
+    if len(metas) > 2 and metas[2].dtype is not x.dtype:
+        raise RuntimeError(f"{name}: expected a weight of dtype {x.dtype.name} as the input has, but found {metas[2].dtype.name}")
     if len(metas) > 2 and metas[2].shape != (x.shape[dim],):
         raise RuntimeError(f"weight tensor should be defined either for all {x.shape[dim]} classes or no classes but got weight tensor of "
                            f"shape: {list(metas[2].shape)}")

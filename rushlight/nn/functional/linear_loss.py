@@ -1,12 +1,36 @@
 """A linear layer and the cross entropy of its results in one function."""
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from .linear import linear
 from .loss import cross_entropy
 
 __all__ = ["linear_cross_entropy"]
+
+_METHODS = ("auto", "accurate", "balanced", "compact")
+
+
+@dataclass(frozen=True, slots=True)
+class LinearCrossEntropyOptions:
+    """How PyTorch cuts the product into pieces. Accepted and kept; here the compiler decides.
+
+    Raises:
+        ValueError: no such policy, or a piece of no rows.
+    """
+
+    allow_retain_graph: bool = False
+    batch_chunk_size: int | None = None
+    chunking_method: str | None = "auto"
+    acc_policy: str = "auto"
+    acc_dtype: Any = None
+
+    def __post_init__(self) -> None:
+        if self.acc_policy not in _METHODS:
+            raise ValueError(f"acc_policy must be one of {_METHODS}, got {self.acc_policy!r}")
+        if self.batch_chunk_size is not None and self.batch_chunk_size <= 0:
+            raise ValueError(f"batch_chunk_size must be positive, got {self.batch_chunk_size}")
 
 
 def linear_cross_entropy(input: Any, linear_weight: Any, target: Any, *, linear_bias: Any = None, weight: Any = None,
