@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import os
 import sys
 import threading
@@ -86,6 +87,7 @@ os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_c
 
 _addresses: dict[tuple[str, str], int] = {}  # (structure key, processor) -> address
 _libraries: list[Any] = []  # the resource trackers of all loaded code: kept for ever
+_numbers = itertools.count()  # a name is taken by a link that fails, too
 
 
 def compile_object(ir_text: str, *, vectorize: bool = False, cpu: target.CPU | None = None) -> bytes:
@@ -116,7 +118,7 @@ def load_object(data: bytes, names: Sequence[str], label: str = "object") -> dic
         for name in names:
             builder.export_symbol(name)
         try:
-            library = builder.link(_linker(), f"{label}.{len(_libraries)}")
+            library = builder.link(_linker(), f"{label}.{next(_numbers)}")
         except RuntimeError as error:
             raise CompileError(f"cannot link {label}: {error}") from error
         _libraries.append(library)

@@ -130,7 +130,12 @@ class V:
     def floor(self) -> V: return intrinsic("floor", self)
     def trunc(self) -> V: return intrinsic("trunc", self)
     def nearest(self) -> V: return intrinsic("roundeven", self)
-    def copysign(self, sign: V) -> V: return intrinsic("copysign", self, sign)
+
+    def copysign(self, sign: V) -> V:
+        signed = intrinsic("copysign", self, sign)
+        # LLVM moves a conversion to half precision before a copysign, and then converts the sign, a double, by a call of
+        # the compiler's library, which need not be there.
+        return intrinsic("arithmetic.fence", signed) if self.type == "double" else signed
 
 
 def const(f: Function, type_: str, lanes: int, value: float) -> V:

@@ -80,7 +80,7 @@ def _special(name: str, *modules: str) -> Callable[..., Any]:
 
 def _floordiv(a: Any, b: Any) -> Any:
     if np.any(b == 0) and a.dtype.kind in "iu":
-        raise ZeroDivisionError("integer division by zero")
+        raise RuntimeError("ZeroDivisionError: integer division by zero")  # the class is PyTorch's
     return np.floor_divide(a, b)
 
 
@@ -88,7 +88,7 @@ def _truncdiv(a: Any, b: Any) -> Any:
     if a.dtype.kind not in "iu":
         return np.trunc(a / b)
     if np.any(b == 0):
-        raise ZeroDivisionError("integer division by zero")
+        raise RuntimeError("ZeroDivisionError: integer division by zero")  # the class is PyTorch's
     q = np.floor_divide(a, b)
     return q + ((q < 0) & (q * b != a)).astype(a.dtype) if a.dtype.kind == "i" else q
 
@@ -96,7 +96,7 @@ def _truncdiv(a: Any, b: Any) -> Any:
 def _checked_mod(f: Any) -> Callable[..., Any]:
     def call(a: Any, b: Any) -> Any:
         if a.dtype.kind in "iu" and np.any(b == 0):
-            raise ZeroDivisionError("integer modulo by zero")
+            raise RuntimeError("ZeroDivisionError: integer division by zero")
         return f(a, b)
     return call
 
