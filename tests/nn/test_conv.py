@@ -58,7 +58,7 @@ def test_transposed_convolution(x, w, bias, options):
     same(lambda *t: getattr(TF, name)(*t, **options), lambda *t: getattr(F, name)(*t, **options), *shapes, second=True)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.data())
 def test_any_geometry(data):
     n = data.draw(st.integers(1, 2))

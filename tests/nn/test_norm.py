@@ -133,7 +133,8 @@ def test_errors(call):
 
 MODULES = [
     ("BatchNorm1d", (3,), {}, (4, 3)), ("BatchNorm1d", (3,), {"momentum": None}, (4, 3, 5)), ("BatchNorm2d", (3,), {}, (4, 3, 5, 4)),
-    ("BatchNorm2d", (3,), {"affine": False, "track_running_stats": False}, (4, 3, 5, 4)), ("BatchNorm3d", (3,), {"bias": False}, (2, 3, 3, 4, 2)),
+    ("BatchNorm2d", (3,), {"affine": False, "track_running_stats": False}, (4, 3, 5, 4)),
+    ("BatchNorm3d", (3,), {"bias": False}, (2, 3, 3, 4, 2)),
     ("InstanceNorm1d", (3,), {}, (4, 3, 5)), ("InstanceNorm2d", (3,), {"affine": True, "track_running_stats": True}, (4, 3, 5, 4)),
     ("InstanceNorm2d", (3,), {"affine": True}, (3, 5, 4)), ("InstanceNorm3d", (3,), {}, (2, 3, 3, 4, 2)),
     ("LayerNorm", (4,), {}, (2, 3, 4)), ("LayerNorm", ((3, 4),), {"bias": False}, (2, 3, 4)),

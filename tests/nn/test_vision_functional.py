@@ -62,9 +62,9 @@ def test_pad_with_a_value_and_other_dtypes():
     assert F.pad(rushlight.tensor([True]), (0, 1)).tolist() == [True, False]
 
 
-@pytest.mark.parametrize(("sizes", "mode", "shape"), [((1,), "constant", (4,)), ((1, 1, 1, 1), "constant", (4,)), ((4, 0), "reflect", (2, 4)),
-                                                      ((5, 0), "circular", (2, 4)), ((1, 1), "mirror", (2, 4)), ((1, 1), "reflect", (4,)),
-                                                      ((-3, -3), "constant", (2, 4)), ((-3, -3), "replicate", (2, 4))])
+@pytest.mark.parametrize(("sizes", "mode", "shape"), [
+    ((1,), "constant", (4,)), ((1, 1, 1, 1), "constant", (4,)), ((4, 0), "reflect", (2, 4)), ((5, 0), "circular", (2, 4)),
+    ((1, 1), "mirror", (2, 4)), ((1, 1), "reflect", (4,)), ((-3, -3), "constant", (2, 4)), ((-3, -3), "replicate", (2, 4))])
 def test_pad_errors(sizes, mode, shape):
     same_error(lambda: TF.pad(torch.zeros(shape), sizes, mode), lambda: F.pad(rushlight.zeros(shape), sizes, mode))
 

@@ -24,7 +24,8 @@ __all__ = ["affine_grid", "grid_sample"]
 def _guessed(align_corners: bool | None, name: str) -> bool:
     if align_corners is None:
         warnings.warn(f"Default {name} and related behavior has changed to align_corners=False since 1.3.0. Please specify "
-                      "align_corners=True if the old behavior is desired. See the documentation of grid_sample for details.", stacklevel=3)
+                      "align_corners=True if the old behavior is desired. See the documentation of grid_sample for details.",
+                      stacklevel=3)
         return False
     return align_corners
 
@@ -45,7 +46,8 @@ def affine_grid(theta: Any, size: Sequence[int], align_corners: bool | None = No
         raise NotImplementedError("affine_grid only supports 4D and 5D sizes, for 2D and 3D affine transforms, respectively. "
                                   f"Got size {list(size)}.")
     if tuple(theta.shape[-2:]) != (nd, nd + 1) or theta.dim() != 3:
-        raise ValueError(f"Expected a batch of {nd}D affine matrices of shape Nx{nd}x{nd + 1} for size {list(size)}. Got {list(theta.shape)}.")
+        raise ValueError(f"Expected a batch of {nd}D affine matrices of shape Nx{nd}x{nd + 1} for size {list(size)}. Got "
+                         f"{list(theta.shape)}.")
     if min(size) <= 0:
         raise ValueError(f"Expected non-zero, positive output size. Got {list(size)}")
     lines = []
@@ -126,10 +128,12 @@ def grid_sample(input: Any, grid: Any, mode: str = "bilinear", padding_mode: str
     align = _guessed(align_corners, "grid_sample")
     nd = input.dim() - 2
     if nd not in (2, 3) or grid.dim() != nd + 2 or grid.shape[-1] != nd or grid.shape[0] != input.shape[0]:
-        raise RuntimeError("grid_sampler(): expected 4D or 5D input and grid with same number of dimensions, the same batch size and a last "
-                           f"dimension of {max(nd, 0)}, but got input with sizes {list(input.shape)} and grid with sizes {list(grid.shape)}")
+        raise RuntimeError("grid_sampler(): expected 4D or 5D input and grid with same number of dimensions, the same batch size and a "
+                           f"last dimension of {max(nd, 0)}, but got input with sizes {list(input.shape)} and grid with sizes "
+                           f"{list(grid.shape)}")
     if 0 in input.shape[1:]:
-        raise RuntimeError(f"grid_sampler(): expected input to have non-empty spatial dimensions, but input has sizes {list(input.shape)}")
+        raise RuntimeError("grid_sampler(): expected input to have non-empty spatial dimensions, but input has sizes "
+                           f"{list(input.shape)}")
     if input.dtype is not grid.dtype:
         raise RuntimeError(f"grid_sampler(): expected input and grid to have same dtype, but input has {input.dtype.name} and grid has "
                            f"{grid.dtype.name}")

@@ -58,7 +58,8 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
             if mode == "reflect":
                 raise RuntimeError(f"Argument #4: Padding size should be less than the corresponding input dimension, but got: padding "
                                    f"({lo}, {hi}) at dimension {dim} of input {list(shape)}")
-            raise RuntimeError(f"Padding value causes wrapping around more than once: ({lo}, {hi}) at dimension {dim} of input {list(shape)}")
+            raise RuntimeError(f"Padding value causes wrapping around more than once: ({lo}, {hi}) at dimension {dim} of input "
+                               f"{list(shape)}")
         if length + lo + hi < 1:
             raise RuntimeError(f"input (size {list(shape)}) is too small: padding ({lo}, {hi}) gives an empty or negative size at "
                                f"dimension {dim}")

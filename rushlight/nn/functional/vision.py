@@ -36,14 +36,14 @@ def _scale(n: int, out: int, factor: float | None, align: bool, kind: type) -> A
 
 def _nearest(n: int, out: int, factor: float | None, exact: bool) -> np.ndarray:
     step = _scale(n, out, factor, False, np.float32)
-    at = np.arange(out).astype(np.float32)
+    at: Any = np.arange(out).astype(np.float32)
     at = (at + np.float32(0.5)) * step if exact else at * step
     return np.minimum(np.floor(at).astype(np.int64), n - 1)[None]
 
 
 def _linear(n: int, out: int, factor: float | None, align: bool, kind: type) -> tuple[np.ndarray, np.ndarray]:
     step = _scale(n, out, factor, align, kind)
-    at = np.arange(out).astype(kind)
+    at: Any = np.arange(out).astype(kind)
     at = at * step if align else np.maximum((at + kind(0.5)) * step - kind(0.5), kind(0))
     low = np.minimum(np.floor(at).astype(np.int64), n - 1)
     weight = np.clip(at - low.astype(kind), 0, 1).astype(kind)
@@ -52,7 +52,7 @@ def _linear(n: int, out: int, factor: float | None, align: bool, kind: type) -> 
 
 def _cubic(n: int, out: int, factor: float | None, align: bool, kind: type) -> tuple[np.ndarray, np.ndarray]:
     step = _scale(n, out, factor, align, kind)
-    at = np.arange(out).astype(kind)
+    at: Any = np.arange(out).astype(kind)
     at = at * step if align else (at + kind(0.5)) * step - kind(0.5)
     low = np.floor(at)
     t = (at - low).astype(kind)
@@ -63,7 +63,7 @@ def _cubic(n: int, out: int, factor: float | None, align: bool, kind: type) -> t
 
     def far(x: np.ndarray) -> np.ndarray:
         return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-    weights = np.stack([far(t + 1), near(t), near(1 - t), far(2 - t)]).astype(kind)
+    weights: Any = np.stack([far(t + 1), near(t), near(1 - t), far(2 - t)]).astype(kind)
     return np.clip(np.stack([low.astype(np.int64) + k for k in (-1, 0, 1, 2)]), 0, n - 1), weights
 
 
@@ -74,7 +74,8 @@ def _smooth(n: int, out: int, factor: float | None, align: bool, cubic: bool, ki
     inverse = 1.0 / step if step >= 1.0 else 1.0
     a = -0.5
     length = math.ceil(reach) * 2 + 1
-    index, weights = np.zeros((length, out), np.int64), np.zeros((length, out))
+    index: Any = np.zeros((length, out), np.int64)
+    weights: Any = np.zeros((length, out))
     for o in range(out):
         centre = step * (o + 0.5)
         first = max(int(centre - reach + 0.5), 0)
@@ -147,8 +148,8 @@ def interpolate(input: Any, size: Any = None, scale_factor: Any = None, mode: st
     if nd not in _RANKS.get(mode, ()):
         if mode in _RANKS and nd in (1, 2, 3):
             raise NotImplementedError(f"Got {nd + 2}D input, but {mode} mode needs {_RANKS[mode][0] + 2}D input")
-        raise NotImplementedError(f"Input Error: Only 3D, 4D and 5D input Tensors supported (got {len(shape)}D) for the modes: nearest | linear | "
-                                  f"bilinear | bicubic | trilinear | area | nearest-exact (got {mode})")
+        raise NotImplementedError(f"Input Error: Only 3D, 4D and 5D input Tensors supported (got {len(shape)}D) for the modes: nearest | "
+                                  f"linear | bilinear | bicubic | trilinear | area | nearest-exact (got {mode})")
     out = [int(n) for n in out]
     if any(n <= 0 for n in (*out, *shape[2:])) or 0 in shape[1:]:
         raise RuntimeError(f"Input and output sizes should be greater than 0, but got input {list(shape)} and output size {out}")
@@ -160,12 +161,10 @@ def interpolate(input: Any, size: Any = None, scale_factor: Any = None, mode: st
 def _per_dimension(value: Any, nd: int, what: str, shape: tuple[int, ...]) -> list[Any]:
     if isinstance(value, (list, tuple)):
         if len(value) != nd:
-            raise ValueError(f"Input and output must have the same number of spatial dimensions, but got input with spatial dimensions of "
-                             f"{list(shape[2:])} and {what} of {list(value)}. Please provide input tensor in (N, C, d1, d2, ...,dK) "
-                             f"format and {what} in (d1, d2, ...,dK) format." if what == "scale_factor" else
-                             f"Input and output must have the same number of spatial dimensions, but got input with spatial dimensions of "
-                             f"{list(shape[2:])} and output size of {list(value)}. Please provide input tensor in (N, C, d1, d2, ...,dK) "
-                             "format and output size in (o1, o2, ...,oK) format.")
+            got, form = ("output size", "(o1, o2, ...,oK)") if what == "size" else ("scale_factor", "(d1, d2, ...,dK)")
+            raise ValueError("Input and output must have the same number of spatial dimensions, but got input with spatial dimensions of "
+                             f"{list(shape[2:])} and {got} of {list(value)}. Please provide input tensor in (N, C, d1, d2, ...,dK) "
+                             f"format and {got} in {form} format.")
         return list(value)
     return [value] * nd
 

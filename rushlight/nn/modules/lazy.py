@@ -19,8 +19,9 @@ from .conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, Conv
 from .instancenorm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from .linear import Linear
 
-__all__ = ["UninitializedParameter", "UninitializedBuffer", "LazyLinear", *(f"LazyConv{k}{n}d" for k in ("", "Transpose") for n in (1, 2, 3)),
-           *(f"Lazy{k}Norm{n}d" for k in ("Batch", "Instance") for n in (1, 2, 3))]
+__all__ = ["UninitializedParameter", "UninitializedBuffer", "LazyLinear", "LazyConv1d", "LazyConv2d", "LazyConv3d",
+           "LazyConvTranspose1d", "LazyConvTranspose2d", "LazyConvTranspose3d", "LazyBatchNorm1d", "LazyBatchNorm2d", "LazyBatchNorm3d",
+           "LazyInstanceNorm1d", "LazyInstanceNorm2d", "LazyInstanceNorm3d"]
 
 
 class _Uninitialized(Tensor):
@@ -36,15 +37,15 @@ class _Uninitialized(Tensor):
 
     @property
     def shape(self) -> Any:
-        raise RuntimeError("Can't access the shape of an uninitialized parameter or buffer. This error usually happens in `load_state_dict` "
-                           "when trying to load an uninitialized parameter into an initialized one. Call `forward` to initialize the "
-                           "parameters before accessing their attributes.")
+        raise RuntimeError("Can't access the shape of an uninitialized parameter or buffer. This error usually happens in "
+                           "`load_state_dict` when trying to load an uninitialized parameter into an initialized one. Call `forward` to "
+                           "initialize the parameters before accessing their attributes.")
 
-    def __repr__(self, **options: Any) -> str:
+    def __repr__(self, *, tensor_contents: str | None = None) -> str:  # type: ignore[override]
         return f"<{type(self).__name__}>"
 
 
-class UninitializedParameter(_Uninitialized, Parameter):
+class UninitializedParameter(_Uninitialized, Parameter):  # type: ignore[misc]
     """A parameter of a lazy module before its first input: ``materialize(shape)`` makes it an ordinary one."""
 
     __slots__ = ()
@@ -145,7 +146,7 @@ class _LazyConv(LazyModuleMixin):
     def __init__(self, out_channels: int, kernel_size: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(0, 0, kernel_size, *args, **kwargs)  # type: ignore[call-arg]
         self.out_channels = out_channels
-        dtype = self.weight.dtype  # type: ignore[has-type]
+        dtype = self.weight.dtype  # type: ignore[attr-defined]
         new = {name: UninitializedParameter(dtype=dtype) for name in ("weight", "bias") if getattr(self, name) is not None}
         self._start_lazy(**new)
 
