@@ -240,9 +240,9 @@ def _filled(size: Sequence[int], number: Any, dtype: DType | None, device: Any, 
 
 
 def _maker(name: str, number: Any) -> Any:
-    def call(*size: Any, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
-             pin_memory: bool = False, memory_format: Any = None, size_: Any = None, names: Any = None) -> Any:
-        return _filled(size_argument(size), number, dtype, device, requires_grad)
+    def call(*shape: Any, size: Any = None, dtype: DType | None = None, layout: Any = None, device: Any = None,
+             requires_grad: bool = False, pin_memory: bool = False, memory_format: Any = None, names: Any = None) -> Any:
+        return _filled(size_argument(shape if size is None else (size,)), number, dtype, device, requires_grad)
 
     def like(input: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
              memory_format: Any = None) -> Any:
@@ -274,12 +274,13 @@ def _empty(size: tuple[int, ...], dtype: DType | None, device: Any, requires_gra
 
 
 @public(method=False, out=False)
-def empty(*size: Any, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
+def empty(*shape: Any, size: Any = None, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
           pin_memory: bool = False, memory_format: Any = None, out: Any = None) -> Any:
     """A tensor of undefined content."""
+    wanted = size_argument(shape if size is None else (size,))
     if out is not None:
-        return out.resize_(size_argument(size))
-    return _empty(size_argument(size), dtype, device, requires_grad)
+        return out.resize_(wanted)
+    return _empty(wanted, dtype, device, requires_grad)
 
 
 @public(method=False, out=False)

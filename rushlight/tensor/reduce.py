@@ -108,8 +108,10 @@ def _correction(unbiased: bool | None, correction: Any) -> float:
 
 
 @public()
-def var(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None) -> Any:
+def var(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None, axis: Any = None,
+        keepdims: bool | None = None) -> Any:
     """Variance over ``dim``, divided by N - ``correction`` (1 by default)."""
+    dim, keepdim = _one(dim, axis), keepdim if keepdims is None else keepdims
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     if input.dtype.kind not in "fc":
@@ -121,8 +123,10 @@ def var(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool
 
 
 @public()
-def std(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None) -> Any:
+def std(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None, axis: Any = None,
+        keepdims: bool | None = None) -> Any:
     """Standard deviation: the square root of ``var``."""
+    dim, keepdim = _one(dim, axis), keepdim if keepdims is None else keepdims
     return var(input, dim, unbiased, keepdim, correction=correction).sqrt()
 
 

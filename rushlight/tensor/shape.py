@@ -341,8 +341,9 @@ METHODS["cat_with"] = lambda self, other, dim: cat((self, other), dim)
 
 
 @public(method=False)
-def stack(tensors: Any, dim: int = 0) -> Any:
+def stack(tensors: Any, dim: int = 0, *, axis: int | None = None) -> Any:
     """Tensors of one shape along a new dimension."""
+    dim = dim if axis is None else axis
     tensors = list(tensors)
     if not tensors:
         raise RuntimeError("stack expects a non-empty TensorList")

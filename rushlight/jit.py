@@ -1,0 +1,65 @@
+"""``torch.jit`` names, for programs that use them: everything is recorded and compiled anyway, so they change nothing."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+__all__ = ["Final", "annotate", "export", "ignore", "is_scripting", "is_tracing", "isinstance", "script", "script_if_tracing",
+           "trace", "unused"]
+
+T = TypeVar("T")
+
+
+def is_scripting() -> bool:
+    """Whether a script is being compiled: never."""
+    return False
+
+
+def is_tracing() -> bool:
+    """Whether ``jit.trace`` is running: never."""
+    return False
+
+
+def script(obj: T, *args: Any, **options: Any) -> T:
+    """``obj`` itself."""
+    return obj
+
+
+def trace(func: T, example_inputs: Any = None, **options: Any) -> T:
+    """``func`` itself."""
+    return func
+
+
+def script_if_tracing(fn: T) -> T:
+    """``fn`` itself."""
+    return fn
+
+
+def export(fn: T) -> T:
+    """``fn`` itself."""
+    return fn
+
+
+def unused(fn: T) -> T:
+    """``fn`` itself."""
+    return fn
+
+
+def ignore(drop: Any = False, **options: Any) -> Any:
+    """A decorator (with or without arguments) that returns the function itself."""
+    if callable(drop):
+        return drop
+    same: Callable[[T], T] = lambda fn: fn
+    return same
+
+
+def annotate(the_type: Any, value: T) -> T:
+    """``value`` itself."""
+    return value
+
+
+def isinstance(obj: Any, target_type: Any) -> bool:  # noqa: A001
+    """Python's ``isinstance``."""
+    import builtins
+
+    return builtins.isinstance(obj, target_type)
