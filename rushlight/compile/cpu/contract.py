@@ -284,7 +284,8 @@ class _Planner:
     def _common(self, block_m: int, block_n: int) -> dict[str, int]:
         parts_m, parts_n = -(-self.rows // block_m), -(-self.panels // block_n)
         return {"parts_m": parts_m, "parts_n": parts_n, "m": self.rows, "n": self.n.extent, "block_m": block_m,
-                "block_n": block_n, "panels": self.panels, "batch_dims": len(self.batch), "m_dims": len(self.m)} | {
+                "block_n": block_n, "panels": self.panels, "batch_dims": len(self.batch), "m_dims": len(self.m),
+                "vectors": self.vectors} | {
                 f"n_stride{i}": s for i, s in enumerate(self.n.strides[2:])}  # fmt: skip
 
     def _outputs(self) -> tuple[EpilogueOperand, ...]:

@@ -127,7 +127,7 @@ class Driver:
     @property
     def key(self) -> str:
         outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
-        return (f"contract4 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
+        return (f"contract5 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
                 f"{self.heights} [{outputs}] {canonical(*self.stores)}")  # fmt: skip
 
     @property
@@ -136,7 +136,7 @@ class Driver:
 
     @property
     def fields(self) -> list[str]:
-        common = ["parts_m", "parts_n", "m", "n", "block_m", "block_n", "panels", "batch_dims", "m_dims"]
+        common = ["parts_m", "parts_n", "m", "n", "block_m", "block_n", "panels", "batch_dims", "m_dims", "vectors"]
         if self.kind != "finish":
             common += ["micro", "a_panel_bytes", "panel_bytes", "b_step", "step", "runs"]
         if self.kind == "partial":
@@ -190,7 +190,7 @@ class Driver:
                 with f.loop(0, height) as r:
                     sums = f.at(tile, f.mul(r, self.row_bytes), "i8")
                     self._epilogue(f, frame, [rows[2 + i] for i in range(len(self.outputs))], f.add(t, r), panel, columns,
-                                   lambda v: self._tile_vector(f, sums, v))  # fmt: skip
+                                   lambda at: self._tile_vector(f, sums, at))  # fmt: skip
 
     def _partial(self, f, frame, runs, bases, rows, first, count, panel0, panel1, split) -> None:  # noqa: ANN001
         """``triples`` at the end of the parameters: for each chunk (first run, one past the last, first position)."""
@@ -221,7 +221,7 @@ class Driver:
             with f.loop(0, count) as r:
                 sums = f.at(source, f.mul(f.add(first, r), self.row_bytes), "i8")
                 self._epilogue(f, frame, [rows[1 + i] for i in range(len(self.outputs))], r, panel, columns,
-                               lambda v: self._sum_of_splits(f, frame, sums, v))  # fmt: skip
+                               lambda at: self._sum_of_splits(f, frame, sums, at))  # fmt: skip
 
     # ------------------------------------------------------------------------------------------ their pieces
 
@@ -249,37 +249,41 @@ class Driver:
             f"ptr {b}, i64 {frame['b_step']}, i64 {columns}, i64 {again}, i64 {shift})"
         )
 
-    def _tile_vector(self, f: Function, row: str, v: int) -> str:
-        at = f.at(row, v * self.lanes * self.accumulate.itemsize, "i8")
+    def _tile_vector(self, f: Function, row: str, lane: str) -> str:
+        at = f.at(row, f.mul(lane, self.accumulate.itemsize), "i8")
         return f.let(f"load {ir_type(self.accumulate, self.lanes)}, ptr {at}, align {self.accumulate.itemsize}")
 
-    def _sum_of_splits(self, f: Function, frame: Frame, row: str, v: int) -> str:
+    def _sum_of_splits(self, f: Function, frame: Frame, row: str, lane: str) -> str:
         vector = ir_type(self.accumulate, self.lanes)
-        total = f.slot(vector, self._tile_vector(f, row, v))
+        total = f.slot(vector, self._tile_vector(f, row, lane))
         with f.loop(1, frame["splits"]) as s:
-            part = self._tile_vector(f, f.at(row, f.mul(s, frame["split_bytes"]), "i8"), v)
+            part = self._tile_vector(f, f.at(row, f.mul(s, frame["split_bytes"]), "i8"), lane)
             add = "fadd" if self.accumulate.kind == "f" else "add"
             f.set(total, f.let(f"{add} {vector} {f.get(total, vector)}, {part}"), vector)
         return f.get(total, vector)
 
     def _epilogue(self, f, frame, tables, row, panel, columns, vector_of) -> None:  # noqa: ANN001
-        """Reads the extras, evaluates the stores and writes them, for one row of one panel."""
+        """Reads the extras, evaluates the stores and writes them, for one row of one panel.
+
+        The loop over the row's vectors stays a loop: an epilogue can be large (a whole optimizer)."""
         width = self.lanes * self.vectors
         start = []
         for i, table in enumerate(tables):
             at = f.let(f"inttoptr i64 {f.load(table, row)} to ptr")
             start.append(f.at(at, f.mul(f.mul(panel, width), frame[f"n_stride{i}"]), "i8"))
-        for v in range(self.vectors):
-            lanes_on = mask(f, f.sub(columns, v * self.lanes), self.lanes)
+        with f.loop(0, frame["vectors"]) as v:
+            lane = f.mul(v, self.lanes)
+            lanes_on = mask(f, f.sub(columns, lane), self.lanes)
             places = []
             for i, (at, operand) in enumerate(zip(start, self.outputs, strict=True)):
                 if operand.stride == "unit":
-                    places.append(f.at(at, v * self.lanes * operand.dtype.itemsize, "i8"))
+                    places.append(f.at(at, f.mul(lane, operand.dtype.itemsize), "i8"))
                 elif operand.stride == "zero":
                     places.append(at)
                 else:
-                    places.append(scattered(f, at, frame[f"n_stride{i}"], v * self.lanes, self.lanes))
-            env = {0: V(f, vector_of(v), vecmath.register_type(self.accumulate), self.lanes)}
+                    stride = frame[f"n_stride{i}"]
+                    places.append(scattered(f, f.at(at, f.mul(lane, stride), "i8"), stride, 0, self.lanes))
+            env: dict[object, V] = {0: V(f, vector_of(lane), vecmath.register_type(self.accumulate), self.lanes)}
             for place, operand in zip(places, self.outputs, strict=True):
                 if not operand.written:
                     value = read(f, place, operand, self.lanes, lanes_on)

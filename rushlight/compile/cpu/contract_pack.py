@@ -43,16 +43,18 @@ def packing(
         if batch[i][1]:
             strides[i], nbytes = nbytes, nbytes * batch[i][0]
     kind = "unit" if n_stride == source.itemsize else "any"
-    if kind == "any" and k and k[-1][1] == source.itemsize and 4 <= lanes <= MAX_TURNED:
+    if kind == "any" and k and k[-1][1] == source.itemsize and 4 <= lanes <= MAX_TURNED and lanes <= k[-1][0]:
         kind = "turn"
     positions = k[-1][0] if kind == "turn" else depth
     block_k = max(1, min(positions, max(64, PART_BYTES // row)))
+    while kind == "turn" and 0 < positions % block_k < lanes:
+        block_k -= 1  # no part may be shorter than a square
     parts_k = -(-positions // block_k)
     moving = [(extent, step, to) for (extent, step), to in zip(batch, strides, strict=True) if to]
     kernel = Pack(source, target, lanes, vectors, kind)
     values = {"parts_k": parts_k, "panels": panels, "k": positions, "block_k": block_k, "n": columns, "n_stride": n_stride,
               "batch_dims": len(moving), "k_dims": len(k), "panel_bytes": panel_bytes,
-              "outer": depth // positions if positions else 0}  # fmt: skip
+              "outer": depth // positions if positions else 0, "vectors": vectors}  # fmt: skip
     tables = [number for triple in moving for number in triple]
     step = panel_bytes
     for extent, stride in k:

@@ -40,7 +40,7 @@ class Dot:
 
     @property
     def key(self) -> str:
-        return (f"dot3 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} "
+        return (f"dot4 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} "
                 f"{self.heights} {self.fma} {self.fence}")  # fmt: skip
 
     def ir(self) -> str:

@@ -78,10 +78,10 @@ def convert(f: Function, value: str, source: DType, target: DType, lanes: int = 
 
 
 def mask(f: Function, count: str, lanes: int) -> str:
-    """``<lanes x i1>``: lane number < count (an i64 that may be negative or large)."""
-    numbers = ", ".join(f"i64 {i}" for i in range(lanes))
-    wide = splat(f, count, "i64", lanes)
-    return f.let(f"icmp sgt <{lanes} x i64> {wide}, <{numbers}>")
+    """``<lanes x i1>``: lane number < count (an i64, possibly negative, that fits 32 bits)."""
+    numbers = ", ".join(f"i32 {i}" for i in range(lanes))
+    wide = splat(f, f.let(f"trunc i64 {count} to i32"), "i32", lanes)
+    return f.let(f"icmp sgt <{lanes} x i32> {wide}, <{numbers}>")
 
 
 def heights(registers: int, vectors: int) -> tuple[int, ...]:
@@ -115,7 +115,7 @@ class Micro:
     @property
     def key(self) -> str:
         heights = ",".join(map(str, self.heights))
-        return (f"micro6 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
+        return (f"micro7 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
                 f"{self.step} {self.masked} {self.fma} {self.fence} {self.along}")  # fmt: skip
 
     @property
@@ -172,17 +172,18 @@ class Micro:
                 f.do(f"store {vector} {total}, ptr {tile_at(r, v)}, align {self.accumulate.itemsize}")
 
     def _runs_loop(self, f: Function, rows: list[str], sums: list, b: str, masks: list[str]) -> None:
-        unroll = max(2, len(sums))
+        unroll = len(sums)
         offset = f.slot("i64")
         with f.loop(0, "%n_runs") as run:
             pair = f.mul(run, 2)
             f.set(offset, f.load("%runs", pair))
             length = f.load("%runs", f.add(pair, 1))
-            whole = f.let(f"and i64 {length}, {-unroll}")
+            whole = length if unroll == 1 else f.let(f"and i64 {length}, {-unroll}")
             with f.loop(0, whole, unroll):
                 self._steps(f, rows, sums, b, masks, unroll, lambda _: self._advance(f, offset))
-            with f.loop(whole, length):
-                self._steps(f, rows, sums, b, masks, 1, lambda _: self._advance(f, offset))
+            if unroll > 1:
+                with f.loop(whole, length):
+                    self._steps(f, rows, sums, b, masks, 1, lambda _: self._advance(f, offset))
 
     def _advance(self, f: Function, offset: str) -> str:
         """The present offset into A; moves it on by one step."""
@@ -194,12 +195,13 @@ class Micro:
         return here
 
     def _table_loop(self, f: Function, rows: list[str], sums: list, b: str, masks: list[str]) -> None:
-        unroll = max(2, len(sums))
-        whole = f.let(f"and i64 %n_runs, {-unroll}")
+        unroll = len(sums)
+        whole = "%n_runs" if unroll == 1 else f.let(f"and i64 %n_runs, {-unroll}")
         with f.loop(0, whole, unroll) as k:
             self._steps(f, rows, sums, b, masks, unroll, lambda j: f.load("%runs", f.add(k, j)))
-        with f.loop(whole, "%n_runs") as k:
-            self._steps(f, rows, sums, b, masks, 1, lambda j: f.load("%runs", k))
+        if unroll > 1:
+            with f.loop(whole, "%n_runs") as k:
+                self._steps(f, rows, sums, b, masks, 1, lambda j: f.load("%runs", k))
 
     def _steps(
         self, f: Function, rows: list[str], sums: list, b: str, masks: list[str], count: int, offset_of: Callable[[int], str]

@@ -25,8 +25,8 @@ MAX_TURNED = 16
 class Pack:
     """Operands: B, out. ``stride`` of B along n: "unit", "any", or "turn" where B is contiguous along the last k axis.
 
-    A part is a block of positions of one panel of one batch; for "turn" a block of the last k axis, for all positions
-    of the others.
+    A part is a block of positions of one panel of one batch; for "turn" a block of the last k axis, at least ``lanes``
+    long, for all positions of the others.
     """
 
     source: DType
@@ -35,12 +35,12 @@ class Pack:
     vectors: int
     stride: str
 
-    fields = ("parts_k", "panels", "k", "block_k", "n", "n_stride", "batch_dims", "k_dims", "panel_bytes", "outer")
+    fields = ("parts_k", "panels", "k", "block_k", "n", "n_stride", "batch_dims", "k_dims", "panel_bytes", "outer", "vectors")
     operands = 2
 
     @property
     def key(self) -> str:
-        return f"pack4 {self.source.name} {self.target.name} {self.lanes}x{self.vectors} {self.stride}"
+        return f"pack6 {self.source.name} {self.target.name} {self.lanes}x{self.vectors} {self.stride}"
 
     def ir(self) -> str:
         module = Module()
@@ -88,39 +88,26 @@ class Pack:
         row = self.lanes * self.vectors * self.target.itemsize
         start = [f.add(source, f.mul(first, f.load(last, 1))), f.add(target, f.mul(first, row))]
         here, index = frame.offsets(k_table, dims, "0", start)
-        whole = f.let(f"and i64 {count}, {-self.lanes}")
         with f.loop(0, frame["outer"]):
             src, dst = (f.let(f"inttoptr i64 {f.get(slot)} to ptr") for slot in here)
-            with f.loop(0, whole, self.lanes) as k:
-                self._block(f, frame, src, dst, k, columns, None)
-            with f.when(f.compare("sgt", count, whole)):
-                self._block(f, frame, src, dst, whole, columns, f.sub(count, whole))
+            with f.loop(0, count, self.lanes) as k, f.loop(0, frame["vectors"]) as v:
+                # The last block reaches back over positions that are done already: no other shape of block is needed.
+                self._block(f, frame, src, dst, f.minimum(k, f.sub(count, self.lanes)), f.mul(v, self.lanes), columns)
             frame.advance(k_table, dims, index, here)
 
-    def _block(self, f, frame, src, dst, k, columns, left) -> None:  # noqa: ANN001
-        """``left``: the number of positions that there are, None for a whole block."""
+    def _block(self, f, frame, src, dst, k, column, columns) -> None:  # noqa: ANN001
         row = self.lanes * self.vectors * self.target.itemsize
         src = f.at(src, f.mul(k, self.source.itemsize), "i8")
-        dst = f.at(dst, f.mul(k, row), "i8")
-        on = mask(f, left, self.lanes) if left else ""
+        dst = f.at(f.at(dst, f.mul(k, row), "i8"), f.mul(column, self.target.itemsize), "i8")
         last = f.sub(columns, 1)
-        memory = ir_type(self.source, self.lanes)
-        for v in range(self.vectors):
-            rows = []
-            for j in range(self.lanes):
-                column = f.minimum(str(v * self.lanes + j), last)  # beyond the last column: that one again
-                at = f.at(src, f.mul(column, frame["n_stride"]), "i8")
-                if left:
-                    value = masked_load(f, at, self.source, self.lanes, on)
-                else:
-                    value = f.let(f"load {memory}, ptr {at}, align {self.source.itemsize}")
-                rows.append(convert(f, value, self.source, self.target, self.lanes))
-            for j, value in enumerate(turned(f, rows, ir_type(self.target, self.lanes), self.lanes)):
-                if left:
-                    with f.when(f.compare("sgt", left, j)):
-                        self._store(f, value, dst, j, v)
-                else:
-                    self._store(f, value, dst, j, v)
+        rows = []
+        for j in range(self.lanes):
+            here = f.minimum(f.add(column, j), last)  # beyond the last column: that one again
+            at = f.at(src, f.mul(here, frame["n_stride"]), "i8")
+            value = f.let(f"load {ir_type(self.source, self.lanes)}, ptr {at}, align {self.source.itemsize}")
+            rows.append(convert(f, value, self.source, self.target, self.lanes))
+        for j, value in enumerate(turned(f, rows, ir_type(self.target, self.lanes), self.lanes)):
+            self._store(f, value, dst, j, 0)
 
     def _store(self, f: Function, value: str, dst: str, row: int, v: int) -> None:
         at = f.at(dst, (row * self.vectors + v) * self.lanes * self.target.itemsize, "i8")
