@@ -53,7 +53,8 @@ def cross_entropy(input: Any, target: Any, weight: Any = None, size_average: boo
     reduction = reduction_of(size_average, reduce, reduction)
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
-    if input.ndim and target.dtype.kind == "f" or target.shape == input.shape:
+    given, wanted = input._value.meta, target._value.meta
+    if given.shape and wanted.dtype.kind == "f" or wanted.shape == given.shape:
         return _soft_cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
     if weight is None:
         return class_loss(input, target, attrs=(True, ignore_index, reduction, label_smoothing))
@@ -97,7 +98,7 @@ def nll_loss(input: Any, target: Any, weight: Any = None, size_average: bool | N
 
 
 def _same_size(input: Any, target: Any) -> None:
-    if target.shape != input.shape:
+    if target._value.meta.shape != input._value.meta.shape:
         warnings.warn(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). This will likely lead "
                       "to incorrect results due to broadcasting. Please ensure they have the same size.", stacklevel=3)
 
@@ -194,7 +195,7 @@ def binary_cross_entropy_with_logits(input: Any, target: Any, weight: Any = None
         ValueError: sizes differ.
     """
     reduction = reduction_of(size_average, reduce, reduction)
-    if target.shape != input.shape:
+    if target._value.meta.shape != input._value.meta.shape:
         raise ValueError(f"Target size ({target.shape}) must be the same as input size ({input.shape})")
     return ops.bce_logits(input, target, 1.0 if weight is None else weight, 1.0 if pos_weight is None else pos_weight, reduction=reduction)
 
