@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..record.flush import flush_trace, ready
+from ..record.meta import contiguous_strides, is_contiguous, meta_of
 from ..record.op import Op
 from ..record.trace import Trace, TraceNode, local
-from ..record.value import Value, is_exported, scalar_value
+from ..record.value import Buffer, Value, array_of, is_exported, scalar_value
 from .handle import LEAF, Alias, Handle, _new, derived, make, storage_of
 from .node import GradNode
 
@@ -51,6 +52,8 @@ def enter(tr: Trace, v: Value) -> int:
     if v.buffer is None:
         if v.origin is not None:
             root, alias = v.origin
+            if root.buffer is not None and root.epoch is not tr.epoch:
+                return _enter_window(tr, v, root, alias)
             slot = enter(tr, root)
             node = tr.record((Restrided.op, alias.place(), slot))
             v.epoch, v.slot = tr.epoch, len(tr.values)
@@ -62,6 +65,32 @@ def enter(tr: Trace, v: Value) -> int:
     if is_exported(v):
         tr.exported = True
     return tr.add_leaf(v)
+
+
+def _enter_window(tr: Trace, v: Value, root: Value, alias: Alias) -> int:
+    """Let a view of ready memory enter as a leaf that starts where the view starts, so that its position is no part of
+    the path."""
+    if is_exported(root):
+        tr.exported = True
+    shape, strides, offset = alias.place()
+    item = root.meta.dtype.itemsize
+    buffer = root.buffer
+    assert buffer is not None
+    tr.windows.add(id(buffer))
+    if is_contiguous(shape, strides):
+        leaf = Value(v.meta.plain, None, -1)
+        leaf.buffer = Buffer(buffer.ptr + offset * item, leaf.meta.nbytes, root)
+        v.slot = tr.add_leaf(leaf)
+        v.epoch = tr.epoch
+        return v.slot
+    span = 1 + sum([(n - 1) * s for n, s in zip(shape, strides)]) if v.meta.numel else 0
+    leaf = Value(meta_of((span,), root.meta.dtype, root.meta.device), None, -1)
+    leaf.buffer = Buffer(buffer.ptr + offset * item, leaf.meta.nbytes, root)
+    slot = tr.add_leaf(leaf)
+    tr.record((Restrided.op, (shape, strides, 0), slot))
+    v.epoch, v.slot = tr.epoch, len(tr.values)
+    tr.values.append(v)
+    return v.slot
 
 
 class Restrided:
@@ -191,6 +220,15 @@ def apply_view(op: Op, attrs: tuple, t: Handle) -> Any:
     if alias.version != alias.storage.version:
         refresh(t)
     grad = local.trace.grad_enabled
+    root = alias.storage.value
+    if op.is_cut and root.buffer is not None and not (grad and t._edge is not None) and root.meta.numel:
+        m = t._value.meta
+        shape, strides, _ = op.place(m.shape, m.strides or contiguous_strides(m.shape), 0, attrs)  # type: ignore[attr-defined]
+        out = make(Value(meta_of(shape, m.dtype, m.device, strides), None, -1))
+        out._alias = Alias(alias.storage, (t if alias.base is None else alias.base) if grad else None, alias, op, attrs,
+                           out._value.meta)
+        out._value.origin = (root, out._alias)
+        return out
     out = _record_view(op, attrs, t, grad)
     base = alias.base if alias.base is not None else t
     out._alias = Alias(alias.storage, base if grad else None, alias, op, attrs, out._value.meta)
@@ -262,6 +300,8 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
         else:
             base = alias.base
             linked = tr.grad_enabled and base is not None and (base._edge is not None or new._edge is not None)
+            if old.buffer is not None and not linked:
+                return _write_part(tr, t, alias, new, (name, by))
             holder = make(old, base._edge if linked else None)
             whole = apply(update, alias.place(), (holder, new), hold=True)
             if linked:
@@ -283,6 +323,28 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
     return t
 
 
+def _write_part(tr: Trace, t: Handle, alias: Alias, new: Handle, by: tuple[str, Any]) -> Any:
+    """Write a part of ready memory at once, after everything that still reads it: the place of the part, which tends to
+    change from step to step, is then no part of a path, and the rest of the memory is not copied."""
+    flush_trace(tr)
+    storage = alias.storage
+    old = storage.value
+    ready(new._value)
+    shape, strides, offset = alias.place()
+    d = old.meta.dtype
+    place = old.buffer.array(d.numpy, shape, tuple([s * d.itemsize for s in strides]), offset * d.itemsize)  # type: ignore[union-attr]
+    place[...] = array_of(new._value)
+    old.overwritten = by
+    whole = Value(old.meta, None, -1)
+    whole.buffer = old.buffer
+    storage.value = whole
+    storage.version += 1
+    t._value, alias.version = derived(alias), storage.version
+    if tr.grad_enabled and new._edge is not None:
+        t._edge = new._edge
+    return t
+
+
 def check_writable(t: Handle) -> None:
     if t._edge is LEAF:
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
@@ -295,5 +357,8 @@ def _replace(old: Value, new: Value, name: str, by: Any) -> None:
     """``new`` takes over the memory of ``old``; ``by`` is the graph node of the writing operation, which may itself keep
     the old value."""
     old.overwritten = (name, by)
+    tr = local.trace
+    if old.buffer is not None and old.epoch is not tr.epoch:
+        enter(tr, old)  # so that the flush sees whether somebody still needs the old content, and moves it
     new.home = old.home if old.home is not None else old.buffer
     old.home = None

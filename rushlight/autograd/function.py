@@ -125,7 +125,10 @@ class Function:
         ...     def backward(ctx, grad):
         ...         (x,) = ctx.saved_tensors
         ...         return grad * 3 * x ** 2
-        >>> y = Cube.apply(x)
+        >>> x = rushlight.tensor(2.0, requires_grad=True)
+        >>> Cube.apply(x).backward()
+        >>> x.grad
+        tensor(12.)
     """
 
     generate_vmap_rule = False

@@ -212,6 +212,12 @@ def _split_dim(shape: Shape, strides: Shape, offset: int, dim: int, sizes: Shape
     return (*shape[:dim], *sizes, *shape[dim + 1:]), (*strides[:dim], *inner, *strides[dim + 1:]), offset
 
 
+class _Cut(ViewOp):
+    """A view of a part."""
+
+    is_cut = True
+
+
 def _same_elements(ctx: Any, g: Any) -> Any:
     return g.reshape(ctx.metas[0].shape)
 
@@ -228,8 +234,8 @@ def _expand_back(ctx: Any, g: Any) -> Any:
 view = ViewOp("view", _view, _same_elements)
 permute = ViewOp("permute", _permute, _permute_back)
 expand = ViewOp("expand", _expand, _expand_back)
-slice_ = ViewOp("slice", _slice)
-select = ViewOp("select", _select)
+slice_ = _Cut("slice", _slice)
+select = _Cut("select", _select)
 squeeze = ViewOp("squeeze", _squeeze, _same_elements)
 unsqueeze = ViewOp("unsqueeze", _unsqueeze, _same_elements)
 diagonal = ViewOp("diagonal", _diagonal)

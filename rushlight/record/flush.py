@@ -5,6 +5,7 @@ its budget. The path and the set of live values name the program, so the second 
 """
 from __future__ import annotations
 
+import ctypes
 import threading
 from sys import getrefcount
 from typing import Any
@@ -50,11 +51,13 @@ def flush_trace(tr: Trace) -> None:
         if not values:
             return
         live = _live(values)
+        windows = tr.windows
+        tr.windows = set()
         tr.values, tr.node, tr.epoch, tr.exported = [], tr.root, Epoch(tr), False
         tr.flushes += 1
         if live:
             try:
-                _run(tr, node, values, live)
+                _run(tr, node, values, live, windows)
             except BaseException as error:
                 epoch.error = error
                 raise
@@ -89,7 +92,11 @@ def _live(values: list[Value]) -> list[Value]:
     return live
 
 
-def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value]) -> None:
+def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value], windows: set[int]) -> None:
+    # Memory that this program also reads through a window is written at the end.
+    late = [(v, v.home) for v in live if id(v.home) in windows] if windows else []
+    for v, _ in late:
+        v.home = None
     donations, moved = _donations(values, live)
     key = (tuple([v.slot for v in live]), donations, moved)
     entry = node.programs.get(key)
@@ -105,6 +112,9 @@ def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value]) -> 
     entry.run([values[s].buffer for s in entry.leaves], buffers)
     for v, buffer in zip(live, buffers):
         v.buffer, v.home, v.epoch = buffer, None, None
+    for v, home in late:
+        ctypes.memmove(home.ptr, v.buffer.ptr, v.meta.nbytes)
+        v.buffer = home
     for slot, buffer in zip(moved, buffers[len(live):]):
         values[slot].buffer = buffer
 

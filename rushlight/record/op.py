@@ -23,6 +23,8 @@ class Op:
     Attributes (``attrs`` is always the hashable tuple of everything that is not a tensor):
         name: its name, as PyTorch spells it; ``grad_name`` is the name of its gradient node (``AddBackward0``).
         is_view: the result shares memory with input 0 (``ops/views.py``).
+        is_cut: a view that takes a part (slice, select): on a ready tensor nothing is recorded for it, since its position
+            tends to change from step to step; the part enters a program as a leaf of its own.
         differentiable: whether a gradient rule exists.
         is_host: a library computes it: there is a ``reference`` rule and no lowering.
         runtime: None, or a method ``attrs -> (attrs, numbers) or None`` that turns the Python numbers in attrs into
@@ -32,6 +34,7 @@ class Op:
     name: str
     grad_name: str
     is_view = False
+    is_cut = False
     differentiable = True
     is_host = False
     runtime: Any = None

@@ -82,7 +82,7 @@ class Trace:
     """
 
     __slots__ = ("root", "node", "values", "epoch", "grad_enabled", "inference", "lock", "flushes", "nodes", "anomaly",
-                 "exported", "__weakref__")
+                 "exported", "windows", "__weakref__")
 
     def __init__(self) -> None:
         self.root = TraceNode(None, None, (), (), (), 0)
@@ -95,6 +95,7 @@ class Trace:
         self.flushes = 0
         self.nodes = 0
         self.anomaly = False
+        self.windows: set[int] = set()  # identities of the buffers that this epoch reads through windows
         self.exported = False  # an operation of this epoch reads memory that NumPy can write
 
     def extend(self, key: tuple, op: Op | None, attrs: tuple, inputs: tuple[int, ...], metas: tuple[Meta, ...]) -> TraceNode:

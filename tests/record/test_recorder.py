@@ -241,3 +241,48 @@ def test_errors_name_the_line_of_the_program():
         with pytest.raises(IndexError) as caught:
             x[i].sum().item()
         assert "5" in str(caught.value) or any("5" in n for n in getattr(caught.value, "__notes__", []))
+
+
+def test_parts_at_changing_places_build_nothing():
+    data = torch.arange(1000.0)
+    w = torch.ones(10)
+    flush()
+    totals = []
+    for start in (0, 10, 37):
+        x = torch.stack([data[start:start + 10], data[start + 1:start + 11]]) * w
+        totals.append(x.sum().item())
+    before = built(), local.trace.nodes
+    for start in range(40, 60):
+        x = torch.stack([data[start:start + 10], data[start + 1:start + 11]]) * w
+        total = x.sum().item()
+        assert total == sum(range(start, start + 10)) + sum(range(start + 1, start + 11))
+    assert (built(), local.trace.nodes) == before
+
+
+def test_writes_to_changing_places_build_nothing():
+    memory = torch.zeros(100, 4)
+    flush()
+    place = memory.data_ptr()
+    for k in range(8):
+        memory[k] = torch.full((4,), 1.0) * 2
+        rows = [memory[3], memory[k] + memory[k - 1]]
+    before = built(), local.trace.nodes
+    for k in range(8, 90):
+        memory[k] = torch.full((4,), 1.0) * 2
+        rows.append(memory[k] + memory[k - 1])
+    assert (built(), local.trace.nodes) == before
+    assert memory.data_ptr() == place
+    assert rows[0].tolist() == [2.0] * 4 and rows[-1].tolist() == [4.0] * 4
+    assert memory[89].tolist() == [2.0] * 4 and memory[90].tolist() == [0.0] * 4
+
+
+def test_memory_read_through_a_window_is_written_after_it():
+    x = torch.arange(6.0)
+    flush()
+    left = x[1:4] * 1
+    x += 10  # takes over the memory that the product still reads
+    right = x[1:4] * 1
+    assert left.tolist() == [1, 2, 3] and right.tolist() == [11, 12, 13]
+    window = x[2:4]
+    x[0:3] = x[3:6]
+    assert x.tolist() == [13, 14, 15, 13, 14, 15] and window.tolist() == [15, 13]
