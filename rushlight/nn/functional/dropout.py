@@ -3,20 +3,24 @@ from __future__ import annotations
 
 import math
 import warnings
+from ctypes import c_int64
 from typing import Any
 
 import numpy as np
 
 from ...autograd.handle import make
+from ...compile.dtypes import int64
 from ...ops.dropout import dropout as dropout_op
+from ...record.meta import meta_of
 from ...record.random import default_stream
 from ...record.settings import settings
-from ...record.value import value_from_array
+from ...record.value import Value, allocate
 from ...tensor.creation import from_owned
 from ...tensor.registry import assign
 
 __all__ = ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"]
 
+_SEED = meta_of((), int64)
 _ALPHA = 1.7580993408473766  # minus the value that SELU tends to on the left
 
 
@@ -26,8 +30,15 @@ def _check(p: float) -> None:
 
 
 def fresh_seed() -> Any:
-    """A zero-dimensional int64 tensor from the default generator: what one mask is computed from."""
-    return make(value_from_array(default_stream.raw64(1).view(np.int64).reshape(())))
+    """A zero-dimensional int64 tensor from the default generator: what one mask is computed from.
+
+    Written straight into memory, without NumPy: it is made for every call in training.
+    """
+    low, high = default_stream.raw32(2).tolist()
+    v = Value(_SEED, None, -1)
+    v.buffer = buffer = allocate(8)
+    c_int64.from_address(buffer.ptr).value = low | (high & 0x7FFFFFFF) << 32
+    return make(v)
 
 
 def _drop(input: Any, p: float, training: bool, feature: bool, alpha: bool) -> Any:

@@ -65,7 +65,8 @@ def _soft_cross_entropy(input: Any, target: Any, weight: Any, ignore_index: int,
     if target.dtype.kind != "f":
         raise RuntimeError(f"Expected floating point type for target with class probabilities, got {target.dtype.name.capitalize()}")
     if input.ndim > 1 and target.shape[:1] != input.shape[:1]:
-        raise ValueError(f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[0] if target.ndim else 1}).")
+        have = target.shape[0] if target.ndim else 1
+        raise ValueError(f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({have}).")
     if target.shape != input.shape:
         raise RuntimeError(f"cross_entropy: class probabilities {list(target.shape)} must have the input's shape {list(input.shape)}")
     if ignore_index >= 0:
