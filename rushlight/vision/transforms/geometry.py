@@ -109,6 +109,14 @@ def pad_batch(
     return np.pad(images, amounts, mode=mode)  # type: ignore[call-overload]
 
 
+def grown(size: tuple[int, int], borders: Sequence[tuple[int, int, int, int]]) -> tuple[int, int]:
+    """Height and width with borders (left, top, right, bottom) around."""
+    height, width = size
+    for left, top, right, bottom in borders:
+        height, width = height + top + bottom, width + left + right
+    return height, width
+
+
 class Pad(Module):
     """Add borders.
 
@@ -192,17 +200,20 @@ class RandomCrop(Batchable, Module):
             img = F.pad(img, [0, self.size[0] - height], self.fill, self.padding_mode)
         return F.crop(img, *self.get_params(img, self.size))  # type: ignore[arg-type]
 
-    def _edges(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        left, top, right, bottom = (0, 0, 0, 0) if self.padding is None else F.four_numbers(self.padding)
-        if self.pad_if_needed:
-            across = max(self.size[1] - (size[1] + left + right), 0)
-            down = max(self.size[0] - (size[0] + top + bottom), 0)
-            left, right, top, bottom = left + across, right + across, top + down, bottom + down
-        return left, top, right, bottom
+    def _borders(self, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+        """The paddings (left, top, right, bottom) of an image of this size, one after the other: reflections depend on
+        the order."""
+        borders = [] if self.padding is None else [F.four_numbers(self.padding)]
+        height, width = grown(size, borders)
+        across, down = max(self.size[1] - width, 0), max(self.size[0] - height, 0)
+        if self.pad_if_needed and across:
+            borders.append((across, 0, across, 0))
+        if self.pad_if_needed and down:
+            borders.append((0, down, 0, down))
+        return borders
 
     def _padded(self, size: tuple[int, int]) -> tuple[int, int]:
-        left, top, right, bottom = self._edges(size)
-        return size[0] + top + bottom, size[1] + left + right
+        return grown(size, self._borders(size))
 
     def batch_size(self, size: tuple[int, int]) -> tuple[int, int]:
         self._check(*self._padded(size), *self.size)
@@ -217,9 +228,8 @@ class RandomCrop(Batchable, Module):
         return tops, draws.integer_of(words[:, 1], width - self.size[1] + 1)
 
     def batch_apply(self, images: np.ndarray, drawn: Any, axis: int) -> np.ndarray:
-        left, top, right, bottom = self._edges((images.shape[axis], images.shape[axis + 1]))
-        if (left, top, right, bottom) != (0, 0, 0, 0):
-            images = pad_batch(images, axis, (left, top, right, bottom), self.fill, self.padding_mode)
+        for border in self._borders((images.shape[axis], images.shape[axis + 1])):
+            images = pad_batch(images, axis, border, self.fill, self.padding_mode)
         if drawn is None:  # the window is the whole image
             return images
         tops, lefts = drawn
