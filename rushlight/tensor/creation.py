@@ -116,8 +116,9 @@ def _dtype_of(data: Any) -> DType | None:
         elif isinstance(x, complex):
             kind = default_dtype().to_complex()
         else:
-            raise TypeError(f"new(): invalid data type '{type(x).__name__}'" if isinstance(x, str) else
-                            f"Could not infer dtype of {type(x).__name__}")
+            if isinstance(x, str):
+                raise TypeError(f"new(): invalid data type '{type(x).__name__}'") if x is data else ValueError("too many dimensions 'str'")
+            raise RuntimeError(f"Could not infer dtype of {type(x).__name__}")
         if found is None or found is kind:
             found = kind
         else:
@@ -134,6 +135,12 @@ def array_from(data: Any, dtype: DType | None) -> np.ndarray:
         return convert(data, d)
     if isinstance(data, np.generic):
         return convert(np.asarray(data), dtype or dt.from_numpy(data.dtype))
+    plain_numbers = _plain_numbers(data)
+    if plain_numbers is not None:
+        if dtype is not None and dtype.kind in "iu" and plain_numbers.dtype == np.int64 and plain_numbers.size:
+            _check_range([int(plain_numbers.min()), int(plain_numbers.max())], dtype)
+        return convert(plain_numbers, dtype or (default_dtype() if plain_numbers.dtype == np.float64 else
+                                                dt.from_numpy(plain_numbers.dtype)))
     d = dtype or _dtype_of(data) or default_dtype()
     plain = _plain(data)
     if d.kind in "iu" and not isinstance(plain, np.ndarray):
@@ -145,6 +152,27 @@ def array_from(data: Any, dtype: DType | None) -> np.ndarray:
     if wide.dtype == object:
         raise _ragged(plain, ValueError("could not convert"))
     return convert(wide, d)
+
+
+def _plain_numbers(data: Any) -> np.ndarray | None:
+    """Nested lists that hold nothing but Python's bools, integers or floats, in one go; None for anything else."""
+    first = data
+    while isinstance(first, (list, tuple)) and first:
+        first = first[0]
+    if type(first) not in (bool, int, float) or first is data:
+        return None
+    try:
+        array = np.asarray(data)
+    except (ValueError, TypeError, OverflowError, RuntimeError):
+        return None  # ragged, or not numbers throughout: the careful way tells what is wrong
+    return array if array.dtype in (np.bool_, np.int64, np.float64) and not _hidden_arrays(data, array.ndim) else None
+
+
+def _hidden_arrays(data: Any, depth: int) -> bool:
+    """Whether rows of nested lists are arrays or tensors, whose own dtypes count."""
+    if depth <= 1:
+        return any(type(x) not in (bool, int, float) for x in data) if isinstance(data, (list, tuple)) else True
+    return any(not isinstance(row, (list, tuple)) or _hidden_arrays(row, depth - 1) for row in data)
 
 
 def convert(array: np.ndarray, d: DType) -> np.ndarray:
@@ -178,6 +206,8 @@ def _check_range(data: Any, d: DType) -> None:
         x = stack.pop()
         if isinstance(x, (list, tuple)):
             stack.extend(x)
+        elif isinstance(x, int) and not -2**63 <= x < 2**64:
+            raise ValueError("Overflow when unpacking long long")
         elif isinstance(x, int) and not info.min <= x <= info.max:
             raise RuntimeError(f"value cannot be converted to type {d.name} without overflow")
 
