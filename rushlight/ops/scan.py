@@ -83,17 +83,16 @@ def _logcumsumexp(x: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -
 
 
 def _logcumsumexp_grad(ctx: Any, g: Any) -> Any:
-    """dx[k] = sum over i >= k of g[i] exp(x[k] - y[i]); in logarithms, for each sign of g by itself."""
+    """dx[k] = sum over i >= k of g[i] exp(x[k] - y[i]), as exp(x[k] - y[k]) s[k] with s[k] = g[k] + exp(y[k] - y[k + 1]) s[k + 1]:
+    the results never fall, so that no exponential overflows."""
     dim = ctx.attrs[0]
     x, y = ctx.inputs[0], ctx.outputs[0]
-    if not x.shape:
+    if not x.shape or not x.numel():
         return g
-
-    def part(h: Any) -> Any:
-        logs = (h.log() - y).flip(dim).logcumsumexp(dim).flip(dim)
-        return (logs + x).exp()
-    positive, negative = g.clamp(min=0), (-g).clamp(min=0)
-    return part(positive) - part(negative)
+    n = x.shape[dim]
+    first = y.narrow(dim, 0, 1)
+    before = first.cat_with(y.narrow(dim, 0, n - 1), dim)
+    return (x - y).exp() * recurrence((before - y).exp(), g, attrs=(dim,))
 
 
 logcumsumexp = Structured("logcumsumexp", meta=lambda metas, dim: metas[0].plain, reference=_logcumsumexp, grad=_logcumsumexp_grad)
