@@ -259,3 +259,26 @@ def test_sequence_layers(name, args, kwargs):
     assert seen[0][:2] == seen[1][:2]
     for a, b in zip(seen[0][2:], seen[1][2:], strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5)
+
+
+def test_adaptive_softmax():
+    seen = []
+    for m in (torch, rushlight):
+        m.manual_seed(0)
+        net = m.nn.AdaptiveLogSoftmaxWithLoss(8, 12, [3, 7], div_value=2.0)
+        x = m.tensor(np.random.default_rng(2).standard_normal((6, 8)).astype(np.float32), requires_grad=True)
+        out, loss = net(x, m.tensor([0, 2, 4, 6, 8, 11]))
+        loss.backward()
+        seen.append([out.detach().numpy(), net.log_prob(x).detach().numpy(), net.predict(x).numpy(), x.grad.numpy()])
+        with pytest.raises(RuntimeError, match=r"Target values should be in \[0, 11\]"):
+            net(x, m.tensor([0, 2, 4, 6, 8, 12]))
+    for a, b in zip(*seen, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
+
+
+def test_functions_of_the_top_namespace():
+    for m in (torch, rushlight):
+        assert m.dropout(m.ones(3), 0.5, False).tolist() == [1.0, 1.0, 1.0]
+        assert m.embedding(m.tensor([[1.0], [2.0]]), m.tensor([1])).tolist() == [[2.0]]
+        assert m.cosine_embedding_loss(m.ones(1, 2), m.ones(1, 2), m.ones(1), 0.0, 0).shape == (1,)
+        assert m.triplet_margin_loss(m.ones(2), m.ones(2), m.zeros(2), reduction=2).item() == 0.0
