@@ -25,7 +25,10 @@ class MultiheadAttention(Module):
         with ``batch_first`` (N, L, E) and so on; without a batch (L, E) and so on.
 
     Example:
+        >>> x = rushlight.randn(5, 3, 8)
         >>> y, weights = nn.MultiheadAttention(8, 2, batch_first=True)(x, x, x)
+        >>> y.shape, weights.shape
+        (torch.Size([5, 3, 8]), torch.Size([5, 3, 3]))
     """
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True, add_bias_kv: bool = False,

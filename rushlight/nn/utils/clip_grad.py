@@ -59,8 +59,10 @@ def clip_grad_norm_(parameters: Any, max_norm: float, norm_type: float = 2.0, er
     """Scale the gradients of all parameters together so that their norm is at most ``max_norm``; returns the norm before.
 
     Example:
-        >>> loss.backward()
-        >>> nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        >>> w = nn.Parameter(rushlight.tensor([3.0, 4.0]))
+        >>> (w ** 2).sum().backward()
+        >>> nn.utils.clip_grad_norm_([w], 1.0), w.grad
+        (tensor(10.), tensor([0.6000, 0.8000]))
     """
     many = [parameters] if isinstance(parameters, Handle) else list(parameters)
     total = get_total_norm(_gradients(many), norm_type, error_if_nonfinite, foreach)
