@@ -25,9 +25,10 @@ import numpy as np
 
 from rushlight.compile.contraction import Contraction
 from rushlight.compile.cpu import jit, target
-from rushlight.compile.cpu.contract_ir import MAX_DIMS, MAX_ROWS, Driver, EpilogueOperand
+from rushlight.compile.cpu.contract_ir import Driver, EpilogueOperand
 from rushlight.compile.cpu.contract_pack import Packing, packing
 from rushlight.compile.cpu.contract_roles import FEW_ROWS, Axis, Roles, in_chunks, merged, one_stride, positions, size
+from rushlight.compile.cpu.contract_rows import MAX_DIMS, MAX_OPERANDS, MAX_ROWS, ROWS_KEY, rows_ir
 from rushlight.compile.cpu.dotkernel import Dot, dot_heights
 from rushlight.compile.cpu.microkernel import Micro, heights
 from rushlight.compile.expr import cast, input_
@@ -85,6 +86,8 @@ class _Planner:
         self.lanes = max(1, cpu.vector_bytes // c.accumulate.itemsize)
         self.scratch: list[int] = []
         self.steps: list[Step] = []
+        self.calls: list[tuple[Step, int, str]] = []  # (step, place among its parameters, what it calls)
+        self.micro: KernelRequest
         self.pieces: list[int] | None = None  # the runs of the reduction where A is packed
         roles = Roles(c, self.lanes)
         self.batch, self.m, self.n, self.k = roles.batch, roles.m, roles.n, roles.k
@@ -93,6 +96,10 @@ class _Planner:
         self.rows, self.batches, self.depth = size(self.m), size(self.batch), size(self.k)
         if max(len(self.batch), len(self.m), len(self.k)) > MAX_DIMS:
             raise ValueError(f"a contraction of more than {MAX_DIMS} dimensions in one role")
+        if 3 + len(c.extras) > MAX_OPERANDS:
+            raise ValueError(f"a contraction of more than {MAX_OPERANDS} operands")
+        if c.accumulate.kind not in "iuf":
+            raise TypeError(f"contractions do not accumulate in {c.accumulate.name}")
 
     # ------------------------------------------------------------------------------------------------- plan
 
@@ -112,7 +119,15 @@ class _Planner:
             self._partial(b, splits, block_m, block_n)
         else:
             self._direct(b, block_m, block_n)
+        self._link()
         return Plan(self.steps, self.scratch, self.flops)
+
+    def _link(self) -> None:
+        """Compiles what the steps call, together with the steps' kernels (on all cores), and tells them where it is."""
+        shared = {"micro": self.micro, "rows": (ROWS_KEY, rows_ir, "rows")}
+        addresses = dict(zip(shared, jit.kernels([*shared.values(), *(s.kernel for s in self.steps)]), strict=False))
+        for step, place, name in self.calls:
+            step.params[place] = addresses[name]
 
     def _shape(self) -> tuple[int, tuple[int, ...], bool]:
         """Vectors in a panel, heights of tiles, and whether dot products are the way."""
@@ -236,9 +251,10 @@ class _Planner:
     # ------------------------------------------------------------------------------------------------- steps
 
     def _direct(self, b: B, block_m: int, block_n: int) -> None:
-        runs, step, stride, count = self._runs(None)
+        runs, table, stride, count = self._runs(None)
+        self._use_micro(table, b)
         values = self._common(block_m, block_n) | {
-            "micro": self._micro(step, b), "a_panel_bytes": self.panel * self.n.strides[0] if self.along else 0,
+            "micro": 0, "a_panel_bytes": self.panel * self.n.strides[0] if self.along else 0,
             "panel_bytes": b.panel_bytes, "b_step": b.step, "step": stride,
             "runs": count}  # fmt: skip
         driver = self._driver("direct", self._outputs())
@@ -248,7 +264,8 @@ class _Planner:
         self._run(driver, names, values, tables + runs, 1)
 
     def _partial(self, b: B, splits: int, block_m: int, block_n: int) -> None:
-        runs, step, stride, count = self._runs(CHUNK)
+        runs, table, stride, count = self._runs(CHUNK)
+        self._use_micro(table, b)
         chunks = in_chunks(runs, CHUNK)
         splits = min(splits, len(chunks))
         split_chunks = -(-len(chunks) // splits)
@@ -262,7 +279,7 @@ class _Planner:
         common = self._common(block_m, block_n)
         dims = 2 * 3 + len(self._driver("partial").fields) + 4 * (len(self.batch) + len(self.m))
         values = common | {
-            "micro": self._micro(step, b), "a_panel_bytes": self.panel * self.n.strides[0] if self.along else 0,
+            "micro": 0, "a_panel_bytes": self.panel * self.n.strides[0] if self.along else 0,
             "panel_bytes": b.panel_bytes, "b_step": b.step, "step": stride, "runs": count,
             "splits": splits, "chunk": len(chunks), "split_chunks": split_chunks, "triples": dims + len(runs),
             "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
@@ -285,7 +302,7 @@ class _Planner:
         parts_m, parts_n = -(-self.rows // block_m), -(-self.panels // block_n)
         return {"parts_m": parts_m, "parts_n": parts_n, "m": self.rows, "n": self.n.extent, "block_m": block_m,
                 "block_n": block_n, "panels": self.panels, "batch_dims": len(self.batch), "m_dims": len(self.m),
-                "vectors": self.vectors} | {
+                "vectors": self.vectors, "rows": 0} | {
                 f"n_stride{i}": s for i, s in enumerate(self.n.strides[2:])}  # fmt: skip
 
     def _outputs(self) -> tuple[EpilogueOperand, ...]:
@@ -299,17 +316,20 @@ class _Planner:
         stores = self.stores if outputs else ()
         return Driver(kind, self.accumulate, self.lanes, self.vectors, self.heights, outputs, stores)
 
-    def _micro(self, step: str, b: B) -> int:
-        """The address of the micro-kernel; there are few, and all contractions share them."""
+    def _use_micro(self, table: bool, b: B) -> None:
+        """Chooses the micro-kernel; there are few, and all contractions share them."""
         # How a vector register is named in inline assembly.
         fence = {"x86_64": "v", "aarch64": "w"}.get(self.cpu.triple.split("-")[0].replace("arm64", "aarch64"), "")
         a, b_type, shape = self.types["a"], self.types["b"], (self.lanes, self.vectors, self.heights)
         if self.dots:
             dot = Dot(a, b_type, self.accumulate, *shape, self.cpu.fma, fence)
-            return jit.kernel(dot.key, dot.ir, "micro")
+            self.micro = (dot.key, dot.ir, "micro")
+            return
         b_type = b_type if b.in_place and self.depth else self.accumulate
-        micro = Micro(a, b_type, self.accumulate, *shape, step, b.in_place, self.cpu.fma, fence, self.along)
-        return jit.kernel(micro.key, micro.ir, "micro")
+        # Masked loads cost nothing on 64-byte vectors: one kernel less.
+        masked = b.in_place or self.cpu.vector_bytes == 64
+        micro = Micro(a, b_type, self.accumulate, *shape, table, masked, self.cpu.fma, fence, self.along)
+        self.micro = (micro.key, micro.ir, "micro")
 
     def _dims(self, axes: list[Axis], strides: Callable[[int, Axis], Iterable[int]]) -> list[int]:
         return [number for i, x in enumerate(axes) for number in (x.extent, *strides(i, x))]
@@ -322,30 +342,31 @@ class _Planner:
         self, kernel: KernelRequest, names: list[Operand], fields: Iterable[str], values: dict[str, int],
         tables: list[int], parts: int,
     ) -> None:  # fmt: skip
-        params = [values[name] for name in fields] + tables
-        self.steps.append(Step(kernel, [(name, 0) for name in names], params, parts))
+        fields = list(fields)
+        step = Step(kernel, [(name, 0) for name in names], [values[name] for name in fields] + tables, parts)
+        self.steps.append(step)
+        self.calls += [(step, fields.index(name), name) for name in ("micro", "rows") if name in fields]
 
     # ------------------------------------------------------------------------------------------------- the reduction
 
-    def _runs(self, longest: int | None) -> tuple[list[int], str, int, int]:
-        """A's way through the reduction: (table, micro-kernel's kind, bytes per step, number of entries)."""
+    def _runs(self, longest: int | None) -> tuple[list[int], bool, int, int]:
+        """A's way through the reduction: (numbers, whether they are one for each position, bytes per step, entries)."""
         axes = merged([Axis(x.extent, (x.strides[0],)) for x in self.k], None)
         item = self.types["a"].itemsize
         if not self.depth:
-            return [], "unit", item, 0
+            return [], False, item, 0
         if self.pieces is not None:
-            return self.pieces, "unit", item, len(self.pieces) // 2
+            return self.pieces, False, item, len(self.pieces) // 2
         inner = axes[-1] if axes else Axis(1, (item,))
         if longest is None and not self.dots and inner.extent < 8 and self.depth <= LONGEST:
-            return positions(axes).tolist(), "table", 0, self.depth
+            return positions(axes).tolist(), True, 0, self.depth
         starts = positions(axes[:-1])
         stride = inner.strides[0]
-        step = "unit" if stride == item else "stride"
         piece = min(inner.extent, longest or inner.extent)
         firsts = np.arange(0, inner.extent, piece)
         offsets = (starts[:, None] + firsts * stride).ravel()
         lengths = np.tile(np.minimum(piece, inner.extent - firsts), len(starts))
-        return np.stack([offsets, lengths], 1).ravel().tolist(), step, stride, len(offsets)
+        return np.stack([offsets, lengths], 1).ravel().tolist(), False, stride, len(offsets)
 
 
 @dataclass(frozen=True)

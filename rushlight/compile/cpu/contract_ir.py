@@ -8,7 +8,8 @@ Three kinds of kernel, all of the executor's form ``void (ptr table, ptr params,
 
 The fourth step, packing B, is in ``pack.py``.
 
-The micro-kernel is called through an address in the parameters, so an epilogue of its own costs only this small loop.
+The micro-kernel and the function that finds the rows (``contract_rows.py``) are called through addresses in the
+parameters, so an epilogue of its own costs only this small loop.
 ``fields`` names the fixed parameters; the planner (``contract.py``) fills them in by name. After the pointer pairs and
 the fixed parameters come tables: batch dimensions and m dimensions (extent, then bytes per step for each operand), then
 the reduction's runs.
@@ -21,16 +22,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rushlight.compile.cpu import vecmath
+from rushlight.compile.cpu.contract_rows import MAX_DIMS, MAX_ROWS
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import intrinsic_suffix, ir_type, mask, masked_load, splat
 from rushlight.compile.cpu.values import V
 from rushlight.compile.dtypes import DType
 from rushlight.compile.expr import Expr, canonical
 
-__all__ = ["MAX_ROWS", "MAX_DIMS", "Driver", "EpilogueOperand", "Frame", "gather", "scattered"]
-
-MAX_ROWS = 512  # rows of one part: the size of the address tables on the stack
-MAX_DIMS = 16
+__all__ = ["Driver", "EpilogueOperand", "Frame", "gather", "scattered"]
 
 
 @dataclass(frozen=True)
@@ -93,16 +92,17 @@ class Frame:
                 f.set(slot, f.add(f.get(slot), f.sub(stride, f.mul(stride, back))))
             f.set(dim, f.let(f"select i1 {carry}, i64 {f.sub(d, 1)}, i64 -1"))
 
-    def row_tables(self, table: str, dims: str, first: str, count: str, bases: list[str]) -> list[str]:
+    def row_tables(self, table: str, first: str, count: str, bases: list[str]) -> list[str]:
         """Tables on the stack with the address of each operand at rows ``first .. first + count - 1``."""
         f = self.f
-        tables = [f.slot(f"[{MAX_ROWS} x i64]", align=64) for _ in bases]
-        slots, index = self.offsets(table, dims, first, bases)
-        with f.loop(0, count) as r:
-            for slot, rows in zip(slots, tables, strict=True):
-                f.set(f.at(rows, r), f.get(slot))
-            self.advance(table, dims, index, slots)
-        return tables
+        memory = f.slot(f"[{MAX_ROWS * self.operands} x i64]", align=64)
+        start = f.slot(f"[{self.operands} x i64]")
+        for i, base in enumerate(bases):
+            f.set(f.at(start, i), base)
+        function = f.let(f"inttoptr i64 {self['rows']} to ptr")
+        f.do(f"call void {function}(ptr {memory}, ptr {table}, i64 {self['m_dims']}, i64 {self.operands}, i64 {first}, "
+             f"i64 {count}, ptr {start})")  # fmt: skip
+        return [f.at(memory, i * MAX_ROWS) for i in range(self.operands)]
 
     def address(self, i: int) -> str:
         return self.f.let(f"ptrtoint ptr {self.bases[i]} to i64")
@@ -127,7 +127,7 @@ class Driver:
     @property
     def key(self) -> str:
         outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
-        return (f"contract5 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
+        return (f"contract6 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
                 f"{self.heights} [{outputs}] {canonical(*self.stores)}")  # fmt: skip
 
     @property
@@ -136,7 +136,7 @@ class Driver:
 
     @property
     def fields(self) -> list[str]:
-        common = ["parts_m", "parts_n", "m", "n", "block_m", "block_n", "panels", "batch_dims", "m_dims", "vectors"]
+        common = ["parts_m", "parts_n", "m", "n", "block_m", "block_n", "panels", "batch_dims", "m_dims", "vectors", "rows"]
         if self.kind != "finish":
             common += ["micro", "a_panel_bytes", "panel_bytes", "b_step", "step", "runs"]
         if self.kind == "partial":
@@ -170,7 +170,7 @@ class Driver:
             bases = [f.get(s) for s in slots]
             first = f.mul(mi, frame["block_m"])
             count = f.minimum(f.sub(frame["m"], first), frame["block_m"])
-            rows = frame.row_tables(m_table, frame["m_dims"], first, count, bases)
+            rows = frame.row_tables(m_table, first, count, bases)
             panel0 = f.mul(ni, frame["block_n"])
             panel1 = f.minimum(f.add(panel0, frame["block_n"]), frame["panels"])
             body = {"direct": self._direct, "partial": self._partial, "finish": self._finish}[self.kind]

@@ -8,8 +8,8 @@ in vector registers. ``tile`` has rows of ``panel`` columns, one after the other
 
 * A is read in place by broadcast loads: ``rows`` holds an address for each row, the reduction adds the same offset to
   all of them. ``runs`` describes the reduction: pairs (byte offset, length), each a run of ``length`` positions that are
-  ``step`` bytes apart (``"unit"``: one element). With ``"table"`` it is one byte offset for each position, and
-  ``n_runs`` their number: for reductions whose innermost dimension is tiny (a 3x3 window over one channel).
+  ``step`` bytes apart. With ``table`` it is one byte offset for each position, and ``n_runs`` their number: for
+  reductions whose innermost dimension is tiny (a 3x3 window over one channel).
 * With ``along`` A moves along the columns as B does: ``tile[r, j] (+)= sum over k of A[r, k, j] * B[k, j]``, by vector
   loads ``shift`` bytes from the rows' addresses: depthwise convolutions, whose channels lie along the vectors.
 * B is ``b_step`` bytes from position to position: a packed panel, or B in place, where only the first ``columns``
@@ -94,8 +94,8 @@ def heights(registers: int, vectors: int) -> tuple[int, ...]:
 class Micro:
     """What makes one micro-kernel different from another.
 
-    ``b`` is the type in which B is read: the accumulation type, unless B is read in place. ``step`` is "unit", "stride"
-    or "table"; ``vectors`` of ``lanes`` elements make a panel. ``fence`` is the letter of a vector register in inline
+    ``b`` is the type in which B is read: the accumulation type, unless B is read in place. ``vectors`` of ``lanes``
+    elements make a panel. ``fence`` is the letter of a vector register in inline
     assembly: empty pieces of it hold LLVM's scheduler to the order of the text. Left alone it moves the broadcast loads
     together, runs out of registers and spills sums inside the loop: 70 to 170 GFLOP/s instead of 255.
     """
@@ -106,7 +106,7 @@ class Micro:
     lanes: int
     vectors: int
     heights: tuple[int, ...]
-    step: str
+    table: bool
     masked: bool
     fma: bool
     fence: str
@@ -115,8 +115,8 @@ class Micro:
     @property
     def key(self) -> str:
         heights = ",".join(map(str, self.heights))
-        return (f"micro7 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
-                f"{self.step} {self.masked} {self.fma} {self.fence} {self.along}")  # fmt: skip
+        return (f"micro9 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
+                f"{self.table} {self.masked} {self.fma} {self.fence} {self.along}")  # fmt: skip
 
     @property
     def panel(self) -> int:
@@ -162,7 +162,7 @@ class Micro:
                     f.set(sums[0][r][v], f.let(f"load {vector}, ptr {at}, align {self.accumulate.itemsize}"), vector)
         b = f.slot("ptr")
         f.set(b, "%b", "ptr")
-        loops = self._table_loop if self.step == "table" else self._runs_loop
+        loops = self._table_loop if self.table else self._runs_loop
         loops(f, rows, sums, b, masks)
         for r in range(height):
             for v in range(self.vectors):
@@ -188,8 +188,9 @@ class Micro:
     def _advance(self, f: Function, offset: str) -> str:
         """The present offset into A; moves it on by one step."""
         here = f.get(offset)
-        there = f.add(here, str(self.a.itemsize) if self.step == "unit" else "%step")
-        if self.step == "stride":
+        there = f.add(here, "%step")
+        if self.fence:
+            # Else LLVM would give every row a moving pointer of its own, and run out of registers for them.
             there = f.let(f'call i64 asm "", "=r,0"(i64 {there})')
         f.set(offset, there)
         return here
