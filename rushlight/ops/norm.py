@@ -15,10 +15,9 @@ from typing import Any
 from ..compile.graph import Graph, Node
 from ..record.meta import Meta, meta_of
 from .derived import gradient_of
-from .pointwise import pointwise
 from .structured import Structured
 
-__all__ = ["Spec", "spec", "batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "batch_norm_eval", "running_update"]
+__all__ = ["Spec", "spec", "batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "batch_norm_eval"]
 
 Shape = tuple[int, ...]
 
@@ -34,7 +33,9 @@ class Spec:
         eps: added to the variance.
         weight, bias: whether there is one.
         centre: subtract the mean (all but rms_norm).
-        stats: results are (y, mean, unbiased variance), the statistics in the computing precision, else y alone.
+        momentum: None, or that of running statistics. Then further inputs (running mean, running variance, [number of batches])
+            follow, and the results are y and the new values of these. "mean": 1 / number of batches, the mean over all.
+        counted: whether the number of batches is among them.
     """
 
     view: Shape
@@ -44,7 +45,8 @@ class Spec:
     weight: bool
     bias: bool
     centre: bool = True
-    stats: bool = False
+    momentum: float | str | None = None
+    counted: bool = False
 
     @cached_property
     def unweighted(self) -> Spec:
@@ -110,19 +112,39 @@ def _lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta])
     if s.bias:
         y = g.map(lambda e, a, b: a + b, y, _param(g, rest.pop(0), s, x))
     y = g.reshape(g.cast(y, outs[0].dtype), outs[0].shape)
-    if not s.stats:
+    if s.momentum is None:
         return [y]
     assert mean is not None
     var = g.map(lambda e, q: e.div(q, float(max(s.count - 1, 0))), squares)
-    return [y, g.reshape(mean, s.kept), g.reshape(var, s.kept)]
+    return [y, *_moved(g, s, rest, (mean, var))]
+
+
+def _moved(g: Graph, s: Spec, running: Sequence[Node], new: Sequence[Node]) -> list[Node]:
+    """Running statistics moved towards the batch's (for instance norms: their mean over the samples), and the count."""
+    counts = [g.map(lambda e, n: n + 1, running[2])] if s.counted else []
+    results = []
+    for old, value in zip(running, new):
+        wide = value.dtype
+        value = g.reshape(value, s.kept)
+        if len(s.kept) > 1:
+            n = s.kept[0]
+            value = g.map(lambda e, v, n=n: v / n, g.reduce("add", value, range(len(s.kept) - 1)))
+        before = g.cast(g.reshape(old, value.shape), wide)
+        if s.momentum == "mean":
+            part = g.map(lambda e, n: 1 / n, g.cast(counts[0], wide))
+            moved = g.map(lambda e, a, b, m: a * (1 - m) + b * m, before, value, part)
+        else:
+            share = float(s.momentum)  # type: ignore[arg-type]
+            moved = g.map(lambda e, a, b, m=share: a * (1 - m) + b * m, before, value)
+        results.append(g.reshape(g.cast(moved, old.dtype), old.shape))
+    return [*results, *counts]
 
 
 def _meta(metas: Sequence[Meta], s: Spec) -> Meta | tuple[Meta, ...]:
     x = metas[0]
-    if not s.stats:
+    if s.momentum is None:
         return x.plain
-    stat = meta_of(s.kept, x.dtype.compute, x.device)
-    return x.plain, stat, stat
+    return x.plain, *(m.plain for m in metas[1 + s.weight + s.bias:])
 
 
 # -- gradient -----------------------------------------------------------------------------------------------------
@@ -206,7 +228,7 @@ class _Norm(Structured):
         needs = iter(ctx.needs)
         wants = (next(needs), s.weight and next(needs), s.bias and next(needs))
         shapes = [ctx.metas[0].shape, *[m.shape for m in ctx.metas[1:]]]
-        dtype = ctx.metas[1].dtype if len(ctx.metas) > 1 else ctx.metas[0].dtype
+        dtype = ctx.metas[1].dtype if s.weight or s.bias else ctx.metas[0].dtype
         saved = [t for t in ctx.inputs[:2] if t is not None]
         if s.weight and not wants[0] and len(saved) < 2:
             # Without the input's gradient the weight is not read; the operation then sees no weight.
@@ -218,7 +240,7 @@ class _Norm(Structured):
         for there, want in zip(present, wants):
             if there:
                 given.append(next(found).reshape(shapes[len(given)]) if want else None)
-        return given
+        return [*given, *[None] * (len(shapes) - len(given))]
 
 
 batch_norm = _Norm("native_batch_norm")
@@ -273,5 +295,3 @@ class _EvalNorm(Structured):
 
 
 batch_norm_eval = _EvalNorm("native_batch_norm", meta=lambda metas, *attrs: metas[0].plain, lower=_eval_lower, grad=_eval_grad)
-running_update = pointwise("running_update", lambda e, old, new, momentum: old * (1 - momentum) + new * momentum, grads=False,
-                           allowed="f", neutral=(2,))

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ...autograd.modes import no_grad
 from ...ops import norm as ops
 from ...ops.norm import Spec, spec
 from ...tensor.registry import assign
@@ -25,14 +24,20 @@ def _check_size(what: str, t: Any, n: int) -> None:
         raise RuntimeError(f"{what} should contain {n} elements not {t.numel()}")
 
 
-def _update(running: Any, new: Any, momentum: Any) -> None:
-    assign(running, ops.running_update(running, new, momentum), "running_update_")
-
-
 @lru_cache(maxsize=1024)
-def _batch_spec(shape: tuple[int, ...], eps: float, weight: bool, bias: bool, stats: bool) -> tuple[Spec]:
+def _batch_spec(shape: tuple[int, ...], eps: float, weight: bool, bias: bool, momentum: float | str | None,
+                counted: bool) -> tuple[Spec]:
     params = tuple(n if d == 1 and (weight or bias) else 1 for d, n in enumerate(shape))
-    return (spec(shape, (0, *range(2, len(shape))), params, eps, weight, bias, True, stats),)
+    return (spec(shape, (0, *range(2, len(shape))), params, eps, weight, bias, True, momentum, counted),)
+
+
+def _tracked(op: Any, input: Any, parameters: list[Any], running: list[Any], attrs: tuple) -> Any:
+    """Normalise and write the new running statistics."""
+    y, *new = op(input, *parameters, *running, attrs=attrs)
+    for old, value in zip(running, new):
+        value._edge = None
+        assign(old, value, op.name)
+    return y
 
 
 def _given(*parameters: Any) -> list[Any]:
@@ -40,12 +45,14 @@ def _given(*parameters: Any) -> list[Any]:
 
 
 def batch_norm(input: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None, training: bool = False,
-               momentum: Any = 0.1, eps: float = 1e-5) -> Any:
+               momentum: float | None = 0.1, eps: float = 1e-5, *, _count: Any = None) -> Any:
     """Normalise (N, C, ...) for each channel over everything else.
 
     Args:
         training: use the batch's mean and variance, and move the running ones (if given) towards them by ``momentum``;
             otherwise use the running ones.
+        _count: from layers: the number of batches seen, which grows by one; with it a momentum of None means the mean over all
+            batches.
 
     Raises:
         ValueError: one value for a channel when training. RuntimeError: sizes do not fit, or no running statistics in evaluation.
@@ -67,17 +74,24 @@ def batch_norm(input: Any, running_mean: Any, running_var: Any, weight: Any = No
             raise RuntimeError(f"{'running_mean' if running_mean is None else 'running_var'} must be defined in evaluation mode")
         return ops.batch_norm_eval(input, running_mean, running_var, *_given(weight, bias),
                                    attrs=(eps, weight is not None, bias is not None))
-    stats = (running_mean is not None or running_var is not None) and 0 not in shape  # nothing is learned from no values
-    made = ops.batch_norm(input, *_given(weight, bias), attrs=_batch_spec(shape, eps, weight is not None, bias is not None, stats))
-    if not stats:
-        return made
-    y, mean, var = made
-    with no_grad():
-        if running_mean is not None:
-            _update(running_mean, mean.detach(), momentum)
-        if running_var is not None:
-            _update(running_var, var.detach(), momentum)
-    return y
+    running = _pair(running_mean, running_var, input) if 0 not in shape else []  # nothing is learned from no values
+    if _count is not None:
+        if running:
+            running.append(_count)
+        else:
+            _count.add_(1)
+    share = None if not running else momentum if momentum is not None else "mean" if len(running) > 2 else 0.0
+    attrs = _batch_spec(shape, eps, weight is not None, bias is not None, share, len(running) > 2)
+    parameters = _given(weight, bias)
+    return _tracked(ops.batch_norm, input, parameters, running, attrs) if running else ops.batch_norm(input, *parameters, attrs=attrs)
+
+
+def _pair(mean: Any, var: Any, input: Any) -> list[Any]:
+    """The running statistics; where only one is tracked the other is thrown away."""
+    if mean is None and var is None:
+        return []
+    spare = input.new_zeros(input.shape[1], dtype=input.dtype.compute) if mean is None or var is None else None
+    return [spare if t is None else t for t in (mean, var)]
 
 
 def _normalized(name: str, input: Any, normalized_shape: Any, weight: Any, bias: Any, eps: float, centre: bool) -> Any:
@@ -121,12 +135,12 @@ def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float |
 
 
 @lru_cache(maxsize=1024)
-def _per_channel(shape: tuple[int, ...], groups: int, eps: float, weight: bool, bias: bool, stats: bool = False) -> tuple[Spec]:
+def _per_channel(shape: tuple[int, ...], groups: int, eps: float, weight: bool, bias: bool, momentum: float | None = None) -> tuple[Spec]:
     """(N, C, ...) seen as (N, groups, C / groups, ...), statistics for each sample and group."""
     n, c = shape[:2]
     view = (n, groups, c // groups if groups else 0, *shape[2:])
     params = (1, groups, c // groups, *(1,) * (len(shape) - 2)) if weight or bias else (1,) * len(view)
-    return (spec(view, tuple(range(2, len(view))), params, eps, weight, bias, True, stats),)
+    return (spec(view, tuple(range(2, len(view))), params, eps, weight, bias, True, momentum),)
 
 
 def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
@@ -171,18 +185,10 @@ def instance_norm(input: Any, running_mean: Any = None, running_var: Any = None,
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     for what, t in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
         _check_size(what, t, shape[1])
-    stats = running_mean is not None or running_var is not None
-    attrs = _per_channel(shape, shape[1], eps, weight is not None, bias is not None, stats)
-    made = ops.instance_norm(input, *_given(weight, bias), attrs=attrs)
-    if not stats:
-        return made
-    y, mean, var = made
-    with no_grad():
-        if running_mean is not None:
-            _update(running_mean, mean.detach().mean(0).to(running_mean.dtype), momentum)
-        if running_var is not None:
-            _update(running_var, var.detach().mean(0).to(running_var.dtype), momentum)
-    return y
+    running = _pair(running_mean, running_var, input)
+    attrs = _per_channel(shape, shape[1], eps, weight is not None, bias is not None, (momentum or 0.0) if running else None)
+    parameters = _given(weight, bias)
+    return _tracked(ops.instance_norm, input, parameters, running, attrs) if running else ops.instance_norm(input, *parameters, attrs=attrs)
 
 
 def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:

@@ -85,17 +85,15 @@ class _NormBase(Module):
 class _BatchNorm(_NormBase):
     def forward(self, input: Any) -> Any:
         self._check_input_dim(input)
-        momentum: Any = 0.0 if self.momentum is None else self.momentum
-        training, tracking = self.training, self.track_running_stats
-        if training and tracking and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-            if self.momentum is None:  # stays a tensor: the count is different in every step
-                momentum = 1.0 / self.num_batches_tracked
-        mean, var = self.running_mean, self.running_var
-        batch_stats = training or mean is None and var is None
-        if training and not tracking:
+        training, mean, var = self.training, self.running_mean, self.running_var
+        if not training:
+            return batch_norm(input, mean, var, self.weight, self.bias, mean is None and var is None, 0.0, self.eps)
+        count = None
+        if self.track_running_stats:
+            count = self.num_batches_tracked
+        else:
             mean = var = None
-        return batch_norm(input, mean, var, self.weight, self.bias, batch_stats, momentum, self.eps)
+        return batch_norm(input, mean, var, self.weight, self.bias, True, self.momentum, self.eps, _count=count)
 
 
 def _expect(input: Any, allowed: tuple[int, ...], words: str) -> None:
