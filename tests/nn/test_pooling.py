@@ -98,6 +98,10 @@ def test_any_geometry(data):
 
 def test_lp_pool():
     same(lambda x: TF.lp_pool2d(x, 3.0, 2), lambda x: F.lp_pool2d(x, 3.0, 2), (2, 3, 8, 8))
+    a, b = torch.tensor([[-1.0, 2.0]], requires_grad=True), rushlight.tensor([[-1.0, 2.0]], requires_grad=True)
+    TF.lp_pool1d(a, 1.5, 2).sum().backward()
+    F.lp_pool1d(b, 1.5, 2).sum().backward()
+    np.testing.assert_array_equal(b.grad.numpy(), a.grad.numpy())  # NaN where the root of a negative sum is taken
     same(lambda x: TF.lp_pool1d(x, 2.0, 3, 2, True), lambda x: F.lp_pool1d(x, 2.0, 3, 2, True), (2, 3, 8))
 
 

@@ -140,7 +140,7 @@ def _lp_pool(name: str, nd: int, input: Any, norm_type: float, kernel_size: Any,
     kernel = _sizes(_hashable(kernel_size), nd, name, "kernel_size")
     w = _plan(name, nd, input._value.meta.shape, kernel, _hashable(stride), 0, 1, bool(ceil_mode))
     mean = ops.avg_pool(input ** norm_type, attrs=(w, True, None))
-    return ((mean.sign() * mean.abs().relu()) * math.prod(kernel)) ** (1.0 / norm_type)
+    return (mean * math.prod(kernel)) ** (1.0 / norm_type)
 
 
 def lp_pool1d(input: Any, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Any:
