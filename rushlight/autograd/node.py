@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..record.meta import Meta
-from ..record.trace import TraceNode
+from ..record.trace import TraceNode, local
 from ..record.value import Value
 from .handle import LEAF, Handle, make
 
@@ -136,8 +136,12 @@ class GradNode(Node):
         """The saved inputs as tensors that know their own history (for a second derivative)."""
         if self._inputs is None:
             return [None] * len(self.edges)
-        return [None if v is None else make(self._checked(v), edge) if not isinstance(edge, Handle) else
+        made = [None if v is None else make(self._checked(v), edge) if not isinstance(edge, Handle) else
                 leaf_like(edge, self._checked(v)) for v, edge in zip(self._inputs, self.edges, strict=True)]
+        if local.trace.grad_enabled:
+            # What this operation itself has overwritten may be saved again by its gradient: as a value that nobody overwrote.
+            made = [t.clone() if v is not None and v.overwritten is not None else t for v, t in zip(self._inputs, made)]
+        return made
 
     @property
     def outputs(self) -> list[Any]:
