@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rushlight.compile.cpu.irtext import Function, Module
-from rushlight.compile.cpu.microkernel import convert, fence, ir_type, mask, masked_load, multiply_add
+from rushlight.compile.cpu.microkernel import convert, fence, intrinsic_suffix, ir_type, mask, masked_load, multiply_add
 from rushlight.compile.dtypes import DType
 
 __all__ = ["Dot", "dot_heights"]
@@ -40,7 +40,7 @@ class Dot:
 
     @property
     def key(self) -> str:
-        return (f"dot4 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} "
+        return (f"dot6 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} "
                 f"{self.heights} {self.fma} {self.fence}")  # fmt: skip
 
     def ir(self) -> str:
@@ -67,8 +67,6 @@ class Dot:
         vector = ir_type(self.accumulate, self.lanes)
         rows = [f.let(f"inttoptr i64 {f.load('%rows', r)} to ptr") for r in range(height)]
         last = f.sub("%columns", 1)
-        whole = f.let(f"and i64 {length}, {-self.lanes}")
-        tail = mask(f, f.sub(length, whole), self.lanes)
         sums = [[f.slot(vector) for _ in range(wide)] for _ in range(height)]
         with f.loop(0, "%columns", wide) as column:
             places = [f.minimum(f.add(column, c), last) for c in range(wide)]  # beyond the last column: that one again
@@ -76,23 +74,17 @@ class Dot:
             for slots in sums:
                 for slot in slots:
                     f.set(slot, "zeroinitializer", vector)
-            with f.loop(0, whole, self.lanes) as k:
-                self._step(f, rows, columns, sums, k, None)
-            with f.when(f.compare("sgt", length, whole)):
-                self._step(f, rows, columns, sums, whole, tail)
+            with f.loop(0, length, self.lanes) as k:
+                self._step(f, rows, columns, sums, k, mask(f, f.minimum(f.sub(length, k), self.lanes), self.lanes))
             for r in range(height):
                 for c in range(wide):
                     at = f.at("%tile", f.add(places[c], r * self.lanes * self.vectors), ir_type(self.accumulate))
                     f.do(f"store {ir_type(self.accumulate)} {self._across(f, f.get(sums[r][c], vector))}, ptr {at}")
 
-    def _step(self, f: Function, rows: list[str], columns: list[str], sums: list, k: str, on: str | None) -> None:
+    def _step(self, f: Function, rows: list[str], columns: list[str], sums: list, k: str, on: str) -> None:
         def load(base: str, dtype: DType) -> str:
             at = f.at(base, f.mul(k, dtype.itemsize), "i8")
-            if on:
-                value = masked_load(f, at, dtype, self.lanes, on)
-            else:
-                value = f.let(f"load {ir_type(dtype, self.lanes)}, ptr {at}, align {dtype.itemsize}")
-            return convert(f, value, dtype, self.accumulate, self.lanes)
+            return convert(f, masked_load(f, at, dtype, self.lanes, on), dtype, self.accumulate, self.lanes)
 
         vector = ir_type(self.accumulate, self.lanes)
         right = [load(c, self.b) for c in columns]
@@ -104,16 +96,11 @@ class Dot:
                 fence(f, slots, vector, self.fence)
 
     def _across(self, f: Function, value: str) -> str:
-        """The sum of the lanes: halves added to halves."""
-        lanes, name = self.lanes, ir_type(self.accumulate)
-        add = "fadd" if self.accumulate.kind == "f" else "add"
-        while lanes > 1:
-            lanes //= 2
-            vector = f"<{lanes * 2} x {name}>"
-            halves = []
-            for start in (0, lanes):
-                numbers = ", ".join(f"i32 {start + i}" for i in range(lanes))
-                halves.append(f.let(f"shufflevector {vector} {value}, {vector} poison, <{lanes} x i32> <{numbers}>"))
-            value = f.let(f"{add} <{lanes} x {name}> {halves[0]}, {halves[1]}")
-        return f.let(f"extractelement <1 x {name}> {value}, i64 0")
-
+        """The sum of the lanes: halves are added to halves, in an order that the processor's vectors decide."""
+        name, vector = ir_type(self.accumulate), ir_type(self.accumulate, self.lanes)
+        suffix = intrinsic_suffix(self.accumulate, self.lanes)
+        if self.accumulate.kind == "f":
+            f.module.declare(f"{name} @llvm.vector.reduce.fadd.{suffix}({name}, {vector})")
+            return f.let(f"call reassoc {name} @llvm.vector.reduce.fadd.{suffix}({name} -0.0, {vector} {value})")
+        f.module.declare(f"{name} @llvm.vector.reduce.add.{suffix}({vector})")
+        return f.let(f"call {name} @llvm.vector.reduce.add.{suffix}({vector} {value})")
