@@ -65,8 +65,8 @@ def gradients(outputs: Sequence[Any], inputs: Sequence[Any], grads: Sequence[Any
 
 
 HESSIAN = ("While computing the hessian, found that the jacobian of the user-provided function with respect to input {} is independent of "
-           "the input. This is not allowed in strict mode. You should ensure that your function is twice differentiable and that the jacobian "
-            "depends on the inputs (this would be violated by a linear function for example).")
+           "the input. This is not allowed in strict mode. You should ensure that your function is twice differentiable and that the "
+           "jacobian depends on the inputs (this would be violated by a linear function for example).")
 
 
 def filled(grads: Sequence[Any], like: Sequence[Any], strict: bool, message: Callable[[int], str]) -> tuple[Any, ...]:

@@ -44,8 +44,8 @@ def _checked_inputs(inputs: Sequence[Any]) -> list[int]:
                           "fail if all the inputs are not of double precision floating point or complex. ", stacklevel=4)
         if any(s == 0 and n > 1 for s, n in zip(meta.strides or (), meta.shape)):
             raise RuntimeError(f"The {k}th input has a dimension with stride 0. gradcheck only supports inputs that are non-overlapping to "
-                               "be able to compute the numerical gradients correctly. You should call .contiguous on the input before passing "
-                               "it to gradcheck.")
+                               "be able to compute the numerical gradients correctly. You should call .contiguous on the input before "
+                               "passing it to gradcheck.")
         wanted.append(k)
         t.retain_grad()
     if not wanted:

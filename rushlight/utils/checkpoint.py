@@ -148,8 +148,8 @@ def checkpoint(function: Callable[..., Any], *args: Any, use_reentrant: bool | N
     """
     if use_reentrant is None:
         warnings.warn("torch.utils.checkpoint: the use_reentrant parameter should be passed explicitly. Starting in PyTorch 2.9, calling "
-                      "checkpoint without use_reentrant will raise an exception. use_reentrant=False is recommended, but if you need to "
-                      "preserve the current default behavior, you can pass use_reentrant=True.", stacklevel=2)
+                      "checkpoint without use_reentrant will raise an exception. use_reentrant=False is recommended, but if you need "
+                      "to preserve the current default behavior, you can pass use_reentrant=True.", stacklevel=2)
         use_reentrant = True
     preserve = kwargs.pop("preserve_rng_state", True)
     if use_reentrant:
@@ -197,8 +197,8 @@ def checkpoint_sequential(functions: Any, segments: int, input: Any, use_reentra
     """
     if use_reentrant is None:
         warnings.warn("torch.utils.checkpoint.checkpoint_sequential: the use_reentrant parameter should be passed explicitly. In version "
-                      "2.9 we will raise an exception if use_reentrant is not passed. use_reentrant=False is recommended, but if you need to "
-                      "preserve the current default behavior, you can pass use_reentrant=True.", stacklevel=2)
+                      "2.9 we will raise an exception if use_reentrant is not passed. use_reentrant=False is recommended, but if you need "
+                      "to preserve the current default behavior, you can pass use_reentrant=True.", stacklevel=2)
         use_reentrant = True
     preserve = kwargs.pop("preserve_rng_state", True)
     if kwargs:

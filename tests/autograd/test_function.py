@@ -197,11 +197,16 @@ def transforms(t):
     one = lambda a, b: (a ** 3 * b).sum()  # noqa: E731
     nested = lambda d: (d["p"][0] * d["p"][1].exp()).sum()  # noqa: E731
     out, pull = f.vjp(lambda a, b: (a * b, a.sin()), x, y)
-    line, push = f.linearize(lambda a: a.sin() * a, x)
+    wave = lambda a: a.sin() * a  # noqa: E731
+    line, along = f.jvp(wave, (x,), (y,))
+    if t is rushlight:  # PyTorch's linearize warns about itself
+        line, push = f.linearize(wave, x)
+        along = push(y)
     return [f.grad(one)(x, y), f.grad(one, (0, 1))(x, y), f.grad_and_value(one)(x, y), f.grad(f.grad(lambda s: s ** 4))(t.tensor(2.0)),
             f.grad(lambda a: ((a * a).sum(), a * 2), has_aux=True)(x), f.grad(nested)({"p": [x, y]}), out, pull((x, y)),
-            f.jvp(lambda a, b: a * b, (x, y), (y, x)), f.jacrev(lambda a: a.exp() * y)(x), f.jacfwd(lambda a, b: {"k": a * b}, (0, 1))(x, y),
-            f.hessian(one)(x, y), f.hessian(one, (0, 1))(x, y), line, push(y)]
+            f.jvp(lambda a, b: a * b, (x, y), (y, x)), f.jacrev(lambda a: a.exp() * y)(x),
+            f.jacfwd(lambda a, b: {"k": a * b}, (0, 1))(x, y),
+            f.hessian(one)(x, y), f.hessian(one, (0, 1))(x, y), line, along]
 
 
 def transforms_inside_autograd(t):
@@ -217,9 +222,10 @@ def transforms_inside_autograd(t):
 def mapped(t):
     x, y = t.arange(6.0).reshape(2, 3), t.arange(3.0)
     v = t.func.vmap
-    return [v(t.dot, in_dims=(0, None))(x, y), v(lambda a: (a * 2, a.sum()), out_dims=(1, 0))(x), v(lambda a, d: a * d["s"], in_dims=(0, {"s": None}))(
-        x, {"s": y}), v(v(lambda a: a * a))(x), v(lambda a: a, in_dims=1)(x), v(t.func.grad(lambda a: (a ** 3).sum()))(x),
-        v(lambda a: a + 1, in_dims=-1, out_dims=-1)(x)]
+    return [v(t.dot, in_dims=(0, None))(x, y), v(lambda a: (a * 2, a.sum()), out_dims=(1, 0))(x),
+            v(lambda a, d: a * d["s"], in_dims=(0, {"s": None}))(x, {"s": y}),
+            v(v(lambda a: a * a))(x), v(lambda a: a, in_dims=1)(x), v(t.func.grad(lambda a: (a ** 3).sum()))(x),
+            v(lambda a: a + 1, in_dims=-1, out_dims=-1)(x)]
 
 
 def checkpoints(t):
@@ -465,7 +471,8 @@ def test_checkpoint_holds_no_intermediate_values():
 
 def test_checkpoint_draws_the_same_numbers_again():
     x = rushlight.ones(1000, requires_grad=True)
-    y = rushlight.utils.checkpoint.checkpoint(lambda a: rushlight.nn.functional.dropout(a, 0.5) * rushlight.rand(1000), x, use_reentrant=False)
+    y = rushlight.utils.checkpoint.checkpoint(lambda a: rushlight.nn.functional.dropout(a, 0.5) * rushlight.rand(1000), x,
+                                              use_reentrant=False)
     y.sum().backward()
     np.testing.assert_allclose(y.detach().numpy(), x.grad.numpy(), rtol=1e-6)
 
@@ -524,7 +531,8 @@ def test_gradcheck_finds_a_wrong_gradient():
         return Wrong.apply
     for t in (torch, rushlight):
         x = t.tensor([1.0, 2.0], dtype=t.float64, requires_grad=True)
-        with pytest.raises(t.autograd.gradcheck.__globals__["GradcheckError"], match="Jacobian mismatch for output 0 with respect to input 0"):
+        error = t.autograd.gradcheck.__globals__["GradcheckError"]
+        with pytest.raises(error, match="Jacobian mismatch for output 0 with respect to input 0"):
             t.autograd.gradcheck(wrong(t), x)
         assert t.autograd.gradcheck(wrong(t), x, raise_exception=False) is False
         with pytest.raises(ValueError, match="at least one input tensor to require gradient"):
