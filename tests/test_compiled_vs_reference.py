@@ -147,7 +147,7 @@ def check(name: str, function: Callable[..., Any], given_: list[Input], slack: f
             np.testing.assert_array_equal(a, b, err_msg=f"result {k} of {label}")
             continue
         finite = b[np.isfinite(b)]
-        scale = float(np.abs(finite).max(initial=0.0)) if slack > 1 else 1.0
+        scale = max(float(np.abs(finite).max(initial=0.0)), 1.0) if slack > 1 else 1.0
         tolerance = TOLERANCE.get(str(dtype).removeprefix("torch."), 3e-5)
         # A result that is out of the range of its type is infinite, or the last number before that.
         with np.errstate(all="ignore"):

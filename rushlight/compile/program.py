@@ -21,6 +21,7 @@ import numpy as np
 from .counters import counters, watchers
 from .cpu import alloc, executor, jit
 from .dtypes import DType
+from .errors import OutOfBounds, ZeroDivision, origin
 from .flags import flags
 from .graph import Graph, HostCall, Node
 from .nest import ERRORS
@@ -130,7 +131,7 @@ class Program:
         """Compute the results from the leaves; both are addresses of dense row-major arrays.
 
         Raises:
-            IndexError: an index of a gather or a scatter is out of range.
+            OutOfBounds: an index of a gather or a scatter is out of range.
             RuntimeError: integer division by zero.
             ValueError: the number of addresses is wrong.
         """
@@ -259,13 +260,13 @@ def _error(failed: executor.RunError, segment: Segment, number: int | None = Non
     """
     instruction = segment.instructions[failed.instruction if number is None else number]
     line = next((x for x in instruction.lines if x is not None), None)
-    where = f" (from {line})" if line is not None else ""
+    where = origin(line)
     if failed.code == 1:
-        return IndexError(f"index {failed.index} is out of bounds for dimension with size {failed.bound}{where}")
+        return OutOfBounds(f"index {failed.index} is out of bounds for dimension with size {failed.bound}{where}")
     if failed.code == 2:
-        return RuntimeError(f"ZeroDivisionError: integer division by zero{where}")
+        return ZeroDivision(f"ZeroDivisionError: integer division by zero{where}")
     if failed.code == 3:
-        return IndexError(f"Target {failed.index} is out of bounds.{where}")
+        return OutOfBounds(f"Target {failed.index} is out of bounds.{where}")
     return RuntimeError(f"{ERRORS.get(failed.code, 'unknown error')}: {failed.index}{where}")
 
 

@@ -70,12 +70,15 @@ class _Parts:
         self.weight = g.cast(inputs[2], self.x.dtype) if len(inputs) > 2 else None
 
     def own_weight(self) -> Node:
-        """The weight of each target, 0 for ignored ones."""
-        g, x = self.g, self.x
-        if self.weight is None:
-            return g.cast(self.counts, x.dtype)
+        """The weight of each target, 0 for ignored ones.
+
+        It is read by class number also where there are no weights: that finds a label out of range in programs that need
+        only the gradient.
+        """
+        g = self.g
+        weight = g.const(1, self.x.dtype, (self.classes,)) if self.weight is None else self.weight
         flat = g.reshape(self.safe, (self.safe.size,))
-        taken = g.reshape(g.gather(self.weight, flat, 0), self.kept)
+        taken = g.reshape(g.gather(weight, flat, 0), self.kept)
         return g.map(lambda e, w, c: e.where(c, w, e.const(0, w.dtype)), taken, self.counts)
 
     def class_weight(self) -> Node | None:

@@ -11,6 +11,7 @@ from sys import getrefcount
 from typing import Any
 
 from . import cold, paths
+from .salvage import salvage
 from .settings import settings
 from .trace import Trace, TraceNode, local, traces
 from .value import Buffer, Epoch, Value, allocate
@@ -60,6 +61,7 @@ def flush_trace(tr: Trace) -> None:
                 _run(tr, node, values, live, windows)
             except BaseException as error:
                 epoch.error = error
+                salvage(node, values, live, error)
                 raise
         if tr.nodes > NODE_LIMIT:
             _prune(tr)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import DType
+from ..errors import ZeroDivision
 from ..expr import Expr, walk
 
 __all__ = ["evaluate", "FUNCTIONS"]
@@ -80,7 +81,7 @@ def _special(name: str, *modules: str) -> Callable[..., Any]:
 
 def _floordiv(a: Any, b: Any) -> Any:
     if np.any(b == 0) and a.dtype.kind in "iu":
-        raise RuntimeError("ZeroDivisionError: integer division by zero")  # the class is PyTorch's
+        raise ZeroDivision
     return np.floor_divide(a, b)
 
 
@@ -88,7 +89,7 @@ def _truncdiv(a: Any, b: Any) -> Any:
     if a.dtype.kind not in "iu":
         return np.trunc(a / b)
     if np.any(b == 0):
-        raise RuntimeError("ZeroDivisionError: integer division by zero")  # the class is PyTorch's
+        raise ZeroDivision
     q = np.floor_divide(a, b)
     return q + ((q < 0) & (q * b != a)).astype(a.dtype) if a.dtype.kind == "i" else q
 
@@ -96,7 +97,7 @@ def _truncdiv(a: Any, b: Any) -> Any:
 def _checked_mod(f: Any) -> Callable[..., Any]:
     def call(a: Any, b: Any) -> Any:
         if a.dtype.kind in "iu" and np.any(b == 0):
-            raise RuntimeError("ZeroDivisionError: integer division by zero")
+            raise ZeroDivision
         return f(a, b)
     return call
 
@@ -163,7 +164,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x), "reciprocal": lambda x: 1 / x,
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh,
     "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
-    "erf": _erf, "erfc": _erfc, "erfinv": _special("erfinv"), "lgamma": _special("lgamma", "gammaln"),
+    "erf": _erf, "erfc": _erfc, "erfinv": _special("erfinv"), "lgamma": lambda x: _special("lgamma", "gammaln")(np.where(x == -np.inf, np.inf, x)),
     "digamma": _special("digamma", "psi"), "trigamma": _trigamma, "i0": _special("i0"), "i0e": _special("i0e"),
     "i1": _special("i1"), "i1e": _special("i1e"), "ndtri": _special("ndtri"),
     "floor": np.floor, "ceil": np.ceil, "round": np.round, "trunc": np.trunc,

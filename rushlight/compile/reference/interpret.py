@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from rushlight.compile.errors import OutOfBounds, ZeroDivision, origin
 from rushlight.compile.graph import ContractSpec, Graph, Node, View, Window
 from rushlight.compile.reference.evaluate import evaluate
 
@@ -29,13 +30,17 @@ def interpret(graph: Graph, leaves: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The results of ``graph`` for the given leaf values.
 
     Raises:
-        IndexError: a checked gather or a scatter meets an index outside its axis.
+        OutOfBounds: a checked gather or a scatter meets an index outside its axis.
+        ZeroDivision: integers are divided by zero.
     """
     values: dict[Node, Any] = dict(zip(graph.leaves, leaves, strict=True))
     with np.errstate(all="ignore"):
         for node in graph.nodes:
             if node not in values:
-                values[node] = evaluate_node(node, [values[i] for i in node.inputs])
+                try:
+                    values[node] = evaluate_node(node, [values[i] for i in node.inputs])
+                except (OutOfBounds, ZeroDivision) as error:
+                    raise type(error)(f"{error}{origin(node.line)}") from None
     return [np.array(values[r], order="C") for r in graph.results]
 
 
@@ -134,7 +139,7 @@ def _along(shape: tuple[int, ...], index: np.ndarray, axis: int) -> tuple[np.nda
     where = [np.arange(s).reshape([-1 if j == k else 1 for k in range(index.ndim)]) for j, s in enumerate(index.shape)]
     if index.size and (index.min() < 0 or index.max() >= shape[axis]):
         bad = index[(index < 0) | (index >= shape[axis])].flat[0]
-        raise IndexError(f"index {bad} is out of bounds for dimension {axis} with size {shape[axis]}")
+        raise OutOfBounds(f"index {bad} is out of bounds for dimension {axis} with size {shape[axis]}")
     where[axis] = index
     return tuple(np.broadcast_to(w, index.shape) for w in where)
 
