@@ -7,17 +7,42 @@ from __future__ import annotations
 import math as _math
 from typing import Any as _Any
 
-from . import autograd, random, tensor as _tensor
+from . import autograd, random
+from . import tensor as _tensor
 from .autograd import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
-from .compile.dtypes import (bfloat16, complex64, complex128, float16, float32, float64, int8, int16, int32, int64, uint8, uint16,
-                             uint32, uint64)
 from .compile.dtypes import DType as dtype
+from .compile.dtypes import (
+    bfloat16,
+    complex64,
+    complex128,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
 from .compile.dtypes import bool_ as bool  # noqa: A004
 from .random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 from .record import Device as device
 from .tensor import Size, Tensor
-from .tensor.kinds import (channels_last, channels_last_3d, contiguous_format, finfo, iinfo, layout, memory_format, preserve_format,
-                           sparse_coo, strided)
+from .tensor.kinds import (
+    channels_last,
+    channels_last_3d,
+    contiguous_format,
+    finfo,
+    iinfo,
+    layout,
+    memory_format,
+    preserve_format,
+    sparse_coo,
+    strided,
+)
 from .tensor.printing import set_printoptions
 from .tensor.types import TYPED as _TYPED
 from .version import __version__
@@ -33,7 +58,8 @@ globals().update(_TYPED)
 # Names that are imported when they are first used, so that ``import rushlight`` stays quick: attribute -> (module, name in it).
 _LAZY: dict[str, tuple[str, str | None]] = {
     **{name: (name, None) for name in (
-        "accelerator", "amp", "audio", "backends", "compat", "compiler", "cuda", "distributed", "distributions", "fft", "func", "io", "jit", "linalg", "metrics",
+        "accelerator", "amp", "audio", "backends", "compat", "compiler", "cuda", "distributed", "distributions", "fft",
+        "func", "io", "jit", "linalg", "metrics",
         "nn", "optim", "serialization", "signal", "special", "testing", "text", "tools", "utils", "version", "vision", "masked")},
     "return_types": ("tensor.return_types", None),
     "save": ("io", "save"), "load": ("io", "load"),

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .record.settings import settings
-from .tensor.random import (Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state)
+from .tensor.random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 
 __all__ = ["Generator", "default_generator", "fork_rng", "get_rng_state", "initial_seed", "manual_seed", "match_pytorch",
            "seed", "set_rng_state"]

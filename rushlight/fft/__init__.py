@@ -142,7 +142,8 @@ def _define(kind: str) -> None:
 
     def many(input: Any, s: Any = None, dim: Any = None, norm: str | None = None) -> Any:
         return transform(input, *_plan(input, s, dim, 0 if kind in ("fft", "ifft") else 1), _norm(norm), kind + "n")
-    for suffix, define, what in (("", one, "along one dimension"), ("2", two, "along two dimensions"), ("n", many, "along several dimensions")):
+    for suffix, define, what in (("", one, "along one dimension"), ("2", two, "along two dimensions"),
+                                 ("n", many, "along several dimensions")):
         define.__name__ = kind + suffix
         define.__doc__ = f"{text}, {what}."
         globals()[kind + suffix] = _with_out(define, "fft_" + kind + suffix)

@@ -6,4 +6,5 @@ from ..tensor.matrices import LINALG
 
 globals().update(LINALG)
 
-__all__ = ["LinAlgError", *sorted(LINALG)]
+__all__ = ["LinAlgError"]
+__all__ += sorted(LINALG)

@@ -119,7 +119,8 @@ def _slogdet_grad(ctx: Any, _: Any, g: Any) -> Any:
 
 
 slogdet = Structured("linalg_slogdet", saves=((0,), False), grad=_slogdet_grad,
-                     meta=lambda metas: (_like(metas[0], metas[0].shape[:-2]), _like(metas[0], metas[0].shape[:-2], metas[0].dtype.to_real())),
+                     meta=lambda metas: (_like(metas[0], metas[0].shape[:-2]),
+                                         _like(metas[0], metas[0].shape[:-2], metas[0].dtype.to_real())),
                      reference=_library(lambda x, attrs, outs: tuple(np.asarray(r) for r in np.linalg.slogdet(x[0]))))
 
 

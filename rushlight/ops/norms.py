@@ -21,8 +21,8 @@ def _meta(metas: Sequence[Meta], order: float, dims: Shape, keepdim: bool, dtype
     if order < 0 or order == math.inf:
         for d in dims:
             if m.shape[d] == 0:
-                raise RuntimeError(f"linalg.vector_norm cannot compute the {order} norm on the dimension {d} because this dimension is empty "
-                                   "and the operation does not have an identity")
+                raise RuntimeError(f"linalg.vector_norm cannot compute the {order} norm on the dimension {d} because this "
+                                   "dimension is empty and the operation does not have an identity")
     return meta_of(reduced_shape(m.shape, dims, keepdim), dtype, m.device)
 
 

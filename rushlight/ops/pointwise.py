@@ -9,7 +9,7 @@ from ..autograd.apply import apply
 from ..compile import dtypes as dt
 from ..compile.derivative import derivatives
 from ..compile.dtypes import DType
-from ..compile.expr import Expr, cast, const, e, input_, inputs_of, substitute, substitute
+from ..compile.expr import Expr, cast, const, e, input_, inputs_of, substitute
 from ..compile.graph import Graph, Node, renumber
 from ..record.meta import Meta, meta_of
 from ..record.op import Op
@@ -133,7 +133,8 @@ def _conjugated(tensors: list[Any], metas: Sequence[Meta]) -> list[Any]:
 def _conjugated_constants(slope: Expr) -> Expr:
     if slope.dtype.kind != "c":
         return slope
-    return substitute((slope,), lambda n: const(n.attr.conjugate(), n.dtype) if n.fn == "const" and isinstance(n.attr, complex) else None)[0]
+    return substitute((slope,), lambda n: const(n.attr.conjugate(), n.dtype) if n.fn == "const" and isinstance(
+        n.attr, complex) else None)[0]
 
 
 class _Slope(_Formula):

@@ -40,7 +40,8 @@ def _parsed(equation: str, operands: Sequence[Any]) -> tuple[list[list[Any]], li
         extra = len(t.shape) - len(letters)
         if extra < 0 or at is None and extra:
             raise RuntimeError(f"einsum(): the number of subscripts in the equation ({len(letters)}) "
-                               f"{'is more than' if extra < 0 else 'does not match'} the number of dimensions ({len(t.shape)}) for operand {k}"
+                               f"{'is more than' if extra < 0 else 'does not match'} the number of dimensions ({len(t.shape)}) for "
+                               f"operand {k}"
                                f"{'' if extra < 0 else ' and no ellipsis was given'}")
         if at is not None:
             widest = max(widest, extra)
@@ -65,7 +66,7 @@ def _parsed(equation: str, operands: Sequence[Any]) -> tuple[list[list[Any]], li
 def _sizes(rows: list[list[Any]], operands: Sequence[Any]) -> dict[Any, int]:
     sizes: dict[Any, int] = {}
     for k, (row, t) in enumerate(zip(rows, operands)):
-        for d, (c, n) in enumerate(zip(row, t.shape)):
+        for c, n in zip(row, t.shape):
             had = sizes.get(c, 1)
             if n != 1 and had not in (1, n):
                 raise RuntimeError(f"einsum(): subscript {c} has size {n} for operand {k} which does not broadcast with previously seen "

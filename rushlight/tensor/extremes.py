@@ -59,8 +59,8 @@ def _extreme(name: str, whole: Any, find: Any, pair: Any) -> None:
             return whole(input, attrs=(tuple(range(len(input.shape))), False))
         return _reduced(name, input, dim, keepdim, lambda x, d: find(x, attrs=(d, True)))
     call.__name__ = name
-    call.__doc__ = f"``{name}(input)`` of all elements, ``{name}(input, dim, keepdim=False)`` with positions, or " \
-                   f"``{name}(input, other)`` of two tensors."
+    call.__doc__ = (f"``{name}(input)`` of all elements, ``{name}(input, dim, keepdim=False)`` with positions, "
+                    f"or ``{name}(input, other)`` of two tensors.")
     public()(call)
 
 

@@ -24,7 +24,8 @@ def floating_pair(a: Any, b: Any, name: str) -> tuple[Any, Any]:
     """Two operands (one may be a number) as tensors of their common floating dtype."""
     if not isinstance(a, Handle) and not isinstance(b, Handle):
         raise TypeError(f"{name}(): one argument must be a Tensor")
-    d = result_type([value_of(x).meta for x in (a, b) if isinstance(x, Handle)], [scalar_dtype(x) for x in (a, b) if not isinstance(x, Handle)])
+    d = result_type([value_of(x).meta for x in (a, b) if isinstance(x, Handle)],
+                    [scalar_dtype(x) for x in (a, b) if not isinstance(x, Handle)])
     d = d if d.kind == "f" else default_dtype()
     like = a if isinstance(a, Handle) else b
     return tuple(x.to(d) if isinstance(x, Handle) else like.detach().new_full((), x, dtype=d) for x in (a, b))  # type: ignore[return-value]

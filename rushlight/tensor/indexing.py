@@ -352,8 +352,8 @@ def _scatter(input: Any, dim: int, index: Any, src: Any, combine: str | None) ->
         return input.clone()
     for d, (n, m, s) in enumerate(zip(index.shape, input.shape, src.shape)):
         if n > s or d != dim and n > m:
-            raise RuntimeError(f"Expected index {list(index.shape)} to be no larger than self {list(input.shape)} apart from dimension {dim} "
-                               f"and to be no larger size than src {list(src.shape)}")
+            raise RuntimeError(f"Expected index {list(index.shape)} to be no larger than self {list(input.shape)} apart from dimension "
+                               f"{dim} and to be no larger size than src {list(src.shape)}")
     for d, n in enumerate(index.shape):
         if src.shape[d] != n:
             src = views.slice_(src, d, 0, n, 1)
@@ -399,14 +399,23 @@ def index_copy(input: Any, dim: int, index: Any, source: Any) -> Any:
 @public(inplace=True)
 def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
     """Set the positions ``index`` (a vector) of a dimension to ``value``."""
-    from .creation import full
+    from ..ops import arithmetic as ar
 
     dim = wrap_dim(dim, len(input.shape))
-    shape = (*input.shape[:dim], index.numel(), *input.shape[dim + 1:]) if input.shape else (1,)
-    src = value.to(input.dtype).expand(shape) if isinstance(value, Handle) else full(shape, value, dtype=input.dtype)
-    if not input.shape:
-        return ix.index_put(input.reshape((1,)), src, index.reshape((-1,)), attrs=(0, None)).reshape(())
-    return ix.index_put(input, src, index.reshape((-1,)), attrs=(dim, None))
+    if index.dtype not in (dt.int64, dt.int32):
+        raise IndexError("index_fill_(): Expected dtype int64 for index.")
+    if len(index.shape) > 1:
+        raise RuntimeError("index_fill_(): Index has more than one dimension.")
+    if isinstance(value, Handle) and value.shape:
+        raise RuntimeError(f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {len(value.shape)} dimension(s).")
+    if not index.numel():
+        return input.clone()
+    n = input.shape[dim] if input.shape else 1
+    flags = input.detach().new_zeros((n,), dtype=dt.bool_)
+    mask = ix.index_put(flags, flags.new_ones((index.numel(),)), index.reshape((-1,)), attrs=(0, None))
+    mask = mask.reshape(tuple(n if d == dim else 1 for d in range(len(input.shape))))
+    value = value.to(input.dtype) if isinstance(value, Handle) else input.detach().new_full((), value)
+    return ar.where(mask, value, input)
 
 
 @public(inplace=True)

@@ -46,7 +46,8 @@ def check_square(name: str, x: Any) -> None:
 
 def check_same(name: str, a: Any, b: Any) -> None:
     if a.dtype is not b.dtype:
-        raise RuntimeError(f"{name}: Expected A and B to have the same dtype, but found A of type {a.dtype} and B of type {b.dtype} instead")
+        raise RuntimeError(f"{name}: Expected A and B to have the same dtype, but found A of type {a.dtype} and B of type "
+                           f"{b.dtype} instead")
 
 
 # -- inverse and determinant --------------------------------------------------------------------------------------

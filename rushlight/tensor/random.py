@@ -135,20 +135,22 @@ def _normals(stream: Mt19937Stream, shape: tuple[int, ...], mean: Any, std: floa
 
 
 @public(method=False)
-def rand(*shape: Any, size: Any = None, generator: Generator | None = None, names: Any = None, dtype: DType | None = None, layout: Any = None,
-         device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
+def rand(*shape: Any, size: Any = None, generator: Generator | None = None, names: Any = None, dtype: DType | None = None,
+         layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """Uniform numbers in [0, 1) of the given size."""
     check_device(device)
     stream = _stream(generator)
-    return _made(_filled(lambda n, t: stream.uniform(n, dtype=t), size_argument(shape if size is None else (size,)), dtype or default_dtype()), requires_grad)
+    wanted = size_argument(shape if size is None else (size,))
+    return _made(_filled(lambda n, t: stream.uniform(n, dtype=t), wanted, dtype or default_dtype()), requires_grad)
 
 
 @public(method=False)
-def randn(*shape: Any, size: Any = None, generator: Generator | None = None, names: Any = None, dtype: DType | None = None, layout: Any = None,
-          device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
+def randn(*shape: Any, size: Any = None, generator: Generator | None = None, names: Any = None, dtype: DType | None = None,
+          layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """Standard normal numbers of the given size."""
     check_device(device)
-    return _made(_normals(_stream(generator), size_argument(shape if size is None else (size,)), 0.0, 1.0, dtype or default_dtype()), requires_grad)
+    wanted = size_argument(shape if size is None else (size,))
+    return _made(_normals(_stream(generator), wanted, 0.0, 1.0, dtype or default_dtype()), requires_grad)
 
 
 @public(method=False)

@@ -184,7 +184,8 @@ def tensor_split(input: Any, indices_or_sections: Any = None, dim: int = 0, *, i
     n = input.shape[d]
     if isinstance(where, Handle):
         if where.dtype is not dt.int64 or len(where.shape) > 1:
-            raise RuntimeError("tensor_split expected tensor_indices_or_sections to be a zero-dimensional or one-dimensional tensor of long")
+            raise RuntimeError("tensor_split expected tensor_indices_or_sections to be a zero-dimensional or "
+                               "one-dimensional tensor of long")
         where = where.tolist()  # type: ignore[attr-defined]
     if isinstance(where, int):
         if where <= 0:
@@ -208,8 +209,8 @@ def _directed(name: str, least: int, dim_of: Any) -> None:
                                f"{len(input.shape)} dimensions!")
         d = dim_of(len(input.shape))
         if isinstance(indices_or_sections, int) and (indices_or_sections == 0 or input.shape[d] % indices_or_sections):
-            raise RuntimeError(f"torch.{name} attempted to split along dimension {d}, but the size of the dimension {input.shape[d]} is not "
-                               f"divisible by the split_size {indices_or_sections}!")
+            raise RuntimeError(f"torch.{name} attempted to split along dimension {d}, but the size of the dimension {input.shape[d]} is "
+                               f"not divisible by the split_size {indices_or_sections}!")
         return tensor_split(input, indices_or_sections, d)
     call.__name__ = name
     call.__doc__ = f"``tensor_split`` along the dimension that {name} names."

@@ -53,7 +53,7 @@ def _quantile(name: str, input: Any, q: Any, dim: int | None, keepdim: bool, int
     else:
         places = np.asarray(float(q))
     if not ((places >= 0) & (places <= 1)).all():
-        raise RuntimeError(f"{name}() q must be in the range [0, 1] but got {places.reshape(-1)[0] if places.ndim == 0 else 'values outside'}")
+        raise RuntimeError(f"{name}() q must be in the range [0, 1] but got {places.min()} to {places.max()}")
     if interpolation not in ("linear", "lower", "higher", "midpoint", "nearest"):
         raise RuntimeError(f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, but got {interpolation}")
     if not input.numel():
@@ -126,8 +126,8 @@ def cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any 
             raise RuntimeError(f"cov(): expected {name} to have {'integral' if kinds == 'ui' else 'floating point'} dtype but got {name} "
                                f"with {w.dtype} dtype")
         if w.numel() != n:
-            raise RuntimeError(f"cov(): expected {name} to have the same numel as there are observations in the input but got {w.numel()} != "
-                               f"{n}")
+            raise RuntimeError(f"cov(): expected {name} to have the same numel as there are observations in the input but got "
+                               f"{w.numel()} != {n}")
         if bool((w < 0).any()):
             raise RuntimeError(f"cov(): {name} cannot be negative")
         weights = w if weights is None else weights * w
@@ -156,7 +156,8 @@ def cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any 
 def corrcoef(input: Any) -> Any:
     """Correlation coefficients of variables in rows."""
     if len(input.shape) > 2:
-        raise RuntimeError(f"corrcoef(): expected input to have two or fewer dimensions but got an input with {len(input.shape)} dimensions")
+        raise RuntimeError("corrcoef(): expected input to have two or fewer dimensions but got an input with "
+                           f"{len(input.shape)} dimensions")
     c = cov(input)
     if not c.shape:
         return c / c

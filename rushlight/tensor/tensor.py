@@ -604,6 +604,7 @@ def _operators() -> None:
             setattr(Tensor, f"__i{dunder}__", METHODS[name + "_"])
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         setattr(Tensor, f"__{name}__", forward(name))
+    setattr(Tensor, "__rdiv__", backward("div"))
     setattr(Tensor, "__neg__", METHODS["neg"])
     setattr(Tensor, "__abs__", METHODS["abs"])
     setattr(Tensor, "__invert__", METHODS["bitwise_not"])
