@@ -208,6 +208,33 @@ def test_depthwise() -> None:
     np.testing.assert_allclose(y, np.einsum("nhwcij,ijc->nhwc", windows, w), rtol=1e-4, atol=1e-5)
 
 
+def test_code_for_arm() -> None:
+    """The kernels compile for AArch64 and call nothing but the C library's memory functions."""
+    import re
+
+    import llvmlite.binding as llvm
+
+    from rushlight.compile.cpu.contract_ir import Driver, EpilogueOperand
+    from rushlight.compile.cpu.dotkernel import Dot, dot_heights
+    from rushlight.compile.cpu.microkernel import Micro, heights
+    from rushlight.compile.cpu.pack import Pack
+
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    machine = llvm.Target.from_triple("aarch64-unknown-linux-gnu").create_target_machine("generic", "", opt=2, reloc="pic")
+    a, f = dt.bfloat16, dt.float32
+    shape = (4, 2, heights(32, 2))
+    out = (EpilogueOperand(a, "unit", True),)
+    for kernel in (Micro(a, f, f, *shape, False, False, True, "w"), Dot(a, a, f, 4, 2, dot_heights(32), True, "w"),
+                   Pack(a, f, 4, 2, "turn"), Driver("direct", f, *shape, out, (cast(input_(0, f), a),))):  # fmt: skip
+        module = llvm.parse_assembly(kernel.ir(), llvm.create_context())
+        module.verify()
+        module.triple, module.data_layout = machine.triple, str(machine.target_data)
+        text = machine.emit_assembly(module)
+        assert set(re.findall(r"\tbl\t(\S+)", text)) <= {"memset", "memcpy"}
+        assert isinstance(kernel, Pack | Driver) or "fmla" in text
+
+
 @pytest.mark.parametrize("level", ["avx2", "sse"])
 def test_narrower_processors(level: str) -> None:
     if target.machine() != "x86_64":

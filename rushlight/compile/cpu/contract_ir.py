@@ -17,9 +17,10 @@ the reduction's runs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from rushlight.compile.cpu import vecmath
 from rushlight.compile.cpu.contract_rows import MAX_DIMS, MAX_ROWS
@@ -108,6 +109,21 @@ class Frame:
         return self.f.let(f"ptrtoint ptr {self.bases[i]} to i64")
 
 
+@dataclass
+class Part:
+    """What the body of a kernel knows about its part, as names of IR values: the operands' addresses in this batch
+    (``bases``), tables of their rows, the first row and the number of rows, the range of panels, the split."""
+
+    frame: Frame
+    runs: str
+    bases: list[str]
+    rows: list[str]
+    first: str
+    count: str
+    panels: tuple[str, str]
+    split: str
+
+
 @dataclass(frozen=True)
 class Driver:
     """A kernel of kind "direct", "partial" or "finish" for panels of ``vectors`` vectors.
@@ -174,29 +190,32 @@ class Driver:
             panel0 = f.mul(ni, frame["block_n"])
             panel1 = f.minimum(f.add(panel0, frame["block_n"]), frame["panels"])
             body = {"direct": self._direct, "partial": self._partial, "finish": self._finish}[self.kind]
-            body(f, frame, runs, bases, rows, first, count, panel0, panel1, split)
+            body(f, Part(frame, runs, bases, rows, first, count, (panel0, panel1), split))
         return f.finish() + module.text()
 
     # ------------------------------------------------------------------------------------------ the three bodies
 
-    def _direct(self, f, frame, runs, bases, rows, first, count, panel0, panel1, split) -> None:  # noqa: ANN001
+    def _direct(self, f: Function, part: Part) -> None:
+        frame, outputs = part.frame, part.rows[2:]
         tile = f.slot(f"[{self.heights[0] * self.row_bytes} x i8]", align=64)
-        b_base = f.let(f"inttoptr i64 {bases[1]} to ptr")
-        with f.loop(panel0, panel1) as panel:
+        b_base = f.let(f"inttoptr i64 {part.bases[1]} to ptr")
+        with f.loop(*part.panels) as panel:
             b = f.at(b_base, f.mul(panel, frame["panel_bytes"]), "i8")
             columns = self._columns(f, frame, panel)
-            with self._tiles(f, count) as (t, height):
-                self._micro(f, frame, tile, f.at(rows[0], t), height, runs, frame["runs"], b, columns, "0", panel)
+            with self._tiles(f, part.count) as (t, height):
+                rows = f.at(part.rows[0], t)
+                self._micro(f, frame, tile, rows, height, part.runs, frame["runs"], b, columns, "0", panel)
                 with f.loop(0, height) as r:
                     sums = f.at(tile, f.mul(r, self.row_bytes), "i8")
-                    self._epilogue(f, frame, [rows[2 + i] for i in range(len(self.outputs))], f.add(t, r), panel, columns,
-                                   lambda at: self._tile_vector(f, sums, at))  # fmt: skip
+                    vector_of = partial(self._tile_vector, f, sums)
+                    self._epilogue(f, frame, outputs, f.add(t, r), panel, columns, vector_of)
 
-    def _partial(self, f, frame, runs, bases, rows, first, count, panel0, panel1, split) -> None:  # noqa: ANN001
+    def _partial(self, f: Function, part: Part) -> None:
         """``triples`` at the end of the parameters: for each chunk (first run, one past the last, first position)."""
-        b_base = f.let(f"inttoptr i64 {bases[1]} to ptr")
-        own = f.let(f"inttoptr i64 {f.add(bases[2], f.mul(split, frame['split_bytes']))} to ptr")
-        chunk0 = f.mul(split, frame["split_chunks"])
+        frame = part.frame
+        b_base = f.let(f"inttoptr i64 {part.bases[1]} to ptr")
+        own = f.let(f"inttoptr i64 {f.add(part.bases[2], f.mul(part.split, frame['split_bytes']))} to ptr")
+        chunk0 = f.mul(part.split, frame["split_chunks"])
         chunk1 = f.minimum(f.add(chunk0, frame["split_chunks"]), frame["chunk"])
         table = f.at("%params", frame["triples"])
         with f.loop(chunk0, chunk1) as chunk:
@@ -204,24 +223,24 @@ class Driver:
             run0, run1, position = f.load(triple, 0), f.load(triple, 1), f.load(triple, 2)
             skipped = f.mul(position, frame["b_step"])
             again = f.let(f"zext i1 {f.compare('sgt', chunk, chunk0)} to i64")
-            with f.loop(panel0, panel1) as panel:
+            with f.loop(*part.panels) as panel:
                 b = f.at(b_base, f.add(f.mul(panel, frame["panel_bytes"]), skipped), "i8")
                 columns = self._columns(f, frame, panel)
                 target = f.at(own, f.mul(panel, frame["scratch_panel_bytes"]), "i8")
-                with self._tiles(f, count) as (t, height):
-                    tile = f.at(target, f.mul(f.add(first, t), self.row_bytes), "i8")
-                    self._micro(f, frame, tile, f.at(rows[0], t), height, f.at(runs, f.mul(run0, 2)), f.sub(run1, run0), b,
-                                columns, again, panel)  # fmt: skip
+                with self._tiles(f, part.count) as (t, height):
+                    tile = f.at(target, f.mul(f.add(part.first, t), self.row_bytes), "i8")
+                    rows, first_run = f.at(part.rows[0], t), f.at(part.runs, f.mul(run0, 2))
+                    self._micro(f, frame, tile, rows, height, first_run, f.sub(run1, run0), b, columns, again, panel)
 
-    def _finish(self, f, frame, runs, bases, rows, first, count, panel0, panel1, split) -> None:  # noqa: ANN001
-        own = f.let(f"inttoptr i64 {bases[0]} to ptr")
-        with f.loop(panel0, panel1) as panel:
+    def _finish(self, f: Function, part: Part) -> None:
+        frame, outputs = part.frame, part.rows[1:]
+        own = f.let(f"inttoptr i64 {part.bases[0]} to ptr")
+        with f.loop(*part.panels) as panel:
             columns = self._columns(f, frame, panel)
             source = f.at(own, f.mul(panel, frame["scratch_panel_bytes"]), "i8")
-            with f.loop(0, count) as r:
-                sums = f.at(source, f.mul(f.add(first, r), self.row_bytes), "i8")
-                self._epilogue(f, frame, [rows[1 + i] for i in range(len(self.outputs))], r, panel, columns,
-                               lambda at: self._sum_of_splits(f, frame, sums, at))  # fmt: skip
+            with f.loop(0, part.count) as r:
+                sums = f.at(source, f.mul(f.add(part.first, r), self.row_bytes), "i8")
+                self._epilogue(f, frame, outputs, r, panel, columns, partial(self._sum_of_splits, f, frame, sums))
 
     # ------------------------------------------------------------------------------------------ their pieces
 
@@ -230,7 +249,7 @@ class Driver:
         return f.minimum(f.sub(frame["n"], f.mul(panel, panel_width)), panel_width)
 
     @contextmanager
-    def _tiles(self, f: Function, count: str):  # noqa: ANN202
+    def _tiles(self, f: Function, count: str) -> Iterator[tuple[str, str]]:
         """Tiles of the tallest height that fits, from the first row on."""
         row = f.slot("i64", "0")
         with f.loop_while(row, "slt", count) as t:
@@ -241,7 +260,10 @@ class Driver:
             yield t, height
             f.set(row, f.add(t, height))
 
-    def _micro(self, f, frame, tile, rows, height, runs, n_runs, b, columns, again, panel) -> None:  # noqa: ANN001
+    def _micro(
+        self, f: Function, frame: Frame, tile: str, rows: str, height: str, runs: str, n_runs: str, b: str, columns: str,
+        again: str, panel: str,
+    ) -> None:  # fmt: skip
         shift = f.mul(panel, frame["a_panel_bytes"])
         micro = f.let(f"inttoptr i64 {frame['micro']} to ptr")
         f.do(
@@ -262,7 +284,9 @@ class Driver:
             f.set(total, f.let(f"{add} {vector} {f.get(total, vector)}, {part}"), vector)
         return f.get(total, vector)
 
-    def _epilogue(self, f, frame, tables, row, panel, columns, vector_of) -> None:  # noqa: ANN001
+    def _epilogue(
+        self, f: Function, frame: Frame, tables: list[str], row: str, panel: str, columns: str, vector_of: Callable[[str], str]
+    ) -> None:
         """Reads the extras, evaluates the stores and writes them, for one row of one panel.
 
         The loop over the row's vectors stays a loop: an epilogue can be large (a whole optimizer)."""

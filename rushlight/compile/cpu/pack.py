@@ -61,7 +61,9 @@ class Pack:
             body(f, frame, source, target, first, count, columns)
         return f.finish() + module.text()
 
-    def _copied(self, f, frame, source, target, first, count, columns) -> None:  # noqa: ANN001
+    def _copied(
+        self, f: Function, frame: Frame, source: str, target: str, first: str, count: str, columns: str
+    ) -> None:
         """One position after the other."""
         k_table = f.at(frame.tables, f.mul(frame["batch_dims"], 3))
         masks = [mask(f, f.sub(columns, v * self.lanes), self.lanes) for v in range(self.vectors)]
@@ -78,7 +80,9 @@ class Pack:
                 self._store(f, convert(f, value, self.source, self.target, self.lanes), dst, 0, v)
             frame.advance(k_table, frame["k_dims"], index, here)
 
-    def _turned(self, f, frame, source, target, first, count, columns) -> None:  # noqa: ANN001
+    def _turned(
+        self, f: Function, frame: Frame, source: str, target: str, first: str, count: str, columns: str
+    ) -> None:
         """Square blocks: ``lanes`` columns by ``lanes`` positions of the last k axis, for every position of the others.
 
         The last row of the k dimensions' table is the last axis; ``outer`` is the number of positions of the others."""
@@ -95,7 +99,7 @@ class Pack:
                 self._block(f, frame, src, dst, f.minimum(k, f.sub(count, self.lanes)), f.mul(v, self.lanes), columns)
             frame.advance(k_table, dims, index, here)
 
-    def _block(self, f, frame, src, dst, k, column, columns) -> None:  # noqa: ANN001
+    def _block(self, f: Function, frame: Frame, src: str, dst: str, k: str, column: str, columns: str) -> None:
         row = self.lanes * self.vectors * self.target.itemsize
         src = f.at(src, f.mul(k, self.source.itemsize), "i8")
         dst = f.at(f.at(dst, f.mul(k, row), "i8"), f.mul(column, self.target.itemsize), "i8")
