@@ -1,6 +1,7 @@
 """Products with Jacobians and Hessians of functions: ``autograd.functional``."""
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,10 @@ __all__ = ["vjp", "jvp", "jacobian", "hessian", "vhp", "hvp"]
 
 def _independent(k: int) -> str:
     return f"The output of the user-provided function is independent of input {k}. This is not allowed in strict mode."
+
+
+def _output_independent(at: int, k: int) -> str:
+    return f"Output {at} of the user-provided function is independent of input {k}. This is not allowed in strict mode."
 
 
 def _hessian_independent(k: int) -> str:
@@ -102,8 +107,7 @@ def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, 
             n = y.numel()
             for k in range(n):
                 row = gradients([y], items, [_one_hot(n, k, y)], create_graph=create_graph)
-                rows.append(filled(row, items, strict, lambda j, at=at: f"Output {at} of the user-provided function is independent of "
-                                   f"input {j}. This is not allowed in strict mode."))
+                rows.append(filled(row, items, strict, functools.partial(_output_independent, at)))
             made.append(tuple(_stacked([r[j] for r in rows], y, x) for j, x in enumerate(items)))
     result = tuple(unpacked(row, many) for row in made)
     return detached(unpacked(result, out_many), create_graph)

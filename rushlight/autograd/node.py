@@ -28,6 +28,7 @@ class Node:
     __slots__ = ("edges", "rare", "__weakref__")
     edges: tuple
     rare: dict[str, Any] | None  # hooks, pre_hooks, metadata, trace_text: what few nodes have
+    born: tuple[int, int]  # when the node was made: (epoch, slot in it), growing with time
     results = 1
 
     def name(self) -> str:
@@ -67,11 +68,6 @@ class Node:
 
         return add(self._rare("pre_hooks"), hook)
 
-    @property
-    def born(self) -> tuple[int, int]:
-        """When the node was made: (epoch, slot in it), growing with time."""
-        raise NotImplementedError
-
     def out_metas(self) -> Sequence[Meta]:
         raise NotImplementedError
 
@@ -109,7 +105,7 @@ class GradNode(Node):
         return len(self.node.metas)
 
     @property
-    def born(self) -> tuple[int, int]:
+    def born(self) -> tuple[int, int]:  # type: ignore[override]
         return self.epoch.number, self.node.slot
 
     def name(self) -> str:
@@ -140,7 +136,7 @@ class GradNode(Node):
                 leaf_like(edge, self._checked(v)) for v, edge in zip(self._inputs, self.edges, strict=True)]
         if local.trace.grad_enabled:
             # What this operation itself has overwritten may be saved again by its gradient: as a value that nobody overwrote.
-            made = [t.clone() if v is not None and v.overwritten is not None else t for v, t in zip(self._inputs, made)]
+            made = [t.clone() if t is not None and v.overwritten is not None else t for v, t in zip(self._inputs, made)]
         return made
 
     @property

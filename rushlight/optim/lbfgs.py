@@ -74,8 +74,9 @@ class LBFGS(Optimizer):
         if float(grad.abs().max()) <= group["tolerance_grad"]:
             return first_loss
 
-        direction, t = state.get("d"), state.get("t")
-        dirs, steps, ro = state.get("old_dirs"), state.get("old_stps"), state.get("ro")
+        direction: Any = state.get("d")
+        t: Any = state.get("t")
+        dirs, steps, ro = state.get("old_dirs", []), state.get("old_stps", []), state.get("ro", [])
         scale, before, loss_before = state.get("H_diag"), state.get("prev_flat_grad"), state.get("prev_loss")
         while rounds < group["max_iter"]:
             rounds += 1

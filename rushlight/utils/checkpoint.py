@@ -96,8 +96,8 @@ class CheckpointNode(Node):
         if self.check and metas != list(self.metas):
             raise CheckpointError("torch.utils.checkpoint: Recomputed values for the following tensors have different metadata than during "
                                   f"the forward pass.\nfirst: {_described(self.metas)}\nagain: {_described(metas)}")
-        outside = [edge if isinstance(edge, Handle) else make(inputs[0]._value if inputs else outputs[0]._value, edge)
-                   for edge in self.edges[len(inputs):]]
+        some = next(t for t in (*inputs, *outputs, *grads) if t is not None)._value  # the walk reads the edges only
+        outside = [edge if isinstance(edge, Handle) else make(some, edge) for edge in self.edges[len(inputs):]]
         pairs = [(y, g) for y, g in zip(outputs, grads) if g is not None and y is not None and y._edge is not None]
         given = engine.run([y for y, _ in pairs], [g for _, g in pairs], retain_graph=True, create_graph=again,
                            inputs=[*inputs, *outside], accumulate=False, inner=len(inputs))
