@@ -123,7 +123,7 @@ def logaddexp(input: Any, other: Any, *, dtype: Any = None, input_mask: Any = No
 
 def norm(input: Any, ord: float | None = 2.0, dim: Any = None, *, keepdim: bool = False, dtype: Any = None, mask: Any = None) -> Any:
     """The vector norm of the selected elements."""
-    from ..linalg import vector_norm
+    from ..tensor.spectra import vector_norm
 
     order = 2.0 if ord is None else float(ord)
     x = _filled(input, mask, math.inf if order < 0 else 0, dtype)

@@ -19,7 +19,7 @@ __all__ = ["searchsorted", "gcd", "lcm", "frexp"]
 def _search(x: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
     (right,) = attrs
     edges, values = comparable(x[0]), comparable(x[1])
-    side = "right" if right else "left"
+    side: Any = "right" if right else "left"
     if edges.ndim == 1:
         return np.searchsorted(edges, values, side)
     if not values.size:

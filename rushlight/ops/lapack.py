@@ -101,7 +101,7 @@ def _cofactor(x: Arrays, attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
         (u * (others * sign[..., None])[..., None, :]) @ vh
 
 
-cofactor = Structured("cofactor", meta=lambda metas: metas[0].plain, reference=_library(_cofactor),
+cofactor: Structured = Structured("cofactor", meta=lambda metas: metas[0].plain, reference=_library(_cofactor),
                       grad=gradient_of(lambda x, attrs: (det(x[0])[..., None, None] * inv(x[0]).transpose(-2, -1),)))
 
 
@@ -110,7 +110,7 @@ def _det_grad(ctx: Any, g: Any) -> Any:
     return g[..., None, None] * (c.conj() if c.dtype.kind == "c" else c)
 
 
-det = Structured("linalg_det", meta=lambda metas: _like(metas[0], metas[0].shape[:-2]), grad=_det_grad, saves=((0,), False),
+det: Structured = Structured("linalg_det", meta=lambda metas: _like(metas[0], metas[0].shape[:-2]), grad=_det_grad, saves=((0,), False),
                  reference=_library(lambda x, attrs, outs: np.asarray(np.linalg.det(x[0]))))
 
 
@@ -191,7 +191,7 @@ def _back_to_q(q: Any, r2: Any, g2: Any) -> Any:
 
 def _qr_square(q: Any, r: Any, gq: Any, gr: Any) -> Any:
     """The case of at least as many rows as columns."""
-    m = None if gr is None else r.matmul(adj(gr))
+    m: Any = None if gr is None else r.matmul(adj(gr))
     if gq is not None:
         part = adj(gq).matmul(q)
         m = -part if m is None else m - part
@@ -249,7 +249,7 @@ def _svd_grad(ctx: Any, gu: Any, gs: Any, gvh: Any) -> Any:
 
     def skew(x: Any) -> Any:
         return (x - adj(x)) * 0.5
-    inner = None
+    inner: Any = None
     column, row = s.unsqueeze(-1), s.unsqueeze(-2)
     if gu is not None:
         inner = skew(adj(u).matmul(gu)) * 2 / gap * row
@@ -279,7 +279,7 @@ svd = Structured("linalg_svd", meta=_svd_meta, saves=((), True), grad=_svd_grad,
 
 def _eigh_grad(ctx: Any, gl: Any, gv: Any) -> Any:
     values, vectors = ctx.outputs
-    inner = None
+    inner: Any = None
     if gv is not None:
         gap = values.unsqueeze(-2) - values.unsqueeze(-1)
         part = adj(vectors).matmul(gv)
@@ -301,7 +301,7 @@ def _eig_meta(metas: Sequence[Meta]) -> tuple[Meta, Meta]:
 
 def _eig_grad(ctx: Any, gl: Any, gv: Any) -> Any:
     values, vectors = ctx.outputs
-    inner = None
+    inner: Any = None
     if gv is not None:
         gap = (values.unsqueeze(-2) - values.unsqueeze(-1)).conj()
         part = adj(vectors).matmul(gv)

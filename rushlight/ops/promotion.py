@@ -5,7 +5,7 @@ Source: https://pytorch.org/docs/stable/tensor_attributes.html#type-promotion-do
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
@@ -24,7 +24,7 @@ def set_default_dtype(d: DType) -> None:
     _default[0] = d
 
 
-@lru_cache(maxsize=None)
+@cache
 def promote_types(a: DType, b: DType) -> DType:
     """The smallest type that both convert to.
 

@@ -72,7 +72,8 @@ def _overlap(frames: Any, hop: int) -> Any:
     count, n = frames.shape[-2:]
     total = n + hop * (count - 1)
     lead = tuple(frames.shape[:-2])
-    strides, step = [], total
+    strides: list[int] = []
+    step = total
     for m in reversed(lead):
         strides.insert(0, step)
         step *= m

@@ -76,6 +76,8 @@ class iinfo(_Info):
 class finfo(_Info):
     """Limits of a floating dtype: ``bits``, ``eps``, ``max``, ``min``, ``tiny``, ``smallest_normal``, ``resolution``."""
 
+    eps: float
+
     def __init__(self, type: DType | None = None) -> None:
         import ml_dtypes
 

@@ -229,7 +229,7 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
     like = mean if isinstance(mean, Handle) else std
     if isinstance(std, Handle) and std.dtype.kind == "c":
         raise RuntimeError("normal expects standard deviation to be non-complex")
-    if isinstance(std, Handle) and std.numel() and bool((std < 0).any()):  # type: ignore[attr-defined]
+    if isinstance(std, Handle) and std.numel() and bool((std < 0).any()):  # type: ignore[attr-defined, operator]
         raise RuntimeError("normal expects all elements of std >= 0.0")
     if not isinstance(std, Handle):
         return _made(_normals(stream, tuple(like.shape), 0.0, std, like.dtype)) + mean
