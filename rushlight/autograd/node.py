@@ -136,7 +136,8 @@ class GradNode(Node):
                 leaf_like(edge, self._checked(v)) for v, edge in zip(self._inputs, self.edges, strict=True)]
         if local.trace.grad_enabled:
             # What this operation itself has overwritten may be saved again by its gradient: as a value that nobody overwrote.
-            made = [t.clone() if t is not None and v.overwritten is not None else t for v, t in zip(self._inputs, made)]
+            made = [t.clone() if v is not None and t is not None and v.overwritten is not None else t
+                    for v, t in zip(self._inputs, made)]
         return made
 
     @property
