@@ -92,7 +92,8 @@ def test_the_map_names_every_folder():
     rows = (ROOT / "docs" / "architecture.md").read_text().split("## The map")[1].split("\n## ")[0]
     cells = [line.split("|")[1] for line in rows.splitlines() if line.startswith("| `")]
     named = {name.removeprefix("rushlight/") for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
-    folders = {str(path.parent.relative_to(PACKAGE)) for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    folders = {path.parent.relative_to(PACKAGE) for path in PACKAGE.rglob("*") if path.is_file()}
+    folders = {str(f) for f in folders if not any(part.startswith((".", "__")) for part in f.parts)}  # no caches
     files = {path.name for path in PACKAGE.glob("*.py")}
     assert named == (folders - {"."}) | files
 
