@@ -19,6 +19,8 @@ __all__ = ["FEW_ROWS", "Axis", "Roles", "in_chunks", "merged", "one_stride", "po
 
 #: Up to so many rows, dot products are faster than packing B.
 FEW_ROWS = 16
+#: Elements of B from which on packing waits for memory: overlapping windows, packed, are many times their tensor.
+PACKED_IN_CACHE = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,8 @@ class Roles:
     def _cycles(self, n_axes: list[Axis], m_axes: list[Axis], b: str) -> tuple[float, int]:
         """About how long the contraction takes with operand ``b`` as B, and the best axis for the vectors."""
         n_axes = merged(n_axes)
-        if not n_axes:
-            return (math.inf if m_axes else 0.0), 0
+        if not n_axes:  # vectors with one lane in use
+            n_axes = [Axis(1, (0, 0, *(0 for _ in self.outputs)))]
         rows, columns, depth = size(m_axes), size(n_axes), size(self.k)
         which, item = "ab".index(b), self.types[b].itemsize
         dots = rows <= FEW_ROWS and len(self.k) == 1 and self.k[0].strides == tuple(self.types[x].itemsize for x in "ab")
@@ -117,6 +119,8 @@ class Roles:
                 filled, packing = 1.3, 0.0
             else:
                 packing = 0.1 if unit else 0.2 if along_k else 2.0
+                if columns * depth > PACKED_IN_CACHE:
+                    packing = max(packing, 1.0)
             storing = sum(0.2 if s in (0, d.itemsize) else 2.0 for s, d in zip(x.strides[2:], self.outputs, strict=True))
             cycles = columns * (rows * (depth * filled / (2 * self.lanes) + storing) + depth * packing)
             if cycles < best:
