@@ -10,48 +10,17 @@ program can be held to more than the steps before.
 """
 from __future__ import annotations
 
-import gzip
 import importlib
 import importlib.util
 import json
 import sys
-import types
 from pathlib import Path
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.pose import pose_as_rushlight  # noqa: E402
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "mnist.py"
-
-
-def idx(path: Path) -> np.ndarray:
-    raw = gzip.open(path).read()
-    dims = raw[3]
-    shape = np.frombuffer(raw, ">i4", dims, 4)
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * dims).reshape(shape)
-
-
-def pose_as_rushlight(package) -> None:
-    """Let ``import rushlight`` mean another package, with a minimal ``vision`` beside it."""
-    class MNIST(package.utils.data.Dataset):
-        def __init__(self, root, train=True, download=False, transform=None):
-            kind = "train" if train else "t10k"
-            self.images = idx(Path(root) / f"{kind}-images-idx3-ubyte.gz")
-            self.labels = idx(Path(root) / f"{kind}-labels-idx1-ubyte.gz")
-
-        def __len__(self):
-            return len(self.labels)
-
-        def __getitem__(self, k):
-            image = package.from_numpy(self.images[k].astype(np.float32) / 255.0)[None]
-            return (image - 0.1307) / 0.3081, int(self.labels[k])
-
-    vision = types.ModuleType("rushlight.vision")
-    vision.datasets = types.SimpleNamespace(MNIST=MNIST)
-    vision.transforms = types.SimpleNamespace(Compose=lambda x: None, ToTensor=lambda: None, Normalize=lambda m, s: None)
-    sys.modules["rushlight.vision"] = vision
-    sys.modules["rushlight"] = package
-    for name in ("nn", "nn.functional", "optim"):
-        sys.modules["rushlight." + name] = importlib.import_module(f"{package.__name__}.{name}")
 
 
 def first_losses(data: str, seed: int, count: int = 100) -> dict:
