@@ -94,9 +94,11 @@ def _enter_window(tr: Trace, v: Value, root: Value, alias: Alias) -> int:
 
 
 class Restrided:
-    """Hands in the operation that takes a view from a whole storage: attrs are (shape, strides, offset)."""
+    """Hands in operations from the room above: ``op`` takes a view from a whole storage, attrs (shape, strides, offset);
+    ``copy`` is the same value in memory of its own."""
 
     op: Op
+    copy: Op
 
 
 def apply(op: Op, attrs: tuple, tensors: Sequence[Handle], hold: bool = False) -> Any:
@@ -278,6 +280,8 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
     alias = t._alias
     if tr.grad_enabled:
         check_writable(t)
+    if new._value.buffer is not None:
+        new = apply(Restrided.copy, (), (new,), hold=True)  # it has memory; the target's memory is to hold the content
     fresh = new._value
     seen_outside = False
     by = new._edge

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..autograd.apply import apply
+from ..autograd.apply import Restrided, apply
 from ..compile.dtypes import DType
 from ..compile.graph import Graph, Node, View
 from ..record.meta import CPU, Meta, is_contiguous, meta_of
@@ -27,6 +27,9 @@ cast = Structured("to", meta=lambda metas, dtype: meta_of(metas[0].shape, dtype,
                   grad=lambda ctx, g: g.to(ctx.metas[0].dtype), saves=((), False), grad_name="ToCopyBackward0")
 clone = Structured("clone", meta=lambda metas: metas[0].plain, lower=lambda g, x, attrs, outs: x[0],
                    grad=lambda ctx, g: g, saves=((), False))
+
+
+Restrided.copy = clone
 
 
 # -- joining ------------------------------------------------------------------------------------------------------

@@ -286,3 +286,23 @@ def test_memory_read_through_a_window_is_written_after_it():
     window = x[2:4]
     x[0:3] = x[3:6]
     assert x.tolist() == [13, 14, 15, 13, 14, 15] and window.tolist() == [15, 13]
+
+
+def test_parameters_keep_their_memory_where_a_flush_falls_inside_the_update(monkeypatch):
+    from rushlight.record import settings
+
+    forward, params = network()
+    optimizer, (x, y) = optim.Adam(params, lr=0.01), batch(5)
+    places = [p.data_ptr() for p in params]
+    expected = [float(train(forward, optimizer, x, y)) for _ in range(3)]
+    monkeypatch.setattr(settings, "max_ops", 1)
+    monkeypatch.setattr(settings, "eager", True)
+    local.trace.root.edges.clear()
+    again, params2 = network()
+    optimizer = optim.Adam(params2, lr=0.01)
+    places2 = [p.data_ptr() for p in params2]
+    found = [float(train(again, optimizer, x, y)) for _ in range(3)]
+    flush()
+    local.trace.root.edges.clear()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert [p.data_ptr() for p in params2] == places2 and [p.data_ptr() for p in params] == places
