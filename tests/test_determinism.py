@@ -30,9 +30,9 @@ def models():
 MODELS = models()
 
 
-def process(threads: int, cache: Path) -> dict:
+def process(threads: int, cache: Path, **variables: str) -> dict:
     done = subprocess.run([sys.executable, str(SCRIPT), str(threads)], capture_output=True, text=True, timeout=300,
-                          cwd=SCRIPT.parents[1], env={**os.environ, "RUSHLIGHT_CACHE_DIR": str(cache)})
+                          cwd=SCRIPT.parents[1], env={**os.environ, "RUSHLIGHT_CACHE_DIR": str(cache), **variables})
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -43,7 +43,8 @@ def test_processes_with_cold_and_warm_caches_and_any_number_of_threads(tmp_path)
     warm = process(2, tmp_path)
     assert warm["compiled"] == 0 and warm["loaded"] == cold["compiled"]
     assert warm["digests"] == cold["digests"]
-    assert process(2, tmp_path)["digests"] == cold["digests"]
+    again = process(2, tmp_path, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # of NumPy, which interpreted runs use
+    assert again["digests"] == cold["digests"]
 
 
 @pytest.mark.parametrize("name", MODELS.MODELS)

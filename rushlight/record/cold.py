@@ -1,6 +1,7 @@
 """The cold tier: a path runs in the reference interpreter (NumPy), primitive by primitive."""
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -22,6 +23,11 @@ class ColdProgram:
         live, _, moved = key
         self.graph, leaves = lower_path(path, [*live, *moved])
         self.leaves = tuple(leaves)
+
+    @property
+    def products(self) -> int:
+        """Multiplications in contractions."""
+        return sum(math.prod(n for _, n in node.attrs[0].sizes) for node in self.graph.nodes if node.kind == "contract")
 
     def run(self, leaves: Sequence[Buffer], results: Sequence[Buffer]) -> None:
         start = time.perf_counter()

@@ -10,6 +10,7 @@ import threading
 from sys import getrefcount
 from typing import Any
 
+from ..compile.reference.interpret import PLAIN
 from . import cold, paths
 from .salvage import salvage
 from .settings import settings
@@ -96,7 +97,7 @@ def _live(values: list[Value]) -> list[Value]:
 
 def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value], windows: set[int]) -> None:
     # Memory that this program also reads through a window is written at the end.
-    late = [(v, v.home) for v in live if id(v.home) in windows] if windows else []
+    late = [(v, v.home) for v in live if v.home is not None and id(v.home) in windows] if windows else []
     for v, _ in late:
         v.home = None
     donations, moved = _donations(values, live)
@@ -142,9 +143,11 @@ def _program(node: TraceNode, key: tuple, seen: int) -> Any:
     """The first small run of a path is cold (nobody waits for LLVM to fill a bias); then it is compiled."""
     path = paths.path_to(node)
     if settings.eager or (seen == 0 and paths.cost(path) < settings.cold_limit):
-        node.programs[key] = seen + 1
-        counters.cold_runs += 1
-        return cold.ColdProgram(path, key)
+        program: Any = cold.ColdProgram(path, key)
+        if settings.eager or program.products < min(settings.cold_limit, PLAIN):
+            node.programs[key] = seen + 1
+            counters.cold_runs += 1
+            return program
     program = paths.compile_path(path, key)
     counters.programs_built += 1
     node.programs[key] = program

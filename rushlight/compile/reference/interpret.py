@@ -20,7 +20,9 @@ from rushlight.compile.errors import OutOfBounds, ZeroDivision, origin
 from rushlight.compile.graph import ContractSpec, Graph, Node, View, Window
 from rushlight.compile.reference.evaluate import evaluate
 
-__all__ = ["interpret", "evaluate_node"]
+__all__ = ["interpret", "evaluate_node", "PLAIN"]
+
+PLAIN = 2_000_000  # products in a contraction that is summed without BLAS
 
 _UFUNC = {"add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maximum,
           "and": np.logical_and, "or": np.logical_or}
@@ -199,11 +201,16 @@ def _contract(node: Node, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if not all(sizes.values()):
         return np.zeros(node.shape, node.dtype.numpy)
     wide = node.dtype.compute.numpy
+    # Larger ones by BLAS, whose order of summation may follow its number of threads. What runs in the cold tier is small:
+    # it is summed in one order, in double precision, so that first runs, too, are the same for any number of threads.
+    small = math.prod(sizes.values()) <= PLAIN
+    if small and wide.kind in "fc":
+        wide = np.dtype(np.complex128 if wide.kind == "c" else np.float64)
     wa, in_a = windowed(a.astype(wide, copy=False), spec.a, sizes)
     wb, in_b = windowed(b.astype(wide, copy=False), spec.b, sizes)
     number = {letter: k for k, letter in enumerate(sizes)}
     return np.einsum(wa, [number[c] for c in in_a], wb, [number[c] for c in in_b], [number[c] for c in spec.out],
-                     optimize=wide.kind in "fc")
+                     optimize=wide.kind in "fc" and not small)
 
 
 def _copy(node: Node, x: np.ndarray) -> np.ndarray:
