@@ -1,7 +1,7 @@
 """Tensors: the class, its functions and methods, dtypes, devices, printing."""
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..autograd.engine import Rules
 from ..ops import arithmetic as _ar
@@ -36,6 +36,9 @@ from .shape import Size
 from .tensor import Tensor, complete
 
 __all__ = ["FUNCTIONS", "Size", "Tensor"]
+
+if TYPE_CHECKING:  # the functions that this module publishes below
+    def __getattr__(name: str) -> Any: ...
 
 
 def _to_meta(grad: Any, meta: Any) -> Any:
