@@ -103,7 +103,8 @@ DTYPES = [
     Case("array of strings", lambda t: t.tensor(np.array(["a"])), TypeError, (r"str",)),
     Case("ragged list", lambda t: t.tensor([[1, 2], [3]]), ValueError, (r"2", r"1", r"dim 1")),
     Case("no number", lambda t: t.tensor(["a"]), ValueError, (r"str",)),
-    Case("integer division by zero", lambda t: (t.ones(3, dtype=t.int64) // t.zeros(3, dtype=t.int64)).tolist(), RuntimeError, (r"ZeroDivision",)),
+    Case("integer division by zero", lambda t: (t.ones(3, dtype=t.int64) // t.zeros(3, dtype=t.int64)).tolist(), RuntimeError,
+         (r"ZeroDivision",)),
     Case("optimizer of a tensor", lambda t: t.optim.SGD(t.zeros(3), lr=0.1), TypeError, (r"iterable",)),
     Case("optimizer of nothing", lambda t: t.optim.SGD([], lr=0.1), ValueError, (r"empty",)),
     Case("optimizer of a non-leaf", lambda t: t.optim.SGD([t.zeros(3, requires_grad=True) * 2], lr=0.1), ValueError, (r"leaf",)),
@@ -154,10 +155,12 @@ def state(t: Any, change: Callable[[dict], Any], strict: bool = True) -> Any:
 
 STATES = [
     Case("missing key", lambda t: state(t, lambda s: s.pop("1.bias")), RuntimeError, (r"Missing key\(s\)", r'"1\.bias"', r"Sequential")),
-    Case("extra key", lambda t: state(t, lambda s: s.update({"2.weight": t.zeros(1)})), RuntimeError, (r"Unexpected key\(s\)", r'"2\.weight"')),
+    Case("extra key", lambda t: state(t, lambda s: s.update({"2.weight": t.zeros(1)})), RuntimeError,
+         (r"Unexpected key\(s\)", r'"2\.weight"')),
     Case("size", lambda t: state(t, lambda s: s.update({"0.weight": t.zeros(4, 2)})), RuntimeError,
          (r"size mismatch for 0\.weight", r"\[4, 2\]", r"\[3, 2\]")),
-    Case("size without strictness", lambda t: state(t, lambda s: s.update({"0.weight": t.zeros(4, 2)}), False), RuntimeError, (r"0\.weight",)),
+    Case("size without strictness", lambda t: state(t, lambda s: s.update({"0.weight": t.zeros(4, 2)}), False), RuntimeError,
+         (r"0\.weight",)),
     Case("no mapping", lambda t: t.nn.Linear(1, 1).load_state_dict([1]), TypeError, (r"dict-like", r"list")),
     Case("all at once", lambda t: state(t, lambda s: (s.pop("1.bias"), s.update({"x": t.zeros(1), "0.bias": t.zeros(9)}))), RuntimeError,
          (r"1\.bias", r'"x"', r"0\.bias")),
@@ -196,7 +199,8 @@ DATA = [
     Case("ragged batch in a worker", lambda t: loader(t, 1), RuntimeError, (r"worker", r"\[2\]", r"\[3\]")),
     Case("samples of no type", lambda t: loader(t, 0, [object()] * 4), TypeError, (r"object",)),
     Case("no batch", lambda t: importlib.import_module(t.__name__ + ".utils.data").DataLoader([1], batch_size=0), ValueError, (r"0",)),
-    Case("tensors of different lengths", lambda t: importlib.import_module(t.__name__ + ".utils.data").TensorDataset(t.zeros(2), t.zeros(3)),
+    Case("tensors of different lengths",
+         lambda t: importlib.import_module(t.__name__ + ".utils.data").TensorDataset(t.zeros(2), t.zeros(3)),
          AssertionError, (r"[sS]ize mismatch",)),
 ]
 
@@ -385,3 +389,18 @@ def test_ctrl_c_in_a_step_is_not_swallowed():
     x.register_hook(interrupt)
     with pytest.raises(KeyboardInterrupt):
         (x * 2).sum().backward()
+
+
+def test_a_failed_program_undoes_writes_through_windows():
+    """A part of a tensor that the failing program reads, and writes in place afterwards."""
+    for _ in range(3):  # interpreted, then compiled
+        x = rushlight.arange(6.0)
+        x.tolist()
+        part = x[2:5]
+        y = part * 2
+        bad = rushlight.zeros(3)[rushlight.tensor([5])]
+        with pytest.raises(IndexError, match="index 5 is out of bounds"):
+            part.add_(bad.sum())
+            part.tolist()
+        assert y.tolist() == [4, 6, 8]
+        assert x.tolist() == [0, 1, 2, 3, 4, 5] and x[2:5].tolist() == [2, 3, 4]

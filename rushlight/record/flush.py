@@ -100,23 +100,28 @@ def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value], win
     late = [(v, v.home) for v in live if v.home is not None and id(v.home) in windows] if windows else []
     for v, _ in late:
         v.home = None
-    donations, moved = _donations(values, live)
-    key = (tuple([v.slot for v in live]), donations, moved)
-    entry = node.programs.get(key)
-    if entry is None or type(entry) is int:
-        entry = _program(node, key, entry or 0)
-    node.used = tr.flushes
-    buffers = []
-    for v in live:
-        buffers.append(allocate(v.meta.nbytes or 1) if v.home is None else v.home)
-    for slot in moved:
-        buffers.append(allocate(values[slot].meta.nbytes or 1))
-    counters.programs_run += 1
-    entry.run([values[s].buffer for s in entry.leaves], buffers)
+    try:
+        donations, moved = _donations(values, live)
+        key = (tuple([v.slot for v in live]), donations, moved)
+        entry = node.programs.get(key)
+        if entry is None or type(entry) is int:
+            entry = _program(node, key, entry or 0)
+        node.used = tr.flushes
+        buffers = []
+        for v in live:
+            buffers.append(allocate(v.meta.nbytes or 1) if v.home is None else v.home)
+        for slot in moved:
+            buffers.append(allocate(values[slot].meta.nbytes or 1))
+        counters.programs_run += 1
+        entry.run([values[s].buffer for s in entry.leaves], buffers)
+    except BaseException:
+        for v, home in late:
+            v.home = home
+        raise
     for v, buffer in zip(live, buffers):
         v.buffer, v.home, v.epoch = buffer, None, None
     for v, home in late:
-        ctypes.memmove(home.ptr, v.buffer.ptr, v.meta.nbytes)
+        ctypes.memmove(home.ptr, v.buffer.ptr, v.meta.nbytes)  # type: ignore[union-attr]
         v.buffer = home
     for slot, buffer in zip(moved, buffers[len(live):]):
         values[slot].buffer = buffer
