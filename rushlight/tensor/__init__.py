@@ -31,9 +31,10 @@ from . import (  # noqa: F401
     statistics,
     types,
 )
+from .operators import complete
 from .registry import FUNCTIONS, METHODS
 from .shape import Size
-from .tensor import Tensor, complete
+from .tensor import Tensor
 
 __all__ = ["FUNCTIONS", "Size", "Tensor"]
 

@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import engine
 from ..autograd.apply import alias_of, apply_view, value_of
-from ..autograd.fast import quick_binary
-from ..autograd.handle import LEAF, Handle, make, set_tensor_class, storage_of
+from ..autograd.handle import LEAF, Handle, make, storage_of
 from ..autograd.hooks import RemovableHandle, add
 from ..autograd.node import GradNode
 from ..compile import dtypes as dt
@@ -564,70 +562,3 @@ def _settle(v: Any) -> None:
 
 def _bad_dim(dim: int, n: int) -> Any:
     raise IndexError(f"Dimension out of range (expected to be in range of [{-max(n, 1)}, {max(n, 1) - 1}], but got {dim})")
-
-
-
-
-def _operators() -> None:
-    from .registry import METHODS
-
-    def forward(name: str) -> Any:
-        define = METHODS[name]
-
-        def call(self: Any, other: Any) -> Any:
-            if not isinstance(other, (Handle, int, float, complex, np.generic)):
-                if isinstance(other, np.ndarray):
-                    other = engine.Rules.from_numpy(other)
-                else:
-                    return NotImplemented
-            return define(self, other)
-        return quick_binary(call, Tensor)
-
-    def backward(name: str) -> Any:
-        define = METHODS[name]
-
-        def call(self: Any, other: Any) -> Any:
-            if not isinstance(other, (Handle, int, float, complex, np.generic)):
-                if isinstance(other, np.ndarray):
-                    other = engine.Rules.from_numpy(other)
-                else:
-                    return NotImplemented
-            return define(other, self)
-        return call
-
-    for dunder, name in (("add", "add"), ("sub", "sub"), ("mul", "mul"), ("truediv", "div"), ("floordiv", "floor_divide"),
-                         ("mod", "remainder"), ("pow", "pow"), ("matmul", "matmul"), ("and", "bitwise_and"), ("or", "bitwise_or"),
-                         ("xor", "bitwise_xor"), ("lshift", "bitwise_left_shift"), ("rshift", "bitwise_right_shift")):
-        setattr(Tensor, f"__{dunder}__", forward(name))
-        setattr(Tensor, f"__r{dunder}__", backward(name))
-        if name != "matmul":
-            setattr(Tensor, f"__i{dunder}__", METHODS[name + "_"])
-    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
-        setattr(Tensor, f"__{name}__", forward(name))
-    setattr(Tensor, "__rdiv__", backward("div"))
-    setattr(Tensor, "__neg__", METHODS["neg"])
-    setattr(Tensor, "__abs__", METHODS["abs"])
-    setattr(Tensor, "__invert__", METHODS["bitwise_not"])
-
-
-def _converter(d: DType) -> Any:
-    def call(self: Any, memory_format: Any = None) -> Any:
-        return self.to(d)
-    call.__doc__ = f"The tensor as {d!r}."
-    return call
-
-
-_CONVERSIONS = {"float": dt.float32, "double": dt.float64, "half": dt.float16, "bfloat16": dt.bfloat16, "int": dt.int32, "long": dt.int64,
-                "short": dt.int16, "char": dt.int8, "byte": dt.uint8, "bool": dt.bool_, "cfloat": dt.complex64, "cdouble": dt.complex128}
-
-
-def complete(methods: dict[str, Any]) -> None:
-    """Attach the methods that other modules define, and let results be Tensors."""
-    for name, d in _CONVERSIONS.items():
-        methods.setdefault(name, _converter(d))
-    for name, define in methods.items():
-        setattr(Tensor, name, define)
-    _operators()
-    set_tensor_class(Tensor)
-
-
