@@ -156,7 +156,8 @@ def _trigamma(x: Any) -> Any:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "abs": np.abs, "sign": _sign,
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "abs": np.abs,
+    "sign": _sign,
     "floordiv": _floordiv, "truncdiv": _truncdiv, "mod": _checked_mod(_mod), "fmod": _checked_mod(np.fmod),
     "min": np.minimum, "max": np.maximum, "pow": _pow, "atan2": np.arctan2, "hypot": np.hypot, "copysign": np.copysign,
     "nextafter": np.nextafter,
@@ -164,7 +165,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x), "reciprocal": lambda x: 1 / x,
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh,
     "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
-    "erf": _erf, "erfc": _erfc, "erfinv": _special("erfinv"), "lgamma": lambda x: _special("lgamma", "gammaln")(np.where(x == -np.inf, np.inf, x)),
+    "erf": _erf, "erfc": _erfc, "erfinv": _special("erfinv"),
+    "lgamma": lambda x: _special("lgamma", "gammaln")(np.where(x == -np.inf, np.inf, x)),
     "digamma": _special("digamma", "psi"), "trigamma": _trigamma, "i0": _special("i0"), "i0e": _special("i0e"),
     "i1": _special("i1"), "i1e": _special("i1e"), "ndtri": _special("ndtri"),
     "floor": np.floor, "ceil": np.ceil, "round": np.round, "trunc": np.trunc,
