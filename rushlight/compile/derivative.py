@@ -64,8 +64,13 @@ DERIVATIVES: dict[str, Rule] = {
     "where": lambda g, y, c, a, b: (None, e.where(c, g, const(0, g.dtype)), e.where(c, const(0, g.dtype), g)),
     **{fn: (lambda g, y, *args: (None,) * len(args)) for fn in (
         "sign", "floor", "ceil", "round", "trunc", "floordiv", "truncdiv", "lt", "le", "gt", "ge", "eq", "ne", "isnan",
-        "isinf", "and", "or", "xor", "not", "shl", "shr", "bitcast", "nextafter", "trigamma")},
+        "isinf", "and", "or", "xor", "not", "shl", "shr", "bitcast", "nextafter")},
+    "trigamma": lambda g, y, a: _unknown("trigamma"),
 }
+
+
+def _unknown(name: str) -> Sequence[Any]:
+    raise NotImplementedError(f"the derivative of {name} has no formula here")
 
 
 def _extreme(g: Expr, a: Expr, b: Expr, a_wins: Expr) -> tuple[Expr, Expr]:
