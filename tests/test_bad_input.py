@@ -391,6 +391,25 @@ def test_ctrl_c_in_a_step_is_not_swallowed():
         (x * 2).sum().backward()
 
 
+@pytest.mark.parametrize("make", [lambda p: rushlight.optim.Adam(p), lambda p: rushlight.optim.SGD(p, lr=0.1, momentum=0.9)])
+def test_a_failed_first_step_begins_no_state(make):
+    model = rushlight.nn.Linear(2, 3)
+    optimizer, x = make(model.parameters()), rushlight.ones(4, 2)
+
+    def step(labels):
+        optimizer.zero_grad()
+        loss = rushlight.nn.functional.cross_entropy(model(x), rushlight.tensor(labels))
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+    before = model.weight.tolist()
+    with pytest.raises(IndexError, match="9 is out of bounds"):
+        step([0, 1, 9, 2])
+    assert model.weight.tolist() == before and not optimizer.state
+    first = step([0, 1, 2, 0])
+    assert step([0, 1, 2, 0]) < first
+
+
 def test_a_failed_program_undoes_writes_through_windows():
     """A part of a tensor that the failing program reads, and writes in place afterwards."""
     for _ in range(3):  # interpreted, then compiled

@@ -138,12 +138,18 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        known = len(self.state)
         with no_grad():
             for group in self.param_groups:
                 params = [p for p in group["params"] if p._grad is not None]
                 if params:
                     self.update_group(group, params)
-        flush()
+        try:
+            flush()
+        except BaseException:
+            for p in list(self.state)[known:]:  # a state that was to begin with a step that failed (a wrong label, say)
+                del self.state[p]
+            raise
         return loss
 
     def hyper(self, update: Update, group: dict[str, Any], values: Sequence[Any]) -> Any:
