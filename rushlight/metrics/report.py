@@ -73,11 +73,15 @@ def classification_report(
         return {**{name: tables[name] for name in rows}, "accuracy": hits, **{name: tables[name] for name in means}}
     width = max(len("weighted avg"), digits, *map(len, names)) if names else len("weighted avg")
 
+    def count(targets: float) -> float:
+        # scikit-learn prints the counts as floating point where not one prediction is right.
+        return int(targets) if counts.hits.any() else float(targets)
+
     def line(name: str, row: Sequence[float]) -> str:
         cells = "".join(f" {value:>9.{digits}f}" for value in row[:3])
-        return f"{name:>{width}} {cells} {int(row[3]):>9}\n"
+        return f"{name:>{width}} {cells} {count(row[3]):>9}\n"
 
     head = " " * width + " " + "".join(f" {heading:>9}" for heading in _HEADINGS) + "\n\n"
     body = "".join(line(name, row) for name, row in rows.items())
-    share = f"{'accuracy':>{width}} " + " " * 20 + f" {hits:>9.{digits}f} {support:>9}\n"
+    share = f"{'accuracy':>{width}} " + " " * 20 + f" {hits:>9.{digits}f} {count(support):>9}\n"
     return head + body + "\n" + share + "".join(line(name, row) for name, row in means.items())
