@@ -155,7 +155,8 @@ def dirac_(tensor: Any, groups: int = 1) -> Any:
     centre = tuple(n // 2 for n in shape[2:])
     for group in range(groups):
         for d in range(min(rows, shape[1])):
-            made[(group * rows + d, d, *centre)] = 1
+            place = (group * rows + d, d, *centre)
+            made[place] = 1
     return tensor.copy_(from_owned(made))
 
 

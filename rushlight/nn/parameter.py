@@ -47,7 +47,7 @@ class Parameter(Tensor):
             made._edge = LEAF
         return made
 
-    def __repr__(self, *, tensor_contents: str | None = None) -> str:
+    def __repr__(self, *, tensor_contents: str | None = None) -> str:  # type: ignore[override]  # the same signature; mypy drops the name
         return self._repr(is_parameter=True)
 
 
@@ -66,7 +66,7 @@ class Buffer(Tensor, metaclass=_BufferKind):
     __slots__ = ()
 
     def __new__(cls, data: Any = None, *, persistent: bool = True) -> Any:
-        made = Tensor(0) if data is None else alias_of(data)
+        made: Any = Tensor(0) if data is None else alias_of(data)
         if data is not None:
             made._edge = data._edge
         made.persistent = persistent

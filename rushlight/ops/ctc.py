@@ -80,7 +80,7 @@ def _loss_gradient(arrays: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Me
             one = np.pad(beta, ((0, 0), (0, 1)), constant_values=-np.inf)[:, 1:]
             two = np.pad(np.where(skip, beta, -np.inf), ((0, 0), (0, 2)), constant_values=-np.inf)[:, 2:]
             onward = np.logaddexp(np.logaddexp(beta, one), two)
-            here = np.where((t == times - 1)[:, None], start, onward)
+            here = np.where((times == t + 1)[:, None], start, onward)
             active = (t < times)[:, None] & used
             passing = np.where(active, np.exp(alpha[t] + here - total[:, None]), 0.0)
             share = np.zeros((n, classes))

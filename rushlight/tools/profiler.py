@@ -57,7 +57,7 @@ class Counts(NamedTuple):
     build_seconds: float
 
     def __sub__(self, before: Counts) -> Counts:
-        return Counts(*(a - b for a, b in zip(self, before)))
+        return Counts(*(a - b for a, b in zip(self, before)))  # type: ignore[arg-type]  # a list loses which field is a float
 
 
 def counters() -> Counts:

@@ -240,7 +240,7 @@ def gaussian_nll_loss(input: Any, target: Any, var: Any, full: bool = False, eps
         if var < 0:
             raise ValueError("var has negative entry/entries")
         var = var * FUNCTIONS["ones_like"](input)
-    elif bool((var < 0).any()):
+    elif bool(FUNCTIONS["lt"](var, 0).any()):
         raise ValueError("var has negative entry/entries")
     if var.shape != input.shape:
         if tuple(input.shape[:-1]) == tuple(var.shape):

@@ -25,7 +25,7 @@ def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: boo
     Raises:
         RuntimeError: it is not finite, with ``error_if_nonfinite``.
     """
-    many = [tensors] if isinstance(tensors, Handle) else list(tensors)
+    many: list[Any] = [tensors] if isinstance(tensors, Handle) else list(tensors)
     if not many:
         return FUNCTIONS["tensor"](0.0)
     p = float(norm_type)
