@@ -268,8 +268,9 @@ def _pairs(given: Any, who: str) -> list[tuple[str, Any]]:
     for k, pair in enumerate(pairs):
         if not isinstance(pair, Iterable):
             raise TypeError(f"{who} update sequence element #{k} should be Iterable; is{type(pair).__name__}")
-        if len(pair) != 2:
-            raise ValueError(f"{who} update sequence element #{k} has length {len(pair)}; 2 is required")
+        size = len(pair)  # type: ignore[arg-type]  # an iterable without a length is a TypeError of Python's own
+        if size != 2:
+            raise ValueError(f"{who} update sequence element #{k} has length {size}; 2 is required")
     return pairs
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ...tensor import FUNCTIONS
@@ -16,6 +18,10 @@ from .module import Module
 __all__ = ["RNNBase", "RNN", "LSTM", "GRU"]
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
+
+
+def _advance(step: Callable[..., Any], recurrent: Any, bias: Any, projection: Any, x: Any, state: Any) -> Any:
+    return step(x, state, recurrent, bias, projection)
 
 
 class RNNBase(Module):
@@ -36,7 +42,8 @@ class RNNBase(Module):
             for direction in range(directions):
                 end = f"_l{layer}{'_reverse' if direction else ''}"
                 width = input_size if layer == 0 else real * directions
-                shapes = {"weight_ih" + end: (gates * hidden_size, width), "weight_hh" + end: (gates * hidden_size, real)}
+                shapes: dict[str, tuple[int, ...]] = {"weight_ih" + end: (gates * hidden_size, width),
+                                                      "weight_hh" + end: (gates * hidden_size, real)}
                 if bias:
                     shapes |= {"bias_ih" + end: (gates * hidden_size,), "bias_hh" + end: (gates * hidden_size,)}
                 if proj_size:
@@ -74,12 +81,10 @@ class RNNBase(Module):
                 k = layer * directions + direction
                 weights = {name.rsplit("_l", 1)[0]: getattr(self, name) for name in self._names[k]}
                 given = F.linear(joint, weights["weight_ih"], weights.get("bias_ih")).split(sizes, 0)
-                cell, recurrent = STEPS[self.mode], weights["weight_hh"]
-                bias, projection = weights.get("bias_hh"), weights.get("weight_hr")
-                out, end = walk(lambda x, s, c=cell, w=recurrent, b=bias, p=projection: c(x, s, w, b, p), given,
-                                tuple(s[k] for s in state), bool(direction))
+                step = partial(_advance, STEPS[self.mode], weights["weight_hh"], weights.get("bias_hh"), weights.get("weight_hr"))
+                out, after = walk(step, given, tuple(s[k] for s in state), bool(direction))
                 found.append(out)
-                last.append(end)
+                last.append(after)
             steps = found[0] if directions == 1 else [cat([a, b], -1) for a, b in zip(*found)]
             if self.dropout and self.training and layer + 1 < self.num_layers:
                 steps = list(F.dropout(cat(steps, 0), self.dropout, True).split(sizes, 0))
