@@ -34,13 +34,13 @@ FUNCTIONS: Final[dict[str, tuple[int, str]]] = {
     "pow": (2, "same"),       # integers: exact by squaring (a negative exponent gives 0 except for bases 1 and -1)
     "atan2": (2, "float"), "hypot": (2, "float"), "copysign": (2, "float"), "nextafter": (2, "float"),
     # floating functions
-    **{name: (1, "float") for name in (
+    **dict.fromkeys((
         "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal",
         "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh",
         "erf", "erfc", "erfinv", "lgamma", "digamma", "trigamma", "i0", "i0e", "i1", "i1e", "ndtri",
-        "floor", "ceil", "round", "trunc")},  # round: half to even
+        "floor", "ceil", "round", "trunc"), (1, "float")),  # round: half to even
     # comparisons and predicates
-    **{name: (2, "bool") for name in ("lt", "le", "gt", "ge", "eq", "ne")},
+    **dict.fromkeys(("lt", "le", "gt", "ge", "eq", "ne"), (2, "bool")),
     "isnan": (1, "bool"), "isinf": (1, "bool"),
     # bits; on bool these are the logical operations
     "and": (2, "same"), "or": (2, "same"), "xor": (2, "same"), "not": (1, "same"),

@@ -15,11 +15,14 @@ that (``passes``, fusion, planning, the reference interpreter) knows these primi
 | pad | ``attrs = (low, value)``: ``inputs[0][i - low]`` where that is inside, else value |
 | concat | ``attrs = (axis,)``: inputs one after the other |
 | gather | inputs (x, index), ``attrs = (axis, bound check)``: ``x[i with i[axis] replaced by index[i]]`` |
-| scatter | inputs (base, index, src), ``attrs = (axis, combine)``: a copy of base; then for every i of src, in row-major order, ``out[i with i[axis] replaced by index[i]] = or op= src[i]``; combine None, add, mul, min, max |
+| scatter | inputs (base, index, src), ``attrs = (axis, combine)``: a copy of base, then src written into it; see below |
 | update | inputs (base, src), ``attrs = (View,)``: a copy of base with ``out[offset + matrix · i] = src[i]`` |
 | contract | inputs (a, b), ``attrs = (ContractSpec,)``: the sum over shared indices; see ContractSpec |
 | host | ``attrs = (HostCall,)``: a Python function on NumPy arrays, with several results; ``item`` picks one |
 | item | ``attrs = (k,)``: the k-th result of a host node |
+
+scatter: for every i of src, in row-major order, ``out[i with i[axis] replaced by index[i]] = or op= src[i]``; combine is None, add,
+mul, min or max.
 """
 from __future__ import annotations
 

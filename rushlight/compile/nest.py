@@ -28,7 +28,6 @@ accumulator per lane: the column reduction. The order of summation is fixed by t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
 
 from .dtypes import DType
 from .expr import Expr, canonical
@@ -144,7 +143,7 @@ class Loop:
     vector: bool = False
 
 
-Statement = Union[Load, Compute, Accumulator, Accumulate, Store, Check, Loop]
+Statement = Load | Compute | Accumulator | Accumulate | Store | Check | Loop
 
 
 @dataclass(frozen=True)

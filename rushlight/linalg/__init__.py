@@ -7,4 +7,4 @@ from ..tensor.matrices import LINALG
 globals().update(LINALG)
 
 __all__ = ["LinAlgError"]
-__all__ += sorted(LINALG)
+__all__.extend(sorted(LINALG))

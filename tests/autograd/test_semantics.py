@@ -46,8 +46,9 @@ def views_of_views(t):
 
 def strides_and_offsets(t):
     x = t.arange(24.0).reshape(2, 3, 4)
-    views = [x, x[1], x[:, 1:], x.transpose(1, 2), x.permute(2, 0, 1), x[..., ::2], x.unsqueeze(1), x[1, 2], x.t() if x.dim() < 3 else x[0].t(),
-             x.diagonal(1, 0, 2), x.unfold(2, 2, 1), x.expand(5, 2, 3, 4), x[:, :, None], x.flatten(1), x.movedim(0, 2)]
+    views = [x, x[1], x[:, 1:], x.transpose(1, 2), x.permute(2, 0, 1), x[..., ::2], x.unsqueeze(1), x[1, 2],
+             x.t() if x.dim() < 3 else x[0].t(), x.diagonal(1, 0, 2),
+             x.unfold(2, 2, 1), x.expand(5, 2, 3, 4), x[:, :, None], x.flatten(1), x.movedim(0, 2)]
     return [np.array([*v.stride(), v.storage_offset(), int(v.is_contiguous()), *v.shape]) for v in views]
 
 
