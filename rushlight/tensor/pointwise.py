@@ -94,6 +94,14 @@ def _check_alpha(alpha: Any, *operands: Any) -> None:
         raise RuntimeError("Boolean alpha only supported for Boolean results.")
 
 
+def _check_no_bool(*operands: Any) -> None:
+    bools = [isinstance(x, Handle) and x._value.meta.dtype.kind == "b" for x in operands]
+    if any(bools):
+        what = "two bool tensors" if all(bools) else "a bool tensor"
+        raise RuntimeError(f"Subtraction, the `-` operator, with {what} is not supported. If you are trying to invert a mask, use the "
+                           "`~` or `logical_not()` operator instead.")
+
+
 def _kind(x: Any) -> str:
     if isinstance(x, Handle):
         return x.dtype.kind
@@ -110,7 +118,12 @@ def add(input: Any, other: Any, *, alpha: Any = 1) -> Any:
 
 @public(inplace=True, aliases=("subtract",))
 def sub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
-    """``input - alpha * other``, broadcast."""
+    """``input - alpha * other``, broadcast.
+
+    Raises:
+        RuntimeError: an operand is a bool tensor.
+    """
+    _check_no_bool(input, other)
     if alpha != 1 or type(alpha) is not int:
         _check_alpha(alpha, input, other)
     return ar.sub(input, other, alpha)
@@ -119,6 +132,7 @@ def sub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
 @public()
 def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
     """``other - alpha * input``."""
+    _check_no_bool(input, other)
     _tensor(input, "rsub")
     return ar.sub(other, input, alpha)
 
