@@ -424,3 +424,16 @@ def test_a_vector_loop_in_a_vector_loop_is_refused() -> None:
     nest = LoopNest((Axis(), Axis()), (Operand(f32, (None, 1)), Operand(f32, (None, 1), True)), (), (Loop(0, (inner,), True),))
     with pytest.raises(ValueError, match="inside another vector loop"):
         render(nest)
+
+
+def test_the_sign_of_a_double_in_half_precision():
+    """A conversion of the sign alone would call a function that need not be there."""
+    import rushlight
+    from rushlight.record import settings
+
+    before, settings.cold_limit = settings.cold_limit, 0
+    try:
+        x = rushlight.tensor([0.125], dtype=rushlight.float16)
+        assert rushlight.copysign(x, rushlight.tensor(-2.0, dtype=rushlight.float64)).tolist() == [-0.125]
+    finally:
+        settings.cold_limit = before

@@ -132,10 +132,9 @@ class V:
     def nearest(self) -> V: return intrinsic("roundeven", self)
 
     def copysign(self, sign: V) -> V:
-        signed = intrinsic("copysign", self, sign)
-        # LLVM moves a conversion to half precision before a copysign, and then converts the sign, a double, by a call of
-        # the compiler's library, which need not be there.
-        return intrinsic("arithmetic.fence", signed) if self.type == "double" else signed
+        # LLVM moves a conversion to half precision before a copysign, and then converts the sign by itself: if that came
+        # from a double, by a call of the compiler's library, which need not be there.
+        return intrinsic("arithmetic.fence", intrinsic("copysign", self, sign))
 
 
 def const(f: Function, type_: str, lanes: int, value: float) -> V:
