@@ -1,0 +1,10 @@
+"""What all tests share: in CI the property tests draw the same examples in every run; elsewhere they look for new ones."""
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("explore", deadline=None, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "explore")
