@@ -57,7 +57,8 @@ class Alias:
                 chain.append(chain[-1].parent)
             for alias in reversed(chain):
                 if alias.parent is None:
-                    alias._place = (alias.meta.shape, alias.meta.strides or contiguous_strides(alias.meta.shape), 0)
+                    # The content of a storage is row-major, also where its tensor stands for a view that was saved.
+                    alias._place = (alias.meta.shape, contiguous_strides(alias.meta.shape), 0)
                 else:
                     alias._place = alias.op.place(*alias.parent.place(), alias.attrs)  # type: ignore[union-attr]
         return self._place  # type: ignore[return-value]
