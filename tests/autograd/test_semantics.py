@@ -243,10 +243,12 @@ def second_derivatives_through_saved_views(t):
     h = t.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], requires_grad=True)
     y = t.linalg.solve(s.mT, s @ h)
     (g,) = t.autograd.grad(y, h, t.ones(3, 2), create_graph=True)
-    return [t.autograd.grad(g, s, w, retain_graph=True)[0].numpy().copy() for w in (t.ones(3, 2), t.arange(6.0).reshape(3, 2), t.ones(3, 2))]
+    weights = (t.ones(3, 2), t.arange(6.0).reshape(3, 2), t.ones(3, 2))
+    return [t.autograd.grad(g, s, w, retain_graph=True)[0].numpy().copy() for w in weights]
 
 
-CASES = [second_derivatives_through_saved_views, write_through_view, write_base_read_view, views_of_views, strides_and_offsets, grad_through_inplace, grad_through_view_chain,
+CASES = [second_derivatives_through_saved_views,
+         write_through_view, write_base_read_view, views_of_views, strides_and_offsets, grad_through_inplace, grad_through_view_chain,
          base_changed_after_view, detached_alias, data_update, no_grad_update, double_backward, accumulate, broadcasting,
          numpy_shares_memory, numpy_of_strided, saved_then_item, indexing, index_assign, index_grad, index_put_grad, hooks,
          leaf_views_under_no_grad, swap, copy_and_set]
