@@ -45,6 +45,6 @@ def _before_the_failure(end: TraceNode, values: Sequence[Value], live: Sequence[
             if n not in known:
                 try:
                     known[n] = evaluate_node(n, [known[i] for i in n.inputs])
-                except Exception:  # the one that the run has reported
+                except (ArithmeticError, LookupError, ValueError, RuntimeError):  # the mistake in the data that the run reported
                     break
     return [(v, np.array(known[n], copy=True)) for v, n in zip(live, graph.results, strict=True) if n in known]
