@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 
-from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads import INFERENCE, WORKLOADS
 
 
 class Side:
@@ -60,7 +60,7 @@ def main() -> None:
     args = parser.parse_args()
     print(f"{'training step':22}{'PyTorch ÷ Rushlight':>21}{'spread':>14}{'ms':>9}{'PyTorch ms':>12}{'first s':>9}{'peak MB':>9}"
           f"{'PyTorch MB':>12}")
-    for name in WORKLOADS:
+    for name in (*WORKLOADS, *INFERENCE):
         if args.only.lower() in name.lower():
             r = compare(name, args.rounds, args.seconds, args.threads)
             print(f"{name:22}{r['ratio']:>20.2f}×{r['low']:>8.2f}–{r['high']:.2f}{r['ours'] * 1e3:>9.3f}{r['theirs'] * 1e3:>12.3f}"
