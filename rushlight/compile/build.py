@@ -12,6 +12,7 @@ from . import dtypes as dt
 from .body import Body, Put, Value
 from .contraction import Contraction
 from .cpu import jit, target
+from .cpu.contract import Plan as KernelPlan
 from .cpu.contract import plan as plan_contraction
 from .cpu.render import kernel_for
 from .expr import input_
@@ -24,6 +25,7 @@ from .index import axis_ix
 from .lower_contract import LoweredContract, lower_contract
 from .lower_group import group_body
 from .lower_loops import Lowered, lower_body
+from .lower_native import LoweredNative, lower_native
 from .memory import ALIGN, Plan, donate, plan_memory
 from .nest import Load, Loop, Store
 from .passes.layout import choose_orders
@@ -60,7 +62,8 @@ class _Kernels:
     group: Group
     nests: list[Lowered] = field(default_factory=list)
     contract: LoweredContract | None = None
-    plan: Any = None
+    native: LoweredNative | None = None
+    plan: KernelPlan | None = None
     scratch: int = 0
 
 
@@ -90,6 +93,10 @@ class _Build:
             if group.kind == "contract":
                 made.contract, bodies[group] = lower_contract(group, fusion)
                 made.plan = _planned(made.contract.contraction, target.current().key)
+                made.scratch = sum(-(-n // ALIGN) * ALIGN for n in made.plan.scratch)
+            elif group.kind == "native":
+                made.native = lower_native(group, fusion)
+                made.plan = made.native.plan
                 made.scratch = sum(-(-n // ALIGN) * ALIGN for n in made.plan.scratch)
             elif group.kind != "host" and (group.roots or group.anchor is not None):
                 body, serial = group_body(group, fusion)
@@ -125,6 +132,8 @@ class _Assembler:
                 self._nest(one.group, nest)
             if one.contract is not None:
                 self._contract(one)
+            if one.native is not None:
+                self._native(one)
         for node, result in self.memory.late:
             self._late_copy(node, result)
         self._flush()
@@ -189,25 +198,42 @@ class _Assembler:
 
     def _contract(self, one: _Kernels) -> None:
         assert one.contract is not None
-        lines = _lines(one.group)
         places = [(table, start + offset) for table, start, offset in (
             (*self.address(node), offset) for node, offset in one.contract.memory)]
         names: dict[Any, tuple[int, int]] = {"a": places[0], "b": places[1], "c": places[2]}
         names.update((("extra", k), place) for k, place in enumerate(places[3:]))
+        self._planned(one, names, one.contract.nbytes, one.contract.flops)
+
+    def _native(self, one: _Kernels) -> None:
+        assert one.native is not None and one.plan is not None
+        names: dict[Any, tuple[int, int]] = {}
+        for k, (node, offset) in enumerate(one.native.memory):
+            table, start = self.address(node)
+            names["in", k] = (table, start + offset)
+        for item, home in self.fusion.home.items():
+            if home is one.group:
+                names["out", item.attrs[0]] = self.address(item)
+        self._planned(one, names, one.native.nbytes, one.plan.flops)
+
+    def _planned(self, one: _Kernels, names: dict[Any, tuple[int, int]], nbytes: int, flops: int) -> None:
+        """The instructions of a plan, with the addresses of what its steps name."""
+        assert one.plan is not None
+        lines = _lines(one.group)
         offset = self.memory.scratch.get(one.group, 0)
-        for k, nbytes in enumerate(one.plan.scratch):
+        for k, size in enumerate(one.plan.scratch):
             names["scratch", k] = (self.arena, offset)
-            offset += -(-nbytes // ALIGN) * ALIGN
+            offset += -(-size // ALIGN) * ALIGN
         for k, step in enumerate(one.plan.steps):
             params: list[int] = []
             for name, start in step.operands:
                 table, at = names[name]
                 params += [table, at + start]
-            main = len(step.operands) > 2 and step.operands[0][0] in ("a", "b")  # not packing, not adding up
+            first = step.operands[0][0]
+            main = len(step.operands) > 2 and (first in ("a", "b") or first[0] == "in")  # not packing, not adding up
             self.waiting.append((step.kernel, Instruction(
                 0, np.array([*params, *step.params], np.int64), step.parts, 0,
-                _name(one.group) + ("" if len(one.plan.steps) == 1 else f" step {k}"), lines, one.contract.nbytes if main else 0,
-                one.contract.flops if main else 0, one.contract.flops / 100 if main else 0.0)))
+                _name(one.group) + ("" if len(one.plan.steps) == 1 else f" step {k}"), lines, nbytes if main else 0,
+                flops if main else 0, flops / 100 if main else 0.0)))
 
     def _late_copy(self, node: Node, result: int) -> None:
         """Copy a result from the arena over the leaf that it replaces."""
@@ -249,4 +275,6 @@ def _name(group: Group) -> str:
     if group.kind == "loops":
         shape = "x".join(str(group.extents[a]) for a in group.axes)
         return f"{'+'.join(['reduce', *kinds]) if kinds else 'pointwise'} {shape} -> {len(group.roots)}"
+    if group.kind == "native" and group.anchor is not None:
+        return f"{group.anchor.attrs[0].name} {'x'.join(map(str, group.anchor.shape))}"
     return f"{group.kind} {'x'.join(map(str, group.anchor.shape if group.anchor else ()))} -> {len(group.roots)}"

@@ -349,6 +349,17 @@ class _Fuser(RowRules):
             self._need(group, source)
             self.out.order.pop(source, None)
 
+    def _native(self, node: Node) -> None:
+        group = self.groups.new("native", (), node)
+        for item in self.items.get(node, ()):
+            self._settle(item, group)
+        for source in node.inputs:
+            if node.attrs[0].strided:
+                self._need(group, memory_base(source))
+            else:
+                self._need(group, source)
+                self.out.order.pop(source, None)
+
     def _item(self, node: Node) -> None:
         host = node.inputs[0]
         self.items.setdefault(host, []).append(node)

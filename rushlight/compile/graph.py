@@ -19,7 +19,8 @@ that (``passes``, fusion, planning, the reference interpreter) knows these primi
 | update | inputs (base, src), ``attrs = (View,)``: a copy of base with ``out[offset + matrix · i] = src[i]`` |
 | contract | inputs (a, b), ``attrs = (ContractSpec,)``: the sum over shared indices; see ContractSpec |
 | host | ``attrs = (HostCall,)``: a Python function on NumPy arrays, with several results; ``item`` picks one |
-| item | ``attrs = (k,)``: the k-th result of a host node |
+| native | ``attrs = (NativeCall,)``: a computation with a kernel of its own, with several results; ``item`` picks one |
+| item | ``attrs = (k,)``: the k-th result of a host or native node |
 
 scatter: for every i of src, in row-major order, ``out[i with i[axis] replaced by index[i]] = or op= src[i]``; combine is None, add,
 mul, min or max.
@@ -35,7 +36,7 @@ from . import dtypes as dt
 from .dtypes import DType
 from .expr import Expr, cast, const, e, input_, inputs_of, substitute, walk
 
-__all__ = ["Graph", "Node", "View", "ContractSpec", "Window", "HostCall"]
+__all__ = ["Graph", "Node", "View", "ContractSpec", "Window", "HostCall", "NativeCall"]
 
 Shape = tuple[int, ...]
 
@@ -98,6 +99,35 @@ class HostCall:
     function: Callable[..., Any]
     results: tuple[tuple[Shape, DType], ...]
     name: str = ""
+
+
+class NativeCall:
+    """A computation that is no combination of the other primitives and has a kernel of its own: a loop over time, say.
+
+    Subclasses are frozen dataclasses that say everything but the operands. ``reference`` is what the call means; the back
+    end finds its kernel by ``name`` (``compile/cpu/native.py``) and falls back to the reference where it has none.
+
+    Attributes:
+        name: which kernel; also what the profiler shows.
+        strided: whether the kernel takes views of its operands' memory as they lie; else they are made dense.
+    """
+
+    name = ""
+    strided = False
+
+    @property
+    def results(self) -> tuple[tuple[Shape, DType], ...]:
+        """Shape and dtype of each result."""
+        raise NotImplementedError
+
+    @property
+    def work(self) -> int:
+        """How many multiplications it is, to decide whether a first run is worth compiling."""
+        raise NotImplementedError
+
+    def reference(self, *arrays: Any) -> tuple[Any, ...]:
+        """The results with NumPy: new arrays, never views of the arguments."""
+        raise NotImplementedError
 
 
 class Node:
@@ -261,6 +291,12 @@ class Graph:
     def host(self, call: HostCall, *inputs: Node) -> tuple[Node, ...]:
         shape, dtype = call.results[0]
         made = self.node("host", inputs, (call,), shape, dtype)
+        return tuple(self.node("item", (made,), (k,), s, d) for k, (s, d) in enumerate(call.results))
+
+    def native(self, call: NativeCall, *inputs: Node) -> tuple[Node, ...]:
+        """The results of ``call``; what nobody uses of them is not stored."""
+        shape, dtype = call.results[0]
+        made = self.node("native", inputs, (call,), shape, dtype)
         return tuple(self.node("item", (made,), (k,), s, d) for k, (s, d) in enumerate(call.results))
 
     # -- checking ------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ class Group:
 
     Attributes:
         kind: ``"loops"`` (pointwise values and reductions), or the kind of its anchor: ``"contract"`` (the rest is its
-            epilogue), ``"scan"``, ``"scatter"``, ``"update"``, ``"concat"`` (one part), ``"host"``.
+            epilogue), ``"scan"``, ``"scatter"``, ``"update"``, ``"concat"`` (one part), ``"host"``, ``"native"``.
         extents: the length of each axis; also of each dynamic axis (negative numbers).
         kept: axes of the results. ``reduced``: axes that reductions run over, inside.
         dynamic: what a dynamic axis stands for: the value of a node at an index (the gather that made it first).

@@ -26,8 +26,9 @@ class ColdProgram:
 
     @property
     def products(self) -> int:
-        """Multiplications in contractions."""
-        return sum(math.prod(n for _, n in node.attrs[0].sizes) for node in self.graph.nodes if node.kind == "contract")
+        """Multiplications in contractions and native calls."""
+        return sum(node.attrs[0].work if node.kind == "native" else math.prod(n for _, n in node.attrs[0].sizes)
+                   for node in self.graph.nodes if node.kind in ("contract", "native"))
 
     def run(self, leaves: Sequence[Buffer], results: Sequence[Buffer]) -> None:
         start = time.perf_counter()

@@ -1,7 +1,7 @@
 """Rewrite a graph so that the kernels of the later stages suffice for it.
 
-* What has no native form (complex numbers, functions without a vector version) becomes a host node that calls the
-  reference interpreter.
+* What has no native form (complex numbers, functions without a vector version, native calls without a kernel) becomes a host node
+  that calls the reference interpreter.
 * A convolution's padding becomes a pad node, so that contractions never look outside their operands.
 * A contraction of integers becomes products and a sum.
 * The base of a scatter or an update becomes a copy that only it uses, to be overwritten in place.
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from rushlight.compile import dtypes as dt
+from rushlight.compile.cpu.native import has_kernel
 from rushlight.compile.cpu.render import supports
 from rushlight.compile.expr import Expr, e, input_
 from rushlight.compile.graph import ContractSpec, Graph, HostCall, Node, View, Window
@@ -25,7 +26,7 @@ from rushlight.compile.reference.interpret import evaluate_node
 __all__ = ["legalise", "live_nodes"]
 
 _TURNED = 1 << 14  # elements; scattered stores of fewer cost less than another kernel
-_MEMORY_ONLY = ("leaf", "reshape", "host", "item", "copy")
+_MEMORY_ONLY = ("leaf", "reshape", "host", "native", "item", "copy")
 _CONTRACTED = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -81,6 +82,9 @@ def _rewrite(g: Graph, node: Node, inputs: tuple[Node, ...], checked: set[tuple[
         return _hosted(g, node, inputs)
     if kind == "const" and node.dtype.kind == "c":
         return _hosted(g, node, ())
+    if kind == "native" and not has_kernel(node.attrs[0], tuple(i.dtype for i in inputs)):
+        call = node.attrs[0]
+        return g.node("host", inputs, (HostCall(call.reference, call.results, f"reference {call.name}"),), node.shape, node.dtype)
     if kind == "contract":
         return _contract(g, node, *inputs)
     if kind == "scatter":

@@ -47,9 +47,9 @@ def interpret(graph: Graph, leaves: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def evaluate_node(node: Node, inputs: Sequence[Any]) -> Any:
-    """The value of one node (for ``host``: the tuple of its results)."""
+    """The value of one node (for ``host`` and ``native``: the tuple of its results)."""
     value = _RULES[node.kind](node, *inputs)
-    if node.kind == "host":
+    if node.kind in ("host", "native"):
         return value
     value = np.asarray(value)
     if value.dtype != node.dtype.numpy:
@@ -219,7 +219,7 @@ def _copy(node: Node, x: np.ndarray) -> np.ndarray:
 
 def _host(node: Node, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
     call = node.attrs[0]
-    out = call.function(*inputs)
+    out = call.function(*inputs) if node.kind == "host" else call.reference(*inputs)
     out = out if isinstance(out, tuple) else (out,)
     return tuple(np.asarray(o).astype(d.numpy, copy=False).reshape(s)
                  for o, (s, d) in zip(out, call.results, strict=True))
@@ -232,5 +232,5 @@ def _item(node: Node, results: tuple[np.ndarray, ...]) -> np.ndarray:
 _RULES: dict[str, Callable[..., Any]] = {
     "const": _const, "pointwise": _pointwise, "reduce": _reduce, "scan": _scan, "view": _view, "reshape": _reshape,
     "pad": _pad, "concat": _concat, "gather": _gather, "scatter": _scatter, "update": _update,
-    "contract": _contract, "copy": _copy, "host": _host, "item": _item,
+    "contract": _contract, "copy": _copy, "host": _host, "native": _host, "item": _item,
 }
