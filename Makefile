@@ -20,7 +20,7 @@ help:
 	@echo 'make test         install what the tests need and run them (PYTEST_ARGS="-k conv")'
 	@echo 'make lint types   ruff; mypy'
 	@echo 'make check        lint, types and tests: what CI runs'
-	@echo 'make bench        ratios against PyTorch (needs PyTorch 2.13)'
+	@echo 'make bench        training and inference against PyTorch 2.13, which it installs (ARGS="--only GPT --compile --markdown")'
 	@echo 'make conformance  PyTorch operator samples against the package (needs PyTorch 2.13)'
 
 demo: $(VENV)/.installed-demo

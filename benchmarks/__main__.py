@@ -1,70 +1,122 @@
-"""``python -m benchmarks [--only NAME] [--rounds N] [--threads N]``: PyTorch ÷ Rushlight for every workload.
+"""PyTorch ÷ Rushlight for every workload: ``make bench``, or
 
-Both packages run in a process of their own and take turns; each round gives one ratio of median step times, and the
-table shows the median of the ratios with their spread. Absolute times vary from machine to machine and hour to hour.
+    python -m benchmarks [--only NAME] [--rounds N] [--seconds S] [--threads N] [--compile] [--markdown]
+
+First what the machine can do at most; then a table of training steps with the geometric mean of its ratios, and one of
+inference. Each package runs in a process of its own and they take turns, each turn when the other side is at rest
+(``sides.py``); a round gives one ratio of median step times, and a row shows the median of the ratios with the lowest
+and the highest. Absolute times vary from machine to machine and hour to hour.
+
+The first step (the longest of the first three: a small one is compiled when it comes the second time) is timed in two new
+processes: with an empty cache of kernels, then with what that left on disk. Peak memory is of the whole process.
 """
 from __future__ import annotations
 
 import argparse
-import json
+import datetime
+import os
+import shutil
 import statistics
-import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 
-from benchmarks.workloads import INFERENCE, WORKLOADS
+from benchmarks import machine, tables
+from benchmarks.sides import Failed, Side
+from benchmarks.workloads import INFERENCE, TOKENS, WORKLOADS
 
-
-class Side:
-    """A running worker process."""
-
-    def __init__(self, package: str, workload: str, threads: int) -> None:
-        self.process = subprocess.Popen([sys.executable, "-m", "benchmarks.worker", package, workload, str(threads)],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def run(self, seconds: float) -> dict:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(f"{seconds}\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"the worker failed: {self.process.args}")
-        return json.loads(line)
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+PATIENCE = 300  # seconds that a first step may take; torch.compile needs a minute or more for some
 
 
-def compare(workload: str, rounds: int, seconds: float, threads: int) -> dict:
-    ours, theirs = Side("rushlight", workload, threads), Side("torch", workload, threads)
-    ours.run(seconds), theirs.run(seconds)  # warm-up
-    ratios, mine, other = [], [], []
-    for _ in range(rounds):
-        a, b = ours.run(seconds), theirs.run(seconds)
-        mine.append(statistics.median(a["times"]))
-        other.append(statistics.median(b["times"]))
-        ratios.append(other[-1] / mine[-1])
-    ours.close(), theirs.close()
-    return {"ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios), "ours": statistics.median(mine),
-            "theirs": statistics.median(other), "first": a["first step"], "their first": b["first step"], "peak": a["peak"],
-            "their peak": b["peak"]}
+def compare(workload: str, rounds: int, seconds: float, threads: int, with_compile: bool) -> tables.Comparison:
+    """Measure one workload on all sides. What fails is a line in ``failures``, and the others go on."""
+    about = ((WORKLOADS | INFERENCE)[workload].__doc__ or "").splitlines()[0].rstrip(".")
+    found = tables.Comparison(workload, about)
+    turns: list[tuple[Side, str, list[float]]] = []
+    with tempfile.TemporaryDirectory(prefix="rushlight-bench-") as kernels:
+        def begin(side: str, series: list[float], first: str) -> None:
+            try:
+                one = Side(side, workload, threads, PATIENCE, RUSHLIGHT_CACHE_DIR=os.path.join(kernels, "rushlight"),
+                           TORCHINDUCTOR_CACHE_DIR=os.path.join(kernels, "inductor"))
+            except Failed as error:
+                found.failures[side] = str(error)
+                return
+            turns.append((one, side, series))
+            found.firsts[first] = one.first["first"]
+            one.settle()
+
+        try:
+            begin("rushlight", found.ours, "cold")
+            if turns:
+                turns.pop()[0].close()
+                begin("rushlight", found.ours, "warm")
+            begin("torch", found.theirs, "torch")
+            if with_compile:
+                begin("torch.compile", found.compiled, "torch.compile")
+            for number in range(rounds + 1):
+                for turn in list(turns):
+                    one, side, series = turn
+                    try:
+                        answer = one.run(seconds)
+                    except Failed as error:
+                        found.failures[side] = str(error)
+                        turns.remove(turn)
+                        series.clear()
+                        one.close()
+                        continue
+                    if number:  # the first round is a warm-up
+                        series.append(statistics.median(answer["times"]))
+                        found.peaks[side] = answer["peak"]
+        finally:
+            for one, _, _ in turns:
+                one.close()
+    return found
+
+
+def why_not_compile() -> str | None:
+    """What ``torch.compile`` is missing here, if anything."""
+    if sys.platform == "win32":
+        return "not supported on this system"
+    if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++", "c++")):
+        return "it needs a C++ compiler, and there is none"
+    return None
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="workloads whose name contains this")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each turn")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action="store_true", help="also torch.compile, which takes about 20 s and more a workload to start")
+    parser.add_argument("--markdown", action="store_true", help="tables as README.md has them")
     args = parser.parse_args()
-    print(f"{'training step':22}{'PyTorch ÷ Rushlight':>21}{'spread':>14}{'ms':>9}{'PyTorch ms':>12}{'first s':>9}{'peak MB':>9}"
-          f"{'PyTorch MB':>12}")
-    for name in (*WORKLOADS, *INFERENCE):
-        if args.only.lower() in name.lower():
-            r = compare(name, args.rounds, args.seconds, args.threads)
-            print(f"{name:22}{r['ratio']:>20.2f}×{r['low']:>8.2f}–{r['high']:.2f}{r['ours'] * 1e3:>9.3f}{r['theirs'] * 1e3:>12.3f}"
-                  f"{r['first']:>9.2f}{r['peak'] / 1e6:>9.0f}{r['their peak'] / 1e6:>12.0f}", flush=True)
+    with_compile = args.compile
+    if args.compile and (reason := why_not_compile()):
+        print(f"no torch.compile: {reason}")
+        with_compile = False
+    print(f"{datetime.date.today():%d %B %Y}, {args.threads} threads, {args.rounds} rounds")
+    print(machine.described(args.threads), flush=True)
+
+    def rows(title: Callable[[bool, bool], tables.Table], names: list[str]) -> list[tables.Comparison]:
+        table, done = title(args.markdown, with_compile), []
+        print(f"\n{table.head()}", flush=True)
+        for name in names:
+            done.append(compare(name, args.rounds, args.seconds, args.threads, with_compile))
+            print(table.row(tables.cells(done[-1], args.markdown, with_compile, TOKENS.get(name))), flush=True)
+        return done
+
+    every = []
+    for title, workloads in ((tables.training_table, WORKLOADS), (tables.inference_table, INFERENCE)):
+        names = [name for name in workloads if args.only.lower() in name.lower()]
+        if names:
+            done = rows(title, names)
+            every += done
+            print(f"\n{tables.geometric_mean(done)}")
+    for c in every:
+        for side, reason in c.failures.items():
+            print(f"{c.name}: {side} has no figures: {reason}")
 
 
 if __name__ == "__main__":

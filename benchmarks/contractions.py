@@ -17,10 +17,10 @@ import numpy as np
 
 from rushlight.compile import dtypes as dt
 from rushlight.compile.contraction import Contraction, Dim
-from rushlight.compile.cpu import executor, jit, pool, target
+from rushlight.compile.cpu import executor, jit, pool
 from rushlight.compile.cpu.alloc import allocate
 from rushlight.compile.cpu.contract import plan
-from rushlight.compile.cpu.irtext import Function, Module
+from rushlight.compile.cpu.peaks import peaks
 
 F = dt.float32
 
@@ -189,31 +189,6 @@ def runner(case: Case) -> Callable[[], object]:
     return go
 
 
-def peak_of_one_core() -> float:
-    """FLOP/s of multiply-adds that touch nothing but registers."""
-    cpu = target.current()
-    lanes = cpu.vector_bytes // 4
-    vector, turns, sums = f"<{lanes} x float>", 200_000, 12
-    module = Module()
-    f = Function("void @peak(ptr %out)", module)
-    module.declare(f"{vector} @llvm.fma.v{lanes}f32({vector}, {vector}, {vector})")
-    slots = [f.slot(vector, f.let(f"load {vector}, ptr {f.at('%out', 64 * i, 'i8')}, align 4")) for i in range(sums)]
-    with f.loop(0, str(turns)):
-        for s in slots:
-            x = f.get(s, vector)
-            f.set(s, f.let(f"call {vector} @llvm.fma.v{lanes}f32({vector} {x}, {vector} {x}, {vector} {x})"), vector)
-    for i, s in enumerate(slots):
-        f.do(f"store {vector} {f.get(s, vector)}, ptr {f.at('%out', 64 * i, 'i8')}, align 4")
-    address = jit.compile_ir(f.finish() + module.text(), ["peak"], "peak")["peak"]
-    memory, error = np.zeros(4096, np.uint8), np.zeros(8, np.int64)
-    import ctypes
-
-    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
-    best = min(timed(lambda: call(memory.ctypes.data)) for _ in range(10))
-    assert not error.any()
-    return 2 * lanes * sums * turns / best
-
-
 def timed(function: Callable[[], object]) -> float:
     start = time.perf_counter()
     function()
@@ -236,7 +211,7 @@ def main() -> None:
     parser.add_argument("--no-torch", action="store_true")
     options = parser.parse_args()
     pool.set_num_threads(options.threads)
-    peak = peak_of_one_core() * options.threads
+    peak = peaks().flops
     print(f"peak {peak / 1e9:.0f} GFLOP/s on {options.threads} thread(s)")
     print(f"{'contraction':34}{'µs':>9}{'GFLOP/s':>9}{'of peak':>9}{'PyTorch ÷ Rushlight':>21}")
     for case in cases():

@@ -1,4 +1,11 @@
-"""One process of a comparison: builds a workload and runs it when told to, a line of JSON at a time."""
+"""One process of a comparison: builds a workload, then runs it when told to, a line of JSON at a time.
+
+    python -m benchmarks.worker SIDE WORKLOAD THREADS
+
+SIDE is ``rushlight``, ``torch``, or ``torch.compile``: PyTorch with every module of the workload compiled. The first line
+that it prints is about its beginning; ``first`` is the longest of the first three steps, for a small step is compiled when it
+comes the second time. Then it reads lines, each a number of seconds, and prints a line for each.
+"""
 from __future__ import annotations
 
 import importlib
@@ -6,12 +13,53 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from benchmarks.workloads import INFERENCE, WORKLOADS
 
 
+def peak() -> int:
+    """The most memory, in bytes, that this process ever held.
+
+    From Linux's own page where there is one: ``getrusage`` may count what the parent held before this program began.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def compile_modules(torch: Any, step: Callable[[], float]) -> None:
+    """``torch.compile`` for the modules that a step uses: those that its closure holds.
+
+    ``Module.compile()`` would be simpler, but leaves a plain ``Sequential`` as it is.
+    """
+    for cell in step.__closure__ or ():
+        if isinstance(cell.cell_contents, torch.nn.Module):
+            cell.cell_contents = torch.compile(cell.cell_contents)
+
+
+def run(step: Callable[[], float], seconds: float) -> list[float]:
+    """The times of as many steps as fit into that time, three at least."""
+    times, end = [], time.perf_counter() + seconds
+    while len(times) < 3 or time.perf_counter() < end:
+        t = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - t)
+    return times
+
+
+def say(**facts: Any) -> None:
+    print(json.dumps(facts), flush=True)
+
+
 def main() -> None:
-    package, workload, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    side, workload, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    package = side.partition(".")[0]
     started = time.perf_counter()
     torch = importlib.import_module(package)
     importlib.import_module(package + ".nn")
@@ -20,18 +68,11 @@ def main() -> None:
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     step = (WORKLOADS | INFERENCE)[workload](torch)
-    first = time.perf_counter()
-    step()
-    report = {"import": imported - started, "first step": time.perf_counter() - first}
+    if side == "torch.compile":
+        compile_modules(torch, step)
+    say(version=str(torch.__version__), imported=imported - started, first=max(run(step, 0)))
     for line in sys.stdin:
-        seconds = float(line)
-        times, end = [], time.perf_counter() + seconds
-        while len(times) < 3 or time.perf_counter() < end:
-            t = time.perf_counter()
-            loss = step()
-            times.append(time.perf_counter() - t)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({**report, "times": times, "loss": loss, "peak": peak}), flush=True)
+        say(times=run(step, float(line)), peak=peak())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["INFERENCE", "WORKLOADS", "Step"]
+__all__ = ["INFERENCE", "TOKENS", "WORKLOADS", "Step"]
 
 Step = Callable[[], float]
 
@@ -348,3 +348,5 @@ WORKLOADS: dict[str, Callable[[Any], Step]] = {
 INFERENCE: dict[str, Callable[[Any], Step]] = {
     "ResNet-18, 1 image": resnet18_one, "ResNet-18, 16 images": resnet18_batch, "GPT decoding": gpt_decoding,
     "small MLP, 1 sample": small_mlp}
+
+TOKENS = {"GPT decoding": 128}  # that one step decodes

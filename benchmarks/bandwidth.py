@@ -1,0 +1,87 @@
+"""Fused chains of pointwise operations over large arrays, in Rushlight and PyTorch in turn: share of the copy bandwidth.
+
+    python -m benchmarks.bandwidth [--threads 2] [--rounds 7] [--megabytes 64] [--no-torch]
+
+Bytes are what the chain must read and write, each array once; the bandwidth is that of a copy of 64 MB, measured first. A chain
+of few operations is held up by memory alone; how many operations a chain may have until it is held up by arithmetic, the
+last rows show.
+"""
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+CHAINS: dict[str, tuple[int, Callable[..., Any]]] = {  # name -> (arrays read and written, chain)
+    "relu(2 * x + 1)": (2, lambda torch, x, y, z: torch.relu(2 * x + 1)),
+    "x + y": (3, lambda torch, x, y, z: x + y),
+    "(x - y) * z": (4, lambda torch, x, y, z: (x - y) * z),
+    "clamp(x * y + z, 0, 6) - x": (4, lambda torch, x, y, z: (x * y + z).clamp(0, 6) - x),
+    "x.mul_(0.9).add_(y)": (3, lambda torch, x, y, z: x.mul_(0.9).add_(y)),
+    "sqrt(x * x + y * y)": (3, lambda torch, x, y, z: (x * x + y * y).sqrt()),
+    "sigmoid(x)": (2, lambda torch, x, y, z: torch.sigmoid(x)),
+    "gelu(x + y)": (3, lambda torch, x, y, z: torch.nn.functional.gelu(x + y)),
+    "tanh(x) * exp(-y)": (3, lambda torch, x, y, z: torch.tanh(x) * torch.exp(-y)),
+}
+
+
+class Chain:
+    """One chain on one side; results go where the last but one lay, as in a loop that repeats itself."""
+
+    def __init__(self, torch: Any, chain: Callable[..., Any], elements: int) -> None:
+        rng = np.random.default_rng(0)
+        self.torch, self.chain = torch, chain
+        self.arrays = [torch.tensor(rng.random(elements, np.float32)) for _ in range(3)]
+
+    def seconds(self, repeats: int) -> float:
+        """The least time of a run of the chain."""
+        best = float("inf")
+        for _ in range(repeats):
+            start = time.perf_counter()
+            self.chain(self.torch, *self.arrays).data_ptr()  # asked for, so computed
+            best = min(best, time.perf_counter() - start)
+        return best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--megabytes", type=int, default=64, help="of each array")
+    parser.add_argument("--only", default="", help="chains whose name contains this")
+    parser.add_argument("--no-torch", action="store_true")
+    args = parser.parse_args()
+    import rushlight
+    from rushlight.compile.cpu.peaks import peaks
+
+    sides: list[Any] = [rushlight]
+    if not args.no_torch:
+        import torch
+
+        sides.append(torch)
+    for side in sides:
+        side.set_num_threads(args.threads)
+    roof = peaks()
+    elements = (args.megabytes << 20) // 4
+    print(f"copy: {roof.copy / 1e9:.1f} GB/s with {args.threads} threads")
+    print(f"{f'chain over {args.megabytes} MB':30}{'GB/s':>8}{'of copy':>9}{'PyTorch ÷ Rushlight':>21}")
+    for name, (arrays, chain) in CHAINS.items():
+        if args.only not in name:
+            continue
+        runs = [Chain(side, chain, elements) for side in sides]
+        best = [float("inf")] * len(runs)
+        for _ in range(args.rounds):
+            for k, run in enumerate(runs):
+                best[k] = min(best[k], run.seconds(5))
+                if k:
+                    time.sleep(0.3)  # PyTorch's idle threads spin that long on the core that our second thread needs
+        rate = arrays * elements * 4 / best[0]
+        ratio = f"{best[1] / best[0]:>20.2f}×" if len(best) > 1 else ""
+        print(f"{name:30}{rate / 1e9:>8.1f}{rate / roof.copy:>9.0%}{ratio}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
