@@ -4,7 +4,8 @@
 strides alone, never from the number of threads, so results are bitwise the same on any number of them.
 
 * Which dimension lies along vectors, and which operand is B: ``contract_roles.py``.
-* A is read in place through tables of row addresses, whatever its strides; packed only where it has to be widened.
+* A is read in place through tables of row addresses, whatever its strides; packed where it has to be widened, and turned
+  block by block where its rows lie side by side and the reduction goes across memory (weight gradients).
 * B is read in place if it is contiguous along n and few rows use it; otherwise it is packed first, by a step of its own.
 * With few rows neither is packed: dot products where both lie along k, wide panels where B lies along n.
 * A long reduction with few results (a weight gradient) is split; a last step adds the splits in order.
@@ -25,6 +26,7 @@ import numpy as np
 
 from rushlight.compile.contraction import Contraction
 from rushlight.compile.cpu import jit, target
+from rushlight.compile.cpu.contract_block import BLOCK_BYTES, Turn
 from rushlight.compile.cpu.contract_ir import Driver, EpilogueOperand
 from rushlight.compile.cpu.contract_pack import Packing, packing
 from rushlight.compile.cpu.contract_roles import FEW_ROWS, Axis, Roles, in_chunks, merged, one_stride, positions, size
@@ -43,6 +45,10 @@ MOST_PARTS = 32
 CHUNK = 512
 #: Longest reduction in one go: a panel of B must stay in the second-level cache.
 LONGEST = 4096
+#: ... and a block of A, where it is turned.
+TURNED_AT_ONCE = CHUNK
+#: Fewest panels of B for which turning pays.
+FEWEST_TURNED = 4
 
 Operand = str | tuple[str, int]
 KernelRequest = tuple[str, Callable[[], str], str]
@@ -112,10 +118,11 @@ class _Planner:
         self.flops = 2 * self.batches * self.rows * self.n.extent * self.depth
         read = self.batches * self.depth * (self.rows * self.types["a"].itemsize + self.n.extent * self.types["b"].itemsize)
         wanted = min(MOST_PARTS, max(1, self.flops // PART_FLOPS, read // PART_BYTES))
+        self.turned = self._turns()  # rows at a time
         block_m, block_n, splits = self._blocks(wanted)
         self._first_operand()
         b = self._second_operand()
-        if not self.dots and (splits > 1 or self.depth > LONGEST):
+        if not self.dots and (splits > 1 or self.depth > (TURNED_AT_ONCE if self.turned else LONGEST)):
             self._partial(b, splits, block_m, block_n)
         else:
             self._direct(b, block_m, block_n)
@@ -125,6 +132,9 @@ class _Planner:
     def _link(self) -> None:
         """Compiles what the steps call, together with the steps' kernels (on all cores), and tells them where it is."""
         shared = {"micro": self.micro, "rows": (ROWS_KEY, rows_ir, "rows")}
+        if self.turned:
+            turn = self._turn()
+            shared["turn"] = (turn.key, turn.ir, "turn")
         addresses = dict(zip(shared, jit.kernels([*shared.values(), *(s.kernel for s in self.steps)]), strict=False))
         for step, place, name in self.calls:
             step.params[place] = addresses[name]
@@ -147,6 +157,31 @@ class _Planner:
             vectors = wider
         return vectors, heights(registers, vectors), False
 
+    def _turns(self) -> int:
+        """Rows of A that are turned at a time; 0 where A is read in place: unless its rows lie side by side, a line or more
+        from one position of the reduction to the next, and there are enough panels to use the copy."""
+        if self.dots or self.along or self.panels < FEWEST_TURNED or self.rows < 2 * self.heights[0] or not self.k:
+            return 0
+        if self.m[-1].strides[0] != self.types["a"].itemsize or abs(self.k[-1].strides[0]) < 64:
+            return 0
+        turn, tall = self._turn(), self.heights[0]
+        tiles = BLOCK_BYTES // (min(self.depth, CHUNK) * turn.pitch * self.accumulate.itemsize)
+        return min(MAX_ROWS, (tiles - len(self.heights) + 1) * tall)  # the last rows may need a tile of each smaller height
+
+    def _turn(self) -> Turn:
+        return Turn(self.types["a"], self.accumulate, self.lanes, self.heights[0])
+
+    def _turned_blocks(self, wanted: int) -> tuple[int, int, int]:
+        """As ``_blocks``: all panels use a turned block if there are parts enough without cutting there.
+
+        With a long reduction a part is a piece of it: what it reads of A and B stays in the cache for all its rows."""
+        tall, deep = self.heights[0], self.depth > TURNED_AT_ONCE
+        splits = max(1, min(self.depth // (2 * CHUNK), -(-wanted // self.batches))) if deep else 1
+        parts_m = -(-self.rows // MAX_ROWS)
+        parts_m = max(parts_m, min(-(-self.rows // (4 * tall)), -(-wanted // (self.batches * splits))))
+        parts_n = max(1, min(self.panels // 4, -(-wanted // (self.batches * splits * parts_m))))
+        return self._even(-(-self.rows // parts_m)), -(-self.panels // parts_n), splits
+
     def _blocks(self, wanted: int) -> tuple[int, int, int]:
         """Rows and panels of one part, and into how many pieces the reduction is split."""
         item = self.accumulate.itemsize
@@ -154,6 +189,8 @@ class _Planner:
         # A split costs another M x N numbers to write and add up: less than a twentieth of the work for this many.
         most_splits = max(1, self.depth // (2 * CHUNK))
         fits = self.cpu.l2 // 4
+        if self.turned:
+            return self._turned_blocks(wanted)
         if self.dots:
             return self.rows, -(-self.panels // min(self.panels, max(1, wanted // self.batches))), 1
         if self.depth > LONGEST or most_splits > 1 and self.batches * -(-self.rows // tall) * self.panels < wanted:
@@ -224,7 +261,7 @@ class _Planner:
 
         Packing for the sake of strides does not pay: tried on 1024x1024 matrices in all transpositions, where a tile's
         rows fall into the same cache sets, it costs what it gains."""
-        if self.types["a"] is self.accumulate or self.dots or self.along or not self.depth:
+        if self.types["a"] is self.accumulate or self.dots or self.along or self.turned or not self.depth:
             return
         if self.n.extent < 4 * self.panel or self.rows < 2 * self.heights[0]:
             return
@@ -256,7 +293,7 @@ class _Planner:
         values = self._common(block_m, block_n) | {
             "micro": 0, "a_panel_bytes": self.panel * self.n.strides[0] if self.along else 0,
             "panel_bytes": b.panel_bytes, "b_step": b.step, "step": stride,
-            "runs": count}  # fmt: skip
+            "runs": count, "turn": 0, "depth": self.depth, "block_rows": self.turned}  # fmt: skip
         driver = self._driver("direct", self._outputs())
         names: list[Operand] = [self.place, b.place[0], "c", *(("extra", i) for i in range(len(self.c.extras)))]
         tables = self._dims(self.batch, lambda i, x: (x.strides[0], b.batch_strides[i], *x.strides[2:]))
@@ -281,15 +318,16 @@ class _Planner:
         values = common | {
             "micro": 0, "a_panel_bytes": self.panel * self.n.strides[0] if self.along else 0,
             "panel_bytes": b.panel_bytes, "b_step": b.step, "step": stride, "runs": count,
-            "splits": splits, "chunk": len(chunks), "split_chunks": split_chunks, "triples": dims + len(runs),
+            "splits": splits, "chunk": len(chunks), "split_chunks": split_chunks, "chunks": dims + len(runs), "turn": 0, "depth": 0,
+            "block_rows": self.turned,
             "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
         scratch_strides, size = [0] * len(self.batch), batch_bytes
         for i in reversed(range(len(self.batch))):
             scratch_strides[i], size = size, size * self.batch[i].extent
         tables = self._dims(self.batch, lambda i, x: (x.strides[0], b.batch_strides[i], scratch_strides[i]))
         tables += self._dims(self.m, lambda i, x: (x.strides[0], 0, 0))
-        triples = [number for chunk in chunks for number in chunk]
-        self._run(self._driver("partial"), [self.place, b.place[0], place], values, tables + runs + triples, splits)
+        numbers = [number for chunk in chunks for number in chunk]
+        self._run(self._driver("partial"), [self.place, b.place[0], place], values, tables + runs + numbers, splits)
         # Adding up is light work: parts of rows, all panels.
         values = self._common(max(1, min(MAX_ROWS, (1 << 14) // (self.panels * self.panel))), self.panels) | {
             "splits": splits, "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
@@ -314,7 +352,8 @@ class _Planner:
 
     def _driver(self, kind: str, outputs: tuple[EpilogueOperand, ...] = ()) -> Driver:
         stores = self.stores if outputs else ()
-        return Driver(kind, self.accumulate, self.lanes, self.vectors, self.heights, outputs, stores)
+        turned = bool(self.turned) and kind != "finish"
+        return Driver(kind, self.accumulate, self.lanes, self.vectors, self.heights, outputs, stores, turned)
 
     def _use_micro(self, table: bool, b: B) -> None:
         """Chooses the micro-kernel; there are few, and all contractions share them."""
@@ -325,9 +364,9 @@ class _Planner:
             dot = Dot(a, b_type, self.accumulate, *shape, self.cpu.fma, fence)
             self.micro = (dot.key, dot.ir, "micro")
             return
+        a = self.accumulate if self.turned else a
         b_type = b_type if b.in_place and self.depth else self.accumulate
-        # Masked loads cost nothing on 64-byte vectors: one kernel less.
-        masked = b.in_place or self.cpu.vector_bytes == 64
+        masked = b.in_place and self.n.extent % self.panel != 0  # masked loads cost up to a tenth
         micro = Micro(a, b_type, self.accumulate, *shape, table, masked, self.cpu.fma, fence, self.along)
         self.micro = (micro.key, micro.ir, "micro")
 
@@ -345,7 +384,7 @@ class _Planner:
         fields = list(fields)
         step = Step(kernel, [(name, 0) for name in names], [values[name] for name in fields] + tables, parts)
         self.steps.append(step)
-        self.calls += [(step, fields.index(name), name) for name in ("micro", "rows") if name in fields]
+        self.calls += [(step, fields.index(name), name) for name in ("micro", "rows", "turn") if name in fields]
 
     # ------------------------------------------------------------------------------------------------- the reduction
 
@@ -358,7 +397,7 @@ class _Planner:
         if self.pieces is not None:
             return self.pieces, False, item, len(self.pieces) // 2
         inner = axes[-1] if axes else Axis(1, (item,))
-        if longest is None and not self.dots and inner.extent < 8 and self.depth <= LONGEST:
+        if longest is None and not self.dots and not self.turned and inner.extent < 8 and self.depth <= LONGEST:
             return positions(axes).tolist(), True, 0, self.depth
         starts = positions(axes[:-1])
         stride = inner.strides[0]

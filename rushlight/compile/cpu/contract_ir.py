@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from rushlight.compile.cpu import vecmath
+from rushlight.compile.cpu.contract_block import BLOCK_BYTES
 from rushlight.compile.cpu.contract_rows import MAX_DIMS, MAX_ROWS
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import intrinsic_suffix, ir_type, mask, masked_load, splat
@@ -125,11 +126,23 @@ class Part:
 
 
 @dataclass(frozen=True)
+class A:
+    """A as the micro-kernel is to read it, as names of IR values: addresses of the part's rows, the runs of the reduction,
+    bytes per step."""
+
+    rows: str
+    runs: str
+    n_runs: str
+    step: str
+
+
+@dataclass(frozen=True)
 class Driver:
     """A kernel of kind "direct", "partial" or "finish" for panels of ``vectors`` vectors.
 
     Operands: direct: A, B, C, extras; partial: A, B, scratch; finish: scratch, C, extras. ``stores`` are the epilogue's
-    expressions over input(0) and the read extras.
+    expressions over input(0) and the read extras. ``turned``: A is turned, ``block_rows`` rows
+    at a time (``contract_block.py``), and not read in place.
     """
 
     kind: str
@@ -139,12 +152,13 @@ class Driver:
     heights: tuple[int, ...]
     outputs: tuple[EpilogueOperand, ...] = ()
     stores: tuple[Expr, ...] = ()
+    turned: bool = False
 
     @property
     def key(self) -> str:
         outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
-        return (f"contract6 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
-                f"{self.heights} [{outputs}] {canonical(*self.stores)}")  # fmt: skip
+        return (f"contract9 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
+                f"{self.heights} [{outputs}] {canonical(*self.stores)} {self.turned}")  # fmt: skip
 
     @property
     def operands(self) -> int:
@@ -156,7 +170,9 @@ class Driver:
         if self.kind != "finish":
             common += ["micro", "a_panel_bytes", "panel_bytes", "b_step", "step", "runs"]
         if self.kind == "partial":
-            common += ["splits", "chunk", "split_chunks", "triples"]
+            common += ["splits", "chunk", "split_chunks", "chunks"]
+        if self.turned:
+            common += ["turn", "depth", "block_rows"]
         if self.kind != "direct":
             common += ["split_bytes", "scratch_panel_bytes"]
         if self.kind == "finish":
@@ -199,38 +215,53 @@ class Driver:
         frame, outputs = part.frame, part.rows[2:]
         tile = f.slot(f"[{self.heights[0] * self.row_bytes} x i8]", align=64)
         b_base = f.let(f"inttoptr i64 {part.bases[1]} to ptr")
-        with f.loop(*part.panels) as panel:
+        a = A(part.rows[0], part.runs, frame["runs"], frame["step"])
+        with self._blocks(f, frame, a, part.count, self.turned and frame["depth"]) as (first, count, a), f.loop(*part.panels) as panel:
             b = f.at(b_base, f.mul(panel, frame["panel_bytes"]), "i8")
             columns = self._columns(f, frame, panel)
-            with self._tiles(f, part.count) as (t, height):
-                rows = f.at(part.rows[0], t)
-                self._micro(f, frame, tile, rows, height, part.runs, frame["runs"], b, columns, "0", panel)
+            with self._tiles(f, count) as (here, height):
+                t = f.add(first, here)
+                self._prefetch(f, frame, outputs, t, height, panel)
+                self._micro(f, frame, tile, a, here, height, b, columns, "0", panel)
                 with f.loop(0, height) as r:
                     sums = f.at(tile, f.mul(r, self.row_bytes), "i8")
                     vector_of = partial(self._tile_vector, f, sums)
                     self._epilogue(f, frame, outputs, f.add(t, r), panel, columns, vector_of)
 
+    def _prefetch(self, f: Function, frame: Frame, tables: list[str], first: str, height: str, panel: str) -> None:
+        """Ask for the lines of the outputs that this tile will touch: they come while the sums are made."""
+        f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        with f.loop(0, height) as r:
+            for i, (table, operand) in enumerate(zip(tables, self.outputs, strict=True)):
+                if operand.stride != "unit":
+                    continue
+                at = f.let(f"inttoptr i64 {f.load(table, f.add(first, r))} to ptr")
+                start = f.at(at, f.mul(f.mul(panel, self.lanes * self.vectors), frame[f"n_stride{i}"]), "i8")
+                for line in range(0, self.lanes * self.vectors * operand.dtype.itemsize, 64):
+                    f.do(f"call void @llvm.prefetch.p0(ptr {f.at(start, line, 'i8')}, i32 {int(operand.written)}, i32 3, i32 1)")
+
     def _partial(self, f: Function, part: Part) -> None:
-        """``triples`` at the end of the parameters: for each chunk (first run, one past the last, first position)."""
+        """``chunks`` at the end of the parameters: for each (first run, one past the last, first position, positions)."""
         frame = part.frame
         b_base = f.let(f"inttoptr i64 {part.bases[1]} to ptr")
         own = f.let(f"inttoptr i64 {f.add(part.bases[2], f.mul(part.split, frame['split_bytes']))} to ptr")
         chunk0 = f.mul(part.split, frame["split_chunks"])
         chunk1 = f.minimum(f.add(chunk0, frame["split_chunks"]), frame["chunk"])
-        table = f.at("%params", frame["triples"])
+        table = f.at("%params", frame["chunks"])
         with f.loop(chunk0, chunk1) as chunk:
-            triple = f.at(table, f.mul(chunk, 3))
-            run0, run1, position = f.load(triple, 0), f.load(triple, 1), f.load(triple, 2)
+            line = f.at(table, f.mul(chunk, 4))
+            run0, run1, position, length = (f.load(line, i) for i in range(4))
+            a = A(part.rows[0], f.at(part.runs, f.mul(run0, 2)), f.sub(run1, run0), frame["step"])
             skipped = f.mul(position, frame["b_step"])
             again = f.let(f"zext i1 {f.compare('sgt', chunk, chunk0)} to i64")
-            with f.loop(*part.panels) as panel:
+            with self._blocks(f, frame, a, part.count, length) as (first, count, a), f.loop(*part.panels) as panel:
                 b = f.at(b_base, f.add(f.mul(panel, frame["panel_bytes"]), skipped), "i8")
                 columns = self._columns(f, frame, panel)
                 target = f.at(own, f.mul(panel, frame["scratch_panel_bytes"]), "i8")
-                with self._tiles(f, part.count) as (t, height):
-                    tile = f.at(target, f.mul(f.add(part.first, t), self.row_bytes), "i8")
-                    rows, first_run = f.at(part.rows[0], t), f.at(part.runs, f.mul(run0, 2))
-                    self._micro(f, frame, tile, rows, height, first_run, f.sub(run1, run0), b, columns, again, panel)
+                start = f.add(part.first, first)
+                with self._tiles(f, count) as (t, height):
+                    tile = f.at(target, f.mul(f.add(start, t), self.row_bytes), "i8")
+                    self._micro(f, frame, tile, a, t, height, b, columns, again, panel)
 
     def _finish(self, f: Function, part: Part) -> None:
         frame, outputs = part.frame, part.rows[1:]
@@ -260,14 +291,44 @@ class Driver:
             yield t, height
             f.set(row, f.add(t, height))
 
+    @contextmanager
+    def _blocks(self, f: Function, frame: Frame, a: A, rows: str, depth: str | bool) -> Iterator[tuple[str, str, A]]:
+        """The part's rows of A, block by block: (first row, rows, how to read them). One block where A is read in place."""
+        if not self.turned:
+            yield "0", rows, a
+            return
+        done = f.slot("i64", "0")
+        with f.loop_while(done, "slt", rows) as first:
+            count = f.minimum(f.sub(rows, first), frame["block_rows"])
+            yield first, count, self._turn(f, frame, a, first, count, str(depth))
+            f.set(done, f.add(first, count))
+
+    def _turn(self, f: Function, frame: Frame, a: A, first: str, count: str, depth: str) -> A:
+        """A copy of some rows for ``depth`` positions of the reduction: tile after tile, each as ``out[k][row]``."""
+        item = self.accumulate.itemsize
+        pitch = -(-self.heights[0] // self.lanes) * self.lanes * item
+        block, rows, run = f.slot(f"[{BLOCK_BYTES} x i8]", align=64), f.slot(f"[{MAX_ROWS} x i64]"), f.slot("[2 x i64]")
+        f.set(run, "0")
+        f.set(f.at(run, 1), depth)
+        turn = f.let(f"inttoptr i64 {frame['turn']} to ptr")
+        number = f.slot("i64", "0")
+        with self._tiles(f, count) as (t, height):
+            out = f.at(block, f.mul(f.mul(f.get(number), depth), pitch), "i8")
+            source = f.at(a.rows, f.add(first, t))
+            f.do(f"call void {turn}(ptr {out}, ptr {source}, i64 {height}, ptr {a.runs}, i64 {a.n_runs}, i64 {a.step})")
+            start = f.let(f"ptrtoint ptr {out} to i64")
+            with f.loop(0, height) as r:
+                f.set(f.at(rows, f.add(t, r)), f.add(start, f.mul(r, item)))
+            f.set(number, f.add(f.get(number), 1))
+        return A(rows, run, "1", str(pitch))
+
     def _micro(
-        self, f: Function, frame: Frame, tile: str, rows: str, height: str, runs: str, n_runs: str, b: str, columns: str,
-        again: str, panel: str,
-    ) -> None:  # fmt: skip
+        self, f: Function, frame: Frame, tile: str, a: A, first: str, height: str, b: str, columns: str, again: str, panel: str
+    ) -> None:
         shift = f.mul(panel, frame["a_panel_bytes"])
         micro = f.let(f"inttoptr i64 {frame['micro']} to ptr")
         f.do(
-            f"call void {micro}(ptr {tile}, ptr {rows}, i64 {height}, ptr {runs}, i64 {n_runs}, i64 {frame['step']}, "
+            f"call void {micro}(ptr {tile}, ptr {f.at(a.rows, first)}, i64 {height}, ptr {a.runs}, i64 {a.n_runs}, i64 {a.step}, "
             f"ptr {b}, i64 {frame['b_step']}, i64 {columns}, i64 {again}, i64 {shift})"
         )
 

@@ -163,15 +163,15 @@ def positions(axes: list[Axis]) -> np.ndarray:
     return out
 
 
-def in_chunks(runs: list[int], chunk: int) -> list[tuple[int, int, int]]:
-    """Groups neighbouring runs to about ``chunk`` positions: (first run, one past the last, first position)."""
+def in_chunks(runs: list[int], chunk: int) -> list[tuple[int, int, int, int]]:
+    """Groups neighbouring runs to about ``chunk`` positions: (first run, one past the last, first position, positions)."""
     out, first, start, position = [], 0, 0, 0
     lengths = runs[1::2]
     for i, length in enumerate(lengths):
         if i > first and position + length - start > chunk:
-            out.append((first, i, start))
+            out.append((first, i, start, position - start))
             first, start = i, position
         position += length
     if lengths:
-        out.append((first, len(lengths), start))
+        out.append((first, len(lengths), start, position - start))
     return out
