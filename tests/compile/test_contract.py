@@ -247,3 +247,18 @@ def test_narrower_processors(level: str) -> None:
                 left, right, out = letters.replace("->", ",").split(",")
                 arrays = [scrambled(rng, tuple(shapes[x] for x in names), dtype, [0, 1], 0) for names in (left, right, out)]
                 check(letters, *arrays)
+
+
+def test_rows_side_by_side_are_turned_and_sizes_are_run_time_numbers() -> None:
+    """``x.T @ y`` turns blocks of A, and other sizes of the same kind need no other kernel."""
+    keys = []
+    for m, n, k in ((300, 200, 700), (420, 280, 1900)):
+        a, b, out = (np.zeros(shape, np.float32) for shape in ((k, m), (k, n), (m, n)))
+        made = plan(of_einsum("km,kn->mn", a, b, out, dt.float32))
+        keys.append([step.kernel[0] for step in made.steps])
+        main = next(step.kernel[1].__self__ for step in made.steps if "partial" in step.kernel[0])
+        assert main.turned
+    assert keys[0] == keys[1]
+    a, b, out = (np.zeros(shape, np.float32) for shape in ((300, 700), (700, 200), (300, 200)))
+    in_place = plan(of_einsum("mk,kn->mn", a, b, out, dt.float32))
+    assert not any("turned" in step.kernel[0] or getattr(step.kernel[1].__self__, "turned", False) for step in in_place.steps)

@@ -42,11 +42,13 @@ PART_FLOPS = 4_000_000
 PART_BYTES = 512 << 10  # or this much to read: half a cache, some twenty microseconds from memory
 MOST_PARTS = 32
 #: Positions of the reduction between visits of the partial sums.
-CHUNK = 512
+CHUNK = 256
 #: Longest reduction in one go: a panel of B must stay in the second-level cache.
 LONGEST = 4096
 #: ... and a block of A, where it is turned.
 TURNED_AT_ONCE = CHUNK
+#: Bytes from one position of B to the next from which on it is asked for in advance.
+LONG_STEP = 256
 #: Fewest panels of B for which turning pays.
 FEWEST_TURNED = 4
 
@@ -367,7 +369,8 @@ class _Planner:
         a = self.accumulate if self.turned else a
         b_type = b_type if b.in_place and self.depth else self.accumulate
         masked = b.in_place and self.n.extent % self.panel != 0  # masked loads cost up to a tenth
-        micro = Micro(a, b_type, self.accumulate, *shape, table, masked, self.cpu.fma, fence, self.along)
+        ahead = b.in_place and not self.along and self.vectors == 2 and abs(b.step) > LONG_STEP
+        micro = Micro(a, b_type, self.accumulate, *shape, table, masked, self.cpu.fma, fence, self.along, ahead)
         self.micro = (micro.key, micro.ir, "micro")
 
     def _dims(self, axes: list[Axis], strides: Callable[[int, Axis], Iterable[int]]) -> list[int]:

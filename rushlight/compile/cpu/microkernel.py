@@ -29,6 +29,9 @@ from rushlight.compile.dtypes import DType
 
 __all__ = ["Micro", "convert", "fence", "ir_type", "heights", "intrinsic_suffix", "mask", "masked_load", "multiply_add", "splat"]
 
+#: Positions of the reduction that B is asked for in advance, where it is read in place in long strides.
+AHEAD = 8
+
 _IR_TYPES = {
     "bool": "i8", "uint8": "i8", "int8": "i8", "int16": "i16", "uint16": "i16", "int32": "i32", "uint32": "i32",
     "int64": "i64", "uint64": "i64", "float16": "half", "bfloat16": "i16", "float32": "float", "float64": "double",
@@ -99,9 +102,10 @@ class Micro:
     """What makes one micro-kernel different from another.
 
     ``b`` is the type in which B is read: the accumulation type, unless B is read in place. ``vectors`` of ``lanes``
-    elements make a panel. ``fence`` is the letter of a vector register in inline
-    assembly: empty pieces of it hold LLVM's scheduler to the order of the text. Left alone it moves the broadcast loads
-    together, runs out of registers and spills sums inside the loop: 70 to 170 GFLOP/s instead of 255.
+    elements make a panel. ``ahead``: B steps so far that the processor does not see the next line coming. ``fence`` is the
+    letter of a vector register in inline assembly: empty pieces of it hold LLVM's scheduler to the order of the text. Left
+    alone it moves the broadcast loads together, runs out of registers and spills sums inside the loop: 70 to 170 GFLOP/s
+    instead of 255.
     """
 
     a: DType
@@ -115,12 +119,13 @@ class Micro:
     fma: bool
     fence: str
     along: bool = False
+    ahead: bool = False
 
     @property
     def key(self) -> str:
         heights = ",".join(map(str, self.heights))
         return (f"micro10 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
-                f"{self.table} {self.masked} {self.fma} {self.fence} {self.along}")  # fmt: skip
+                f"{self.table} {self.masked} {self.fma} {self.fence} {self.along} {self.ahead}")  # fmt: skip
 
     @property
     def panel(self) -> int:
@@ -214,10 +219,13 @@ class Micro:
         """``count`` positions of the reduction, one after the other."""
         vector, element = ir_type(self.accumulate, self.lanes), ir_type(self.accumulate)
         here = f.get(b, "ptr")
+        ahead = f.mul("%b_step", AHEAD) if self.ahead else ""
         for j in range(count):
             if self.fence:
                 fence(f, sums[(j - 1) % len(sums)][-1], vector, self.fence)
             loaded = [self._load_b(f, here, v, masks[v]) for v in range(self.vectors)]
+            if self.ahead:
+                self._prefetch(f, f.at(here, ahead, "i8"))
             here = f.at(here, "%b_step", "i8")
             offset = offset_of(j)
             for r, (row, slots) in enumerate(zip(rows, sums[j % len(sums)], strict=True)):
@@ -245,6 +253,11 @@ class Micro:
         else:
             value = f.let(f"load {memory}, ptr {at}, align {self.b.itemsize}")
         return convert(f, value, self.b, self.accumulate, self.lanes)
+
+    def _prefetch(self, f: Function, pointer: str) -> None:
+        f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        for line in range(0, self.panel * self.b.itemsize, 64):
+            f.do(f"call void @llvm.prefetch.p0(ptr {f.at(pointer, line, 'i8')}, i32 0, i32 3, i32 1)")
 
     def _add(self, f: Function, a: str, b: str) -> str:
         return f.let(f"{'fadd' if self.accumulate.kind == 'f' else 'add'} {ir_type(self.accumulate, self.lanes)} {a}, {b}")
