@@ -58,7 +58,7 @@ globals().update(_TYPED)
 # Names that are imported when they are first used, so that ``import rushlight`` stays quick: attribute -> (module, name in it).
 _LAZY: dict[str, tuple[str, str | None]] = {
     **{name: (name, None) for name in (
-        "accelerator", "amp", "audio", "backends", "compat", "compiler", "cuda", "distributed", "distributions", "fft",
+        "accelerator", "amp", "audio", "backends", "compat", "compiler", "cpu", "cuda", "distributed", "distributions", "fft",
         "func", "io", "jit", "linalg", "metrics",
         "nn", "optim", "serialization", "signal", "special", "testing", "text", "tools", "utils", "version", "vision", "masked")},
     "return_types": ("tensor.return_types", None),
@@ -77,6 +77,12 @@ _LAZY: dict[str, tuple[str, str | None]] = {
         "ctc_loss", "dropout", "dropout_", "embedding", "embedding_renorm_", "feature_alpha_dropout", "feature_alpha_dropout_",
         "feature_dropout", "feature_dropout_", "hinge_embedding_loss", "kl_div", "margin_ranking_loss", "pairwise_distance", "pdist",
         "poisson_nll_loss", "rrelu", "rrelu_", "triplet_margin_loss")},
+    "autocast": ("amp", "autocast"),
+    **{name: ("amp.state", name) for name in (
+        "autocast_decrement_nesting", "autocast_increment_nesting", "clear_autocast_cache", "get_autocast_cpu_dtype",
+        "get_autocast_dtype", "get_autocast_gpu_dtype", "is_autocast_cache_enabled", "is_autocast_cpu_enabled", "is_autocast_enabled",
+        "set_autocast_cache_enabled", "set_autocast_cpu_dtype", "set_autocast_cpu_enabled", "set_autocast_dtype",
+        "set_autocast_enabled", "set_autocast_gpu_dtype")},
     "get_num_threads": ("compile.cpu.pool", "get_num_threads"), "set_num_threads": ("compile.cpu.pool", "set_num_threads"),
 }
 
@@ -123,11 +129,6 @@ def compile(model: _Any = None, **options: _Any) -> _Any:  # noqa: A001
 def _assert(condition: _Any, message: str) -> None:
     """``assert condition, message`` as a function."""
     assert condition, message
-
-
-def is_autocast_enabled(device_type: str | None = None) -> _Any:
-    """Whether operations choose a narrower dtype by themselves: no."""
-    return False
 
 
 def get_num_interop_threads() -> _Any:

@@ -8,6 +8,7 @@ from ..record.settings import settings
 from ..record.trace import local
 from . import engine, functional, graph, replay
 from .anomaly import detect_anomaly, is_anomaly_enabled, set_detect_anomaly
+from .autocast import paused
 from .engine import Rules
 from .function import Function, once_differentiable
 from .gradcheck import gradcheck, gradgradcheck
@@ -78,6 +79,9 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
 def _backward_again(root: Any, retain_graph: bool) -> bool:
     """The everyday backward, from one scalar to all leaves: recorded by a walk once, then found."""
     tr = local.trace
+    if tr.low is not None:
+        with paused(tr):
+            return _backward_again(root, retain_graph)
     epoch = tr.epoch
     if root._value.epoch is not epoch or root._value.meta.numel != 1 or root._alias is not None or tr.anomaly or settings.eager:
         return False

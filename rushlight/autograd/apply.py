@@ -12,6 +12,7 @@ from ..record.meta import contiguous_strides, is_contiguous, meta_of
 from ..record.op import Op
 from ..record.trace import Trace, TraceNode, local
 from ..record.value import Buffer, Value, array_of, is_exported, scalar_value
+from .autocast import fitted
 from .handle import LEAF, Alias, Handle, _new, derived, make, storage_of
 from .node import GradNode
 
@@ -122,6 +123,10 @@ def apply(op: Op, attrs: tuple, tensors: Sequence[Handle], hold: bool = False) -
     key = tuple(parts)
     node = tr.node.edges.get(key)
     if node is None:
+        if tr.low is not None and op.autocast is not None:
+            cast = fitted(op, tensors, tr.low)
+            if cast is not None:
+                return apply(op, attrs, cast, hold)
         if op.runtime is not None:
             again = _varying(tr, op, attrs, key[2:])
             if again is not None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..record.trace import local
+from .autocast import paused
 from .handle import LEAF, Handle, make
 from .node import Node, edge_of
 
@@ -35,6 +36,10 @@ def run(roots: Sequence[Handle], grads: Sequence[Handle | None], *, retain_graph
     walk is part of a node of another one: it ends at ``inputs``, and from position ``inner`` on their hooks are left to the other.
     """
     tr = local.trace
+    if tr.low is not None:
+        with paused(tr):
+            return run(roots, grads, retain_graph=retain_graph, create_graph=create_graph, inputs=inputs, accumulate=accumulate,
+                       inner=inner)
     mode = tr.grad_enabled
     tr.grad_enabled = create_graph
     try:

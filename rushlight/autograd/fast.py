@@ -52,7 +52,8 @@ def quick_binary(full: Callable[[Any, Any], Any], tensor_class: Any) -> Callable
         node = before.edges.get(key)
         if node is None or node.stop or tr.exported:
             slow = full(self, other)
-            if tr.node.parent is before and tr.epoch is epoch:
+            if tr.node.parent is before and tr.epoch is epoch and (
+                    tr.low is None or number or tr.node.inputs == key[1:]):  # autocast may have put casts in between
                 before.edges[key] = tr.node
             return slow
         tr.node = node

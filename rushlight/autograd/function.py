@@ -7,6 +7,7 @@ from typing import Any
 from ..record.meta import Meta
 from ..record.trace import local
 from .apply import alias_of
+from .autocast import resumed
 from .handle import LEAF, Handle
 from .modes import no_grad
 from .node import Node, edge_of
@@ -79,7 +80,12 @@ class FunctionNode(Node):
         ctx = self.ctx
         if ctx._materialize:
             grads = [Rules.zeros(m) if g is None else g for g, m in zip(grads, self.metas, strict=True)]
-        given = self.cls.backward(ctx, *grads)
+        tr = local.trace
+        if tr.regions is not None and tr.regions.paused:  # the backward runs inside of an autocast region
+            with resumed(tr):
+                given = self.cls.backward(ctx, *grads)
+        else:
+            given = self.cls.backward(ctx, *grads)
         many = list(given) if isinstance(given, (tuple, list)) else [given]
         while len(many) > len(self.edges) and many[-1] is None:
             many.pop()

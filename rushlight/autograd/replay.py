@@ -117,7 +117,7 @@ def remember(start: TraceNode, tr: Trace, epoch: Epoch, before: int, found: Desc
         return
     node = tr.node
     while node is not start:
-        if node.op is None or node.parent is None:  # a value entered that the forward had not used
+        if node.op is None and not node.is_mark or node.parent is None:  # a value entered that the forward had not used
             return
         node = node.parent
     slots = []

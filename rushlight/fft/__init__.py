@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..autograd.autocast import full_precision
 from ..ops import fourier
 from ..ops.promotion import default_dtype
 from ..ops.structured import wrap_dim, wrap_dims
@@ -149,7 +150,7 @@ def _define(kind: str) -> None:
                                  ("n", many, "along several dimensions")):
         define.__name__ = kind + suffix
         define.__doc__ = f"{text}, {what}."
-        globals()[kind + suffix] = _with_out(define, "fft_" + kind + suffix)
+        globals()[kind + suffix] = _with_out(full_precision(define), "fft_" + kind + suffix)
 
 
 for _kind in _KINDS:

@@ -48,6 +48,7 @@ softshrink = pointwise("softshrink", lambda e, x, lambd: e.where(
 threshold = pointwise("threshold", lambda e, x, limit, value: e.where(e.le(x, limit), value, x), neutral=(1, 2), allowed="uif",
                       grads=(lambda e, g, out, x, limit, value: e.where(e.le(x, limit), _zero(e, g), g),))
 prelu = pointwise("prelu_kernel", lambda e, x, w: e.where(e.gt(x, 0), x, x * w), allowed="f")
+prelu.autocast = "low"
 
 
 def _softplus(e: Any, x: Any) -> Any:

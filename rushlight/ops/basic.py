@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..autograd import autocast
 from ..autograd.apply import Restrided, apply
 from ..compile.dtypes import DType
 from ..compile.graph import Graph, Node, View
@@ -30,6 +31,7 @@ clone = Structured("clone", meta=lambda metas: metas[0].plain, lower=lambda g, x
 
 
 Restrided.copy = clone
+autocast.hand_in(lambda t, dtype: cast(t, attrs=(dtype,)))
 
 
 # -- joining ------------------------------------------------------------------------------------------------------

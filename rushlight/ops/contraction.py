@@ -50,13 +50,18 @@ def _einsum_grad(ctx: Any, g: Any) -> Sequence[Any]:
             einsum2(x, g, attrs=(a, out, b)) if ctx.needs[1] else None)
 
 
+def _einsum_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:
+    return g.einsum(f"{attrs[0]},{attrs[1]}->{attrs[2]}", inputs[0], inputs[1])
+
+
 def _other(needs: tuple[bool, ...]) -> tuple[tuple[int, ...], bool]:
     """A product needs each operand for the gradient of the other."""
     return tuple(k for k in (0, 1) if needs[1 - k]), False
 
 
-einsum2 = Structured("mm", meta=_einsum_meta, grad=_einsum_grad, saves=_other,
-                     lower=lambda g, x, attrs, outs: g.einsum(f"{attrs[0]},{attrs[1]}->{attrs[2]}", x[0], x[1]))
+einsum2 = Structured("mm", meta=_einsum_meta, grad=_einsum_grad, saves=_other, autocast="low", lower=_einsum_lower)
+# The same for what PyTorch's autocast leaves alone on a CPU (mv, dot).
+einsum2_as_is = Structured("mv", meta=_einsum_meta, grad=_einsum_grad, saves=_other, lower=_einsum_lower)
 
 
 # -- linear -------------------------------------------------------------------------------------------------------
@@ -98,7 +103,7 @@ def _linear_grad(ctx: Any, g: Any) -> Sequence[Any]:
 
 
 linear = Structured("linear", meta=_linear_meta, lower=_linear_lower, grad=_linear_grad, saves=_other,
-                    grad_name="AddmmBackward0")
+                    grad_name="AddmmBackward0", autocast="low")
 
 
 # -- convolution --------------------------------------------------------------------------------------------------
@@ -110,11 +115,17 @@ def conv_out_size(n: int, k: int, stride: int, padding: int, dilation: int) -> i
     return (n + 2 * padding - dilation * (k - 1) - 1) // stride + 1
 
 
+def _same_bias(metas: Sequence[Meta]) -> None:
+    if len(metas) > 2 and metas[2].dtype is not metas[0].dtype:
+        raise RuntimeError(f"Input type ({_word(metas[0].dtype)}) and bias type ({_word(metas[2].dtype)}) should be the same")
+
+
 def _conv_meta(metas: Sequence[Meta], stride: Shape, padding: Shape, dilation: Shape, groups: int) -> Meta:
     x, w = metas[0], metas[1]
     nd = len(stride)
     if x.dtype is not w.dtype:
         raise RuntimeError(f"Input type ({_word(x.dtype)}) and weight type ({_word(w.dtype)}) should be the same")
+    _same_bias(metas)
     if len(w.shape) != nd + 2 or len(x.shape) != nd + 2:
         raise RuntimeError(f"Expected {nd + 1}D (unbatched) or {nd + 2}D (batched) input to conv{nd}d, but got input of size: "
                            f"{list(x.shape)}, weight {list(w.shape)}")
@@ -184,7 +195,7 @@ def _conv_grad(ctx: Any, g: Any) -> Sequence[Any]:
     return given
 
 
-convolution = Structured("convolution", meta=_conv_meta, lower=_conv_lower, grad=_conv_grad, saves=_other)
+convolution = Structured("convolution", meta=_conv_meta, lower=_conv_lower, grad=_conv_grad, saves=_other, autocast="low")
 
 
 # The gradient of the input, which is also the transposed convolution: inputs (grad of output or x, weight, [bias]), attrs
@@ -196,6 +207,7 @@ def _input_grad_meta(metas: Sequence[Meta], size: Shape, *attrs: Any) -> Meta:
     groups, channels = attrs[3], w.shape[1] * attrs[3]
     if x.dtype is not w.dtype:
         raise RuntimeError(f"Input type ({_word(x.dtype)}) and weight type ({_word(w.dtype)}) should be the same")
+    _same_bias(metas)
     if x.shape[1] != w.shape[0] or x.shape[1] % groups:
         raise RuntimeError(f"Given transposed=1, weight of size {list(w.shape)}, expected input{list(x.shape)} to have {w.shape[0]} "
                            f"channels (a multiple of groups={groups}), but got {x.shape[1]} channels instead")
@@ -275,7 +287,7 @@ def _input_grad_grad(ctx: Any, gg: Any) -> Sequence[Any]:
 
 
 conv_input_grad = Structured("conv_transpose", meta=_input_grad_meta, lower=_input_grad_lower, grad=_input_grad_grad,
-                             saves=_other, grad_name="ConvolutionBackward0")
+                             saves=_other, grad_name="ConvolutionBackward0", autocast="low")
 
 
 # The gradient of the weight: inputs (x, grad of output), attrs (kernel size, *attrs of the convolution).

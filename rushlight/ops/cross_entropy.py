@@ -218,5 +218,5 @@ def _saves(needs: tuple[bool, ...]) -> tuple[tuple[int, ...], bool]:
 
 
 cross_entropy = Structured(
-    "nll_loss", meta=_meta, lower=_lower, saves=_saves,
+    "nll_loss", meta=_meta, lower=_lower, saves=_saves, autocast="float32",
     grad=lambda ctx, g: (_back(g, *ctx.inputs, attrs=ctx.attrs), *[None] * (len(ctx.metas) - 1)))

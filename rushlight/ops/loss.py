@@ -22,6 +22,7 @@ __all__ = ["Loss", "mse", "l1", "smooth_l1", "huber", "bce", "bce_logits", "kl",
 class Loss(Pointwise):
     """A pointwise operation that may be followed by a sum or mean over all elements; attrs are (pattern, options, reduction)."""
 
+    autocast = "float32"
     runtime = None  # type: ignore[assignment]  # the numbers are part of the formula: there is no second form of the call
 
     def __call__(self, *args: Any, reduction: str = "mean", **options: Any) -> Any:

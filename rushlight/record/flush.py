@@ -55,7 +55,8 @@ def flush_trace(tr: Trace) -> None:
         live = _live(values)
         windows = tr.windows
         tr.windows = set()
-        tr.values, tr.node, tr.epoch, tr.exported = [], tr.root, Epoch(tr), False
+        tr.values, tr.epoch, tr.exported = [], Epoch(tr), False
+        tr.node = tr.root if tr.low is None else tr.beginning()
         tr.flushes += 1
         if live:
             try:
@@ -66,6 +67,7 @@ def flush_trace(tr: Trace) -> None:
                 raise
         if tr.nodes > NODE_LIMIT:
             _prune(tr)
+            tr.node = tr.beginning()
 
 
 def start_afresh() -> None:
@@ -73,8 +75,9 @@ def start_afresh() -> None:
     for tr in list(traces):
         with tr.lock:
             flush_trace(tr)
-            tr.root = tr.node = TraceNode(None, None, (), (), (), 0)
+            tr.root = TraceNode(None, None, (), (), (), 0)
             tr.nodes = 0
+            tr.node = tr.beginning()
 
 
 def _live(values: list[Value]) -> list[Value]:

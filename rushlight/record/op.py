@@ -27,6 +27,7 @@ class Op:
             tends to change from step to step; the part enters a program as a leaf of its own.
         differentiable: whether a gradient rule exists.
         is_host: a library computes it: there is a ``reference`` rule and no lowering.
+        autocast: what inputs become while autocast is on: "low" (the region's narrow type), "float32", or None (nothing).
         runtime: None, or a method ``attrs -> (attrs, numbers) or None`` that turns the Python numbers in attrs into
             further inputs (zero-dimensional tensors), for a place where they keep changing.
     """
@@ -37,6 +38,7 @@ class Op:
     is_cut = False
     differentiable = True
     is_host = False
+    autocast: str | None = None
     runtime: Any = None
 
     def meta(self, metas: Sequence[Meta], attrs: tuple) -> Meta | tuple[Meta, ...]:

@@ -60,6 +60,10 @@ class TraceNode:
         # Recording stops here for a flush: always at the same points of a path, so that programs repeat.
         self.stop = op is not None and (self.depth >= settings.max_ops or self.bytes >= settings.max_bytes)
 
+    @property
+    def is_mark(self) -> bool:
+        return self.op is None and not self.metas and self.parent is not None
+
 
 def user_line() -> tuple[str, int] | None:
     """File and line of the innermost caller outside this package."""
@@ -79,10 +83,12 @@ class Trace:
         values: every value of this epoch by slot (this list and outside holders are what liveness counts).
         epoch: identity of the present stretch of recording.
         grad_enabled, inference: the grad mode of this thread.
+        low: the narrow type that operations choose while autocast is on, else None; ``regions`` is the state behind it
+            (``autograd/autocast.py``).
     """
 
     __slots__ = ("root", "node", "values", "epoch", "grad_enabled", "inference", "lock", "flushes", "nodes", "anomaly",
-                 "exported", "windows", "__weakref__")
+                 "exported", "windows", "low", "regions", "__weakref__")
 
     def __init__(self) -> None:
         self.root = TraceNode(None, None, (), (), (), 0)
@@ -95,8 +101,35 @@ class Trace:
         self.flushes = 0
         self.nodes = 0
         self.anomaly = False
+        self.low: Any = None
+        self.regions: Any = None
         self.windows: set[int] = set()  # identities of the buffers that this epoch reads through windows
         self.exported = False  # an operation of this epoch reads memory that NumPy can write
+
+    def branch(self, low: Any) -> None:
+        """Autocast begins, ends or changes its type: what is recorded from here on has branches of its own, which begin
+        with a mark, a node without results."""
+        self.low = low
+        if self.values:
+            node = self.node
+            while node.is_mark:  # nothing was recorded since the last one
+                node = node.parent  # type: ignore[assignment]
+            self.node = self.marked(node)
+        else:
+            self.node = self.beginning()
+
+    def marked(self, node: TraceNode) -> TraceNode:
+        """The mark of the present type after ``node``."""
+        key = ("autocast", self.low)
+        found = node.edges.get(key)
+        if found is None:
+            found = node.edges[key] = TraceNode(node, None, (), (), (), len(self.values))
+            self.nodes += 1
+        return found
+
+    def beginning(self) -> TraceNode:
+        """Where an epoch begins."""
+        return self.root if self.low is None else self.marked(self.root)
 
     def extend(self, key: tuple, op: Op | None, attrs: tuple, inputs: tuple[int, ...], metas: tuple[Meta, ...]) -> TraceNode:
         """Add a node that was never recorded here before."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..autograd.autocast import full_precision
 from ..fft import fft, ifft, irfft, rfft
 from ..nn.functional import pad
 from ..ops.views import put_view
@@ -18,6 +19,7 @@ def _window(window: Any, win_length: int, n_fft: int, x: Any) -> Any:
     return pad(window, (left, n_fft - win_length - left)) if win_length < n_fft else window
 
 
+@full_precision
 def stft(input: Any, n_fft: int, hop_length: int | None = None, win_length: int | None = None, window: Any = None, center: bool = True,
          pad_mode: str = "reflect", normalized: bool = False, onesided: bool | None = None, return_complex: bool | None = None,
          align_to_window: bool | None = None) -> Any:

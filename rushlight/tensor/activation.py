@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..autograd.autocast import narrowed
 from ..ops import activation as act
 from ..ops.softmax import log_softmax as log_softmax_op
 from ..ops.softmax import softmax as softmax_op
@@ -62,6 +63,9 @@ def prelu(input: Any, weight: Any) -> Any:
     if not hasattr(weight, "_value"):
         raise TypeError(f"prelu(): argument 'weight' (position 2) must be Tensor, not {type(weight).__name__}")
     if weight.dtype is not input.dtype:
+        cast = narrowed(input, weight)
+        if cast is not None:
+            return prelu(*cast)
         raise RuntimeError(f"prelu: Type promoting not supported. Got {input.dtype} and {weight.dtype}")
     if weight.ndim > 1:
         raise RuntimeError(f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight.ndim}")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..autograd.autocast import full_precision
 from ..autograd.handle import Handle
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
@@ -78,6 +79,7 @@ def diagflat(input: Any, offset: int = 0) -> Any:
 
 
 @public(out=False)
+@full_precision
 def trace(input: Any) -> Any:
     """The sum of a matrix's diagonal."""
     if len(input.shape) != 2:

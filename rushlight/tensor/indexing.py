@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd.apply import value_of
+from ..autograd.autocast import widest
 from ..autograd.handle import Handle
 from ..compile import dtypes as dt
 from ..ops import indexing as ix
@@ -389,6 +390,7 @@ def _count(shape: tuple[int, ...]) -> int:
 @public(inplace=True)
 def index_copy(input: Any, dim: int, index: Any, source: Any) -> Any:
     """Put ``source`` at the positions ``index`` (a vector) of a dimension."""
+    input, source = widest(input, source)
     dim = wrap_dim(dim, len(input.shape))
     if not input.shape:
         return ix.index_put(input.reshape((1,)), source.reshape((-1,)), index.reshape((-1,)), attrs=(0, None)).reshape(())

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..autograd.autocast import full_precision
 from ..autograd.handle import Handle
 from ..compile import dtypes as dt
 from ..ops import lapack
@@ -54,6 +55,7 @@ def check_same(name: str, a: Any, b: Any) -> None:
 
 
 @linear_algebra("inv")
+@full_precision
 def inv(A: Any) -> Any:
     """The inverse of square matrices.
 
@@ -68,6 +70,7 @@ public(name="inverse")(lambda input: inv(input))
 
 
 @linear_algebra("inv_ex")
+@full_precision
 def inv_ex(A: Any, *, check_errors: bool = False) -> Any:
     """(inverse, 0 for every matrix that has one)."""
     return named("linalg_inv_ex", "inverse", "info")((inv(A), _no_error(A)))
@@ -164,6 +167,7 @@ def solve_left(name: str, a: Any, b: Any) -> Any:
 
 
 @linear_algebra("solve")
+@full_precision
 def solve(A: Any, B: Any, *, left: bool = True) -> Any:
     """X with A X = B (or X A = B unless ``left``); B may hold vectors.
 
@@ -206,6 +210,7 @@ def solve_triangular(A: Any, B: Any, *, upper: bool, left: bool = True, unitrian
 
 
 @public()
+@full_precision
 def triangular_solve(input: Any, A: Any, upper: bool = True, transpose: bool = False, unitriangular: bool = False) -> Any:
     """(solution of a triangular system, a copy of A)."""
     check_square("triangular_solve", A)
@@ -215,6 +220,7 @@ def triangular_solve(input: Any, A: Any, upper: bool = True, transpose: bool = F
 
 
 @public(method=True)
+@full_precision
 def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Any:
     """X with A X = ``input`` where A is given by its Cholesky factor."""
     check_square("cholesky_solve", L)
@@ -223,6 +229,7 @@ def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Any:
 
 
 @public()
+@full_precision
 def cholesky_inverse(L: Any, upper: bool = False) -> Any:
     """The inverse of a matrix given by its Cholesky factor."""
     check_square("cholesky_inverse", L)
@@ -231,6 +238,7 @@ def cholesky_inverse(L: Any, upper: bool = False) -> Any:
 
 
 @linear_algebra("lstsq")
+@full_precision
 def lstsq(A: Any, B: Any, rcond: Any = None, *, driver: str | None = None) -> Any:
     """(solution, residuals, rank, singular values) of the least squares problem ``min |A X - B|``."""
     from .spectra import matrix_rank, pinv, svdvals
@@ -304,6 +312,7 @@ linear_algebra("multi_dot")(multi_dot)
 
 
 @linear_algebra("tensorinv")
+@full_precision
 def tensorinv(A: Any, ind: int = 2) -> Any:
     """The inverse of ``A`` seen as a map between tensors; the first ``ind`` dimensions are the result's."""
     import math
@@ -318,6 +327,7 @@ def tensorinv(A: Any, ind: int = 2) -> Any:
 
 
 @linear_algebra("tensorsolve")
+@full_precision
 def tensorsolve(A: Any, B: Any, dims: Any = None) -> Any:
     """X with ``tensordot(A, X, X.ndim) = B``."""
     import math
@@ -335,6 +345,7 @@ def tensorsolve(A: Any, B: Any, dims: Any = None) -> Any:
 
 
 @linear_algebra("householder_product")
+@full_precision
 def householder_product(A: Any, tau: Any) -> Any:
     """The first columns of the product of the Householder reflections in the columns of A."""
     if len(A.shape) < 2:
@@ -364,6 +375,7 @@ public(name="orgqr")(lambda input, input2: householder_product(input, input2))
 
 
 @public()
+@full_precision
 def ormqr(input: Any, tau: Any, other: Any, left: bool = True, transpose: bool = False) -> Any:
     """The product of Householder reflections with ``other``."""
     q = _reflected(input, tau, lapack.eye_like(input.transpose(-2, -1)).expand((*input.shape[:-2], input.shape[-2], input.shape[-2])))

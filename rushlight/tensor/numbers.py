@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..autograd.autocast import full_precision
 from ..autograd.handle import Handle
 from ..compile import dtypes as dt
 from ..ops import complexes as cx
@@ -143,6 +144,7 @@ def complex_(real: Any, imag: Any) -> Any:
 
 
 @public(method=False)
+@full_precision
 def polar(abs: Any, angle: Any) -> Any:
     """Complex numbers of their absolute values and angles."""
     r, t = _parts("polar", abs, angle)
@@ -158,6 +160,7 @@ def view_as_real(input: Any) -> Any:
 
 
 @public(out=False)
+@full_precision
 def view_as_complex(input: Any) -> Any:
     """The complex numbers whose parts are the last dimension."""
     if input.dtype.kind != "f":

@@ -4,7 +4,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd.apply import value_of
-from ..ops.contraction import einsum2
+from ..autograd.autocast import narrowed
+from ..ops.contraction import einsum2, einsum2_as_is
 from ..ops.pointwise import broadcast_shapes
 from .registry import public
 
@@ -91,7 +92,9 @@ def mv(input: Any, vec: Any) -> Any:
     """Matrix times vector."""
     if len(input.shape) != 2 or len(vec.shape) != 1:
         raise RuntimeError(f"vector + matrix @ vector expected, got {len(vec.shape)}, {len(input.shape)}, {len(vec.shape)}")
-    return matmul(input, vec)
+    if input.shape[1] != vec.shape[0]:
+        return matmul(input, vec)  # says what does not fit
+    return einsum2_as_is(input, vec, attrs=("yz", "z", "y"))
 
 
 @public()
@@ -101,7 +104,9 @@ def dot(input: Any, tensor: Any) -> Any:
         raise RuntimeError(f"1D tensors expected, but got {len(input.shape)}D and {len(tensor.shape)}D tensors")
     if input.dtype is not tensor.dtype:
         raise RuntimeError(f"dot : expected both vectors to have same dtype, but found {input.dtype.name} and {tensor.dtype.name}")
-    return matmul(input, tensor)
+    if input.shape != tensor.shape:
+        return matmul(input, tensor)  # says what does not fit
+    return einsum2_as_is(input, tensor, attrs=("z", "z", ""))
 
 
 @public(aliases=("ger",))
@@ -113,7 +118,11 @@ def outer(input: Any, vec2: Any) -> Any:
 
 
 def _scaled_sum(name: str, product: Any) -> Any:
+    narrow = name in ("addmm", "baddbmm")  # what autocast casts, as PyTorch does
+
     def call(input: Any, a: Any, b: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+        if narrow and (cast := narrowed(input, a, b)) is not None:
+            input, a, b = cast
         made, d = product(a, b), input.dtype
         if d.kind in "ui":  # fractions of integers are cut off
             alpha, beta = int(alpha), int(beta)
@@ -135,6 +144,8 @@ addmm, addmv, addbmm_product, addr = (_scaled_sum(n, f) for n, f in (
 @public(inplace=True, composite=True)
 def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
     """``beta * input + alpha * sum of the batch's products``."""
+    if (cast := narrowed(input, batch1, batch2)) is not None:
+        input, batch1, batch2 = cast
     if input.dtype.kind in "ui":
         alpha, beta = int(alpha), int(beta)
     if beta == 0:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..autograd.autocast import full_precision
 from ..compile import dtypes as dt
 from ..ops import reduction as red
 from ..ops.structured import wrap_dim, wrap_dims
@@ -41,6 +42,7 @@ def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
 
 
 @public()
+@full_precision
 def prod(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """Product over all dimensions, or over one."""
     d = dtype or (dt.int64 if input.dtype.kind in "bui" else input.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..autograd.autocast import full_precision
 from ..autograd.handle import Handle
 from ..compile import dtypes as dt
 from ..ops import lapack
@@ -20,6 +21,7 @@ __all__ = ["matrix_norm"]
 
 
 @linear_algebra("cholesky")
+@full_precision
 def _cholesky(A: Any, *, upper: bool = False) -> Any:
     """The lower (upper) triangular factor L of A = L L^H.
 
@@ -35,12 +37,14 @@ public(name="cholesky")(lambda input, upper=False: _cholesky(input, upper=upper)
 
 
 @linear_algebra("cholesky_ex")
+@full_precision
 def cholesky_ex(A: Any, *, upper: bool = False, check_errors: bool = False) -> Any:
     """(factor, 0 for every positive definite matrix)."""
     return named("linalg_cholesky_ex", "L", "info")((_cholesky(A, upper=upper), _no_error(A)))
 
 
 @linear_algebra("qr")
+@full_precision
 def _qr(A: Any, mode: str = "reduced") -> Any:
     """(Q, R) with A = Q R; ``mode`` "reduced", "complete", or "r" (Q is empty)."""
     check_matrix("linalg.qr", A)
@@ -50,12 +54,14 @@ def _qr(A: Any, mode: str = "reduced") -> Any:
 
 
 @public()
+@full_precision
 def qr(input: Any, some: bool = True) -> Any:
     """(Q, R) with ``input`` = Q R."""
     return named("qr", "Q", "R")(_qr(input, "reduced" if some else "complete"))
 
 
 @public()
+@full_precision
 def geqrf(input: Any) -> Any:
     """The QR factorisation as LAPACK keeps it: (R above reflections, their factors)."""
     check_matrix("geqrf", input)
@@ -128,6 +134,7 @@ def _lu_solve(LU: Any, pivots: Any, B: Any, *, left: bool = True, adjoint: bool 
 
 
 @public()
+@full_precision
 def lu_solve(input: Any, LU_data: Any, LU_pivots: Any) -> Any:
     """X with A X = ``input`` where A is given by its LU factorisation."""
     return _lu_solve(LU_data, LU_pivots, input)
@@ -137,6 +144,7 @@ def lu_solve(input: Any, LU_data: Any, LU_pivots: Any) -> Any:
 
 
 @linear_algebra("eigh")
+@full_precision
 def eigh(A: Any, UPLO: str = "L") -> Any:
     """(eigenvalues in ascending order, eigenvectors) of symmetric (Hermitian) matrices."""
     check_square("linalg.eigh", A)
@@ -146,12 +154,14 @@ def eigh(A: Any, UPLO: str = "L") -> Any:
 
 
 @linear_algebra("eigvalsh")
+@full_precision
 def eigvalsh(A: Any, UPLO: str = "L") -> Any:
     """The eigenvalues of symmetric (Hermitian) matrices, ascending."""
     return eigh(A, UPLO)[0]
 
 
 @linear_algebra("eig")
+@full_precision
 def eig(A: Any) -> Any:
     """(eigenvalues, eigenvectors), complex."""
     check_square("linalg.eig", A)
@@ -159,12 +169,14 @@ def eig(A: Any) -> Any:
 
 
 @linear_algebra("eigvals")
+@full_precision
 def eigvals(A: Any) -> Any:
     """The eigenvalues, complex."""
     return eig(A)[0]
 
 
 @linear_algebra("svd")
+@full_precision
 def _svd(A: Any, full_matrices: bool = True, *, driver: str | None = None) -> Any:
     """(U, S, Vh) with A = U diag(S) Vh."""
     check_matrix("linalg.svd", A)
@@ -172,6 +184,7 @@ def _svd(A: Any, full_matrices: bool = True, *, driver: str | None = None) -> An
 
 
 @linear_algebra("svdvals")
+@full_precision
 def svdvals(A: Any, *, driver: str | None = None) -> Any:
     """The singular values, descending."""
     check_matrix("linalg.svdvals", A)
@@ -179,6 +192,7 @@ def svdvals(A: Any, *, driver: str | None = None) -> Any:
 
 
 @public()
+@full_precision
 def svd(input: Any, some: bool = True, compute_uv: bool = True) -> Any:
     """(U, S, V) with ``input`` = U diag(S) V^H."""
     check_matrix("torch.svd", input)
@@ -224,12 +238,14 @@ def pinv(A: Any, rcond: Any = None, hermitian: bool = False, *, atol: Any = None
 
 
 @public(out=False)
+@full_precision
 def pinverse(input: Any, rcond: float = 1e-15) -> Any:
     """The pseudo-inverse."""
     return pinv(input, rtol=rcond)
 
 
 @linear_algebra("matrix_rank")
+@full_precision
 def matrix_rank(A: Any, tol: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None) -> Any:
     """How many singular values are above ``max(atol, rtol * largest)``."""
     check_matrix("linalg.matrix_rank", A)
@@ -308,6 +324,7 @@ def _norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dt
 
 
 @linear_algebra("cond")
+@full_precision
 def cond(A: Any, p: Any = None) -> Any:
     """The condition number in the norm ``p`` (2 by default)."""
     check_matrix("linalg.cond", A)

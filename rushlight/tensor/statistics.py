@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..autograd.autocast import full_precision
 from ..autograd.handle import Handle
 from ..ops import arithmetic as ar
 from ..ops.norms import vector_norm as _vector_norm
@@ -89,12 +90,14 @@ def _quantile(name: str, input: Any, q: Any, dim: int | None, keepdim: bool, int
 
 
 @public()
+@full_precision
 def quantile(input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear") -> Any:
     """The values below which fractions ``q`` of the elements lie; several fractions make a new first dimension."""
     return _quantile("quantile", input, q, dim, keepdim, interpolation, False)
 
 
 @public()
+@full_precision
 def nanquantile(input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear") -> Any:
     """``quantile`` of the elements that are not NaN."""
     return _quantile("nanquantile", input, q, dim, keepdim, interpolation, True)
@@ -204,6 +207,7 @@ def dist(input: Any, other: Any, p: Any = 2) -> Any:
 
 
 @public(method=False, out=False)
+@full_precision
 def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary") -> Any:
     """Distances of every row of ``x1`` from every row of ``x2``."""
     for k, x in enumerate((x1, x2), 1):

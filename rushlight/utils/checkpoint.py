@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from ..autograd import engine
+from ..autograd.autocast import region
 from ..autograd.handle import Handle, make
 from ..autograd.modes import enable_grad, is_grad_enabled, no_grad
 from ..autograd.node import Node, edge_of
@@ -42,6 +43,7 @@ class _Call:
         self.wanted = [k for k, t in enumerate(self.leaves) if isinstance(t, Handle) and t._edge is not None]
         self.first, self.second = contexts()
         self.state = get_rng_state() if keep_random else None
+        self.low = local.trace.low
 
     def run(self, context: AbstractContextManager, tied: bool = False) -> tuple[Any, list[Any]]:
         """(result, the tensors that stand for the arguments with gradients): tied to the caller's, or cut off from them."""
@@ -53,13 +55,15 @@ class _Call:
             return self.function(*args, **kwargs), [leaves[k] for k in self.wanted]
 
     def again(self, tied: bool) -> tuple[Any, list[Any]]:
-        """The second run, with the random numbers of the first."""
+        """The second run, with the random numbers and the autocast type of the first."""
         if self.state is None:
-            return self.run(self.second, tied)
+            with region(self.low):
+                return self.run(self.second, tied)
         now = get_rng_state()
         set_rng_state(self.state)
         try:
-            return self.run(self.second, tied)
+            with region(self.low):
+                return self.run(self.second, tied)
         finally:
             set_rng_state(now)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...autograd.autocast import narrowed
 from ...tensor import FUNCTIONS
 from ...tensor.creation import from_owned
 from .dropout import dropout
@@ -30,6 +31,10 @@ def scaled_dot_product_attention(query: Any, key: Any, value: Any, attn_mask: An
     if query.ndim < 2 or key.ndim < 2 or value.ndim < 2:
         raise RuntimeError("scaled_dot_product_attention: Expected query, key, and value to all be  at least 2 dimensional, but got "
                            f"query.dim(): {query.ndim}, key.dim(): {key.ndim} and value.dim(): {value.ndim} instead.")
+    if not query.dtype is key.dtype is value.dtype or attn_mask is not None and attn_mask.dtype is not query.dtype:
+        cast = narrowed(query, key, value, attn_mask)
+        if cast is not None:
+            query, key, value, attn_mask = cast
     if not query.dtype is key.dtype is value.dtype:
         raise RuntimeError("Expected query, key, and value to have the same dtype, but got query.dtype: "
                            f"{query.dtype.name} key.dtype: {key.dtype.name} and value.dtype: {value.dtype.name} instead.")

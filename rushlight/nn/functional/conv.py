@@ -74,8 +74,6 @@ def _checked(name: str, nd: int, input: Any, weight: Any, bias: Any) -> tuple[bo
     if rank not in (nd + 1, nd + 2):
         raise RuntimeError(f"Expected {nd + 1}D (unbatched) or {nd + 2}D (batched) input to {name}, but got input of size: "
                            f"{list(input.shape)}")
-    if bias is not None and bias._value.meta.dtype is not input._value.meta.dtype:
-        raise RuntimeError(f"Input type ({input.dtype.name}) and bias type ({bias.dtype.name}) should be the same")
     return rank == nd + 1, shape
 
 

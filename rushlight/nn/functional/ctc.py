@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ...autograd.autocast import full_precision
 from ...autograd.handle import Handle
 from ...ops.ctc import ctc_loss as ctc_op
 from ...tensor import FUNCTIONS
@@ -24,6 +25,7 @@ def _lengths(given: Any, n: int, what: str) -> np.ndarray:
     return values.astype(np.int64)
 
 
+@full_precision
 def ctc_loss(log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any, blank: int = 0, reduction: str = "mean",
              zero_infinity: bool = False) -> Any:
     """Minus the log-probability of the labels under all alignments: log-probabilities (T, N, C) or (T, C).

@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ...autograd.autocast import full_precision
 from ...ops.indexing import gather
 from ...record.random import default_stream
 from ...tensor.creation import arange, from_owned
@@ -28,6 +29,7 @@ def _starts(sample: Any, n: int, out: int, k: int) -> Any:
     return at.masked_fill(last, n - k).to(_int64())
 
 
+@full_precision
 def _pool(name: str, nd: int, input: Any, kernel_size: Any, output_size: Any, output_ratio: Any, return_indices: bool,
           samples: Any) -> Any:
     shape = tuple(input.shape)

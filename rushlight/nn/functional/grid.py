@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
+from ...autograd.autocast import full_precision
 from ...ops.indexing import gather
 from ...tensor.creation import linspace
 from ...tensor.pointwise import _where as where
@@ -108,6 +109,7 @@ def _cubic(t: Any) -> list[Any]:
     return [far(t + 1), near(t), near(1 - t), far(2 - t)]
 
 
+@full_precision
 def grid_sample(input: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool | None = None) -> Any:
     """The input (N, C, H, W) at the positions of ``grid`` (N, H', W', 2), x before y, -1 and 1 at the borders; likewise in three
     dimensions.

@@ -5,6 +5,7 @@ import math
 import warnings
 from typing import Any
 
+from ...autograd.autocast import full_precision, widest
 from ...autograd.handle import Handle
 from ...ops import loss as ops
 from ...ops.cross_entropy import class_dim
@@ -61,6 +62,7 @@ def cross_entropy(input: Any, target: Any, weight: Any = None, size_average: boo
     return class_loss(input, target, weight, attrs=(True, ignore_index, reduction, label_smoothing))
 
 
+@full_precision
 def _soft_cross_entropy(input: Any, target: Any, weight: Any, ignore_index: int, reduction: str, smoothing: float) -> Any:
     if target.dtype.kind != "f":
         raise RuntimeError(f"Expected floating point type for target with class probabilities, got {target.dtype.name.capitalize()}")
@@ -174,6 +176,8 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, size_avera
     if target.shape != input.shape:
         raise ValueError(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated. Please "
                          "ensure they have the same size.")
+    if target.dtype is not input.dtype:
+        input, target = widest(input, target)
     if target.dtype is not input.dtype:
         raise RuntimeError(f"Found dtype {target.dtype.name.capitalize()} but expected {input.dtype.name.capitalize()}")
     if input._value.buffer is not None:

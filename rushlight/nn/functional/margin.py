@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...autograd.autocast import full_precision
 from ...ops import loss as ops
 from ...tensor import FUNCTIONS
 from ...tensor.creation import from_owned
@@ -38,6 +39,7 @@ def margin_ranking_loss(input1: Any, input2: Any, target: Any, margin: float = 0
     return ops.margin_ranking(input1, input2, target, margin, reduction=reduction)
 
 
+@full_precision
 def cosine_embedding_loss(input1: Any, input2: Any, target: Any, margin: float = 0, size_average: bool | None = None,
                           reduce: bool | None = None, reduction: str = "mean") -> Any:
     """1 - cos(x1, x2) where the target is 1, max(0, cos(x1, x2) - margin) where it is -1."""
@@ -59,6 +61,7 @@ def cosine_embedding_loss(input1: Any, input2: Any, target: Any, margin: float =
     return reduced(terms, reduction)
 
 
+@full_precision
 def triplet_margin_loss(anchor: Any, positive: Any, negative: Any, margin: float = 1.0, p: float = 2, eps: float = 1e-6, swap: bool = False,
                         size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean") -> Any:
     """max(0, d(anchor, positive) - d(anchor, negative) + margin), with the p-norm as distance d.
@@ -108,6 +111,7 @@ def _batch(input: Any, name: str) -> tuple[int, int]:
     return (1, input.numel()) if input.ndim < 2 else (input.shape[0], input.shape[1])
 
 
+@full_precision
 def multi_margin_loss(input: Any, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None, size_average: bool | None = None,
                       reduce: bool | None = None, reduction: str = "mean") -> Any:
     """The sum over the other classes of max(0, margin - x[y] + x[i])^p, divided by the number of classes.
@@ -136,6 +140,7 @@ def multi_margin_loss(input: Any, target: Any, p: int = 1, margin: float = 1.0, 
     return terms.reshape(tuple(target.shape)) if reduction == "none" else reduced(terms, reduction)
 
 
+@full_precision
 def multilabel_margin_loss(input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None,
                            reduction: str = "mean") -> Any:
     """The sum over labels y and other classes i of max(0, 1 - x[y] + x[i]), divided by the number of classes.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ...autograd.autocast import full_precision
 from ...ops.basic import cat, flip, pad_constant
 from ...ops.views import slice_
 
@@ -63,10 +64,18 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         if length + lo + hi < 1:
             raise RuntimeError(f"input (size {list(shape)}) is too small: padding ({lo}, {hi}) gives an empty or negative size at "
                                f"dimension {dim}")
+    return (_grown_wide if mode == "replicate" or mode == "reflect" and n < 3 else _grown)(input, pairs, mode)
+
+
+def _grown(input: Any, pairs: Sequence[tuple[int, int]], mode: str) -> Any:
+    rank = input.ndim
     for k, (lo, hi) in enumerate(pairs):
         if lo or hi:
             input = _grow(input, rank - 1 - k, lo, hi, mode)
-    return input if any(sizes) else input.clone()
+    return input if any(lo or hi for lo, hi in pairs) else input.clone()
+
+
+_grown_wide = full_precision(_grown)
 
 
 def _number(value: Any, like: Any) -> Any:

@@ -11,6 +11,7 @@ import math
 from functools import lru_cache
 from typing import Any
 
+from ...autograd.autocast import full_precision
 from ...ops import pooling as ops
 from ...ops.windows import Windows, windows
 from ...tensor.registry import _with_out
@@ -85,6 +86,7 @@ def max_pool2d(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 
     return _max_pool("max_pool2d", 2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
+@full_precision
 def max_pool3d(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
                return_indices: bool = False) -> Any:
     """Maximum over windows of the last three dimensions; see ``max_pool1d``."""
@@ -127,6 +129,7 @@ def avg_pool2d(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 
     return _avg_pool("avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
+@full_precision
 def avg_pool3d(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
                count_include_pad: bool = True, divisor_override: int | None = None) -> Any:
     """Mean over windows of the last three dimensions; see ``avg_pool2d``."""
@@ -201,6 +204,7 @@ def adaptive_avg_pool2d(input: Any, output_size: Any) -> Any:
     return _adaptive_avg("adaptive_avg_pool2d", 2, input, output_size)
 
 
+@full_precision
 def adaptive_avg_pool3d(input: Any, output_size: Any) -> Any:
     """Means so that the last three dimensions become ``output_size``."""
     return _adaptive_avg("adaptive_avg_pool3d", 3, input, output_size)
@@ -224,6 +228,7 @@ def adaptive_max_pool2d(input: Any, output_size: Any, return_indices: bool = Fal
     return _adaptive_max("adaptive_max_pool2d", 2, input, output_size, return_indices)
 
 
+@full_precision
 def adaptive_max_pool3d(input: Any, output_size: Any, return_indices: bool = False) -> Any:
     """Maxima so that the last three dimensions become ``output_size``."""
     return _adaptive_max("adaptive_max_pool3d", 3, input, output_size, return_indices)
@@ -290,11 +295,13 @@ def max_unpool1d(input: Any, indices: Any, kernel_size: Any, stride: Any = None,
     return _max_unpool("max_unpool1d", 1, input, indices, kernel_size, stride, padding, output_size)
 
 
+@full_precision
 def max_unpool2d(input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None) -> Any:
     """Put maxima back at the places that ``max_pool2d(return_indices=True)`` gave; see ``max_unpool1d``."""
     return _max_unpool("max_unpool2d", 2, input, indices, kernel_size, stride, padding, output_size)
 
 
+@full_precision
 def max_unpool3d(input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None) -> Any:
     """Put maxima back at the places that ``max_pool3d(return_indices=True)`` gave; see ``max_unpool1d``."""
     return _max_unpool("max_unpool3d", 3, input, indices, kernel_size, stride, padding, output_size)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numbers
 from typing import Any
 
-from ...ops.contraction import einsum2
+from ...ops.contraction import einsum2_as_is
 from ...tensor.creation import arange, empty
 from .. import init
 from ..functional import norm as F
@@ -155,7 +155,7 @@ class CrossMapLRN2d(Module):
         at = arange(channels, device=input.device)
         near = (at.unsqueeze(1) - at).abs() <= reach  # (channel, its neighbours)
         near = (near | (at == 0)).to(input.dtype) if channels > reach + 1 else near.to(input.dtype)
-        total = einsum2(near, square, attrs=("oc", "nchw", "nohw"))
+        total = einsum2_as_is(near, square, attrs=("oc", "nchw", "nohw"))
         return input * (total * (self.alpha / self.size) + self.k) ** -self.beta
 
     def extra_repr(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from ...record.trace import local
 from ...tensor import FUNCTIONS
 from .. import functional as F
 from .. import init
@@ -114,6 +115,10 @@ class RNNBase(Module):
         return states
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+        low = local.trace.low
+        if low is not None and self.mode == "LSTM":  # PyTorch's autocast casts what goes into an LSTM
+            input = input.to(low)
+            hx = hx if hx is None else tuple(s.to(low) for s in hx)
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx)
         if input.ndim not in (2, 3):
@@ -121,7 +126,7 @@ class RNNBase(Module):
         batched = input.ndim == 3
         if input.shape[-1] != self.input_size:
             raise RuntimeError(f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {input.shape[-1]}")
-        if input.dtype is not self.all_weights[0][0].dtype:
+        if input.dtype is not self.all_weights[0][0].dtype and low is None:
             raise ValueError(f"input must have the type {self.all_weights[0][0].dtype}, got type {input.dtype}")
         x = input if batched else input.unsqueeze(1)
         x = x.transpose(0, 1) if batched and self.batch_first else x

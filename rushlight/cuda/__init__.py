@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .record.meta import Device
+from ..record.meta import Device
 
 __all__ = ["current_device", "device", "device_count", "empty_cache", "is_available", "is_initialized", "manual_seed",
            "manual_seed_all", "max_memory_allocated", "memory_allocated", "set_device", "synchronize"]
@@ -57,6 +57,14 @@ def _absent(*args: Any, **kwargs: Any) -> Any:
 
 
 current_device = get_device_name = get_device_properties = get_device_capability = synchronize = set_device = _absent
+
+
+def __getattr__(name: str) -> Any:
+    if name == "amp":
+        import importlib
+
+        return importlib.import_module(f"{__name__}.amp")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class device:
