@@ -7,9 +7,8 @@ from typing import Any
 
 from ..autograd.handle import Handle
 from ..compile.graph import Graph, Node
-from ..ops.basic import filled
 from ..ops.update import Scalars, Update, constant
-from .optimizer import Optimizer, step_count, zeros_like
+from .optimizer import Optimizer, full_like, step_count, zeros_like
 from .rules import direction, shrunk, step_of
 
 __all__ = ["Adafactor"]
@@ -91,12 +90,11 @@ class Adafactor(Optimizer):
                                   "foreach": foreach, "maximize": maximize})
 
     def new_state(self, p: Any, group: dict[str, Any]) -> dict[str, Any]:
-        meta = p._value.meta
-        shape, zero = meta.shape, (0, "i")
+        shape = p._value.meta.shape
         if len(shape) < 2:
             return {"step": step_count(), "variance": zeros_like(p)}
-        return {"step": step_count(), "row_var": filled((*shape[:-1], 1), zero, meta.dtype),
-                "col_var": filled((*shape[:-2], 1, shape[-1]), zero, meta.dtype)}
+        return {"step": step_count(), "row_var": full_like(p, 0, (*shape[:-1], 1)),
+                "col_var": full_like(p, 0, (*shape[:-2], 1, shape[-1]))}
 
     def update_group(self, group: dict[str, Any], params: Sequence[Any]) -> None:
         h = self.hyper(_matrix, group, [group["lr"], group["beta2_decay"], group["eps"][1], group["d"], group["weight_decay"]])

@@ -6,9 +6,8 @@ from typing import Any
 
 from ..autograd.handle import Handle
 from ..compile.graph import Graph, Node
-from ..ops.basic import filled
 from ..ops.update import Scalars, Update, constant
-from .optimizer import Optimizer, step_count
+from .optimizer import Optimizer, full_like, step_count
 from .options import implementation, learning_rate, non_negative
 from .rules import direction, step_of
 
@@ -55,8 +54,7 @@ class Adagrad(Optimizer):
                 self.state[p] = self.new_state(p, group)
 
     def new_state(self, p: Handle, group: dict[str, Any]) -> dict[str, Any]:
-        meta = p._value.meta
-        return {"step": step_count(), "sum": filled(meta.shape, (float(group["initial_accumulator_value"]), "f"), meta.dtype)}
+        return {"step": step_count(), "sum": full_like(p, float(group["initial_accumulator_value"]))}
 
     def share_memory(self) -> None:
         """Move the state into memory that other processes see."""

@@ -13,7 +13,6 @@ import numpy as np
 from ..autograd.handle import Handle, make
 from ..autograd.hooks import RemovableHandle, add
 from ..autograd.modes import enable_grad, no_grad
-from ..ops.basic import filled
 from ..ops.update import Update
 from ..record.flush import flush
 from ..record.value import value_from_array
@@ -308,7 +307,13 @@ def _taken_over(name: str, value: Any, p: Any) -> Any:
 
 def zeros_like(p: Any) -> Any:
     """A state tensor of zeros."""
-    return filled(p._value.meta.shape, (0, "i"), p._value.meta.dtype)
+    return full_like(p, 0)
+
+
+def full_like(p: Any, number: float, shape: Sequence[int] | None = None) -> Any:
+    """A state tensor of one number. It is there at once, not recorded: so the first step runs the program of all others."""
+    meta = p._value.meta
+    return make(value_from_array(np.full(meta.shape if shape is None else tuple(shape), number, meta.dtype.numpy)))
 
 
 def step_count() -> Any:

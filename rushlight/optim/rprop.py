@@ -5,9 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..compile.graph import Graph, Node
-from ..ops.basic import filled
 from ..ops.update import Scalars, Update, constant
-from .optimizer import Optimizer, step_count, zeros_like
+from .optimizer import Optimizer, full_like, step_count, zeros_like
 from .options import learning_rate
 from .rules import direction, step_of
 
@@ -51,8 +50,7 @@ class Rprop(Optimizer):
                                   "differentiable": differentiable, "capturable": capturable})
 
     def new_state(self, p: Any, group: dict[str, Any]) -> dict[str, Any]:
-        meta = p._value.meta
-        return {"step": step_count(), "prev": zeros_like(p), "step_size": filled(meta.shape, (float(group["lr"]), "f"), meta.dtype)}
+        return {"step": step_count(), "prev": zeros_like(p), "step_size": full_like(p, float(group["lr"]))}
 
     def update_group(self, group: dict[str, Any], params: Sequence[Any]) -> None:
         h = self.hyper(_update, group, [group["lr"], *group["etas"], *group["step_sizes"]])

@@ -6,30 +6,28 @@ from typing import Any
 
 from ..compile.graph import Graph, Node
 from ..ops.update import Scalars, Update, constant
-from .optimizer import Optimizer
+from .optimizer import Optimizer, zeros_like
 from .options import implementation, learning_rate, non_negative
 from .rules import direction
 
 __all__ = ["SGD"]
 
 
-def _rule(g: Graph, h: Scalars, p: Node, grad: Node, *state: Node, momentum: bool, first: bool, nesterov: bool, decay: bool,
+def _rule(g: Graph, h: Scalars, p: Node, grad: Node, *state: Node, momentum: bool, nesterov: bool, decay: bool,
           maximize: bool) -> Sequence[Node]:
     grad = direction(g, h, p, grad, decay, maximize)
     if momentum:
         m = constant(g, h.momentum, p)
-        if first:  # the buffer begins as the gradient, without dampening
-            buffer = grad
-        else:
-            keep = g.map(lambda e, t: 1 - t, h.dampening)
-            buffer = g.map(lambda e, b, d, m, k: b * m + d * k, state[0], grad, m, constant(g, keep, p))
+        # The buffer begins as the gradient, without dampening. That is a number, so that all steps are one program.
+        keep = g.map(lambda e, t, first: e.where(e.gt(first, 0), 1, 1 - t), h.dampening, h.first)
+        buffer = g.map(lambda e, b, d, m, k: b * m + d * k, state[0], grad, m, constant(g, keep, p))
         grad = g.map(lambda e, d, b, m: d + b * m, grad, buffer, m) if nesterov else buffer
     new = g.map(lambda e, x, d, lr: x - d * lr, p, grad, constant(g, h.lr, p))
     return (new, buffer) if momentum else (new,)
 
 
 _SCALARS = ("lr", "momentum", "dampening", "weight_decay")
-_plain, _with_momentum = Update("sgd", _SCALARS, 0, _rule), Update("sgd", _SCALARS, 1, _rule)
+_plain, _with_momentum = Update("sgd", _SCALARS, 0, _rule), Update("sgd", (*_SCALARS, "first"), 1, _rule)
 
 
 class SGD(Optimizer):
@@ -62,17 +60,15 @@ class SGD(Optimizer):
         momentum = group["momentum"] != 0
         flags = {"momentum": momentum, "nesterov": group["nesterov"], "decay": group["weight_decay"] != 0,
                  "maximize": group["maximize"]}
-        update = _with_momentum if momentum else _plain
-        h = self.hyper(update, group, [group[k] for k in _SCALARS])
+        numbers = [group[k] for k in _SCALARS]
         if not momentum:
-            update(h, [(p, p._grad) for p in params], first=False, **flags)
+            _plain(self.hyper(_plain, group, numbers), [(p, p._grad) for p in params], **flags)
             return
         fresh = [p for p in params if self.state[p].get("momentum_buffer") is None]
-        if fresh:
-            for p in fresh:
-                self.state[p]["momentum_buffer"] = p._grad.detach().clone()
-            update(h, [(p, p._grad, self.state[p]["momentum_buffer"]) for p in fresh], first=True, **flags)
-            known = {id(p) for p in fresh}
-            params = [p for p in params if id(p) not in known]
-        if params:
-            update(h, [(p, p._grad, self.state[p]["momentum_buffer"]) for p in params], first=False, **flags)
+        for p in fresh:
+            self.state[p]["momentum_buffer"] = zeros_like(p._grad)
+        known = {id(p) for p in fresh}
+        for first, some in ((1, fresh), (0, [p for p in params if id(p) not in known])):
+            if some:
+                h = self.hyper(_with_momentum, group, [*numbers, first])
+                _with_momentum(h, [(p, p._grad, self.state[p]["momentum_buffer"]) for p in some], **flags)
