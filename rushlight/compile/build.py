@@ -44,7 +44,11 @@ def build(graph: Graph, donations: dict[int, int]) -> Program:
         donations: result number -> number of the leaf whose memory the result takes over.
     """
     start = time.perf_counter()
-    program = _Build(graph, donations).program()
+    try:
+        program = _Build(graph, donations).program()
+    except BaseException:
+        _planned.cache_clear()  # plans that still wait for addresses
+        raise
     note_built(program, time.perf_counter() - start)
     return program
 
@@ -86,31 +90,37 @@ class _Build:
         graph = self.graph
         order = choose_orders(graph) if flags.layout else {}
         fusion = fuse(graph, order)
-        kernels: dict[Group, _Kernels] = {}
-        bodies: dict[Group, Body] = {}
-        for group in fusion.groups.all:
-            made = kernels[group] = _Kernels(group)
-            if group.kind == "contract":
-                made.contract, bodies[group] = lower_contract(group, fusion)
-                made.plan = _planned(made.contract.contraction, target.current().key)
-                made.scratch = sum(-(-n // ALIGN) * ALIGN for n in made.plan.scratch)
-            elif group.kind == "native":
-                made.native = lower_native(group, fusion)
-                made.plan = made.native.plan
-                made.scratch = sum(-(-n // ALIGN) * ALIGN for n in made.plan.scratch)
-            elif group.kind != "host" and (group.roots or group.anchor is not None):
-                body, serial = group_body(group, fusion)
-                bodies[group] = body
-                made.nests = lower_body(body, serial)
-                made.scratch = max((n.scratch for n in made.nests), default=0)
-        direct = donate(graph, fusion, bodies, self.donations)
-        number = {n: k for k, n in enumerate(graph.nodes)}
-        priority = {g: min([number[n] for n in g.roots] + ([number[g.anchor]] if g.anchor is not None else [0]), default=0)
-                    for g in fusion.groups.all}
-        in_order = fusion.groups.in_order(priority)
-        memory = plan_memory(graph, fusion, in_order, bodies, self.donations, direct,
-                             {g: k.scratch for g, k in kernels.items()})
+        with jit.batch():  # kernels are compiled while the rest is lowered and memory is planned
+            kernels = {group: _Kernels(group) for group in fusion.groups.all}
+            bodies: dict[Group, Body] = {}
+            for made in kernels.values():
+                self.lower(made, fusion, bodies)
+            direct = donate(graph, fusion, bodies, self.donations)
+            number = {n: k for k, n in enumerate(graph.nodes)}
+            priority = {g: min([number[n] for n in g.roots] + ([number[g.anchor]] if g.anchor is not None else [0]), default=0)
+                        for g in fusion.groups.all}
+            in_order = fusion.groups.in_order(priority)
+            memory = plan_memory(graph, fusion, in_order, bodies, self.donations, direct,
+                                 {g: k.scratch for g, k in kernels.items()})
         return _Assembler(self.source, graph, fusion, memory, direct).assemble([kernels[g] for g in in_order])
+
+    def lower(self, made: _Kernels, fusion: Fusion, bodies: dict[Group, Body]) -> None:
+        group = made.group
+        if group.kind == "contract":
+            made.contract, bodies[group] = lower_contract(group, fusion)
+            made.plan = _planned(made.contract.contraction, target.current().key)
+        elif group.kind == "native":
+            made.native = lower_native(group, fusion)
+            made.plan = made.native.plan
+        elif group.kind != "host" and (group.roots or group.anchor is not None):
+            body, serial = group_body(group, fusion)
+            bodies[group] = body
+            made.nests = lower_body(body, serial)
+            made.scratch = max((n.scratch for n in made.nests), default=0)
+            # What has two operands may turn out to copy a value to itself, which needs no kernel.
+            jit.begin([kernel_for(n.nest) for n in made.nests if len(n.nest.operands) > 2])
+        if made.plan is not None:
+            made.scratch = sum(-(-n // ALIGN) * ALIGN for n in made.plan.scratch)
 
 
 class _Assembler:

@@ -132,14 +132,19 @@ class _Planner:
         return Plan(self.steps, self.scratch, self.flops)
 
     def _link(self) -> None:
-        """Compiles what the steps call, together with the steps' kernels (on all cores), and tells them where it is."""
+        """Asks for what the steps call, together with the steps' kernels, to tell them where it is."""
         shared = {"micro": self.micro, "rows": (ROWS_KEY, rows_ir, "rows")}
         if self.turned:
             turn = self._turn()
             shared["turn"] = (turn.key, turn.ir, "turn")
-        addresses = dict(zip(shared, jit.kernels([*shared.values(), *(s.kernel for s in self.steps)]), strict=False))
-        for step, place, name in self.calls:
-            step.params[place] = addresses[name]
+        calls = self.calls
+
+        def tell(addresses: list[int]) -> None:
+            found = dict(zip(shared, addresses, strict=False))
+            for step, place, name in calls:
+                step.params[place] = found[name]
+
+        jit.deliver([*shared.values(), *(s.kernel for s in self.steps)], tell)
 
     def _shape(self) -> tuple[int, tuple[int, ...], bool]:
         """Vectors in a panel, heights of tiles, and whether dot products are the way."""
