@@ -6,7 +6,8 @@ strides alone, never from the number of threads, so results are bitwise the same
 * Which dimension lies along vectors, and which operand is B: ``contract_roles.py``.
 * A is read in place through tables of row addresses, whatever its strides; packed where it has to be widened, and turned
   block by block where its rows lie side by side and the reduction goes across memory (weight gradients).
-* B is read in place if it is contiguous along n and few rows use it; otherwise it is packed first, by a step of its own.
+* B is read in place if it is contiguous along n and its steps are even and not too long, or few rows use it; otherwise it
+  is packed first, by a step of its own.
 * With few rows neither is packed: dot products where both lie along k, wide panels where B lies along n.
 * A long reduction with few results (a weight gradient) is split; a last step adds the splits in order.
 
@@ -122,9 +123,10 @@ class _Planner:
         wanted = min(MOST_PARTS, max(1, self.flops // PART_FLOPS, read // PART_BYTES))
         self.turned = self._turns()  # rows at a time
         block_m, block_n, splits = self._blocks(wanted)
+        self.chunked = not self.dots and (splits > 1 or self.depth > (TURNED_AT_ONCE if self.turned else LONGEST))
         self._first_operand()
         b = self._second_operand()
-        if not self.dots and (splits > 1 or self.depth > (TURNED_AT_ONCE if self.turned else LONGEST)):
+        if self.chunked:
             self._partial(b, splits, block_m, block_n)
         else:
             self._direct(b, block_m, block_n)
@@ -241,7 +243,9 @@ class _Planner:
         item = self.accumulate.itemsize
         can_stay = self.types["b"] is self.accumulate and self.n.strides[1] == item and uniform is not None
         few_rows = self.rows < 8 * self.heights[0]
-        narrow = uniform is not None and 0 <= uniform <= 4 * self.panel * item
+        # In place a panel's lines share few places of the caches; a chunk of it fits there all the same.
+        widest = self.panel * item * (4 if self.n.extent % self.panel else 64 if self.chunked else 8)
+        narrow = uniform is not None and 0 <= uniform <= widest
         if self.depth == 0 or can_stay and (few_rows or narrow):
             strides = [x.strides[1] for x in self.batch]
             return B((self.names["b"], 0), strides, self.panel * item, uniform or 0, True)
