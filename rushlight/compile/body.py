@@ -20,7 +20,7 @@ from .graph import Node
 from .group import Group
 from .index import Index, Ix, bounds
 
-__all__ = ["Body", "Builder", "Value", "Put", "Test", "strides_of"]
+__all__ = ["Body", "Builder", "Value", "Put", "Test", "address_of", "strides_of"]
 
 Conds = tuple[tuple[Ix, int, int], ...]  # each: low <= position < high
 _DIVISIONS = ("floordiv", "truncdiv", "mod", "fmod")
@@ -94,6 +94,14 @@ def strides_of(fusion: Fusion, node: Node) -> tuple[int, ...]:
     return tuple(out)
 
 
+def address_of(fusion: Fusion, node: Node, index: Index) -> Ix:
+    """The element of the memory under a stored value that holds its element ``index``."""
+    while node in fusion.window:
+        index = ix.through_view(index, fusion.window[node])
+        node = fusion.alias[node]
+    return ix.address(index, strides_of(fusion, node))
+
+
 class Builder:
     """Makes the body of a group."""
 
@@ -116,7 +124,7 @@ class Builder:
         return self.body
 
     def at(self, node: Node, index: Index) -> Ix:
-        return ix.address(index, strides_of(self.fusion, node))
+        return address_of(self.fusion, node, index)
 
     def pull(self, node: Node, index: Index, conds: Conds = ()) -> Expr:
         """The formula of ``node`` at ``index``. A loop over generators: chains may be longer than Python's stack."""

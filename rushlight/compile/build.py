@@ -112,7 +112,7 @@ class _Build:
         elif group.kind == "native":
             made.native = lower_native(group, fusion)
             made.plan = made.native.plan
-        elif group.kind != "host" and (group.roots or group.anchor is not None):
+        elif group.kind not in ("host", "join") and (group.roots or group.anchor is not None):
             body, serial = group_body(group, fusion)
             bodies[group] = body
             made.nests = lower_body(body, serial)

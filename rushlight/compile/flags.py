@@ -7,6 +7,7 @@
 | layout | RUSHLIGHT_LAYOUT | channels-last intermediates around convolutions |
 | fuse_pointwise | RUSHLIGHT_FUSE_POINTWISE | pointwise nodes are computed where they are used |
 | fuse_views | RUSHLIGHT_FUSE_VIEWS | views, pads and reshapes fold into the loads of their users |
+| fuse_parts | RUSHLIGHT_FUSE_PARTS | values are computed straight into what they are a part of: padded, joined, interleaved |
 | fuse_rows | RUSHLIGHT_FUSE_ROWS | reductions share a kernel with what is around them |
 | fuse_siblings | RUSHLIGHT_FUSE_SIBLINGS | independent values over one domain that read the same data share a kernel |
 | fuse_contract | RUSHLIGHT_FUSE_CONTRACT | pointwise users of a contraction run in its epilogue |
@@ -31,7 +32,7 @@ __all__ = ["Flags", "flags"]
 class Flags:
     """The values of all switches; attributes are integers."""
 
-    NAMES = ("simplify", "layout", "fuse_pointwise", "fuse_views", "fuse_rows", "fuse_siblings", "fuse_contract",
+    NAMES = ("simplify", "layout", "fuse_pointwise", "fuse_views", "fuse_parts", "fuse_rows", "fuse_siblings", "fuse_contract",
              "recompute", "split", "inplace")
 
     debug: int
@@ -39,6 +40,7 @@ class Flags:
     layout: int
     fuse_pointwise: int
     fuse_views: int
+    fuse_parts: int
     fuse_rows: int
     fuse_siblings: int
     fuse_contract: int

@@ -13,6 +13,7 @@ from __future__ import annotations
 from . import index as ix
 from .costs import CHEAP, node_cost
 from .flags import flags
+from .fuse_parts import PartRules
 from .fuse_rows import RowRules
 from .fuse_rules import (
     contiguous_axis,
@@ -40,7 +41,7 @@ def fuse(graph: Graph, order: dict[Node, tuple[int, ...]]) -> Fusion:
     return _Fuser(graph, order).run()
 
 
-class _Fuser(RowRules):
+class _Fuser(RowRules, PartRules):
     def __init__(self, graph: Graph, order: dict[Node, tuple[int, ...]]) -> None:
         self.graph = graph
         self.groups = Groups()
@@ -48,6 +49,8 @@ class _Fuser(RowRules):
         self.users: dict[Node, dict[Group, None]] = {}     # groups whose formulas want a value
         self.memory: dict[Node, dict[Group, None]] = {}    # groups that need it in memory
         self.forced: set[Node] = set(graph.results)        # must be in memory whoever uses it
+        self.shared = set()
+        self.wishes = {}
         self.items: dict[Node, list[Node]] = {}
         self._positional: dict[Node, bool] = {}
         for node in graph.nodes:  # operands first
@@ -59,6 +62,8 @@ class _Fuser(RowRules):
         for node in reversed(self.graph.nodes):
             if node in self.users or node in self.memory or node in self.forced:
                 getattr(self, "_" + node.kind)(node)
+                if node in self.wishes:
+                    self._grant(node)
         for node, groups in self.users.items():
             if self.out.stored(node):
                 home = self.out.home.get(self.out.origin(node))
@@ -236,12 +241,6 @@ class _Fuser(RowRules):
         else:
             self._inline(node)
 
-    def _pad(self, node: Node) -> None:
-        if not flags.fuse_views or self._is_hard(node) or any(g.kind == "contract" for g in self.users[node]):
-            self._place(node)
-        else:
-            self._inline(node)
-
     def _reshape(self, node: Node) -> None:
         source = node.inputs[0]
         if flags.fuse_views and not self._is_hard(node) and not self._reads_memory(source):
@@ -266,6 +265,7 @@ class _Fuser(RowRules):
     def _alias(self, node: Node, source: Node) -> None:
         """The reshape is its operand's memory, read with other strides."""
         self.out.alias[node] = source
+        self.shared.add(source)
         self.out.order.pop(source, None)
         for group in self.users.get(node, ()):
             self._need(group, source)
@@ -329,17 +329,10 @@ class _Fuser(RowRules):
         """``node`` takes over the memory of ``base``, a copy that nobody else uses."""
         self._need(group, base)
         self.out.alias[node] = base
+        self.shared.add(base)
         self.out.order.pop(base, None)
         if node in self.out.order:
             self.out.order[base] = self.out.order[node]
-
-    def _concat(self, node: Node) -> None:
-        for k, part in enumerate(node.inputs):
-            group = self.groups.new("concat", part.shape, node, k)
-            for user in self._everybody(node):
-                self.groups.add_edge(user, group)
-            self._want(group, part, group.identity())
-            self.out.home[node] = group  # any of them: all are edges of the users
 
     def _host(self, node: Node) -> None:
         group = self.groups.new("host", (), node)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .graph import Node
+from .graph import Node, View
 from .group import Group, Groups
 
 __all__ = ["Fusion"]
@@ -16,6 +16,7 @@ class Fusion:
     groups: Groups
     home: dict[Node, Group] = field(default_factory=dict)
     alias: dict[Node, Node] = field(default_factory=dict)      # reshape -> the value whose memory it is
+    window: dict[Node, View] = field(default_factory=dict)     # an aliased value that is only a part of the other's memory
     order: dict[Node, tuple[int, ...]] = field(default_factory=dict)  # physical order of dimensions, outermost first
     readers: dict[Node, list[Group]] = field(default_factory=dict)  # stored value -> groups that load it
 

@@ -14,6 +14,7 @@ that (``passes``, fusion, planning, the reference interpreter) knows these primi
 | reshape | the same elements in row-major order |
 | pad | ``attrs = (low, value)``: ``inputs[0][i - low]`` where that is inside, else value |
 | concat | ``attrs = (axis,)``: inputs one after the other |
+| weave | ``attrs = (Views,)``: ``out[view_k(i)] = inputs[k][i]``; together the views reach every element once |
 | gather | inputs (x, index), ``attrs = (axis, bound check)``: ``x[i with i[axis] replaced by index[i]]`` |
 | scatter | inputs (base, index, src), ``attrs = (axis, combine)``: a copy of base, then src written into it; see below |
 | update | inputs (base, src), ``attrs = (View,)``: a copy of base with ``out[offset + matrix · i] = src[i]`` |
@@ -263,6 +264,13 @@ class Graph:
         shape = (*first[:axis], sum(p.shape[axis] for p in parts), *first[axis + 1:])
         return self.node("concat", tuple(parts), (axis,), shape, parts[0].dtype)
 
+    def weave(self, parts: Sequence[Node], views: Sequence[View], shape: Shape) -> Node:
+        """Part k at the positions that ``views[k]`` gives it (dimension d of the part moves along dimension d of the result);
+        no position is left out and none is written twice."""
+        if len(parts) == 1 and views[0].is_identity(shape):
+            return parts[0]
+        return self.node("weave", tuple(parts), (tuple(views),), tuple(shape), parts[0].dtype)
+
     def gather(self, x: Node, index: Node, axis: int, check: bool = True) -> Node:
         """``index`` (int64 or int32) has the output's shape; except along ``axis`` it is no longer than x. Values must
         be in ``[0, x.shape[axis])``; with ``check`` others raise IndexError at the end of the run."""
@@ -318,6 +326,9 @@ class Graph:
                         ends = [c * (s - 1) for c, s in zip(row, n.shape, strict=True)]
                         low, high = v.offset[d] + sum(min(0, x) for x in ends), v.offset[d] + sum(max(0, x) for x in ends)
                         assert 0 <= low and high < source[d], f"view leaves its input: {n}"
+            elif n.kind == "weave":
+                assert sum(i.size for i in n.inputs) == n.size, f"parts do not cover: {n}"
+                assert all(v.shape == i.shape for v, i in zip(n.attrs[0], n.inputs, strict=True)), f"views: {n}"
             elif n.kind == "reshape":
                 assert n.size == n.inputs[0].size, f"size: {n}"
             elif n.kind in ("gather", "scatter"):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .graph import Node
+from .graph import Node, View
 from .index import Index, Ix, axis_ix, plain_axes, replace_axis
 
 __all__ = ["Group", "Groups"]
@@ -18,7 +18,8 @@ class Group:
 
     Attributes:
         kind: ``"loops"`` (pointwise values and reductions), or the kind of its anchor: ``"contract"`` (the rest is its
-            epilogue), ``"scan"``, ``"scatter"``, ``"update"``, ``"concat"`` (one part), ``"host"``, ``"native"``.
+            epilogue), ``"scan"``, ``"scatter"``, ``"update"``, ``"host"``, ``"native"``, ``"part"`` (of a value that is made in parts: ``source``,
+            or a piece of a border, at the places ``window``), ``"join"`` (no kernel: all parts are there).
         extents: the length of each axis; also of each dynamic axis (negative numbers).
         kept: axes of the results. ``reduced``: axes that reductions run over, inside.
         dynamic: what a dynamic axis stands for: the value of a node at an index (the gather that made it first).
@@ -29,11 +30,12 @@ class Group:
         ops: how many expression nodes have been put into it.
     """
 
-    def __init__(self, number: int, kind: str, shape: Sequence[int], anchor: Node | None = None, part: int = 0) -> None:
+    def __init__(self, number: int, kind: str, shape: Sequence[int], anchor: Node | None = None) -> None:
         self.number = number
         self.kind = kind
         self.anchor = anchor
-        self.part = part  # of a concat
+        self.window: View | None = None
+        self.source: Node | None = None
         self.extents: dict[int, int] = dict(enumerate(shape))
         self.kept: list[int] = list(range(len(shape)))
         self.reduced: list[int] = []
@@ -126,8 +128,8 @@ class Groups:
         # Bit j of row i: group i needs something that group j computes, directly or not.
         self._reach = np.zeros((64, 1), np.uint64)
 
-    def new(self, kind: str, shape: Sequence[int], anchor: Node | None = None, part: int = 0) -> Group:
-        group = Group(len(self.all), kind, shape, anchor, part)
+    def new(self, kind: str, shape: Sequence[int], anchor: Node | None = None) -> Group:
+        group = Group(len(self.all), kind, shape, anchor)
         self.all.append(group)
         self._makers.append(set())
         if len(self.all) > len(self._reach):

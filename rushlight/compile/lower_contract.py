@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import index as ix
-from .body import Body, Builder, strides_of
+from .body import Body, Builder, address_of
 from .contraction import Contraction, Dim, Extra
 from .expr import Expr, input_, substitute
 from .fusion import Fusion
@@ -111,7 +111,7 @@ def _operand(fusion: Fusion, node: Node, dims: tuple, position: dict[str, Ix]) -
     while node.kind == "view":  # as in fuse_rules.memory_base
         index = ix.through_view(index, node.attrs[0])
         node = node.inputs[0]
-    return node, ix.address(index, strides_of(fusion, node))
+    return node, address_of(fusion, node, index)
 
 
 def _merge(axes: list[_Axis], by_c: bool) -> list[_Axis]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 from . import dtypes as dt
 from . import index as ix
 from .body import Body, Builder, Put, Test, Value, strides_of
-from .expr import e
+from .expr import const, e
 from .fusion import Fusion
 from .group import Group
 from .index import axis_ix
@@ -23,8 +23,8 @@ def group_body(group: Group, fusion: Fusion) -> tuple[Body, frozenset[int]]:
         serial = _scatter(group, builder)
     elif group.kind == "update":
         _update(group, builder)
-    elif group.kind == "concat":
-        _concat(group, builder)
+    elif group.kind == "part":
+        _part(group, builder)
     return builder.body, serial
 
 
@@ -82,13 +82,10 @@ def _update(group: Group, builder: Builder) -> None:
     builder.body.puts.append(Put(node, at, source))
 
 
-def _concat(group: Group, builder: Builder) -> None:
-    node = group.anchor
-    assert node is not None
-    axis = node.attrs[0]
-    before = sum(p.shape[axis] for p in node.inputs[:group.part])
-    index = group.domain
-    part = builder.pull(node.inputs[group.part], index)
-    moved = index[axis]._replace(offset=before)
-    at = ix.address((*index[:axis], moved, *index[axis + 1:]), strides_of(builder.fusion, node))
-    builder.body.puts.append(Put(node, at, part))
+def _part(group: Group, builder: Builder) -> None:
+    """A part of a value that is made in parts: one of its inputs, or a piece of its border."""
+    node, view = group.anchor, group.window
+    assert node is not None and view is not None
+    at = builder.at(node, ix.through_view(group.domain, view))
+    source = const(node.attrs[1], node.dtype) if group.source is None else builder.pull(group.source, group.domain)
+    builder.body.puts.append(Put(node, at, source))

@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import index as ix
-from .body import strides_of
+from .body import address_of
 from .cpu.contract import Plan
 from .cpu.native import Operand, plan
 from .fusion import Fusion
@@ -34,7 +34,7 @@ def lower_native(group: Group, fusion: Fusion) -> LoweredNative:
         while call.strided and base.kind == "view":  # as in fuse_rules.memory_base
             index = ix.through_view(index, base.attrs[0])
             base = base.inputs[0]
-        at = ix.address(index, strides_of(fusion, base))
+        at = address_of(fusion, base, index)
         steps = dict(at.terms)
         operands.append(Operand(source.shape, tuple(steps.get(d, 0) for d in range(len(source.shape))), source.dtype))
         memory.append((base, at.offset * source.dtype.itemsize))

@@ -39,7 +39,7 @@ def donate(graph: Graph, fusion: Fusion, bodies: dict[Group, Body], donations: d
         home = fusion.home[node]
         readers = [g for g in dict.fromkeys(fusion.readers.get(source, ())) if g is not home]
         reads_here = home in fusion.readers.get(source, ())
-        if home.kind == "concat" and (readers or reads_here) or any(fusion.groups.needs(g, home) for g in readers):
+        if home.kind == "join" and (readers or reads_here) or any(fusion.groups.needs(g, home) for g in readers):
             continue
         if reads_here and (_is_operand(home, source, fusion) or not _same_places(bodies.get(home), node, source, fusion)):
             continue
@@ -94,9 +94,10 @@ def plan_memory(graph: Graph, fusion: Fusion, order: list[Group], bodies: dict[G
         first[origin] = min(first.get(origin, len(order)), when[group])
         last[origin] = max(last.get(origin, -1), when[group])
     for group in order:
-        if group.kind == "concat" and group.anchor in first:
-            first[group.anchor] = min(first[group.anchor], when[group])
-            last[group.anchor] = max(last[group.anchor], when[group])
+        if group.kind == "part" and group.anchor is not None and fusion.origin(group.anchor) in first:
+            origin = fusion.origin(group.anchor)
+            first[origin] = min(first[origin], when[group])
+            last[origin] = max(last[origin], when[group])
     for node, readers in fusion.readers.items():
         if node in first:
             last[node] = max(last[node], *(when[g] for g in readers), -1) if readers else last[node]

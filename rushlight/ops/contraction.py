@@ -1,10 +1,13 @@
 """Contractions: einsum of two tensors, the linear layer, convolution. Their gradients are contractions again."""
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ..compile.graph import ContractSpec, Graph, Node, Window
+from ..compile.graph import ContractSpec, Graph, Node, View, Window
 from ..record.meta import Meta, meta_of
 from .complexes import conj
 from .structured import Structured
@@ -221,50 +224,85 @@ def _input_grad_meta(metas: Sequence[Meta], size: Shape, *attrs: Any) -> Meta:
 
 
 def _input_grad_lower(graph: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:
-    y = _input_grad(graph, inputs[0], inputs[1], attrs, outs)
-    if len(inputs) > 2:
-        y = graph.map(lambda e, a, b: a + b, y, graph.reshape(inputs[2], (outs[0].shape[1], *(1,) * len(attrs[0]))))
-    return y
+    """For each phase of the strides, a dense convolution of the gradient with the filter taps that reach that phase.
 
-
-def _input_grad(graph: Graph, g: Node, w: Node, attrs: tuple, outs: Sequence[Meta]) -> Node:
-    """A convolution with stride 1 of the spread-out, padded gradient with the flipped kernel."""
+    With stride s, result position s q + r gets contributions from the filter positions u with (r + padding - dilation u)
+    divisible by s, at gradient position (s q + r + padding - dilation u) / s: nothing is multiplied by a zero, and the phases
+    interleave to the result. Stride 1 is one phase.
+    """
+    g, w = inputs[:2]
     size, stride, padding, dilation, groups = attrs
-    nd = len(stride)
+    shape = outs[0].shape
     if 0 in g.shape or 0 in w.shape or 0 in size:
-        return graph.const(0, g.dtype, outs[0].shape)
-    if any(s > 1 for s in stride):
-        from ..compile.graph import View
-
-        spread_shape = (*g.shape[:2], *[(n - 1) * s + 1 for n, s in zip(g.shape[2:], stride)])
+        whole = graph.const(0, g.dtype, shape)
+        return _biased(graph, whole, inputs, len(size))
+    phases = [[_phase(r, *rest) for r in range(min(s, n))] for n, s, rest in zip(size, stride, zip(
+        size, stride, padding, dilation, w.shape[2:]))]
+    # One padded gradient serves all phases, as windows that begin inside it.
+    low = [max(0, *(p.padding for p in ps)) for ps in phases]
+    high = [max(0, *(p.last + 1 - m for p in ps)) for ps, m in zip(phases, g.shape[2:])]
+    padded = graph.pad(g, (0, 0, *low), (0, 0, *high))
+    parts, views = [], []
+    for chosen in itertools.product(*phases):
+        count = (*shape[:2], *(p.count for p in chosen))
+        if all(p.taps for p in chosen):
+            part = _phase_product(graph, padded, w, chosen, low, groups, count)
+        else:
+            part = graph.const(0, g.dtype, count)
+        parts.append(_biased(graph, part, inputs, len(size)))
         steps = (1, 1, *stride)
-        matrix = tuple(tuple(steps[d] if j == d else 0 for j in range(nd + 2)) for d in range(nd + 2))
-        g = graph.update(graph.const(0, g.dtype, spread_shape), g, View(g.shape, (0,) * (nd + 2), matrix))
-    kernel_size = w.shape[2:]
-    low = [d * (k - 1) - p for k, d, p in zip(kernel_size, dilation, padding)]
-    high = [n - (m + lo - d * (k - 1)) for n, m, lo, d, k in zip(size, g.shape[2:], low, dilation, kernel_size)]
-    # A window position is output + dilation * kernel - padding: what is not symmetric is padded or cut by hand.
-    g = _crop(graph, g, [max(0, -lo) for lo in low], [max(0, -hi) for hi in high])
-    low, high = [max(0, lo) for lo in low], [max(0, hi) for hi in high]
-    both = [min(lo, hi) for lo, hi in zip(low, high)]
-    g = graph.pad(g, (0, 0, *[lo - b for lo, b in zip(low, both)]), (0, 0, *[hi - b for hi, b in zip(high, both)]))
-    starts, steps_w = (0, 0, *[k - 1 for k in kernel_size]), (1, 1, *(-1,) * nd)
-    flipped = graph.slice(w, starts, w.shape, steps_w)
+        matrix = tuple(tuple(steps[d] if j == d else 0 for j in range(len(shape))) for d in range(len(shape)))
+        views.append(View(count, (0, 0, *(p.first for p in chosen)), matrix))
+    return graph.weave(parts, views, shape)
+
+
+def _biased(graph: Graph, y: Node, inputs: Sequence[Node], nd: int) -> Node:
+    if len(inputs) < 3:
+        return y
+    return graph.map(lambda e, a, b: a + b, y, graph.reshape(inputs[2], (inputs[2].size, *(1,) * nd)))
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """The positions ``first, first + stride, ...`` (``count`` of them) of one dimension, and the window that they see:
+    filter taps ``start, start + step, ...`` (``taps`` of them; they are read backwards)."""
+
+    first: int
+    count: int
+    start: int
+    step: int
+    taps: int
+    dilation: int
+    padding: int
+
+    @property
+    def last(self) -> int:
+        """The last position of the gradient that a window reaches."""
+        return self.count - 1 + self.dilation * (self.taps - 1) - self.padding if self.taps else -1
+
+
+def _phase(r: int, size: int, stride: int, padding: int, dilation: int, kernel: int) -> _Phase:
+    common = math.gcd(stride, dilation)
+    start = next((u for u in range(min(kernel, stride)) if (r + padding - dilation * u) % stride == 0), kernel)
+    step, apart = stride // common, dilation // common
+    taps = max(0, -(-(kernel - start) // step))
+    first = (r + padding - dilation * start) // stride  # of the gradient, for the first tap and q = 0
+    return _Phase(r, -(-(size - r) // stride), start, step, taps, apart, apart * (taps - 1) - first if taps else 0)
+
+
+def _phase_product(graph: Graph, g: Node, w: Node, phases: Sequence[_Phase], low: Sequence[int], groups: int, shape: Shape) -> Node:
+    nd = len(phases)
+    starts = (0, 0, *[p.start + p.step * (p.taps - 1) for p in phases])
+    taps = tuple(p.taps for p in phases)
+    flipped = graph.slice(w, starts, (*w.shape[:2], *taps), (1, 1, *(-p.step for p in phases)))
     space, kernel = tuple(_OUT[:nd]), tuple(_KERNEL[:nd])
     group = ("g",) if groups > 1 else ()
-    sizes = {"n": g.shape[0], "g": groups, "c": w.shape[1], "o": w.shape[0] // groups, **dict(zip(space, size)),
-             **dict(zip(kernel, kernel_size))}
-    windows = tuple(Window(_OUT[d], _KERNEL[d], 1, dilation[d], both[d]) for d in range(nd))
+    sizes = {"n": g.shape[0], "g": groups, "c": w.shape[1], "o": w.shape[0] // groups, **dict(zip(space, shape[2:])),
+             **dict(zip(kernel, taps))}
+    windows = tuple(Window(_OUT[d], _KERNEL[d], 1, p.dilation, p.padding - low[d]) for d, p in enumerate(phases))
     spec = ContractSpec(("n", *group, "o", *windows), (*group, "o", "c", *kernel), ("n", *group, "c", *space),
                         _sizes(sizes, group))
-    return graph.reshape(graph.contract(_split(graph, g, 1, groups), _split(graph, flipped, 0, groups), spec), outs[0].shape)
-
-
-def _crop(g: Graph, x: Node, low: Sequence[int], high: Sequence[int]) -> Node:
-    if not any(low) and not any(high):
-        return x
-    shape = (*x.shape[:2], *[n - lo - hi for n, lo, hi in zip(x.shape[2:], low, high)])
-    return g.slice(x, (0, 0, *low), shape)
+    return graph.reshape(graph.contract(_split(graph, g, 1, groups), _split(graph, flipped, 0, groups), spec), shape)
 
 
 def _convolved(x: Any, w: Any, attrs: tuple, shape: Shape) -> Any:

@@ -1,6 +1,7 @@
 """Random small graphs over all primitives, for property tests: hypothesis draws the choices."""
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -53,7 +54,7 @@ class Drawer:
 
     def step(self) -> None:
         kind = self.pick(["map", "map", "map", "map2", "map2", "reduce", "reduce", "scan", "permute", "slice", "expand",
-                          "reshape", "reshape", "pad", "concat", "gather", "scatter", "update", "einsum", "conv", "host",
+                          "reshape", "reshape", "pad", "concat", "weave", "gather", "scatter", "update", "einsum", "conv", "host",
                           "softmax", "index", "const"])
         made = getattr(self, kind)()
         if made is not None and made.size <= 2000:
@@ -134,6 +135,24 @@ class Drawer:
             return None
         y = self.map2_like(x)
         return self.graph.concat([x, y, x][:self.number(2, 3)], self.number(0, len(x.shape) - 1))
+
+    def weave(self) -> Node:
+        """The phases of a value (or what a formula makes of them), put together again."""
+        x = self.any(lambda n: all(n.shape) and n.dtype.kind != "b")
+        if not all(x.shape) or x.dtype.kind == "b":
+            return x
+        steps = [self.pick([1, 2, 3]) for _ in x.shape]
+        rank = len(x.shape)
+        matrix = tuple(tuple(steps[d] if j == d else 0 for j in range(rank)) for d in range(rank))
+        parts, views = [], []
+        for starts in itertools.product(*(range(min(t, n)) for t, n in zip(steps, x.shape))):
+            shape = tuple(-(-(n - a) // t) for n, a, t in zip(x.shape, starts, steps))
+            part = self.graph.slice(x, starts, shape, steps)
+            if self.number(0, 2):
+                part = self.graph.map(lambda e, a: a * 2 + 1, part)
+            parts.append(part)
+            views.append(View(shape, starts, matrix))
+        return self.graph.weave(parts, views, x.shape)
 
     def map2_like(self, x) -> Node:
         y = self.any(lambda n: n.dtype is x.dtype and n.shape == x.shape)
@@ -251,7 +270,7 @@ def seeded_graph(seed: int, steps: int, dtypes=DTYPES):
 class WideDrawer(SeededDrawer):
     """Longer dimensions: masked vectors, chunks, parts, split reductions."""
 
-    KINDS = ("map", "map2", "map2", "reduce", "reduce", "scan", "permute", "slice", "reshape", "pad", "concat", "gather",
+    KINDS = ("map", "map2", "map2", "reduce", "reduce", "scan", "permute", "slice", "reshape", "pad", "concat", "weave", "gather",
              "scatter", "update", "einsum", "conv", "softmax", "index")
 
     def shape(self, low=0, high=3):

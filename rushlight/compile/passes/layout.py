@@ -42,7 +42,7 @@ def _asked(graph: Graph) -> dict[Node, Order]:
         for x, dims in zip(node.inputs, (spec.a, spec.b), strict=True):
             # Images: everything that is an image or a position first, channels last. Filters keep their own order.
             image = dims is windowed[0] or any(d in {w.output for w in windows} for d in dims)
-            if image and x.kind in ("pad", "pointwise", "copy"):
+            if image and x.kind in ("pad", "pointwise", "copy", "concat", "weave"):
                 lead = _images(dims)
                 places = [k for k, d in enumerate(dims) if isinstance(d, Window) or d in spatial]
                 out.setdefault(x, (*lead, *places, *(k for k in range(len(dims)) if k not in lead and k not in places)))
@@ -88,6 +88,8 @@ def _result_order(spec: ContractSpec, windowed: Sequence, other: Sequence, spati
 
 def _inherited(node: Node, orders: dict[Node, Order]) -> Order | None:
     kind = node.kind
+    if kind in ("concat", "weave"):
+        return next((orders[source] for source in node.inputs if source in orders), None)
     if kind in ("pointwise", "copy", "scan", "scatter", "update", "gather"):
         best = None
         for source in node.inputs:

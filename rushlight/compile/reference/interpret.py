@@ -133,6 +133,15 @@ def _pad(node: Node, x: np.ndarray) -> np.ndarray:
     return out
 
 
+def _weave(node: Node, *parts: np.ndarray) -> np.ndarray:
+    out = np.empty(node.shape, node.dtype.numpy)
+    for view, part in zip(node.attrs[0], parts, strict=True):
+        if part.size:
+            out[tuple(slice(o, o + row[d] * (n - 1) + 1, row[d] or None)
+                      for d, (o, row, n) in enumerate(zip(view.offset, view.matrix, part.shape, strict=True)))] = part
+    return out
+
+
 def _concat(node: Node, *parts: np.ndarray) -> np.ndarray:
     return np.concatenate(parts, axis=node.attrs[0])
 
@@ -179,10 +188,12 @@ def windowed(x: np.ndarray, dims: tuple[str | Window, ...], sizes: dict[str, int
     for d, dim in enumerate(dims):
         if isinstance(dim, Window):
             reach = (sizes[dim.output] - 1) * dim.stride + (sizes[dim.kernel] - 1) * dim.dilation + 1 - dim.padding
-            pads.append((dim.padding, max(0, reach - x.shape[d])))
+            pads.append((max(0, dim.padding), max(0, reach - x.shape[d])))
         else:
             pads.append((0, 0))
     x = np.pad(x, pads) if any(p != (0, 0) for p in pads) else x
+    # A negative padding starts inside the operand.
+    x = x[tuple(slice(max(0, -dim.padding) if isinstance(dim, Window) else 0, None) for dim in dims)]
     for d, dim in enumerate(dims):
         if isinstance(dim, Window):
             letters += [dim.output, dim.kernel]
@@ -231,6 +242,6 @@ def _item(node: Node, results: tuple[np.ndarray, ...]) -> np.ndarray:
 
 _RULES: dict[str, Callable[..., Any]] = {
     "const": _const, "pointwise": _pointwise, "reduce": _reduce, "scan": _scan, "view": _view, "reshape": _reshape,
-    "pad": _pad, "concat": _concat, "gather": _gather, "scatter": _scatter, "update": _update,
+    "pad": _pad, "concat": _concat, "weave": _weave, "gather": _gather, "scatter": _scatter, "update": _update,
     "contract": _contract, "copy": _copy, "host": _host, "native": _host, "item": _item,
 }
