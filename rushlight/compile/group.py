@@ -18,8 +18,8 @@ class Group:
 
     Attributes:
         kind: ``"loops"`` (pointwise values and reductions), or the kind of its anchor: ``"contract"`` (the rest is its
-            epilogue), ``"scan"``, ``"scatter"``, ``"update"``, ``"host"``, ``"native"``, ``"part"`` (of a value that is made in parts: ``source``,
-            or a piece of a border, at the places ``window``), ``"join"`` (no kernel: all parts are there).
+            epilogue), ``"scan"``, ``"scatter"``, ``"update"``, ``"host"``, ``"native"``, ``"part"`` (of a value that is made in
+            parts: ``source``, or a piece of a border, at the places ``window``), ``"join"`` (no kernel: all parts are there).
         extents: the length of each axis; also of each dynamic axis (negative numbers).
         kept: axes of the results. ``reduced``: axes that reductions run over, inside.
         dynamic: what a dynamic axis stands for: the value of a node at an index (the gather that made it first).
