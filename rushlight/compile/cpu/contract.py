@@ -378,7 +378,7 @@ class _Planner:
         a = self.accumulate if self.turned else a
         b_type = b_type if b.in_place and self.depth else self.accumulate
         masked = b.in_place and self.n.extent % self.panel != 0  # masked loads cost up to a tenth
-        ahead = b.in_place and not self.along and self.vectors == 2 and abs(b.step) > LONG_STEP
+        ahead = b.in_place and not self.along and self.vectors == 2 and abs(b.step) >= LONG_STEP
         micro = Micro(a, b_type, self.accumulate, *shape, table, masked, self.cpu.fma, fence, self.along, ahead)
         self.micro = (micro.key, micro.ir, "micro")
 
