@@ -60,7 +60,8 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     **{name: (name, None) for name in (
         "accelerator", "amp", "audio", "backends", "compat", "compiler", "cpu", "cuda", "distributed", "distributions", "fft",
         "func", "io", "jit", "linalg", "metrics",
-        "nn", "optim", "serialization", "signal", "special", "testing", "text", "tools", "utils", "version", "vision", "masked")},
+        "nn", "optim", "profiler", "serialization", "signal", "special", "testing", "text", "tools", "utils", "version", "vision",
+        "masked")},
     "return_types": ("tensor.return_types", None),
     "save": ("io", "save"), "load": ("io", "load"),
     "stft": ("signal.spectral", "stft"), "istft": ("signal.spectral", "istft"),

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "rushlight"
 FLOORS = [
     {"compile"},
     {"record"},
+    {"profiler"},
     {"autograd"},
     {"ops"},
     {"tensor"},

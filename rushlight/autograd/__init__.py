@@ -130,3 +130,11 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
                                    "if this is the desired behavior.")
         given.append(g)
     return tuple(given)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "profiler":  # rarely used, so imported on first use
+        import importlib
+
+        return importlib.import_module(__name__ + ".profiler")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -181,7 +181,8 @@ class _Assembler:
             return
         params = [*self._params(lowered.memory, group), lowered.grain, *lowered.sizes]
         self.waiting.append((kernel_for(lowered.nest), Instruction(
-            0, np.array(params, np.int64), lowered.parts, 0, _name(group), _lines(group), lowered.nbytes, 0, lowered.work)))
+            0, np.array(params, np.int64), lowered.parts, 0, _name(group), _lines(group), lowered.nbytes, lowered.flops,
+            lowered.work)))
 
     def _is_self_copy(self, lowered: Lowered) -> bool:
         """Whether a kernel would only write what it reads: the base of an update that lies where it must be already."""

@@ -6,7 +6,7 @@ from functools import lru_cache
 from .expr import Expr, walk
 from .graph import Node
 
-__all__ = ["expr_cost", "node_cost", "CHEAP", "uses_index", "divides_integers", "nanoseconds"]
+__all__ = ["expr_cost", "expr_flops", "node_cost", "CHEAP", "uses_index", "divides_integers", "nanoseconds"]
 
 CHEAP = 4  # up to here a value may be computed at several places
 
@@ -23,6 +23,18 @@ def expr_cost(expr: Expr) -> int:
 
 def node_cost(node: Node) -> int:
     return expr_cost(node.attrs[0]) if node.kind == "pointwise" else 20 if node.kind == "gather" else 0
+
+
+_ARITHMETIC = frozenset(("add", "sub", "mul", "div", "neg", "abs", "min", "max", "sqrt", "rsqrt", "reciprocal", "floor", "ceil", "round",
+                         "trunc"))
+_MOVES = frozenset(("lt", "le", "gt", "ge", "eq", "ne", "isnan", "isinf", "where", "cast", "bitcast", "sign", "copysign"))
+
+
+@lru_cache(maxsize=4096)
+def expr_flops(expr: Expr) -> int:
+    """Floating-point operations: one for what is one instruction, twenty for a function that is a polynomial."""
+    return sum(1 if n.fn in _ARITHMETIC else 20 for n in walk(expr)
+               if n.dtype.kind == "f" and n.fn not in _FREE and n.fn not in _MOVES)
 
 
 @lru_cache(maxsize=4096)

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["Counters", "counters", "watchers"]
+__all__ = ["Counters", "Event", "counters", "tell", "watchers"]
 
 
 @dataclass
@@ -20,6 +20,32 @@ class Counters:
 
 counters = Counters()
 
-# Called with (name, lines of the user's code, bytes, floating-point operations, seconds) after every instruction while
-# there are any: the profiler. Instructions then run one by one.
-watchers: list[Callable[[str, tuple[Any, ...], int, int, float], None]] = []
+
+class Event(NamedTuple):
+    """Something that took time.
+
+    Attributes:
+        kind: ``"kernel"``, ``"host"`` (a Python function between kernels), ``"cold"`` (a program in the interpreter), ``"build"``
+            (of a program), ``"flush"`` (one begins: no time yet) or ``"flushed"``.
+        lines: of the user's code that it comes from, each (file, line, slot of the recorded operation).
+        start, seconds: on the clock of ``time.perf_counter``.
+        detail: of a flush: (the trie's node where recording stood, the epoch).
+    """
+
+    kind: str
+    name: str
+    start: float
+    seconds: float
+    lines: tuple[Any, ...] = ()
+    nbytes: int = 0
+    flops: int = 0
+    detail: Any = None
+
+
+# Who is told of every event, as it ends: the profiler. While there are any, instructions run one by one.
+watchers: list[Callable[[Event], None]] = []
+
+
+def tell(event: Event) -> None:
+    for watch in watchers:
+        watch(event)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from . import dtypes as dt
 from .arrange import Info, Plan
 from .body import Put, Test, guard_expr
-from .costs import expr_cost, nanoseconds
+from .costs import expr_cost, expr_flops, nanoseconds
 from .dtypes import DType
 from .expr import Expr, e, input_, inputs_of, substitute
 from .graph import Node
 from .index import Ix
-from .nest import Accumulate, Accumulator, Axis, Check, Load, Loop, LoopNest, Operand, Statement, Store
+from .nest import Accumulate, Accumulator, Axis, Check, Compute, Load, Loop, LoopNest, Operand, Statement, Store
 
 __all__ = ["Lowered", "Emitter", "PART_NS"]
 
@@ -32,6 +32,7 @@ class Lowered:
     positions: int
     scratch: int = 0
     nbytes: int = 0
+    flops: int = 0
     work: float = 0.0
     same_steps: bool = False  # all operands have the same strides
 
@@ -132,7 +133,24 @@ class Emitter:
         grain = max(1, -(-positions // parts))
         if flat:
             grain = min(max(positions, 1), -(-grain // 256) * 256)
-        return Lowered(nest, self.memory, sizes, grain, positions, 0, self.nbytes, work, len(set(self.steps)) == 1)
+        return Lowered(nest, self.memory, sizes, grain, positions, 0, self.nbytes, self._flops(nest, extents), work,
+                       len(set(self.steps)) == 1)
+
+    def _flops(self, nest: LoopNest, extents: dict[int, int]) -> int:
+        """The floating-point operations of all statements, each as often as the loops around it run."""
+        lengths = [1 if axis.chunk_of is not None else extents[a] for a, axis in zip(self.axes, nest.axes)]
+        total, stack = 0, [(nest.body, math.prod(lengths[a] for a in nest.parallel))]
+        while stack:
+            body, times = stack.pop()
+            for s in body:
+                if isinstance(s, Loop):
+                    # A chunk's loop over what a parallel axis cuts: all chunks together are the whole axis.
+                    stack.append((s.body, times * lengths[s.axis]))
+                elif isinstance(s, (Compute, Store)):
+                    total += times * expr_flops(s.expr)
+                elif isinstance(s, Accumulate):
+                    total += times * (expr_flops(s.expr) + (s.expr.dtype.kind == "f"))
+        return total
 
     def _fill(self, scope: _Scope) -> None:
         """The statements of one position on the kept axes."""

@@ -25,4 +25,4 @@ def origin(line: Any) -> str:
     """``" (from file:line)"`` for the user's line that recorded an operation, where it is known."""
     if line is None:
         return ""
-    return f" (from {':'.join(map(str, line))})" if isinstance(line, tuple) else f" (from {line})"
+    return f" (from {':'.join(map(str, line[:2]))})" if isinstance(line, tuple) else f" (from {line})"

@@ -132,7 +132,8 @@ class NativeCall:
 
 
 class Node:
-    """One value of a graph. ``shape`` and ``dtype`` describe the result; ``line`` the user's source line."""
+    """One value of a graph. ``shape`` and ``dtype`` describe the result; ``line`` where it comes from: (file,
+    line, slot of the recorded operation)."""
 
     __slots__ = ("kind", "inputs", "attrs", "shape", "dtype", "number", "line")
 

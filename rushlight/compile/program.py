@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .counters import counters, watchers
+from .counters import Event, counters, tell, watchers
 from .cpu import alloc, executor, jit
 from .dtypes import DType
 from .errors import OutOfBounds, ZeroDivision, origin
@@ -183,7 +183,8 @@ class Program:
             if isinstance(step, HostStep):
                 start = time.perf_counter()
                 self._run_host(step)
-                _tell("host " + step.call.name, () if step.line is None else (step.line,), 0, 0, time.perf_counter() - start)
+                _tell(Event("host", "host " + step.call.name, start, time.perf_counter() - start,
+                            () if step.line is None else (step.line,)))
                 continue
             for k, one in enumerate(step.instructions):
                 start = time.perf_counter()
@@ -191,7 +192,7 @@ class Program:
                 seconds = time.perf_counter() - start
                 if failed is not None:
                     raise _error(failed, step, k)
-                _tell(one.name, one.lines, one.nbytes, one.flops, seconds)
+                _tell(Event("kernel", one.name, start, seconds, one.lines, one.nbytes, one.flops))
 
     def time_instructions(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int], repeats: int = 5) -> list[float]:
         """The least time in seconds of each instruction over some runs, as the profiler shows them."""
@@ -229,14 +230,13 @@ class Program:
                           f"{len(leaf_ptrs)} and {len(result_ptrs)} addresses")
 
 
-def _tell(name: str, lines: tuple[Any, ...], nbytes: int, flops: int, seconds: float) -> None:
-    """One instruction has run: print it with RUSHLIGHT_DEBUG=2, let the profiler know."""
-    for watch in watchers:
-        watch(name, lines, nbytes, flops, seconds)
+def _tell(event: Event) -> None:
+    """One instruction has run: let the profiler know, print it with RUSHLIGHT_DEBUG=2."""
+    tell(event)
     if flags.debug >= 2:
-        each = max(seconds, 1e-9)
-        print(f"  {name:<44} {each * 1e6:9.1f} us {nbytes / each / 1e9:7.1f} GB/s {flops / each / 1e9:7.1f} GFLOP/s "
-              f"{next(iter(lines), '')}")
+        each = max(event.seconds, 1e-9)
+        print(f"  {event.name:<44} {each * 1e6:9.1f} us {event.nbytes / each / 1e9:7.1f} GB/s {event.flops / each / 1e9:7.1f} GFLOP/s "
+              f"{next((line[:2] for line in event.lines), '')}")
 
 
 def _value(node: Node) -> Value:
@@ -275,6 +275,8 @@ def note_built(program: Program, seconds: float) -> None:
     counters.programs += 1
     counters.build_seconds += seconds
     counters.instructions += len(program.instructions)
+    if watchers:
+        tell(Event("build", f"build program {counters.programs}", time.perf_counter() - seconds, seconds))
     if flags.debug >= 1:
         hosts = sum(isinstance(s, HostStep) for s in program.steps)
         print(f"program {counters.programs}: {len(program.leaves)} leaves, {len(program.results)} results, "

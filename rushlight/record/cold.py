@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..compile.counters import watchers
+from ..compile.counters import Event, tell, watchers
 from ..compile.reference.interpret import interpret
 from .paths import lower_path
 from .trace import TraceNode
@@ -42,5 +42,4 @@ class ColdProgram:
             np.copyto(buffer.array(node.dtype.numpy, node.shape), a, casting="no")
         if watchers:
             lines = tuple(dict.fromkeys(n.line for n in self.graph.nodes if n.line is not None))
-            for watch in watchers:
-                watch("cold program", lines, 0, 0, time.perf_counter() - start)
+            tell(Event("cold", "cold program", start, time.perf_counter() - start, lines))

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 from sys import getrefcount
 from typing import Any
 
+from ..compile.counters import Event, tell, watchers
 from ..compile.reference.interpret import PLAIN
 from . import cold, paths
 from .salvage import salvage
@@ -59,12 +61,18 @@ def flush_trace(tr: Trace) -> None:
         tr.node = tr.root if tr.low is None else tr.beginning()
         tr.flushes += 1
         if live:
+            start = time.perf_counter() if watchers else 0.0
             try:
+                if watchers:
+                    tell(Event("flush", "flush", start, 0.0, detail=(node, epoch)))
                 _run(tr, node, values, live, windows)
             except BaseException as error:
                 epoch.error = error
                 salvage(node, values, live, error)
                 raise
+            finally:
+                if watchers:
+                    tell(Event("flushed", "flush", start, time.perf_counter() - start, detail=(node, epoch)))
         if tr.nodes > NODE_LIMIT:
             _prune(tr)
             tr.node = tr.beginning()

@@ -49,7 +49,7 @@ def lower_path(path: Sequence[TraceNode], results: Sequence[int]) -> tuple[Graph
             made[node.slot] = graph.leaf(node.meta.shape, node.meta.dtype)
             leaves.append(node.slot)
             continue
-        graph.line = node.line
+        graph.line = None if node.line is None else (*node.line, node.slot)
         outs = lower_op(graph, node.op, [made[s] for s in node.inputs], node.attrs, node.metas)
         for k, out in enumerate(outs):
             made[node.slot + k] = out

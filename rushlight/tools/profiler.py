@@ -4,10 +4,12 @@
 
     with profile() as p:
         train(model, loader)
-    p.report()
+    p.report()                  # or report(), of the last profile that ended
+    p.roofline("roofline.svg")  # the kernels under the machine's roofs
+    p.trace("trace.json")       # to look at in Perfetto
 
-    kernel                          line             calls        ms  share    GB/s  GFLOP/s
-    contract 64x24x24x64 -> 1       mnist.py:28          5    10.417  41.3%     5.1    244.8
+    kernel                     operations   line         calls      ms  share    MB    GB/s  MFLOP  GFLOP/s     of peak
+    contract 64x24x24x64 -> 1  conv2d+relu  mnist.py:28      5  10.417  41.3%  52.7     5.1   2550    244.8  93% of FMA
     ...
 
 ``counters()`` tells what was done so far; a repeated training step builds no program and compiles no kernel::
@@ -15,23 +17,29 @@
     before = counters()
     step()
     assert (counters() - before).programs_built == 0
+
+``rushlight.profiler`` is the interface of ``torch.profiler`` to the same measurements.
 """
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass, field
 from os.path import basename
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..compile.counters import counters as _compiler
-from ..compile.counters import watchers
 from ..compile.cpu import alloc
+from ..compile.cpu.peaks import Peaks, peaks
+from ..profiler import chrome
+from ..profiler.collect import Collector
 from ..record import counters as _recorder
-from ..record import flush, local
+from ..record import local
+from . import roofline as _roofline
 
-__all__ = ["Counts", "Row", "Profile", "counters", "profile"]
+__all__ = ["Counts", "Row", "Profile", "counters", "profile", "report", "roofline"]
 
 
 class Counts(NamedTuple):
@@ -70,7 +78,8 @@ def counters() -> Counts:
 
 @dataclass
 class Row:
-    """All calls of one kernel for one place in the user's code. ``line`` is "file:number", or empty where unknown."""
+    """All calls of one kernel for one place in the user's code. ``line`` is "file:number", or empty where unknown;
+    ``operations`` are the recorded ones that it computes, ``"linear+relu"``. ``nbytes`` and ``flops`` are of all calls."""
 
     kernel: str
     line: str
@@ -78,6 +87,12 @@ class Row:
     seconds: float = 0.0
     nbytes: int = 0
     flops: int = 0
+    operations: str = ""
+
+    def shares(self, roof: Peaks) -> tuple[float, float]:
+        """Of the peak of multiply-adds, and of the copy bandwidth."""
+        each = max(self.seconds, 1e-9)
+        return self.flops / each / roof.flops, self.nbytes / each / roof.copy
 
 
 @dataclass
@@ -96,48 +111,61 @@ class Profile:
     rows: list[Row] = field(default_factory=list)
     counts: Counts | None = None
     seconds: float = 0.0
-    _found: dict[tuple[str, tuple[Any, ...]], Row] = field(default_factory=dict, repr=False)
+    collector: Collector = field(default_factory=Collector, repr=False)
 
     def __enter__(self) -> Profile:
-        flush()  # what was recorded before belongs to nobody here
+        self.collector.start()
         self._before, self._start = counters(), time.perf_counter()
-        watchers.append(self._watch)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+        global _last
         try:
-            if error is None:
-                flush()
+            self.collector.stop(run_pending=error is None)
         finally:
-            watchers.remove(self._watch)
             self.seconds = time.perf_counter() - self._start
             self.counts = counters() - self._before
-            self.rows = sorted(self._found.values(), key=lambda r: -r.seconds)
+            self.rows = self._rows()
+            _last = self
 
-    def _watch(self, name: str, lines: tuple[Any, ...], nbytes: int, flops: int, seconds: float) -> None:
-        row = self._found.get((name, lines))
-        if row is None:
-            row = self._found[name, lines] = Row(name, _place(lines))
-        row.calls += 1
-        row.seconds += seconds
-        row.nbytes += nbytes
-        row.flops += flops
+    def _rows(self) -> list[Row]:
+        found: dict[tuple, Row] = {}
+        for s in self.collector.slices:
+            if s.kind not in ("kernel", "host", "cold"):
+                continue
+            row = found.get((s.name, s.lines))
+            if row is None:
+                row = found[s.name, s.lines] = Row(s.name, _place(s.lines), operations="+".join(s.operations))
+            row.calls += 1
+            row.seconds += s.seconds
+            row.nbytes += s.nbytes
+            row.flops += s.flops
+        return sorted(found.values(), key=lambda r: -r.seconds)
 
     def table(self, limit: int = 30) -> str:
-        """The ``limit`` longest rows as text, with a line for the rest and one for all of it."""
+        """The ``limit`` longest rows as text, with a line for the rest and one for all of it.
+
+        MB and MFLOP are of one call. The last column says what bounds a kernel: the larger of its shares of the peak of
+        multiply-adds (FMA) and of the copy bandwidth. Data that lie in a cache can be read faster than memory is copied.
+        """
         shown, rest = self.rows[:limit], self.rows[limit:]
         total = sum(r.seconds for r in self.rows)
         if rest:
             shown = [*shown, Row(f"{len(rest)} others", "", *(sum(getattr(r, n) for r in rest)
                                                               for n in ("calls", "seconds", "nbytes", "flops")))]
-        name = max([6, *(len(r.kernel) for r in shown)])
-        place = max([4, *(len(r.line) for r in shown)])
-        text = [f"{'kernel':<{name}}  {'line':<{place}}{'calls':>8}{'ms':>11}{'share':>8}{'GB/s':>8}{'GFLOP/s':>9}"]
+        roof = peaks()
+        lines = [("kernel", "operations", "line", "calls", "ms", "share", "MB", "GB/s", "MFLOP", "GFLOP/s", "of peak")]
         for r in shown:
             each = max(r.seconds, 1e-9) * 1e9
-            text.append(f"{r.kernel:<{name}}  {r.line:<{place}}{r.calls:>8}{r.seconds * 1e3:>11.3f}"
-                        f"{r.seconds / max(total, 1e-9):>8.1%}{_rate(r.nbytes / each):>8}{_rate(r.flops / each):>9}")
+            lines.append((
+                r.kernel, _cut(r.operations, 32), r.line, str(r.calls), f"{r.seconds * 1e3:.3f}", f"{r.seconds / max(total, 1e-9):.1%}",
+                _rate(r.nbytes / r.calls / 1e6, 3), _rate(r.nbytes / each), _rate(r.flops / r.calls / 1e6, 3), _rate(r.flops / each),
+                _bound(r, roof)))
+        widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+        text = ["  ".join(f"{c:<{w}}" if k < 3 else f"{c:>{w}}" for k, (c, w) in enumerate(zip(line, widths))) for line in lines]
         text.append(f"{total * 1e3:.3f} ms in kernels, {self.seconds * 1e3:.3f} ms in all")
+        text.append(f"{'one thread' if roof.threads == 1 else f'{roof.threads} threads'} reach {roof.flops / 1e9:.0f} GFLOP/s and copy "
+                    f"{roof.copy / 1e9:.1f} GB/s")
         if self.counts is not None:
             text.append(", ".join(f"{n.replace('_', ' ')} {v:.3f}" if isinstance(v, float) else f"{n.replace('_', ' ')} {v}"
                                   for n, v in zip(Counts._fields, self.counts)))
@@ -147,19 +175,65 @@ class Profile:
         """Print the table."""
         print(self.table(limit))
 
+    def roofline(self, path: str | os.PathLike[str]) -> None:
+        """Write a picture (SVG) of the kernels under the machine's roofs: see :mod:`rushlight.tools.roofline`."""
+        _roofline.write(path, self.rows, peaks())
+
+    def trace(self, path: str | os.PathLike[str]) -> None:
+        """Write a trace for Perfetto (ui.perfetto.dev), compressed if the name ends in ``.gz``."""
+        chrome.write(path, chrome.trace(self.collector))
+
+
+_last: Profile | None = None
+
 
 def profile() -> Profile:
     """A ``with`` block whose programs are measured instruction by instruction."""
     return Profile()
 
 
-def _rate(giga: float) -> str:
-    return f"{giga:.1f}" if giga else ""  # unknown, or none
+def _latest() -> Profile:
+    if _last is None:
+        raise RuntimeError("nothing has been profiled yet: with rushlight.tools.profiler.profile(): ...")
+    return _last
 
 
-def _place(lines: tuple[Any, ...]) -> str:
+def report(limit: int = 30) -> None:
+    """Print the table of the last profile that ended.
+
+    Raises:
+        RuntimeError: there was none.
+    """
+    _latest().report(limit)
+
+
+def roofline(path: str | os.PathLike[str]) -> None:
+    """Write the roofline of the last profile that ended, as SVG.
+
+    Raises:
+        RuntimeError: there was none.
+    """
+    _latest().roofline(path)
+
+
+def _rate(value: float, digits: int = 1) -> str:
+    return f"{value:.{digits}f}" if value else ""  # unknown, or none
+
+
+def _bound(row: Row, roof: Peaks) -> str:
+    arithmetic, memory = row.shares(roof)
+    if not (arithmetic or memory):
+        return ""
+    return f"{arithmetic:.0%} of FMA" if arithmetic >= memory else f"{memory:.0%} of copy"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[:width - 3] + "..."
+
+
+def _place(lines: tuple[tuple[str, int], ...]) -> str:
     """"file:number", with how many further lines share the kernel."""
     if not lines:
         return ""
     more = f" +{len(lines) - 1}" if len(lines) > 1 else ""
-    return f"{basename(str(lines[0][0]))}:{lines[0][1]}{more}"
+    return f"{basename(lines[0][0])}:{lines[0][1]}{more}"

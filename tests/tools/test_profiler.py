@@ -11,7 +11,8 @@ import rushlight as torch
 from rushlight import nn, optim
 from rushlight.compile.counters import watchers
 from rushlight.record.flush import start_afresh
-from rushlight.tools.profiler import counters, profile
+from rushlight.record.settings import settings
+from rushlight.tools.profiler import counters, profile, report
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "mnist.py"
 NOTHING_NEW = ("programs_built", "instructions", "kernels_compiled", "kernels_loaded", "cold_runs", "system_allocations")
@@ -68,14 +69,19 @@ def test_a_profiled_step_is_the_same_step(capsys):
     assert len(forward) == 4 and all(r.calls == 4 and r.nbytes > 0 for r in forward)
     # 8 images, 24x24 places, 3x3 taps from 32 to 64 channels, a multiplication and an addition each
     assert max(r.flops for r in forward) == 4 * 8 * 24 * 24 * 9 * 32 * 64 * 2
+    assert {r.operations for r in forward} >= {"convolution+relu"}
     assert 0 < sum(r.seconds for r in p.rows) < p.seconds
     assert p.counts.programs_run == p.counts.flushes
 
     p.report(limit=3)
-    head, *rows, total, counts = capsys.readouterr().out.splitlines()
-    assert head.split() == ["kernel", "line", "calls", "ms", "share", "GB/s", "GFLOP/s"]
+    printed = capsys.readouterr().out
+    head, *rows, total, machine, counts = printed.splitlines()
+    assert head.split() == ["kernel", "operations", "line", "calls", "ms", "share", "MB", "GB/s", "MFLOP", "GFLOP/s", "of", "peak"]
     assert len(rows) == 4 and rows[-1].startswith(f"{len(p.rows) - 3} others")
-    assert total.endswith("ms in all") and counts.startswith("flushes ")
+    assert len({len(line) for line in (head, *rows)}) == 1 and any(r.rstrip().endswith(("% of FMA", "% of copy")) for r in rows)
+    assert total.endswith("ms in all") and "GFLOP/s and copy" in machine and counts.startswith("flushes ")
+    report(limit=3)  # of the last profile
+    assert capsys.readouterr().out == printed
 
 
 def test_work_of_before_and_after_is_not_measured():
@@ -107,3 +113,21 @@ def test_nested_blocks_both_measure():
 
 def line_of(text: str) -> int:
     return next(k for k, line in enumerate(Path(__file__).read_text().splitlines(), 1) if text in line)
+
+
+def test_pointwise_and_reduction_kernels_count_their_operations(monkeypatch):
+    monkeypatch.setattr(settings, "cold_limit", 0)
+    start_afresh()
+    x, y = torch.ones(100, 64), torch.ones(100, 64)
+    with profile() as p:
+        z = (2 * x + y).relu()
+    assert [(r.flops, r.nbytes, r.operations) for r in p.rows] == [(3 * 6400, 3 * 4 * 6400, "relu")] and z.shape == (100, 64)
+    with profile() as p:
+        z = x.exp()
+    assert [r.flops for r in p.rows] == [20 * 6400]  # a function counts as the polynomial that it is
+    with profile() as p:
+        z = (x * y).sum()
+    assert sum(r.flops for r in p.rows) == pytest.approx(2 * 6400, rel=0.02)  # long sums are cut, and their pieces added up
+    with profile() as p:
+        z = x.long() + 1
+    assert [r.flops for r in p.rows] == [0]  # integers
