@@ -2,14 +2,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import dtypes as dt
 from .arrange import Info, Plan
 from .body import Put, Test, guard_expr
 from .costs import expr_cost, expr_flops, nanoseconds
 from .dtypes import DType
-from .expr import Expr, e, input_, inputs_of, substitute
+from .expr import Expr, cast, e, extent, input_, inputs_of, substitute
 from .graph import Node
 from .index import Ix
 from .nest import Accumulate, Accumulator, Axis, Check, Compute, Load, Loop, LoopNest, Operand, Statement, Store
@@ -17,7 +17,8 @@ from .nest import Accumulate, Accumulator, Axis, Check, Compute, Load, Loop, Loo
 __all__ = ["Lowered", "Emitter", "PART_NS"]
 
 PART_NS = 16_000.0      # the least work of a part, so that handing it to another thread pays
-_FIXED = 16             # inner loops up to this length are compiled for it
+_FIXED = 16             # vector loops up to this length are compiled for it
+_FEW, _EXACT = 16, 1 << 24  # whole numbers between these are parameters: float32 has them all
 
 
 @dataclass
@@ -68,6 +69,7 @@ class Emitter:
         self.steps: list[tuple[int, ...]] = []
         self._operand_of: dict[tuple, int] = {}
         self._next = 0
+        self.counts: dict[int, int] = {}  # number that is a run-time parameter -> the axis that it is the length of
         self.nbytes = 0
         self.axes: list[int] = [*plan.kept, *plan.reduced]
         if plan.chunk is not None:
@@ -95,7 +97,7 @@ class Emitter:
         elif plan.vector in kept:
             length = extents[plan.vector]
             positions = math.prod(extents[a] for a in parallel)
-            if positions < 16 and work > 2 * PART_NS and length >= 2 * 64:
+            if positions < 16 and length >= 2 * 64:  # also for little work: the same kernel serves both
                 pieces = min(-(-length // 64), max(1, int(work / PART_NS / positions)))
                 piece = -(-length // pieces)
                 size = -(-piece // 64) * 64
@@ -115,10 +117,12 @@ class Emitter:
         for a, scope in zip(reversed(inner), reversed(scopes[1:])):
             assert scope.outer is not None
             scope.outer.statements.append(Loop(self.position[a], tuple(scope.statements), a == plan.vector))
-        fixed = {a for a in (*plan.reduced, *inner) if extents[a] <= _FIXED and not (chunk and a == chunk[1])}
+        fixed = {plan.vector} if self._fixed(total, flat) else set()
         axes = tuple(Axis(extents[a] if a in fixed else None,
                           self.position[chunk[1]] if chunk and a == chunk[0] else None) for a in self.axes)
-        nest = LoopNest(axes, tuple(self.operands), tuple(self.position[a] for a in parallel), tuple(top.statements), flat)
+        axes += (Axis(),) * len(self.counts)
+        operands = tuple(replace(x, strides=x.strides + (0,) * len(self.counts)) for x in self.operands)
+        nest = LoopNest(axes, operands, tuple(self.position[a] for a in parallel), tuple(top.statements), flat)
         sizes: list[int] = []
         for a in self.axes:
             if a in fixed:
@@ -126,6 +130,7 @@ class Emitter:
             sizes.append(extents[a])
             if chunk and a == chunk[0]:
                 sizes.append(chunk[2])
+        sizes.extend(self.counts)
         for operand, steps in zip(self.operands, self.steps):
             sizes.extend(s for s, known in zip(steps, operand.strides) if known is None)
         positions = math.prod(extents[a] for a in parallel)
@@ -151,6 +156,17 @@ class Emitter:
                 elif isinstance(s, Accumulate):
                     total += times * (expr_flops(s.expr) + (s.expr.dtype.kind == "f"))
         return total
+
+    def _fixed(self, total: int, flat: bool) -> bool:
+        """Whether the kernel is compiled for the length of its vector loop, which saves masks and empty loops.
+
+        Only where that loop runs many times: such lengths are classes, heads or channels, but hardly ever the batch.
+        """
+        vector = self.plan.vector
+        if vector is None or flat or self.chunk is not None and self.chunk[1] == vector:
+            return False
+        length = self.extents[vector]
+        return length <= _FIXED and total > length
 
     def _fill(self, scope: _Scope) -> None:
         """The statements of one position on the kept axes."""
@@ -212,7 +228,14 @@ class Emitter:
         """The formula in the nest's numbers; what it reads is loaded in the outermost loop where that is possible."""
         assert expr is not None
         needed = {k: self._value(k, scope) for k in sorted(inputs_of(expr))}
-        return substitute((expr,), lambda n: needed[n.attr] if n.fn == "input" else None)[0]
+        return substitute((expr,), lambda n: needed[n.attr] if n.fn == "input" else self._count(n))[0]
+
+    def _count(self, n: Expr) -> Expr | None:
+        """Whole numbers in floating formulas tend to be numbers of elements, which another batch size would change."""
+        if n.fn != "const" or n.dtype.kind != "f" or n.dtype.itemsize < 4 or not _FEW < n.attr < _EXACT or n.attr % 1:
+            return None
+        axis = self.counts.setdefault(int(n.attr), len(self.axes) + len(self.counts))
+        return cast(extent(axis), n.dtype)
 
     def _value(self, k: int, scope: _Scope) -> Expr:
         known = scope.find(k)

@@ -18,7 +18,7 @@ from typing import Any, Final
 from . import dtypes as dt
 from .dtypes import DType
 
-__all__ = ["Expr", "Formula", "e", "const", "input_", "index", "cast", "substitute", "walk", "inputs_of", "FUNCTIONS"]
+__all__ = ["Expr", "Formula", "e", "const", "input_", "index", "extent", "cast", "substitute", "walk", "inputs_of", "FUNCTIONS"]
 
 # Every function of the language: name -> (number of arguments, result). "same": the type of the arguments (which
 # must agree); "bool": bool; "cond": where(bool, a, a) -> a; float functions need a floating type.
@@ -56,7 +56,8 @@ class Expr:
 
     Attributes:
         fn: a name in ``FUNCTIONS``, or ``"input"`` (attr: position), ``"const"`` (attr: Python number), ``"index"``
-            (attr: axis; the int64 position along that axis of the iteration domain), ``"cast"`` (convert the value to
+            (attr: axis; the int64 position along that axis of the iteration domain), ``"extent"`` (attr: axis; its int64
+            length, in loop nests only), ``"cast"`` (convert the value to
             ``dtype``; float to integer truncates, anything to bool is ``!= 0``), ``"bitcast"`` (same bits, same width).
         args: argument expressions.
         dtype: the element type of the result.
@@ -134,6 +135,11 @@ def input_(position: int, dtype: DType) -> Expr:
 def index(axis: int) -> Expr:
     """The position along ``axis`` of the output, as int64."""
     return Expr("index", (), dt.int64, axis)
+
+
+def extent(axis: int) -> Expr:
+    """The length of an axis of a loop nest, as int64."""
+    return Expr("extent", (), dt.int64, axis)
 
 
 def cast(x: Expr, dtype: DType) -> Expr:

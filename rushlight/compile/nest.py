@@ -4,7 +4,8 @@ A nest is a tree of loops over named axes with statements in between. Extents, s
 parameters, so one compiled kernel serves every size; small constant extents and strides may be fixed instead.
 
 Values are numbered: ``Load``, ``Compute`` and ``Accumulator`` define value ``k``, and an ``Expr`` reads it as
-``input(k)``. ``index(a)`` in an expression is the position along axis ``a``.
+``input(k)``. ``index(a)`` in an expression is the position along axis ``a``, ``extent(a)`` its length; an axis that no
+statement loops over is there for its length alone (the divisor of a mean).
 
 Example, a softmax over the last axis of a matrix (axis 0: rows, axis 1: columns), x is operand 0, out operand 1::
 

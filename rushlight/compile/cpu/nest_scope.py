@@ -17,7 +17,10 @@ __all__ = ["Scope", "Env", "Sum", "combine", "halves", "iota", "neutral", "state
 
 
 class Env(dict):
-    """Values by number, and ``("index", axis)``; an entry may be a function that emits the value when it is needed."""
+    """Values by number, ``("index", axis)`` and ``("extent", axis)``.
+
+    An entry may be a function that emits the value when it is needed.
+    """
 
     def __getitem__(self, key: Any) -> V:
         value = dict.__getitem__(self, key)

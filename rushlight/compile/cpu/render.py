@@ -43,7 +43,7 @@ from rushlight.compile.cpu.nest_tiles import tiled_positions, tiles_of
 from rushlight.compile.cpu.values import V, mad, splat, where
 from rushlight.compile.cpu.vecmath import SUPPORTED, supports
 from rushlight.compile.cpu.widths import lanes_of
-from rushlight.compile.expr import Expr, inputs_of
+from rushlight.compile.expr import Expr, inputs_of, walk
 from rushlight.compile.nest import (
     Accumulate,
     Accumulator,
@@ -162,10 +162,15 @@ class _Renderer:
             if axis.chunk_of is not None:
                 self.chunked[axis.chunk_of] = a
                 self.lengths[a] = param()
+            scope.env["extent", a] = V(f, self.extents[a], "i64")
         strides: list[list[int | str]] = [[param() if s is None else s for s in o.strides] for o in nest.operands]
         self.memory = Memory(f, nest.operands, strides)
         if any(isinstance(s, Check) for s in statements(nest.body)):
             f.module.functions.append(RAISE_IR)
+
+        for n in {n: None for s in statements(nest.body) for root in formulas(s) for n in walk(root)}:
+            if n.fn == "cast" and n.args[0].fn == "extent":
+                self.value(scope, n)  # once, before all loops
 
         total = "1"
         for a in nest.parallel:

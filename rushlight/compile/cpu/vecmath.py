@@ -38,7 +38,7 @@ _MEMORY = _REGISTER | {"bool": "i8", "float16": "half", "bfloat16": "i16"}
 
 #: Functions without a native form: the planner runs them on the host.
 _HOST_ONLY = {"erfinv", "lgamma", "digamma", "trigamma", "i0", "i0e", "i1", "i1e", "ndtri", "nextafter"}
-SUPPORTED: frozenset[str] = frozenset(FUNCTIONS) - _HOST_ONLY | {"input", "const", "index", "cast", "bitcast"}
+SUPPORTED: frozenset[str] = frozenset(FUNCTIONS) - _HOST_ONLY | {"input", "const", "index", "extent", "cast", "bitcast"}
 
 
 def supports(expr: Expr) -> bool:
@@ -118,7 +118,8 @@ def emit(builder: Function, expr: Expr, env: Mapping[object, V], lanes: int,
 
     Args:
         builder: the function that is being written.
-        env: ``env[k]`` is the value of ``input(k)`` in register form, ``env["index", a]`` the i64 value of ``index(a)``.
+        env: ``env[k]`` is the value of ``input(k)`` in register form, ``env["index", a]`` the i64 value of ``index(a)``;
+            ``extent(a)`` likewise.
         memo: values of nodes that are known already; nodes emitted here are added. None: a fresh one.
 
     Raises:
@@ -141,8 +142,8 @@ def emit_any(f: Function, expr: Expr, env: Mapping[object, V], memo: MutableMapp
             value = env[n.attr]
         elif n.fn == "const":
             value = constant(f, n.attr, n.dtype)
-        elif n.fn == "index":
-            value = env["index", n.attr]
+        elif n.fn in ("index", "extent"):
+            value = env[n.fn, n.attr]
         elif n.fn == "cast":
             value = convert(memo[n.args[0]], n.args[0].dtype, n.dtype)
         elif n.fn == "bitcast":

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rushlight.compile import dtypes as dt
-from rushlight.compile.expr import Expr, input_, substitute
+from rushlight.compile.expr import Expr, const, input_, substitute
 from rushlight.compile.nest import (
     Accumulate,
     Accumulator,
@@ -83,10 +83,15 @@ class _Interpreter:
     def value(self, expr: Expr) -> Any:
         plain = self.rewritten.get(expr)
         if plain is None:
-            plain, = substitute((expr,), lambda n: input_(_INDEX + n.attr, dt.int64) if n.fn == "index" else None)
+            plain, = substitute((expr,), self.plain)
             self.rewritten[expr] = plain
         values: Any = {**self.values, **{_INDEX + a: np.asarray(i, np.int64) for a, i in self.at.items()}}
         return evaluate(plain, values, ())  # a mapping from positions serves as well as a sequence
+
+    def plain(self, n: Expr) -> Expr | None:
+        if n.fn == "extent":
+            return const(self.extents[n.attr], dt.int64)
+        return input_(_INDEX + n.attr, dt.int64) if n.fn == "index" else None
 
     def place(self, operand: int, offset: Expr | None) -> int:
         place = sum(self.strides[operand][a] * i for a, i in self.at.items())

@@ -1,0 +1,105 @@
+"""A new batch size or sequence length needs a new plan, and no new kernel: extents are parameters of kernels.
+
+Which of a few variants of a kernel serves (tall or flat tiles, one nest or two where a reduction is long) does depend on
+sizes, so some sizes of both kinds come first.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rushlight as torch
+from rushlight import nn
+from rushlight.compile.cpu import jit
+from rushlight.nn import functional
+from rushlight.record.settings import settings
+from rushlight.tools.profiler import counters
+
+
+@pytest.fixture(autouse=True)
+def compiled_at_once(monkeypatch):
+    monkeypatch.setattr(settings, "cold_limit", 0)
+
+
+class Attention(nn.Module):
+    """One block of a language model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(30, 32), nn.Embedding(64, 32)
+        self.norm, self.qkv, self.up, self.down = nn.LayerNorm(32), nn.Linear(32, 96), nn.Linear(32, 64), nn.Linear(64, 32)
+        self.head = nn.Linear(32, 30)
+
+    def forward(self, idx: Any) -> Any:
+        b, t = idx.shape
+        x = self.tokens(idx) + self.positions(torch.arange(t))
+        q, k, v = (y.view(b, t, 2, 16).transpose(1, 2) for y in self.qkv(self.norm(x)).split(32, dim=2))
+        y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + y.transpose(1, 2).reshape(b, t, 32)
+        return self.head(x + self.down(functional.gelu(self.up(x)))).mean(1)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.lstm, self.head = nn.Embedding(30, 16), nn.LSTM(16, 24, batch_first=True), nn.Linear(24, 30)
+
+    def forward(self, idx: Any) -> Any:
+        return self.head(self.lstm(self.tokens(idx))[0][:, -1])
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(40, 64), nn.ReLU(), nn.Linear(64, 30))
+
+
+def cnn() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 32, 3), nn.ReLU(),
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.1), nn.Linear(32, 30))
+
+
+def rows(*shape: int) -> Callable[[int], Any]:
+    return lambda b: torch.tensor(np.random.default_rng(b).normal(size=(b, *shape)).astype(np.float32))
+
+
+def tokens(b: int, t: int = 12) -> Any:
+    return torch.tensor(np.random.default_rng(b).integers(0, 30, (b, t)))
+
+
+def train(model: nn.Module, data: Callable[[Any], Any]) -> Callable[[Any], float]:
+    optimizer = torch.optim.Adam(model.parameters())
+
+    def step(size: Any) -> float:
+        x = data(size)
+        y = torch.tensor(np.random.default_rng(0).integers(0, 30, x.shape[0]))
+        loss = functional.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+    return step
+
+
+CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[Any], Any], list[Any], list[Any]]] = {
+    "mlp": (mlp, rows(40), [16, 7, 40, 33], [9, 12, 37, 48]),
+    "cnn": (cnn, rows(3, 14, 14), [16, 7, 40, 33], [9, 12, 37, 48]),
+    "gpt": (Attention, tokens, [16, 7, 40, 33], [9, 12, 37, 48]),
+    "gpt, another length": (Attention, lambda t: tokens(8, t), [16, 12, 40, 33], [17, 23, 37, 48]),
+    "lstm": (Recurrent, tokens, [16, 7, 40, 33], [9, 12, 37, 48]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_new_size_compiles_nothing(name: str) -> None:
+    make, data, seen, new = CASES[name]
+    step = train(make(), data)
+    for size in seen:
+        step(size)
+    obtained = jit.counters.compiled, jit.counters.loaded
+    before = counters()
+    for size in new:
+        assert np.isfinite(step(size))
+    assert (jit.counters.compiled, jit.counters.loaded) == obtained
+    assert (counters() - before).programs_built == len(new)
