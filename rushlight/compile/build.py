@@ -11,7 +11,7 @@ import numpy as np
 from . import dtypes as dt
 from .body import Body, Put, Value
 from .contraction import Contraction
-from .cpu import jit, target
+from .cpu import jit, target, winograd
 from .cpu.contract import Plan as KernelPlan
 from .cpu.contract import plan as plan_contraction
 from .cpu.render import kernel_for
@@ -54,9 +54,9 @@ def build(graph: Graph, donations: dict[int, int]) -> Program:
 
 
 @functools.lru_cache(maxsize=1024)
-def _planned(contraction: Contraction, processor: str) -> Any:
+def _planned(contraction: Contraction, processor: str, with_winograd: int) -> Any:
     """The plan of a contraction: the same at every step of a recurrent network."""
-    return plan_contraction(contraction)
+    return with_winograd and winograd.plan(contraction) or plan_contraction(contraction)
 
 
 @dataclass
@@ -108,7 +108,7 @@ class _Build:
         group = made.group
         if group.kind == "contract":
             made.contract, bodies[group] = lower_contract(group, fusion)
-            made.plan = _planned(made.contract.contraction, target.current().key)
+            made.plan = _planned(made.contract.contraction, target.current().key, flags.winograd)
         elif group.kind == "native":
             made.native = lower_native(group, fusion)
             made.plan = made.native.plan

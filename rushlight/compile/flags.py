@@ -11,6 +11,7 @@
 | fuse_rows | RUSHLIGHT_FUSE_ROWS | reductions share a kernel with what is around them |
 | fuse_siblings | RUSHLIGHT_FUSE_SIBLINGS | independent values over one domain that read the same data share a kernel |
 | fuse_contract | RUSHLIGHT_FUSE_CONTRACT | pointwise users of a contraction run in its epilogue |
+| winograd | RUSHLIGHT_WINOGRAD | 3x3 convolutions of stride 1 with many channels take Winograd's algorithm |
 | recompute | RUSHLIGHT_RECOMPUTE | cheap values are computed again rather than stored |
 | split | RUSHLIGHT_SPLIT | long reductions with few results are cut into chunks |
 | inplace | RUSHLIGHT_INPLACE | pointwise results take the memory of inputs that die |
@@ -33,7 +34,7 @@ class Flags:
     """The values of all switches; attributes are integers."""
 
     NAMES = ("simplify", "layout", "fuse_pointwise", "fuse_views", "fuse_parts", "fuse_rows", "fuse_siblings", "fuse_contract",
-             "recompute", "split", "inplace")
+             "winograd", "recompute", "split", "inplace")
 
     debug: int
     simplify: int
@@ -44,6 +45,7 @@ class Flags:
     fuse_rows: int
     fuse_siblings: int
     fuse_contract: int
+    winograd: int
     recompute: int
     split: int
     inplace: int

@@ -1,0 +1,189 @@
+"""Planning a 3×3 convolution of stride 1 by Winograd's F(4×4, 3×3): a quarter of the multiplications.
+
+``plan(contraction)`` gives the steps that compute it, or None: the contraction is no such convolution, or the plain way is
+faster. Forward passes and input gradients have this form, channels last; their kernels are in ``winograd_ir.py``.
+
+Sums are rounded differently from a plain convolution's, about 1.8 times as much on average (``toomcook.py``), and an infinity
+or NaN reaches all results of its 4×4 tile. ``RUSHLIGHT_WINOGRAD=0`` does without.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rushlight.compile.contraction import Contraction, Dim
+from rushlight.compile.cpu import jit, target
+from rushlight.compile.cpu.contract import Operand, Plan, Step
+from rushlight.compile.cpu.contract_ir import EpilogueOperand
+from rushlight.compile.cpu.winograd_ir import (
+    CHUNK,
+    PLANES,
+    TAPS,
+    TILE,
+    VECTORS,
+    Filters,
+    Gather,
+    Product,
+    Tiles,
+    Transform,
+    heights,
+)
+from rushlight.compile.expr import cast, input_
+
+__all__ = ["plan"]
+
+MOST_PARTS = 16
+#: Cycles that a vector of channels takes to be transformed: of a tile's inputs, of its results, of a filter (and stored).
+INPUT_CYCLES, RESULT_CYCLES, FILTER_CYCLES = 250, 400, 450
+PACKING_CYCLES = 200  # of a filter for the plain way
+#: Winograd's way has to be better by this much in the estimate.
+GAIN = 0.8
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """The dimensions of a convolution, found among those of a contraction: ``image`` (None: one image), ``y``, ``x`` of the
+    results, ``u``, ``v`` of the filter, the summed ``channels`` and the filters ``n``; ``place``: of image, y, x among m."""
+
+    image: Dim
+    y: Dim
+    x: Dim
+    u: Dim
+    v: Dim
+    channels: Dim
+    n: Dim
+    place: tuple[int | None, int, int]
+
+
+def plan(c: Contraction, cpu: target.CPU | None = None) -> Plan | None:
+    cpu = cpu or target.current()
+    found = _convolution(c)
+    lanes = cpu.vector_bytes // 4
+    if found is None or found.channels.extent % lanes or not _pays(found, lanes):
+        return None
+    return _planned(c, found, cpu, lanes)
+
+
+def _convolution(c: Contraction) -> _Shape | None:
+    if any(d.name != "float32" for d in (c.a, c.b, c.accumulate)) or c.batch or len(c.n) != 1 or len(c.k) != 3:
+        return None
+    channels = [d for d in c.k if d.a == 1]
+    if len(channels) != 1 or len(c.m) not in (2, 3):
+        return None
+    taps = [d for d in c.k if d is not channels[0]]
+    places: list[int | None] = []
+    for tap in taps:
+        fits = [i for i, d in enumerate(c.m) if d.a == tap.a and i not in places]
+        if tap.extent != TAPS or len(fits) != 1:
+            return None
+        places.append(fits[0])
+    rest = [i for i in range(len(c.m)) if i not in places]
+    y, x = places
+    assert y is not None and x is not None
+    image = c.m[rest[0]] if rest else Dim(1)
+    return _Shape(image, c.m[y], c.m[x], taps[0], taps[1], channels[0], c.n[0], (rest[0] if rest else None, y, x))
+
+
+def _tiles(s: _Shape) -> tuple[int, int, int]:
+    """All tiles, down and across an image."""
+    down, across = -(-s.y.extent // TILE), -(-s.x.extent // TILE)
+    return s.image.extent * down * across, down, across
+
+
+def _pays(s: _Shape, lanes: int) -> bool:
+    tiles, k, n = _tiles(s)[0], s.channels.extent, s.n.extent
+    pairs = k * -(-n // (lanes * VECTORS)) * lanes * VECTORS / (2 * lanes)  # multiply-adds of vectors, two at a time
+    plain = s.image.extent * s.y.extent * s.x.extent * TAPS * TAPS * pairs + k * n * PACKING_CYCLES / lanes
+    ours = PLANES * tiles * pairs + (tiles * (k * INPUT_CYCLES + n * RESULT_CYCLES) + k * n * FILTER_CYCLES) / lanes
+    return ours < GAIN * plain
+
+
+def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
+    tiles, down, across = _tiles(s)
+    width = lanes * VECTORS
+    panels, chunks = -(-s.n.extent // width), -(-s.channels.extent // CHUNK)
+    block, blocks = _block(tiles, chunks, heights(cpu.vector_registers)[0], cpu)
+    per_part = -(-blocks // MOST_PARTS)
+    parts_m = -(-blocks // per_part)
+    parts_n = min(panels, max(1, 8 // parts_m), 4)
+    group = -(-panels // parts_n)
+    parts_n = -(-panels // group)
+    # Planes an odd number of cache lines apart do not meet in the same set.
+    v_chunk = block * CHUNK * 4
+    v_plane, m_plane = _odd(chunks * v_chunk), _odd(block * width * 4)
+    # A filter that is used for one block of tiles only is not worth a pass of its own through memory.
+    own = blocks == 1
+    u_plane = s.channels.extent * width * 4
+    if own:
+        u_plane = _odd(u_plane)
+    u_panel = PLANES * u_plane
+    slot = PLANES * (v_plane + m_plane) + own * u_panel
+
+    types = [(c.c, True), *((x.dtype, x.written) for x in c.extras)]
+    strides = [_steps(s, i, c) for i in range(len(types))]
+    outputs = tuple(EpilogueOperand(d, "unit" if t[3] == d.itemsize else "zero" if t[3] == 0 else "any", written)
+                    for (d, written), t in zip(types, strides, strict=True))
+    stores = c.stores or (cast(input_(0, c.accumulate), c.c),)
+    fence = {"x86_64": "v", "aarch64": "w"}.get(cpu.triple.split("-")[0].replace("arm64", "aarch64"), "")
+    gather, product = Gather(lanes, cpu.fma), Product(lanes, cpu.vector_registers, cpu.fma, fence)
+    filters, kernel = Filters(), Tiles(lanes, cpu.vector_registers, cpu.fma, outputs, stores, own)
+    transform = Transform(lanes, cpu.fma, s.n.b == 1)
+
+    k = s.channels.extent
+    block_k = max(1, min(k, (64 << 10) // (PLANES * width * 4)))
+    parts_k = -(-k // block_k)
+    values = {"n": s.n.extent, "b_k": 4 * s.channels.b, "b_n": 4 * s.n.b, "b_y": 4 * s.u.b, "b_x": 4 * s.v.b, "u_panel": u_panel,
+              "u_plane": u_plane, "parts_k": parts_k, "k": k, "block_k": block_k, "transform": 0, "gather": 0, "product": 0,
+              "tiles_y": down, "tiles_x": across, "high": s.y.extent, "wide": s.x.extent, "channels": k, "v_plane": v_plane,
+              "v_chunk": v_chunk, "a_n": 4 * s.image.a, "a_y": 4 * s.y.a, "a_x": 4 * s.x.a, "parts_n": parts_n, "panels": panels,
+              "group": group, "blocks": blocks, "per_part": per_part, "block": block, "tiles": tiles, "slot": slot,
+              "m": PLANES * v_plane, "u": PLANES * (v_plane + m_plane), "m_plane": m_plane}  # fmt: skip
+    for i, line in enumerate(strides):
+        values.update((f"{d}{i}", step) for d, step in zip("nyxc", line, strict=True))
+    extras: list[Operand] = [("extra", i) for i in range(len(c.extras))]
+    names: list[Operand] = ["a", "b" if own else ("scratch", 1), ("scratch", 0), "c", *extras]
+    steps = [Step((kernel.key, kernel.ir, "tiles"), [(name, 0) for name in names], [values[x] for x in kernel.fields], parts_m * parts_n)]
+    scratch = [parts_m * parts_n * slot]
+    if not own:
+        first: list[tuple[Operand, int]] = [("b", 0), (("scratch", 1), 0)]
+        steps.insert(0, Step((filters.key, filters.ir, "filters"), first, [values[x] for x in filters.fields], parts_k * panels))
+        scratch.append(panels * u_panel)
+
+    def tell(addresses: list[int]) -> None:
+        found = dict(zip(("gather", "product", "transform"), addresses, strict=False))
+        for step, fields in zip(reversed(steps), (kernel.fields, filters.fields), strict=False):
+            for name in found.keys() & set(fields):
+                step.params[list(fields).index(name)] = found[name]
+
+    jit.deliver([*((x.key, x.ir, name) for x, name in ((gather, "gather"), (product, "product"), (transform, "transform"))),
+                 *(step.kernel for step in steps)], tell)
+    flops = 2 * s.image.extent * s.y.extent * s.x.extent * TAPS * TAPS * s.channels.extent * s.n.extent
+    return Plan(steps, scratch, flops)
+
+
+def _block(tiles: int, chunks: int, full: int, cpu: target.CPU) -> tuple[int, int]:
+    """Tiles of a block, and blocks: one, or an even number of nearly equal ones, whose transformed inputs take half of the
+    second-level cache. Small blocks would read all filters again and again."""
+    fits = cpu.l2 // 2 // (PLANES * chunks * CHUNK * 4)
+    most = max(2 * full, min(4 * full, fits))
+    blocks = 1 if tiles <= 3 * full else -(-tiles // most)
+    if blocks > 1:
+        blocks += blocks % 2
+    block = -(-tiles // blocks)
+    return block, -(-tiles // block)
+
+
+def _odd(nbytes: int) -> int:
+    lines = -(-nbytes // 64)
+    return 64 * (lines + 1 - lines % 2)
+
+
+def _steps(s: _Shape, operand: int, c: Contraction) -> tuple[int, int, int, int]:
+    """Bytes per step of an output (0: C, then the extras) along images, y, x and n."""
+    if operand == 0:
+        size, along = c.c.itemsize, [d.c for d in (*c.m, *c.n)]
+    else:
+        extra = c.extras[operand - 1]
+        size, along = extra.dtype.itemsize, list(extra.strides)
+    image, y, x = (0 if i is None else size * along[i] for i in s.place)
+    return image, y, x, size * along[-1]

@@ -1,0 +1,326 @@
+"""The kernels of Winograd's F(4×4, 3×3), as LLVM IR text; ``winograd.py`` plans them.
+
+A 3×3 convolution of stride 1 makes 4×4 results from 6×6 inputs with 36 multiplications for each pair of channels in place
+of 144: every *tile* of inputs and every filter is transformed to 36 numbers, for each of these *planes* there is a matrix
+product (tiles × channels by channels × filters), and the 36 sums of a tile are transformed to its results.
+
+* ``Filters``: all filters, once (``Transform``): ``u[panel][plane][channel][column]``.
+* ``Tiles``: for a block of tiles, in memory that stays in the second-level cache: inputs to ``v[plane][chunk][tile][channel]``
+  (``Gather``), then for each panel of filters 36 products to ``m[plane][tile][column]`` (``Product``), and from there the
+  results with the epilogue. A chunk has ``CHUNK`` channels, so that the rows of a product are a constant distance apart.
+
+``Gather``, ``Product`` and ``Transform`` are functions that all ``Tiles`` share, called by address.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rushlight.compile import dtypes as dt
+from rushlight.compile.cpu import vecmath
+from rushlight.compile.cpu.contract_ir import EpilogueOperand, Frame, gather, read, scattered, write
+from rushlight.compile.cpu.irtext import Function, Module
+from rushlight.compile.cpu.microkernel import fence, mask, masked_load, multiply_add, splat
+from rushlight.compile.cpu.toomcook import matrices, multiplied
+from rushlight.compile.cpu.values import V
+from rushlight.compile.expr import Expr, canonical
+
+__all__ = ["CHUNK", "PLANES", "TILE", "VECTORS", "Filters", "Gather", "Product", "Tiles", "Transform", "heights"]
+
+TILE, TAPS = 4, 3
+SIDE = TILE + TAPS - 1
+PLANES = SIDE * SIDE
+CHUNK = 64  # channels
+VECTORS = 2  # of a panel
+
+#: What ``Gather`` and ``Transform`` read of the parameters of ``Tiles``, which begin with it.
+FILTERS = ("n", "b_k", "b_n", "b_y", "b_x", "u_plane")
+GEOMETRY = ("tiles_y", "tiles_x", "high", "wide", "channels", "v_plane", "v_chunk", "a_n", "a_y", "a_x")
+
+
+def heights(registers: int) -> tuple[int, ...]:
+    """The numbers of rows that ``Product`` has code for: as many as leave room for B and a number of A."""
+    full = 14 if registers >= 32 else 6
+    return (*range(full, 1, -2), 1)
+
+
+def square(f: Function, matrix: tuple, values: list[list[str]], lanes: int, fma: bool) -> list[list[str]]:
+    """``matrix · values · matrixᵀ``."""
+    columns = [multiplied(f, matrix, [row[j] for row in values], lanes, fma) for j in range(len(values[0]))]
+    return [multiplied(f, matrix, [column[i] for column in columns], lanes, fma) for i in range(len(matrix))]
+
+
+def place(f: Function, tile: str, tiles_y: str, tiles_x: str) -> tuple[str, str, str]:
+    """Image, first row and first column (of the results) of a tile."""
+    across, rest = f.rem(tile, tiles_x), f.div(tile, tiles_x)
+    return f.div(rest, tiles_y), f.mul(f.rem(rest, tiles_y), TILE), f.mul(across, TILE)
+
+
+@dataclass(frozen=True)
+class Gather:
+    """``void gather(ptr v, ptr a, i64 first, i64 count, ptr geometry)``: the transformed inputs of ``count`` tiles.
+
+    Inputs past the last one that a result needs are those at the edge again: their part in the results that are stored is
+    zero but for rounding, and no infinity comes from anywhere else.
+    """
+
+    lanes: int
+    fma: bool
+
+    @property
+    def key(self) -> str:
+        return f"winograd gather 1 {self.lanes} {self.fma}"
+
+    def ir(self) -> str:
+        f = Function("void @gather(ptr noalias %v, ptr noalias %a, i64 %first, i64 %count, ptr noalias %geometry)")
+        g = {name: f.load("%geometry", i) for i, name in enumerate(GEOMETRY)}
+        vector = f"<{self.lanes} x float>"
+        with f.loop(0, "%count") as t:
+            image, y, x = place(f, f.add("%first", t), g["tiles_y"], g["tiles_x"])
+            here = f.at("%a", f.mul(image, g["a_n"]), "i8")
+            rows = [f.at(here, f.mul(f.minimum(f.add(y, i), f.add(g["high"], TAPS - 2)), g["a_y"]), "i8") for i in range(SIDE)]
+            columns = [f.mul(f.minimum(f.add(x, j), f.add(g["wide"], TAPS - 2)), g["a_x"]) for j in range(SIDE)]
+            target = f.slot("ptr")
+            f.set(target, f.at("%v", f.mul(t, CHUNK * 4), "i8"), "ptr")
+            with f.loop(0, g["channels"], CHUNK) as first:
+                to = f.get(target, "ptr")
+                count = f.minimum(f.sub(g["channels"], first), CHUNK)
+                with f.loop(0, count, self.lanes) as c:
+                    byte = f.mul(f.add(first, c), 4)
+                    data = [[f.let(f"load {vector}, ptr {f.at(f.at(row, column, 'i8'), byte, 'i8')}, align 4") for column in columns]
+                            for row in rows]
+                    out = square(f, matrices(TILE, TAPS).inputs, data, self.lanes, self.fma)
+                    at = f.at(to, f.mul(c, 4), "i8")
+                    for k, value in enumerate(v for line in out for v in line):
+                        f.do(f"store {vector} {value}, ptr {f.at(at, f.mul(g['v_plane'], k), 'i8')}, align 4")
+                f.set(target, f.at(to, g["v_chunk"], "i8"), "ptr")
+        return f.finish() + f.module.text()
+
+
+@dataclass(frozen=True)
+class Product:
+    """``void product(ptr tile, ptr a, ptr b, i64 height, i64 channels, i64 chunk_bytes)``: rows of one panel of sums, all in
+    registers; A as ``Gather`` leaves it."""
+
+    lanes: int
+    registers: int
+    fma: bool
+    fence: str
+
+    @property
+    def key(self) -> str:
+        return f"winograd product 1 {self.lanes} {self.registers} {self.fma} {self.fence}"
+
+    def ir(self) -> str:
+        f = Function("void @product(ptr noalias %tile, ptr noalias %a, ptr noalias %b, i64 %height, i64 %channels, i64 %chunk_bytes)")
+        cases = " ".join(f"i64 {h}, label %rows{h}" for h in heights(self.registers))
+        f.do(f"switch i64 %height, label %out [ {cases} ]")
+        for height in heights(self.registers):
+            f.label(f"rows{height}")
+            self._height(f, height)
+            f.do("br label %out")
+        f.label("out")
+        return f.finish() + f.module.text()
+
+    def _height(self, f: Function, height: int) -> None:
+        vector, size = f"<{self.lanes} x float>", self.lanes * 4
+        sums = [[f.slot(vector) for _ in range(VECTORS)] for _ in range(height)]
+        for slots in sums:
+            for slot in slots:
+                f.set(slot, "zeroinitializer", vector)
+        a, b = f.slot("ptr"), f.slot("ptr")
+        f.set(a, "%a", "ptr")
+        f.set(b, "%b", "ptr")
+        with f.loop(0, "%channels", CHUNK) as first:
+            chunk = f.get(a, "ptr")
+            with f.loop(0, f.minimum(f.sub("%channels", first), CHUNK)) as k:
+                row = f.get(b, "ptr")
+                if self.fence:
+                    fence(f, sums[-1], vector, self.fence)
+                loaded = [f.let(f"load {vector}, ptr {f.at(row, v * size, 'i8')}, align 4") for v in range(VECTORS)]
+                f.set(b, f.at(row, VECTORS * size, "i8"), "ptr")
+                here = f.at(chunk, k, "float")
+                for r, slots in enumerate(sums):
+                    if self.fence and r:
+                        fence(f, sums[r - 1], vector, self.fence)
+                    value = splat(f, f.let(f"load float, ptr {f.at(here, r * CHUNK * 4, 'i8')}, align 4"), "float", self.lanes)
+                    for slot, other in zip(slots, loaded, strict=True):
+                        f.set(slot, multiply_add(f, dt.float32, self.lanes, self.fma, value, other, f.get(slot, vector)), vector)
+            f.set(a, f.at(chunk, "%chunk_bytes", "i8"), "ptr")
+        for r, slots in enumerate(sums):
+            for v, slot in enumerate(slots):
+                f.do(f"store {vector} {f.get(slot, vector)}, ptr {f.at('%tile', (r * VECTORS + v) * size, 'i8')}, align 4")
+
+
+@dataclass(frozen=True)
+class Transform:
+    """``void transform(ptr u, ptr b, i64 panel, i64 first, i64 last, ptr shape)``: the filters of some channels of one panel;
+    ``unit``: B is contiguous along the filters."""
+
+    lanes: int
+    fma: bool
+    unit: bool
+
+    @property
+    def key(self) -> str:
+        return f"winograd transform 1 {self.lanes} {self.fma} {self.unit}"
+
+    def ir(self) -> str:
+        f = Function("void @transform(ptr noalias %u, ptr noalias %b, i64 %panel, i64 %first, i64 %last, ptr noalias %shape)")
+        shape = {name: f.load("%shape", i) for i, name in enumerate(FILTERS)}
+        vector, width = f"<{self.lanes} x float>", self.lanes * VECTORS
+        with f.loop("%first", "%last") as k, f.loop(0, str(VECTORS)) as v:
+            column = f.add(f.mul("%panel", width), f.mul(v, self.lanes))
+            on = mask(f, f.sub(shape["n"], column), self.lanes)
+            source = f.at(f.at("%b", f.mul(column, shape["b_n"]), "i8"), f.mul(k, shape["b_k"]), "i8")
+            taps = []
+            for i in range(TAPS):
+                line = f.at(source, f.mul(shape["b_y"], i), "i8")
+                places = [f.at(line, f.mul(shape["b_x"], j), "i8") for j in range(TAPS)]
+                if self.unit:
+                    taps.append([masked_load(f, at, dt.float32, self.lanes, on) for at in places])
+                else:
+                    taps.append([gather(f, scattered(f, at, shape["b_n"], 0, self.lanes), dt.float32, self.lanes, on) for at in places])
+            out = square(f, matrices(TILE, TAPS).taps, taps, self.lanes, self.fma)
+            to = f.at("%u", f.mul(f.add(f.mul(k, VECTORS), v), self.lanes * 4), "i8")
+            for p, value in enumerate(x for line in out for x in line):
+                f.do(f"store {vector} {value}, ptr {f.at(to, f.mul(shape['u_plane'], p), 'i8')}, align 4")
+        return f.finish() + f.module.text()
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Operands: B, u. A part is a block of channels of one panel."""
+
+    fields = (*FILTERS, "transform", "parts_k", "k", "block_k", "u_panel")
+    key = "winograd filters 2"
+
+    def ir(self) -> str:
+        f = Function("void @filters(ptr %table, ptr %params, i64 %begin, i64 %end)")
+        frame = Frame(f, 2, self.fields)
+        transform = f.let(f"inttoptr i64 {frame['transform']} to ptr")
+        with f.loop("%begin", "%end") as part:
+            panel, block = f.div(part, frame["parts_k"]), f.rem(part, frame["parts_k"])
+            first = f.mul(block, frame["block_k"])
+            last = f.minimum(f.add(first, frame["block_k"]), frame["k"])
+            u = f.at(frame.bases[1], f.mul(panel, frame["u_panel"]), "i8")
+            f.do(f"call void {transform}(ptr {u}, ptr {frame.bases[0]}, i64 {panel}, i64 {first}, i64 {last}, ptr {f.at('%params', 4)})")
+        return f.finish() + f.module.text()
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Operands: A, u, scratch, C, extras. A part is ``per_part`` blocks of tiles and a group of panels; it has a slot of its
+    own in the scratch memory. ``own``: where each panel serves one block of tiles only, B takes the place of u, and each panel
+    is transformed just before it is used, into the slot."""
+
+    lanes: int
+    registers: int
+    fma: bool
+    outputs: tuple[EpilogueOperand, ...]
+    stores: tuple[Expr, ...]
+    own: bool
+
+    @property
+    def key(self) -> str:
+        outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
+        return f"winograd tiles 2 {self.lanes} {self.registers} {self.fma} {self.own} [{outputs}] {canonical(*self.stores)}"
+
+    @property
+    def fields(self) -> list[str]:
+        return [*GEOMETRY, *FILTERS, "gather", "product", "transform", "parts_n", "panels", "group", "blocks", "per_part", "block", "tiles",
+                "slot", "m", "u", "m_plane", "u_panel", *(f"{d}{i}" for i in range(len(self.outputs)) for d in ("n", "y", "x", "c"))]
+
+    def ir(self) -> str:
+        module = Module()
+        f = Function("void @tiles(ptr %table, ptr %params, i64 %begin, i64 %end)", module)
+        operands = 3 + len(self.outputs)
+        frame = Frame(f, operands, self.fields)
+        geometry = f.at("%params", 2 * operands)
+        product, collect, transform = (f.let(f"inttoptr i64 {frame[name]} to ptr") for name in ("product", "gather", "transform"))
+        row_bytes = self.lanes * VECTORS * 4
+        with f.loop("%begin", "%end") as part:
+            slot = f.at(frame.bases[2], f.mul(part, frame["slot"]), "i8")
+            sums = f.at(slot, frame["m"], "i8")
+            panel0 = f.mul(f.rem(part, frame["parts_n"]), frame["group"])
+            panel1 = f.minimum(f.add(panel0, frame["group"]), frame["panels"])
+            block0 = f.mul(f.div(part, frame["parts_n"]), frame["per_part"])
+            block1 = f.minimum(f.add(block0, frame["per_part"]), frame["blocks"])
+            with f.loop(block0, block1) as block:
+                first = f.mul(block, frame["block"])
+                count = f.minimum(f.sub(frame["tiles"], first), frame["block"])
+                f.do(f"call void {collect}(ptr {slot}, ptr {frame.bases[0]}, i64 {first}, i64 {count}, ptr {geometry})")
+                with f.loop(panel0, panel1) as panel:
+                    if self.own:
+                        filters = f.at(slot, frame["u"], "i8")
+                        f.do(f"call void {transform}(ptr {filters}, ptr {frame.bases[1]}, i64 {panel}, i64 0, i64 {frame['channels']}, "
+                             f"ptr {f.at(geometry, len(GEOMETRY))})")  # fmt: skip
+                    else:
+                        filters = f.at(frame.bases[1], f.mul(panel, frame["u_panel"]), "i8")
+                    with f.loop(0, str(PLANES)) as plane:
+                        a, m = f.at(slot, f.mul(plane, frame["v_plane"]), "i8"), f.at(sums, f.mul(plane, frame["m_plane"]), "i8")
+                        b = f.at(filters, f.mul(plane, frame["u_plane"]), "i8")
+                        row = f.slot("i64", "0")
+                        even = self._even(f, count)
+                        with f.loop_while(row, "slt", count) as r:
+                            height = self._height(f, f.minimum(f.sub(count, r), even))
+                            f.do(f"call void {product}(ptr {f.at(m, f.mul(r, row_bytes), 'i8')}, ptr {f.at(a, f.mul(r, CHUNK * 4), 'i8')}, "
+                                 f"ptr {b}, i64 {height}, i64 {frame['channels']}, i64 {frame['v_chunk']})")  # fmt: skip
+                            f.set(row, f.add(r, height))
+                    with f.loop(0, count) as t:
+                        self._results(f, frame, f.at(sums, f.mul(t, row_bytes), "i8"), f.add(first, t), panel)
+        return f.finish() + module.text()
+
+    def _even(self, f: Function, count: str) -> str:
+        """Rows of a product, about equal ones."""
+        full = heights(self.registers)[0]
+        pieces = f.div(f.add(count, full - 1), full)
+        return f.let(f"and i64 {f.add(f.div(f.add(count, f.sub(pieces, 1)), pieces), 1)}, -2")
+
+    def _height(self, f: Function, most: str) -> str:
+        height = "1"
+        for h in sorted(heights(self.registers))[1:]:
+            height = f.let(f"select i1 {f.compare('sge', most, h)}, i64 {h}, i64 {height}")
+        return height
+
+    def _results(self, f: Function, frame: Frame, sums: str, tile: str, panel: str) -> None:
+        """The results of one tile in one panel."""
+        vector, lanes = f"<{self.lanes} x float>", self.lanes
+        image, y, x = place(f, tile, frame["tiles_y"], frame["tiles_x"])
+        rows, columns = f.minimum(f.sub(frame["high"], y), TILE), f.minimum(f.sub(frame["wide"], x), TILE)
+        corners = []
+        for i, base in enumerate(frame.bases[3:]):
+            at = f.at(base, f.mul(image, frame[f"n{i}"]), "i8")
+            at = f.at(f.at(at, f.mul(y, frame[f"y{i}"]), "i8"), f.mul(x, frame[f"x{i}"]), "i8")
+            corners.append(at)
+        tile_memory = f.slot(f"[{TILE * TILE} x {vector}]", align=64)
+        with f.loop(0, str(VECTORS)) as v:
+            column = f.add(f.mul(panel, lanes * VECTORS), f.mul(v, lanes))
+            left = f.sub(frame["n"], column)
+            with f.when(f.compare("sgt", left, 0)):
+                on = mask(f, left, lanes)
+                source = f.at(sums, f.mul(v, lanes * 4), "i8")
+                values = [f.let(f"load {vector}, ptr {f.at(source, f.mul(frame['m_plane'], k), 'i8')}, align 4") for k in range(PLANES)]
+                out = square(f, matrices(TILE, TAPS).outputs, [values[k : k + SIDE] for k in range(0, PLANES, SIDE)], lanes, self.fma)
+                for k, value in enumerate(o for line in out for o in line):
+                    f.do(f"store {vector} {value}, ptr {f.at(tile_memory, k, vector)}, align 4")
+                starts = [f.at(at, f.mul(column, frame[f"c{k}"]), "i8") for k, at in enumerate(corners)]
+                with f.loop(0, rows) as down, f.loop(0, columns) as across:
+                    value = f.let(f"load {vector}, ptr {f.at(tile_memory, f.add(f.mul(down, TILE), across), vector)}, align 4")
+                    places = []
+                    for k, (at, operand) in enumerate(zip(starts, self.outputs, strict=True)):
+                        here = f.at(f.at(at, f.mul(down, frame[f"y{k}"]), "i8"), f.mul(across, frame[f"x{k}"]), "i8")
+                        places.append(scattered(f, here, frame[f"c{k}"], 0, lanes) if operand.stride == "any" else here)
+                    self._store(f, value, places, on)
+
+    def _store(self, f: Function, total: str, places: list[str], on: str) -> None:
+        """The epilogue: reads the extras, evaluates the stores, writes them."""
+        env: dict[object, V] = {0: V(f, total, "float", self.lanes)}
+        for at, operand in zip(places, self.outputs, strict=True):
+            if not operand.written:
+                env[len(env)] = vecmath.load_form(read(f, at, operand, self.lanes, on), operand.dtype)
+        written = [(p, o) for p, o in zip(places, self.outputs, strict=True) if o.written]
+        memo: dict[Expr, V] = {}
+        for (at, operand), expr in zip(written, self.stores, strict=True):
+            value = vecmath.store_form(vecmath.emit(f, expr, env, self.lanes, memo), operand.dtype)
+            write(f, at, operand, self.lanes, on, value.name)

@@ -1,0 +1,162 @@
+"""Winograd's convolutions: matrices, accuracy against float64, all shapes and epilogues, any number of threads."""
+from __future__ import annotations
+
+import contextlib
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rushlight.compile import dtypes as dt
+from rushlight.compile.build import _planned, build
+from rushlight.compile.cpu import pool, target, toomcook, winograd
+from rushlight.compile.flags import flags
+from rushlight.compile.graph import ContractSpec, Graph, Node, Window
+from rushlight.compile.program import Program
+
+F32 = dt.float32
+SETTINGS = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+#: For inputs and filters of deviation 1 a result has the deviation of the square root of the number of products. Its error is,
+#: in units of that: as root mean square, and at most.
+RMS, MOST = 1.5e-6, 1.2e-5
+
+
+@pytest.mark.parametrize(("m", "r"), [(4, 3), (3, 4), (2, 5), (5, 2)])
+def test_the_matrices_multiply_polynomials_exactly(m, r):
+    found = toomcook.matrices(m, r)
+    rng = np.random.default_rng(0)
+    d = [Fraction(int(x), 8) for x in rng.integers(-99, 99, m + r - 1)]
+    w = [Fraction(int(x), 8) for x in rng.integers(-99, 99, r)]
+
+    def times(matrix, vector):
+        return [sum(a * b for a, b in zip(row, vector, strict=True)) for row in matrix]
+
+    products = [a * b for a, b in zip(times(found.taps, w), times(found.inputs, d), strict=True)]
+    assert times(found.outputs, products) == [sum(d[i + k] * w[k] for k in range(r)) for i in range(m)]
+
+
+def conv(g: Graph, x: Node, w: Node, padding: int, flipped: bool = False) -> Node:
+    (n, c, h, wide) = x.shape
+    dims = ("c", "o", "u", "v") if flipped else ("o", "c", "u", "v")
+    o = w.shape[dims.index("o")]
+    if flipped:
+        w = g.slice(w, (0, 0, 2, 2), w.shape, (1, 1, -1, -1))
+    size = (h + 2 * padding - 2, wide + 2 * padding - 2)
+    sizes = {"n": n, "c": c, "o": o, "x": size[0], "y": size[1], "u": 3, "v": 3}
+    spec = ContractSpec(("n", "c", Window("x", "u", padding=padding), Window("y", "v", padding=padding)), dims, ("n", "o", "x", "y"),
+                        tuple(sorted(sizes.items())))
+    return g.contract(x, w, spec)
+
+
+def exact(x: np.ndarray, w: np.ndarray, padding: int, flipped: bool = False) -> np.ndarray:
+    x = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    w = w.astype(np.float64)
+    w = w[:, :, ::-1, ::-1].swapaxes(0, 1) if flipped else w
+    h, wide = x.shape[2] - 2, x.shape[3] - 2
+    return sum(np.einsum("nchw,oc->nohw", x[:, :, i:i + h, j:j + wide], w[:, :, i, j]) for i in range(3) for j in range(3))
+
+
+def run(program: Program, g: Graph, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    outs = [np.full(r.shape, np.nan, np.float32) for r in g.results]
+    program.run([a.ctypes.data for a in arrays], [o.ctypes.data for o in outs])
+    return outs
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """What is planned with Winograd's algorithm."""
+    seen: list = []
+    inner = winograd._planned
+    monkeypatch.setattr(winograd, "_planned", lambda *a: seen.append(a[1]) or inner(*a))
+    _planned.cache_clear()
+    return seen
+
+
+@contextlib.contextmanager
+def always():
+    """Whatever has the form takes Winograd's algorithm."""
+    before, winograd._pays = winograd._pays, lambda *_: True
+    _planned.cache_clear()
+    try:
+        yield
+    finally:
+        winograd._pays = before
+        _planned.cache_clear()
+
+
+@SETTINGS
+@given(st.integers(1, 3), st.sampled_from([16, 32, 48, 64, 80, 144]), st.integers(1, 13), st.integers(1, 9), st.integers(1, 70),
+       st.integers(0, 2), st.booleans(), st.booleans(), st.sampled_from(["host", "avx2", "sse"]), st.integers(0, 2**16))
+def test_any_shape(n, channels, high, wide, filters, padding, flipped, as_result, cpu, seed):
+    if high + 2 * padding < 3 or wide + 2 * padding < 3:
+        return
+    g = Graph()
+    x = g.leaf((n, channels, high, wide), F32)
+    w = g.leaf((channels, filters, 3, 3) if flipped else (filters, channels, 3, 3), F32)
+    b, r = g.leaf((filters, 1, 1), F32), g.leaf((n, filters, high + 2 * padding - 2, wide + 2 * padding - 2), F32)
+    y = conv(g, g.map(lambda e, t: t * 2.0, x), w, padding, flipped)
+    z = g.map(lambda e, a, t, s: e.max(a + t, 0.0) + s, y, b, r)
+    g.results = [z, y] if as_result else [g.map(lambda e, t: -t, g.reduce("add", z, (0,)))]
+    rng = np.random.default_rng(seed)
+    arrays = [rng.standard_normal(leaf.shape).astype(np.float32) for leaf in g.leaves]
+    smaller = target.using(cpu) if cpu != "host" and target.machine() == "x86_64" else contextlib.nullcontext()
+    with always(), smaller:
+        got = run(build(g, {}), g, arrays)
+    plain = exact(2 * arrays[0], arrays[1], padding, flipped)
+    whole = np.maximum(plain + arrays[2].astype(np.float64), 0) + arrays[3]
+    bound = 2 * MOST * np.sqrt(9 * channels)
+    if as_result:
+        np.testing.assert_allclose(got[0], whole, rtol=1e-6, atol=bound)
+        np.testing.assert_allclose(got[1], plain, rtol=1e-6, atol=bound)
+    else:
+        np.testing.assert_allclose(got[0], -whole.sum(0), rtol=1e-6, atol=bound * n)
+
+
+def layer(n: int, channels: int, side: int, filters: int) -> tuple[Graph, list[np.ndarray]]:
+    g = Graph()
+    x, w = g.leaf((n, channels, side, side), F32), g.leaf((filters, channels, 3, 3), F32)
+    g.results = [g.map(lambda e, t: e.max(t, 0.0), conv(g, g.map(lambda e, t: t + 1.0, x), w, 1))]
+    rng = np.random.default_rng(1)
+    return g, [rng.standard_normal(leaf.shape).astype(np.float32) for leaf in g.leaves]
+
+
+def test_errors_are_about_those_of_a_plain_sum():
+    for channels in (64, 256):
+        g, arrays = layer(2, channels, 16, 64)
+        want = np.maximum(exact(arrays[0] + np.float32(1), arrays[1], 1), 0)
+        errors = []
+        for on in (0, 1):
+            with flags.using(winograd=on):
+                errors.append(np.sqrt(np.mean((run(build(g, {}), g, arrays)[0] - want) ** 2)))
+        assert 0 < errors[1] < 3 * errors[0]
+        assert errors[1] < RMS * np.sqrt(2 * 9 * channels)
+
+
+def test_it_is_chosen_where_it_pays_and_only_there(planned):
+    graphs = {True: layer(8, 64, 16, 64)[0], False: layer(8, 8, 16, 64)[0]}  # eight channels do not fill a vector of AVX-512
+    lanes = target.current().vector_bytes // 4
+    for chosen, g in graphs.items():
+        planned.clear()
+        build(g, {})
+        assert bool(planned) == (chosen or 8 % lanes == 0)
+    planned.clear()
+    _planned.cache_clear()
+    with flags.using(winograd=0):
+        build(graphs[True], {})
+    assert not planned
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+def test_the_number_of_threads_changes_no_bit(threads):
+    g, arrays = layer(5, 64, 14, 96)
+    program = build(g, {})
+    before = pool.get_num_threads()
+    try:
+        pool.set_num_threads(2)
+        want = run(program, g, arrays)[0]
+        pool.set_num_threads(threads)
+        np.testing.assert_array_equal(run(program, g, arrays)[0], want)
+    finally:
+        pool.set_num_threads(before)
