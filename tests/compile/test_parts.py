@@ -100,7 +100,7 @@ def test_the_input_gradient_of_a_strided_convolution_multiplies_by_no_zero(kerne
     program = agrees(g)
     # A product for each pair of a gradient and a tap that falls inside the image (or into its padding).
     most = 2 * 2 * 16 * 16 * math.prod(kernel) * math.prod(-(-n // s) for n, s in zip(size, stride))
-    assert 0 < sum(i.flops for i in instructions(program)) <= most
+    assert 0 < sum(i.flops for i in instructions(program) if i.name.startswith("contract")) <= most
     assert "update" not in kinds(program)
 
 
