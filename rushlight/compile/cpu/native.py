@@ -25,7 +25,7 @@ from rushlight.compile.graph import NativeCall
 __all__ = ["Operand", "has_kernel", "plan"]
 
 #: Name of a call -> the module with its kernels.
-_MODULES: dict[str, str] = {}
+_MODULES: dict[str, str] = dict.fromkeys(("recurrence", "recurrence gradient"), "rushlight.compile.cpu.recurrence")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,119 @@
+"""Planning recurrent loops: packing of the weights, blocks of sequences, kernels (``recurrence_ir.py``).
+
+Blocks depend on sizes alone. While the packed weights fit into half of the second-level cache, a block of eight sequences or
+more reads them from there as fast as it multiplies; larger weights are read by as few, large blocks as possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rushlight.compile.cpu import jit, target
+from rushlight.compile.cpu.contract import Plan, Step
+from rushlight.compile.cpu.contract_pack import Packing, packing
+from rushlight.compile.cpu.microkernel import Micro, heights
+from rushlight.compile.cpu.native import Operand
+from rushlight.compile.cpu.recurrence_ir import FIELDS, MAX_ROWS, Backward, Forward
+from rushlight.compile.dtypes import DType
+from rushlight.compile.recurrence import Recurrence, RecurrenceGrad
+
+__all__ = ["has_kernel", "plan"]
+
+#: Sequences of a block whose weights are in the cache.
+BLOCK = 10
+
+
+def has_kernel(call: Recurrence | RecurrenceGrad, dtypes: Sequence[DType]) -> bool:
+    return call.dtype.name in ("float32", "float64") and min(call.steps, call.batch, call.hidden, call.size) > 0
+
+
+def plan(call: Recurrence | RecurrenceGrad, operands: Sequence[Operand], wanted: Sequence[bool]) -> Plan:
+    return _Planner(call, wanted).plan()
+
+
+class _Planner:
+    def __init__(self, call: Recurrence | RecurrenceGrad, wanted: Sequence[bool]) -> None:
+        self.call, self.cpu = call, target.current()
+        self.lanes = self.cpu.vector_bytes // call.dtype.itemsize
+        self.heights = heights(self.cpu.vector_registers, 2)
+        self.steps: list[Step] = []
+        self.scratch: list[int] = []
+        self.forward = isinstance(call, Recurrence)
+        self.place: dict[str, tuple[str, int]] = {name: ("in", k) for k, name in enumerate(call.inputs)}
+        self.wanted = dict(zip(call.outputs, wanted, strict=True))
+        self.numbers = {name: k for k, name in enumerate(call.outputs)}
+
+    def plan(self) -> Plan:
+        call = self.call
+        item, h, p = call.dtype.itemsize, call.hidden, call.size
+        if self.forward:
+            w = self._packed("w", (h, p * item), [(p, item)], [(call.kind.gates, h * p * item)])
+            projection = self._packed("projection", (p, h * item), [(h, item)], []) if call.projected else None
+        else:
+            w = self._packed("w", (p, item), [(call.gates, p * item)], [])
+            projection = self._packed("projection", (h, item), [(p, h * item)], []) if call.projected else None
+        block = self._block(w.nbytes + (projection.nbytes if projection else 0))
+        parts = -(-call.batch // block)
+        c_times = self._outputs()
+        if call.projected:
+            self.place["m"] = self._scratch(parts * block * h * item)
+        wide, narrow = (Micro(call.dtype, call.dtype, call.dtype, self.lanes, v, self.heights, False,
+                              self.cpu.vector_bytes == 64, self.cpu.fma, self._fence()) for v in (2, 1))  # fmt: skip
+        kernel = (Forward if self.forward else Backward)(call.cell, call.dtype, self.lanes, self.heights, tuple(self.place))
+        loop = (kernel.key, kernel.ir, "loop")
+        requests = [(m.key, m.ir, "micro") for m in (wide, narrow)]
+        addresses = jit.kernels([*requests, loop, *(s.kernel for s in self.steps)])
+        last = call.steps - 1
+        descending = call.reverse == self.forward
+        needs_first = self.forward or self.wanted["dh0"]
+        values = {
+            "steps": call.steps, "batch": call.batch, "hidden": h, "size": p, "gates": call.gates, "block": block,
+            "first": last if descending else 0, "step": -1 if descending else 1, "shift": int(call.reverse), "c_times": c_times,
+            "wide": addresses[0], "narrow": addresses[1], "w_gate": w.batch_strides[0] if w.batch_strides else 0,
+            "w_panel": w.panel_bytes, "p_panel": projection.panel_bytes if projection else 0,
+            "products": call.steps if needs_first else last}  # fmt: skip
+        self.steps.append(Step(loop, [(place, 0) for place in self.place.values()], [values[name] for name in FIELDS], parts))
+        return Plan(self.steps, self.scratch, 2 * call.work)
+
+    def _outputs(self) -> int:
+        """Places of the results; gives how many cell states are kept. What the loop needs and nobody else gets scratch memory."""
+        call = self.call
+        item, running = call.dtype.itemsize, call.batch * call.hidden
+        names = {"dh": "dh_all"} if not self.forward else {}
+        for name, shape in call.outputs.items():
+            if self.wanted[name]:
+                self.place[names.get(name, name)] = ("out", self.numbers[name])
+            elif name in ("h", "dx", "dz", "dh0", "dc0"):
+                size = item
+                for extent in shape:
+                    size *= extent
+                self.place[name] = self._scratch(size)
+        if not self.forward or not call.kind.has_c or self.wanted["c"]:
+            return call.steps + 1
+        self.place["c"] = self.place.pop("last_c", None) or self._scratch(running * item)  # the running state is the last one
+        return 1
+
+    def _scratch(self, nbytes: int) -> tuple[str, int]:
+        self.scratch.append(nbytes)
+        return "scratch", len(self.scratch) - 1
+
+    def _packed(self, name: str, n: tuple[int, int], k: list[tuple[int, int]], batch: list[tuple[int, int]]) -> Packing:
+        dtype = self.call.dtype
+        packed = packing(dtype, dtype, self.lanes, 2, n, k, batch)
+        source, place = self.place[name], self._scratch(packed.nbytes)
+        self.steps.append(Step((packed.kernel.key, packed.kernel.ir, "contract"), [(source, 0), (place, 0)], packed.params, packed.parts))
+        self.place[name] = place
+        return packed
+
+    def _block(self, weights: int) -> int:
+        """Sequences of a part: an even number of parts, so that two or four threads have equal shares."""
+        batch = self.call.batch
+        most = BLOCK if weights <= self.cpu.l2 // 2 else MAX_ROWS
+        parts = -(-batch // most)
+        if batch >= 8:
+            parts += parts % 2
+        return -(-batch // parts)
+
+    def _fence(self) -> str:
+        machine = self.cpu.triple.split("-")[0].replace("arm64", "aarch64")
+        return {"x86_64": "v", "aarch64": "w"}.get(machine, "")
