@@ -197,7 +197,7 @@ def link(tr: Trace, node: TraceNode, tensors: Sequence[Handle], needs: int, outp
     made.rare = None
     made.edges = tuple([t if t._edge is LEAF else t._edge for t in tensors])
     made._inputs = None if mask is None else tuple([t._value if m else None for t, m in zip(tensors, mask)])
-    made._outputs = outputs if outs else None
+    made._outputs = None if outs is False else outputs if outs is True else tuple([v if m else None for v, m in zip(outputs, outs)])
     if tr.anomaly:
         from .anomaly import stack_text
 
@@ -207,12 +207,14 @@ def link(tr: Trace, node: TraceNode, tensors: Sequence[Handle], needs: int, outp
 
 def _plan(node: TraceNode, tensors: Sequence[Handle], needs: int) -> tuple[Any, ...]:
     """(metas of the inputs or None where no result is differentiable, mask of the inputs to keep or None, whether to keep
-    the results), worked out once for a node and a set of inputs that want gradients."""
+    the results or a mask of those to keep), worked out once for a node and a set of inputs that want gradients."""
     found: tuple[Any, ...] = (None, None, False)
     if any(m.dtype.kind in "fc" for m in node.metas):
         in_metas = tuple(t._value.meta for t in tensors)
         wanted = tuple(bool(needs >> k & 1) for k in range(len(tensors)))
         positions, outs = node.op.saved(in_metas, node.attrs, wanted)  # type: ignore[union-attr]
+        if not isinstance(outs, bool):
+            outs = tuple(k in outs for k in range(len(node.metas)))
         found = (in_metas, tuple(k in positions for k in range(len(tensors))) if positions else None, outs)
     node.saves[needs] = found
     return found

@@ -128,13 +128,16 @@ def _check(func: Callable[..., Any], inputs: tuple[Any, ...], eps: float, atol: 
         outputs = _differentiable(_tuple(func(*inputs)))  # anew: the inputs were written over in between
         for i, y in enumerate(outputs):
             analytical = _analytical(y, xs, check_grad_dtypes)
-            again = _analytical(y, xs, False)
+            again, first = _analytical(y, xs, False), analytical
+            if any(not np.array_equal(a, b) for a, b in zip(again, first)):
+                # The first run may have been the interpreter's, whose last bits are its own: what counts is the next two.
+                again, first = _analytical(y, xs, False), again
             for at, k in enumerate(wanted):
                 a, n = analytical[at], numerical[at][i]
                 if a.size and not np.allclose(a, n, rtol=rtol, atol=atol):
                     raise GradcheckError(f"Jacobian mismatch for output {i} with respect to input {k},\nnumerical:{_shown(n)}\n"
                                          f"analytical:{_shown(a)}\n")
-                if a.size and not np.abs(a - again[at]).max() <= nondet_tol:
+                if a.size and not np.abs(first[at] - again[at]).max() <= nondet_tol:
                     raise GradcheckError("Backward is not reentrant, i.e., running backward with same input and grad_output multiple times "
                                          f"gives different values, although analytical gradient matches numerical gradient.The tolerance "
                                          f"for nondeterminism was {nondet_tol}.")

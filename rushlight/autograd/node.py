@@ -91,7 +91,7 @@ class GradNode(Node):
     __slots__ = ("node", "epoch", "in_metas", "_inputs", "_outputs")
 
     def __init__(self, node: TraceNode, epoch: Any, edges: tuple, in_metas: tuple[Meta, ...],
-                 inputs: tuple[Value | None, ...] | None, outputs: tuple[Value, ...] | None) -> None:
+                 inputs: tuple[Value | None, ...] | None, outputs: tuple[Value | None, ...] | None) -> None:
         self.node = node
         self.epoch = epoch
         self.edges = edges
@@ -145,7 +145,7 @@ class GradNode(Node):
         if self._outputs is None:
             return [None] * len(self.node.metas)
         many = len(self.node.metas) > 1
-        return [make(self._checked(v), (self, k) if many else self) for k, v in enumerate(self._outputs)]
+        return [None if v is None else make(self._checked(v), (self, k) if many else self) for k, v in enumerate(self._outputs)]
 
     def _checked(self, v: Value) -> Value:
         by = v.overwritten or (v.origin[0].overwritten if v.origin is not None else None)

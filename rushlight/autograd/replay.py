@@ -63,7 +63,7 @@ def describe(root: Handle, epoch: Epoch) -> Description | None:
         saved = n._outputs
         if saved is not None:
             for v in saved:
-                if v.overwritten is not None:
+                if v is not None and v.overwritten is not None:
                     return None
         for edge in n.edges:
             if edge is None:

@@ -48,7 +48,7 @@ class Structured(Op):
     def meta(self, metas: Sequence[Meta], attrs: tuple) -> Meta | tuple[Meta, ...]:
         return self._meta(metas, *attrs)
 
-    def saved(self, metas: Sequence[Meta], attrs: tuple, needs: tuple[bool, ...]) -> tuple[tuple[int, ...], bool]:
+    def saved(self, metas: Sequence[Meta], attrs: tuple, needs: tuple[bool, ...]) -> tuple[tuple[int, ...], bool | tuple[int, ...]]:
         if self._saves is None:
             return super().saved(metas, attrs, needs)
         return self._saves(needs) if callable(self._saves) else self._saves

@@ -57,8 +57,9 @@ class Op:
         """
         raise NotImplementedError
 
-    def saved(self, metas: Sequence[Meta], attrs: tuple, needs: tuple[bool, ...]) -> tuple[tuple[int, ...], bool]:
-        """(positions of inputs, whether the results) that the gradient reads, if the inputs in ``needs`` want one."""
+    def saved(self, metas: Sequence[Meta], attrs: tuple, needs: tuple[bool, ...]) -> tuple[tuple[int, ...], bool | tuple[int, ...]]:
+        """(positions of inputs, whether the results or positions of results) that the gradient reads, if the inputs in
+        ``needs`` want one."""
         return tuple(range(len(metas))), True
 
     def gradient(self, ctx: Any, *grads: Any) -> Sequence[Any]:

@@ -62,17 +62,22 @@ class _Planner:
         kernel = (Forward if self.forward else Backward)(call.cell, call.dtype, self.lanes, self.heights, tuple(self.place))
         loop = (kernel.key, kernel.ir, "loop")
         requests = [(m.key, m.ir, "micro") for m in (wide, narrow)]
-        addresses = jit.kernels([*requests, loop, *(s.kernel for s in self.steps)])
         last = call.steps - 1
         descending = call.reverse == self.forward
         needs_first = self.forward or self.wanted["dh0"]
         values = {
             "steps": call.steps, "batch": call.batch, "hidden": h, "size": p, "gates": call.gates, "block": block,
             "first": last if descending else 0, "step": -1 if descending else 1, "shift": int(call.reverse), "c_times": c_times,
-            "wide": addresses[0], "narrow": addresses[1], "w_gate": w.batch_strides[0] if w.batch_strides else 0,
+            "wide": 0, "narrow": 0, "w_gate": w.batch_strides[0] if w.batch_strides else 0,
             "w_panel": w.panel_bytes, "p_panel": projection.panel_bytes if projection else 0,
             "products": call.steps if needs_first else last}  # fmt: skip
-        self.steps.append(Step(loop, [(place, 0) for place in self.place.values()], [values[name] for name in FIELDS], parts))
+        step = Step(loop, [(place, 0) for place in self.place.values()], [values[name] for name in FIELDS], parts)
+        self.steps.append(step)
+
+        def tell(addresses: list[int]) -> None:
+            step.params[FIELDS.index("wide")], step.params[FIELDS.index("narrow")] = addresses[:2]
+
+        jit.deliver([*requests, *(s.kernel for s in self.steps)], tell)
         return Plan(self.steps, self.scratch, 2 * call.work)
 
     def _outputs(self) -> int:
@@ -90,7 +95,8 @@ class _Planner:
                 self.place[name] = self._scratch(size)
         if not self.forward or not call.kind.has_c or self.wanted["c"]:
             return call.steps + 1
-        self.place["c"] = self.place.pop("last_c", None) or self._scratch(running * item)  # the running state is the last one
+        # The running state is the last one.
+        self.place["c"] = self.place.pop("last_c") if "last_c" in self.place else self._scratch(running * item)
         return 1
 
     def _scratch(self, nbytes: int) -> tuple[str, int]:

@@ -193,7 +193,8 @@ class _Writer:
             for h in sorted(self.kernel.heights)[1:]:
                 height = f.let(f"select i1 {f.compare('sge', left, h)}, i64 {h}, i64 {height}")
             f.do(f"call void {panel.micro}(ptr {f.at(tile, f.mul(r, panel.row_bytes), 'i8')}, ptr {f.at(rows, r)}, i64 {height}, "
-                 f"ptr {self.runs}, i64 1, i64 {self.item}, ptr {b}, i64 {self.panel * self.item}, i64 {self.panel}, i64 0, i64 0)")  # fmt: skip
+                 f"ptr {self.runs}, i64 1, i64 {self.item}, ptr {b}, i64 {self.panel * self.item}, i64 {self.panel}, i64 0, "
+                 "i64 0)")  # fmt: skip
             f.set(row, f.add(r, height))
         return tile
 

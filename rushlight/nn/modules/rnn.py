@@ -3,26 +3,20 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
+from ...ops.recurrent import recurrent_layer
 from ...record.trace import local
 from ...tensor import FUNCTIONS
 from .. import functional as F
 from .. import init
-from ..functional.recurrent import STEPS, walk
 from ..parameter import Parameter
-from ..utils.rnn import PackedSequence
+from ..utils.rnn import PackedSequence, packed_like, padded_of
 from .module import Module
 
 __all__ = ["RNNBase", "RNN", "LSTM", "GRU"]
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
-
-
-def _advance(step: Callable[..., Any], recurrent: Any, bias: Any, projection: Any, x: Any, state: Any) -> Any:
-    return step(x, state, recurrent, bias, projection)
 
 
 class RNNBase(Module):
@@ -68,28 +62,31 @@ class RNNBase(Module):
         """The weights of each layer and direction."""
         return [[getattr(self, name) for name in names] for names in self._names]
 
-    # -- the walk --------------------------------------------------------------------------------------------------
-    def _layers(self, steps: list[Any], state: tuple[Any, ...]) -> tuple[list[Any], tuple[Any, ...]]:
-        """Run all layers over inputs (Bₜ, F); state tensors are (layers * directions, B, ·)."""
+    # -- layers and directions ---------------------------------------------------------------------------------------
+    def _layers(self, x: Any, state: tuple[Any, ...], batch_sizes: Any = None) -> tuple[Any, tuple[Any, ...]]:
+        """Run all layers over inputs (T, B, F); state tensors are (layers * directions, B, ·). ``batch_sizes`` (T,): how many of
+        the sequences run at each time."""
         directions = 2 if self.bidirectional else 1
         cat, stack = FUNCTIONS["cat"], FUNCTIONS["stack"]
-        sizes = [x.shape[0] for x in steps]
+        lengths = () if batch_sizes is None else (batch_sizes,)
         last: list[tuple[Any, ...]] = []
         for layer in range(self.num_layers):
             found = []
-            joint = steps[0] if len(steps) == 1 else cat(steps, 0)  # one product for the inputs of all times
             for direction in range(directions):
                 k = layer * directions + direction
-                weights = {name.rsplit("_l", 1)[0]: getattr(self, name) for name in self._names[k]}
-                given = F.linear(joint, weights["weight_ih"], weights.get("bias_ih")).split(sizes, 0)
-                step = partial(_advance, STEPS[self.mode], weights["weight_hh"], weights.get("bias_hh"), weights.get("weight_hr"))
-                out, after = walk(step, given, tuple(s[k] for s in state), bool(direction))
+                weights = [getattr(self, name) for name in self._names[k]]
+                out, *states = recurrent_layer(x, *(s[k] for s in state), *weights, *lengths, attrs=(
+                    self.mode, bool(direction), self.bias, self.proj_size > 0, batch_sizes is not None))
                 found.append(out)
-                last.append(after)
-            steps = found[0] if directions == 1 else [cat([a, b], -1) for a, b in zip(*found)]
+                last.append(tuple(states[:len(state)]))
+            x = found[0] if directions == 1 else cat(found, -1)
             if self.dropout and self.training and layer + 1 < self.num_layers:
-                steps = list(F.dropout(cat(steps, 0), self.dropout, True).split(sizes, 0))
-        return steps, tuple(stack([end[i] for end in last], 0) for i in range(len(state)))
+                x = F.dropout(x, self.dropout, True)
+        after = tuple(stack([end[i] for end in last], 0) for i in range(len(state)))
+        if local.trace.low is not None and self.mode != "LSTM":  # under autocast PyTorch's other layers keep the state's type
+            kind = state[0].dtype
+            return x.to(kind), tuple(s.to(kind) for s in after)
+        return x, after
 
     def _state_sizes(self, batch: int) -> list[tuple[int, int, int]]:
         layers = self.num_layers * (2 if self.bidirectional else 1)
@@ -133,22 +130,22 @@ class RNNBase(Module):
         if x.shape[0] == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         state = self._start(hx, x.shape[1], input, batched)
-        steps, last = self._layers(list(x.unbind(0)), state)
-        out = FUNCTIONS["stack"](steps, 1 if batched and self.batch_first else 0)
+        out, last = self._layers(x, state)
+        if batched and self.batch_first:
+            out = out.transpose(0, 1)
         if not batched:
             out, last = out.squeeze(1), tuple(s.squeeze(1) for s in last)
         return out, last if self.mode == "LSTM" else last[0]
 
     def _forward_packed(self, packed: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
-        sizes = packed.batch_sizes.tolist()
-        state = self._start(hx, sizes[0], packed.data, True)
+        x = padded_of(packed)
+        state = self._start(hx, x.shape[1], x, True)
         if hx is not None and packed.sorted_indices is not None:
             state = tuple(s.index_select(1, packed.sorted_indices) for s in state)
-        steps, last = self._layers(list(packed.data.split(sizes, 0)), state)
+        out, last = self._layers(x, state, packed.batch_sizes)
         if packed.unsorted_indices is not None:
             last = tuple(s.index_select(1, packed.unsorted_indices) for s in last)
-        out = PackedSequence(FUNCTIONS["cat"](steps, 0), packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
-        return out, last if self.mode == "LSTM" else last[0]
+        return packed_like(packed, out), last if self.mode == "LSTM" else last[0]
 
     @property
     def _kind(self) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ...ops.recurrent_cells import step
 from ...tensor import FUNCTIONS
 from .. import functional as F
 from .. import init
-from ..functional.recurrent import STEPS
 from ..parameter import Parameter
 from .module import Module
 
@@ -57,7 +57,7 @@ class RNNCellBase(Module):
                 raise RuntimeError(f"Input batch size {x.shape[0]} doesn't match hidden{k if k else ''} batch size {s.shape[0]}")
             if s.shape[1] != self.hidden_size:
                 raise RuntimeError(f"hidden{k if k else ''} has inconsistent hidden_size: got {s.shape[1]}, expected {self.hidden_size}")
-        made = STEPS[mode](F.linear(x, self.weight_ih, self.bias_ih), state, self.weight_hh, self.bias_hh)
+        made = step(mode, F.linear(x, self.weight_ih, self.bias_ih), state, self.weight_hh, self.bias_hh)
         return made if batched else tuple(s.squeeze(0) for s in made)
 
     def extra_repr(self) -> str:

@@ -1,17 +1,19 @@
 """Sequences of different lengths."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...autograd.apply import value_of
 from ...autograd.handle import Handle
+from ...autograd.modes import is_grad_enabled
 from ...tensor import FUNCTIONS
 from ...tensor.creation import from_owned
 
 __all__ = ["PackedSequence", "invert_permutation", "pack_padded_sequence", "pad_packed_sequence", "pad_sequence", "unpad_sequence",
-           "pack_sequence", "unpack_sequence"]
+           "pack_sequence", "unpack_sequence", "packed_like", "padded_of"]
 
 
 def pad_sequence(sequences: Any, batch_first: bool = False, padding_value: float = 0.0, padding_side: str = "right") -> Any:
@@ -28,6 +30,8 @@ def pad_sequence(sequences: Any, batch_first: bool = False, padding_value: float
     if not many:
         raise RuntimeError("received an empty list of sequences")
     longest = max(s.shape[0] for s in many)
+    if all(_is_plain(s) for s in many):  # no program for each combination of lengths
+        return _padded_by_hand(many, longest, padding_value, padding_side == "left", batch_first)
     rows = []
     for s in many:
         missing = longest - s.shape[0]
@@ -38,6 +42,23 @@ def pad_sequence(sequences: Any, batch_first: bool = False, padding_value: float
             s = FUNCTIONS["cat"]([s, fill] if padding_side == "right" else [fill, s], 0)
         rows.append(s)
     return FUNCTIONS["stack"](rows, 0 if batch_first else 1)
+
+
+def _is_plain(t: Any) -> bool:
+    """Whether the data are there and nobody wants their gradient."""
+    return not (t.requires_grad and is_grad_enabled()) and value_of(t).buffer is not None
+
+
+def _padded_by_hand(many: list[Any], longest: int, padding_value: float, left: bool, batch_first: bool) -> Any:
+    first = many[0].detach()._array()
+    if any(s.shape[1:] != first.shape[1:] for s in many):
+        raise RuntimeError("pad_sequence: sequences differ beyond their length: "
+                           f"{list(first.shape)} and {next(list(s.shape) for s in many if s.shape[1:] != first.shape[1:])}")
+    out = np.full((len(many), longest, *first.shape[1:]), padding_value).astype(np.result_type(*(s.detach()._array().dtype for s in many)))
+    for k, s in enumerate(many):
+        n = s.shape[0]
+        out[k, longest - n if left else 0:longest if left else n] = s.detach()._array()
+    return from_owned(out if batch_first else np.ascontiguousarray(out.swapaxes(0, 1)))
 
 
 def unpad_sequence(padded_sequences: Any, lengths: Any, batch_first: bool = False) -> list[Any]:
@@ -59,11 +80,16 @@ class _Packed(NamedTuple):
 class PackedSequence(_Packed):
     """Sequences of different lengths, longest first, time by time.
 
+    Between packing, recurrent layers and unpacking, sequences stay padded, sorted and time by time: a shape that does not
+    depend on the lengths, so that batches of all lengths share their programs. ``data`` is made when somebody reads it.
+
     Attributes:
         data: the elements (sum of lengths, *).
         batch_sizes: how many sequences run at each time (int64).
         sorted_indices, unsorted_indices: the order by length and its inverse, or None where they came sorted.
     """
+
+    _padded: Any = None  # (T, B, *), or None where only the data are known
 
     def __new__(cls, data: Any, batch_sizes: Any = None, sorted_indices: Any = None, unsorted_indices: Any = None) -> PackedSequence:
         if batch_sizes is None:
@@ -72,22 +98,86 @@ class PackedSequence(_Packed):
             unsorted_indices = invert_permutation(sorted_indices)
         return super().__new__(cls, data, batch_sizes, sorted_indices, unsorted_indices)
 
+    @property
+    def data(self) -> Any:  # type: ignore[override]
+        found = self.__dict__.get("_data")
+        if found is None:
+            found = tuple.__getitem__(self, 0)
+            if found is None:
+                found = self._data = _without_padding(self._padded, _running(self))
+        return found
+
+    def __iter__(self) -> Iterator[Any]:
+        yield self.data
+        yield from tuple.__getitem__(self, slice(1, None))
+
+    def __getitem__(self, index: Any) -> Any:
+        return tuple(self)[index]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(self)
+
     def to(self, *args: Any, **kwargs: Any) -> PackedSequence:
         """Converted: see ``Tensor.to``."""
-        return type(self)(self.data.to(*args, **kwargs), *self[1:])
+        return self._with(lambda x: x.to(*args, **kwargs))
 
     def cpu(self) -> PackedSequence:
         return self.to(device="cpu")
 
     def double(self) -> PackedSequence:
-        return type(self)(self.data.double(), *self[1:])
+        return self._with(lambda x: x.double())
 
     def float(self) -> PackedSequence:
-        return type(self)(self.data.float(), *self[1:])
+        return self._with(lambda x: x.float())
+
+    def _with(self, change: Callable[[Any], Any]) -> PackedSequence:
+        if self._padded is not None:
+            return packed_like(self, change(self._padded))
+        return type(self)(change(self.data), *self[1:])
 
     @property
     def is_cuda(self) -> bool:
         return False
+
+
+def packed_like(like: PackedSequence, padded: Any) -> PackedSequence:
+    """Sequences of the same lengths and order, given padded (T, B, *); what lies in the padding does not matter."""
+    made = PackedSequence(None, *tuple.__getitem__(like, slice(1, None)))
+    made._padded = padded
+    return made
+
+
+def padded_of(packed: PackedSequence) -> Any:
+    """The sequences padded with anything finite (T, B, *), in the order in which they are packed."""
+    if packed._padded is not None:
+        return packed._padded
+    runs = _running(packed)
+    data = packed.data
+    if not runs.all():
+        first = np.cumsum(runs.sum(1)) - runs.sum(1)
+        places = np.where(runs, first[:, None] + np.arange(runs.shape[1]), 0)  # where no sequence runs, the first element
+        data = data.index_select(0, from_owned(places.ravel()))
+    return data.reshape((*runs.shape, *data.shape[1:]))
+
+
+def _running(packed: PackedSequence) -> np.ndarray:
+    """Whether each sequence runs at each time (T, B)."""
+    sizes = packed.batch_sizes._array()
+    return np.arange(sizes[0]) < sizes[:, None]
+
+
+def _without_padding(padded: Any, runs: np.ndarray) -> Any:
+    """The elements time by time."""
+    flat = padded.reshape((-1, *padded.shape[2:]))
+    return flat if runs.all() else flat.index_select(0, from_owned(np.flatnonzero(runs)))
+
+
+def _masked(padded: Any, runs: np.ndarray, value: Any) -> Any:
+    """``value`` where no sequence runs."""
+    if runs.all():
+        return padded
+    mask = from_owned(runs.reshape((*runs.shape, *(1,) * (padded.ndim - 2))))
+    return FUNCTIONS["where"](mask, padded, padded.new_full((), value))
 
 
 def invert_permutation(permutation: Any) -> Any:
@@ -121,9 +211,10 @@ def pack_padded_sequence(input: Any, lengths: Any, batch_first: bool = False, en
         raise RuntimeError("`lengths` array must be sorted in decreasing order when `enforce_sorted` is True. You can pass "
                            "`enforce_sorted=False` to pack_padded_sequence and/or pack_sequence to sidestep this requirement if you do not "
                            "need ONNX exportability.")
-    sizes = (counts[None] > np.arange(counts[0])[:, None]).sum(1)
-    data = FUNCTIONS["cat"]([x[t].narrow(0, 0, int(n)) for t, n in enumerate(sizes)], 0)
-    return PackedSequence(data, from_owned(sizes.astype(np.int64)), order, None)
+    runs = counts[None] > np.arange(counts[0])[:, None]
+    made = PackedSequence(None, from_owned(runs.sum(1).astype(np.int64)), order, None)
+    made._padded = _masked(x.narrow(0, 0, int(counts[0])), runs, 0)  # a gradient times 0 must be 0 there: no NaN
+    return made
 
 
 def pad_packed_sequence(sequence: PackedSequence, batch_first: bool = False, padding_value: float = 0.0,
@@ -133,23 +224,20 @@ def pad_packed_sequence(sequence: PackedSequence, batch_first: bool = False, pad
     Raises:
         ValueError: ``total_length`` is below the longest length.
     """
-    sizes = sequence.batch_sizes.tolist()
-    longest, batch = len(sizes), sizes[0]
+    runs = _running(sequence)
+    longest, batch = runs.shape
     if total_length is not None and total_length < longest:
         raise ValueError("Expected total_length to be at least the length of the longest sequence in input, but got "
                          f"total_length={total_length} and max sequence length being {longest}")
-    rows = []
-    for part in sequence.data.split(sizes, 0):
-        missing = batch - part.shape[0]
-        rows.append(part if not missing else FUNCTIONS["cat"]([part, part.new_full((missing, *part.shape[1:]), padding_value)], 0))
-    rows += [sequence.data.new_full((batch, *sequence.data.shape[1:]), padding_value)] * ((total_length or longest) - longest)
-    padded = FUNCTIONS["stack"](rows, 0)
-    lengths = from_owned((np.array(sizes)[:, None] > np.arange(batch)[None]).sum(0).astype(np.int64))
+    padded = _masked(padded_of(sequence), runs, padding_value)
+    if total_length is not None and total_length > longest:
+        padded = FUNCTIONS["cat"]([padded, padded.new_full((total_length - longest, *padded.shape[1:]), padding_value)], 0)
+    lengths = runs.sum(0)
     padded = padded.transpose(0, 1) if batch_first else padded
     if sequence.unsorted_indices is not None:
         padded = padded.index_select(0 if batch_first else 1, sequence.unsorted_indices)
-        lengths = lengths.index_select(0, sequence.unsorted_indices)
-    return padded, lengths
+        lengths = lengths[sequence.unsorted_indices._array()]
+    return padded, from_owned(lengths.astype(np.int64))
 
 
 def pack_sequence(sequences: Any, enforce_sorted: bool = True) -> PackedSequence:
