@@ -135,7 +135,7 @@ def test_second_derivatives(kind):
         return out.sum(-1) * 2 + utils.pad_packed_sequence(ragged)[0].sum(-1), sum(t.square().sum() for t in tensors)
 
     assert rushlight.autograd.gradcheck(function, (x, *params[:3]))
-    assert rushlight.autograd.gradgradcheck(function, (x, params[1]))
+    assert rushlight.autograd.gradgradcheck(function, (x, *params[:2]))
 
 
 def test_outputs_may_be_overwritten():
