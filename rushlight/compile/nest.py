@@ -152,7 +152,8 @@ class LoopNest:
     """A kernel: the ``parallel`` axes (outermost, row-major over the tuple) are flattened into one range that is cut
     into parts of ``grain`` positions; ``body`` runs for every position. ``parallel`` may be empty (one position).
     A parallel axis may itself be the vector axis only if it is the single parallel axis and ``body`` has no loop
-    over it (``vector_parallel``): the one-dimensional pointwise kernel.
+    over it (``vector_parallel``): the one-dimensional pointwise kernel. ``stream``: what the kernel reads and writes is
+    too much for caches, so results may go past them to memory.
 
     Run-time parameters, in this order (all int64):
         for each operand: table index, byte offset;
@@ -166,6 +167,7 @@ class LoopNest:
     parallel: tuple[int, ...]
     body: tuple[Statement, ...]
     vector_parallel: bool = False
+    stream: bool = False
 
     def key(self) -> str:
         """Canonical text: equal nests have equal keys in every process."""
@@ -183,4 +185,5 @@ class LoopNest:
             return f"{type(s).__name__}({','.join(fields)})"
         axes = ";".join(f"{a.extent},{a.chunk_of}" for a in self.axes)
         operands = ";".join(f"{o.dtype.name}{o.strides}{'w' if o.written else 'r'}" for o in self.operands)
-        return f"nest|{axes}|{operands}|{self.parallel}|{self.vector_parallel}|" + " ".join(show(s) for s in self.body)
+        how = f"{self.parallel}|{self.vector_parallel}{'|stream' if self.stream else ''}"
+        return f"nest|{axes}|{operands}|{how}|" + " ".join(show(s) for s in self.body)

@@ -24,12 +24,16 @@ class Module:
     def __init__(self) -> None:
         self.declarations: dict[str, None] = {}
         self.functions: list[str] = []
+        self.numbered: dict[str, None] = {}  # metadata
 
     def declare(self, text: str) -> None:
         self.declarations[f"declare {text}"] = None
 
+    def metadata(self, text: str) -> None:
+        self.numbered[text] = None
+
     def text(self) -> str:
-        return "\n".join([*self.declarations, *self.functions]) + "\n"
+        return "\n".join([*self.declarations, *self.functions, *self.numbered]) + "\n"
 
 
 class Function:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rushlight.compile.cpu import vecmath
+from rushlight.compile.cpu import target, vecmath
 from rushlight.compile.cpu.irtext import Function
 from rushlight.compile.cpu.nest_scope import Scope, combine, iota
 from rushlight.compile.cpu.values import V, const, splat, type_text
@@ -17,6 +17,7 @@ class Memory:
 
     def __init__(self, f: Function, operands: tuple[Operand, ...], strides: list[list[int | str]]) -> None:
         self.f, self.operands, self.strides = f, operands, strides
+        self.streamed: frozenset[int] = frozenset()  # operands that are written past the caches, at aligned addresses
 
     # -- addresses -----------------------------------------------------------------------------------------------------
     def advance(self, scope: Scope, used: set[int], axis: int, position: str) -> None:
@@ -114,7 +115,10 @@ class Memory:
                 value = combine(dtype, op, self._read(address, True, mask, dtype, lanes), value)
                 value = vecmath.rounded(value, dtype)
             stored = vecmath.store_form(value, dtype)
-            if mask is None:
+            if mask is None and k in self.streamed:
+                f.module.metadata("!0 = !{i32 1}")
+                f.do(f"store {stored!r}, ptr {address}, align {target.current().vector_bytes}, !nontemporal !0")
+            elif mask is None:
                 f.do(f"store {stored!r}, ptr {address}, align {dtype.itemsize}")
             else:
                 masked_store(f, stored, address, True, mask, dtype.itemsize)

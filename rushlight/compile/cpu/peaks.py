@@ -12,6 +12,7 @@ Example::
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import time
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ import numpy as np
 from rushlight.compile.cpu import executor, jit, pages, pool, target
 from rushlight.compile.cpu.irtext import Function, Module
 
-__all__ = ["Peaks", "peaks"]
+__all__ = ["Peaks", "measure", "peaks"]
 
 _COPIED = 64 << 20  # bytes of each array of the copy
 _PART = 256 << 10  # bytes of a part of it
@@ -48,7 +49,7 @@ class Peaks:
 
 
 def peaks(threads: int | None = None) -> Peaks:
-    """The peaks of ``threads`` threads: all that programs run with, if not given.
+    """The peaks of ``threads`` threads: all that programs run with, if not given. Measured once.
 
     Raises:
         ValueError: more threads than programs run with, or fewer than one.
@@ -63,21 +64,32 @@ def peaks(threads: int | None = None) -> Peaks:
 @functools.cache
 def _measured(threads: int, most: int, processor: str) -> Peaks:
     """``most`` and ``processor`` are what the result depends on besides ``threads``."""
-    parts = threads if threads > 1 else 1
+    return measure(threads)
+
+
+def measure(threads: int | None = None) -> Peaks:
+    """Measure now: what :func:`peaks` keeps."""
+    threads = pool.get_num_threads() if threads is None else threads
     room = max(64 << 10, (target.current().l2 or 512 << 10) // 4)  # of each of the two arrays of a thread
     size = max(_COPIED, room * threads)
     blocks = [pages.map_block(size) for _ in range(2)]
     try:
-        names = ("rl_peak_fma", "rl_peak_copy", "rl_peak_stream")
-        kernels = jit.functions(f"peaks {_VERSION} {target.current().key}", _ir, names)
-        fma = _best(kernels["rl_peak_fma"], blocks, [_TURNS], parts, threads, 10)
-        copies = [_best(kernels[k], blocks, [_PART, 1], _COPIED // _PART, threads, 6) for k in names[1:]]
-        cached = _best(kernels["rl_peak_copy"], blocks, [room, 50], parts, threads, 10)
+        for block in blocks:  # memory that was never written is one page of zeros, read from a cache
+            ctypes.memset(block, 0, size)
+        kernels = _kernels(target.current().key)
+        fma = _best(kernels["rl_peak_fma"], blocks, [_TURNS], threads, threads, 10)
+        copies = [_best(kernels[k], blocks, [_PART, 1], _COPIED // _PART, threads, 6) for k in ("rl_peak_copy", "rl_peak_stream")]
+        cached = _best(kernels["rl_peak_copy"], blocks, [room, 50], threads, threads, 10)
     finally:
         for block in blocks:
             pages.unmap(block)
     lanes = target.current().vector_bytes // 4
-    return Peaks(threads, 2 * lanes * _SUMS * _TURNS * parts / fma, 2 * _COPIED / min(copies), 2 * room * 50 * parts / cached)
+    return Peaks(threads, 2 * lanes * _SUMS * _TURNS * threads / fma, 2 * _COPIED / min(copies), 2 * room * 50 * threads / cached)
+
+
+@functools.cache
+def _kernels(processor: str) -> dict[str, int]:
+    return jit.functions(f"peaks {_VERSION} {processor}", _ir, ("rl_peak_fma", "rl_peak_copy", "rl_peak_stream"))
 
 
 def _best(kernel: int, blocks: Sequence[int], params: Sequence[int], parts: int, threads: int, repeats: int) -> float:

@@ -19,6 +19,7 @@ Example::
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
@@ -132,6 +133,14 @@ def pack_params(nest: LoopNest, operands: Sequence[tuple[int, int]], grain: int,
     return [*out, *strides]
 
 
+def _fence(f: Function) -> str:
+    """What makes stores past the caches visible to other threads before anything that this thread does later."""
+    if target.machine() != "x86_64":
+        return "fence release"
+    f.module.declare("void @llvm.x86.sse.sfence()")
+    return "call void @llvm.x86.sse.sfence()"
+
+
 class _Renderer:
     def __init__(self, nest: LoopNest, cpu: target.CPU) -> None:
         self.nest, self.cpu = nest, cpu
@@ -165,6 +174,7 @@ class _Renderer:
             scope.env["extent", a] = V(f, self.extents[a], "i64")
         strides: list[list[int | str]] = [[param() if s is None else s for s in o.strides] for o in nest.operands]
         self.memory = Memory(f, nest.operands, strides)
+        self.fresh = self.streamable(scope) if nest.stream else {}
         if any(isinstance(s, Check) for s in statements(nest.body)):
             f.module.functions.append(RAISE_IR)
 
@@ -185,8 +195,32 @@ class _Renderer:
             tiled_positions(self, scope, tiles, low, high)
         else:
             self.positions(scope, low, high)
+        if self.fresh:
+            f.do(_fence(f))
         f.module.functions.append(f.finish())
         return f.module.text()
+
+    def streamable(self, scope: Scope) -> dict[int, str]:
+        """Operands whose vectors may go past the caches, each with a bool: whether nothing else here lies there.
+
+        A plain store first reads the cache line that it writes a part of; where a whole array is written that nobody reads soon,
+        that is a third of the traffic. Not so where the line has just been read: an update in place.
+        """
+        f, every = self.f, list(statements(self.nest.body))
+        stores = [s for s in every if isinstance(s, Store)]
+        ways: dict[int, int] = {}  # how often each operand is written
+        for s in stores:
+            ways[s.operand] = ways.get(s.operand, 0) + 1
+        found = {}
+        others = sorted({s.operand for s in every if isinstance(s, Load)})
+        for s in stores:
+            if s.combine is None and s.offset is None and s.guard is None and ways[s.operand] == 1 and s.operand not in others:
+                apart = "true"
+                for k in others:
+                    differs = f.let(f"icmp ne ptr {scope.at[s.operand]}, {scope.at[k]}")
+                    apart = differs if apart == "true" else f.let(f"and i1 {apart}, {differs}")
+                found[s.operand] = apart
+        return found
 
     def positions(self, scope: Scope, low: str, high: str) -> None:
         """The loop over the flattened parallel range; the positions along its axes are counted, not divided out."""
@@ -366,8 +400,12 @@ class _Renderer:
             if fixed is None or fixed >= full:
                 whole = f.let(f"and i64 {f.sub(high, low)}, {-full}")
                 start = f.let(f"add i64 {low}, {whole}")
-                with f.loop(low, start, full) as i:
-                    self.vector_body(outer, s, i, full, None, done)
+                streamed, past = self.past_caches(outer, s, low, full)
+                for condition in (past, f.let(f"xor i1 {past}, true")) if streamed else ("",):
+                    self.memory.streamed = streamed if condition == past else frozenset()
+                    with f.when(condition) if condition else contextlib.nullcontext(), f.loop(low, start, full) as i:
+                        self.vector_body(outer, s, i, full, None, done)
+                self.memory.streamed = frozenset()
             if fixed is None or fixed % full:
                 with f.loop(start, high, narrow) as i:
                     left = V(f, f.let(f"trunc i64 {f.sub(high, i)} to i32"), "i32")
@@ -375,6 +413,21 @@ class _Renderer:
                     if fixed is None or fixed % narrow:
                         mask = splat(left, narrow).ugt(iota(f, "i32", narrow))
                     self.vector_body(outer, s, i, narrow, mask, done)
+
+    def past_caches(self, scope: Scope, s: Loop, low: str, lanes: int) -> tuple[frozenset[int], str]:
+        """The operands that the loop can write past the caches, and a bool: whether they lie so now."""
+        f, registers, past = self.f, self.cpu.vector_bytes, ""
+        streamed = set()
+        for x in s.body:
+            if isinstance(x, Store) and x.operand in self.fresh and self.nest.operands[x.operand].strides[s.axis] == 1:
+                size = self.nest.operands[x.operand].dtype.itemsize
+                if lanes * size % registers == 0:
+                    streamed.add(x.operand)
+                    at = f.let(f"ptrtoint ptr {f.at(scope.at[x.operand], f.mul(low, str(size)), 'i8')} to i64")
+                    whole = f.compare("eq", f.let(f"and i64 {at}, {registers - 1}"), 0)
+                    both = f.let(f"and i1 {whole}, {self.fresh[x.operand]}")
+                    past = both if not past else f.let(f"and i1 {past}, {both}")
+        return frozenset(streamed), past
 
     def vector_body(self, scope: Scope, s: Loop, i: str, lanes: int, mask: V | None, done: frozenset[int]) -> None:
         self.body(self.lanes(scope, s, i, lanes, mask), s.body, done)
