@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rushlight.compile import dtypes as dt
 from rushlight.compile.build import _planned, build
-from rushlight.compile.cpu import pool, target, toomcook, winograd
+from rushlight.compile.cpu import pool, target, toomcook, winograd, winograd_grad
 from rushlight.compile.flags import flags
 from rushlight.compile.graph import ContractSpec, Graph, Node, Window
 from rushlight.compile.program import Program
@@ -77,12 +77,13 @@ def planned(monkeypatch):
 @contextlib.contextmanager
 def always():
     """Whatever has the form takes Winograd's algorithm."""
-    before, winograd._pays = winograd._pays, lambda *_: True
+    before = winograd._pays, winograd_grad._pays
+    winograd._pays = winograd_grad._pays = lambda *_: True
     _planned.cache_clear()
     try:
         yield
     finally:
-        winograd._pays = before
+        winograd._pays, winograd_grad._pays = before
         _planned.cache_clear()
 
 
@@ -112,6 +113,38 @@ def test_any_shape(n, channels, high, wide, filters, padding, flipped, as_result
         np.testing.assert_allclose(got[1], plain, rtol=1e-6, atol=bound)
     else:
         np.testing.assert_allclose(got[0], -whole.sum(0), rtol=1e-6, atol=bound * n)
+
+
+@SETTINGS
+@given(st.integers(1, 3), st.sampled_from([16, 32, 48, 64, 80, 144]), st.integers(1, 13), st.integers(1, 9),
+       st.sampled_from([16, 32, 64, 112]), st.integers(0, 2), st.booleans(), st.sampled_from(["host", "avx2", "sse"]),
+       st.integers(0, 2**16))
+def test_any_shape_of_a_filter_gradient(n, channels, high, wide, filters, padding, as_result, cpu, seed):
+    if high + 2 * padding < 3 or wide + 2 * padding < 3:
+        return
+    size = (high + 2 * padding - 2, wide + 2 * padding - 2)
+    g = Graph()
+    x, dy, w = g.leaf((n, channels, high, wide), F32), g.leaf((n, filters, *size), F32), g.leaf((filters, channels, 3, 3), F32)
+    sizes = {"n": n, "c": channels, "o": filters, "x": size[0], "y": size[1], "u": 3, "v": 3}
+    spec = ContractSpec(("n", "c", Window("x", "u", padding=padding), Window("y", "v", padding=padding)), ("n", "o", "x", "y"),
+                        ("o", "c", "u", "v"), tuple(sorted(sizes.items())))
+    dw = g.contract(g.map(lambda e, t: t * 2.0, x), g.map(lambda e, t: t + 0.0, dy), spec)
+    stepped = g.map(lambda e, a, b: a - 0.5 * b, w, dw)
+    g.results = [stepped] if as_result else [g.reduce("add", g.map(lambda e, t: t * 3.0, dw), (0,)), stepped]
+    rng = np.random.default_rng(seed)
+    arrays = [rng.standard_normal(leaf.shape).astype(np.float32) for leaf in g.leaves]
+    smaller = target.using(cpu) if cpu != "host" and target.machine() == "x86_64" else contextlib.nullcontext()
+    with always(), smaller:
+        got = run(build(g, {}), g, arrays)
+    wide_x = np.pad(2 * arrays[0].astype(np.float64), ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    want = np.zeros((filters, channels, 3, 3))
+    for i in range(3):
+        for j in range(3):
+            want[:, :, i, j] = np.einsum("nchw,nohw->oc", wide_x[:, :, i:i + size[0], j:j + size[1]], arrays[1].astype(np.float64))
+    bound = 2 * MOST * np.sqrt(n * size[0] * size[1]) + 1e-6
+    np.testing.assert_allclose(got[-1], arrays[2] - 0.5 * want, rtol=1e-6, atol=bound)
+    if not as_result:
+        np.testing.assert_allclose(got[0], (3 * want).sum(0), rtol=1e-6, atol=3 * bound * filters)
 
 
 def layer(n: int, channels: int, side: int, filters: int) -> tuple[Graph, list[np.ndarray]]:

@@ -14,6 +14,8 @@ product (tiles × channels by channels × filters), and the 36 sums of a tile ar
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rushlight.compile import dtypes as dt
@@ -35,7 +37,7 @@ VECTORS = 2  # of a panel
 
 #: What ``Gather`` and ``Transform`` read of the parameters of ``Tiles``, which begin with it.
 FILTERS = ("n", "b_k", "b_n", "b_y", "b_x", "u_plane")
-GEOMETRY = ("tiles_y", "tiles_x", "high", "wide", "channels", "v_plane", "v_chunk", "a_n", "a_y", "a_x")
+GEOMETRY = ("tiles_y", "tiles_x", "high", "wide", "v_plane", "v_chunk", "a_n", "a_y", "a_x")
 
 
 def heights(registers: int) -> tuple[int, ...]:
@@ -56,40 +58,82 @@ def place(f: Function, tile: str, tiles_y: str, tiles_x: str) -> tuple[str, str,
     return f.div(rest, tiles_y), f.mul(f.rem(rest, tiles_y), TILE), f.mul(across, TILE)
 
 
+@contextlib.contextmanager
+def pieces(f: Function, count: str, allowed: tuple[int, ...]) -> Iterator[tuple[str, str]]:
+    """Rows 0 to ``count`` in pieces of allowed heights, about equal ones: (first row, height)."""
+    number = f.div(f.add(count, allowed[0] - 1), allowed[0])
+    even = f.let(f"and i64 {f.add(f.div(f.add(count, f.sub(number, 1)), number), 1)}, -2")
+    row = f.slot("i64", "0")
+    with f.loop_while(row, "slt", count) as r:
+        most, height = f.minimum(f.sub(count, r), even), "1"
+        for h in sorted(allowed)[1:]:
+            height = f.let(f"select i1 {f.compare('sge', most, h)}, i64 {h}, i64 {height}")
+        yield r, height
+        f.set(row, f.add(r, height))
+
+
+def stored(
+    f: Function, total: str, places: list[str], on: str, outputs: tuple[EpilogueOperand, ...], stores: tuple[Expr, ...], lanes: int
+) -> None:
+    """The epilogue of a vector of sums: reads the extras, evaluates the stores, writes them."""
+    env: dict[object, V] = {0: V(f, total, "float", lanes)}
+    for at, operand in zip(places, outputs, strict=True):
+        if not operand.written:
+            env[len(env)] = vecmath.load_form(read(f, at, operand, lanes, on), operand.dtype)
+    written = [(p, o) for p, o in zip(places, outputs, strict=True) if o.written]
+    memo: dict[Expr, V] = {}
+    for (at, operand), expr in zip(written, stores, strict=True):
+        value = vecmath.store_form(vecmath.emit(f, expr, env, lanes, memo), operand.dtype)
+        write(f, at, operand, lanes, on, value.name)
+
+
 @dataclass(frozen=True)
 class Gather:
-    """``void gather(ptr v, ptr a, i64 first, i64 count, ptr geometry)``: the transformed inputs of ``count`` tiles.
+    """``void gather(ptr v, ptr a, i64 first, i64 count, i64 channels, ptr geometry)``: ``count`` tiles, transformed.
 
-    Inputs past the last one that a result needs are those at the edge again: their part in the results that are stored is
-    zero but for rounding, and no infinity comes from anywhere else.
+    ``inputs``: 6×6 inputs each. Those past the last one that a result needs are the one at the edge again: their part in the
+    results that are stored is zero but for rounding, and no infinity comes from anywhere else. Else 4×4 gradients of
+    results, zero past the last one, to be summed for the gradient of the filter.
     """
 
     lanes: int
     fma: bool
+    inputs: bool = True
 
     @property
     def key(self) -> str:
-        return f"winograd gather 1 {self.lanes} {self.fma}"
+        return f"winograd gather 2 {self.lanes} {self.fma} {self.inputs}"
 
     def ir(self) -> str:
-        f = Function("void @gather(ptr noalias %v, ptr noalias %a, i64 %first, i64 %count, ptr noalias %geometry)")
+        f = Function("void @gather(ptr noalias %v, ptr noalias %a, i64 %first, i64 %count, i64 %channels, ptr noalias %geometry)")
         g = {name: f.load("%geometry", i) for i, name in enumerate(GEOMETRY)}
         vector = f"<{self.lanes} x float>"
+        found = matrices(TILE, TAPS)
+        matrix, side = (found.inputs, SIDE) if self.inputs else (matrices(TAPS, TILE).taps, TILE)
+        zeros = f.slot(f"[{CHUNK // self.lanes} x {vector}]", align=64)
+        if not self.inputs:
+            f.do(f"store [{CHUNK // self.lanes} x {vector}] zeroinitializer, ptr {zeros}, align 64")
         with f.loop(0, "%count") as t:
             image, y, x = place(f, f.add("%first", t), g["tiles_y"], g["tiles_x"])
             here = f.at("%a", f.mul(image, g["a_n"]), "i8")
-            rows = [f.at(here, f.mul(f.minimum(f.add(y, i), f.add(g["high"], TAPS - 2)), g["a_y"]), "i8") for i in range(SIDE)]
-            columns = [f.mul(f.minimum(f.add(x, j), f.add(g["wide"], TAPS - 2)), g["a_x"]) for j in range(SIDE)]
+            ys, xs = [f.add(y, i) for i in range(side)], [f.add(x, j) for j in range(side)]
+            rows = [f.at(here, f.mul(f.minimum(i, f.add(g["high"], TAPS - 2)), g["a_y"]), "i8") for i in ys]
+            columns = [f.mul(f.minimum(j, f.add(g["wide"], TAPS - 2)), g["a_x"]) for j in xs]
+            inside = [] if self.inputs else [[f.let(f"and i1 {a}, {b}") for b in [f.compare("slt", j, g["wide"]) for j in xs]]
+                                             for a in [f.compare("slt", i, g["high"]) for i in ys]]
             target = f.slot("ptr")
             f.set(target, f.at("%v", f.mul(t, CHUNK * 4), "i8"), "ptr")
-            with f.loop(0, g["channels"], CHUNK) as first:
+            with f.loop(0, "%channels", CHUNK) as first:
                 to = f.get(target, "ptr")
-                count = f.minimum(f.sub(g["channels"], first), CHUNK)
+                count = f.minimum(f.sub("%channels", first), CHUNK)
                 with f.loop(0, count, self.lanes) as c:
-                    byte = f.mul(f.add(first, c), 4)
-                    data = [[f.let(f"load {vector}, ptr {f.at(f.at(row, column, 'i8'), byte, 'i8')}, align 4") for column in columns]
-                            for row in rows]
-                    out = square(f, matrices(TILE, TAPS).inputs, data, self.lanes, self.fma)
+                    byte, data = f.mul(f.add(first, c), 4), []
+                    for i, row in enumerate(rows):
+                        places = [f.at(f.at(row, column, "i8"), byte, "i8") for column in columns]
+                        if not self.inputs:
+                            places = [f.let(f"select i1 {on}, ptr {at}, ptr {zeros}") for on, at in zip(inside[i], places, strict=True)]
+                        data.append([f.let(f"load {vector}, ptr {at}, align 4") for at in places])
+                    out = square(f, matrix, data, self.lanes, self.fma)
                     at = f.at(to, f.mul(c, 4), "i8")
                     for k, value in enumerate(v for line in out for v in line):
                         f.do(f"store {vector} {value}, ptr {f.at(at, f.mul(g['v_plane'], k), 'i8')}, align 4")
@@ -224,12 +268,13 @@ class Tiles:
     @property
     def key(self) -> str:
         outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
-        return f"winograd tiles 2 {self.lanes} {self.registers} {self.fma} {self.own} [{outputs}] {canonical(*self.stores)}"
+        return f"winograd tiles 3 {self.lanes} {self.registers} {self.fma} {self.own} [{outputs}] {canonical(*self.stores)}"
 
     @property
     def fields(self) -> list[str]:
-        return [*GEOMETRY, *FILTERS, "gather", "product", "transform", "parts_n", "panels", "group", "blocks", "per_part", "block", "tiles",
-                "slot", "m", "u", "m_plane", "u_panel", *(f"{d}{i}" for i in range(len(self.outputs)) for d in ("n", "y", "x", "c"))]
+        own = ["channels", "gather", "product", "transform", "parts_n", "panels", "group", "blocks", "per_part", "block", "tiles", "slot",
+               "m", "u", "m_plane", "u_panel"]  # fmt: skip
+        return [*GEOMETRY, *FILTERS, *own, *(f"{d}{i}" for i in range(len(self.outputs)) for d in ("n", "y", "x", "c"))]
 
     def ir(self) -> str:
         module = Module()
@@ -249,7 +294,8 @@ class Tiles:
             with f.loop(block0, block1) as block:
                 first = f.mul(block, frame["block"])
                 count = f.minimum(f.sub(frame["tiles"], first), frame["block"])
-                f.do(f"call void {collect}(ptr {slot}, ptr {frame.bases[0]}, i64 {first}, i64 {count}, ptr {geometry})")
+                f.do(f"call void {collect}(ptr {slot}, ptr {frame.bases[0]}, i64 {first}, i64 {count}, i64 {frame['channels']}, "
+                     f"ptr {geometry})")  # fmt: skip
                 with f.loop(panel0, panel1) as panel:
                     if self.own:
                         filters = f.at(slot, frame["u"], "i8")
@@ -260,28 +306,12 @@ class Tiles:
                     with f.loop(0, str(PLANES)) as plane:
                         a, m = f.at(slot, f.mul(plane, frame["v_plane"]), "i8"), f.at(sums, f.mul(plane, frame["m_plane"]), "i8")
                         b = f.at(filters, f.mul(plane, frame["u_plane"]), "i8")
-                        row = f.slot("i64", "0")
-                        even = self._even(f, count)
-                        with f.loop_while(row, "slt", count) as r:
-                            height = self._height(f, f.minimum(f.sub(count, r), even))
+                        with pieces(f, count, heights(self.registers)) as (r, height):
                             f.do(f"call void {product}(ptr {f.at(m, f.mul(r, row_bytes), 'i8')}, ptr {f.at(a, f.mul(r, CHUNK * 4), 'i8')}, "
                                  f"ptr {b}, i64 {height}, i64 {frame['channels']}, i64 {frame['v_chunk']})")  # fmt: skip
-                            f.set(row, f.add(r, height))
                     with f.loop(0, count) as t:
                         self._results(f, frame, f.at(sums, f.mul(t, row_bytes), "i8"), f.add(first, t), panel)
         return f.finish() + module.text()
-
-    def _even(self, f: Function, count: str) -> str:
-        """Rows of a product, about equal ones."""
-        full = heights(self.registers)[0]
-        pieces = f.div(f.add(count, full - 1), full)
-        return f.let(f"and i64 {f.add(f.div(f.add(count, f.sub(pieces, 1)), pieces), 1)}, -2")
-
-    def _height(self, f: Function, most: str) -> str:
-        height = "1"
-        for h in sorted(heights(self.registers))[1:]:
-            height = f.let(f"select i1 {f.compare('sge', most, h)}, i64 {h}, i64 {height}")
-        return height
 
     def _results(self, f: Function, frame: Frame, sums: str, tile: str, panel: str) -> None:
         """The results of one tile in one panel."""
@@ -311,16 +341,4 @@ class Tiles:
                     for k, (at, operand) in enumerate(zip(starts, self.outputs, strict=True)):
                         here = f.at(f.at(at, f.mul(down, frame[f"y{k}"]), "i8"), f.mul(across, frame[f"x{k}"]), "i8")
                         places.append(scattered(f, here, frame[f"c{k}"], 0, lanes) if operand.stride == "any" else here)
-                    self._store(f, value, places, on)
-
-    def _store(self, f: Function, total: str, places: list[str], on: str) -> None:
-        """The epilogue: reads the extras, evaluates the stores, writes them."""
-        env: dict[object, V] = {0: V(f, total, "float", self.lanes)}
-        for at, operand in zip(places, self.outputs, strict=True):
-            if not operand.written:
-                env[len(env)] = vecmath.load_form(read(f, at, operand, self.lanes, on), operand.dtype)
-        written = [(p, o) for p, o in zip(places, self.outputs, strict=True) if o.written]
-        memo: dict[Expr, V] = {}
-        for (at, operand), expr in zip(written, self.stores, strict=True):
-            value = vecmath.store_form(vecmath.emit(f, expr, env, self.lanes, memo), operand.dtype)
-            write(f, at, operand, self.lanes, on, value.name)
+                    stored(f, value, places, on, self.outputs, self.stores, lanes)

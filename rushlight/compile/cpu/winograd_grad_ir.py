@@ -1,0 +1,204 @@
+"""The kernels of Winograd's algorithm for the gradient of a 3×3 filter, F(3×3, 4×4), as LLVM IR text; planned by
+``winograd_grad.py``.
+
+The gradient is a correlation of the inputs with the gradients of the results: a 6×6 tile of inputs and the 4×4 tile of
+gradients that it belongs to give 3×3 sums, with the 36 products of their transforms in place of 144. Sums over all tiles are
+taken before they are transformed back, so there are 36 matrix products, filters × tiles by tiles × channels.
+
+Filters and channels come in groups of ``CHUNK``. ``Gradient`` works on one pair of groups, or on a part of the tiles for
+one pair (*split*): blocks of tiles are transformed (``winograd_ir.Gather``) and added to ``m[plane][filter][channel]``
+(``Outer``), all in a slot that stays in the second-level cache; then the sums are transformed to the gradient. With splits
+that is a kernel of its own, ``finish``, which adds the splits up in order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rushlight.compile import dtypes as dt
+from rushlight.compile.cpu.contract_ir import EpilogueOperand, Frame, scattered
+from rushlight.compile.cpu.irtext import Function, Module
+from rushlight.compile.cpu.microkernel import fence, mask, multiply_add, splat
+from rushlight.compile.cpu.toomcook import matrices
+from rushlight.compile.cpu.winograd_ir import (
+    CHUNK,
+    GEOMETRY,
+    PLANES,
+    SIDE,
+    TAPS,
+    TILE,
+    VECTORS,
+    heights,
+    pieces,
+    square,
+    stored,
+)
+from rushlight.compile.expr import Expr, canonical
+
+__all__ = ["SHAPES", "Gradient", "Outer"]
+
+#: The geometry of the inputs, then that of the gradients: what ``Gather`` reads.
+SHAPES = (*(f"x_{name}" for name in GEOMETRY), *(f"g_{name}" for name in GEOMETRY))
+
+
+@dataclass(frozen=True)
+class Outer:
+    """``void outer(ptr sums, ptr a, ptr b, i64 height, i64 count, i64 again)``: over ``count`` tiles, ``height`` filters by
+    one panel of channels; added to what is there if ``again``. Rows of all three are ``CHUNK`` numbers apart."""
+
+    lanes: int
+    registers: int
+    fma: bool
+    fence: str
+
+    @property
+    def key(self) -> str:
+        return f"winograd outer 1 {self.lanes} {self.registers} {self.fma} {self.fence}"
+
+    def ir(self) -> str:
+        f = Function("void @outer(ptr noalias %sums, ptr noalias %a, ptr noalias %b, i64 %height, i64 %count, i64 %again)")
+        cases = " ".join(f"i64 {h}, label %rows{h}" for h in heights(self.registers))
+        f.do(f"switch i64 %height, label %out [ {cases} ]")
+        for height in heights(self.registers):
+            f.label(f"rows{height}")
+            self._height(f, height)
+            f.do("br label %out")
+        f.label("out")
+        return f.finish() + f.module.text()
+
+    def _height(self, f: Function, height: int) -> None:
+        vector, size, row = f"<{self.lanes} x float>", self.lanes * 4, CHUNK * 4
+        sums = [[f.slot(vector) for _ in range(VECTORS)] for _ in range(height)]
+        places = [[f.at("%sums", r * row + v * size, "i8") for v in range(VECTORS)] for r in range(height)]
+        for slots in sums:
+            for slot in slots:
+                f.set(slot, "zeroinitializer", vector)
+        with f.when(f.compare("ne", "%again", 0)):
+            for slots, line in zip(sums, places, strict=True):
+                for slot, at in zip(slots, line, strict=True):
+                    f.set(slot, f.let(f"load {vector}, ptr {at}, align 4"), vector)
+        with f.loop(0, "%count") as k:
+            here, there = f.at("%a", f.mul(k, row), "i8"), f.at("%b", f.mul(k, row), "i8")
+            if self.fence:
+                fence(f, sums[-1], vector, self.fence)
+            loaded = [f.let(f"load {vector}, ptr {f.at(there, v * size, 'i8')}, align 4") for v in range(VECTORS)]
+            for r, slots in enumerate(sums):
+                if self.fence and r:
+                    fence(f, sums[r - 1], vector, self.fence)
+                value = splat(f, f.let(f"load float, ptr {f.at(here, 4 * r, 'i8')}, align 4"), "float", self.lanes)
+                for slot, other in zip(slots, loaded, strict=True):
+                    f.set(slot, multiply_add(f, dt.float32, self.lanes, self.fma, value, other, f.get(slot, vector)), vector)
+        for slots, line in zip(sums, places, strict=True):
+            for slot, at in zip(slots, line, strict=True):
+                f.do(f"store {vector} {f.get(slot, vector)}, ptr {at}, align 4")
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """``kind`` "whole": operands A, B, scratch, C, extras; a part does every ``stride``-th pair of groups.
+    "partial": operands A, B, scratch; a part is a split of a pair. "finish": operands scratch, C, extras; a part is one filter
+    of a pair."""
+
+    kind: str
+    lanes: int
+    registers: int
+    fma: bool
+    outputs: tuple[EpilogueOperand, ...] = ()
+    stores: tuple[Expr, ...] = ()
+
+    @property
+    def key(self) -> str:
+        outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
+        return f"winograd gradient 1 {self.kind} {self.lanes} {self.registers} {self.fma} [{outputs}] {canonical(*self.stores)}"
+
+    @property
+    def fields(self) -> list[str]:
+        work = [*SHAPES, "inputs", "gradients", "outer", "stride", "blocks", "per_split", "block", "tiles", "v", "w", "w_plane", "v_plane"]
+        common = ["pairs", "across", "splits", "channels", "filters", "slot", "m_plane"]
+        return [*([] if self.kind == "finish" else work), *common,
+                *(f"{d}{i}" for i in range(len(self.outputs)) for d in ("n", "y", "x", "c"))]
+
+    def ir(self) -> str:
+        module = Module()
+        f = Function("void @gradient(ptr %table, ptr %params, i64 %begin, i64 %end)", module)
+        operands = {"whole": 3, "partial": 3, "finish": 1}[self.kind] + len(self.outputs)
+        frame = Frame(f, operands, self.fields)
+        with f.loop("%begin", "%end") as part:
+            if self.kind == "finish":
+                pair, row = f.div(part, CHUNK), f.rem(part, CHUNK)
+                filters, _ = self._extent(f, frame, pair)
+                with f.when(f.compare("slt", row, filters)):
+                    self._row(f, frame, f.at(frame.bases[0], f.mul(f.mul(pair, frame["splits"]), frame["slot"]), "i8"), pair, row)
+            else:
+                slot = f.at(frame.bases[2], f.mul(part, frame["slot"]), "i8")
+                split = f.rem(part, frame["splits"])
+                pair = f.slot("i64", f.div(part, frame["splits"]))
+                with f.loop_while(pair, "slt", frame["pairs"]) as p:
+                    self._sums(f, frame, f.at("%params", 2 * operands), slot, p, split)
+                    if self.kind == "whole":
+                        with f.loop(0, self._extent(f, frame, p)[0]) as row:
+                            self._row(f, frame, slot, p, row)
+                    f.set(pair, f.add(p, frame["stride"]))
+        return f.finish() + module.text()
+
+    def _extent(self, f: Function, frame: Frame, pair: str) -> tuple[str, str]:
+        """The numbers of filters and channels of a pair of groups."""
+        down, across = f.div(pair, frame["across"]), f.rem(pair, frame["across"])
+        return (f.minimum(f.sub(frame["filters"], f.mul(down, CHUNK)), CHUNK),
+                f.minimum(f.sub(frame["channels"], f.mul(across, CHUNK)), CHUNK))
+
+    def _sums(self, f: Function, frame: Frame, shapes: str, slot: str, pair: str, split: str) -> None:
+        inputs, gradients, outer = (f.let(f"inttoptr i64 {frame[name]} to ptr") for name in ("inputs", "gradients", "outer"))
+        filters, channels = self._extent(f, frame, pair)
+        x = f.at(frame.bases[0], f.mul(f.rem(pair, frame["across"]), CHUNK * 4), "i8")
+        g = f.at(frame.bases[1], f.mul(f.div(pair, frame["across"]), CHUNK * 4), "i8")
+        v, w = f.at(slot, frame["v"], "i8"), f.at(slot, frame["w"], "i8")
+        first = f.mul(split, frame["per_split"])
+        with f.loop(first, f.minimum(f.add(first, frame["per_split"]), frame["blocks"])) as block:
+            tile = f.mul(block, frame["block"])
+            count = f.minimum(f.sub(frame["tiles"], tile), frame["block"])
+            again = f.let(f"zext i1 {f.compare('sgt', block, first)} to i64")
+            f.do(f"call void {inputs}(ptr {v}, ptr {x}, i64 {tile}, i64 {count}, i64 {channels}, ptr {shapes})")
+            f.do(f"call void {gradients}(ptr {w}, ptr {g}, i64 {tile}, i64 {count}, i64 {filters}, ptr {f.at(shapes, len(GEOMETRY))})")
+            with f.loop(0, str(PLANES)) as plane:
+                a, b = f.at(w, f.mul(plane, frame["w_plane"]), "i8"), f.at(v, f.mul(plane, frame["v_plane"]), "i8")
+                m = f.at(slot, f.mul(plane, frame["m_plane"]), "i8")
+                with f.loop(0, channels, self.lanes * VECTORS) as c, pieces(f, filters, heights(self.registers)) as (r, height):
+                    sums = f.at(f.at(m, f.mul(r, CHUNK * 4), "i8"), f.mul(c, 4), "i8")
+                    f.do(f"call void {outer}(ptr {sums}, ptr {f.at(a, f.mul(r, 4), 'i8')}, ptr {f.at(b, f.mul(c, 4), 'i8')}, "
+                         f"i64 {height}, i64 {count}, i64 {again})")  # fmt: skip
+
+    def _row(self, f: Function, frame: Frame, slot: str, pair: str, row: str) -> None:
+        """The gradients of one filter and a group of channels."""
+        vector, lanes = f"<{self.lanes} x float>", self.lanes
+        filter_, first = f.add(f.mul(f.div(pair, frame["across"]), CHUNK), row), f.mul(f.rem(pair, frame["across"]), CHUNK)
+        _, channels = self._extent(f, frame, pair)
+        results = f.slot(f"[{TAPS * TAPS} x {vector}]", align=64)
+        bases = frame.bases[-len(self.outputs):]
+        with f.loop(0, channels, lanes) as c:
+            here = f.at(f.at(slot, f.mul(row, CHUNK * 4), "i8"), f.mul(c, 4), "i8")
+            sums = []
+            for k in range(PLANES):
+                at = f.at(here, f.mul(frame["m_plane"], k), "i8")
+                value = f.let(f"load {vector}, ptr {at}, align 4")
+                if self.kind == "finish":
+                    total = f.slot(vector, value)
+                    with f.loop(1, frame["splits"]) as s:
+                        more = f.let(f"load {vector}, ptr {f.at(at, f.mul(s, frame['slot']), 'i8')}, align 4")
+                        f.set(total, f.let(f"fadd {vector} {f.get(total, vector)}, {more}"), vector)
+                    value = f.get(total, vector)
+                sums.append(value)
+            out = square(f, matrices(TAPS, TILE).outputs, [sums[k : k + SIDE] for k in range(0, PLANES, SIDE)], lanes, self.fma)
+            for k, value in enumerate(o for line in out for o in line):
+                f.do(f"store {vector} {value}, ptr {f.at(results, k, vector)}, align 4")
+            channel = f.add(first, c)
+            on = mask(f, f.sub(frame["channels"], channel), lanes)
+            starts = [f.at(f.at(base, f.mul(filter_, frame[f"n{i}"]), "i8"), f.mul(channel, frame[f"c{i}"]), "i8")
+                      for i, base in enumerate(bases)]
+            with f.loop(0, str(TAPS)) as y, f.loop(0, str(TAPS)) as x:
+                value = f.let(f"load {vector}, ptr {f.at(results, f.add(f.mul(y, TAPS), x), vector)}, align 4")
+                places = []
+                for i, (at, operand) in enumerate(zip(starts, self.outputs, strict=True)):
+                    at = f.at(f.at(at, f.mul(y, frame[f"y{i}"]), "i8"), f.mul(x, frame[f"x{i}"]), "i8")
+                    places.append(scattered(f, at, frame[f"c{i}"], 0, lanes) if operand.stride == "any" else at)
+                stored(f, value, places, on, self.outputs, self.stores, lanes)
