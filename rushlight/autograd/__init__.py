@@ -54,6 +54,9 @@ def _size(t: Handle) -> str:
 def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
              grad_variables: Any = None, inputs: Any = None) -> None:
     """Add the gradients of ``tensors`` to the ``grad`` of the leaves (or only of ``inputs``)."""
+    if (grad_tensors is None and inputs is None and grad_variables is None and not create_graph and isinstance(tensors, Handle)
+            and _backward_again(tensors, bool(retain_graph))):
+        return
     roots = _many(tensors)
     for k, t in enumerate(roots):
         if t._edge is None:
@@ -65,9 +68,6 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
         for t in wanted:
             if t._edge is None:
                 raise RuntimeError("One of the differentiated Tensors does not require grad")
-    if (grad_tensors is None and grad_variables is None and wanted is None and not create_graph and len(roots) == 1
-            and _backward_again(roots[0], bool(retain_graph))):
-        return
     captured = engine.run(roots, _seeds(roots, grad_tensors if grad_tensors is not None else grad_variables),
                           retain_graph=create_graph if retain_graph is None else retain_graph, create_graph=create_graph,
                           inputs=wanted, accumulate=True)
@@ -88,13 +88,10 @@ def _backward_again(root: Any, retain_graph: bool) -> bool:
     found = replay.describe(root, epoch)
     if found is None:
         return False
-    if not replay.replay(tr, found):
+    if not replay.replay(tr, found, retain_graph):
         start, before = tr.node, len(tr.values)
         engine.run([root], _seeds([root], None), retain_graph=retain_graph, create_graph=False, accumulate=True)
         replay.remember(start, tr, epoch, before, found)
-    elif not retain_graph:
-        for node in found.nodes:
-            node.release()
     return True
 
 

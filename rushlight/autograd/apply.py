@@ -16,7 +16,7 @@ from .autocast import fitted
 from .handle import LEAF, Alias, Handle, _new, derived, make, storage_of
 from .node import GradNode
 
-__all__ = ["Restrided", "alias_of", "apply", "apply_view", "check_writable", "enter", "link", "refresh", "value_of", "write"]
+__all__ = ["Restrided", "alias_of", "apply", "apply_over", "apply_view", "check_writable", "enter", "link", "refresh", "value_of", "write"]
 
 
 def refresh(t: Handle) -> Value:
@@ -334,6 +334,61 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
     return t
 
 
+def apply_over(op: Op, attrs: tuple, tensors: Sequence[Handle], targets: Sequence[Handle], update: Op) -> None:
+    """Record an operation without gradient whose results become the content of ``targets``, which are among its inputs:
+    ``apply`` and ``write`` in one, for optimizers, which do this to hundreds of tensors in each step."""
+    tr = local.trace
+    epoch = tr.epoch
+    parts: list[Any] = [op, attrs]
+    for t in tensors:
+        alias = t._alias
+        v = t._value if alias is None or alias.version == alias.storage.version else refresh(t)
+        parts.append(v.slot if v.epoch is epoch else enter(tr, v))
+    node = tr.record(tuple(parts))
+    slot, values, by = node.slot, tr.values, (op.name, None)
+    epoch.writes = True
+    fresh = []
+    for meta in node.metas:
+        v = _new(Value)
+        v.meta = meta
+        v.epoch = epoch
+        v.slot = slot
+        v.buffer = v.origin = v.home = v.overwritten = None
+        values.append(v)
+        fresh.append(v)
+        slot += 1
+    at_once = tr.exported or node.stop
+    parts_of_memory = []
+    for t, v in zip(targets, fresh, strict=True):
+        if tr.grad_enabled:
+            check_writable(t)
+        alias = t._alias
+        if alias is None:
+            t._version += 1
+        elif alias.parent is None:
+            storage = alias.storage
+            storage.value = v
+            storage.version += 1
+            alias.version = storage.version
+        else:
+            parts_of_memory.append((t, make(v)))  # may be written at once, so after all others
+            continue
+        old = t._value
+        t._value = v
+        old.overwritten = by
+        if old.buffer is not None and is_exported(old):
+            at_once = True
+        v.home = old.home if old.home is not None else old.buffer
+        old.home = None
+    del parts, fresh
+    v = old = alias = None  # type: ignore[assignment]
+    for t, new in parts_of_memory:
+        write(t, new, op.name, update)
+    if at_once:
+        t = new = parts_of_memory = None  # type: ignore[assignment]
+        flush_trace(tr)
+
+
 def _write_part(tr: Trace, t: Handle, alias: Alias, new: Handle, by: tuple[str, Any]) -> Any:
     """Write a part of ready memory at once, after everything that still reads it: the place of the part, which tends to
     change from step to step, is then no part of a path, and the rest of the memory is not copied."""
@@ -346,6 +401,7 @@ def _write_part(tr: Trace, t: Handle, alias: Alias, new: Handle, by: tuple[str, 
     place = old.buffer.array(d.numpy, shape, tuple([s * d.itemsize for s in strides]), offset * d.itemsize)  # type: ignore[union-attr]
     place[...] = array_of(new._value)
     old.overwritten = by
+    tr.epoch.writes = True
     whole = Value(old.meta, None, -1)
     whole.buffer = old.buffer
     storage.value = whole
@@ -369,6 +425,7 @@ def _replace(old: Value, new: Value, name: str, by: Any) -> None:
     the old value."""
     old.overwritten = (name, by)
     tr = local.trace
+    tr.epoch.writes = True
     if old.buffer is not None and old.epoch is not tr.epoch:
         enter(tr, old)  # so that the flush sees whether somebody still needs the old content, and moves it
     new.home = old.home if old.home is not None else old.buffer

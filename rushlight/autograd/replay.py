@@ -10,7 +10,7 @@ from typing import Any
 
 from ..record.trace import Trace, TraceNode
 from ..record.value import Buffer, Epoch, Value
-from .handle import LEAF, Handle, make
+from .handle import LEAF, Handle, _new, make
 from .node import _FREED, GradNode
 
 __all__ = ["describe", "replay", "remember", "Description"]
@@ -32,49 +32,43 @@ class Description:
 class Recipe:
     """Where a walk ended, and the slots of the leaves' gradients in the order of the description."""
 
-    __slots__ = ("signature", "end", "slots", "count")
+    __slots__ = ("signature", "end", "slots", "dead")
 
     def __init__(self, signature: list[Any], end: TraceNode, slots: list[int], count: int) -> None:
-        self.signature, self.end, self.slots, self.count = signature, end, slots, count
+        self.signature, self.end, self.slots, self.dead = signature, end, slots, [_DEAD] * count
 
 
 def describe(root: Handle, epoch: Epoch) -> Description | None:
     """The graph below ``root`` if a walk of it depends on nothing else: everything was recorded in this epoch, there are
     no hooks, no gradients to add to, and no saved value was overwritten."""
-    if type(root._edge) is not GradNode:
+    edge = root._edge
+    if type(edge) is not GradNode:
         return None
-    nodes = [root._edge]
-    number = {id(root._edge): 0}
+    nodes = [edge]
+    number = {edge: 0}
     leaves: list[Handle] = []
     leaf_number: dict[int, int] = {}
     signature: list[Any] = [root._value.slot]
     put = signature.append
+    writes = epoch.writes
     for n in nodes:  # grows while it is read
-        if type(n) is not GradNode or n.epoch is not epoch or n.rare is not None:
+        if n.epoch is not epoch or n.rare is not None or n._inputs is _FREED or writes and _overwritten(n):
             return None
         put(n.node)
-        saved = n._inputs
-        if saved is not None:
-            if saved is _FREED:
-                return None
-            for v in saved:
-                if v is not None and (v.overwritten is not None or v.origin is not None and v.origin[0].overwritten is not None):
-                    return None
-        saved = n._outputs
-        if saved is not None:
-            for v in saved:
-                if v is not None and v.overwritten is not None:
-                    return None
         for edge in n.edges:
             if edge is None:
                 put(None)
                 continue
-            kind = type(edge)
             nr = 0
-            if kind is tuple:
+            if type(edge) is tuple:
                 edge, nr = edge
-                kind = type(edge)
-            if isinstance(edge, Handle):
+            if type(edge) is GradNode:
+                k = number.get(edge)
+                if k is None:
+                    k = number[edge] = len(nodes)
+                    nodes.append(edge)
+                put((k, nr) if nr else k)
+            elif isinstance(edge, Handle):
                 k = leaf_number.get(id(edge))
                 if k is None:
                     if edge._more is not None or edge._grad is not None or edge._edge is not LEAF:
@@ -83,31 +77,39 @@ def describe(root: Handle, epoch: Epoch) -> Description | None:
                     leaves.append(edge)
                 put(-1 - k)
             else:
-                k = number.get(id(edge))
-                if k is None:
-                    k = number[id(edge)] = len(nodes)
-                    nodes.append(edge)
-                put(k)
-                put(nr)
+                return None
     return Description(signature, nodes, leaves)
 
 
-def replay(tr: Trace, found: Description) -> bool:
+def _overwritten(n: GradNode) -> bool:
+    """Whether something that a node saved was written over."""
+    for v in n._inputs or ():
+        if v is not None and (v.overwritten is not None or v.origin is not None and v.origin[0].overwritten is not None):
+            return True
+    return any(v is not None and v.overwritten is not None for v in n._outputs or ())
+
+
+def replay(tr: Trace, found: Description, retain_graph: bool) -> bool:
     """Take the recorded walk of this graph, if there is one."""
     recipe = tr.node.backward
     if recipe is None or recipe.signature != found.signature:
         return False
     epoch, values = tr.epoch, tr.values
-    base = len(values)
-    values.extend([_DEAD] * recipe.count)
-    metas = [leaf._value.meta.plain for leaf in found.leaves]
-    for leaf, slot, meta in zip(found.leaves, recipe.slots, metas):
+    values += recipe.dead
+    for leaf, slot in zip(found.leaves, recipe.slots):
         v = values[slot]
         if v is _DEAD:
-            v = values[slot] = Value(meta, epoch, slot)
+            v = values[slot] = _new(Value)
+            v.meta = leaf._value.meta.plain
+            v.epoch = epoch
+            v.slot = slot
+            v.buffer = v.origin = v.home = v.overwritten = None
         leaf._grad = make(v)
-    assert base + recipe.count == len(values)
     tr.node = recipe.end
+    if not retain_graph:
+        for n in found.nodes:
+            if n._inputs is not None or n._outputs is not None:
+                n._inputs, n._outputs = _FREED, None
     return True
 
 

@@ -79,8 +79,10 @@ class Segment:
         self.run = executor.run_held if sum(i.work for i in self.instructions) < 10_000 else executor.run
 
 
-class _Arena(threading.local):
+class _Space:
     """The scratch memory of a thread's programs: one block that grows to the largest need."""
+
+    __slots__ = ("block", "size", "busy")
 
     def __init__(self) -> None:
         self.block: alloc.Block | None = None
@@ -94,6 +96,11 @@ class _Arena(threading.local):
             self.size = size
         assert self.block is not None
         return self.block.ptr
+
+
+class _Arena(threading.local):
+    def __init__(self) -> None:
+        self.space = _Space()
 
 
 arena = _Arena()
@@ -135,7 +142,7 @@ class Program:
             RuntimeError: integer division by zero.
             ValueError: the number of addresses is wrong.
         """
-        space = arena
+        space = arena.space
         if space.busy or watchers or flags.debug >= 2:
             self._run_carefully(leaf_ptrs, result_ptrs)
             return

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..autograd.apply import alias_of
 from ..autograd.handle import LEAF, Handle
+from ..autograd.quick import PLAIN_TENSORS
 from ..tensor import Tensor
 
 __all__ = ["Parameter", "Buffer"]
@@ -72,3 +73,6 @@ class Buffer(Tensor, metaclass=_BufferKind):
         made.persistent = persistent
         made._is_buffer = True
         return made
+
+
+PLAIN_TENSORS |= {Parameter, Buffer}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..autograd.apply import apply
+from ..autograd.apply import apply_over
 from ..compile.graph import Graph, Node
 from ..record.meta import Meta
 from ..record.op import Op
@@ -43,19 +43,21 @@ class Update(Op):
     def __init__(self, name: str, scalars: Sequence[str], states: int, rule: Callable[..., Sequence[Node]]) -> None:
         self.name, self.grad_name = name, ""
         self.scalars, self.states, self.rule = tuple(scalars), states, rule
+        self._flags: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # as given -> in order
 
     def __call__(self, hyper: Any, rows: Sequence[Sequence[Any]], **flags: Any) -> None:
         """Update in place: each row is (parameter, gradient, *states)."""
-        from ..autograd.apply import write
-
-        outs = apply(self, (len(rows), tuple(sorted(flags.items()))), [hyper, *[t for row in rows for t in row]])
-        if len(rows) + self.states == 1:
-            outs = (outs,)
-        width = 1 + self.states
-        for k, row in enumerate(rows):
-            targets = (row[0], *row[2:])
-            for j, target in enumerate(targets):
-                write(target, outs[k * width + j], self.name, update_view)
+        given = tuple(flags.items())
+        known = self._flags.get(given)
+        if known is None:
+            known = self._flags[given] = tuple(sorted(given))
+        tensors = [hyper]
+        targets = []
+        for row in rows:
+            tensors += row
+            targets.append(row[0])
+            targets += row[2:]
+        apply_over(self, (len(rows), known), tensors, targets, update_view)
 
     def meta(self, metas: Sequence[Meta], attrs: tuple) -> tuple[Meta, ...]:
         width = 2 + self.states

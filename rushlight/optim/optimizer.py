@@ -12,9 +12,10 @@ import numpy as np
 
 from ..autograd.handle import Handle, make
 from ..autograd.hooks import RemovableHandle, add
-from ..autograd.modes import enable_grad, no_grad
+from ..autograd.modes import enable_grad
 from ..ops.update import Update
 from ..record.flush import flush
+from ..record.trace import local
 from ..record.value import value_from_array
 
 __all__ = ["Optimizer", "required", "register_optimizer_step_pre_hook", "register_optimizer_step_post_hook"]
@@ -138,11 +139,15 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         known = len(self.state)
-        with no_grad():
+        tr = local.trace
+        mode, tr.grad_enabled = tr.grad_enabled, False
+        try:
             for group in self.param_groups:
                 params = [p for p in group["params"] if p._grad is not None]
                 if params:
                     self.update_group(group, params)
+        finally:
+            tr.grad_enabled = mode
         try:
             flush()
         except BaseException:
@@ -153,7 +158,7 @@ class Optimizer:
 
     def hyper(self, update: Update, group: dict[str, Any], values: Sequence[Any]) -> Any:
         """The hyper-parameters as the vector an update takes; made anew only where a number has changed."""
-        numbers = tuple([float(v) for v in values])
+        numbers = tuple(map(float, values))
         known = self._vectors.get(id(group))
         if known is None or known[0] != numbers:
             known = self._vectors[id(group)] = (numbers, make(value_from_array(np.array(numbers, np.float64))))
@@ -274,6 +279,8 @@ def register_optimizer_step_post_hook(hook: Callable) -> RemovableHandle:
 def _with_hooks(step: Callable) -> Callable:
     @functools.wraps(step)
     def call(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        if not (self._pre_hooks or self._post_hooks or _global_pre_hooks or _global_post_hooks):
+            return step(self, *args, **kwargs)
         args = (self, *args)
         for hook in (*_global_pre_hooks.values(), *self._pre_hooks.values()):
             changed = hook(self, args, kwargs)

@@ -81,6 +81,10 @@ class CompiledPath:
     def run(self, leaves: Sequence[Buffer], results: Sequence[Buffer]) -> None:
         self.program.run([b.ptr for b in leaves], [b.ptr for b in results])
 
+    def start(self, pointers: Sequence[int]) -> None:
+        """Run with the addresses of leaves, then results."""
+        self.program.run(pointers, ())
+
 
 def compile_path(path: Sequence[TraceNode], key: tuple) -> CompiledPath:
     from ..compile.build import build  # LLVM is loaded at the first compilation, not at import

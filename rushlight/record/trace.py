@@ -31,13 +31,14 @@ class TraceNode:
         op, attrs, inputs: what was recorded; ``inputs`` are slots. A leaf has ``op`` None.
         metas: of the results; ``meta`` is the first of them.
         slot: number of the first result; ``depth``: nodes from the root.
+        quick: calls of public functions that begin here -> where they arrive; see ``autograd/quick.py``.
         programs: (live slots, memory taken over) -> program or how often it was seen; see ``flush``.
         saves: which inputs the gradient keeps, for each set of inputs that wants a gradient.
         line: (file, line) of the user's code that recorded it first.
     """
 
-    __slots__ = ("edges", "parent", "op", "attrs", "inputs", "metas", "meta", "slot", "depth", "bytes", "programs",
-                 "saves", "line", "scalars", "used", "stop", "backward")
+    __slots__ = ("edges", "quick", "parent", "op", "attrs", "inputs", "metas", "meta", "slot", "depth", "bytes", "programs",
+                 "saves", "line", "scalars", "used", "stop", "backward", "again")
 
     depth: int
     bytes: int
@@ -47,6 +48,7 @@ class TraceNode:
     def __init__(self, parent: TraceNode | None, op: Op | None, attrs: tuple, inputs: tuple[int, ...],
                  metas: tuple[Meta, ...], slot: int) -> None:
         self.edges: dict[tuple, TraceNode] = {}
+        self.quick: dict[tuple, Any] = {}
         self.parent, self.op, self.attrs, self.inputs, self.metas, self.slot = parent, op, attrs, inputs, metas, slot
         self.meta = metas[0] if metas else None
         self.depth = parent.depth + 1 if parent is not None else 0
@@ -56,6 +58,7 @@ class TraceNode:
         self.scalars: dict[tuple, int] = {}
         self.line = user_line() if op is not None else None
         self.used = 0
+        self.again: Any = None  # the last run that began here; see record/flush.py
         self.backward: Any = None  # the walk of a backward that began here; see autograd/replay.py
         # Recording stops here for a flush: always at the same points of a path, so that programs repeat.
         self.stop = op is not None and (self.depth >= settings.max_ops or self.bytes >= settings.max_bytes)

@@ -12,7 +12,7 @@ from ..compile.cpu.alloc import Block as Buffer
 from ..compile.cpu.alloc import allocate, wrap
 from .meta import CPU, Meta, meta_of
 
-__all__ = ["Value", "Buffer", "Epoch", "allocate", "value_from_array", "array_of", "is_exported", "scalar_value"]
+__all__ = ["Value", "Buffer", "Epoch", "allocate", "value_from_array", "array_of", "is_exported", "looks", "scalar_value"]
 
 
 _epochs = itertools.count()
@@ -20,14 +20,15 @@ _epochs = itertools.count()
 
 class Epoch:
     """The stretch of recording between two flushes of one trace. ``error`` is set where running it failed; ``number`` grows with
-    time."""
+    time; ``writes`` tells whether something was written in place meanwhile."""
 
-    __slots__ = ("trace", "error", "number")
+    __slots__ = ("trace", "error", "number", "writes")
 
     def __init__(self, trace: Any) -> None:
         self.trace = trace
         self.number = next(_epochs)
         self.error: BaseException | None = None
+        self.writes = False
 
 
 class Value:
@@ -72,9 +73,22 @@ def scalar_value(number: bool | int | float) -> Value:
     return value_from_array(np.array(number, np.int64 if isinstance(number, int) else np.float64))
 
 
+class _Looks:
+    """How often content was looked at: what a function does after a look may depend on it."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+looks = _Looks()
+
+
 def array_of(v: Value) -> np.ndarray:
     """The memory of a ready value as a NumPy array that keeps it alive."""
     meta = v.meta
+    looks.count += 1
     return v.buffer.array(meta.dtype.numpy, meta.shape)  # type: ignore[union-attr]
 
 

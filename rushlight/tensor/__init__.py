@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..autograd.engine import Rules
+from ..autograd.quick import quick as _quick
 from ..ops import arithmetic as _ar
 from ..ops.basic import filled as _filled
 from ..ops.basic import sum_to as _sum_to
@@ -57,5 +58,7 @@ Rules.from_numpy = creation.from_numpy
 Rules.find_nan = lambda t: bool(t.isnan().any())
 
 for _name, _function in FUNCTIONS.items():
+    if not _name.endswith("_"):
+        FUNCTIONS[_name] = _function = _quick(_function)
     globals()[_name] = _function
 __all__ += list(FUNCTIONS)

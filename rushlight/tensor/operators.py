@@ -1,6 +1,7 @@
 """Python's operators and the conversions ``t.float()``, ``t.long()``, ...: attached to Tensor when all functions are known."""
 from __future__ import annotations
 
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from ..autograd.engine import Rules
 from ..autograd.fast import quick_binary
 from ..autograd.handle import Handle, set_tensor_class
+from ..autograd.quick import PLAIN_TENSORS, quick
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from .tensor import Tensor
@@ -46,7 +48,7 @@ def complete(methods: dict[str, Any]) -> None:
     for name, d in _CONVERSIONS.items():
         methods.setdefault(name, _converter(d))
     for name, define in methods.items():
-        setattr(Tensor, name, define)
+        setattr(Tensor, name, quick(define) if isinstance(define, FunctionType) and not name.endswith("_") else define)
     for dunder, name in _BINARY.items():
         setattr(Tensor, f"__{dunder}__", _operator(methods[name], False))
         setattr(Tensor, f"__r{dunder}__", _operator(methods[name], True))
@@ -58,3 +60,4 @@ def complete(methods: dict[str, Any]) -> None:
         setattr(Tensor, f"__{dunder}__", methods[name])
     Tensor.__rdiv__ = Tensor.__rtruediv__  # type: ignore[attr-defined]
     set_tensor_class(Tensor)
+    PLAIN_TENSORS.add(Tensor)

@@ -1,11 +1,13 @@
 """Tensor: the user's handle. Functions of other modules become its methods in ``rushlight/tensor/__init__.py``."""
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from ..autograd import backward
 from ..autograd.apply import alias_of, apply_view, value_of
 from ..autograd.handle import LEAF, Handle, make, storage_of
 from ..autograd.hooks import RemovableHandle, add
@@ -17,11 +19,17 @@ from ..ops.promotion import default_dtype
 from ..ops.views import as_strided
 from ..record.flush import ready
 from ..record.meta import CPU, Device, contiguous_strides, is_contiguous
-from ..record.value import allocate, array_of
+from ..record.value import allocate, array_of, looks
 from . import printing
 from .shape import Size, size_argument
 
 __all__ = ["Tensor"]
+
+
+# How one element at an address is read without making an array.
+_READERS: dict[DType, Any] = {d: kind.from_address for d, kind in (
+    (dt.float32, ctypes.c_float), (dt.float64, ctypes.c_double), (dt.int64, ctypes.c_int64), (dt.int32, ctypes.c_int32),
+    (dt.bool_, ctypes.c_bool))}
 
 
 class Tensor(Handle):
@@ -171,6 +179,7 @@ class Tensor(Handle):
         d = alias.meta.dtype
         if 0 in shape:
             return np.empty(shape, d.numpy)
+        looks.count += 1
         return root.buffer.array(d.numpy, shape, tuple(s * d.itemsize for s in strides), offset * d.itemsize)  # type: ignore[union-attr]
 
     def numpy(self, *, force: bool = False) -> np.ndarray:
@@ -195,8 +204,13 @@ class Tensor(Handle):
         Raises:
             RuntimeError: there is not exactly one element.
         """
-        if self._value.meta.numel != 1:
-            raise RuntimeError(f"a Tensor with {self._value.meta.numel} elements cannot be converted to Scalar")
+        meta = self._value.meta
+        if meta.numel != 1:
+            raise RuntimeError(f"a Tensor with {meta.numel} elements cannot be converted to Scalar")
+        read = _READERS.get(meta.dtype)
+        if read is not None and self._alias is None:
+            looks.count += 1
+            return read(ready(self._value).ptr).value
         return self._array().item() if self.dtype is not dt.bfloat16 else float(self._array().reshape(()))
 
     def tolist(self) -> Any:
@@ -448,8 +462,6 @@ class Tensor(Handle):
 
     def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
         """Add the gradient of this tensor to ``grad`` of the leaves that it was computed from."""
-        from ..autograd import backward
-
         backward(self, gradient, retain_graph, create_graph, inputs=inputs)
 
     def detach(self) -> Any:

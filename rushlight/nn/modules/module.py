@@ -74,8 +74,13 @@ class Module(Stateful):
         raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if (self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks or _pre or _post or _back_pre
-                or _back):
+        own = self.__dict__  # looked up once: this runs for every layer
+        try:
+            hooked = (own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"] or own["_backward_pre_hooks"]
+                      or _pre or _post or _back_pre or _back)
+        except KeyError as missing:  # without ``super().__init__()``
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{missing.args[0]}'") from None
+        if hooked:
             return call_with_hooks(self, args, kwargs)
         return self.forward(*args, **kwargs)
 

@@ -1,0 +1,191 @@
+"""The quick way of calls means what the full way means: every test repeats its program, so that calls are found again."""
+from __future__ import annotations
+
+import math
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import rushlight as torch
+import rushlight.nn.functional as F
+from rushlight.autograd.quick import quick
+from rushlight.record import flush, local
+
+ROUNDS = 3
+
+
+def counted(function):
+    """A quick function and the list of its full calls."""
+    calls = []
+
+    def full(*args, **kwargs):
+        calls.append(args)
+        return function(*args, **kwargs)
+    return quick(full), calls
+
+
+def tensor(*shape, seed=0, grad=True):
+    return torch.tensor(np.random.default_rng(seed).normal(size=shape).astype(np.float32), requires_grad=grad)
+
+
+@pytest.mark.parametrize("call", [
+    lambda f, x, w: f(x), lambda f, x, w: f(x, 1), lambda f, x, w: f(x, dim=1, keepdim=True), lambda f, x, w: f(x, w),
+    lambda f, x, w: f(x, other=w), lambda f, x, w: f(x, (2, 3)), lambda f, x, w: f(x, [2, 3]), lambda f, x, w: f(x, 0.5, None, "a")])
+def test_a_repeated_call_is_found(call):
+    f, calls = counted(lambda x, *a, other=None, **k: x * other if other is not None else x * a[0] if a and hasattr(a[0], "_value")
+                       else x.exp())
+    x, w = tensor(2, 3), tensor(2, 3, seed=1)
+    for _ in range(ROUNDS):
+        call(f, x, w)
+        node = local.trace.node
+        flush()
+    assert len(calls) == 1 and node.op is not None
+
+
+def test_arguments_that_compare_equal_are_told_apart():
+    x = torch.arange(4)
+    for _ in range(ROUNDS):
+        y = x + 0
+        dtypes = [torch.add(y, n).dtype for n in (1, 1.0, True)]
+        assert dtypes == [torch.int64, torch.float32, torch.int64]
+    z = torch.zeros(2)
+    for _ in range(ROUNDS):
+        y = z * 1.0
+        signs = [math.copysign(1, torch.mul(y, n)[0].item()) for n in (0.0, -0.0)]
+        assert signs == [1, -1]
+
+
+def test_nan_is_not_remembered():
+    f, calls = counted(lambda x, n: x * 2.0)
+    x = tensor(2)
+    for _ in range(ROUNDS):
+        start = x.exp()
+        node = local.trace.node
+        f(start, float("nan"))
+        flush()
+    assert len(calls) == ROUNDS and not node.quick
+
+
+def test_what_looks_at_content_is_called_again():
+    for k in range(2 * ROUNDS):
+        assert F.one_hot(torch.tensor([0, 1 + k])).shape == (2, 2 + k)
+    p, y = torch.tensor([0.5, 0.1]), torch.tensor([1.0, 0.0])
+    for _ in range(ROUNDS):
+        assert F.binary_cross_entropy(p, y).item() == pytest.approx(0.39925, abs=1e-4)
+    with pytest.raises(RuntimeError, match="between 0 and 1"):
+        F.binary_cross_entropy(torch.tensor([1.5, 0.1]), y)
+
+
+def test_gradient_flags_are_part_of_a_call():
+    x = tensor(3)
+    for _ in range(ROUNDS):
+        assert type(x.exp().grad_fn).__name__ == "GradNode"
+        flush()
+        with torch.no_grad():
+            assert x.exp().grad_fn is None
+        flush()
+        assert x.detach().exp().grad_fn is None
+        flush()
+
+
+def test_a_function_that_cuts_the_graph_stays_cut():
+    f, calls = counted(lambda x: x.detach().exp())
+    x = tensor(3)
+    for _ in range(ROUNDS):
+        assert f(x * 2.0).grad_fn is None
+        flush()
+
+
+def test_in_place_and_out_arguments_are_done_anew():
+    for _ in range(ROUNDS):
+        x = torch.tensor([-1.0, 2.0])
+        y = x * 1.0
+        assert F.relu(y, inplace=True) is y and y.tolist() == [0, 2]
+        out = torch.empty(2)
+        assert torch.exp(x, out=out) is out
+        assert out.tolist() == pytest.approx(np.exp([-1, 2]))
+
+
+def test_views_share_memory():
+    for _ in range(ROUNDS):
+        x = tensor(2, 3, grad=False)
+        y = x * 2.0
+        v = y.transpose(0, 1)
+        w = v.view(3, 2) if v.is_contiguous() else v.reshape(3, 2)
+        v[0, 0] = 7.0
+        assert y[0, 0].item() == 7 and w.shape == (3, 2) and v._is_view() and v._base is y
+    for _ in range(ROUNDS):
+        x = tensor(2, 3)
+        y = x * 2.0
+        y.view(6)[1:3].zero_()
+        y.sum().backward()
+        assert x.grad.reshape(-1).tolist() == [2, 0, 0, 2, 2, 2]
+
+
+def test_a_tensor_and_a_part_of_it_enter_together():
+    x = tensor(4, 4, grad=False)
+    for _ in range(ROUNDS):
+        same = torch.mul(x, x)
+        part = torch.add(x, x[1])
+        rows = torch.add(x[0], x[1])
+        np.testing.assert_array_equal(same.numpy(), x.numpy() ** 2)
+        np.testing.assert_array_equal(part.numpy(), x.numpy() + x.numpy()[1])
+        np.testing.assert_array_equal(rows.numpy(), x.numpy()[0] + x.numpy()[1])
+
+
+def test_memory_that_numpy_sees_is_read_at_once():
+    x = torch.ones(3)
+    array = x.numpy()
+    for k in range(ROUNDS):
+        array[:] = k
+        y = torch.exp(x)
+        array[:] = 100
+        assert y.tolist() == pytest.approx([math.exp(k)] * 3)
+
+
+def test_functions_with_nothing_to_remember_are_soon_called_straight():
+    f, calls = counted(lambda x: x)
+    x = tensor(2)
+    known = len(local.trace.root.quick)
+    for _ in range(100):
+        assert f(x) is x
+    assert len(calls) == 100 and len(local.trace.root.quick) == known
+
+
+TABLE = [
+    lambda x, w: x.exp(), lambda x, w: torch.tanh(x), lambda x, w: F.relu(x), lambda x, w: F.softmax(x, dim=-1),
+    lambda x, w: x.sum(0, keepdim=True), lambda x, w: torch.matmul(x, w), lambda x, w: F.linear(x, w),
+    lambda x, w: F.linear(x, w, w[0]), lambda x, w: x.transpose(0, 1), lambda x, w: x.reshape(-1)[:3],
+    lambda x, w: x.view(*x.shape), lambda x, w: x.detach(), lambda x, w: x.mul(2), lambda x, w: x.clamp(-1.0, 0.0),
+    lambda x, w: x.mul_(1.5), lambda x, w: torch.where(x > 0, x, w), lambda x, w: x + w,
+    lambda x, w: x.unsqueeze(0).expand(2, *x.shape)[1], lambda x, w: x.std(-1, keepdim=True),
+    lambda x, w: F.gelu(x, approximate="tanh"), lambda x, w: torch.cat([x, x], dim=0), lambda x, w: x.chunk(2)[0],
+    lambda x, w: F.layer_norm(x, x.shape[-1:])]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(range(len(TABLE))), min_size=1, max_size=6), st.booleans())
+def test_random_programs_repeat_themselves(steps, grad):
+    """The same program four times, the last three over what the first recorded: same values, gradients and errors."""
+    results = []
+    for _ in range(4):
+        x, w = tensor(3, 3, grad=grad), tensor(3, 3, seed=1, grad=grad)
+        flush()
+        y, told = x * 1.0, []
+        for k in steps:
+            try:
+                y = TABLE[k](y, w)
+            except (RuntimeError, IndexError) as error:
+                told.append(str(error))
+        if y.requires_grad:
+            (y * y).sum().backward()
+        results.append([told, y.detach().numpy().copy(), y.grad_fn.name() if y.grad_fn else None,
+                        *[None if t.grad is None else t.grad.numpy().copy() for t in (x, w)]])
+    for other in results[1:]:
+        assert other[0] == results[0][0] and other[2] == results[0][2]
+        for a, b in zip(other[1::2] + other[4:], results[0][1::2] + results[0][4:]):
+            assert (a is None) == (b is None)
+            if a is not None:
+                np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
