@@ -267,9 +267,51 @@ def test_pytorch_raises_the_same_class(case):
 @pytest.mark.parametrize("program", DEVICES, ids=range(len(DEVICES)))
 def test_cuda_where_there_is_none(program):
     assert not rushlight.cuda.is_available()
-    # PyTorch as pip installs it, with CUDA, raises RuntimeError where there is no GPU (its CPU build: AssertionError).
-    with pytest.raises(RuntimeError, match=r"(?s)cuda.*cpu"):
-        program(rushlight)
+    # PyTorch's CPU build raises AssertionError; its CUDA build, where there is no GPU, RuntimeError. Programs catch either.
+    for kind in (AssertionError, RuntimeError):
+        with pytest.raises(kind, match=r"(?s)Torch not compiled with CUDA enabled.*cuda.*cpu"):
+            program(rushlight)
+
+
+@pytest.mark.parametrize("name", ["current_device", "get_device_name", "get_device_properties", "synchronize"])
+def test_questions_about_a_gpu_that_is_not_there(name):
+    with pytest.raises(AssertionError, match="Torch not compiled with CUDA enabled"):
+        getattr(rushlight.cuda, name)()
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "nll_loss"])
+@pytest.mark.parametrize("label", [7, -1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_labels_out_of_range_have_pytorchs_message(loss, label, weighted):
+    """Interpreted, and compiled, with and without a gradient."""
+    function, limit = getattr(rushlight.nn.functional, loss), settings.cold_limit
+    weight = rushlight.ones(3) if weighted else None
+    try:
+        for settings.cold_limit in (limit, 0):
+            start_afresh()
+            for backward in (False, True):
+                scores = rushlight.zeros(2, 3, requires_grad=backward)
+                with pytest.raises(IndexError, match=rf"^Target {label} is out of bounds\."):
+                    lost = function(scores, rushlight.tensor([0, label]), weight)
+                    if backward:
+                        lost.backward()
+                    (scores.grad.sum() if backward else lost).item()
+    finally:
+        settings.cold_limit = limit
+        start_afresh()
+
+
+@pytest.mark.parametrize("text", ["hello world\n", "epoch,loss\n1,0.5\n", "{}\n", ""])
+def test_a_text_file_is_no_checkpoint(tmp_path, text):
+    """PyTorch tells it by what its unpickler stumbles on (UnpicklingError, KeyError, ...); here it is always an
+    UnpicklingError that names the file, except that an empty file is an EOFError in both."""
+    path = tmp_path / "notes.txt"
+    path.write_text(text)
+    for weights_only in (True, False):
+        with pytest.raises((pickle.UnpicklingError, EOFError)) as caught:
+            rushlight.load(path, weights_only=weights_only)
+        assert isinstance(caught.value, EOFError) == (not text)
+        assert not text or "notes.txt" in str(caught.value)
 
 
 def test_an_unknown_device():

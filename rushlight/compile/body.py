@@ -232,7 +232,7 @@ class Builder:
         if check:
             bound = x.shape[axis]
             good = e.ge(where, 0) & e.lt(where, bound)
-            self._check(good, conds, 1, where, bound)
+            self._check(good, conds, check, where, bound)
             if x.size == 0:
                 return const(0, node.dtype)
             where = e.where(good, where, const(0, dt.int64))

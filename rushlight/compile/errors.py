@@ -3,7 +3,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["OutOfBounds", "ZeroDivision", "origin"]
+__all__ = ["INDEX", "TARGET", "OutOfBounds", "ZeroDivision", "origin"]
+
+INDEX, TARGET = 1, 3  # what a gather reads by: the codes of its run-time errors (see ``nest.ERRORS``)
 
 
 class OutOfBounds(IndexError, RuntimeError):

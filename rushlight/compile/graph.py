@@ -15,7 +15,7 @@ that (``passes``, fusion, planning, the reference interpreter) knows these primi
 | pad | ``attrs = (low, value)``: ``inputs[0][i - low]`` where that is inside, else value |
 | concat | ``attrs = (axis,)``: inputs one after the other |
 | weave | ``attrs = (Views,)``: ``out[view_k(i)] = inputs[k][i]``; together the views reach every element once |
-| gather | inputs (x, index), ``attrs = (axis, bound check)``: ``x[i with i[axis] replaced by index[i]]`` |
+| gather | inputs (x, index), ``attrs = (axis, code of a failed bound check or 0)``: ``x[i with i[axis] replaced by index[i]]`` |
 | scatter | inputs (base, index, src), ``attrs = (axis, combine)``: a copy of base, then src written into it; see below |
 | update | inputs (base, src), ``attrs = (View,)``: a copy of base with ``out[offset + matrix · i] = src[i]`` |
 | contract | inputs (a, b), ``attrs = (ContractSpec,)``: the sum over shared indices; see ContractSpec |
@@ -272,9 +272,10 @@ class Graph:
             return parts[0]
         return self.node("weave", tuple(parts), (tuple(views),), tuple(shape), parts[0].dtype)
 
-    def gather(self, x: Node, index: Node, axis: int, check: bool = True) -> Node:
+    def gather(self, x: Node, index: Node, axis: int, check: int = 1) -> Node:
         """``index`` (int64 or int32) has the output's shape; except along ``axis`` it is no longer than x. Values must
-        be in ``[0, x.shape[axis])``; with ``check`` others raise IndexError at the end of the run."""
+        be in ``[0, x.shape[axis])``; others raise IndexError at the end of the run, in the words for ``check``: an index
+        (1) or a class label (``errors.TARGET``); 0: nobody looks."""
         return self.node("gather", (x, index), (axis, check), index.shape, x.dtype)
 
     def scatter(self, base: Node, index: Node, src: Node, axis: int, combine: str | None = None) -> Node:

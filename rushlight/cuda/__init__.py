@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..record.meta import Device
+from ..record.meta import Device, NoSuchDevice
 
 __all__ = ["current_device", "device", "device_count", "empty_cache", "is_available", "is_initialized", "manual_seed",
            "manual_seed_all", "max_memory_allocated", "memory_allocated", "set_device", "synchronize"]
@@ -52,8 +52,7 @@ max_memory_allocated = memory_reserved = max_memory_reserved = memory_allocated
 
 
 def _absent(*args: Any, **kwargs: Any) -> Any:
-    raise RuntimeError("Found no NVIDIA driver on your system. Rushlight runs on the CPU here; choose the device with "
-                       "torch.cuda.is_available().")
+    raise NoSuchDevice()
 
 
 current_device = get_device_name = get_device_properties = get_device_capability = synchronize = set_device = _absent

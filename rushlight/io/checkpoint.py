@@ -105,7 +105,8 @@ def load(
 
     Raises:
         FileNotFoundError: there is no such file.
-        pickle.UnpicklingError: the file contains something that the safe mode refuses; the message names it.
+        pickle.UnpicklingError: the file contains something that the safe mode refuses, or is no checkpoint at all (where PyTorch
+            shows what its unpickler stumbled on, a KeyError, say); the message names it. EOFError: the file is empty.
         RuntimeError: the file is damaged or cut short; the message names it.
         EOFError: the file is empty.
 

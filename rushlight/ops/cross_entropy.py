@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..compile import dtypes as dt
+from ..compile.errors import TARGET
 from ..compile.graph import Graph, Node
 from ..record.meta import Meta, meta_of
 from .softmax import shifted
@@ -78,7 +79,7 @@ class _Parts:
         g = self.g
         weight = g.const(1, self.x.dtype, (self.classes,)) if self.weight is None else self.weight
         flat = g.reshape(self.safe, (self.safe.size,))
-        taken = g.reshape(g.gather(weight, flat, 0), self.kept)
+        taken = g.reshape(g.gather(weight, flat, 0, TARGET), self.kept)
         return g.map(lambda e, w, c: e.where(c, w, e.const(0, w.dtype)), taken, self.counts)
 
     def class_weight(self) -> Node | None:
@@ -103,7 +104,7 @@ def _lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta])
         level = g.map(lambda e, s: e.log(s), total)
     else:
         y, level = p.x, None
-    picked = g.gather(y, p.safe, p.dim)
+    picked = g.gather(y, p.safe, p.dim, TARGET)
     if level is not None:
         picked = g.map(lambda e, a, b: a - b, picked, level)
     loss = g.map(lambda e, a, k, c: e.where(c, -(a * k), e.const(0, a.dtype)), picked, w, p.counts)

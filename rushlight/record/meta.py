@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ..compile.dtypes import DType
 
-__all__ = ["Device", "Meta", "meta_of", "CPU", "contiguous_strides"]
+__all__ = ["Device", "NoSuchDevice", "Meta", "meta_of", "CPU", "contiguous_strides"]
 
 Shape = tuple[int, ...]
 
@@ -55,6 +55,15 @@ class Device:
 
 
 CPU: Final = Device("cpu")
+
+
+class NoSuchDevice(AssertionError, RuntimeError):
+    """A kind of device that this build lacks: what PyTorch's CPU build raises, and, for programs that catch what its CUDA
+    build raises where there is no GPU, a RuntimeError."""
+
+    def __init__(self, kind: str = "cuda") -> None:
+        super().__init__(f"Torch not compiled with {kind.upper()} enabled: device '{kind}' was asked for, and Rushlight runs on the CPU "
+                         f"here. Choose with torch.{kind}.is_available(), or use device='cpu'.")
 
 
 class Meta:

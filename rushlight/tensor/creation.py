@@ -14,7 +14,7 @@ from ..ops.basic import filled
 from ..ops.pointwise import tag
 from ..ops.promotion import default_dtype
 from ..ops.views import as_strided
-from ..record.meta import CPU, Device, meta_of
+from ..record.meta import CPU, Device, NoSuchDevice, meta_of
 from ..record.value import Value, allocate, value_from_array
 from .registry import METHODS, public
 from .shape import size_argument
@@ -26,16 +26,15 @@ def check_device(device: Any) -> Device:
     """The device asked for.
 
     Raises:
-        RuntimeError: a device that this machine or this build lacks; ValueError never.
+        NoSuchDevice, RuntimeError: a device that this machine or this build lacks.
     """
     if device is None:
         return CPU
     device = Device(device)
     if device.type == "cpu":
         return CPU
-    if device.type == "cuda":
-        raise RuntimeError("Found no NVIDIA driver on your system: device 'cuda' was asked for, and Rushlight runs on the CPU here. "
-                           "Use device='cpu', or choose with torch.cuda.is_available().")
+    if device.type in ("cuda", "xpu"):
+        raise NoSuchDevice(device.type)
     raise RuntimeError(f"device '{device}' is not available; Rushlight runs on the CPU here")
 
 

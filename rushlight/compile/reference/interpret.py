@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight.compile.errors import OutOfBounds, ZeroDivision, origin
+from rushlight.compile.errors import TARGET, OutOfBounds, ZeroDivision, origin
 from rushlight.compile.graph import ContractSpec, Graph, Node, View, Window
 from rushlight.compile.reference.evaluate import evaluate
 
@@ -146,17 +146,19 @@ def _concat(node: Node, *parts: np.ndarray) -> np.ndarray:
     return np.concatenate(parts, axis=node.attrs[0])
 
 
-def _along(shape: tuple[int, ...], index: np.ndarray, axis: int) -> tuple[np.ndarray, ...]:
+def _along(shape: tuple[int, ...], index: np.ndarray, axis: int, code: int = 1) -> tuple[np.ndarray, ...]:
     where = [np.arange(s).reshape([-1 if j == k else 1 for k in range(index.ndim)]) for j, s in enumerate(index.shape)]
     if index.size and (index.min() < 0 or index.max() >= shape[axis]):
         bad = index[(index < 0) | (index >= shape[axis])].flat[0]
+        if code == TARGET:
+            raise OutOfBounds(f"Target {bad} is out of bounds.")
         raise OutOfBounds(f"index {bad} is out of bounds for dimension {axis} with size {shape[axis]}")
     where[axis] = index
     return tuple(np.broadcast_to(w, index.shape) for w in where)
 
 
 def _gather(node: Node, x: np.ndarray, index: np.ndarray) -> np.ndarray:
-    return x[_along(x.shape, index.astype(np.int64), node.attrs[0])]
+    return x[_along(x.shape, index.astype(np.int64), *node.attrs)]
 
 
 def _scatter(node: Node, base: np.ndarray, index: np.ndarray, src: np.ndarray) -> np.ndarray:
