@@ -175,9 +175,9 @@ def _varying(tr: Trace, op: Op, attrs: tuple, slots: Sequence[int]) -> tuple[tup
         return None
     runtime, numbers = found
     key = (op, runtime, *slots)
-    seen = tr.node.scalars.get(key, 0)
-    if seen < VARIANTS:
-        tr.node.scalars[key] = seen + 1
+    seen = tr.node.scalars.setdefault(key, set())
+    if len(seen) < VARIANTS or attrs in seen:
+        seen.add(attrs)
         return None
     return runtime, [make(scalar_value(n)) for n in numbers]
 

@@ -55,7 +55,7 @@ class TraceNode:
         self.bytes = (parent.bytes if parent is not None else 0) + (sum(m.nbytes for m in metas) if op else 0)
         self.programs: dict[tuple, Any] = {}
         self.saves: dict[int, tuple] = {}
-        self.scalars: dict[tuple, int] = {}
+        self.scalars: dict[tuple, set[tuple]] = {}  # calls with numbers -> the numbers seen
         self.line = user_line() if op is not None else None
         self.used = 0
         self.again: Any = None  # the last run that began here; see record/flush.py
