@@ -119,7 +119,7 @@ class _Build:
             made.nests = lower_body(body, serial)
             made.scratch = max((n.scratch for n in made.nests), default=0)
             # What has two operands may turn out to copy a value to itself, which needs no kernel.
-            jit.begin([kernel_for(n.nest) for n in made.nests if len(n.nest.operands) > 2])
+            jit.begin([_kernel(n) for n in made.nests if len(n.nest.operands) > 2])
         if made.plan is not None:
             made.scratch = sum(-(-n // ALIGN) * ALIGN for n in made.plan.scratch)
 
@@ -181,7 +181,7 @@ class _Assembler:
         if self._is_self_copy(lowered):
             return
         params = [*self._params(lowered.memory, group), lowered.grain, *lowered.sizes]
-        self.waiting.append((kernel_for(lowered.nest), Instruction(
+        self.waiting.append((_kernel(lowered), Instruction(
             0, np.array(params, np.int64), lowered.parts, 0, _name(group), _lines(group), lowered.nbytes, lowered.flops,
             lowered.work)))
 
@@ -262,7 +262,7 @@ class _Assembler:
             params = [table, start, 1 + len(self.graph.leaves) + result, 0]
             if lowered.memory[0][0] is None:
                 params = params[2:] + params[:2]
-            self.waiting.append((kernel_for(lowered.nest), Instruction(
+            self.waiting.append((_kernel(lowered), Instruction(
                 0, np.array([*params, lowered.grain, *lowered.sizes], np.int64), lowered.parts, 0, "copy result",
                 (node.line,), lowered.nbytes, 0, lowered.work)))
 
@@ -275,6 +275,13 @@ class _Assembler:
             if home is group:
                 outputs.append((item.attrs[0], *self.address(item), item.shape, item.dtype))
         return HostStep(node.attrs[0], inputs, outputs, node.line)
+
+
+def _kernel(lowered: Lowered) -> Any:
+    """What names a kernel: worked out once for all nests that were lowered from equal bodies."""
+    if not lowered.kernel:
+        lowered.kernel.append(kernel_for(lowered.nest))
+    return lowered.kernel[0]
 
 
 def _lines(group: Group) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from . import dtypes as dt
 from .arrange import Info, Plan
@@ -29,7 +30,7 @@ class Lowered:
     the byte offset from its start; ``sizes`` are the parameters after the grain."""
 
     nest: LoopNest
-    memory: list[tuple[Node | None, int]]
+    memory: list[tuple[Any, int]]
     sizes: list[int]
     grain: int
     positions: int
@@ -38,6 +39,7 @@ class Lowered:
     flops: int = 0
     work: float = 0.0
     same_steps: bool = False  # all operands have the same strides
+    kernel: list[Any] = field(default_factory=list)  # for the back end: what names the kernel, once that is known
 
     @property
     def parts(self) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import Any, Final
 
 from . import dtypes as dt
@@ -48,6 +48,8 @@ FUNCTIONS: Final[dict[str, tuple[int, str]]] = {
     "where": (3, "cond"),
 }
 
+_SHORT = 100  # the order of longer formulas is not kept: that of a long chain would be kept for each of its beginnings
+
 _interned: weakref.WeakValueDictionary[tuple, Expr] = weakref.WeakValueDictionary()
 
 
@@ -64,11 +66,13 @@ class Expr:
         attr: see fn; None otherwise.
     """
 
-    __slots__ = ("fn", "args", "dtype", "attr", "__weakref__")
+    __slots__ = ("fn", "args", "dtype", "attr", "_below", "_inputs", "__weakref__")
     fn: str
     args: tuple[Expr, ...]
     dtype: DType
     attr: Any
+    _below: tuple[Expr, ...] | None    # what ``walk`` gives before the node itself, once somebody has walked
+    _inputs: frozenset[int] | None
 
     def __new__(cls, fn: str, args: tuple[Expr, ...], dtype: DType, attr: Any = None) -> Expr:
         # 0.0, -0.0, 0 and False are equal as dictionary keys but are different constants.
@@ -78,6 +82,7 @@ class Expr:
         if found is None:
             found = object.__new__(cls)
             found.fn, found.args, found.dtype, found.attr = fn, args, dtype, attr
+            found._below = found._inputs = None
             _interned[key] = found
         return found
 
@@ -229,8 +234,22 @@ def _simplified(fn: str, args: tuple[Expr, ...], dtype: DType) -> Expr:
     return Expr(fn, args, dtype)
 
 
-def walk(*roots: Expr) -> Iterator[Expr]:
+def walk(*roots: Expr) -> Iterable[Expr]:
     """Every distinct node below the roots, arguments before users, without recursion."""
+    if len(roots) != 1:
+        return _walk(roots)
+    root = roots[0]
+    if not root.args:
+        return roots
+    if root._below is None:
+        order = tuple(_walk(roots))
+        if len(order) > _SHORT:
+            return order
+        root._below = order[:-1]
+    return *root._below, root
+
+
+def _walk(roots: Sequence[Expr]) -> Iterator[Expr]:
     seen: set[Expr] = set()
     stack: list[tuple[Expr, bool]] = [(r, False) for r in reversed(roots)]
     while stack:
@@ -245,9 +264,14 @@ def walk(*roots: Expr) -> Iterator[Expr]:
             stack.extend((a, False) for a in reversed(node.args) if a not in seen)
 
 
-def inputs_of(*roots: Expr) -> set[int]:
+def inputs_of(*roots: Expr) -> Set[int]:
     """Positions of the inputs that the expressions read."""
-    return {n.attr for n in walk(*roots) if n.fn == "input"}
+    if len(roots) != 1:
+        return {n.attr for n in walk(*roots) if n.fn == "input"}
+    root = roots[0]
+    if root._inputs is None:
+        root._inputs = frozenset(n.attr for n in walk(root) if n.fn == "input")
+    return root._inputs
 
 
 def substitute(roots: tuple[Expr, ...], replace: Callable[[Expr], Expr | None]) -> tuple[Expr, ...]:

@@ -199,13 +199,16 @@ def _donations(values: list[Value], live: list[Value]) -> tuple[tuple[tuple[int,
 def _program(node: TraceNode, key: tuple, seen: int) -> Any:
     """The first small run of a path is cold (nobody waits for LLVM to fill a bias); then it is compiled."""
     path = paths.path_to(node)
-    if settings.eager or (seen == 0 and paths.cost(path) < settings.cold_limit):
-        program: Any = cold.ColdProgram(path, key)
-        if settings.eager or program.products < min(settings.cold_limit, PLAIN):
-            node.programs[key] = seen + 1
-            counters.cold_runs += 1
-            return program
-    program = paths.compile_path(path, key)
+    lowered = None
+    with paths.no_collection():
+        if settings.eager or (seen == 0 and paths.cost(path) < settings.cold_limit):
+            program: Any = cold.ColdProgram(path, key)
+            if settings.eager or program.products < min(settings.cold_limit, PLAIN):
+                node.programs[key] = seen + 1
+                counters.cold_runs += 1
+                return program
+            lowered = program.graph, program.leaves
+        program = paths.compile_path(path, key, lowered)
     counters.programs_built += 1
     node.programs[key] = program
     if len(node.programs) > PROGRAMS_AT_NODE:

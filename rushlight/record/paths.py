@@ -1,7 +1,9 @@
 """From a recorded path to a compiled program: the one place where recording meets the compiler."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import gc
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..compile.graph import Graph, HostCall, Node
@@ -10,7 +12,7 @@ from .op import Op
 from .trace import TraceNode
 from .value import Buffer
 
-__all__ = ["path_to", "needed", "cost", "compile_path", "lower_path"]
+__all__ = ["path_to", "needed", "cost", "compile_path", "lower_path", "no_collection"]
 
 
 def path_to(node: TraceNode) -> list[TraceNode]:
@@ -86,11 +88,24 @@ class CompiledPath:
         self.program.run(pointers, ())
 
 
-def compile_path(path: Sequence[TraceNode], key: tuple) -> CompiledPath:
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """Planning makes many objects and leaves few cycles: the garbage collector would look at all of them for nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def compile_path(path: Sequence[TraceNode], key: tuple, lowered: tuple[Graph, Sequence[int]] | None = None) -> CompiledPath:
+    """``lowered``: the path's graph and leaves, where somebody has made them already."""
     from ..compile.build import build  # LLVM is loaded at the first compilation, not at import
 
     live, donations, moved = key
-    graph, leaves = lower_path(path, [*live, *moved])
+    graph, leaves = lower_path(path, [*live, *moved]) if lowered is None else lowered
     position = {slot: k for k, slot in enumerate(leaves)}
     where = {slot: k for k, slot in enumerate(live)}
     taken = {where[result]: position[leaf] for result, leaf in donations if leaf in position}

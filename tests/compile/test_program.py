@@ -285,3 +285,29 @@ def test_program_describes_itself():
     assert (shape, dtype, nbytes) == ((), dt.float32, 4)
     assert all(i.name and i.nbytes > 0 for i in program.instructions)
     assert sum(i.flops for i in program.instructions) >= 2 * 12 * (20 * 17 * 2 + 17 * 9 * 3 + 9 * 5 * 3)
+
+
+def test_bodies_that_differ_in_what_they_read_are_lowered_once(monkeypatch):
+    """Two layers, and the same layer in another program, share their lowering; where it reads and writes does not."""
+    from rushlight.compile import lower_loops
+
+    count = []
+    lower = lower_loops._lower
+    monkeypatch.setattr(lower_loops, "_lower", lambda *a: count.append(1) or lower(*a))
+    monkeypatch.setattr(lower_loops, "_lowered", {})
+
+    def graph() -> Graph:
+        g = Graph()
+        x, y = g.leaf((5, 7), dt.float32), g.leaf((5, 7), dt.float32)
+        g.results = [g.reduce("add", g.map(lambda e, x: e.exp(x), v), (1,)) for v in (x, y)]
+        return g
+
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        x, y = (rng.normal(size=(5, 7)).astype(np.float32) for _ in range(2))
+        out = [np.empty(5, np.float32) for _ in range(2)]
+        with flags.using(fuse_siblings=0):
+            build(graph(), {}).run([x.ctypes.data, y.ctypes.data], [o.ctypes.data for o in out])
+        for o, v in zip(out, (x, y)):
+            np.testing.assert_allclose(o, np.exp(v).sum(1), rtol=1e-5)
+    assert len(count) == 1
