@@ -28,6 +28,7 @@ from .lower_loops import Lowered, lower_body
 from .lower_native import LoweredNative, lower_native
 from .memory import ALIGN, Plan, donate, plan_memory
 from .nest import Load, Loop, Store
+from .passes.assemble import assemble
 from .passes.layout import choose_orders
 from .passes.legalise import legalise
 from .passes.simplify import simplify
@@ -80,6 +81,9 @@ class _Build:
         if flags.simplify:
             graph = simplify(graph)
             self.show("simplified", graph)
+        if flags.assemble:
+            graph = assemble(graph)
+            self.show("assembled", graph)
         self.graph = legalise(graph)
         self.show("legalised", self.graph)
 

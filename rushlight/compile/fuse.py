@@ -20,6 +20,7 @@ from .fuse_rules import (
     is_irregular,
     iterations,
     memory_base,
+    native_operand,
     product_behind,
     reshaped,
     spread_size,
@@ -346,12 +347,11 @@ class _Fuser(RowRules, PartRules):
         group = self.groups.new("native", (), node)
         for item in self.items.get(node, ()):
             self._settle(item, group)
-        for source in node.inputs:
-            if node.attrs[0].strided:
-                self._need(group, memory_base(source))
-            else:
-                self._need(group, source)
-                self.out.order.pop(source, None)
+        for k, source in enumerate(node.inputs):
+            base = native_operand(node.attrs[0], k, source)
+            self._need(group, base)
+            if not node.attrs[0].strided:
+                self.out.order.pop(base, None)
 
     def _item(self, node: Node) -> None:
         host = node.inputs[0]

@@ -5,11 +5,11 @@ import math
 
 from . import index as ix
 from .costs import divides_integers, uses_index
-from .graph import Node
+from .graph import NativeCall, Node
 from .group import Group
 from .index import CannotSplit, Index, NeedSplit
 
-__all__ = ["contiguous_axis", "is_irregular", "iterations", "memory_base", "product_behind", "reduction_behind",
+__all__ = ["contiguous_axis", "is_irregular", "iterations", "memory_base", "native_operand", "product_behind", "reduction_behind",
            "reshaped", "spread_size", "through_pad"]
 
 
@@ -18,6 +18,17 @@ def memory_base(node: Node) -> Node:
     while node.kind == "view":
         node = node.inputs[0]
     return node
+
+
+def native_operand(call: NativeCall, k: int, node: Node) -> Node:
+    """The value in memory from which a native call's kernel reads its operand k: what that is a view of, or itself."""
+    base = node
+    index: Index = tuple(ix.axis_ix(d) for d in range(len(node.shape)))
+    while base.kind == "view":
+        index = ix.through_view(index, base.attrs[0])
+        base = base.inputs[0]
+    steps = dict(ix.address(index, ix.row_major(base.shape)).terms)
+    return base if call.in_place(k, tuple(steps.get(d, 0) for d in range(len(node.shape)))) else node
 
 
 def is_irregular(node: Node) -> bool:

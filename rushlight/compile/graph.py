@@ -110,11 +110,16 @@ class NativeCall:
 
     Attributes:
         name: which kernel; also what the profiler shows.
-        strided: whether the kernel takes views of its operands' memory as they lie; else they are made dense.
+        strided: whether the kernel takes views of its operands' memory as they lie, in any order; else they are row-major,
+            and dense but for those that ``in_place`` lets be.
     """
 
     name = ""
     strided = False
+
+    def in_place(self, k: int, strides: Shape) -> bool:
+        """Whether the kernel reads operand k where it lies, with these strides (in elements)."""
+        return self.strided
 
     @property
     def results(self) -> tuple[tuple[Shape, DType], ...]:

@@ -7,6 +7,7 @@ from . import index as ix
 from .body import address_of
 from .cpu.contract import Plan
 from .cpu.native import Operand, plan
+from .fuse_rules import native_operand
 from .fusion import Fusion
 from .graph import Node
 from .group import Group
@@ -28,10 +29,10 @@ def lower_native(group: Group, fusion: Fusion) -> LoweredNative:
     assert node is not None
     call = node.attrs[0]
     operands, memory = [], []
-    for source in node.inputs:
+    for k, source in enumerate(node.inputs):
         index = tuple(ix.axis_ix(d) for d in range(len(source.shape)))
-        base = source
-        while call.strided and base.kind == "view":  # as in fuse_rules.memory_base
+        base, memory_of = source, native_operand(call, k, source)
+        while base is not memory_of:
             index = ix.through_view(index, base.attrs[0])
             base = base.inputs[0]
         at = address_of(fusion, base, index)

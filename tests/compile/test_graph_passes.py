@@ -3,14 +3,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from random_graphs import seeded_graph
 from step_graphs import cnn_sgd, conv2d
 
 from rushlight.compile import dtypes as dt
-from rushlight.compile.graph import Graph, Window
+from rushlight.compile.graph import Graph, View, Window
 from rushlight.compile.index import CannotSplit, Ix, NeedSplit, axis_ix, plain_axes, row_major, through_reshape
+from rushlight.compile.passes.assemble import assemble
 from rushlight.compile.passes.layout import choose_orders
-from rushlight.compile.passes.legalise import legalise
+from rushlight.compile.passes.legalise import legalise, live_nodes
 from rushlight.compile.passes.simplify import simplify
 from rushlight.compile.reference.interpret import interpret
 
@@ -29,7 +32,8 @@ def test_passes_keep_the_meaning_of_random_graphs(seed):
     g, arrays = seeded_graph(seed, 20)
     simpler = simplify(g)
     same(g, simpler, arrays)
-    same(g, legalise(simpler), arrays)
+    same(g, assemble(simpler), arrays)
+    same(g, legalise(assemble(simpler)), arrays)
 
 
 def test_padding_becomes_a_node():
@@ -115,3 +119,59 @@ def test_plain_axes_knows_merged_dimensions():
     assert plain_axes((Ix(1, ((1, 1),)),), (5,), extents) is None
     assert plain_axes((Ix(0, ((0, -1),)),), (6,), extents) is None
     assert row_major((2, 3, 4)) == (12, 4, 1)
+
+
+def parts_of_a_whole(shape, cuts, axis, dtype=F32):
+    """What ``split`` records for its gradient: each part written into zeros, and the sum of these."""
+    g = Graph()
+    start, total = 0, None
+    for n in cuts:
+        part = g.leaf((*shape[:axis], n, *shape[axis + 1:]), dtype)
+        view = View(part.shape, tuple(start if d == axis else 0 for d in range(len(shape))),
+                    tuple(tuple(int(d == j) for j in range(len(shape))) for d in range(len(shape))))
+        put = g.update(g.const(0, dtype, shape), g.map(lambda e, x: x * 2, part), view)
+        total = put if total is None else g.map(lambda e, a, b: a + b, total, put)
+        start += n
+    return g, total
+
+
+@pytest.mark.parametrize("cuts, whole", [((3, 4, 2), True), ((4, 4), False)])
+def test_parts_that_fill_a_value_are_put_side_by_side(cuts, whole):
+    g, total = parts_of_a_whole((2, 9, 5), cuts, 1)
+    turned = g.reshape(g.permute(total, (2, 0, 1)), (10, 9))
+    g.results = [total, turned, g.map(lambda e, x: x + 1, turned)]
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=n.shape).astype(np.float32) for n in g.leaves]
+    made = assemble(g)
+    same(g, made, arrays)
+    kinds = {n.kind for n in live_nodes(made)}
+    assert ("concat" in kinds, "update" in kinds) == (whole, not whole)
+
+
+def test_parts_that_overlap_are_added_up():
+    g = Graph()
+    parts = [g.leaf((4,), F32), g.leaf((4,), F32)]
+    puts = [g.update(g.const(0, F32, (8,)), p, View((4,), (start,), ((1,),))) for p, start in zip(parts, (0, 3))]
+    g.results = [g.map(lambda e, a, b: a + b, *puts)]
+    made = assemble(g)
+    same(g, made, [np.arange(4, dtype=np.float32), np.ones(4, np.float32)])
+    assert "concat" not in {n.kind for n in made.nodes}
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.data())
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+def test_a_reshape_of_a_view_is_a_view_where_that_is_affine(shape, data):
+    g = Graph()
+    x = g.leaf(tuple(n + 1 for n in shape), F32)
+    low = [data.draw(st.integers(0, 1)) for _ in shape]
+    view = g.permute(g.slice(x, low, tuple(shape)), data.draw(st.permutations(range(len(shape)))))
+    factors = [f for n in view.shape for f in ((2, 2) if n == 4 and data.draw(st.booleans()) else (n,))]
+    if len(factors) > 1 and data.draw(st.booleans()):
+        factors = [factors[0] * factors[1], *factors[2:]]
+    g.results = [g.node("reshape", (view,), (), tuple(factors), F32)]
+    arrays = [np.arange(x.size, dtype=np.float32).reshape(x.shape)]
+    same(g, simplify(g), arrays)
+    split = Graph()
+    y = split.leaf((3, 10), F32)
+    split.results = [split.reshape(split.slice(y, (0, 4), (3, 6)), (3, 2, 3))]
+    assert [n.kind for n in live_nodes(simplify(split))] == ["leaf", "view"]

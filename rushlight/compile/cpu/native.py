@@ -25,7 +25,10 @@ from rushlight.compile.graph import NativeCall
 __all__ = ["Operand", "has_kernel", "plan"]
 
 #: Name of a call -> the module with its kernels.
-_MODULES: dict[str, str] = dict.fromkeys(("recurrence", "recurrence gradient"), "rushlight.compile.cpu.recurrence")
+_MODULES: dict[str, str] = {
+    **dict.fromkeys(("recurrence", "recurrence gradient"), "rushlight.compile.cpu.recurrence"),
+    **dict.fromkeys(("attention", "attention backward"), "rushlight.compile.cpu.attention"),
+}
 
 
 @dataclass(frozen=True)

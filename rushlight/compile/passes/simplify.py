@@ -1,11 +1,14 @@
 """Rewrites that make a graph smaller and never change a bit of a result. Each rule names the case that needs it."""
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from rushlight.compile import dtypes as dt
-from rushlight.compile.graph import Graph, Node
+from rushlight.compile.graph import Graph, Node, View
 from rushlight.compile.passes.legalise import live_nodes
 
-__all__ = ["simplify"]
+__all__ = ["reshaped_view", "simplify"]
 
 
 def simplify(graph: Graph) -> Graph:
@@ -28,7 +31,7 @@ def _rewrite(g: Graph, node: Node, inputs: tuple[Node, ...]) -> Node:
     if node.kind == "view":
         return g.view(inputs[0], node.attrs[0])  # views of views, once what was between them is gone
     if node.kind == "reshape":
-        return g.reshape(inputs[0], node.shape)
+        return _reshape(g, inputs[0], node.shape)
     if node.kind == "reduce":
         return _reduce(g, node, inputs[0])
     if node.kind == "concat":
@@ -41,6 +44,42 @@ def _rewrite(g: Graph, node: Node, inputs: tuple[Node, ...]) -> Node:
         if not parts:
             return inputs[0]
     return g.node(node.kind, inputs, node.attrs, node.shape, node.dtype)
+
+
+def _reshape(g: Graph, x: Node, shape: tuple[int, ...]) -> Node:
+    """A reshape of a view that only splits dimensions (heads of a part of a projection), or merges what lies as one, is a
+    view: it is read where it lies."""
+    while x.kind == "reshape":
+        x = x.inputs[0]
+    view = reshaped_view(x.attrs[0], shape) if x.kind == "view" else None
+    return g.reshape(x, shape) if view is None else g.view(x.inputs[0], view)
+
+
+def reshaped_view(view: View, shape: Sequence[int]) -> View | None:
+    """The view that shows the same elements in another shape, or None where it is not affine."""
+    if math.prod(shape) == 0:
+        return None
+    runs: list[tuple[int, tuple[int, ...]]] = []  # neighbouring dimensions that lie as one: length, steps of the last
+    for j, n in enumerate(view.shape):
+        steps = tuple(row[j] for row in view.matrix)
+        if n == 1:
+            continue
+        if runs and runs[-1][1] == tuple(s * n for s in steps):
+            runs[-1] = (runs[-1][0] * n, steps)
+        else:
+            runs.append((n, steps))
+    columns = []
+    left, steps = 1, (0,) * len(view.matrix)
+    for n in reversed(shape):
+        if n != 1 and left == 1:
+            left, steps = runs.pop()
+        if left % n:
+            return None
+        columns.append(steps if n != 1 else (0,) * len(view.matrix))
+        left //= n
+        steps = tuple(s * n for s in steps)
+    columns.reverse()
+    return View(tuple(shape), view.offset, tuple(tuple(c[d] for c in columns) for d in range(len(view.matrix))))
 
 
 def _reduce(g: Graph, node: Node, x: Node) -> Node:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...autograd.autocast import narrowed
+from ...ops.attention import attention
 from ...tensor import FUNCTIONS
 from ...tensor.creation import from_owned
 from .dropout import dropout
@@ -40,9 +41,35 @@ def scaled_dot_product_attention(query: Any, key: Any, value: Any, attn_mask: An
                            f"{query.dtype.name} key.dtype: {key.dtype.name} and value.dtype: {value.dtype.name} instead.")
     if is_causal and attn_mask is not None:
         raise RuntimeError("_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True")
+    if attn_mask is not None and attn_mask.dtype.name != "bool" and attn_mask.dtype is not query.dtype:
+        raise RuntimeError("Expected attn_mask dtype to be bool or to match query dtype, but got attn_mask.dtype: "
+                           f"{attn_mask.dtype.name} and  query.dtype: {query.dtype.name} instead.")
+    factor = 1.0 / math.sqrt(max(query.shape[-1], 1)) if scale is None else float(scale)
+    if dropout_p > 0.0 or query.dtype.kind != "f" or attn_mask is not None and attn_mask.requires_grad:
+        return _written_out(query, key, value, attn_mask, dropout_p, is_causal, factor, enable_gqa)
+    lead = _common_lead(query, key, value, enable_gqa)
+    if lead is not None:
+        query, key, value = (t if t.shape[:-2] == lead else t.expand(*lead, *t.shape[-2:]) for t in (query, key, value))
+    if attn_mask is None:
+        return attention(query, key, value, attrs=(factor, is_causal))[0]
+    if attn_mask.dtype.name == "bool":
+        attn_mask = FUNCTIONS["where"](attn_mask, 0.0, float("-inf")).to(query.dtype)
+    return attention(query, key, value, attn_mask, attrs=(factor, is_causal))[0]
+
+
+def _common_lead(query: Any, key: Any, value: Any, grouped: bool) -> tuple[int, ...] | None:
+    """The leading dimensions to which the three broadcast; None where they fit as they are."""
+    q, k, v = (tuple(t.shape[:-2]) for t in (query, key, value))
+    if q == k == v or grouped and q and k and q[:-1] == k[:-1] and k == v:
+        return None
+    return tuple(np.broadcast_shapes(q, k, v))
+
+
+def _written_out(query: Any, key: Any, value: Any, attn_mask: Any, dropout_p: float, is_causal: bool, factor: float,
+                 enable_gqa: bool) -> Any:
+    """The same as products and a softmax: where weights are dropped, or the mask has a gradient."""
     if enable_gqa and query.ndim >= 3 and query.shape[-3] != key.shape[-3]:
         key, value = (_repeated(t, query.shape[-3]) for t in (key, value))
-    factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = FUNCTIONS["matmul"](query * factor, key.transpose(-2, -1))  # (..., L, S)
     if is_causal:
         attn_mask = from_owned(np.tril(np.ones((query.shape[-2], key.shape[-2]), bool)))
@@ -53,10 +80,6 @@ def scaled_dot_product_attention(query: Any, key: Any, value: Any, attn_mask: An
         shut = FUNCTIONS["where"](attn_mask, scores, float("-inf"))
         weights = FUNCTIONS["where"](attn_mask.any(-1, True), shut.softmax(-1), 0.0) if not is_causal else shut.softmax(-1)
     else:
-        if attn_mask.dtype is not query.dtype:
-            raise RuntimeError(f"Expected attn_mask dtype to be bool or to match query dtype, but got attn_mask.dtype: "
-                               f"{attn_mask.dtype.name} "
-                               f"and  query.dtype: {query.dtype.name} instead.")
         weights = (scores + attn_mask).softmax(-1)
     if dropout_p > 0.0:
         weights = dropout(weights, dropout_p)
@@ -164,28 +187,41 @@ def multi_head_attention_forward(query: Any, key: Any, value: Any, embed_dim_to_
     if bias_k is not None and bias_v is not None:
         k, v = cat([k, bias_k.expand(1, batch, width)]), cat([v, bias_v.expand(1, batch, width)])
         widen()
-    rows = batch * num_heads
-    q = q.reshape(length, rows, head).transpose(0, 1)                                   # (N heads, L, head)
-    k = k.reshape(k.shape[0], rows, head).transpose(0, 1) if static_k is None else static_k
-    v = v.reshape(v.shape[0], rows, head).transpose(0, 1) if static_v is None else static_v
+    def heads(t: Any) -> Any:
+        """(length, N, E) -> (N, heads, length, head): a view, also of a part of a joint projection."""
+        return t.reshape(t.shape[0], batch, num_heads, head).permute(1, 2, 0, 3)
+    q = heads(q)
+    k = heads(k) if static_k is None else static_k.reshape(batch, num_heads, *static_k.shape[1:])
+    v = heads(v) if static_v is None else static_v.reshape(batch, num_heads, *static_v.shape[1:])
     if add_zero_attn:
-        k, v = (cat([t, zeros(rows, 1, head, dtype=t.dtype)], 1) for t in (k, v))
+        k, v = (cat([t, zeros(batch, num_heads, 1, head, dtype=t.dtype)], 2) for t in (k, v))
         widen()
-    source = k.shape[1]
+    source = k.shape[2]
     mask = attn_mask
+    if mask is not None:
+        mask = mask.reshape(-1, num_heads if mask.shape[0] != 1 else 1, *mask.shape[1:])  # (N or 1, heads or 1, L, S)
     if key_padding_mask is not None:
-        spread = key_padding_mask.reshape(batch, 1, 1, source).expand(batch, num_heads, 1, source).reshape(rows, 1, source)
+        spread = key_padding_mask.reshape(batch, 1, 1, source)
         mask = spread if mask is None else mask + spread
-    scores = FUNCTIONS["matmul"](q * math.sqrt(1.0 / head), k.transpose(-2, -1))         # (N heads, L, S)
-    weights = (scores if mask is None else scores + mask).softmax(-1)
-    if training and dropout_p > 0.0:
-        weights = dropout(weights, dropout_p)
-    mixed = FUNCTIONS["matmul"](weights, v).transpose(0, 1).reshape(length, batch, width)
+    drop = dropout_p if training else 0.0
+    weights = None
+    if need_weights and (mask is not None or drop > 0.0):
+        scores = FUNCTIONS["matmul"](q * math.sqrt(1.0 / head), k.transpose(-2, -1))     # (N, heads, L, S)
+        weights = (scores if mask is None else scores + mask).softmax(-1)
+        if drop > 0.0:
+            weights = dropout(weights, drop)
+        mixed = FUNCTIONS["matmul"](weights, v)
+    else:
+        hidden = is_causal and key_padding_mask is None  # the mask is what the hint says it is
+        mixed = scaled_dot_product_attention(q, k, v, None if hidden else mask, drop, hidden)
+        if need_weights:
+            # In a call whose weights nobody looks at, these are never computed.
+            weights = FUNCTIONS["matmul"](q * math.sqrt(1.0 / head), k.transpose(-2, -1)).softmax(-1)
+    mixed = mixed.permute(2, 0, 1, 3).reshape(length, batch, width)
     out = linear(mixed, out_proj_weight, out_proj_bias)
     if not batched:
         out = out.squeeze(1)
-    if not need_weights:
+    if weights is None:
         return out, None
-    shown = weights.reshape(batch, num_heads, length, source)
-    shown = shown.mean(1) if average_attn_weights else shown
+    shown = weights.mean(1) if average_attn_weights else weights
     return out, shown if batched else shown.squeeze(0)

@@ -1,0 +1,138 @@
+"""Planning attention: parts of the work, the split of a backward with few heads, parameters. From sizes alone."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+
+from rushlight.compile.attention import Attention, AttentionBackward
+from rushlight.compile.cpu import target
+from rushlight.compile.cpu.attention_ir import AttentionKernel
+from rushlight.compile.cpu.attention_tiles import Tiles
+from rushlight.compile.cpu.contract import Plan, Step
+from rushlight.compile.cpu.native import Operand
+from rushlight.compile.dtypes import DType
+from rushlight.compile.placed import Output
+
+__all__ = ["has_kernel", "plan"]
+
+#: A part should keep a core busy for some twenty microseconds.
+PART_FLOPS = 4_000_000
+#: Parts of a backward, if there are so few heads that their blocks of queries are shared out.
+PARTS = 16
+
+Call = Attention | AttentionBackward
+Strides = Sequence[tuple[int, ...]]
+
+
+def has_kernel(call: Call, dtypes: Sequence[DType]) -> bool:
+    return all(d.name in ("float32", "float64") for d in dtypes)
+
+
+def plan(call: Call, operands: Sequence[Operand], wanted: Sequence[bool]) -> Plan:
+    """The steps of a call; see ``native.py``."""
+    strides = [x.strides for x in operands]
+    made = _forward(call, strides) if isinstance(call, Attention) else _backward(call, strides)
+    # What nobody wants is written all the same, into scratch memory.
+    for k, ((shape, dtype), want) in enumerate(zip(call.arrays, wanted, strict=True)):
+        if not want:
+            for step in made.steps:
+                step.operands = [(("scratch", len(made.scratch)), at) if name == ("out", k) else (name, at) for name, at in step.operands]
+            made.scratch.append(math.prod(shape) * dtype.itemsize)
+    return made
+
+
+def _forward(call: Attention, strides: Strides) -> Plan:
+    b, h, g, length, source, e, v = call.sizes
+    kernel = _kernel("forward", call)
+    item = call.arrays[0][1].itemsize
+    blocks = -(-length // kernel.tiles.width)
+    block_flops = 2 * kernel.tiles.width * source * (e + v)
+    chunk = min(blocks, max(1, PART_FLOPS // block_flops))
+    given = dict(zip(("q", "k", "v", "mask"), strides))
+    out, rows = call.outputs
+    places = {"out": out, "lse": rows}
+    operands = [_operand(name, given, places, item) for name in kernel.operands]
+    values = _common(call, blocks, chunk) | _moves(call, kernel, given, places)
+    step = _step(kernel, operands, values, b * h * -(-blocks // chunk))
+    return Plan([step], [], call.flops)
+
+
+def _backward(call: AttentionBackward, strides: Strides) -> Plan:
+    b, h, g, length, source, e, v = call.sizes
+    kernel = _kernel("backward", call)
+    item = call.arrays[0][1].itemsize
+    blocks = -(-length // kernel.tiles.width)
+    splits = max(1, min(blocks, -(-PARTS // (b * g)), call.flops // (b * g) // PART_FLOPS))
+    given = dict(zip(("q", "k", "v", "result", "grad", "lse", "mask"), strides))
+    places = dict(zip(("to_q", "to_k", "to_v"), call.outputs))
+    common = _common(call, blocks, splits)
+    values = common | _moves(call, kernel, given, places) | {"to_k_split": 0, "to_v_split": 0}
+    operands = [_operand(name, given, places, item) for name in kernel.operands]
+    if splits == 1:
+        return Plan([_step(kernel, operands, values, b * g)], [], call.flops)
+    names = list(kernel.operands)
+    scratch, steps = [], []
+    add = _kernel("add", call)
+    adding: dict[str, int] = {}
+    for k, (name, width) in enumerate((("k", e), ("v", v))):
+        row = width * item
+        size = b * g * source * row
+        scratch.append(splits * size)
+        operands[names.index(f"to_{name}")] = (("scratch", k), 0)
+        values |= {f"to_{name}_b": g * source * row, f"to_{name}_g": source * row, f"to_{name}_s": row, f"to_{name}_split": size}
+        adding |= {f"parts_{name}_n": source * row, f"parts_{name}_s": row, f"{name}_split": size}
+    steps.append(_step(kernel, operands, values, b * g * splits))
+    chunk = max(1, (256 << 10) // (splits * (e + v) * item))
+    ends = [(("scratch", 0), 0), (("scratch", 1), 0), *(_operand(x, given, places, item) for x in ("to_k", "to_v"))]
+    summed = _common(call, splits, chunk) | _moves(call, add, given, places) | adding
+    steps.append(_step(add, ends, summed, b * g * -(-source // chunk)))
+    return Plan(steps, scratch, call.flops)
+
+
+def _kernel(kind: str, call: Call) -> AttentionKernel:
+    cpu = target.current()
+    dtype: DType = call.arrays[0][1]
+    lanes = cpu.vector_bytes // dtype.itemsize
+    tiles = Tiles(dtype, lanes, cpu.vector_registers, cpu.fma, _fence(cpu))
+    if kind == "add":
+        return AttentionKernel(kind, tiles, False, False)
+    return AttentionKernel(kind, tiles, call.causal, call.masked)
+
+
+def _fence(cpu: target.CPU) -> str:
+    """The letter of a vector register in inline assembly."""
+    return {"x86_64": "v", "aarch64": "w", "arm64": "w"}.get(cpu.triple.split("-")[0], "")
+
+
+def _common(call: Call, blocks: int, chunk: int) -> dict[str, int]:
+    _, h, g, length, source, e, v = call.sizes
+    single = call.arrays[0][1].itemsize == 4
+    bits = struct.unpack("<q", struct.pack("<fi" if single else "<d", call.scale, *([0] if single else [])))[0]
+    return {"heads": h, "group": h // g, "length": length, "source": source, "e_size": e, "v_size": v, "blocks": blocks,
+            "chunk": chunk, "scale": bits}  # fmt: skip
+
+
+def _operand(name: str, given: dict[str, tuple[int, ...]], places: dict[str, Output], item: int) -> tuple:
+    """The pointer pair of an operand, as an operand of a ``Step``."""
+    if name in given:
+        return ("in", list(given).index(name)), 0
+    return ("out", places[name].result), places[name].offset * item
+
+
+def _moves(call: Call, kernel: AttentionKernel, given: dict[str, tuple[int, ...]],
+           places: dict[str, Output]) -> dict[str, int]:  # fmt: skip
+    """The strides of the kernel's operands, in bytes."""
+    item = call.arrays[0][1].itemsize
+    out = {}
+    for name in kernel.operands:
+        strides = given.get(name) or (places[name].strides if name in places else ())
+        for d, stride in zip("bhls" if name == "mask" else "bhl", strides):
+            for letter in {d, {"h": "g", "l": "s"}.get(d, d)} if name != "mask" else {d}:
+                out[f"{name}_{letter}"] = stride * item
+    return {k: v for k, v in out.items() if k in kernel.fields}
+
+
+def _step(kernel: AttentionKernel, operands: list, values: dict[str, int], parts: int) -> Step:
+    return Step((kernel.key, kernel.ir, "attention"), operands, [values[name] for name in kernel.fields], parts)

@@ -1,0 +1,396 @@
+"""The kernels of attention, as LLVM IR text: forward, backward, and the sum of a backward that was split.
+
+All have the executor's form. Queries lie along the vectors (see ``attention_tiles``): a block of ``width`` queries goes
+through the keys, a tile of them at a time.
+
+* Forward: the scores of a tile; the running maximum of each query; exponentials and their running sum; the result so far
+  is scaled down where the maximum has grown, and the tile's weights times its values are added. A part is some
+  blocks of queries of one head.
+* Backward: scores again, weights from the saved log-sum-exp; their gradient; then a product for each of the gradients of
+  q (which stays in the first-level cache), k and v (which are added to where they lie, by the blocks of queries in their
+  order). A part is all queries of one key head, or every n-th block of them: then each part adds up gradients of its own,
+  and ``add`` puts them together.
+
+Blocks above the diagonal are never looked at. ``fields`` names the parameters after the operands' pointer pairs; a stride is
+in bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rushlight.compile.attention import MAX_HEAD
+from rushlight.compile.cpu import mathlib
+from rushlight.compile.cpu.attention_tiles import Tiles
+from rushlight.compile.cpu.contract_ir import Frame, gather, scattered
+from rushlight.compile.cpu.irtext import Function, Module
+from rushlight.compile.cpu.microkernel import intrinsic_suffix, ir_type, mask, masked_load
+from rushlight.compile.cpu.values import V, const, splat, where
+
+__all__ = ["AttentionKernel"]
+
+_OPERANDS = {"forward": ("q", "k", "v", "mask", "out", "lse"),
+             "backward": ("q", "k", "v", "result", "grad", "lse", "mask", "to_q", "to_k", "to_v"),
+             "add": ("parts_k", "parts_v", "to_k", "to_v")}  # fmt: skip
+#: Of each operand, the dimensions that it moves along: batch, query head or key head, query or key.
+_DIMS = {"q": "bhl", "k": "bgs", "v": "bgs", "mask": "bhls", "out": "bhl", "lse": "bhl", "result": "bhl", "grad": "bhl",
+         "to_q": "bhl", "to_k": "bgs", "to_v": "bgs", "parts_k": "ns", "parts_v": "ns"}  # fmt: skip
+_COMMON = ("heads", "group", "length", "source", "e_size", "v_size", "blocks", "chunk", "scale")
+
+
+@dataclass(frozen=True)
+class AttentionKernel:
+    """``kind``: "forward", "backward" or "add"."""
+
+    kind: str
+    tiles: Tiles
+    causal: bool
+    masked: bool
+
+    @property
+    def key(self) -> str:
+        return f"attention1 {self.kind} {self.tiles.key} {self.causal} {self.masked}"
+
+    @property
+    def operands(self) -> list[str]:
+        return [x for x in _OPERANDS[self.kind] if x != "mask" or self.masked]
+
+    @property
+    def fields(self) -> list[str]:
+        splits = {"forward": (), "backward": ("to_k_split", "to_v_split"), "add": ("k_split", "v_split")}[self.kind]
+        return [*_COMMON, *splits, *(f"{x}_{d}" for x in self.operands for d in _DIMS[x])]
+
+    @property
+    def tile_rows(self) -> int:
+        """Keys of a tile: few enough for the first-level cache, a whole number of the tallest products."""
+        tall = self.tiles.heights[0]
+        rows = 112 if self.kind == "forward" else 56
+        return rows // tall * tall
+
+    def ir(self) -> str:
+        module = Module()
+        f = Function("void @attention(ptr %table, ptr %params, i64 %begin, i64 %end)", module)
+        frame = Frame(f, len(self.operands), self.fields)
+        with f.loop("%begin", "%end") as part:
+            {"forward": _Forward, "backward": _Backward, "add": _Add}[self.kind](self, module, f, frame).part(part)
+        return f.finish() + module.text()
+
+
+class _Writer:
+    """What the kernels share."""
+
+    def __init__(self, kernel: AttentionKernel, module: Module, f: Function, frame: Frame) -> None:
+        self.kernel, self.tiles, self.f, self.frame = kernel, kernel.tiles, f, frame
+        self.module = module
+        self.base = dict(zip(kernel.operands, frame.bases, strict=True))
+        self.dtype = self.tiles.dtype
+        self.scalar = ir_type(self.dtype)
+        self.row = self.tiles.row
+
+    def part(self, part: str) -> None:
+        raise NotImplementedError
+
+    # -- addresses -----------------------------------------------------------------------------------------------
+    def place(self, name: str, **at: str) -> str:
+        """The address of an operand at a position."""
+        offset = "0"
+        for d, position in at.items():
+            offset = self.f.add(self.f.mul(position, self.frame[f"{name}_{d}"]), offset)
+        return self.f.at(self.base[name], offset, "i8")
+
+    def buffer(self, rows: int) -> str:
+        return self.f.slot(f"[{rows * self.tiles.width} x {self.scalar}]", align=64)
+
+    def number(self, bits: str) -> str:
+        """A parameter that is a floating-point number."""
+        if self.scalar == "double":
+            return self.f.let(f"bitcast i64 {bits} to double")
+        return self.f.let(f"bitcast i32 {self.f.let(f'trunc i64 {bits} to i32')} to float")
+
+    # -- rows of tiles -------------------------------------------------------------------------------------------
+    @property
+    def vector(self) -> str:
+        return ir_type(self.dtype, self.tiles.width)
+
+    def load(self, place: str) -> V:
+        value = self.f.let(f"load {self.vector}, ptr {place}, align {self.dtype.itemsize}")
+        return V(self.f, value, self.scalar, self.tiles.width)
+
+    def store(self, place: str, value: V) -> None:
+        self.f.do(f"store {value!r}, ptr {place}, align {self.dtype.itemsize}")
+
+    def get(self, slot: str) -> V:
+        return V(self.f, self.f.get(slot, self.vector), self.scalar, self.tiles.width)
+
+    def set(self, slot: str, value: V) -> None:
+        self.f.set(slot, value.name, self.vector)
+
+    def constant(self, value: float) -> V:
+        return const(self.f, self.scalar, self.tiles.width, value)
+
+    def row_of(self, tile: str, r: str) -> str:
+        return self.f.at(tile, self.f.mul(r, self.row), "i8")
+
+    def lanes(self, count: str) -> V:
+        """Whether a lane's number is less than ``count``."""
+        return V(self.f, mask(self.f, count, self.tiles.width), "i1", self.tiles.width)
+
+    # -- scores --------------------------------------------------------------------------------------------------
+    def mask_row(self, start: str, row: str, rows: str) -> V:
+        """The mask at one key for the block's queries; ``start``: at the block's first query and the key."""
+        f, width = self.f, self.tiles.width
+        step = self.frame["mask_l"]
+        slot = f.slot(self.vector)
+        plain = f.compare("eq", step, 0)
+        with f.when(plain):
+            one = V(f, f.load(start, 0, self.scalar), self.scalar)
+            self.set(slot, splat(one, width))
+        with f.when(f.let(f"xor i1 {plain}, true")):
+            places = scattered(f, start, step, 0, width)
+            self.set(slot, V(f, gather(f, places, self.dtype, width, mask(f, rows, width)), self.scalar, width))
+        return self.get(slot)
+
+    def each_key(self, count: str, first_key: str, first_query: str, body: Callable[[str, V | None], None]) -> None:
+        """``body(row, lanes that see its key; None: all)`` for each row of a tile."""
+        f = self.f
+        if not self.kernel.causal:
+            with f.loop(0, count) as r:
+                body(r, None)
+            return
+        free = f.minimum(f.add(f.sub(first_query, first_key), 1), count)
+        free = f.let(f"select i1 {f.compare('slt', free, 0)}, i64 0, i64 {free}")
+        with f.loop(0, free) as r:
+            body(r, None)
+        with f.loop(free, count) as r:
+            body(r, self.visible(f.add(first_key, r), first_query))
+
+    def visible(self, key: str, first_query: str) -> V:
+        """Whether lane i, query ``first_query + i``, sees the key: i >= key - first_query."""
+        f = self.f
+        return ~self.lanes(f.sub(key, first_query))
+
+    def keys_of(self, first_query: str, rows: str) -> str:
+        """How many keys, from the first on, a block of queries sees."""
+        source = self.frame["source"]
+        return self.f.minimum(self.f.add(first_query, rows), source) if self.kernel.causal else source
+
+    # -- products and turning ------------------------------------------------------------------------------------
+    def define(self, *names: str) -> None:
+        """Puts what the kernel calls into the module."""
+        for name in names:
+            if name.startswith("product"):
+                self.tiles.product(self.module, name == "product_part")
+            else:
+                getattr(self.tiles, name)(self.module)
+
+    def product(self, c: str, a: str, a_row: str | int, a_step: str | int, b: str, k: str, rows: str, accumulate: str) -> None:
+        """A product into a tile, from a tile."""
+        self.tiles.call(self.f, "product", c, self.row, a, a_row, a_step, b, self.row, k, rows, 0, accumulate)
+
+    def turn_in(self, tile: str, name: str, rows: str, columns: str, factor: str, **at: str) -> None:
+        self.f.do(f"call void @turn_in(ptr {tile}, ptr {self.place(name, **at)}, i64 {self.frame[f'{name}_l']}, i64 {rows}, "
+                  f"i64 {columns}, {self.scalar} {factor})")  # fmt: skip
+
+    def turn_out(self, name: str, tile: str, rows: str, columns: str, factors: str, **at: str) -> None:
+        self.f.do(f"call void @turn_out(ptr {self.place(name, **at)}, i64 {self.frame[f'{name}_l']}, ptr {tile}, i64 {rows}, "
+                  f"i64 {columns}, ptr {factors})")  # fmt: skip
+
+    @property
+    def one(self) -> str:
+        return "1.0"
+
+
+class _Forward(_Writer):
+    def part(self, part: str) -> None:
+        f, frame = self.f, self.frame
+        self.define("product", "turn_in", "turn_out")
+        self.queries, self.out = self.buffer(MAX_HEAD), self.buffer(MAX_HEAD)
+        self.scores, self.factors = self.buffer(self.kernel.tile_rows), self.buffer(1)
+        self.most, self.total = f.slot(self.vector), f.slot(self.vector)
+        chunks = f.div(f.add(frame["blocks"], f.sub(frame["chunk"], 1)), frame["chunk"])
+        head, chunk = f.div(part, chunks), f.rem(part, chunks)
+        first = f.mul(chunk, frame["chunk"])
+        b, h = f.div(head, frame["heads"]), f.rem(head, frame["heads"])
+        with f.loop(first, f.minimum(f.add(first, frame["chunk"]), frame["blocks"])) as block:
+            self.block(b, h, f.div(h, frame["group"]), f.mul(block, self.tiles.width))
+
+    def block(self, b: str, h: str, g: str, query: str) -> None:
+        f, frame = self.f, self.frame
+        rows = f.minimum(f.sub(frame["length"], query), self.tiles.width)
+        self.turn_in(self.queries, "q", rows, frame["e_size"], self.number(frame["scale"]), b=b, h=h, l=query)
+        self.set(self.most, self.constant(-math.inf))
+        self.set(self.total, self.constant(0))
+        keys = self.keys_of(query, rows)
+        with f.loop(0, keys, self.kernel.tile_rows) as key:
+            self.tile(b, h, g, query, rows, key, f.minimum(f.sub(keys, key), self.kernel.tile_rows))
+        total = self.get(self.total)
+        none = total.eq(0)
+        self.store(self.factors, where(none, self.constant(0), 1.0 / total))
+        self.turn_out("out", self.out, rows, frame["v_size"], self.factors, b=b, h=h, l=query)
+        lse = where(none, self.constant(0), self.get(self.most) + mathlib.call("log", where(none, self.constant(1), total)))
+        f.module.declare(f"void @llvm.masked.store.{self.suffix}.p0({self.vector}, ptr, i32, <{self.tiles.width} x i1>)")
+        f.do(f"call void @llvm.masked.store.{self.suffix}.p0({lse!r}, ptr {self.place('lse', b=b, h=h, l=query)}, "
+             f"i32 {self.dtype.itemsize}, {self.lanes(rows)!r})")  # fmt: skip
+
+    @property
+    def suffix(self) -> str:
+        return intrinsic_suffix(self.dtype, self.tiles.width)
+
+    def tile(self, b: str, h: str, g: str, query: str, rows: str, key: str, count: str) -> None:
+        f, frame, item = self.f, self.frame, self.dtype.itemsize
+        again = f.let(f"zext i1 {f.compare('sgt', key, 0)} to i64")
+        keys = self.place("k", b=b, g=g, s=key)
+        self.product(self.scores, keys, frame["k_s"], item, self.queries, frame["e_size"], count, "0")
+        before = self.get(self.most)
+        self.each_key(count, key, query, lambda r, on: self.bounded(b, h, query, rows, f.add(key, r), self.row_of(self.scores, r), on))
+        most = self.get(self.most)
+        # Where nothing has been seen yet, the maximum is -inf, and so would be all differences NaN.
+        self.shift = where(most.eq(-math.inf), self.constant(0), most)
+        self.now = f.slot(self.vector)
+        self.set(self.now, self.constant(0))
+        self.each_key(count, key, query, self.weighed)
+        shrink = mathlib.call("exp", before - self.shift)
+        self.set(self.total, self.get(self.total) * shrink + self.get(self.now))
+        with f.when(f.compare("ne", again, 0)), f.loop(0, frame["v_size"]) as d:
+            at = self.row_of(self.out, d)
+            self.store(at, self.load(at) * shrink)
+        values = self.place("v", b=b, g=g, s=key)
+        self.product(self.out, values, item, frame["v_s"], self.scores, count, frame["v_size"], again)
+
+    def bounded(self, b: str, h: str, query: str, rows: str, key: str, at: str, on: V | None) -> None:
+        """A row of scores, masked; the running maximum."""
+        value = self.load(at)
+        if self.kernel.masked:
+            value = value + self.mask_row(self.place("mask", b=b, h=h, l=query, s=key), key, rows)
+            self.store(at, value)
+        most = self.get(self.most)
+        above = value.gt(most)
+        self.set(self.most, where(above if on is None else above & on, value, most))
+
+    def weighed(self, r: str, on: V | None) -> None:
+        """A row of scores becomes one of weights; their running sum."""
+        at = self.row_of(self.scores, r)
+        weight = mathlib.call("exp", self.load(at) - self.shift)
+        if on is not None:
+            weight = where(on, weight, 0.0)
+        self.store(at, weight)
+        self.set(self.now, self.get(self.now) + weight)
+
+
+class _Backward(_Writer):
+    def part(self, part: str) -> None:
+        f, frame = self.f, self.frame
+        self.define("product", "product_part", "turn_in", "turn_out")
+        self.queries, self.grads, self.to_q = self.buffer(MAX_HEAD), self.buffer(MAX_HEAD), self.buffer(MAX_HEAD)
+        self.weights, self.changes = self.buffer(self.kernel.tile_rows), self.buffer(self.kernel.tile_rows)
+        self.ones = self.buffer(1)
+        self.store(self.ones, self.constant(1))
+        self.inner = f.slot(self.vector)
+        splits = frame["chunk"]
+        head, split = f.div(part, splits), f.rem(part, splits)
+        groups = f.div(frame["heads"], frame["group"])
+        b, g = f.div(head, groups), f.rem(head, groups)
+        # A split part of the work adds up in a place of its own: its number times the bytes of one such place.
+        self.moved = {name: f.mul(split, frame[f"{name}_split"]) for name in ("to_k", "to_v")}
+        for name, size in (("to_k", "e_size"), ("to_v", "v_size")):
+            with f.loop(0, frame["source"]) as s:
+                self.clear(self.gradient(name, b, g, s), frame[size])
+        with f.loop(0, frame["group"]) as i:
+            h = f.add(f.mul(g, frame["group"]), i)
+            block = f.slot("i64", split)
+            with f.loop_while(block, "slt", frame["blocks"]) as at:
+                self.block(b, h, g, f.mul(at, self.tiles.width))
+                f.set(block, f.add(at, splits))
+
+    def gradient(self, name: str, b: str, g: str, s: str) -> str:
+        return self.f.at(self.place(name, b=b, g=g, s=s), self.moved[name], "i8")
+
+    def clear(self, place: str, columns: str) -> None:
+        f, lanes = self.f, self.tiles.lanes
+        with f.loop(0, columns, lanes) as e:
+            at = f.at(place, f.mul(e, self.dtype.itemsize), "i8")
+            self.tiles.store(f, at, "zeroinitializer", mask(f, f.sub(columns, e), lanes))
+
+    def block(self, b: str, h: str, g: str, query: str) -> None:
+        f, frame = self.f, self.frame
+        rows = f.minimum(f.sub(frame["length"], query), self.tiles.width)
+        here = {"b": b, "h": h, "l": query}
+        self.turn_in(self.queries, "q", rows, frame["e_size"], self.number(frame["scale"]), **here)
+        self.turn_in(self.grads, "grad", rows, frame["v_size"], self.one, **here)
+        self.inner_products(rows, here)
+        at, width = self.place("lse", **here), self.tiles.width
+        on = self.lanes(rows)
+        lse = V(f, masked_load(f, at, self.dtype, width, on.name), self.scalar, width)
+        self.lse = where(on, lse, math.inf)  # lanes beyond the last query get no weight
+        keys = self.keys_of(query, rows)
+        with f.loop(0, keys, self.kernel.tile_rows) as key:
+            self.tile(b, h, g, query, rows, key, f.minimum(f.sub(keys, key), self.kernel.tile_rows))
+        self.turn_out("to_q", self.to_q, rows, frame["e_size"], self.ones, **here)
+
+    def inner_products(self, rows: str, here: dict[str, str]) -> None:
+        """For each query, its result times the gradient of that: what softmax's gradient subtracts."""
+        f, frame = self.f, self.frame
+        self.turn_in(self.to_q, "result", rows, frame["v_size"], self.one, **here)
+        self.set(self.inner, self.constant(0))
+        with f.loop(0, frame["v_size"]) as d:
+            product = self.load(self.row_of(self.to_q, d)) * self.load(self.row_of(self.grads, d))
+            self.set(self.inner, self.get(self.inner) + product)
+
+    def tile(self, b: str, h: str, g: str, query: str, rows: str, key: str, count: str) -> None:
+        f, frame, item = self.f, self.frame, self.dtype.itemsize
+        again = f.let(f"zext i1 {f.compare('sgt', key, 0)} to i64")
+        keys, values = (self.place(x, b=b, g=g, s=key) for x in ("k", "v"))
+        self.product(self.weights, keys, frame["k_s"], item, self.queries, frame["e_size"], count, "0")
+        self.product(self.changes, values, frame["v_s"], item, self.grads, frame["v_size"], count, "0")
+        self.each_key(count, key, query, lambda r, on: self.derived(b, h, query, rows, f.add(key, r), r, on))
+        self.product(self.to_q, keys, item, frame["k_s"], self.changes, count, frame["e_size"], again)
+        for name, tile, size, source in (("to_v", self.weights, "v_size", "grad"), ("to_k", self.changes, "e_size", "q")):
+            into, other = self.gradient(name, b, g, key), self.place(source, b=b, h=h, l=query)
+            with f.loop(0, frame[size], self.tiles.width) as e:
+                columns = f.sub(frame[size], e)
+                start = f.mul(e, item)
+                self.tiles.call(f, "product_part", f.at(into, start, "i8"), frame[f"{name}_s"], tile, self.row, item,
+                                f.at(other, start, "i8"), frame[f"{source}_l"], rows, count, columns, 1)  # fmt: skip
+
+    def derived(self, b: str, h: str, query: str, rows: str, key: str, r: str, on: V | None) -> None:
+        """A row of scores becomes weights, a row of the weights' gradients becomes those of the scores."""
+        weights, changes = self.row_of(self.weights, r), self.row_of(self.changes, r)
+        score = self.load(weights)
+        if self.kernel.masked:
+            score = score + self.mask_row(self.place("mask", b=b, h=h, l=query, s=key), key, rows)
+        weight = mathlib.call("exp", score - self.lse)
+        if on is not None:
+            weight = where(on, weight, 0.0)
+        self.store(weights, weight)
+        scale = splat(V(self.f, self.number(self.frame["scale"]), self.scalar), self.tiles.width)
+        self.store(changes, weight * (self.load(changes) - self.get(self.inner)) * scale)
+
+
+class _Add(_Writer):
+    """A part is a number of keys (``chunk``) of one key head."""
+
+    def part(self, part: str) -> None:
+        f, frame = self.f, self.frame
+        chunks = f.div(f.add(frame["source"], f.sub(frame["chunk"], 1)), frame["chunk"])
+        head, chunk = f.div(part, chunks), f.rem(part, chunks)
+        groups = f.div(frame["heads"], frame["group"])
+        b, g = f.div(head, groups), f.rem(head, groups)
+        first = f.mul(chunk, frame["chunk"])
+        with f.loop(first, f.minimum(f.add(first, frame["chunk"]), frame["source"])) as s:
+            for name, size in (("k", "e_size"), ("v", "v_size")):
+                source, target = self.place(f"parts_{name}", n=head, s=s), self.place(f"to_{name}", b=b, g=g, s=s)
+                self.sum(source, target, frame[size], frame[f"{name}_split"])
+
+    def sum(self, source: str, target: str, columns: str, step: str) -> None:
+        f, lanes, item = self.f, self.tiles.lanes, self.dtype.itemsize
+        vector = ir_type(self.dtype, lanes)
+        total = f.slot(vector)
+        with f.loop(0, columns, lanes) as e:
+            on = mask(f, f.sub(columns, e), lanes)
+            f.set(total, "zeroinitializer", vector)
+            with f.loop(0, self.frame["blocks"]) as split:
+                at = f.at(source, f.add(f.mul(split, step), f.mul(e, item)), "i8")
+                f.set(total, f.let(f"fadd {vector} {f.get(total, vector)}, {self.tiles.load(f, at, on)}"), vector)
+            self.tiles.store(f, f.at(target, f.mul(e, item), "i8"), f.get(total, vector), on)

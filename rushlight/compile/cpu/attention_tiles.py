@@ -1,0 +1,179 @@
+"""The parts that attention's kernels are made of, as LLVM IR: products of small tiles, and tiles that are turned.
+
+A *tile* has a row of ``width`` numbers (two vectors) for each key, or for each position in a head; the numbers of a row
+belong to ``width`` queries. So what softmax does with each query's scores is done between rows, lane by lane: nothing ever
+goes across a vector.
+
+* ``product`` computes ``c[r, :] (+)= sum over k of a[r, k] * b[k, :]`` with broadcast loads of a, which is read wherever it
+  lies, and vector loads of b. Scores are keys times turned queries; the result is turned values times weights; the
+  gradients are products of the same form.
+* ``turn_in`` and ``turn_out`` bring rows of memory into a tile's columns, and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rushlight.compile.cpu.irtext import Function, Module
+from rushlight.compile.cpu.microkernel import fence, intrinsic_suffix, ir_type, mask, masked_load, multiply_add, splat
+from rushlight.compile.cpu.pack import turned
+from rushlight.compile.dtypes import DType
+
+__all__ = ["Tiles"]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """``lanes`` numbers in a vector; ``fence``: as in the micro-kernel of contractions."""
+
+    dtype: DType
+    lanes: int
+    registers: int
+    fma: bool
+    fence: str
+
+    @property
+    def width(self) -> int:
+        return 2 * self.lanes
+
+    @property
+    def row(self) -> int:
+        """Bytes of a tile's row."""
+        return self.width * self.dtype.itemsize
+
+    @property
+    def heights(self) -> tuple[int, ...]:
+        """How many rows there is code for: two sums a row, two vectors of b, and one number of a must fit."""
+        return (14, 8, 4, 2, 1) if self.registers >= 32 else (6, 4, 2, 1)
+
+    @property
+    def key(self) -> str:
+        return f"{self.dtype.name} {self.lanes} {self.registers} {self.fma} {self.fence}"
+
+    # ------------------------------------------------------------------------------------------ products
+
+    def product(self, module: Module, masked: bool) -> str:
+        """Defines the product; returns its name. ``masked``: only the first ``columns`` of b and c are touched; then the rows
+        of both may lie anywhere. The others are tiles."""
+        name = "product_part" if masked else "product"
+        f = Function(f"internal void @{name}(ptr noalias %c, i64 %c_row, ptr noalias %a, i64 %a_row, i64 %a_step, ptr noalias %b, "
+                     "i64 %b_step, i64 %k, i64 %rows, i64 %columns, i64 %accumulate) noinline nounwind", module)  # fmt: skip
+        on = [mask(f, f.sub("%columns", v * self.lanes), self.lanes) for v in range(2)] if masked else [None, None]
+        row = f.slot("i64", "0")
+        for height in self.heights:
+            with f.loop_while(row, "sle", f.sub("%rows", height)) as r:
+                self._rows(f, height, f.at("%c", f.mul(r, "%c_row"), "i8"), f.at("%a", f.mul(r, "%a_row"), "i8"), on)
+                f.set(row, f.add(r, height))
+        module.functions.append(f.finish())
+        return name
+
+    def _rows(self, f: Function, height: int, c: str, a: str, on: Sequence[str | None]) -> None:
+        dtype, vector, item = self.dtype, ir_type(self.dtype, self.lanes), self.dtype.itemsize
+        sums = [[f.slot(vector) for _ in range(2)] for _ in range(height)]
+        # Rows are one stride apart, so a pointer for each four of them is enough: [p], [p + s], [p + 2 s], [p + 3 s].
+        # A pointer for each row would be more than there are general registers.
+        stride, triple = self._opaque(f, "%a_row"), self._opaque(f, f.mul("%a_row", 3))
+        moves: list[str | int] = [0, stride, f.mul(stride, 2), triple]
+        start = f.let(f"ptrtoint ptr {a} to i64")
+        pointers = [f.slot("i64", self._opaque(f, f.add(start, f.mul("%a_row", r)))) for r in range(0, height, 4)]
+
+        def place(r: int, v: int) -> str:
+            return f.at(f.at(c, f.mul("%c_row", r), "i8"), v * self.lanes * item, "i8")
+
+        for slots in sums:
+            for slot in slots:
+                f.set(slot, "zeroinitializer", vector)
+        with f.when(f.compare("ne", "%accumulate", 0)):
+            for r, slots in enumerate(sums):
+                for v, slot in enumerate(slots):
+                    f.set(slot, self.load(f, place(r, v), on[v]), vector)
+        b = f.slot("ptr")
+        f.set(b, "%b", "ptr")
+        with f.loop(0, "%k"):
+            here = f.get(b, "ptr")
+            rows = [f.let(f"inttoptr i64 {f.get(p)} to ptr") for p in pointers]
+            if self.fence:
+                fence(f, sums[-1], vector, self.fence)
+            right = [self.load(f, f.at(here, v * self.lanes * item, "i8"), on[v]) for v in range(2)]
+            f.set(b, f.at(here, "%b_step", "i8"), "ptr")
+            for p in pointers:
+                f.set(p, self._opaque(f, f.add(f.get(p), "%a_step")))
+            for r, slots in enumerate(sums):
+                if self.fence and r:
+                    fence(f, sums[r - 1], vector, self.fence)
+                left = f.let(f"load {ir_type(dtype)}, ptr {f.at(rows[r // 4], moves[r % 4], 'i8')}, align {item}")
+                left = splat(f, left, ir_type(dtype), self.lanes)
+                for slot, other in zip(slots, right, strict=True):
+                    f.set(slot, multiply_add(f, dtype, self.lanes, self.fma, left, other, f.get(slot, vector)), vector)
+        for r, slots in enumerate(sums):
+            for v, slot in enumerate(slots):
+                self.store(f, place(r, v), f.get(slot, vector), on[v])
+
+    def _opaque(self, f: Function, number: str) -> str:
+        """A number that LLVM knows nothing about, so that it does not make others from it."""
+        return f.let(f'call i64 asm "", "=r,0"(i64 {number})') if self.fence else number
+
+    def call(self, f: Function, name: str, c: str, c_row: str | int, a: str, a_row: str | int, a_step: str | int, b: str,
+             b_step: str | int, k: str, rows: str, columns: str | int, accumulate: str | int) -> None:  # fmt: skip
+        f.do(f"call void @{name}(ptr {c}, i64 {c_row}, ptr {a}, i64 {a_row}, i64 {a_step}, ptr {b}, i64 {b_step}, i64 {k}, "
+             f"i64 {rows}, i64 {columns}, i64 {accumulate})")  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------ turning
+
+    def turn_in(self, module: Module) -> str:
+        """``tile[e][lane] = memory[lane][e] * factor`` for ``columns`` e; lanes from ``rows`` on repeat the last row. The
+        tile's rows up to a whole number of vectors are written, zero beyond ``columns``."""
+        f = Function("internal void @turn_in(ptr noalias %tile, ptr noalias %memory, i64 %row, i64 %rows, i64 %columns, "
+                     f"{ir_type(self.dtype)} %factor) noinline nounwind", module)  # fmt: skip
+        vector, item = ir_type(self.dtype, self.lanes), self.dtype.itemsize
+        factor = splat(f, "%factor", ir_type(self.dtype), self.lanes)
+        last = f.sub("%rows", 1)
+        with f.loop(0, "%columns", self.lanes) as e:
+            on = mask(f, f.sub("%columns", e), self.lanes)
+            with f.loop(0, str(self.width), self.lanes) as first:
+                loaded = []
+                for j in range(self.lanes):
+                    at = f.at("%memory", f.mul(f.minimum(f.add(first, j), last), "%row"), "i8")
+                    value = self.load(f, f.at(at, f.mul(e, item), "i8"), on)
+                    loaded.append(f.let(f"fmul {vector} {value}, {factor}"))
+                start = f.at(f.at("%tile", f.mul(e, self.row), "i8"), f.mul(first, item), "i8")
+                for j, value in enumerate(turned(f, loaded, vector, self.lanes)):
+                    self.store(f, f.at(start, j * self.row, "i8"), value, None)
+        module.functions.append(f.finish())
+        return "turn_in"
+
+    def turn_out(self, module: Module) -> str:
+        """``memory[lane][d] = tile[d][lane] * factors[lane]`` for the first ``rows`` lanes and ``columns`` d."""
+        f = Function("internal void @turn_out(ptr noalias %memory, i64 %row, ptr noalias %tile, i64 %rows, i64 %columns, "
+                     "ptr noalias %factors) noinline nounwind", module)  # fmt: skip
+        vector, item = ir_type(self.dtype, self.lanes), self.dtype.itemsize
+        with f.loop(0, "%columns", self.lanes) as d:
+            with f.loop(0, str(self.width), self.lanes) as first:
+                factor = self.load(f, f.at("%factors", f.mul(first, item), "i8"), None)
+                start = f.at(f.at("%tile", f.mul(d, self.row), "i8"), f.mul(first, item), "i8")
+                loaded = [f.let(f"fmul {vector} {self.load(f, f.at(start, j * self.row, 'i8'), None)}, {factor}")
+                          for j in range(self.lanes)]  # fmt: skip
+                for j, value in enumerate(turned(f, loaded, vector, self.lanes)):
+                    lane = f.add(first, j)
+                    left = f.let(f"select i1 {f.compare('slt', lane, '%rows')}, i64 {f.sub('%columns', d)}, i64 0")
+                    at = f.at(f.at("%memory", f.mul(lane, "%row"), "i8"), f.mul(d, item), "i8")
+                    self.store(f, at, value, mask(f, left, self.lanes))
+        module.functions.append(f.finish())
+        return "turn_out"
+
+    # ------------------------------------------------------------------------------------------ loads and stores
+
+    def load(self, f: Function, place: str, on: str | None) -> str:
+        if on:
+            return masked_load(f, place, self.dtype, self.lanes, on)
+        return f.let(f"load {ir_type(self.dtype, self.lanes)}, ptr {place}, align {self.dtype.itemsize}")
+
+    def store(self, f: Function, place: str, value: str, on: str | None) -> None:
+        vector, suffix = ir_type(self.dtype, self.lanes), intrinsic_suffix(self.dtype, self.lanes)
+        if on:
+            f.module.declare(f"void @llvm.masked.store.{suffix}.p0({vector}, ptr, i32, <{self.lanes} x i1>)")
+            f.do(f"call void @llvm.masked.store.{suffix}.p0({vector} {value}, ptr {place}, i32 {self.dtype.itemsize}, "
+                 f"<{self.lanes} x i1> {on})")  # fmt: skip
+        else:
+            f.do(f"store {vector} {value}, ptr {place}, align {self.dtype.itemsize}")

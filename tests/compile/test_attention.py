@@ -1,0 +1,271 @@
+"""Attention's kernels against softmax written out in NumPy: sizes, layouts, masks, instruction sets, threads; and how much they store."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import rushlight as torch
+import rushlight.nn.functional as F
+from rushlight.compile import dtypes as dt
+from rushlight.compile.attention import MAX_HEAD, attend, attend_backward
+from rushlight.compile.build import build
+from rushlight.compile.counters import watchers
+from rushlight.compile.cpu import target
+from rushlight.compile.graph import Graph
+from rushlight.compile.reference.interpret import interpret
+from rushlight.record.flush import start_afresh
+from rushlight.record.settings import settings as recorder
+
+SETTINGS = settings(max_examples=60, deadline=None, derandomize=True, database=None,
+                    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much])
+TOLERANCE = {"float32": 2e-5, "float64": 1e-11}
+
+
+def written_out(q, k, v, grad, mask, scale, causal):
+    """The result and the gradients, in double precision, with every weight there at once."""
+    q, k, v, grad = (np.asarray(x, np.float64) for x in (q, k, v, grad))
+    group = q.shape[1] // k.shape[1]
+    wide_k, wide_v = np.repeat(k, group, 1), np.repeat(v, group, 1)
+    scores = q @ wide_k.swapaxes(-1, -2) * scale
+    if mask is not None:
+        scores = scores + mask
+    if causal:
+        scores = np.where(np.arange(q.shape[2])[:, None] >= np.arange(k.shape[2]), scores, -np.inf)
+    most = scores.max(-1, keepdims=True)
+    weights = np.exp(scores - np.where(most == -np.inf, 0, most))
+    total = weights.sum(-1, keepdims=True)
+    weights = weights / np.where(total == 0, 1, total)
+    out = weights @ wide_v
+    change = grad @ wide_v.swapaxes(-1, -2)
+    change = weights * (change - (change * weights).sum(-1, keepdims=True)) * scale
+    to_q, to_k, to_v = change @ wide_k, change.swapaxes(-1, -2) @ q, weights.swapaxes(-1, -2) @ grad
+    shape = (k.shape[0], k.shape[1], group)
+    return out, to_q, to_k.reshape(*shape, *to_k.shape[2:]).sum(2), to_v.reshape(*shape, *to_v.shape[2:]).sum(2)
+
+
+class Case:
+    """A graph with attention and its gradients, whose operands lie in leaves of a given order of dimensions."""
+
+    def __init__(self, sizes, *, causal=False, mask=None, orders=((0, 1, 2, 3),) * 4, dtype=dt.float32, seed=0, scale=0.3):
+        b, h, g_, length, source, e, v = sizes
+        rng = np.random.default_rng(seed)
+        self.graph = g = Graph()
+        self.arrays, values, nodes = [], [], []
+        for shape, order in zip(((b, h, length, e), (b, g_, source, e), (b, g_, source, v), (b, h, length, v)), orders):
+            value = rng.normal(size=shape).astype(dtype.numpy)
+            values.append(value)
+            self.arrays.append(np.ascontiguousarray(value.transpose(order)))
+            nodes.append(g.permute(g.leaf(self.arrays[-1].shape, dtype), tuple(np.argsort(order).tolist())))
+        q, k, v_, grad = nodes
+        shown = None
+        if mask is not None:
+            numbers = np.where(rng.random(mask) < 0.7, rng.normal(size=mask), -np.inf).astype(dtype.numpy)
+            self.arrays.append(numbers)
+            shown = g.expand(g.leaf(mask, dtype), (b, h, length, source))
+        out, rows = attend(g, q, k, v_, shown, scale, causal)
+        g.results = [out, *attend_backward(g, q, k, v_, out, grad, rows, shown, scale, causal)]
+        g.verify()
+        self.want = written_out(*values, None if mask is None else numbers.astype(np.float64), scale, causal)
+        self.dtype = dtype
+
+    def run(self):
+        program = build(self.graph, {})
+        outs = [np.full(r.shape, 77).astype(r.dtype.numpy) for r in self.graph.results]
+        program.run([a.ctypes.data for a in self.arrays], [o.ctypes.data for o in outs])
+        return program, outs
+
+    def check(self):
+        program, outs = self.run()
+        for got in (outs, interpret(self.graph, self.arrays)):
+            for name, a, b in zip(("result", "to q", "to k", "to v"), got, self.want, strict=True):
+                np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE[self.dtype.name] * max(1, np.abs(b).max()), err_msg=name)
+        return program
+
+
+ORDERS = st.permutations((0, 1, 2, 3))
+
+
+@SETTINGS
+@given(st.data())
+def test_sizes_layouts_and_masks(data):
+    draw = data.draw
+    g = draw(st.integers(1, 3))
+    sizes = (draw(st.integers(1, 2)), g * draw(st.integers(1, 3)), g, draw(st.integers(1, 80)), draw(st.integers(1, 150)),
+             draw(st.integers(1, 40)), draw(st.integers(1, 40)))
+    b, h, _, length, source, *_ = sizes
+    mask = draw(st.sampled_from([None, None, (source,), (1, 1, length, 1), (b, 1, 1, source), (length, source), (b, h, length, source)]))
+    Case(sizes, causal=mask is None and draw(st.booleans()), mask=mask, orders=[draw(ORDERS) for _ in range(4)],
+         dtype=draw(st.sampled_from([dt.float32, dt.float64])), seed=draw(st.integers(0, 99))).check()
+
+
+@pytest.mark.parametrize("level", ["sse", "avx2", "avx512"] if target.machine() == "x86_64" else ["neon"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_instruction_sets(level, causal):
+    if target.named(level).vector_bytes > target.host().vector_bytes:
+        pytest.skip(f"no {level} here")
+    with target.using(level):
+        Case((2, 4, 2, 45, 77, 20, 36), causal=causal, orders=((0, 2, 1, 3),) * 4).check()
+        Case((1, 2, 2, 33, 130, 64, 16), mask=(33, 130), dtype=dt.float64).check()
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 700, 600, 64, 64), (1, 2, 1, 257, 257, MAX_HEAD, 33), (2, 6, 2, 130, 260, 48, 80)])
+def test_long_ones_and_any_number_of_threads(sizes):
+    case = Case(sizes, causal=True, orders=((0, 2, 1, 3),) * 4)
+    case.check()
+    before = torch.get_num_threads()
+    found = set()
+    try:
+        for threads in (1, 2, 3, 1):
+            torch.set_num_threads(threads)
+            found.add(b"".join(a.tobytes() for a in case.run()[1]))
+    finally:
+        torch.set_num_threads(before)
+    assert len(found) == 1
+
+
+def test_a_row_that_sees_nothing_gives_zeros():
+    g = Graph()
+    q, k, v, mask = (g.leaf(s, dt.float32) for s in ((1, 1, 40, 8), (1, 1, 50, 8), (1, 1, 50, 8), (40, 50)))
+    wide = g.expand(mask, (1, 1, 40, 50))
+    out, rows = attend(g, q, k, v, wide, 1.0, False)
+    g.results = [out, rows, *attend_backward(g, q, k, v, out, q, rows, wide, 1.0, False)]
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=n.shape).astype(np.float32) for n in g.leaves]
+    arrays[3][:] = -np.inf
+    arrays[3][::2, 7] = 0  # odd queries see nothing, even ones a single key
+    outs = [np.full(n.shape, 7, np.float32) for n in g.results]
+    build(g, {}).run([a.ctypes.data for a in arrays], [o.ctypes.data for o in outs])
+    out, rows, to_q, to_k, to_v = outs
+    assert not out[0, 0, 1::2].any() and not rows[0, 0, 1::2].any() and not to_q[0, 0, 1::2].any()
+    np.testing.assert_allclose(out[0, 0, ::2], np.repeat(arrays[2][0, 0, 7:8], 20, 0), rtol=1e-6)
+    assert to_v[0, 0, 7].any() and not np.delete(to_v[0, 0], 7, 0).any()
+    np.testing.assert_allclose(to_k, 0, atol=1e-5)
+
+
+def test_numbers_that_are_no_numbers_spread_along_their_rows_only():
+    rng = np.random.default_rng(0)
+    q, k, v = (torch.tensor(rng.normal(size=(1, 2, 40, 16)).astype(np.float32)) for _ in range(3))
+    q[0, 0, 3, 5] = float("nan")
+    q[0, 1, 4, 5] = 3e38  # scores that overflow
+    with compiled():
+        out = F.scaled_dot_product_attention(q, k, v).numpy()
+    assert np.isnan(out[0, 0, 3]).all()
+    out[0, 0, 3] = out[0, 1, 4] = 0
+    assert np.isfinite(out).all()
+
+
+class compiled:
+    """Small programs, too, are compiled the first time."""
+
+    def __enter__(self):
+        self.before, recorder.cold_limit = recorder.cold_limit, 0
+        start_afresh()
+
+    def __exit__(self, *_):
+        recorder.cold_limit = self.before
+        start_afresh()
+
+
+def step(batch, length, heads, width, causal=True):
+    """A block of a transformer as people write it; returns the program of its training step."""
+    rng = np.random.default_rng(0)
+    x, w, o = (torch.tensor(rng.normal(size=s).astype(np.float32) * 0.1, requires_grad=True)
+               for s in ((batch, length, width), (3 * width, width), (width, width)))
+    with compiled():
+        q, k, v = (t.view(batch, length, heads, width // heads).transpose(1, 2) for t in F.linear(x, w).split(width, dim=2))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        F.linear(y.transpose(1, 2).reshape(batch, length, width), o).sum().backward()
+        from rushlight.record import local
+        from rushlight.record.flush import flush
+        node = local.trace.node
+        flush()
+        (path,) = node.programs.values()
+        return path.program
+
+
+def test_what_is_stored_does_not_grow_with_the_square_of_the_length():
+    sizes = [step(1, n, 4, 64).arena_bytes for n in (256, 512, 1024)]
+    assert sizes[2] - sizes[1] <= 2.1 * (sizes[1] - sizes[0])
+    names = [i.name.split(" 1x")[0] for i in step(4, 64, 4, 64).instructions if "attention" in i.name]
+    assert [n.split(" 4x")[0] for n in names] == ["attention", "attention backward"]
+
+
+def test_second_derivatives():
+    def f(q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+
+    rng = np.random.default_rng(0)
+    q, k, v = (torch.tensor(rng.normal(size=s), requires_grad=True) for s in ((1, 4, 5, 3), (1, 2, 4, 3), (1, 2, 4, 2)))
+    # The first run is interpreted, the next are compiled: they differ in their last bits.
+    assert torch.autograd.gradcheck(f, (q, k, v), nondet_tol=1e-12)
+    assert torch.autograd.gradgradcheck(f, (q, k, v), nondet_tol=1e-12)
+    mask = torch.tensor(rng.random((5, 4)) < 0.6)
+
+    def masked(q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+    assert torch.autograd.gradcheck(masked, (q[:, :2], k, v), nondet_tol=1e-12)
+    assert torch.autograd.gradgradcheck(masked, (q[:, :2], k, v), nondet_tol=1e-12)
+
+
+def test_projections_are_read_and_their_gradients_written_where_they_lie():
+    """No kernel copies a part of a joint projection, in any of the ways in which people take it apart."""
+    rng = np.random.default_rng(0)
+
+    def gpt(y, b, t, h, d):
+        return (x.view(b, t, h, d).transpose(1, 2) for x in y.split(h * d, dim=2))
+
+    def vit(y, b, t, h, d):
+        return y.reshape(b, t, 3, h, d).permute(2, 0, 3, 1, 4).unbind(0)
+
+    def interleaved(y, b, t, h, d):
+        return y.view(b, t, h, 3 * d).transpose(1, 2).chunk(3, -1)
+
+    b, t, h, d = 2, 40, 4, 16
+    for parts in (gpt, vit, interleaved):
+        x, w, o = (torch.tensor(rng.normal(size=s).astype(np.float32) * 0.1, requires_grad=True)
+                   for s in ((b, t, h * d), (3 * h * d, h * d), (h * d, h * d)))
+        names: list[str] = []
+
+        def watch(event, names=names):
+            names.append(event.name)
+
+        with compiled():
+            watchers.append(watch)
+            try:
+                y = F.scaled_dot_product_attention(*parts(F.linear(x, w), b, t, h, d))
+                F.linear(y.transpose(1, 2).reshape(b, t, h * d), o).square().sum().backward()
+                assert np.isfinite(x.grad.numpy()).all()
+            finally:
+                watchers.remove(watch)
+        assert sum("attention" in n for n in names) == 2
+        assert not [n for n in names if n.split()[0] in ("update", "part", "concat", "copy") or n.startswith("pointwise 2x40x4x16")], names
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_modules_use_the_kernels(batch_first):
+    nn = torch.nn
+    x = torch.tensor(np.random.default_rng(0).normal(size=(4, 24, 32)).astype(np.float32))
+    for module, arguments in ((nn.MultiheadAttention(32, 4, batch_first=batch_first), (x, x, x)),
+                              (nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=batch_first), (x,)),
+                              (nn.TransformerDecoderLayer(32, 4, 64, dropout=0.0, batch_first=batch_first), (x, x))):
+        names: list[str] = []
+
+        def watch(event, names=names):
+            names.append(event.name)
+
+        with compiled():
+            watchers.append(watch)
+            try:
+                out = module(*arguments)
+                (out[0] if isinstance(out, tuple) else out).sum().backward()
+                del out
+                assert all(np.isfinite(p.grad.numpy()).all() for p in module.parameters())
+            finally:
+                watchers.remove(watch)
+        count = 2 if isinstance(module, nn.TransformerDecoderLayer) else 1
+        assert sum(n.startswith("attention backward") for n in names) == count
+        assert sum(n.startswith("attention") for n in names) == 2 * count
+        assert not any(n.startswith("reduce+max") for n in names)
