@@ -30,7 +30,17 @@ from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract_block import BLOCK_BYTES, Turn
 from rushlight.compile.cpu.contract_ir import Driver, EpilogueOperand
 from rushlight.compile.cpu.contract_pack import Packing, packing
-from rushlight.compile.cpu.contract_roles import FEW_ROWS, Axis, Roles, in_chunks, merged, one_stride, positions, size
+from rushlight.compile.cpu.contract_roles import (
+    CHUNK,
+    FEW_ROWS,
+    Axis,
+    Roles,
+    in_chunks,
+    merged,
+    one_stride,
+    positions,
+    size,
+)
 from rushlight.compile.cpu.contract_rows import MAX_DIMS, MAX_OPERANDS, MAX_ROWS, ROWS_KEY, rows_ir
 from rushlight.compile.cpu.dotkernel import Dot, dot_heights
 from rushlight.compile.cpu.microkernel import Micro, heights
@@ -42,8 +52,6 @@ __all__ = ["Plan", "Step", "plan"]
 PART_FLOPS = 4_000_000
 PART_BYTES = 512 << 10  # or this much to read: half a cache, some twenty microseconds from memory
 MOST_PARTS = 32
-#: Positions of the reduction between visits of the partial sums.
-CHUNK = 256
 #: Longest reduction in one go: a panel of B must stay in the second-level cache.
 LONGEST = 4096
 #: ... and a block of A, where it is turned.

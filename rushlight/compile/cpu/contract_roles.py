@@ -15,12 +15,14 @@ import numpy as np
 from rushlight.compile.contraction import Contraction
 from rushlight.compile.dtypes import DType
 
-__all__ = ["FEW_ROWS", "Axis", "Roles", "in_chunks", "merged", "one_stride", "positions", "size"]
+__all__ = ["CHUNK", "FEW_ROWS", "Axis", "Roles", "in_chunks", "merged", "one_stride", "positions", "size"]
 
 #: Up to so many rows, dot products are faster than packing B.
 FEW_ROWS = 16
 #: Elements of B from which on packing waits for memory: overlapping windows, packed, are many times their tensor.
 PACKED_IN_CACHE = 4 << 20
+#: Positions of the reduction between visits of the partial sums.
+CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,10 @@ class Roles:
         which, item = "ab".index(b), self.types[b].itemsize
         dots = rows <= FEW_ROWS and len(self.k) == 1 and self.k[0].strides == tuple(self.types[x].itemsize for x in "ab")
         along_k = any(x.strides[which] == item for x in self.k)
+        # Where A's rows lie side by side, blocks of it are turned, and partial sums go to memory after each.
+        a = self.types["b" if b == "a" else "a"].itemsize
+        across = any(x.strides[1 - which] == a for x in m_axes) and all(abs(x.strides[1 - which]) >= 64 for x in self.k)
+        partial = 1.4 * (depth // CHUNK) if across else 0.0
         best, choice = math.inf, 0
         for i, x in enumerate(n_axes):
             width = self.lanes if x.extent <= self.lanes else 2 * self.lanes
@@ -121,8 +127,8 @@ class Roles:
                 packing = 0.1 if unit else 0.2 if along_k else 2.0
                 if columns * depth > PACKED_IN_CACHE:
                     packing = max(packing, 1.0)
-            storing = sum(0.2 if s in (0, d.itemsize) else 2.0 for s, d in zip(x.strides[2:], self.outputs, strict=True))
-            cycles = columns * (rows * (depth * filled / (2 * self.lanes) + storing) + depth * packing)
+            storing = sum(0.2 if s in (0, d.itemsize) else 2.5 for s, d in zip(x.strides[2:], self.outputs, strict=True))
+            cycles = columns * (rows * (depth * filled / (2 * self.lanes) + storing + partial) + depth * packing)
             if cycles < best:
                 best, choice = cycles, i
         return best, choice

@@ -1,7 +1,7 @@
 """Planning recurrent loops: packing of the weights, blocks of sequences, kernels (``recurrence_ir.py``).
 
-Blocks depend on sizes alone. While the packed weights fit into half of the second-level cache, a block of eight sequences or
-more reads them from there as fast as it multiplies; larger weights are read by as few, large blocks as possible.
+Blocks depend on sizes alone. Every block reads all weights at every time: from the second-level cache, if they fit, as fast as
+it multiplies; larger ones wait for memory unless the block has many sequences.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from rushlight.compile.recurrence import Recurrence, RecurrenceGrad
 
 __all__ = ["has_kernel", "plan"]
 
-#: Sequences of a block whose weights are in the cache.
-BLOCK = 10
+#: Cycles for one position of a panel of two vectors, measured: of a tile and of each of its rows while the weights come from the
+#: second-level cache, at least; and of a whole block, at least, while they come from beyond.
+TILE, ROW, NEAR, FAR = 1.4, 1.17, 4.3, 13.0
 
 
 def has_kernel(call: Recurrence | RecurrenceGrad, dtypes: Sequence[DType]) -> bool:
@@ -35,7 +36,9 @@ class _Planner:
     def __init__(self, call: Recurrence | RecurrenceGrad, wanted: Sequence[bool]) -> None:
         self.call, self.cpu = call, target.current()
         self.lanes = self.cpu.vector_bytes // call.dtype.itemsize
-        self.heights = heights(self.cpu.vector_registers, 2)
+        most = heights(self.cpu.vector_registers, 2)[0]
+        # Few sequences should be one tile: more heights than large products need, in micro-kernels of their own.
+        self.heights = (*range(most, 4, -2), *(h for h in (4, 2, 1) if h < most))
         self.steps: list[Step] = []
         self.scratch: list[int] = []
         self.forward = isinstance(call, Recurrence)
@@ -112,13 +115,18 @@ class _Planner:
         return packed
 
     def _block(self, weights: int) -> int:
-        """Sequences of a part: an even number of parts, so that two or four threads have equal shares."""
-        batch = self.call.batch
-        most = BLOCK if weights <= self.cpu.l2 // 2 else MAX_ROWS
-        parts = -(-batch // most)
-        if batch >= 8:
-            parts += parts % 2
-        return -(-batch // parts)
+        """Sequences of a part: what is best for one, two and four threads together."""
+        batch, near = self.call.batch, weights <= self.cpu.l2 // 2
+
+        def time(block: int) -> float:
+            parts, left, part = -(-batch // block), block, 0.0
+            while left:
+                height = next(h for h in self.heights if h <= left)
+                part, left = part + max(TILE + ROW * height, NEAR), left - height
+            part = part if near else max(part, FAR)
+            return sum(weight * -(-parts // threads) * threads * part for threads, weight in ((1, 1), (2, 2), (4, 1)))
+
+        return min(range(1, min(batch, MAX_ROWS) + 1), key=time)
 
     def _fence(self) -> str:
         machine = self.cpu.triple.split("-")[0].replace("arm64", "aarch64")
