@@ -12,6 +12,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,45 +38,53 @@ class Case:
     torch: Callable[[], Callable[[], object]]
 
 
-def array(*shape: int) -> np.ndarray:
-    out = allocate(4 * int(np.prod(shape)) + 64).array(np.float32, shape)
+def array(*shape: int, dtype: dt.DType = F) -> np.ndarray:
+    out = allocate(dtype.itemsize * int(np.prod(shape)) + 64).array(dtype.numpy, shape)
     out[...] = np.random.default_rng(0).standard_normal(shape, np.float32)
     return out
 
 
-def matmul(m: int, n: int, k: int, kind: str = "nn") -> Case:
+def as_torch(x: np.ndarray) -> Any:
+    import torch
+
+    return torch.from_numpy(x) if x.dtype == np.float32 else torch.from_numpy(x.view(np.uint16)).view(torch.bfloat16)
+
+
+def matmul(m: int, n: int, k: int, kind: str = "nn", dtype: dt.DType = F) -> Case:
     """``kind``: n or t for each operand: whether it is stored as the product reads it, or transposed."""
-    a = array(m, k) if kind[0] == "n" else array(k, m)
-    b = array(k, n) if kind[1] == "n" else array(n, k)
+    a = array(m, k, dtype=dtype) if kind[0] == "n" else array(k, m, dtype=dtype)
+    b = array(k, n, dtype=dtype) if kind[1] == "n" else array(n, k, dtype=dtype)
     am, ak = (k, 1) if kind[0] == "n" else (1, m)
     bk, bn = (n, 1) if kind[1] == "n" else (1, k)
-    c = Contraction((), (Dim(m, am, 0, n),), (Dim(n, 0, bn, 1),), (Dim(k, ak, bk, 0),), F, F, F, F)
+    c = Contraction((), (Dim(m, am, 0, n),), (Dim(n, 0, bn, 1),), (Dim(k, ak, bk, 0),), dtype, dtype, dtype, F)
 
     def peer() -> Callable[[], object]:
         import torch
 
-        x, y = torch.from_numpy(a), torch.from_numpy(b)
+        x, y = as_torch(a), as_torch(b)
         x, y = x if kind[0] == "n" else x.T, y if kind[1] == "n" else y.T
-        out = torch.empty(m, n)
+        out = torch.empty(m, n, dtype=x.dtype)
         return lambda: torch.matmul(x, y, out=out)
 
-    return Case(f"matmul {kind} {m}x{n}x{k}", c, a, b, array(m, n), peer)
+    return Case(f"{'' if dtype is F else 'bf16 '}matmul {kind} {m}x{n}x{k}", c, a, b, array(m, n, dtype=dtype), peer)
 
 
-def batched(batch: int, m: int, n: int, k: int, transposed: bool) -> Case:
-    a, b = array(batch, m, k), array(batch, n, k) if transposed else array(batch, k, n)
+def batched(batch: int, m: int, n: int, k: int, transposed: bool, dtype: dt.DType = F) -> Case:
+    a, b = array(batch, m, k, dtype=dtype), array(batch, n, k, dtype=dtype) if transposed else array(batch, k, n, dtype=dtype)
     bk, bn = (1, k) if transposed else (n, 1)
-    c = Contraction((Dim(batch, m * k, n * k, m * n),), (Dim(m, k, 0, n),), (Dim(n, 0, bn, 1),), (Dim(k, 1, bk, 0),), F, F, F, F)
+    batches, rows, columns = Dim(batch, m * k, n * k, m * n), Dim(m, k, 0, n), Dim(n, 0, bn, 1)
+    c = Contraction((batches,), (rows,), (columns,), (Dim(k, 1, bk, 0),), dtype, dtype, dtype, F)
 
     def peer() -> Callable[[], object]:
         import torch
 
-        x, y = torch.from_numpy(a), torch.from_numpy(b)
+        x, y = as_torch(a), as_torch(b)
         y = y.mT if transposed else y
-        out = torch.empty(batch, m, n)
+        out = torch.empty(batch, m, n, dtype=x.dtype)
         return lambda: torch.matmul(x, y, out=out)
 
-    return Case(f"batched {'nt' if transposed else 'nn'} {batch}x{m}x{n}x{k}", c, a, b, array(batch, m, n), peer)
+    name = f"{'' if dtype is F else 'bf16 '}batched {'nt' if transposed else 'nn'} {batch}x{m}x{n}x{k}"
+    return Case(name, c, a, b, array(batch, m, n, dtype=dtype), peer)
 
 
 def convolution(kind: str, n: int, h: int, ci: int, co: int, padding: int = 1) -> Case:
@@ -156,6 +165,12 @@ def cases() -> Iterator[Case]:
     yield matmul(1024, 1, 1024, "nn")
     yield batched(48, 128, 128, 64, True)
     yield batched(48, 128, 64, 128, False)
+    for m, n, k, kind in [(1024, 1024, 1024, "nn"), (1024, 1024, 1024, "nt"), (1024, 1024, 1024, "tn"),  # and those of the GPT
+                          (2048, 768, 256, "nt"), (2048, 1024, 256, "nt"), (2048, 256, 1024, "nt"), (2048, 256, 768, "nn"),
+                          (1024, 256, 2048, "tn"), (256, 1024, 2048, "tn"), (512, 4096, 512, "nt"), (4096, 512, 8192, "nt")]:
+        yield matmul(m, n, k, kind, dt.bfloat16)
+    yield batched(64, 128, 128, 64, True, dt.bfloat16)
+    yield batched(64, 128, 64, 128, False, dt.bfloat16)
     yield depthwise(8, 32, 128)
     for kind in ("forward", "input", "weight"):
         yield convolution(kind, 64, 28, 1, 32, 0)

@@ -91,10 +91,17 @@ def plan(c: Contraction, cpu: target.CPU | None = None) -> Plan:
     Raises:
         TypeError: complex types, or an accumulation type that the operands cannot be widened to.
     """
-    return _Planner(c, cpu or target.current()).plan()
+    from rushlight.compile.cpu.pair_plan import pair_plan  # which derives from this module's planner
+
+    cpu = cpu or target.current()
+    return pair_plan(c, cpu) or Planner(c, cpu).plan()
 
 
-class _Planner:
+class Planner:
+    """The way of one contraction through the general kernels (``pair_plan.py`` has one for pairs of bfloat16)."""
+
+    rate = 1  # see Roles
+
     def __init__(self, c: Contraction, cpu: target.CPU) -> None:
         self.cpu = cpu
         self.c = c
@@ -106,7 +113,7 @@ class _Planner:
         self.calls: list[tuple[Step, int, str]] = []  # (step, place among its parameters, what it calls)
         self.micro: KernelRequest
         self.pieces: list[int] | None = None  # the runs of the reduction where A is packed
-        roles = Roles(c, self.lanes)
+        roles = Roles(c, self.lanes, self.rate)
         self.batch, self.m, self.n, self.k = roles.batch, roles.m, roles.n, roles.k
         self.types, self.names, self.along, self.empty = roles.types, roles.names, roles.along, roles.empty
         self.place: Operand = self.names["a"]
@@ -404,7 +411,7 @@ class _Planner:
         fields = list(fields)
         step = Step(kernel, [(name, 0) for name in names], [values[name] for name in fields] + tables, parts)
         self.steps.append(step)
-        self.calls += [(step, fields.index(name), name) for name in ("micro", "rows", "turn") if name in fields]
+        self.calls += [(step, fields.index(name), name) for name in ("micro", "rows", "turn", "pack") if name in fields]
 
     # ------------------------------------------------------------------------------------------------- the reduction
 

@@ -192,6 +192,7 @@ class Driver:
         batch_table = frame.tables
         m_table = f.at(batch_table, f.mul(frame["batch_dims"], width))
         runs = f.at(m_table, f.mul(frame["m_dims"], width))
+        self._enter(f)
         with f.loop("%begin", "%end") as part:
             ni, rest = f.rem(part, frame["parts_n"]), f.div(part, frame["parts_n"])
             mi, rest = f.rem(rest, frame["parts_m"]), f.div(rest, frame["parts_m"])
@@ -207,7 +208,14 @@ class Driver:
             panel1 = f.minimum(f.add(panel0, frame["block_n"]), frame["panels"])
             body = {"direct": self._direct, "partial": self._partial, "finish": self._finish}[self.kind]
             body(f, Part(frame, runs, bases, rows, first, count, (panel0, panel1), split))
+        self._leave(f)
         return f.finish() + module.text()
+
+    def _enter(self, f: Function) -> None:
+        """What a kernel does before its first part."""
+
+    def _leave(self, f: Function) -> None:
+        """What it does after its last."""
 
     # ------------------------------------------------------------------------------------------ the three bodies
 
@@ -345,6 +353,11 @@ class Driver:
             f.set(total, f.let(f"{add} {vector} {f.get(total, vector)}, {part}"), vector)
         return f.get(total, vector)
 
+    def _each_vector(self, f: Function, frame: Frame) -> Iterator[str]:
+        """The numbers of a row's vectors: once, in a loop of the kernel."""
+        with f.loop(0, frame["vectors"]) as v:
+            yield v
+
     def _epilogue(
         self, f: Function, frame: Frame, tables: list[str], row: str, panel: str, columns: str, vector_of: Callable[[str], str]
     ) -> None:
@@ -356,7 +369,7 @@ class Driver:
         for i, table in enumerate(tables):
             at = f.let(f"inttoptr i64 {f.load(table, row)} to ptr")
             start.append(f.at(at, f.mul(f.mul(panel, width), frame[f"n_stride{i}"]), "i8"))
-        with f.loop(0, frame["vectors"]) as v:
+        for v in self._each_vector(f, frame):
             lane = f.mul(v, self.lanes)
             lanes_on = mask(f, f.sub(columns, lane), self.lanes)
             places = []

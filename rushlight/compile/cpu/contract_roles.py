@@ -42,8 +42,9 @@ class Roles:
     "b"; ``names``: which operand of the contraction is now "a" and "b"; ``along``: A moves along n too; ``empty``: there
     is no result to compute."""
 
-    def __init__(self, c: Contraction, lanes: int) -> None:
+    def __init__(self, c: Contraction, lanes: int, rate: int = 1) -> None:
         self.lanes = lanes
+        self.rate = rate  # of the inner kernel, in those of two multiply-adds of vectors a cycle
         self.outputs = (c.c, *(x.dtype for x in c.extras))
         self.types: dict[str, DType] = {"a": c.a, "b": c.b}
         self.names = {"a": "a", "b": "b"}
@@ -114,7 +115,7 @@ class Roles:
         # Where A's rows lie side by side, blocks of it are turned, and partial sums go to memory after each.
         a = self.types["b" if b == "a" else "a"].itemsize
         across = any(x.strides[1 - which] == a for x in m_axes) and all(abs(x.strides[1 - which]) >= 64 for x in self.k)
-        partial = 1.4 * (depth // CHUNK) if across else 0.0
+        partial = 1.4 * (depth // CHUNK) if across and self.rate == 1 else 0.0
         best, choice = math.inf, 0
         for i, x in enumerate(n_axes):
             width = self.lanes if x.extent <= self.lanes else 2 * self.lanes
@@ -128,7 +129,7 @@ class Roles:
                 if columns * depth > PACKED_IN_CACHE:
                     packing = max(packing, 1.0)
             storing = sum(0.2 if s in (0, d.itemsize) else 2.5 for s, d in zip(x.strides[2:], self.outputs, strict=True))
-            cycles = columns * (rows * (depth * filled / (2 * self.lanes) + storing + partial) + depth * packing)
+            cycles = columns * (rows * (depth * filled / (2 * self.lanes * self.rate) + storing + partial) + depth * packing)
             if cycles < best:
                 best, choice = cycles, i
         return best, choice

@@ -22,6 +22,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from rushlight.compile.cpu import amx
+
 __all__ = ["CPU", "current", "host", "named", "using", "initialize_llvm"]
 
 
@@ -45,6 +47,8 @@ class CPU:
     l3: int
     key: str = field(init=False)
     """What decides the machine code: part of the disk cache's key."""
+    amx: bool = False
+    """Whether there are tile registers that multiply bfloat16, and the operating system lets this process use them."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", f"{self.triple}/{self.name}/{self.features}")
@@ -95,7 +99,8 @@ def host() -> CPU:
     l1d, l2, l3 = _cache_sizes()
     bf16 = bool(features.get("avx512bf16") or features.get("bf16"))
     name = llvm.get_host_cpu_name()
-    return CPU(name, text, llvm.get_process_triple(), width, registers, fma, bf16, l1d, l2, l3)
+    tiles = bool(width == 64 and features.get("amx-tile") and features.get("amx-bf16")) and amx.granted()
+    return CPU(name, text, llvm.get_process_triple(), width, registers, fma, bf16, l1d, l2, l3, tiles)
 
 
 def named(level: str) -> CPU:

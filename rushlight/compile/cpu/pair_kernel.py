@@ -1,0 +1,195 @@
+"""Products of bfloat16 pairs with float32 sums: the inner kernel on the tile unit, or with the dot-product instruction.
+
+    void micro(ptr tile, ptr rows, i64 height, ptr runs, i64 n_runs, i64 step, ptr b, i64 b_step, i64 columns,
+               i64 accumulate, i64 shift)
+
+as in ``microkernel.py``, for operands in squares (``pair_pack.py``): ``rows[0]`` and ``rows[16]`` are the addresses of the
+squares of the first and the second 16 rows, ``runs[1]`` is the number of squares to go through, ``b`` is two squares for
+each of them. Computes whole squares of 16 x 16 sums, as many as ``height`` and ``columns`` (at most 32) touch; sums of
+rows and columns beyond them hold anything.
+
+A square of A times one of B is one instruction of the tile unit (AMX: 16 cycles for 8192 multiply-adds). Two rows of
+squares by two columns keep eight tile registers busy: four of sums, two of A, two of B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rushlight.compile.cpu.contract_block import BLOCK_BYTES
+from rushlight.compile.cpu.contract_ir import A, Driver, Frame
+from rushlight.compile.cpu.contract_rows import MAX_ROWS
+from rushlight.compile.cpu.irtext import Function, Module
+from rushlight.compile.cpu.pair_pack import SQUARE, SQUARE_BYTES
+from rushlight.compile.expr import canonical
+
+__all__ = ["PairDriver", "PairMicro"]
+
+_TILE_ROW = 2 * SQUARE * 4  # bytes of a row of sums
+SMALL = 600                 # characters of an epilogue that is written out twice
+_HEIGHT = 8                 # rows at a time without tile registers
+
+
+@dataclass(frozen=True)
+class PairMicro:
+    """``amx``: with the tile unit, else with AVX512-BF16."""
+
+    amx: bool
+
+    @property
+    def key(self) -> str:
+        return f"pair micro 1 {self.amx}"
+
+    def ir(self) -> str:
+        module = Module()
+        f = Function(
+            "void @micro(ptr noalias %tile, ptr noalias %rows, i64 %height, ptr noalias %runs, i64 %n_runs, "
+            "i64 %step, ptr noalias %b, i64 %b_step, i64 %columns, i64 %accumulate, i64 %shift)",
+            module,
+        )
+        squares = f.load("%runs", 1)
+        first = f.let(f"inttoptr i64 {f.load('%rows')} to ptr")
+        if self.amx:
+            self._tiles(f, first, squares)
+        else:
+            self._dots(f, first, squares)
+        return f.finish() + module.text()
+
+    # ------------------------------------------------------------------------------------------ the tile unit
+
+    def _tiles(self, f: Function, first: str, squares: str) -> None:
+        second = f.slot("ptr")
+        f.set(second, first, "ptr")
+        tall = f.compare("sgt", "%height", SQUARE)
+        with f.when(tall):
+            f.set(second, f.let(f"inttoptr i64 {f.load('%rows', SQUARE)} to ptr"), "ptr")
+        a = [first, f.get(second, "ptr")]
+        wide = f.compare("sgt", "%columns", SQUARE)
+        for rows, is_tall in ((2, tall), (1, f.let(f"xor i1 {tall}, true"))):
+            for columns, is_wide in ((2, wide), (1, f.let(f"xor i1 {wide}, true"))):
+                with f.when(f.let(f"and i1 {is_tall}, {is_wide}")):
+                    self._block(f, a[:rows], columns, squares)
+
+    def _block(self, f: Function, a: list[str], columns: int, squares: str) -> None:
+        """Tile registers: 2 r + c for the sums, 4 + r for A, 6 + c for B."""
+        sums = [(r, c, f.at("%tile", r * SQUARE * _TILE_ROW + c * SQUARE * 4, "i8")) for r in range(len(a)) for c in range(columns)]
+        f.module.declare("void @llvm.x86.tileloadd64(i8 immarg, ptr, i64)")
+        f.module.declare("void @llvm.x86.tilestored64(i8 immarg, ptr, i64)")
+        f.module.declare("void @llvm.x86.tilezero(i8 immarg)")
+        f.module.declare("void @llvm.x86.tdpbf16ps(i8 immarg, i8 immarg, i8 immarg)")
+        again = f.compare("ne", "%accumulate", 0)
+        with f.when(again):
+            for r, c, at in sums:
+                f.do(f"call void @llvm.x86.tileloadd64(i8 {2 * r + c}, ptr {at}, i64 {_TILE_ROW})")
+        with f.when(f.let(f"xor i1 {again}, true")):
+            for r, c, _ in sums:
+                f.do(f"call void @llvm.x86.tilezero(i8 {2 * r + c})")
+        with f.loop(0, squares) as k:
+            here, b = f.mul(k, SQUARE_BYTES), f.at("%b", f.mul(k, 2 * SQUARE_BYTES), "i8")
+            for r, base in enumerate(a):
+                f.do(f"call void @llvm.x86.tileloadd64(i8 {4 + r}, ptr {f.at(base, here, 'i8')}, i64 64)")
+            for c in range(columns):
+                f.do(f"call void @llvm.x86.tileloadd64(i8 {6 + c}, ptr {f.at(b, c * SQUARE_BYTES, 'i8')}, i64 64)")
+            for r, c, _ in sums:
+                f.do(f"call void @llvm.x86.tdpbf16ps(i8 {2 * r + c}, i8 {4 + r}, i8 {6 + c})")
+        for r, c, at in sums:
+            f.do(f"call void @llvm.x86.tilestored64(i8 {2 * r + c}, ptr {at}, i64 {_TILE_ROW})")
+
+    # ------------------------------------------------------------------------------------------ dot products
+
+    def _dots(self, f: Function, first: str, squares: str) -> None:
+        """Eight rows by 32 columns of sums in vector registers, one pair of positions after the other."""
+        vector, pairs = f"<{SQUARE} x float>", f"<{2 * SQUARE} x bfloat>"
+        name = "llvm.x86.avx512bf16.dpbf16ps.512"
+        f.module.declare(f"{vector} @{name}({vector}, {pairs}, {pairs})")
+        sums = [[f.slot(vector) for _ in range(2)] for _ in range(_HEIGHT)]
+        again = f.compare("ne", "%accumulate", 0)
+        with f.loop(0, "%height", _HEIGHT) as group:
+            square = f.slot("ptr")
+            f.set(square, first, "ptr")
+            with f.when(f.compare("sge", group, SQUARE)):
+                f.set(square, f.let(f"inttoptr i64 {f.load('%rows', SQUARE)} to ptr"), "ptr")
+            a = f.at(f.get(square, "ptr"), f.mul(f.rem(group, SQUARE), 64), "i8")
+            tile = f.at("%tile", f.mul(group, _TILE_ROW), "i8")
+            for r in range(_HEIGHT):
+                for c in range(2):
+                    f.set(sums[r][c], "zeroinitializer", vector)
+            with f.when(again):
+                for r in range(_HEIGHT):
+                    for c in range(2):
+                        f.set(sums[r][c], f.let(f"load {vector}, ptr {f.at(tile, r * _TILE_ROW + c * 64, 'i8')}, align 4"), vector)
+            with f.loop(0, squares) as k, f.loop(0, str(SQUARE)) as p:
+                b = f.at(f.at("%b", f.mul(k, 2 * SQUARE_BYTES), "i8"), f.mul(p, 64), "i8")
+                at = f.at(f.at(a, f.mul(k, SQUARE_BYTES), "i8"), f.mul(p, 4), "i8")
+                columns = [f.let(f"load {pairs}, ptr {f.at(b, c * SQUARE_BYTES, 'i8')}, align 4") for c in range(2)]
+                for r in range(_HEIGHT):
+                    one = f.let(f"load i32, ptr {f.at(at, 64 * r, 'i8')}, align 4")
+                    row = f.let(f"insertelement <{SQUARE} x i32> poison, i32 {one}, i64 0")
+                    row = f.let(f"shufflevector <{SQUARE} x i32> {row}, <{SQUARE} x i32> poison, <{SQUARE} x i32> zeroinitializer")
+                    row = f.let(f"bitcast <{SQUARE} x i32> {row} to {pairs}")
+                    for c in range(2):
+                        total = f.get(sums[r][c], vector)
+                        f.set(sums[r][c], f.let(f"call {vector} @{name}({vector} {total}, {pairs} {row}, {pairs} {columns[c]})"), vector)
+            for r in range(_HEIGHT):
+                for c in range(2):
+                    f.do(f"store {vector} {f.get(sums[r][c], vector)}, ptr {f.at(tile, r * _TILE_ROW + c * 64, 'i8')}, align 4")
+
+
+@dataclass(frozen=True)
+class PairDriver(Driver):
+    """The loops around the inner kernel: a part's rows of A become squares on the stack, block by block, and serve every
+    panel of B."""
+
+    amx: bool = False
+
+    @property
+    def key(self) -> str:
+        return f"pairs4 {self.amx} {super().key}"
+
+    def _enter(self, f: Function) -> None:
+        """Eight tile registers of 16 rows by 64 bytes."""
+        if not self.amx or self.kind == "finish":
+            return
+        config = f.slot("[64 x i8]", align=64)
+        f.do(f"store <64 x i8> zeroinitializer, ptr {config}, align 64")
+        f.do(f"store i8 1, ptr {config}")
+        for tile in range(8):
+            f.do(f"store i16 64, ptr {f.at(config, 16 + 2 * tile, 'i8')}, align 2")
+            f.do(f"store i8 {SQUARE}, ptr {f.at(config, 48 + tile, 'i8')}")
+        f.module.declare("void @llvm.x86.ldtilecfg(ptr)")
+        f.do(f"call void @llvm.x86.ldtilecfg(ptr {config})")
+
+    def _leave(self, f: Function) -> None:
+        """Nothing to save when the thread is interrupted later."""
+        if self.amx and self.kind != "finish":
+            f.module.declare("void @llvm.x86.tilerelease()")
+            f.do("call void @llvm.x86.tilerelease()")
+
+    def _each_vector(self, f: Function, frame: Frame) -> Iterator[str]:
+        """A small epilogue is written out for both vectors: the loop would take longer than the tile unit."""
+        if len(canonical(*self.stores)) < SMALL:
+            yield from ("0", "1")
+        else:
+            yield from super()._each_vector(f, frame)
+
+    @contextmanager
+    def _tiles(self, f: Function, count: str) -> Iterator[tuple[str, str]]:
+        with f.loop(0, count, 2 * SQUARE) as t:
+            yield t, f.minimum(f.sub(count, t), 2 * SQUARE)
+
+    def _turn(self, f: Function, frame: Frame, a: A, first: str, count: str, depth: str) -> A:
+        """``depth`` is in squares."""
+        block, rows, run = f.slot(f"[{BLOCK_BYTES} x i8]", align=64), f.slot(f"[{MAX_ROWS} x i64]"), f.slot("[2 x i64]")
+        f.set(run, "0")
+        f.set(f.at(run, 1), depth)
+        pack = f.let(f"inttoptr i64 {frame['turn']} to ptr")
+        tall = f.mul(depth, SQUARE_BYTES)
+        with f.loop(0, count, 2 * SQUARE) as t:
+            out = f.at(block, f.mul(f.div(t, SQUARE), tall), "i8")
+            height, source = f.minimum(f.sub(count, t), 2 * SQUARE), f.at(a.rows, f.add(first, t))
+            f.do(f"call void {pack}(ptr {out}, ptr {source}, i64 {height}, ptr {a.runs}, i64 {a.n_runs}, i64 {a.step}, i64 {tall})")
+            f.set(f.at(rows, t), f.let(f"ptrtoint ptr {out} to i64"))
+            f.set(f.at(rows, f.add(t, SQUARE)), f.let(f"ptrtoint ptr {f.at(out, tall, 'i8')} to i64"))
+        return A(rows, run, "1", "0")

@@ -1,0 +1,202 @@
+"""Planning a contraction of bfloat16 operands with sums in float32, where the processor multiplies pairs.
+
+Differs from ``contract.py`` in what the inner kernel reads: both operands in squares (``pair_pack.py``). B is packed by a
+step of its own; A by each part, some rows at a time, on the stack of the thread that uses them, so a convolution makes no
+copy of its windows in memory. A reduction longer than ``LONGEST`` goes chunk by chunk, with partial sums in scratch.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from rushlight.compile.contraction import Contraction
+from rushlight.compile.cpu import jit, target
+from rushlight.compile.cpu.contract import Operand, Plan, Planner
+from rushlight.compile.cpu.contract_block import BLOCK_BYTES
+from rushlight.compile.cpu.contract_ir import EpilogueOperand
+from rushlight.compile.cpu.contract_roles import Axis, in_chunks, positions
+from rushlight.compile.cpu.contract_rows import MAX_ROWS, ROWS_KEY, rows_ir
+from rushlight.compile.cpu.pair_kernel import PairDriver, PairMicro
+from rushlight.compile.cpu.pair_pack import DEEP, SQUARE, SQUARE_BYTES, PackColumns, Squares
+from rushlight.compile.dtypes import bfloat16, float32
+
+__all__ = ["PairPlanner", "multiplies_pairs", "pair_plan"]
+
+#: With fewer rows, columns or positions most of a square is empty.
+FEWEST = 8
+#: Positions of the reduction in one go, and at a time where there are more.
+LONGEST, CHUNK = 4096, 1024
+#: Some ten microseconds of the tile unit.
+PART_FLOPS = 12_000_000
+MOST_PARTS = 24
+#: Squares of B that a part packs.
+PACK_SQUARES = 128
+TALL = 2 * SQUARE  # rows of a tile, and columns of a panel
+
+
+def multiplies_pairs(c: Contraction, cpu: target.CPU) -> bool:
+    """Whether the processor has instructions for the operands' type."""
+    able = cpu.amx or cpu.bf16_dot and cpu.vector_bytes == 64
+    return able and c.a is bfloat16 and c.b is bfloat16 and c.accumulate is float32
+
+
+class PairPlanner(Planner):
+    """``fits``: whether the contraction fills squares; else it is for the other kernels."""
+
+    rate = 8
+
+    def __init__(self, c: Contraction, cpu: target.CPU) -> None:
+        super().__init__(c, cpu)
+        self.inner = self.k[-1] if self.k else Axis(1, (2, 2))
+        self.outer = self.k[:-1]
+        squares = -(-self.inner.extent // DEEP) * math.prod(x.extent for x in self.outer)
+        self.fits = (not self.empty and not self.along and min(self.rows, self.n.extent, self.depth) >= FEWEST
+                     and squares * DEEP <= 2 * self.depth + DEEP)  # fmt: skip
+        self.deep = squares * DEEP > LONGEST
+        self.piece = min(self.inner.extent, CHUNK) if self.deep else self.inner.extent
+
+    def plan(self) -> Plan:
+        self.vectors, self.heights, self.dots, self.panel = 2, (TALL, SQUARE), False, TALL
+        self.panels = -(-self.n.extent // self.panel)
+        self.flops = 2 * self.batches * self.rows * self.n.extent * self.depth
+        self.lengths = self._lengths()
+        squares = [number for i, n in enumerate(self.lengths) for number in (i, -(-n // DEEP))]
+        self.squares = sum(squares[1::2])
+        self.chunks = in_chunks(squares, CHUNK // DEEP if self.deep else self.squares)
+        deepest = max(chunk[3] for chunk in self.chunks)
+        self.turned = min(MAX_ROWS, BLOCK_BYTES // (deepest * SQUARE_BYTES) * SQUARE // TALL * TALL)
+        b_strides = self._pack_columns()
+        block_m, block_n, splits = self._parts()
+        if self.deep:
+            self._in_chunks(b_strides, splits, block_m, block_n)
+        else:
+            self._at_once(b_strides, block_m, block_n)
+        self._call()
+        return Plan(self.steps, self.scratch, self.flops)
+
+    def _call(self) -> None:
+        micro, columns = PairMicro(self.cpu.amx), Squares(True, self._neighbours(1, [self.n]), 2 * SQUARE_BYTES)
+        rows = Squares(False, self._neighbours(0, self.m), SQUARE_BYTES)
+        shared = {"micro": (micro.key, micro.ir, "micro"), "rows": (ROWS_KEY, rows_ir, "rows"), "turn": (rows.key, rows.ir, "pack"),
+                  "pack": (columns.key, columns.ir, "pack")}
+        addresses = dict(zip(shared, jit.kernels([*shared.values(), *(s.kernel for s in self.steps)]), strict=False))
+        for step, place, name in self.calls:
+            step.params[place] = addresses[name]
+
+    def _neighbours(self, operand: int, axes: list[Axis]) -> str:
+        """What lies side by side in an operand: positions of the reduction, 32 rows (or columns) from any multiple of 32
+        on, or neither."""
+        if self.inner.strides[operand] == 2:
+            return "k"
+        if axes and axes[-1].strides[operand] == 2 and (len(axes) == 1 or axes[-1].extent % TALL == 0):
+            return "rows"
+        return "any"
+
+    def _parts(self) -> tuple[int, int, int]:
+        """Rows and panels of a part, and into how many pieces the reduction is split.
+
+        Among the ways to cut, the one that moves the fewest bytes: each part reads its panels of B, and packs its rows of A,
+        which costs about as much as reading them three times."""
+        wanted = min(MOST_PARTS, max(1, self.flops // PART_FLOPS))
+        splits = max(1, min(len(self.chunks) // 2, -(-wanted // self.batches))) if self.deep else 1
+        best: tuple[tuple[int, int], int, int] | None = None
+        for block_n in sorted({-(-self.panels // p) for p in range(1, min(self.panels, wanted) + 1)}):
+            parts_n = -(-self.panels // block_n)
+            parts_m = min(-(-self.rows // TALL), -(-wanted // (self.batches * splits * parts_n)))
+            parts_m = max(-(-self.rows // MAX_ROWS), parts_m)
+            even = -(-self.rows // parts_m)
+            block_m = -(-even // TALL) * TALL if parts_m > 1 else self.rows
+            parts = min(parts_m * parts_n * self.batches * splits, wanted)
+            moved = parts_m * self.n.extent + 3 * parts_n * self.rows
+            if best is None or (-parts, moved) < best[0]:
+                best = (-parts, moved), block_m, block_n
+        assert best is not None
+        return best[1], best[2], splits
+
+    # ------------------------------------------------------------------------------------------------- the reduction
+
+    def _lengths(self) -> list[int]:
+        """Of the runs: pieces of the innermost dimension, at every position of the others."""
+        inner, piece = self.inner.extent, self.piece
+        return ([piece] * (inner // piece) + [inner % piece] * (inner % piece > 0)) * math.prod(x.extent for x in self.outer)
+
+    def _runs_of(self, operand: int) -> list[int]:
+        """(byte offset, length) of each run."""
+        starts = positions([Axis(x.extent, (x.strides[operand],)) for x in self.outer])
+        firsts = np.arange(0, self.inner.extent, self.piece) * self.inner.strides[operand]
+        return np.stack([(starts[:, None] + firsts).ravel(), self.lengths], 1).ravel().tolist()
+
+    # ------------------------------------------------------------------------------------------------- steps
+
+    def _pack_columns(self) -> list[int]:
+        """Adds the step that packs B; returns its bytes from one to the next of each batch axis."""
+        kernel = PackColumns()
+        panel_bytes = 2 * SQUARE_BYTES * self.squares
+        strides, nbytes = [0] * len(self.batch), self.panels * panel_bytes
+        for i in reversed(range(len(self.batch))):
+            if self.batch[i].strides[1]:
+                strides[i], nbytes = nbytes, nbytes * self.batch[i].extent
+        self.scratch.append(nbytes)
+        moving = [(x.extent, x.strides[1], to) for x, to in zip(self.batch, strides, strict=True) if to]
+        runs = self._runs_of(1)
+        groups = in_chunks([number for i, n in enumerate(self.lengths) for number in (i, -(-n // DEEP))], PACK_SQUARES)
+        tables = [number for line in moving for number in line] + runs
+        values = {"parts_k": len(groups), "panels": self.panels, "n": self.n.extent, "n_stride": self.n.strides[1],
+                  "step": self.inner.strides[1], "batch_dims": len(moving), "panel_bytes": panel_bytes, "pack": 0,
+                  "triples": 4 + len(kernel.fields) + len(tables)}  # fmt: skip
+        triples = [number for first, end, square, _ in groups for number in (first, end, square)]
+        parts = len(groups) * self.panels * math.prod(extent for extent, _, _ in moving)
+        self._step((kernel.key, kernel.ir, "contract"), [self.names["b"], ("scratch", 0)], kernel.fields, values, tables + triples, parts)
+        return strides
+
+    def _values(self, block_m: int, block_n: int) -> dict[str, int]:
+        return self._common(block_m, block_n) | {
+            "micro": 0, "a_panel_bytes": 0, "panel_bytes": 2 * SQUARE_BYTES * self.squares, "b_step": 2 * SQUARE_BYTES,
+            "step": self.inner.strides[0], "runs": len(self.lengths), "turn": 0, "depth": self.squares,
+            "block_rows": self.turned}  # fmt: skip
+
+    def _pair_driver(self, kind: str, outputs: tuple[EpilogueOperand, ...] = ()) -> PairDriver:
+        return PairDriver(kind, self.accumulate, self.lanes, self.vectors, self.heights, outputs, self.stores if outputs else (),
+                          kind != "finish", self.cpu.amx)  # fmt: skip
+
+    def _at_once(self, b_strides: list[int], block_m: int, block_n: int) -> None:
+        names: list[Operand] = [self.names["a"], ("scratch", 0), "c", *(("extra", i) for i in range(len(self.c.extras)))]
+        tables = self._dims(self.batch, lambda i, x: (x.strides[0], b_strides[i], *x.strides[2:]))
+        tables += self._dims(self.m, lambda i, x: (x.strides[0], 0, *x.strides[2:]))
+        self._run(self._pair_driver("direct", self._outputs()), names, self._values(block_m, block_n), tables + self._runs_of(0), 1)
+
+    def _in_chunks(self, b_strides: list[int], splits: int, block_m: int, block_n: int) -> None:
+        split_chunks = -(-len(self.chunks) // splits)
+        splits = -(-len(self.chunks) // split_chunks)
+        panel_bytes = -(-self.rows // TALL) * TALL * self.panel * 4  # whole tiles are stored
+        batch_bytes = self.panels * panel_bytes
+        split_bytes = self.batches * batch_bytes
+        self.scratch.append(splits * split_bytes)
+        driver, runs = self._pair_driver("partial"), self._runs_of(0)
+        dims = 2 * 3 + len(driver.fields) + 4 * (len(self.batch) + len(self.m))
+        values = self._values(block_m, block_n) | {
+            "splits": splits, "chunk": len(self.chunks), "split_chunks": split_chunks, "chunks": dims + len(runs),
+            "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
+        to, nbytes = [0] * len(self.batch), batch_bytes
+        for i in reversed(range(len(self.batch))):
+            to[i], nbytes = nbytes, nbytes * self.batch[i].extent
+        tables = self._dims(self.batch, lambda i, x: (x.strides[0], b_strides[i], to[i]))
+        tables += self._dims(self.m, lambda i, x: (x.strides[0], 0, 0))
+        numbers = [number for chunk in self.chunks for number in chunk]
+        self._run(driver, [self.names["a"], ("scratch", 0), ("scratch", 1)], values, tables + runs + numbers, splits)
+        values = self._common(max(1, min(MAX_ROWS, (1 << 14) // (self.panels * self.panel))), self.panels) | {
+            "splits": splits, "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
+        names: list[Operand] = [("scratch", 1), "c", *(("extra", i) for i in range(len(self.c.extras)))]
+        tables = self._dims(self.batch, lambda i, x: (to[i], *x.strides[2:]))
+        tables += self._dims(self.m, lambda i, x: (0, *x.strides[2:]))
+        self._run(self._pair_driver("finish", self._outputs()), names, values, tables, 1)
+
+
+def pair_plan(c: Contraction, cpu: target.CPU) -> Plan | None:
+    """The plan of ``c`` if the processor multiplies its pairs and it fills squares; else None."""
+    if not multiplies_pairs(c, cpu):
+        return None
+    planner = PairPlanner(c, cpu)
+    return planner.plan() if planner.fits else None

@@ -1,0 +1,188 @@
+"""bfloat16 contractions by pairs: on the tile unit, with dot products, and without either, against NumPy in float64."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_contract import EINSUMS, check, execute, of_einsum, scrambled, strides_of
+
+from rushlight.compile import dtypes as dt
+from rushlight.compile.contraction import Contraction, Dim, Extra
+from rushlight.compile.cpu import amx, target
+from rushlight.compile.cpu.contract import plan
+from rushlight.compile.cpu.pair_kernel import PairDriver, PairMicro
+from rushlight.compile.cpu.pair_pack import PackColumns, Squares
+from rushlight.compile.expr import cast, e, input_
+
+B = dt.bfloat16.numpy
+HOST = target.host()
+WAYS = {
+    "tiles": HOST if HOST.amx else None,
+    "dots": dataclasses.replace(HOST, amx=False) if HOST.bf16_dot and HOST.vector_bytes == 64 else None,
+}
+
+
+@pytest.fixture(params=WAYS)
+def cpu(request):
+    if WAYS[request.param] is None:
+        pytest.skip("the processor has no such instructions")
+    with target.using(WAYS[request.param]) as chosen:
+        yield chosen
+
+
+def by_pairs(c: Contraction) -> bool:
+    return any(step.kernel[0] == PackColumns.key for step in plan(c).steps)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_einsums(data: st.DataObject) -> None:
+    """Any transposition, gaps, reversed axes, batches, several dimensions in a role, results in three types."""
+    able = [w for w in WAYS.values() if w is not None]
+    if not able:
+        pytest.skip("the processor has no such instructions")
+    letters = data.draw(st.sampled_from(EINSUMS))
+    left, right, result = letters.replace("->", ",").split(",")
+    sizes = {x: data.draw(st.sampled_from([1, 8, 9, 16, 17, 31, 32, 33, 50, 65] if len(set(left + right)) < 5 else [1, 2, 5, 8, 17]),
+                          label=x) for x in dict.fromkeys(left + right)}  # fmt: skip
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    arrays = []
+    for names, dtype in ((left, B), (right, B), (result, data.draw(st.sampled_from([B, np.float32, np.float16])))):
+        order = data.draw(st.permutations(range(len(names))))
+        gap = data.draw(st.sampled_from([0, 0, 3])) if names else 0
+        arrays.append(scrambled(rng, tuple(sizes[x] for x in names), dtype, list(order), gap) if names else np.zeros((), dtype))
+    with target.using(data.draw(st.sampled_from(able))):
+        check(letters, *arrays, seed=data.draw(st.integers(0, 99)))
+
+
+@pytest.mark.parametrize("m, n, k", [(200, 96, 300), (64, 10, 1500), (9, 32, 9000), (300, 64, 5000), (515, 33, 20), (515, 260, 600),
+                                     (1100, 40, 4100), (33, 47, 4096), (32, 16, 32), (2048, 64, 64)])  # fmt: skip
+@pytest.mark.parametrize("letters", ["mk,kn->mn", "mk,nk->mn", "km,kn->mn", "km,nk->mn"])
+def test_larger_matrices(letters: str, m: int, n: int, k: int, cpu: target.CPU) -> None:
+    sizes = {"m": m, "n": n, "k": k}
+    left, right, result = letters.replace("->", ",").split(",")
+    rng = np.random.default_rng(0)
+    arrays = [scrambled(rng, tuple(sizes[x] for x in names), B, [0, 1], 0) for names in (left, right, result)]
+    assert by_pairs(of_einsum(letters, *arrays, dt.float32))
+    check(letters, *arrays)
+
+
+def test_numbers_beside_an_operand_do_not_matter(cpu: target.CPU) -> None:
+    """What lies in memory beyond the last row, column or position is NaN here."""
+    for letters in ("mk,kn->mn", "mk,nk->mn", "km,kn->mn", "km,nk->mn"):
+        left, right, _ = letters.replace("->", ",").split(",")
+        sizes, arrays = {"m": 37, "n": 41, "k": 45}, []
+        for names in (left, right):
+            around = np.full([sizes[x] + 40 for x in names], np.nan, B)
+            inside = around[tuple(slice(20, 20 + sizes[x]) for x in names)]
+            inside[...] = np.random.default_rng(len(arrays)).standard_normal(inside.shape)
+            arrays.append(inside)
+        check(letters, *arrays, np.zeros((37, 41), np.float32))
+
+
+def test_rows_do_not_touch_each_other(cpu: target.CPU) -> None:
+    a, b = np.ones((40, 50), B), np.ones((50, 40), B)
+    a[7, 3], b[4, 9] = np.inf, np.nan
+    out = np.zeros((40, 40), np.float32)
+    execute(of_einsum("mk,kn->mn", a, b, out, dt.float32), {"a": a, "b": b, "c": out})
+    assert np.isnan(out[:, 9]).all() and np.isposinf(np.delete(out[7], 9)).all()
+    assert (np.delete(np.delete(out, 7, 0), 9, 1) == 50).all()
+
+
+def test_sums_are_kept_in_float32(cpu: target.CPU) -> None:
+    """A thousand ones and a small rest: sums in bfloat16 would stop growing at 256."""
+    a, b = np.ones((32, 5000), B), np.ones((5000, 32), B)
+    out = np.zeros((32, 32), np.float32)
+    execute(of_einsum("mk,kn->mn", a, b, out, dt.float32), {"a": a, "b": b, "c": out})
+    assert (out == 5000).all()
+
+
+def test_epilogue(cpu: target.CPU) -> None:
+    """max(sum + bias[n] + residual[m, n], 0) to bfloat16 and the value before to a second output; at once and in chunks."""
+    rng = np.random.default_rng(1)
+    for m, n, k in [(37, 45, 30), (40, 40, 9000)]:
+        a, b = rng.standard_normal((m, k)).astype(B), rng.standard_normal((k, n)).astype(B)
+        bias, residual = rng.standard_normal(n).astype(np.float32), rng.standard_normal((n, m)).astype(B).T
+        out, before = np.zeros((m, n), B), np.zeros((m, n), np.float32)
+        extras = (Extra(dt.float32, (0, 1)), Extra(dt.float32, (n, 1), written=True), Extra(dt.bfloat16, (1, m)))
+        total = input_(0, dt.float32) + input_(1, dt.float32) + cast(input_(2, dt.bfloat16), dt.float32)
+        c = of_einsum("mk,kn->mn", a, b, out, dt.float32, extras=extras, stores=(cast(e.max(total, 0.0), dt.bfloat16), total))
+        assert by_pairs(c)
+        execute(c, {"a": a, "b": b, "c": out, ("extra", 0): bias, ("extra", 1): before, ("extra", 2): residual.base})
+        want = a.astype(np.float64) @ b.astype(np.float64) + bias + residual.astype(np.float64)
+        np.testing.assert_allclose(before, want, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(out.astype(np.float32), np.maximum(want, 0), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("n, h, ci, co, stride", [(3, 9, 16, 8, 1), (2, 12, 24, 33, 2), (2, 8, 32, 20, 1), (4, 20, 8, 16, 1)])
+def test_convolution_passes(n: int, h: int, ci: int, co: int, stride: int, cpu: target.CPU) -> None:
+    """3x3 on padded channels-last tensors; positions of the reduction lie in three dimensions."""
+    rng = np.random.default_rng(2)
+    x, w = rng.standard_normal((n, h, h, ci)).astype(B), rng.standard_normal((3, 3, ci, co)).astype(B)
+    oh = (h - 3) // stride + 1
+    y, g = np.zeros((n, oh, oh, co), np.float32), rng.standard_normal((n, oh, oh, co)).astype(B)
+    wide = [v.astype(np.float32) for v in (x, w, g)]
+    windows = np.lib.stride_tricks.sliding_window_view(wide[0], (3, 3), (1, 2))[:, ::stride, ::stride]  # n oh ow ci kh kw
+    half, f = dt.bfloat16, dt.float32
+    sx, sw, sy = strides_of(x), strides_of(w), strides_of(y)
+    pixel = [(n, sx[0], sy[0]), (oh, stride * sx[1], sy[1]), (oh, stride * sx[2], sy[2])]
+    tap = [(3, sx[1], sw[0]), (3, sx[2], sw[1]), (ci, sx[3], sw[2])]
+    forward = Contraction((), tuple(Dim(z, a, 0, c) for z, a, c in pixel), (Dim(co, 0, 1, 1),),
+                          tuple(Dim(z, a, b, 0) for z, a, b in tap), half, half, f, f)  # fmt: skip
+    assert by_pairs(forward)
+    execute(forward, {"a": x, "b": w, "c": y})
+    np.testing.assert_allclose(y, np.einsum("nhwcij,ijco->nhwo", windows, wide[1], optimize=True), rtol=1e-3, atol=1e-3)
+    gw = np.zeros(w.shape, np.float32)
+    weight = Contraction((), tuple(Dim(z, a, 0, c) for z, a, c in tap), (Dim(co, 0, 1, 1),),
+                         tuple(Dim(z, a, b, 0) for z, a, b in pixel), half, half, f, f)  # fmt: skip
+    execute(weight, {"a": x, "b": g, "c": gw})
+    np.testing.assert_allclose(gw, np.einsum("nhwcij,nhwo->ijco", windows, wide[2], optimize=True), rtol=1e-3, atol=1e-2)
+
+
+def test_the_way_is_chosen_by_the_processor_and_by_how_full_squares_are() -> None:
+    def matrices(m: int, n: int, k: int, dtype: np.dtype = B) -> Contraction:
+        a, b = np.zeros((m, k), dtype), np.zeros((k, n), dtype)
+        return of_einsum("mk,kn->mn", a, b, np.zeros((m, n), np.float32), dt.float32)
+
+    for way in WAYS.values():
+        if way is not None:
+            with target.using(way):
+                assert by_pairs(matrices(64, 64, 64))
+                assert not by_pairs(matrices(1, 64, 64)) and not by_pairs(matrices(64, 2, 64))
+                assert not by_pairs(matrices(64, 64, 64, np.float32)) and not by_pairs(matrices(64, 64, 64, np.float16))
+                # Nine positions in 32, once for each of 30: the squares would be empty for the most part.
+                x, y = np.zeros((64, 30, 9), B).transpose(0, 2, 1), np.zeros((30, 40, 9), B)
+                assert not by_pairs(of_einsum("mxy,yzx->mz", x, y, np.zeros((64, 40), np.float32), dt.float32))
+    with target.using(dataclasses.replace(HOST, amx=False, bf16_dot=False)):
+        assert not by_pairs(matrices(64, 64, 64))
+
+
+def test_without_permission_there_are_no_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amx, "granted", lambda: False)
+    assert not target.host.__wrapped__().amx
+
+
+def test_sizes_are_run_time_numbers(cpu: target.CPU) -> None:
+    """Other sizes of the same kind need no other kernel."""
+    keys = []
+    for m, n, k in ((64, 96, 200), (500, 40, 333)):
+        a, b, out = (np.zeros(shape, B) for shape in ((m, k), (n, k), (m, n)))
+        keys.append([step.kernel[0] for step in plan(of_einsum("mk,nk->mn", a, b, out, dt.float32)).steps])
+    assert keys[0] == keys[1]
+
+
+def test_the_code_multiplies_pairs(cpu: target.CPU) -> None:
+    from rushlight.compile.cpu import jit
+
+    text = jit.assembly(PairMicro(cpu.amx).ir())
+    assert ("tdpbf16ps" if cpu.amx else "vdpbf16ps") in text and "vfmadd" not in text
+    driver = PairDriver("direct", dt.float32, 16, 2, (32, 16), turned=True, amx=cpu.amx)
+    text = jit.assembly(driver.ir())
+    assert text.count("ldtilecfg") == text.count("tilerelease") == int(cpu.amx)
+    for first in (False, True):
+        text = jit.assembly(Squares(first, "k", 1024).ir())
+        assert (("vpermt2d" in text or "vpunpck" in text or "vshuf" in text) is first)  # only B's are turned
