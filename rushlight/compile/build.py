@@ -11,7 +11,7 @@ import numpy as np
 from . import dtypes as dt
 from .body import Body, Put, Value
 from .contraction import Contraction
-from .cpu import jit, target, winograd, winograd_grad
+from .cpu import depthwise, jit, target, winograd, winograd_grad
 from .cpu.contract import Plan as KernelPlan
 from .cpu.contract import plan as plan_contraction
 from .cpu.render import kernel_for
@@ -57,7 +57,7 @@ def build(graph: Graph, donations: dict[int, int]) -> Program:
 @functools.lru_cache(maxsize=1024)
 def _planned(contraction: Contraction, processor: str, with_winograd: int) -> Any:
     """The plan of a contraction: the same at every step of a recurrent network."""
-    special = with_winograd and (winograd.plan(contraction) or winograd_grad.plan(contraction))
+    special = depthwise.plan(contraction) or with_winograd and (winograd.plan(contraction) or winograd_grad.plan(contraction))
     return special or plan_contraction(contraction)
 
 

@@ -163,9 +163,32 @@ def _windows(attrs: tuple) -> tuple[Window, ...]:
     return tuple(Window(_OUT[d], _KERNEL[d], stride[d], dilation[d], padding[d]) for d in range(len(stride)))
 
 
-def _split(g: Graph, x: Node, dim: int, groups: int) -> Node:
-    """(..., C, ...) as (..., groups, C / groups, ...); nothing for one group."""
-    return x if groups == 1 else g.reshape(x, (*x.shape[:dim], groups, x.shape[dim] // groups, *x.shape[dim + 1:]))
+def _named(groups: int, each: int, letter: str) -> tuple[str, ...]:
+    """The letters of a dimension of groups × each channels: a depthwise convolution knows groups only."""
+    return (letter,) if groups == 1 else ("g",) if each == 1 else ("g", letter)
+
+
+def _split(g: Graph, x: Node, groups: int) -> Node:
+    """(N, C, ...) as (N, groups, C / groups, ...), where its dimension has two letters."""
+    each = x.shape[1] // groups
+    return x if groups == 1 or each == 1 else g.reshape(x, (x.shape[0], groups, each, *x.shape[2:]))
+
+
+def _filter(g: Graph, w: Node, groups: int) -> tuple[Node, tuple[str, ...]]:
+    """The weight with the letters of its channels apart."""
+    letters = _named(groups, w.shape[0] // groups, "o")
+    inner = groups == 1 or w.shape[1] != 1
+    shape = [groups] * (groups > 1) + [w.shape[0] // groups] * ("o" in letters) + [w.shape[1]] * inner
+    return g.reshape(w, (*shape, *w.shape[2:])), (*letters, *("c",) * inner)
+
+
+def _contracted(
+    g: Graph, a: Node, b: Node, dims: tuple[tuple, tuple, tuple], sizes: dict[str, int], shape: Shape
+) -> Node:
+    """The contraction with ``dims`` of a, b and the result; ``sizes`` may know more letters than there are."""
+    used = {x for d in (*dims[0], *dims[1]) for x in ((d.output, d.kernel) if isinstance(d, Window) else (d,))}
+    known = tuple(sorted((k, v) for k, v in sizes.items() if k in used))
+    return g.reshape(g.contract(a, b, ContractSpec(*dims, known)), shape)
 
 
 def _conv_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:
@@ -173,20 +196,15 @@ def _conv_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[M
     groups, nd = attrs[3], len(attrs[0])
     space, kernel = tuple(_OUT[:nd]), tuple(_KERNEL[:nd])
     shape = outs[0].shape
-    group = ("g",) if groups > 1 else ()
-    sizes = {"n": shape[0], "g": groups, "c": w.shape[1], "o": w.shape[0] // groups,
-             **dict(zip(space, shape[2:])), **dict(zip(kernel, w.shape[2:]))}
-    spec = ContractSpec(("n", *group, "c", *_windows(attrs)), (*group, "o", "c", *kernel), ("n", *group, "o", *space),
-                        _sizes(sizes, group))
-    y = g.reshape(g.contract(_split(g, x, 1, groups), _split(g, w, 0, groups), spec), shape)
+    each, made = w.shape[1], w.shape[0] // groups
+    sizes = {"n": shape[0], "g": groups, "c": each, "o": made, **dict(zip(space, shape[2:])), **dict(zip(kernel, w.shape[2:]))}
+    w, letters = _filter(g, w, groups)
+    dims = (("n", *_named(groups, each, "c"), *_windows(attrs)), (*letters, *kernel), ("n", *_named(groups, made, "o"), *space))
+    y = _contracted(g, _split(g, x, groups), w, dims, sizes, shape)
     if len(inputs) > 2:
         bias = g.reshape(inputs[2], (shape[1], *(1,) * nd))
         y = g.map(lambda e, a, b: a + b, y, bias)
     return y
-
-
-def _sizes(sizes: dict[str, int], group: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted((k, v) for k, v in sizes.items() if k != "g" or group))
 
 
 def _conv_grad(ctx: Any, g: Any) -> Sequence[Any]:
@@ -292,17 +310,17 @@ def _phase(r: int, size: int, stride: int, padding: int, dilation: int, kernel: 
 
 def _phase_product(graph: Graph, g: Node, w: Node, phases: Sequence[_Phase], low: Sequence[int], groups: int, shape: Shape) -> Node:
     nd = len(phases)
-    starts = (0, 0, *[p.start + p.step * (p.taps - 1) for p in phases])
     taps = tuple(p.taps for p in phases)
-    flipped = graph.slice(w, starts, (*w.shape[:2], *taps), (1, 1, *(-p.step for p in phases)))
     space, kernel = tuple(_OUT[:nd]), tuple(_KERNEL[:nd])
-    group = ("g",) if groups > 1 else ()
-    sizes = {"n": g.shape[0], "g": groups, "c": w.shape[1], "o": w.shape[0] // groups, **dict(zip(space, shape[2:])),
-             **dict(zip(kernel, taps))}
+    made, each = w.shape[0] // groups, w.shape[1]
+    sizes = {"n": g.shape[0], "g": groups, "c": each, "o": made, **dict(zip(space, shape[2:])), **dict(zip(kernel, taps))}
+    w, letters = _filter(graph, w, groups)
+    lead = len(letters)
+    starts = (*(0,) * lead, *[p.start + p.step * (p.taps - 1) for p in phases])
+    flipped = graph.slice(w, starts, (*w.shape[:lead], *taps), (*(1,) * lead, *(-p.step for p in phases)))
     windows = tuple(Window(_OUT[d], _KERNEL[d], 1, p.dilation, p.padding - low[d]) for d, p in enumerate(phases))
-    spec = ContractSpec(("n", *group, "o", *windows), (*group, "o", "c", *kernel), ("n", *group, "c", *space),
-                        _sizes(sizes, group))
-    return graph.reshape(graph.contract(_split(graph, g, 1, groups), _split(graph, flipped, 0, groups), spec), shape)
+    dims = (("n", *_named(groups, made, "o"), *windows), (*letters, *kernel), ("n", *_named(groups, each, "c"), *space))
+    return _contracted(graph, _split(graph, g, groups), flipped, dims, sizes, shape)
 
 
 def _convolved(x: Any, w: Any, attrs: tuple, shape: Shape) -> Any:
@@ -341,12 +359,11 @@ def _weight_grad_lower(graph: Graph, inputs: Sequence[Node], attrs: tuple, outs:
     kernel_size, *rest = attrs
     groups, nd = rest[3], len(rest[0])
     space, kernel = tuple(_OUT[:nd]), tuple(_KERNEL[:nd])
-    group = ("g",) if groups > 1 else ()
-    sizes = {"n": x.shape[0], "g": groups, "c": x.shape[1] // groups, "o": g.shape[1] // groups,
-             **dict(zip(space, g.shape[2:])), **dict(zip(kernel, kernel_size))}
-    spec = ContractSpec(("n", *group, "c", *_windows(tuple(rest))), ("n", *group, "o", *space), (*group, "o", "c", *kernel),
-                        _sizes(sizes, group))
-    return graph.reshape(graph.contract(_split(graph, x, 1, groups), _split(graph, g, 1, groups), spec), outs[0].shape)
+    each, made = x.shape[1] // groups, g.shape[1] // groups
+    sizes = {"n": x.shape[0], "g": groups, "c": each, "o": made, **dict(zip(space, g.shape[2:])), **dict(zip(kernel, kernel_size))}
+    result = (*_named(groups, made, "o"), *(("c",) if groups == 1 or each != 1 else ()), *kernel)
+    dims = (("n", *_named(groups, each, "c"), *_windows(tuple(rest))), ("n", *_named(groups, made, "o"), *space), result)
+    return _contracted(graph, _split(graph, x, groups), _split(graph, g, groups), dims, sizes, outs[0].shape)
 
 
 def _weight_grad_grad(ctx: Any, gg: Any) -> Sequence[Any]:

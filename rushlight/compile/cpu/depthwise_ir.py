@@ -1,0 +1,242 @@
+"""The kernels of depthwise convolutions, as LLVM IR text; ``depthwise.py`` plans them.
+
+Each channel has a filter of its own, so nothing is a matrix product: channels lie along the vectors, and a vector of
+channels is worked on by itself.
+
+* ``Turn``: the filters as ``w[tap][channel]``.
+* ``Forward``: rows of results. The taps stay in registers where they fit; several neighbouring results are summed at a time,
+  and each input that they share is read once.
+* ``Sums`` and ``Finish``: the gradient of the filters. A part walks over some rows with the sums of all taps in registers;
+  the parts' sums are added in order.
+
+The window's extents, its stride and dilation along the row are part of the code, everything else is a number at run time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rushlight.compile import dtypes as dt
+from rushlight.compile.cpu.contract_ir import EpilogueOperand, Frame, scattered
+from rushlight.compile.cpu.irtext import Function, Module
+from rushlight.compile.cpu.microkernel import mask, masked_load, multiply_add
+from rushlight.compile.cpu.winograd_ir import stored
+from rushlight.compile.expr import Expr, canonical
+
+__all__ = ["Finish", "Forward", "Sums", "Turn", "widths"]
+
+
+def widths(registers: int) -> tuple[int, ...]:
+    """Neighbouring results that are summed at a time."""
+    return (8, 4, 2, 1) if registers >= 32 else (4, 2, 1)
+
+
+def load(f: Function, at: str, lanes: int, on: str) -> str:
+    """A vector of floats; ``on``: the mask, or nothing where all lanes are there."""
+    return masked_load(f, at, dt.float32, lanes, on) if on else f.let(f"load <{lanes} x float>, ptr {at}, align 4")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Operands: B, w. A part is a tap."""
+
+    fields = ("channels", "columns", "b_c", "b_u", "b_v", "row")
+    key = "depthwise turn 1"
+
+    def ir(self) -> str:
+        f = Function("void @turn(ptr %table, ptr %params, i64 %begin, i64 %end)")
+        frame = Frame(f, 2, self.fields)
+        with f.loop("%begin", "%end") as tap:
+            u, v = f.div(tap, frame["columns"]), f.rem(tap, frame["columns"])
+            source = f.at(f.at(frame.bases[0], f.mul(u, frame["b_u"]), "i8"), f.mul(v, frame["b_v"]), "i8")
+            target = f.at(frame.bases[1], f.mul(tap, frame["row"]), "i8")
+            with f.loop(0, frame["channels"]) as c:
+                value = f.let(f"load float, ptr {f.at(source, f.mul(c, frame['b_c']), 'i8')}, align 4")
+                f.do(f"store float {value}, ptr {f.at(target, c, 'float')}, align 4")
+        return f.finish() + f.module.text()
+
+
+@dataclass(frozen=True)
+class Forward:
+    """Operands: A, w, C, extras. A part is a block of rows for one vector of channels; the table has a line for each axis of
+    the rows: extent, then bytes per step for each operand. ``ragged``: the last vector of channels is not full."""
+
+    lanes: int
+    registers: int
+    fma: bool
+    window: tuple[int, int]
+    stride: int
+    dilation: int
+    ragged: bool
+    outputs: tuple[EpilogueOperand, ...]
+    stores: tuple[Expr, ...]
+
+    @property
+    def key(self) -> str:
+        outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
+        return (f"depthwise forward 1 {self.lanes} {self.registers} {self.fma} {self.window} {self.stride} {self.dilation} {self.ragged} "
+                f"[{outputs}] {canonical(*self.stores)}")  # fmt: skip
+
+    @property
+    def fields(self) -> list[str]:
+        return ["channels", "vectors", "rows", "block", "wide", "dims", "a_u", "unit", "w_row",
+                *(f"{d}{i}" for i in range(len(self.outputs)) for d in ("x", "c"))]
+
+    def ir(self) -> str:
+        module = Module()
+        f = Function("void @forward(ptr %table, ptr %params, i64 %begin, i64 %end)", module)
+        operands, vector = 2 + len(self.outputs), f"<{self.lanes} x float>"
+        frame = Frame(f, operands, self.fields)
+        high, wide = self.window
+        with f.loop("%begin", "%end") as part:
+            c = f.mul(f.rem(part, frame["vectors"]), self.lanes)
+            on = mask(f, f.sub(frame["channels"], c), self.lanes) if self.ragged else ""
+            first = f.mul(f.div(part, frame["vectors"]), frame["block"])
+            count = f.minimum(f.sub(frame["rows"], first), frame["block"])
+            w = f.at(frame.bases[1], c, "float")
+            taps = [[load(f, f.at(w, f.mul(frame["w_row"], u * wide + v), "i8"), self.lanes, on) for v in range(wide)] for u in range(high)]
+            start = [f.add(frame.address(0), f.mul(c, 4)), frame.address(1)]
+            start += [f.add(frame.address(2 + i), f.mul(c, frame[f"c{i}"])) for i in range(len(self.outputs))]
+            slots, index = frame.offsets(frame.tables, frame["dims"], first, start)
+            with f.loop(0, count):
+                source = f.let(f"inttoptr i64 {f.get(slots[0])} to ptr")
+                targets = [f.let(f"inttoptr i64 {f.get(s)} to ptr") for s in slots[2:]]
+                x = f.slot("i64", "0")
+                for width in widths(self.registers):
+                    with f.loop_while(x, "sle", f.sub(frame["wide"], width)) as at:
+                        self._results(f, frame, width, taps, source, targets, at, on, vector)
+                        f.set(x, f.add(at, width))
+                frame.advance(frame.tables, frame["dims"], index, slots)
+        return f.finish() + module.text()
+
+    def _results(
+        self, f: Function, frame: Frame, width: int, taps: list[list[str]], source: str, targets: list[str], x: str, on: str, vector: str
+    ) -> None:
+        """``width`` neighbours of a row, from ``x`` on."""
+        sums: list[str | None] = [None] * width
+        here = f.at(source, f.mul(f.mul(x, frame["unit"]), self.stride), "i8")
+        for u, line in enumerate(taps):
+            row = f.at(here, f.mul(frame["a_u"], u), "i8")
+            reads: dict[int, list[tuple[int, str]]] = {}
+            for r in range(width):
+                for v, tap in enumerate(line):
+                    reads.setdefault(r * self.stride + v * self.dilation, []).append((r, tap))
+            for position in sorted(reads):
+                value = load(f, f.at(row, f.mul(frame["unit"], position), "i8"), self.lanes, on)
+                for r, tap in reads[position]:
+                    before = sums[r]
+                    sums[r] = (f.let(f"fmul {vector} {value}, {tap}") if before is None
+                               else multiply_add(f, dt.float32, self.lanes, self.fma, value, tap, before))
+        memory = f.slot(f"[{width} x {vector}]", align=64)
+        for r, total in enumerate(sums):
+            f.do(f"store {vector} {total}, ptr {f.at(memory, r, vector)}, align 4")
+        lanes_on = on or "splat (i1 true)"
+        with f.loop(0, str(width)) as k:
+            total = f.let(f"load {vector}, ptr {f.at(memory, k, vector)}, align 4")
+            places = []
+            for i, (base, operand) in enumerate(zip(targets, self.outputs, strict=True)):
+                at = f.at(base, f.mul(f.add(x, k), frame[f"x{i}"]), "i8")
+                places.append(scattered(f, at, frame[f"c{i}"], 0, self.lanes) if operand.stride == "any" else at)
+            stored(f, total, places, lanes_on, self.outputs, self.stores, self.lanes)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Operands: A, B (the gradient), scratch: ``sums[chunk][tap][channel]``. A part is a chunk of rows for one vector of
+    channels. Taps are summed in groups that fit the registers, whole lines of the window."""
+
+    lanes: int
+    registers: int
+    fma: bool
+    window: tuple[int, int]
+    ragged: bool
+
+    fields = ("channels", "vectors", "rows", "block", "wide", "dims", "a_u", "a_v", "a_x", "b_x", "row", "chunk")
+
+    @property
+    def key(self) -> str:
+        return f"depthwise sums 1 {self.lanes} {self.registers} {self.fma} {self.window} {self.ragged}"
+
+    def ir(self) -> str:
+        module = Module()
+        f = Function("void @sums(ptr %table, ptr %params, i64 %begin, i64 %end)", module)
+        frame = Frame(f, 3, self.fields)
+        high, wide = self.window
+        together = max(1, (self.registers - 4) // wide)
+        with f.loop("%begin", "%end") as part:
+            number, vector = f.div(part, frame["vectors"]), f.rem(part, frame["vectors"])
+            c = f.mul(vector, self.lanes)
+            on = mask(f, f.sub(frame["channels"], c), self.lanes) if self.ragged else ""
+            first = f.mul(number, frame["block"])
+            count = f.minimum(f.sub(frame["rows"], first), frame["block"])
+            target = f.at(f.at(frame.bases[2], f.mul(number, frame["chunk"]), "i8"), c, "float")
+            for u in range(0, high, together):
+                self._lines(f, frame, range(u, min(high, u + together)), c, on, first, count, target)
+        return f.finish() + module.text()
+
+    def _lines(self, f: Function, frame: Frame, lines: range, c: str, on: str, first: str, count: str, target: str) -> None:
+        wide, vector = self.window[1], f"<{self.lanes} x float>"
+        sums = [[f.slot(vector) for _ in range(wide)] for _ in lines]
+        for slot in (s for line in sums for s in line):
+            f.set(slot, "zeroinitializer", vector)
+        start = [f.add(frame.address(0), f.mul(c, 4)), f.add(frame.address(1), f.mul(c, 4)), frame.address(2)]
+        slots, index = frame.offsets(frame.tables, frame["dims"], first, start)
+        columns = [f.mul(frame["a_v"], v) for v in range(wide)]
+        with f.loop(0, count):
+            source, gradient = (f.let(f"inttoptr i64 {f.get(s)} to ptr") for s in slots[:2])
+            rows = [f.at(source, f.mul(frame["a_u"], u), "i8") for u in lines]
+            with f.loop(0, frame["wide"]) as x:
+                value = load(f, f.at(gradient, f.mul(x, frame["b_x"]), "i8"), self.lanes, on)
+                along = f.mul(x, frame["a_x"])
+                for row, line in zip(rows, sums, strict=True):
+                    here = f.at(row, along, "i8")
+                    for column, slot in zip(columns, line, strict=True):
+                        other = load(f, f.at(here, column, "i8"), self.lanes, on)
+                        f.set(slot, multiply_add(f, dt.float32, self.lanes, self.fma, value, other, f.get(slot, vector)), vector)
+            frame.advance(frame.tables, frame["dims"], index, slots)
+        for u, line in zip(lines, sums, strict=True):
+            for v, slot in enumerate(line):
+                at = f.at(target, f.mul(frame["row"], u * wide + v), "i8")
+                f.do(f"store {vector} {f.get(slot, vector)}, ptr {at}, align 4")
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Operands: scratch, C, extras. A part is a vector of channels."""
+
+    lanes: int
+    outputs: tuple[EpilogueOperand, ...]
+    stores: tuple[Expr, ...]
+
+    @property
+    def key(self) -> str:
+        outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
+        return f"depthwise finish 1 {self.lanes} [{outputs}] {canonical(*self.stores)}"
+
+    @property
+    def fields(self) -> list[str]:
+        steps = [f"{d}{i}" for i in range(len(self.outputs)) for d in ("y", "x", "c")]
+        return ["channels", "chunks", "chunk", "row", "high", "wide", *steps]
+
+    def ir(self) -> str:
+        module = Module()
+        f = Function("void @finish(ptr %table, ptr %params, i64 %begin, i64 %end)", module)
+        frame = Frame(f, 1 + len(self.outputs), self.fields)
+        vector = f"<{self.lanes} x float>"
+        with f.loop("%begin", "%end") as part:
+            c = f.mul(part, self.lanes)
+            on = mask(f, f.sub(frame["channels"], c), self.lanes)
+            with f.loop(0, frame["high"]) as u, f.loop(0, frame["wide"]) as v:
+                tap = f.add(f.mul(u, frame["wide"]), v)
+                here = f.at(f.at(frame.bases[0], c, "float"), f.mul(tap, frame["row"]), "i8")
+                total = f.slot(vector, f.let(f"load {vector}, ptr {here}, align 4"))
+                with f.loop(1, frame["chunks"]) as k:
+                    more = f.let(f"load {vector}, ptr {f.at(here, f.mul(k, frame['chunk']), 'i8')}, align 4")
+                    f.set(total, f.let(f"fadd {vector} {f.get(total, vector)}, {more}"), vector)
+                places = []
+                for i, (base, operand) in enumerate(zip(frame.bases[1:], self.outputs, strict=True)):
+                    at = f.at(f.at(base, f.mul(u, frame[f"y{i}"]), "i8"), f.mul(v, frame[f"x{i}"]), "i8")
+                    at = f.at(at, f.mul(c, frame[f"c{i}"]), "i8")
+                    places.append(scattered(f, at, frame[f"c{i}"], 0, self.lanes) if operand.stride == "any" else at)
+                stored(f, f.get(total, vector), places, on, self.outputs, self.stores, self.lanes)
+        return f.finish() + module.text()
