@@ -35,6 +35,8 @@ __all__ = ["Fusion", "fuse"]
 
 _MAX_OPS = 300     # expression nodes in one kernel
 _MAX_ROOTS = 12    # results of one kernel
+_LARGE = 1 << 14   # elements of which a kernel is worth its while
+_NUMBERS = 16      # elements that are in a register anyway
 
 
 def fuse(graph: Graph, order: dict[Node, tuple[int, ...]]) -> Fusion:
@@ -161,6 +163,8 @@ class _Fuser(RowRules, PartRules):
         if not flags.fuse_siblings or node.kind != "pointwise" or node.size == 0:
             return None
         for source in node.inputs:
+            if node.size >= _LARGE and spread_size(source) <= _NUMBERS:
+                continue  # they would share a learning rate: a kernel less, and memory of all of them at once
             for group in self.users.get(source, ()):
                 if (group.kind == "loops" and not group.reduced and len(group.roots) < _MAX_ROOTS
                         and group.ops + node_cost(node) <= _MAX_OPS
@@ -170,8 +174,8 @@ class _Fuser(RowRules, PartRules):
         return None
 
     def _sibling_index(self, node: Node, group: Group) -> Index:
-        return next(i for source in node.inputs if source in group.demand for i in group.demand[source]
-                    if group.covers(i, node.shape) == "all")
+        return next(i for source in node.inputs if source in group.demand and (node.size < _LARGE or spread_size(source) > _NUMBERS)
+                    for i in group.demand[source] if group.covers(i, node.shape) == "all")
 
     # -- pointwise-like nodes ------------------------------------------------------------------------------------
     def _leaf(self, node: Node) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 
 from .flags import flags
-from .fuse_rules import reduction_behind
+from .fuse_rules import memory_base, reduction_behind, spread_size
 from .fusion import Fusion
 from .graph import Node
 from .group import Group, Groups
@@ -16,6 +16,7 @@ _MAX_ROOTS = 12    # results of one kernel
 _ROW_BYTES = 512 << 10     # a row that is read several times should stay in the cache
 _BLOCK_BYTES = 256 << 10   # likewise a whole block that is reduced over its columns
 _LINE_BYTES = 64
+_STEPS = 6         # of a chain of formulas that is looked through
 
 
 class RowRules:
@@ -105,7 +106,7 @@ class RowRules:
             if [group.extents[a] for a in reduced] != [n for n in lengths if n != 1] or len(reduced) != len(lengths):
                 return False
             fresh = None
-        if not self._rows_pay(node, group, multi=fresh is None):
+        if not self._rows_pay(node, group, multi=fresh is None) or not self._reads_alike(x, group):
             return False
         if fresh is not None:
             group.reduced = group.new_axes(fresh)
@@ -114,6 +115,24 @@ class RowRules:
             group.kept = [a for a in group.kept if a not in reduced]
         self._add_reduce(node, group, index)
         return True
+
+    def _reads_alike(self, x: Node, group: Group) -> bool:
+        """Whether a large operand has something in common with what else the group reduces. Sums of unrelated values in one
+        kernel (the biases of all layers, for an optimizer) save nothing, and keep all of these values until the last is there."""
+        if x.size * x.dtype.itemsize <= _BLOCK_BYTES:
+            return True
+        others = {n.inputs[0] for n in map(memory_base, group.demand) if n.kind == "reduce"} | {n.inputs[0] for n in group.reduces}
+        here = self._sources(x)
+        return all(here & self._sources(other) for other in others)
+
+    def _sources(self, x: Node) -> set[Node]:
+        """The values from which ``x`` is computed element by element, back to those in memory, for some steps."""
+        found, edge = {x}, [x]
+        for _ in range(_STEPS):
+            edge = [i for n in edge if n.kind in ("pointwise", "reshape", "view") and not self._is_hard(n) for i in n.inputs
+                    if spread_size(i) * 2 > x.size]
+            found.update(edge)
+        return found
 
     def _rows_pay(self, node: Node, group: Group, multi: bool) -> bool:
         """Whether rows are short enough to be read again from the cache, and many enough for all cores."""

@@ -126,3 +126,33 @@ def test_a_chain_of_thousands_of_operations():
         x = g.map(lambda e, x: x * 1.0001 + 0.5, x)
     g.results = [x]
     assert 5 <= len(groups(g)) <= 100
+
+
+def update(g: Graph, p: Node, grad: Node, rate: Node) -> Node:
+    return g.map(lambda e, p, d, r: p - d * r, p, grad, rate)
+
+
+def test_updates_that_share_only_a_learning_rate_wait_for_nobody():
+    """Small ones share a kernel. Large ones, which would keep each other's gradients, do not: each is its product's epilogue."""
+    for size, kinds in ((16, ["loops"]), (256, ["loops", "loops"])):
+        g = Graph()
+        rate = g.leaf((), F32)
+        g.results = [update(g, g.leaf((size, size), F32), g.leaf((size, size), F32), rate) for _ in range(2)]
+        assert groups(g) == kinds
+    g = Graph()
+    rate = g.leaf((), F32)
+    g.results = [update(g, g.leaf((256, 256), F32), g.einsum("km,kn->mn", g.leaf((512, 256), F32), g.leaf((512, 256), F32)), rate)
+                 for _ in range(2)]
+    assert groups(g) == ["contract", "contract"]
+
+
+def test_sums_of_unrelated_large_values_are_kernels_of_their_own():
+    g = Graph()
+    rate = g.leaf((), F32)
+    sums = [g.reduce("add", g.leaf((4096, 64), F32), (0,)) for _ in range(3)]
+    g.results = [update(g, g.leaf((64,), F32), total, rate) for total in sums]
+    assert groups(g) == ["loops"] * 4  # three sums, and one update of all
+    x = g.leaf((1500, 256), F32)
+    sums = [g.reduce("add", y, (0,)) for y in (x, g.map(lambda e, a: a * a, x))]
+    g.results = [update(g, g.leaf((256,), F32), total, rate) for total in sums]
+    assert groups(g) == ["loops"]  # these read the same
