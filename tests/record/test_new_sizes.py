@@ -1,10 +1,11 @@
-"""A new batch size or sequence length needs a new plan, and no new kernel: extents are parameters of kernels.
+"""A new batch size or sequence length needs a new plan, and no new kernel; a size seen before needs nothing, and no memory.
 
-Which of a few variants of a kernel serves (tall or flat tiles, one nest or two where a reduction is long) does depend on
-sizes, so some sizes of both kinds come first.
+Extents are parameters of kernels. Which of a few variants of a kernel serves (tall or flat tiles, one nest or two where a
+reduction is long) does depend on sizes, so some sizes of both kinds come first.
 """
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 import rushlight as torch
 from rushlight import nn
-from rushlight.compile.cpu import jit
+from rushlight.compile.cpu import alloc, jit
 from rushlight.nn import functional
 from rushlight.record.settings import settings
 from rushlight.tools.profiler import counters
@@ -103,3 +104,21 @@ def test_a_new_size_compiles_nothing(name: str) -> None:
         assert np.isfinite(step(size))
     assert (jit.counters.compiled, jit.counters.loaded) == obtained
     assert (counters() - before).programs_built == len(new)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_step_of_a_size_seen_before_takes_nothing_new(name: str) -> None:
+    make, data, sizes, _ = CASES[name]
+    step = train(make(), data)
+    for _ in range(3):
+        for size in sizes:
+            step(size)
+    gc.collect()
+    before, memory = counters(), alloc.stats()
+    for _ in range(3):
+        for size in sizes:
+            step(size)
+    assert all(getattr(counters() - before, n) == 0 for n in (
+        "programs_built", "kernels_compiled", "kernels_loaded", "cold_runs", "system_allocations"))
+    gc.collect()
+    assert (alloc.stats().live, alloc.stats().reserved) == (memory.live, memory.reserved)
