@@ -192,3 +192,26 @@ def test_random_programs_repeat_themselves(steps, grad):
             assert (a is None) == (b is None)
             if a is not None:
                 np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("call", [
+    lambda x, w: x.split(1, dim=1), lambda x, w: x.chunk(2), lambda x, w: x.unbind(0), lambda x, w: torch.cat([x, w], 1),
+    lambda x, w: torch.cat((w, x)), lambda x, w: F.embedding(torch.tensor([1, 0]), w)])
+def test_pieces_lists_and_other_orders_are_found(call, monkeypatch):
+    """Calls that give several views, take a list, or whose operation takes the tensors in another order."""
+    results = []
+    for k in range(ROUNDS):
+        x, w = tensor(2, 3), tensor(2, 3, seed=1)
+        flush()
+        y = x * 2.0
+        if k:  # the function is not called again: it would record
+            monkeypatch.setattr(type(local.trace), "record", None)
+        made = call(y, w)
+        monkeypatch.undo()
+        pieces = made if isinstance(made, tuple) else (made,)
+        sum([((n + 1) * piece.exp()).sum() for n, piece in enumerate(pieces)]).backward()
+        results.append([*[piece.detach().numpy().copy() for piece in pieces],
+                        *[t.grad.numpy().copy() for t in (x, w) if t.grad is not None]])
+    for other in results[1:]:
+        for a, b in zip(other, results[0], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5)

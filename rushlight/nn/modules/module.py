@@ -91,11 +91,15 @@ class Module(Stateful):
         # Runs for every use of a parameter or child, so it is written out.
         own = self.__dict__
         found = own.get("_parameters")
-        if found is not None and name in found:
-            return found[name]
+        if found is not None:
+            value = found.get(name)
+            if value is not None or name in found:
+                return value
         found = own.get("_modules")
-        if found is not None and name in found:
-            return found[name]
+        if found is not None:
+            value = found.get(name)
+            if value is not None or name in found:
+                return value
         found = own.get("_buffers")
         if found is not None and name in found:
             return found[name]
