@@ -124,7 +124,7 @@ class Micro:
     @property
     def key(self) -> str:
         heights = ",".join(map(str, self.heights))
-        return (f"micro10 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
+        return (f"micro11 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
                 f"{self.table} {self.masked} {self.fma} {self.fence} {self.along} {self.ahead}")  # fmt: skip
 
     @property
@@ -164,11 +164,6 @@ class Micro:
             for r in range(height):
                 for v in range(self.vectors):
                     f.set(sums[s][r][v], "zeroinitializer", vector)
-        with f.when(f.compare("ne", "%accumulate", 0)):
-            for r in range(height):
-                for v in range(self.vectors):
-                    at = tile_at(r, v)
-                    f.set(sums[0][r][v], f.let(f"load {vector}, ptr {at}, align {self.accumulate.itemsize}"), vector)
         b = f.slot("ptr")
         f.set(b, "%b", "ptr")
         loops = self._table_loop if self.table else self._runs_loop
@@ -178,6 +173,15 @@ class Micro:
                 total = f.get(sums[0][r][v], vector)
                 for s in range(1, sets):
                     total = self._add(f, total, f.get(sums[s][r][v], vector))
+                f.set(sums[0][r][v], total, vector)
+        with f.when(f.compare("ne", "%accumulate", 0)):  # sums of sums round less than one long sum
+            for r in range(height):
+                for v in range(self.vectors):
+                    before = f.let(f"load {vector}, ptr {tile_at(r, v)}, align {self.accumulate.itemsize}")
+                    f.set(sums[0][r][v], self._add(f, before, f.get(sums[0][r][v], vector)), vector)
+        for r in range(height):
+            for v in range(self.vectors):
+                total = f.get(sums[0][r][v], vector)
                 f.do(f"store {vector} {total}, ptr {tile_at(r, v)}, align {self.accumulate.itemsize}")
 
     def _runs_loop(self, f: Function, rows: list[str], sums: list, b: str, masks: list[str]) -> None:
