@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rushlight.compile.cpu.irtext import Function, Module
-from rushlight.compile.cpu.microkernel import convert, intrinsic_suffix, ir_type, mask, masked_load
+from rushlight.compile.cpu.microkernel import AHEAD, convert, intrinsic_suffix, ir_type, mask, masked_load
 from rushlight.compile.dtypes import DType
 
 __all__ = ["BLOCK_BYTES", "Turn"]
@@ -36,7 +36,7 @@ class Turn:
 
     @property
     def key(self) -> str:
-        return f"turn2 {self.source.name} {self.target.name} {self.lanes} {self.tall}"
+        return f"turn4 {self.source.name} {self.target.name} {self.lanes} {self.tall}"
 
     @property
     def pitch(self) -> int:
@@ -82,6 +82,8 @@ class Turn:
         vector, suffix = ir_type(dtype, lanes), intrinsic_suffix(dtype, lanes)
         f.module.declare(f"void @llvm.masked.store.{suffix}.p0({vector}, ptr, i32, <{lanes} x i1>)")
         source = f.let(f"inttoptr i64 {start} to ptr")
+        f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        far = f.mul("%step", AHEAD)
         to = f.slot("ptr")
         f.set(to, out, "ptr")
         with f.loop(0, "%n_runs") as run:
@@ -90,6 +92,7 @@ class Turn:
             f.set(at, f.at(source, f.load("%runs", pair), "i8"), "ptr")
             with f.loop(0, f.load("%runs", f.add(pair, 1))):
                 here, there = f.get(at, "ptr"), f.get(to, "ptr")
+                f.do(f"call void @llvm.prefetch.p0(ptr {f.at(here, far, 'i8')}, i32 0, i32 3, i32 1)")
                 value = convert(f, masked_load(f, here, self.source, lanes, lanes_on), self.source, dtype, lanes)
                 if whole:
                     f.do(f"store {vector} {value}, ptr {there}, align {lanes * dtype.itemsize}")

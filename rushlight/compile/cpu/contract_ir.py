@@ -157,7 +157,7 @@ class Driver:
     @property
     def key(self) -> str:
         outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
-        return (f"contract9 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
+        return (f"contract12 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
                 f"{self.heights} [{outputs}] {canonical(*self.stores)} {self.turned}")  # fmt: skip
 
     @property
@@ -237,7 +237,8 @@ class Driver:
                     self._epilogue(f, frame, outputs, f.add(t, r), panel, columns, vector_of)
 
     def _prefetch(self, f: Function, frame: Frame, tables: list[str], first: str, height: str, panel: str) -> None:
-        """Ask for the lines of the outputs that this tile will touch: they come while the sums are made."""
+        """Ask for the lines of the outputs that this tile will touch: they come into the second-level cache while the sums are
+        made. Asked for to be written, or into the first level, they would hold up the sums instead."""
         f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         with f.loop(0, height) as r:
             for i, (table, operand) in enumerate(zip(tables, self.outputs, strict=True)):
@@ -246,7 +247,7 @@ class Driver:
                 at = f.let(f"inttoptr i64 {f.load(table, f.add(first, r))} to ptr")
                 start = f.at(at, f.mul(f.mul(panel, self.lanes * self.vectors), frame[f"n_stride{i}"]), "i8")
                 for line in range(0, self.lanes * self.vectors * operand.dtype.itemsize, 64):
-                    f.do(f"call void @llvm.prefetch.p0(ptr {f.at(start, line, 'i8')}, i32 {int(operand.written)}, i32 3, i32 1)")
+                    f.do(f"call void @llvm.prefetch.p0(ptr {f.at(start, line, 'i8')}, i32 0, i32 2, i32 1)")
 
     def _partial(self, f: Function, part: Part) -> None:
         """``chunks`` at the end of the parameters: for each (first run, one past the last, first position, positions)."""

@@ -29,8 +29,8 @@ from rushlight.compile.dtypes import DType
 
 __all__ = ["Micro", "convert", "fence", "ir_type", "heights", "intrinsic_suffix", "mask", "masked_load", "multiply_add", "splat"]
 
-#: Positions of the reduction that B is asked for in advance, where it is read in place in long strides.
-AHEAD = 8
+#: Positions of the reduction that operands are asked for in advance, where they are read in place in long strides.
+AHEAD = 24
 
 _IR_TYPES = {
     "bool": "i8", "uint8": "i8", "int8": "i8", "int16": "i16", "uint16": "i16", "int32": "i32", "uint32": "i32",
@@ -124,7 +124,7 @@ class Micro:
     @property
     def key(self) -> str:
         heights = ",".join(map(str, self.heights))
-        return (f"micro11 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
+        return (f"micro13 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
                 f"{self.table} {self.masked} {self.fma} {self.fence} {self.along} {self.ahead}")  # fmt: skip
 
     @property
