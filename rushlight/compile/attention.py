@@ -4,6 +4,9 @@ Inputs are q (B, H, L, E), k (B, G, S, E), v (B, G, S, V), with G dividing H: qu
 is added to the scores; it has the shape (B, H, L, S), usually as a view that repeats something smaller. ``causal``: query i
 sees the keys up to i. A row that sees nothing gives zeros.
 
+With ``drop`` each weight is dropped with that probability, the others grow by 1 / (1 - drop). Which ones, a hash of a weight's
+position and of a seed says (``ops/dropout.py``), here as in the kernels: nothing of it is stored.
+
 The forward gives the result, and for each row the logarithm of the sum of its exponentials, from which the backward
 recomputes the weights piece by piece. No L × S matrix is ever stored.
 """
@@ -19,7 +22,7 @@ from .dtypes import DType
 from .graph import Graph, Node
 from .placed import Output, PlacedCall
 
-__all__ = ["MAX_HEAD", "Attention", "AttentionBackward", "attend", "attend_backward"]
+__all__ = ["MAX_HEAD", "Attention", "AttentionBackward", "attend", "attend_backward", "dropout_limit"]
 
 #: The longest head (E and V) that the calls take: a kernel keeps some of it in the first-level cache for each query.
 MAX_HEAD = 256
@@ -31,10 +34,11 @@ class _Attention(PlacedCall):
     scale: float
     causal: bool
     masked: bool
+    drop: float = 0.0  # then the seed is the last input
 
     def in_place(self, k: int, strides: tuple[int, ...]) -> bool:
         """Heads are read along vectors; the mask is looked up number by number."""
-        return k == self.mask_input or strides[-1] == 1
+        return not strides or strides[-1] == 1 or self.masked and k == self.mask_input
 
     @property
     def flops(self) -> int:
@@ -48,6 +52,15 @@ class _Attention(PlacedCall):
     def mask_input(self) -> int:
         """The number of the mask among the inputs, where there is one."""
         return 3
+
+    def _split(self, rest: Sequence[np.ndarray]) -> tuple[np.ndarray | None, np.ndarray | float]:
+        """The mask, and what each weight is multiplied by."""
+        mask = rest[0] if self.masked else None
+        if not self.drop:
+            return mask, 1.0
+        b, h, g, length, source, _, _ = self.sizes
+        kept = dropped_bits(int(rest[-1]), b * h * length * source) >= dropout_limit(self.drop)
+        return mask, kept.reshape(b, g, h // g, length, source) / (1 - self.drop)
 
     def _scores(self, q: np.ndarray, k: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         """(B, G, H / G, L, S)"""
@@ -74,6 +87,22 @@ class _Attention(PlacedCall):
         return short * (short + 1) // 2 + (length - short) * source
 
 
+def dropout_limit(drop: float) -> int:
+    """Bits below this are dropped."""
+    return min(int(drop * 2.0**32), 2**32 - 1)
+
+
+def dropped_bits(seed: int, n: int) -> np.ndarray:
+    """What ``ops.dropout.random_bits`` gives for positions 0 to n - 1 (n at most 2³²)."""
+    low, high = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF)
+
+    def mix(x: np.ndarray) -> np.ndarray:
+        x = (x ^ x >> np.uint32(16)) * np.uint32(0x7FEB352D)
+        x = (x ^ x >> np.uint32(15)) * np.uint32(0x846CA68B)
+        return x ^ x >> np.uint32(16)
+    return mix(mix(np.arange(n, dtype=np.uint32) ^ low) + high)
+
+
 def _einsum(equation: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Small ones without BLAS, whose order of summation may follow its number of threads."""
     return np.einsum(equation, a, b, optimize=a.size * b.size > 1 << 28)
@@ -96,7 +125,7 @@ class Attention(_Attention):
 
     def values(self, *inputs: np.ndarray) -> Sequence[Any]:
         q, k, v, *rest = inputs
-        mask = rest[0] if rest else None
+        mask, factor = self._split(rest)
         b, h, _, length, _, _, width = self.sizes
         k, v = k.astype(_wide(k)), v.astype(_wide(v))
         scores = self._scores(self._grouped(q), k, mask)
@@ -105,7 +134,7 @@ class Attention(_Attention):
         weights = np.exp(scores - most)
         total = weights.sum(-1, keepdims=True)
         weights = weights / np.where(total == 0, 1, total)
-        out = _einsum("bghls,bgsv->bghlv", weights, v)
+        out = _einsum("bghls,bgsv->bghlv", weights * factor, v)
         rows = np.where(total == 0, 0, most + np.log(np.where(total == 0, 1, total)))
         return out.reshape(b, h, length, width), rows.reshape(b, h, length)
 
@@ -127,14 +156,14 @@ class AttentionBackward(_Attention):
 
     def values(self, *inputs: np.ndarray) -> Sequence[Any]:
         q, k, v, out, grad, rows, *rest = inputs
-        mask = rest[0] if rest else None
+        mask, factor = self._split(rest)
         k, v = k.astype(_wide(k)), v.astype(_wide(v))
         shape = q.shape
         q, out, grad, rows = (self._grouped(x) for x in (q, out, grad, rows))
         weights = np.exp(self._scores(q, k, mask) - rows[..., None])
-        to_v = _einsum("bghls,bghlv->bgsv", weights, grad)
+        to_v = _einsum("bghls,bghlv->bgsv", weights * factor, grad)
         inner = (grad * out).sum(-1, keepdims=True)
-        to_scores = weights * (_einsum("bghlv,bgsv->bghls", grad, v) - inner) * self.scale
+        to_scores = weights * (_einsum("bghlv,bgsv->bghls", grad, v) * factor - inner) * self.scale
         to_q = _einsum("bghls,bgse->bghle", to_scores, k)
         to_k = _einsum("bghls,bghle->bgse", to_scores, q)
         return to_q.reshape(shape), to_k, to_v
@@ -156,25 +185,26 @@ def _turned(shape: Sequence[int]) -> tuple[int, int, int, int]:
     return b, length, h, e
 
 
-def attend(g: Graph, q: Node, k: Node, v: Node, mask: Node | None, scale: float, causal: bool) -> tuple[Node, Node]:
+def attend(g: Graph, q: Node, k: Node, v: Node, mask: Node | None, scale: float, causal: bool, drop: float = 0.0,
+           seed: Node | None = None) -> tuple[Node, Node]:
     """The result (B, H, L, V) and the rows' log-sum-exp (B, H, L)."""
     sizes = _sizes(q, k, v)
     b, h, _, length, _, _, width = sizes
     shape = (b, h, length, width)
     call = Attention(((_turned(shape), q.dtype), ((b, h, length), q.dtype)),
-                     (_heads_inside(shape, 0), Output.alone((b, h, length), 1)), sizes, scale, causal, mask is not None)
-    out, rows = g.native(call, *(x for x in (q, k, v, mask) if x is not None))
+                     (_heads_inside(shape, 0), Output.alone((b, h, length), 1)), sizes, scale, causal, mask is not None, drop)
+    out, rows = g.native(call, *(x for x in (q, k, v, mask, seed) if x is not None))
     return g.permute(out, (0, 2, 1, 3)), rows
 
 
 def attend_backward(g: Graph, q: Node, k: Node, v: Node, out: Node, grad: Node, rows: Node, mask: Node | None,
-                    scale: float, causal: bool) -> tuple[Node, Node, Node]:
+                    scale: float, causal: bool, drop: float = 0.0, seed: Node | None = None) -> tuple[Node, Node, Node]:
     """The gradients of q, k and v."""
     shapes = (q.shape, k.shape, v.shape)
     results: tuple[tuple[tuple[int, ...], DType], ...] = tuple((_turned(s), q.dtype) for s in shapes)
     call = AttentionBackward(results, tuple(_heads_inside(s, i) for i, s in enumerate(shapes)), _sizes(q, k, v), scale, causal,
-                             mask is not None)
-    inputs = (q, k, v, out, grad, rows, mask)
+                             mask is not None, drop)
+    inputs = (q, k, v, out, grad, rows, mask, seed)
     made = g.native(call, *(x for x in inputs if x is not None))
     to_q, to_k, to_v = (g.permute(x, (0, 2, 1, 3)) for x in made)
     return to_q, to_k, to_v

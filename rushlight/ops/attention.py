@@ -9,30 +9,32 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..compile.attention import MAX_HEAD, attend, attend_backward
+from ..compile.attention import MAX_HEAD, attend, attend_backward, dropout_limit
 from ..compile.dtypes import DType
 from ..compile.graph import Graph, Node
 from ..record.meta import Meta, meta_of
 from .contraction import einsum2
 from .derived import gradient_of
+from .dropout import dropout, random_bits
 from .structured import Structured
 
 __all__ = ["attention"]
 
-# Inputs q (*N, H, L, E), k (*N, G, S, E), v (*N, G, S, V), [numbers to add to the scores: they broadcast to (*N, H, L, S)]; G
-# divides H. attrs: (scale, whether query i sees the keys up to i only). Results: (*N, H, L, V), and the logarithm of each
-# row's sum of exponentials (*N, H, L), for the gradient.
+# Inputs q (*N, H, L, E), k (*N, G, S, E), v (*N, G, S, V), [numbers to add to the scores: they broadcast to (*N, H, L, S)],
+# [seed of the weights to drop: int64, zero-dimensional]; G divides H. attrs: (scale, whether query i sees the keys up to i only,
+# whether there is a mask, probability of dropping a weight). Results: (*N, H, L, V), and the logarithm of each row's sum of
+# exponentials (*N, H, L), for the gradient.
 
 _FEW = 4  # queries; with fewer, most of a vector would be empty
 
 
-def _meta(metas: Sequence[Meta], scale: float, causal: bool) -> tuple[Meta, Meta]:
+def _meta(metas: Sequence[Meta], scale: float, causal: bool, masked: bool, drop: float) -> tuple[Meta, Meta]:
     q, k, v = (m.shape for m in metas[:3])
     fits = len(q) == len(k) == len(v) and q[:-3] == k[:-3] == v[:-3] and k[:-1] == v[:-1] and q[-1] == k[-1]
     if not fits or len(q) > 2 and (q[-3] != k[-3] and (k[-3] == 0 or q[-3] % k[-3])):
         raise RuntimeError(f"scaled_dot_product_attention: query {list(q)}, key {list(k)} and value {list(v)} do not fit: expected "
                            "(..., L, E), (..., S, E) and (..., S, Ev)")
-    if len(metas) > 3:
+    if masked:
         want, have = (*q[:-1], k[-2]), metas[3].shape
         if len(have) > len(want) or any(n not in (1, w) for n, w in zip(reversed(have), reversed(want))):
             raise RuntimeError(f"scaled_dot_product_attention: attn_mask {list(have)} does not broadcast to {list(want)}")
@@ -50,8 +52,8 @@ def _four(g: Graph, x: Node, dtype: DType) -> Node:
     return g.reshape(g.cast(x, dtype), (math.prod(shape[:-3]), *shape[-3:]))
 
 
-def _mask(g: Graph, inputs: Sequence[Node], at: int) -> Node | None:
-    if len(inputs) <= at:
+def _mask(g: Graph, inputs: Sequence[Node], at: int, masked: bool) -> Node | None:
+    if not masked:
         return None
     q, k = inputs[0], inputs[1]
     full = (*q.shape[:-1], k.shape[-2])
@@ -59,18 +61,19 @@ def _mask(g: Graph, inputs: Sequence[Node], at: int) -> Node | None:
 
 
 def _direct(q: Node, k: Node, v: Node) -> bool:
-    """Whether the kernels do it."""
-    return q.shape[2] >= _FEW and q.shape[3] <= MAX_HEAD and v.shape[3] <= MAX_HEAD
+    """Whether the kernels do it. They count weights in 32 bits, to drop some."""
+    few = math.prod(q.shape[:3]) * k.shape[2] <= 1 << 32
+    return few and q.shape[2] >= _FEW and q.shape[3] <= MAX_HEAD and v.shape[3] <= MAX_HEAD
 
 
 def _lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Sequence[Node]:
-    scale, causal = attrs
+    scale, causal, masked, drop = attrs
     dtype = inputs[0].dtype.compute
     if not outs[0].numel or not inputs[1].size or not inputs[0].size:
         return [g.const(0, m.dtype, m.shape) for m in outs]
     q, k, v = (_four(g, x, dtype) for x in inputs[:3])
-    mask = _mask(g, inputs, 3)
-    made = (attend if _direct(q, k, v) else _written_out)(g, q, k, v, mask, scale, causal)
+    mask, seed = _mask(g, inputs, 3, masked), inputs[-1] if drop else None
+    made = (attend if _direct(q, k, v) else _written_out)(g, q, k, v, mask, scale, causal, drop, seed)
     return [g.reshape(g.cast(x, m.dtype), m.shape) for x, m in zip(made, outs)]
 
 
@@ -92,49 +95,66 @@ def _grouped(g: Graph, x: Node, groups: int) -> Node:
     return g.reshape(x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
 
 
-def _written_out(g: Graph, q: Node, k: Node, v: Node, mask: Node | None, scale: float, causal: bool) -> tuple[Node, Node]:
+def _factor(g: Graph, scores: Node, drop: float, seed: Node | None) -> Node | None:
+    """What each weight is multiplied by where some are dropped."""
+    if seed is None:
+        return None
+    bits, limit, dtype = g.reshape(random_bits(g, seed, scores.size), scores.shape), dropout_limit(drop), scores.dtype
+    return g.map(lambda e, b: e.where(e.ge(b, limit), e.const(1 / (1 - drop), dtype), e.const(0, dtype)), bits)
+
+
+def _times(g: Graph, x: Node, factor: Node | None) -> Node:
+    return x if factor is None else g.map(lambda e, a, b: a * b, x, factor)
+
+
+def _written_out(g: Graph, q: Node, k: Node, v: Node, mask: Node | None, scale: float, causal: bool, drop: float,
+                 seed: Node | None) -> tuple[Node, Node]:
     scores = _scores(g, _grouped(g, q, k.shape[1]), k, mask, scale, causal)
     most = g.reduce("max", scores, (4,), True)
     most = g.map(lambda e, m: e.where(e.eq(m, -math.inf), e.const(0, m.dtype), m), most)
     weights = g.map(lambda e, a, m: e.exp(a - m), scores, most)
     total = g.reduce("add", weights, (4,), True)
     safe = g.map(lambda e, t: e.where(e.eq(t, 0), e.const(1, t.dtype), t), total)
-    out = g.einsum("ngrls,ngsv->ngrlv", g.map(lambda e, w, t: w / t, weights, safe), v)
+    weights = _times(g, g.map(lambda e, w, t: w / t, weights, safe), _factor(g, scores, drop, seed))
+    out = g.einsum("ngrls,ngsv->ngrlv", weights, v)
     rows = g.map(lambda e, t, s, m: e.where(e.eq(t, 0), e.const(0, t.dtype), m + e.log(s)), total, safe, most)
     return g.reshape(out, (*q.shape[:3], v.shape[3])), g.reshape(rows, q.shape[:3])
 
 
 def _written_out_backward(g: Graph, q: Node, k: Node, v: Node, out: Node, grad: Node, rows: Node, mask: Node | None, scale: float,
-                          causal: bool) -> Sequence[Node]:
+                          causal: bool, drop: float, seed: Node | None) -> Sequence[Node]:
     groups = k.shape[1]
     shape = q.shape
     q, out, grad, rows = (_grouped(g, x, groups) for x in (q, out, grad, rows))
     rows = g.reshape(rows, (*rows.shape, 1))
     weights = g.map(lambda e, a, r: e.exp(a - r), _scores(g, q, k, mask, scale, causal), rows)
     inner = g.reduce("add", g.map(lambda e, a, b: a * b, grad, out), (4,), True)
-    change = g.map(lambda e, w, d, i: w * (d - i) * scale, weights, g.einsum("ngrlv,ngsv->ngrls", grad, v), inner)
+    factor = _factor(g, weights, drop, seed)
+    change = _times(g, g.einsum("ngrlv,ngsv->ngrls", grad, v), factor)
+    change = g.map(lambda e, w, d, i: w * (d - i) * scale, weights, change, inner)
     return (g.reshape(g.einsum("ngrls,ngse->ngrle", change, k), shape), g.einsum("ngrls,ngrle->ngse", change, q),
-            g.einsum("ngrls,ngrlv->ngsv", weights, grad))
+            g.einsum("ngrls,ngrlv->ngsv", _times(g, weights, factor), grad))
 
 
-# -- gradient: inputs q, k, v, the result, its gradient, the rows' log-sum-exp, [mask]; attrs as above -------------
+# -- gradient: inputs q, k, v, the result, its gradient, the rows' log-sum-exp, [mask], [seed]; attrs as above ------
 
 
 def _backward_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Sequence[Node]:
-    scale, causal = attrs
+    scale, causal, masked, drop = attrs
     dtype = inputs[0].dtype.compute
     if not inputs[0].size or not inputs[1].size or not inputs[2].size:
         return [g.const(0, m.dtype, m.shape) for m in outs]
     q, k, v, out, grad = (_four(g, x, dtype) for x in inputs[:5])
     rows = g.reshape(inputs[5], q.shape[:3])
-    mask = _mask(g, inputs, 6)
-    made = (attend_backward if _direct(q, k, v) else _written_out_backward)(g, q, k, v, out, grad, rows, mask, scale, causal)
+    mask, seed = _mask(g, inputs, 6, masked), inputs[-1] if drop else None
+    back = attend_backward if _direct(q, k, v) else _written_out_backward
+    made = back(g, q, k, v, out, grad, rows, mask, scale, causal, drop, seed)
     return [g.reshape(g.cast(x, m.dtype), m.shape) for x, m in zip(made, outs)]
 
 
 def _backward_formula(inputs: Sequence[Any], attrs: tuple) -> Sequence[Any]:
     """The gradients in tensors, from q, k, v, the incoming gradient and the mask alone: for second derivatives."""
-    scale, causal = attrs
+    scale, causal, masked, drop = attrs
     q, k, v, _, grad = inputs[:5]
     shapes = [t.shape for t in (q, k, v)]
     wide = q.dtype.compute
@@ -143,16 +163,18 @@ def _backward_formula(inputs: Sequence[Any], attrs: tuple) -> Sequence[Any]:
     groups, source = k.shape[1], k.shape[2]
     q, grad = (t.reshape(n, groups, heads // groups, *t.shape[2:]) for t in (q, grad))
     scores = einsum2(q, k, attrs=("ngrle", "ngse", "ngrls")) * scale
-    if len(inputs) > 6:
+    if masked:
         scores = scores + inputs[6].to(wide).expand(*shapes[0][:-1], source).reshape(scores.shape)
     if causal:
         scores = scores.masked_fill(scores.new_ones(length, source).tril() == 0, -math.inf)
     shut = (scores == -math.inf).all(-1, True)
     weights = scores.masked_fill(shut, 0.0).softmax(-1).masked_fill(shut, 0.0)
-    change = einsum2(grad, v, attrs=("ngrlv", "ngsv", "ngrls"))
+    used, change = weights, einsum2(grad, v, attrs=("ngrlv", "ngsv", "ngrls"))
+    if drop:
+        used, change = (dropout(t, inputs[-1], attrs=(drop, tuple(t.shape), 1 / (1 - drop), 0.0, 0.0)) for t in (used, change))
     change = weights * (change - (change * weights).sum(-1, True)) * scale
     made = (einsum2(change, k, attrs=("ngrls", "ngse", "ngrle")), einsum2(change, q, attrs=("ngrls", "ngrle", "ngse")),
-            einsum2(weights, grad, attrs=("ngrls", "ngrlv", "ngsv")))
+            einsum2(used, grad, attrs=("ngrls", "ngrlv", "ngsv")))
     return [t.reshape(s).to(inputs[0].dtype) for t, s in zip(made, shapes)]
 
 
@@ -166,10 +188,10 @@ def _four_shape(shape: Sequence[int]) -> tuple[int, ...]:
 def _grad(ctx: Any, grad: Any, _: Any) -> Sequence[Any]:
     if grad is None:
         return [None] * len(ctx.needs)
-    q, k, v, *mask = ctx.inputs
+    q, k, v, *rest = ctx.inputs
     out, rows = ctx.outputs
-    made = _backward(q, k, v, out, grad, rows, *mask, attrs=ctx.attrs)
-    return [*(t if need else None for t, need in zip(made, ctx.needs)), *(None for _ in mask)]
+    made = _backward(q, k, v, out, grad, rows, *rest, attrs=ctx.attrs)
+    return [*(t if need else None for t, need in zip(made, ctx.needs)), *(None for _ in rest)]
 
 
 _backward = Structured("scaled_dot_product_attention_backward", meta=lambda metas, *attrs: tuple(m.plain for m in metas[:3]),

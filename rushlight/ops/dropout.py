@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..compile import dtypes as dt
+from ..compile.attention import dropout_limit
 from ..compile.graph import Graph, Node
 from ..record.meta import Meta
 from .structured import Structured
@@ -43,7 +44,7 @@ def _lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta])
     p, shape, scale, shift, dropped = attrs
     if not x.size:
         return x
-    limit = min(int(p * 2.0**32), 2**32 - 1)
+    limit = dropout_limit(p)
     bits = g.reshape(random_bits(g, seed, math.prod(shape)), shape)
 
     def chosen(e: Any, a: Any, b: Any) -> Any:

@@ -15,6 +15,8 @@ from rushlight.compile.counters import watchers
 from rushlight.compile.cpu import target
 from rushlight.compile.graph import Graph
 from rushlight.compile.reference.interpret import interpret
+from rushlight.ops.attention import attention
+from rushlight.ops.dropout import random_bits
 from rushlight.record.flush import start_afresh
 from rushlight.record.settings import settings as recorder
 
@@ -23,7 +25,7 @@ SETTINGS = settings(max_examples=60, deadline=None, derandomize=True, database=N
 TOLERANCE = {"float32": 2e-5, "float64": 1e-11}
 
 
-def written_out(q, k, v, grad, mask, scale, causal):
+def written_out(q, k, v, grad, mask, scale, causal, factor=1.0):
     """The result and the gradients, in double precision, with every weight there at once."""
     q, k, v, grad = (np.asarray(x, np.float64) for x in (q, k, v, grad))
     group = q.shape[1] // k.shape[1]
@@ -37,18 +39,25 @@ def written_out(q, k, v, grad, mask, scale, causal):
     weights = np.exp(scores - np.where(most == -np.inf, 0, most))
     total = weights.sum(-1, keepdims=True)
     weights = weights / np.where(total == 0, 1, total)
-    out = weights @ wide_v
-    change = grad @ wide_v.swapaxes(-1, -2)
+    out = weights * factor @ wide_v
+    change = grad @ wide_v.swapaxes(-1, -2) * factor
     change = weights * (change - (change * weights).sum(-1, keepdims=True)) * scale
-    to_q, to_k, to_v = change @ wide_k, change.swapaxes(-1, -2) @ q, weights.swapaxes(-1, -2) @ grad
+    to_q, to_k, to_v = change @ wide_k, change.swapaxes(-1, -2) @ q, (weights * factor).swapaxes(-1, -2) @ grad
     shape = (k.shape[0], k.shape[1], group)
     return out, to_q, to_k.reshape(*shape, *to_k.shape[2:]).sum(2), to_v.reshape(*shape, *to_v.shape[2:]).sum(2)
+
+
+def hashed(seed: int, n: int) -> np.ndarray:
+    """The bits that dropout takes for ``n`` elements."""
+    g = Graph()
+    g.results = [random_bits(g, g.leaf((), dt.int64), n)]
+    return interpret(g, [np.array(seed)])[0]
 
 
 class Case:
     """A graph with attention and its gradients, whose operands lie in leaves of a given order of dimensions."""
 
-    def __init__(self, sizes, *, causal=False, mask=None, orders=((0, 1, 2, 3),) * 4, dtype=dt.float32, seed=0, scale=0.3):
+    def __init__(self, sizes, *, causal=False, mask=None, orders=((0, 1, 2, 3),) * 4, dtype=dt.float32, seed=0, scale=0.3, drop=0.0):
         b, h, g_, length, source, e, v = sizes
         rng = np.random.default_rng(seed)
         self.graph = g = Graph()
@@ -64,10 +73,15 @@ class Case:
             numbers = np.where(rng.random(mask) < 0.7, rng.normal(size=mask), -np.inf).astype(dtype.numpy)
             self.arrays.append(numbers)
             shown = g.expand(g.leaf(mask, dtype), (b, h, length, source))
-        out, rows = attend(g, q, k, v_, shown, scale, causal)
-        g.results = [out, *attend_backward(g, q, k, v_, out, grad, rows, shown, scale, causal)]
+        chosen, factor = None, 1.0
+        if drop:
+            self.arrays.append(rng.integers(0, 2**63, ()))
+            chosen, n = g.leaf((), dt.int64), b * h * length * source
+            factor = (hashed(int(self.arrays[-1]), n) >= int(drop * 2**32)).reshape(b, h, length, source) / (1 - drop)
+        out, rows = attend(g, q, k, v_, shown, scale, causal, drop, chosen)
+        g.results = [out, *attend_backward(g, q, k, v_, out, grad, rows, shown, scale, causal, drop, chosen)]
         g.verify()
-        self.want = written_out(*values, None if mask is None else numbers.astype(np.float64), scale, causal)
+        self.want = written_out(*values, None if mask is None else numbers.astype(np.float64), scale, causal, factor)
         self.dtype = dtype
 
     def run(self):
@@ -97,7 +111,8 @@ def test_sizes_layouts_and_masks(data):
     b, h, _, length, source, *_ = sizes
     mask = draw(st.sampled_from([None, None, (source,), (1, 1, length, 1), (b, 1, 1, source), (length, source), (b, h, length, source)]))
     Case(sizes, causal=mask is None and draw(st.booleans()), mask=mask, orders=[draw(ORDERS) for _ in range(4)],
-         dtype=draw(st.sampled_from([dt.float32, dt.float64])), seed=draw(st.integers(0, 99))).check()
+         dtype=draw(st.sampled_from([dt.float32, dt.float64])), drop=draw(st.sampled_from([0.0, 0.0, 0.4])),
+         seed=draw(st.integers(0, 99))).check()
 
 
 @pytest.mark.parametrize("level", ["sse", "avx2", "avx512"] if target.machine() == "x86_64" else ["neon"])
@@ -108,6 +123,7 @@ def test_instruction_sets(level, causal):
     with target.using(level):
         Case((2, 4, 2, 45, 77, 20, 36), causal=causal, orders=((0, 2, 1, 3),) * 4).check()
         Case((1, 2, 2, 33, 130, 64, 16), mask=(33, 130), dtype=dt.float64).check()
+        Case((1, 2, 1, 40, 50, 16, 16), causal=causal, drop=0.25).check()
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 700, 600, 64, 64), (1, 2, 1, 257, 257, MAX_HEAD, 33), (2, 6, 2, 130, 260, 48, 80)])
@@ -203,6 +219,14 @@ def test_second_derivatives():
     assert torch.autograd.gradgradcheck(f, (q, k, v), nondet_tol=1e-12)
     mask = torch.tensor(rng.random((5, 4)) < 0.6)
 
+    seed = torch.tensor(12345)
+
+    def dropping(q, k, v):
+        return attention(q, k, v, seed, attrs=(0.5, True, False, 0.3))[0]
+
+    assert torch.autograd.gradcheck(dropping, (q, k, v), nondet_tol=1e-12)
+    assert torch.autograd.gradgradcheck(dropping, (q, k, v), nondet_tol=1e-12)
+
     def masked(q, k, v):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
@@ -269,3 +293,23 @@ def test_modules_use_the_kernels(batch_first):
         assert sum(n.startswith("attention backward") for n in names) == count
         assert sum(n.startswith("attention") for n in names) == 2 * count
         assert not any(n.startswith("reduce+max") for n in names)
+
+
+@pytest.mark.parametrize("queries", [40, 2])
+def test_dropped_weights(queries):
+    """Kernel and written-out form drop the same weights, as often as they should, and the same ones in the backward."""
+    n, p = 300, 0.4
+    q = torch.zeros(1, 1, queries, 8)
+    k, v = torch.zeros(1, 1, n, 8), torch.eye(n).reshape(1, 1, n, n)[..., :250].clone().requires_grad_()
+    torch.manual_seed(3)
+    found = []
+    for _ in range(2):
+        v.grad = None
+        out = F.scaled_dot_product_attention(q, k, v, dropout_p=p)
+        out.sum().backward()
+        kept = out.detach().numpy()[0, 0] * n * (1 - p)  # the values are the unit vectors: this shows the weights
+        assert np.allclose(kept, np.round(kept), atol=1e-4)
+        assert abs(kept.mean() - (1 - p)) < 5 * (p * (1 - p) / kept.size) ** 0.5
+        np.testing.assert_allclose(v.grad.numpy()[0, 0, :, 0][:250], kept.sum(0) / (n * (1 - p)), rtol=1e-4)
+        found.append(kept)
+    assert (found[0] != found[1]).any()

@@ -6,7 +6,7 @@ import math
 import struct
 from collections.abc import Sequence
 
-from rushlight.compile.attention import Attention, AttentionBackward
+from rushlight.compile.attention import Attention, AttentionBackward, dropout_limit
 from rushlight.compile.cpu import target
 from rushlight.compile.cpu.attention_ir import AttentionKernel
 from rushlight.compile.cpu.attention_tiles import Tiles
@@ -27,7 +27,7 @@ Strides = Sequence[tuple[int, ...]]
 
 
 def has_kernel(call: Call, dtypes: Sequence[DType]) -> bool:
-    return all(d.name in ("float32", "float64") for d in dtypes)
+    return all(d.name in ("float32", "float64") for d in dtypes[: len(dtypes) - bool(call.drop)])
 
 
 def plan(call: Call, operands: Sequence[Operand], wanted: Sequence[bool]) -> Plan:
@@ -50,7 +50,7 @@ def _forward(call: Attention, strides: Strides) -> Plan:
     blocks = -(-length // kernel.tiles.width)
     block_flops = 2 * kernel.tiles.width * source * (e + v)
     chunk = min(blocks, max(1, PART_FLOPS // block_flops))
-    given = dict(zip(("q", "k", "v", "mask"), strides))
+    given = dict(zip(_given(call, "q", "k", "v"), strides, strict=True))
     out, rows = call.outputs
     places = {"out": out, "lse": rows}
     operands = [_operand(name, given, places, item) for name in kernel.operands]
@@ -65,7 +65,7 @@ def _backward(call: AttentionBackward, strides: Strides) -> Plan:
     item = call.arrays[0][1].itemsize
     blocks = -(-length // kernel.tiles.width)
     splits = max(1, min(blocks, -(-PARTS // (b * g)), call.flops // (b * g) // PART_FLOPS))
-    given = dict(zip(("q", "k", "v", "result", "grad", "lse", "mask"), strides))
+    given = dict(zip(_given(call, "q", "k", "v", "result", "grad", "lse"), strides, strict=True))
     places = dict(zip(("to_q", "to_k", "to_v"), call.outputs))
     common = _common(call, blocks, splits)
     values = common | _moves(call, kernel, given, places) | {"to_k_split": 0, "to_v_split": 0}
@@ -98,7 +98,12 @@ def _kernel(kind: str, call: Call) -> AttentionKernel:
     tiles = Tiles(dtype, lanes, cpu.vector_registers, cpu.fma, _fence(cpu))
     if kind == "add":
         return AttentionKernel(kind, tiles, False, False)
-    return AttentionKernel(kind, tiles, call.causal, call.masked)
+    return AttentionKernel(kind, tiles, call.causal, call.masked, call.drop > 0)
+
+
+def _given(call: Call, *names: str) -> list[str]:
+    """The names of the inputs in order."""
+    return [*names, *(["mask"] if call.masked else []), *(["seed"] if call.drop else [])]
 
 
 def _fence(cpu: target.CPU) -> str:
@@ -108,10 +113,18 @@ def _fence(cpu: target.CPU) -> str:
 
 def _common(call: Call, blocks: int, chunk: int) -> dict[str, int]:
     _, h, g, length, source, e, v = call.sizes
-    single = call.arrays[0][1].itemsize == 4
-    bits = struct.unpack("<q", struct.pack("<fi" if single else "<d", call.scale, *([0] if single else [])))[0]
-    return {"heads": h, "group": h // g, "length": length, "source": source, "e_size": e, "v_size": v, "blocks": blocks,
-            "chunk": chunk, "scale": bits}  # fmt: skip
+    values = {"heads": h, "group": h // g, "length": length, "source": source, "e_size": e, "v_size": v, "blocks": blocks,
+              "chunk": chunk, "scale": _bits(call, call.scale)}  # fmt: skip
+    if call.drop:
+        values |= {"limit": dropout_limit(call.drop), "growth": _bits(call, 1 / (1 - call.drop))}
+    return values
+
+
+def _bits(call: Call, number: float) -> int:
+    """A number of the type that a call computes in, as a parameter."""
+    if call.arrays[0][1].itemsize == 8:
+        return struct.unpack("<q", struct.pack("<d", number))[0]
+    return struct.unpack("<i", struct.pack("<f", number))[0]
 
 
 def _operand(name: str, given: dict[str, tuple[int, ...]], places: dict[str, Output], item: int) -> tuple:

@@ -27,15 +27,16 @@ from rushlight.compile.cpu.attention_tiles import Tiles
 from rushlight.compile.cpu.contract_ir import Frame, gather, scattered
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import intrinsic_suffix, ir_type, mask, masked_load
+from rushlight.compile.cpu.nest_scope import iota
 from rushlight.compile.cpu.values import V, const, splat, where
 
 __all__ = ["AttentionKernel"]
 
-_OPERANDS = {"forward": ("q", "k", "v", "mask", "out", "lse"),
-             "backward": ("q", "k", "v", "result", "grad", "lse", "mask", "to_q", "to_k", "to_v"),
+_OPERANDS = {"forward": ("q", "k", "v", "mask", "seed", "out", "lse"),
+             "backward": ("q", "k", "v", "result", "grad", "lse", "mask", "seed", "to_q", "to_k", "to_v"),
              "add": ("parts_k", "parts_v", "to_k", "to_v")}  # fmt: skip
 #: Of each operand, the dimensions that it moves along: batch, query head or key head, query or key.
-_DIMS = {"q": "bhl", "k": "bgs", "v": "bgs", "mask": "bhls", "out": "bhl", "lse": "bhl", "result": "bhl", "grad": "bhl",
+_DIMS = {"q": "bhl", "k": "bgs", "v": "bgs", "mask": "bhls", "seed": "", "out": "bhl", "lse": "bhl", "result": "bhl", "grad": "bhl",
          "to_q": "bhl", "to_k": "bgs", "to_v": "bgs", "parts_k": "ns", "parts_v": "ns"}  # fmt: skip
 _COMMON = ("heads", "group", "length", "source", "e_size", "v_size", "blocks", "chunk", "scale")
 
@@ -48,19 +49,21 @@ class AttentionKernel:
     tiles: Tiles
     causal: bool
     masked: bool
+    drops: bool = False
 
     @property
     def key(self) -> str:
-        return f"attention1 {self.kind} {self.tiles.key} {self.causal} {self.masked}"
+        return f"attention2 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops}"
 
     @property
     def operands(self) -> list[str]:
-        return [x for x in _OPERANDS[self.kind] if x != "mask" or self.masked]
+        left_out = {"mask": not self.masked, "seed": not self.drops}
+        return [x for x in _OPERANDS[self.kind] if not left_out.get(x)]
 
     @property
     def fields(self) -> list[str]:
         splits = {"forward": (), "backward": ("to_k_split", "to_v_split"), "add": ("k_split", "v_split")}[self.kind]
-        return [*_COMMON, *splits, *(f"{x}_{d}" for x in self.operands for d in _DIMS[x])]
+        return [*_COMMON, *splits, *(("limit", "growth") if self.drops else ()), *(f"{x}_{d}" for x in self.operands for d in _DIMS[x])]
 
     @property
     def tile_rows(self) -> int:
@@ -171,6 +174,24 @@ class _Writer:
         f = self.f
         return ~self.lanes(f.sub(key, first_query))
 
+    def kept(self, b: str, h: str, query: str, key: str) -> V:
+        """Whether the weights of a key for the block's queries are kept: the hash of ``ops/dropout.py``."""
+        f, frame, width = self.f, self.frame, self.tiles.width
+        row = f.add(f.mul(f.add(f.mul(b, frame["heads"]), h), frame["length"]), query)
+        first = f.add(f.mul(row, frame["source"]), key)
+
+        def low(number: str) -> V:
+            return splat(V(f, f.let(f"trunc i64 {number} to i32"), "i32"), width)
+        seed = f.load(self.base["seed"])
+        upper = low(f.let(f"lshr i64 {seed}, 32"))
+        bits = _mixed(_mixed((iota(f, "i32", width) * low(frame["source"]) + low(first)) ^ low(seed)) + upper)
+        return bits.uge(low(frame["limit"]))
+
+    @property
+    def growth(self) -> V:
+        """What the kept weights are multiplied by."""
+        return splat(V(self.f, self.number(self.frame["growth"]), self.scalar), self.tiles.width)
+
     def keys_of(self, first_query: str, rows: str) -> str:
         """How many keys, from the first on, a block of queries sees."""
         source = self.frame["source"]
@@ -202,6 +223,13 @@ class _Writer:
         return "1.0"
 
 
+def _mixed(x: V) -> V:
+    """``ops.dropout._mix``."""
+    x = (x ^ x.lshr(16)) * 0x7FEB352D
+    x = (x ^ x.lshr(15)) * (0x846CA68B - (1 << 32))
+    return x ^ x.lshr(16)
+
+
 class _Forward(_Writer):
     def part(self, part: str) -> None:
         f, frame = self.f, self.frame
@@ -227,7 +255,8 @@ class _Forward(_Writer):
             self.tile(b, h, g, query, rows, key, f.minimum(f.sub(keys, key), self.kernel.tile_rows))
         total = self.get(self.total)
         none = total.eq(0)
-        self.store(self.factors, where(none, self.constant(0), 1.0 / total))
+        whole = self.growth if self.kernel.drops else self.constant(1)
+        self.store(self.factors, where(none, self.constant(0), whole / total))
         self.turn_out("out", self.out, rows, frame["v_size"], self.factors, b=b, h=h, l=query)
         lse = where(none, self.constant(0), self.get(self.most) + mathlib.call("log", where(none, self.constant(1), total)))
         f.module.declare(f"void @llvm.masked.store.{self.suffix}.p0({self.vector}, ptr, i32, <{self.tiles.width} x i1>)")
@@ -250,7 +279,7 @@ class _Forward(_Writer):
         self.shift = where(most.eq(-math.inf), self.constant(0), most)
         self.now = f.slot(self.vector)
         self.set(self.now, self.constant(0))
-        self.each_key(count, key, query, self.weighed)
+        self.each_key(count, key, query, lambda r, on: self.weighed(b, h, query, f.add(key, r), r, on))
         shrink = mathlib.call("exp", before - self.shift)
         self.set(self.total, self.get(self.total) * shrink + self.get(self.now))
         with f.when(f.compare("ne", again, 0)), f.loop(0, frame["v_size"]) as d:
@@ -269,14 +298,14 @@ class _Forward(_Writer):
         above = value.gt(most)
         self.set(self.most, where(above if on is None else above & on, value, most))
 
-    def weighed(self, r: str, on: V | None) -> None:
-        """A row of scores becomes one of weights; their running sum."""
+    def weighed(self, b: str, h: str, query: str, key: str, r: str, on: V | None) -> None:
+        """A row of scores becomes one of weights; their running sum, which counts those that are dropped, too."""
         at = self.row_of(self.scores, r)
         weight = mathlib.call("exp", self.load(at) - self.shift)
         if on is not None:
             weight = where(on, weight, 0.0)
-        self.store(at, weight)
         self.set(self.now, self.get(self.now) + weight)
+        self.store(at, where(self.kept(b, h, query, key), weight, 0.0) if self.kernel.drops else weight)
 
 
 class _Backward(_Writer):
@@ -363,9 +392,13 @@ class _Backward(_Writer):
         weight = mathlib.call("exp", score - self.lse)
         if on is not None:
             weight = where(on, weight, 0.0)
-        self.store(weights, weight)
+        used, change = weight, self.load(changes)
+        if self.kernel.drops:
+            factor = where(self.kept(b, h, query, key), self.growth, 0.0)
+            used, change = weight * factor, change * factor
+        self.store(weights, used)
         scale = splat(V(self.f, self.number(self.frame["scale"]), self.scalar), self.tiles.width)
-        self.store(changes, weight * (self.load(changes) - self.get(self.inner)) * scale)
+        self.store(changes, weight * (change - self.get(self.inner)) * scale)
 
 
 class _Add(_Writer):

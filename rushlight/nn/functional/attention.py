@@ -8,9 +8,10 @@ import numpy as np
 
 from ...autograd.autocast import narrowed
 from ...ops.attention import attention
+from ...record.settings import settings
 from ...tensor import FUNCTIONS
 from ...tensor.creation import from_owned
-from .dropout import dropout
+from .dropout import dropout, fresh_seed
 from .linear import linear
 
 __all__ = ["scaled_dot_product_attention", "multi_head_attention_forward"]
@@ -45,16 +46,18 @@ def scaled_dot_product_attention(query: Any, key: Any, value: Any, attn_mask: An
         raise RuntimeError("Expected attn_mask dtype to be bool or to match query dtype, but got attn_mask.dtype: "
                            f"{attn_mask.dtype.name} and  query.dtype: {query.dtype.name} instead.")
     factor = 1.0 / math.sqrt(max(query.shape[-1], 1)) if scale is None else float(scale)
-    if dropout_p > 0.0 or query.dtype.kind != "f" or attn_mask is not None and attn_mask.requires_grad:
+    matching = dropout_p > 0.0 and settings.match_pytorch  # then it is the weights that numbers are drawn for
+    if matching or dropout_p >= 1.0 or query.dtype.kind != "f" or attn_mask is not None and attn_mask.requires_grad:
         return _written_out(query, key, value, attn_mask, dropout_p, is_causal, factor, enable_gqa)
     lead = _common_lead(query, key, value, enable_gqa)
     if lead is not None:
         query, key, value = (t if t.shape[:-2] == lead else t.expand(*lead, *t.shape[-2:]) for t in (query, key, value))
-    if attn_mask is None:
-        return attention(query, key, value, attrs=(factor, is_causal))[0]
-    if attn_mask.dtype.name == "bool":
+    if attn_mask is not None and attn_mask.dtype.name == "bool":
         attn_mask = FUNCTIONS["where"](attn_mask, 0.0, float("-inf")).to(query.dtype)
-    return attention(query, key, value, attn_mask, attrs=(factor, is_causal))[0]
+    inputs = (query, key, value) if attn_mask is None else (query, key, value, attn_mask)
+    if dropout_p > 0.0:
+        inputs = (*inputs, fresh_seed())
+    return attention(*inputs, attrs=(factor, is_causal, attn_mask is not None, float(dropout_p)))[0]
 
 
 def _common_lead(query: Any, key: Any, value: Any, grouped: bool) -> tuple[int, ...] | None:
@@ -67,7 +70,7 @@ def _common_lead(query: Any, key: Any, value: Any, grouped: bool) -> tuple[int, 
 
 def _written_out(query: Any, key: Any, value: Any, attn_mask: Any, dropout_p: float, is_causal: bool, factor: float,
                  enable_gqa: bool) -> Any:
-    """The same as products and a softmax: where weights are dropped, or the mask has a gradient."""
+    """The same as products and a softmax: where the mask has a gradient, or PyTorch's numbers are to be drawn."""
     if enable_gqa and query.ndim >= 3 and query.shape[-3] != key.shape[-3]:
         key, value = (_repeated(t, query.shape[-3]) for t in (key, value))
     scores = FUNCTIONS["matmul"](query * factor, key.transpose(-2, -1))  # (..., L, S)
