@@ -22,7 +22,7 @@ reduction is spread over several sets of accumulators, so that the multiply-adds
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.dtypes import DType
@@ -120,11 +120,12 @@ class Micro:
     fence: str
     along: bool = False
     ahead: bool = False
+    pitch: int = 0  # columns from row to row of the tile, where they are more than the vectors
 
     @property
     def key(self) -> str:
         heights = ",".join(map(str, self.heights))
-        return (f"micro13 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
+        return (f"micro14 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
                 f"{self.table} {self.masked} {self.fma} {self.fence} {self.along} {self.ahead}")  # fmt: skip
 
     @property
@@ -140,9 +141,17 @@ class Micro:
         )
         masks = [mask(f, f.sub("%columns", v * self.lanes), self.lanes) if self.masked or self.along else "" for v in range(self.vectors)]
         cases = " ".join(f"i64 {h}, label %rows{h}" for h in self.heights)
+        narrow = f.compare("sle", "%columns", self.lanes) if self.vectors == 2 else ""
         f.do(f"switch i64 %height, label %out [ {cases} ]")
         for height in self.heights:
             f.label(f"rows{height}")
+            if self.vectors == 2:
+                # The last panel is often half empty: then the second vector would be multiplied for nothing.
+                f.do(f"br i1 {narrow}, label %narrow{height}, label %wide{height}")
+                f.label(f"narrow{height}")
+                replace(self, vectors=1, pitch=self.panel)._height(f, height, masks[:1])
+                f.do("br label %out")
+                f.label(f"wide{height}")
             self._height(f, height, masks)
             f.do("br label %out")
         f.label("out")
@@ -155,7 +164,7 @@ class Micro:
         if self.along:
             rows = [f.at(row, "%shift", "i8") for row in rows]
         sums = [[[f.slot(vector) for _ in range(self.vectors)] for _ in range(height)] for _ in range(sets)]
-        size = self.panel * self.accumulate.itemsize
+        size = (self.pitch or self.panel) * self.accumulate.itemsize
 
         def tile_at(r: int, v: int) -> str:
             return f.at("%tile", r * size + v * self.lanes * self.accumulate.itemsize, "i8")

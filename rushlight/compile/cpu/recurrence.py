@@ -60,27 +60,26 @@ class _Planner:
         c_times = self._outputs()
         if call.projected:
             self.place["m"] = self._scratch(parts * block * h * item)
-        wide, narrow = (Micro(call.dtype, call.dtype, call.dtype, self.lanes, v, self.heights, False,
-                              self.cpu.vector_bytes == 64, self.cpu.fma, self._fence()) for v in (2, 1))  # fmt: skip
+        micro = Micro(call.dtype, call.dtype, call.dtype, self.lanes, 2, self.heights, False, self.cpu.vector_bytes == 64,
+                      self.cpu.fma, self._fence())  # fmt: skip
         kernel = (Forward if self.forward else Backward)(call.cell, call.dtype, self.lanes, self.heights, tuple(self.place))
         loop = (kernel.key, kernel.ir, "loop")
-        requests = [(m.key, m.ir, "micro") for m in (wide, narrow)]
         last = call.steps - 1
         descending = call.reverse == self.forward
         needs_first = self.forward or self.wanted["dh0"]
         values = {
             "steps": call.steps, "batch": call.batch, "hidden": h, "size": p, "gates": call.gates, "block": block,
             "first": last if descending else 0, "step": -1 if descending else 1, "shift": int(call.reverse), "c_times": c_times,
-            "wide": 0, "narrow": 0, "w_gate": w.batch_strides[0] if w.batch_strides else 0,
+            "micro": 0, "w_gate": w.batch_strides[0] if w.batch_strides else 0,
             "w_panel": w.panel_bytes, "p_panel": projection.panel_bytes if projection else 0,
             "products": call.steps if needs_first else last}  # fmt: skip
         step = Step(loop, [(place, 0) for place in self.place.values()], [values[name] for name in FIELDS], parts)
         self.steps.append(step)
 
         def tell(addresses: list[int]) -> None:
-            step.params[FIELDS.index("wide")], step.params[FIELDS.index("narrow")] = addresses[:2]
+            step.params[FIELDS.index("micro")] = addresses[0]
 
-        jit.deliver([*requests, *(s.kernel for s in self.steps)], tell)
+        jit.deliver([(micro.key, micro.ir, "micro"), *(s.kernel for s in self.steps)], tell)
         return Plan(self.steps, self.scratch, 2 * call.work)
 
     def _outputs(self) -> int:

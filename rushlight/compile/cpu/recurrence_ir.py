@@ -28,10 +28,10 @@ MAX_ROWS = 32  # of a part: their sums are on the stack
 
 #: steps, batch, hidden, size, gates: T, B, H, P, G H. block: sequences of a part. first, step: the first time and from one to
 #: the next. shift: of the state before time t among all states (the one after it is t + 1 - shift). c_times: states that c
-#: has room for (1: only the running one). wide, narrow: micro-kernels for two and for one vector. w_gate, w_panel, p_panel: bytes of a
-#: packed gate, of a panel of it, of a panel of the projection. products: times after which the weights are multiplied by.
-FIELDS = ("steps", "batch", "hidden", "size", "gates", "block", "first", "step", "shift", "c_times", "wide", "narrow", "w_gate",
-          "w_panel", "p_panel", "products")  # fmt: skip
+#: has room for (1: only the running one). micro: the micro-kernel. w_gate, w_panel, p_panel: bytes of a packed gate, of a panel of it, of
+#: a panel of the projection. products: times after which the weights are multiplied by.
+FIELDS = ("steps", "batch", "hidden", "size", "gates", "block", "first", "step", "shift", "c_times", "micro", "w_gate", "w_panel",
+          "p_panel", "products")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class _Kernel:
     heights: tuple[int, ...]
     operands: tuple[str, ...]
 
-    VERSION = 1
+    VERSION = 2
 
     @property
     def formulas(self) -> Formulas:
@@ -170,20 +170,17 @@ class _Writer:
     # -- products ------------------------------------------------------------------------------------------------------
     @contextmanager
     def panels(self, count: str) -> Iterator[Panel]:
-        """The panels of ``count`` columns. The last one is done with one vector where that is enough."""
+        """The panels of ``count`` columns."""
         f = self.f
         with f.loop(0, count, self.panel) as column:
-            columns = f.minimum(f.sub(count, column), self.panel)
-            single = f.compare("sle", columns, self.lanes)
-            micro = f.let(f"select i1 {single}, i64 {self['narrow']}, i64 {self['wide']}")
-            row_bytes = f.let(f"select i1 {single}, i64 {self.lanes * self.item}, i64 {self.panel * self.item}")
-            yield Panel(f.div(column, self.panel), column, columns, f.let(f"inttoptr i64 {micro} to ptr"), row_bytes)
+            yield Panel(f.div(column, self.panel), column, f.minimum(f.sub(count, column), self.panel), self.panel * self.item)
 
     def multiply(self, panel: Panel, rows: str, count: str, offset: str, depth: str, b: str, gate: int = 0) -> str:
         """The sums of ``count`` rows (``depth`` numbers, ``offset`` bytes from the addresses in ``rows``) with the packed panel
         ``b``; returns where they are."""
         f = self.f
         tile = f.at(self.tiles, gate * MAX_ROWS * self.panel * self.item, "i8")
+        micro = f.let(f"inttoptr i64 {self['micro']} to ptr")
         f.set(self.runs, offset)
         f.set(f.at(self.runs, 1), depth)
         row = f.slot("i64", "0")
@@ -192,8 +189,8 @@ class _Writer:
             height = "1"
             for h in sorted(self.kernel.heights)[1:]:
                 height = f.let(f"select i1 {f.compare('sge', left, h)}, i64 {h}, i64 {height}")
-            f.do(f"call void {panel.micro}(ptr {f.at(tile, f.mul(r, panel.row_bytes), 'i8')}, ptr {f.at(rows, r)}, i64 {height}, "
-                 f"ptr {self.runs}, i64 1, i64 {self.item}, ptr {b}, i64 {self.panel * self.item}, i64 {self.panel}, i64 0, "
+            f.do(f"call void {micro}(ptr {f.at(tile, f.mul(r, panel.row_bytes), 'i8')}, ptr {f.at(rows, r)}, i64 {height}, "
+                 f"ptr {self.runs}, i64 1, i64 {self.item}, ptr {b}, i64 {self.panel * self.item}, i64 {panel.columns}, i64 0, "
                  "i64 0)")  # fmt: skip
             f.set(row, f.add(r, height))
         return tile
@@ -206,8 +203,7 @@ class Panel:
     number: str
     column: str
     columns: str
-    micro: str
-    row_bytes: str
+    row_bytes: int
 
 
 class Forward(_Kernel):
