@@ -77,15 +77,19 @@ class Found:
     at the positions ``drop``, or none of them; and whether the result.
 
     ``order`` is None where the operation takes the tensors in the order of the arguments, else it gives their positions;
-    ``entering`` likewise for those that enter the trace. ``pieces`` are the nodes of a call that gives several views.
+    ``entering`` likewise for those that enter the trace. ``special`` calls are few: they give several views (``pieces``, in a
+    ``kind`` of sequence), or one of several results (number ``nr``).
     """
 
-    __slots__ = ("node", "meta", "slot", "in_metas", "keep", "drop", "outs", "is_view", "order", "entering", "pieces", "kind", "needs")
+    __slots__ = ("node", "meta", "slot", "in_metas", "keep", "drop", "outs", "is_view", "needs", "order", "entering", "special", "pieces",
+                 "kind", "nr")
 
     def __init__(self, node: TraceNode, plan: tuple[Any, ...], is_view: bool, *, needs: int = 0, order: tuple[int, ...] | None = None,
-                 entering: tuple[int, ...] | None = None, pieces: tuple[TraceNode, ...] | None = None, kind: type = tuple) -> None:
+                 entering: tuple[int, ...] | None = None, pieces: tuple[TraceNode, ...] | None = None, kind: type = tuple,
+                 nr: int = 0) -> None:
         self.node, self.meta, self.slot, self.is_view = node, node.meta, node.slot, is_view
-        self.order, self.entering, self.pieces, self.kind, self.needs = order, entering, pieces, kind, needs
+        self.needs, self.order, self.entering, self.pieces, self.kind, self.nr = needs, order, entering, pieces, kind, nr
+        self.special = pieces is not None or len(node.metas) > 1
         self.in_metas, mask, outs = plan
         self.outs = outs if type(outs) is bool else outs[0]
         self.keep = mask is not None
@@ -103,6 +107,7 @@ def remember(tr: Trace, before: TraceNode, key: tuple, out: Any, tensors: Sequen
         return _remember_pieces(tr, before, key, out, tensors[0], entering)
     if not _is_result(out, node, epoch):
         return False
+    nr = out._value.slot - node.slot
     order = _order([t._value.slot for t in tensors], node.inputs)
     if order is None:
         return False
@@ -112,7 +117,7 @@ def remember(tr: Trace, before: TraceNode, key: tuple, out: Any, tensors: Sequen
         return False
     alias = out._alias
     if alias is not None or out._value.origin is not None:
-        if len(tensors) > 1 or not _is_view(out, node, tensors[0]):
+        if len(tensors) > 1 or len(node.metas) > 1 or not _is_view(out, node, tensors[0]):
             return False
     taken = [tensors[k] for k in order]
     if not _is_linked(out, node, taken):
@@ -121,7 +126,7 @@ def remember(tr: Trace, before: TraceNode, key: tuple, out: Any, tensors: Sequen
     plan = node.saves[needs] if out._edge is not None else (None, None, False)
     straight = order == tuple(range(len(order)))
     enters = tuple([t._value.slot - first for t in tensors if t._value.slot >= first])  # of each that entered: when
-    before.quick[key] = Found(node, plan, alias is not None, needs=needs, order=None if straight else order,
+    before.quick[key] = Found(node, plan, alias is not None, needs=needs, nr=nr, order=None if straight else order,
                               entering=None if straight else tuple([enters.index(i) for i in range(entering)]))
     return True
 
@@ -130,9 +135,9 @@ def _remember_pieces(tr: Trace, before: TraceNode, key: tuple, out: Sequence[Any
     nodes: list[TraceNode] = []
     node: Any = tr.node
     for piece in reversed(out):
-        if node.op is None or not _is_result(piece, node, tr.epoch) or not _is_view(piece, node, t) or node.inputs != (t._value.slot,):
+        if node.op is None or len(node.metas) > 1 or node.inputs != (t._value.slot,):
             return False
-        if not _is_linked(piece, node, (t,)):
+        if not (_is_result(piece, node, tr.epoch) and _is_view(piece, node, t) and _is_linked(piece, node, (t,))):
             return False
         nodes.append(node)
         node = node.parent
@@ -143,11 +148,11 @@ def _remember_pieces(tr: Trace, before: TraceNode, key: tuple, out: Sequence[Any
 
 
 def _is_result(out: Any, node: TraceNode, epoch: Epoch) -> bool:
-    """Whether ``out`` is the one, fresh result of a recorded operation."""
-    if type(out) not in PLAIN_TENSORS or len(node.metas) != 1 or node.stop:
+    """Whether ``out`` is a fresh result of a recorded operation."""
+    if type(out) not in PLAIN_TENSORS or node.stop:
         return False
     made = out._value
-    return made.epoch is epoch and made.slot == node.slot and made.home is None
+    return made.epoch is epoch and 0 <= made.slot - node.slot < len(node.metas) and made.home is None
 
 
 def _is_view(out: Any, node: TraceNode, t: Handle) -> bool:
@@ -160,6 +165,10 @@ def _is_linked(out: Any, node: TraceNode, tensors: Sequence[Handle]) -> bool:
     edge = out._edge
     if edge is None:
         return True
+    if type(edge) is tuple:
+        edge, nr = edge
+        if nr != out._value.slot - node.slot:
+            return False
     return type(edge) is GradNode and edge.node is node and edge.rare is None and all(
         (t if t._edge is LEAF else t._edge) is e for t, e in zip(tensors, edge.edges, strict=True))
 

@@ -19,7 +19,7 @@ from ..record.trace import Trace, TraceNode, local
 from ..record.value import Epoch, Value, is_exported, looks
 from . import handle
 from .apply import enter, link, refresh
-from .calls import ATOMS, PATIENCE, PLAIN_TENSORS, Variant, plain, remember
+from .calls import ATOMS, PATIENCE, PLAIN_TENSORS, Found, Variant, plain, remember
 from .handle import LEAF, Alias, Handle, _new, make, storage_of
 from .node import GradNode
 
@@ -37,8 +37,8 @@ def quick(full: F) -> F:
     def call(first: Any = _MISSING, /, *args: Any, **kwargs: Any) -> Any:
         tr = local.trace
         if type(first) not in PLAIN_TENSORS or tr.exported or tr.anomaly:
-            if (type(first) is list or type(first) is tuple) and first and not (kwargs or tr.exported or tr.anomaly):
-                return _joined(tr, variant, full, first, args)
+            if (type(first) is list or type(first) is tuple) and first and not (tr.exported or tr.anomaly):
+                return _joined(tr, variant, full, first, args, kwargs)
             return full(*args, **kwargs) if first is _MISSING else full(first, *args, **kwargs)
         epoch = tr.epoch
         alias = first._alias
@@ -139,8 +139,11 @@ def quick(full: F) -> F:
                     w.slot = len(recorded)
                     recorded.append(w)
         tr.node = node
-        if found.pieces is not None:
-            return _pieces(tr, found.pieces, found.kind, first)
+        if found.special:
+            if found.pieces is not None:
+                return _pieces(tr, found.pieces, found.kind, first)
+            tensors = (first, *_picked((*args, *kwargs.values()), key[0].tensors)) if args or kwargs else (first,)
+            return _one_of(tr, found, tensors)
         # Objects are made without calling their ``__init__``: the call would cost as much as everything else here.
         made: Any = _new(Value)
         made.meta = found.meta
@@ -226,21 +229,35 @@ def _pieces(tr: Trace, nodes: Sequence[TraceNode], kind: type, t: Handle) -> Any
     return kind(outs)
 
 
+def _one_of(tr: Trace, found: Found, tensors: Sequence[Handle]) -> Any:
+    """The result of a call, which may be one of several results of its operation."""
+    node = found.node
+    made = [Value(meta, tr.epoch, node.slot + k) for k, meta in enumerate(node.metas)]
+    tr.values += made
+    out = make(made[found.nr])
+    if found.in_metas is not None:
+        taken = tensors if found.order is None else _picked(tensors, found.order)
+        edge = link(tr, node, taken, found.needs, tuple(made))
+        out._edge = edge if len(made) == 1 or edge is None else (edge, found.nr)
+    return out
+
+
 # Not inside ``call``: a comprehension there would make its names cells, which every call pays for.
 def _picked(items: Sequence[Any], positions: Sequence[int]) -> list[Any]:
     return [items[k] for k in positions]
 
 
-def _joined(tr: Trace, variant: Variant, full: Callable[..., Any], tensors: Sequence[Any], args: tuple[Any, ...]) -> Any:
+def _joined(tr: Trace, variant: Variant, full: Callable[..., Any], tensors: Sequence[Any], args: tuple[Any, ...],
+            kwargs: dict[str, Any]) -> Any:
     """A call whose first argument is a list of tensors (``cat``), the others atoms."""
     if not variant.patience:
-        return full(tensors, *args)
+        return full(tensors, *args, **kwargs)
     epoch, needs, bit = tr.epoch, 0, 1
     places: list[Any] = []
     fresh: list[Value] = []
     for t in tensors:
         if type(t) not in PLAIN_TENSORS:
-            return full(tensors, *args)
+            return full(tensors, *args, **kwargs)
         alias = t._alias
         v = t._value if alias is None or alias.version == alias.storage.version else refresh(t)
         if v.epoch is epoch:
@@ -249,32 +266,28 @@ def _joined(tr: Trace, variant: Variant, full: Callable[..., Any], tensors: Sequ
             places.append(v.meta)
             fresh.append(v)
         else:
-            return full(tensors, *args)
+            return full(tensors, *args, **kwargs)
         if t._edge is not None:
             needs += bit
         bit += bit
-    kinds = tuple(map(type, args))
+    others = (*args, *kwargs.values())
+    kinds = tuple(map(type, others))
     if not ATOMS.issuperset(kinds):
-        return full(tensors, *args)
-    key = (variant, tuple(places), needs if tr.grad_enabled else -1, (kinds, args))
+        return full(tensors, *args, **kwargs)
+    key = (variant, tuple(places), needs if tr.grad_enabled else -1, (kinds, others, tuple(kwargs)))
     before = tr.node
     found = before.quick.get(key)
     if found is None:
         entering, fresh, v, alias = len(fresh), [], None, None  # type: ignore[assignment]
         seen = looks.count
-        out = full(tensors, *args)
+        out = full(tensors, *args, **kwargs)
         variant.patience -= 1
         if tr.epoch is epoch and looks.count == seen and remember(tr, before, key, out, list(tensors), entering):
             variant.patience = PATIENCE
         return out
     for v in fresh if found.entering is None else [fresh[k] for k in found.entering]:
         enter(tr, v)
-    tr.node = node = found.node
-    made = Value(node.meta, epoch, node.slot)
-    tr.values.append(made)
-    out = make(made)
-    if found.in_metas is not None:
-        out._edge = link(tr, node, tensors if found.order is None else [tensors[k] for k in found.order], found.needs, (made,))
-    return out
+    tr.node = found.node
+    return _one_of(tr, found, tensors)
 
 
