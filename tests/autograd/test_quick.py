@@ -196,7 +196,9 @@ def test_random_programs_repeat_themselves(steps, grad):
 
 @pytest.mark.parametrize("call", [
     lambda x, w: x.split(1, dim=1), lambda x, w: x.chunk(2), lambda x, w: x.unbind(0), lambda x, w: torch.cat([x, w], 1),
-    lambda x, w: torch.cat((w, x), dim=0), lambda x, w: F.scaled_dot_product_attention(x, w, w * 1.0, is_causal=True), lambda x, w: F.embedding(torch.tensor([1, 0]), w)])
+    lambda x, w: torch.cat((w, x), dim=0),
+    lambda x, w: F.scaled_dot_product_attention(x, w, w * 1.0, is_causal=True),
+    lambda x, w: F.embedding(torch.tensor([1, 0]), w)])
 def test_pieces_lists_and_other_orders_are_found(call, monkeypatch):
     """Calls that give several views, take a list, or whose operation takes the tensors in another order."""
     results = []
