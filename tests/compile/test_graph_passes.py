@@ -148,6 +148,25 @@ def test_parts_that_fill_a_value_are_put_side_by_side(cuts, whole):
     assert ("concat" in kinds, "update" in kinds) == (whole, not whole)
 
 
+@pytest.mark.parametrize("dtype", [dt.bfloat16, dt.float16])
+def test_parts_in_half_precision_whose_sums_are_rounded(dtype):
+    """As operations record them: added in float32, rounded to the half type."""
+    g, puts = Graph(), []
+    for start in (0, 3, 6):
+        part = g.leaf((2, 3), dtype)
+        view = View((2, 3), (0, start), ((1, 0), (0, 1)))
+        puts.append(g.update(g.const(0, dtype, (2, 9)), part, view))
+    total = puts[0]
+    for put in puts[1:]:
+        total = g.map(lambda e, a, b: e.cast(e.cast(a, dt.float32) + e.cast(b, dt.float32), dtype), total, put)
+    g.results = [total]
+    made = assemble(g)
+    arrays = [np.random.default_rng(k).normal(size=(2, 3)).astype(dtype.numpy) for k in range(3)]
+    np.testing.assert_array_equal(interpret(made, arrays)[0], np.concatenate(arrays, 1))
+    kinds = {n.kind for n in live_nodes(made)}
+    assert "concat" in kinds and "update" not in kinds
+
+
 def test_parts_that_overlap_are_added_up():
     g = Graph()
     parts = [g.leaf((4,), F32), g.leaf((4,), F32)]

@@ -26,8 +26,9 @@ __all__ = ["PairPlanner", "multiplies_pairs", "pair_plan"]
 
 #: With fewer rows, columns or positions most of a square is empty.
 FEWEST = 8
-#: Positions of the reduction in one go, and at a time where there are more.
-LONGEST, CHUNK = 4096, 1024
+#: Positions of the reduction in one go, and at a time where there are more: a chunk of a panel of B is half of the first-level
+#: cache. Two chunks are not worth the partial sums.
+LONGEST, CHUNK = 1024, 512
 #: Some ten microseconds of the tile unit.
 PART_FLOPS = 12_000_000
 MOST_PARTS = 24

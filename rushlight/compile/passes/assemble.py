@@ -142,7 +142,12 @@ def _parts(node: Node, parts: dict[Node, Parts], made: dict[Node, Node]) -> Part
 
 
 def _is_sum(expr: Expr) -> bool:
-    return expr.fn == "add" and {a.attr for a in expr.args if a.fn == "input"} == {0, 1}
+    """Sums of half types are made in float32 and rounded: what has only zeros added to it stays the same there, too."""
+    total = expr.args[0] if expr.fn == "cast" else expr
+    if total.fn != "add":
+        return False
+    terms = [a.args[0] if a.fn == "cast" else a for a in total.args]
+    return {t.attr for t in terms if t.fn == "input" and t.dtype is expr.dtype} == {0, 1}
 
 
 def _part(node: Node, view: View) -> Part | None:
