@@ -53,7 +53,7 @@ class AttentionKernel:
 
     @property
     def key(self) -> str:
-        return f"attention2 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops}"
+        return f"attention3 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops}"
 
     @property
     def operands(self) -> list[str]:
@@ -202,7 +202,7 @@ class _Writer:
         """Puts what the kernel calls into the module."""
         for name in names:
             if name.startswith("product"):
-                self.tiles.product(self.module, name == "product_part")
+                self.tiles.product(self.module, name)
             else:
                 getattr(self.tiles, name)(self.module)
 
@@ -311,7 +311,7 @@ class _Forward(_Writer):
 class _Backward(_Writer):
     def part(self, part: str) -> None:
         f, frame = self.f, self.frame
-        self.define("product", "product_part", "turn_in", "turn_out")
+        self.define("product", "product_part", "product_thin", "turn_in", "turn_out")
         self.queries, self.grads, self.to_q = self.buffer(MAX_HEAD), self.buffer(MAX_HEAD), self.buffer(MAX_HEAD)
         self.weights, self.changes = self.buffer(self.kernel.tile_rows), self.buffer(self.kernel.tile_rows)
         self.ones = self.buffer(1)
@@ -380,8 +380,11 @@ class _Backward(_Writer):
             with f.loop(0, frame[size], self.tiles.width) as e:
                 columns = f.sub(frame[size], e)
                 start = f.mul(e, item)
-                self.tiles.call(f, "product_part", f.at(into, start, "i8"), frame[f"{name}_s"], tile, self.row, item,
-                                f.at(other, start, "i8"), frame[f"{source}_l"], rows, count, columns, 1)  # fmt: skip
+                wide = f.compare("sgt", columns, self.tiles.lanes)
+                for kind, here in (("product_part", wide), ("product_thin", f.let(f"xor i1 {wide}, true"))):
+                    with f.when(here):
+                        self.tiles.call(f, kind, f.at(into, start, "i8"), frame[f"{name}_s"], tile, self.row, item,
+                                        f.at(other, start, "i8"), frame[f"{source}_l"], rows, count, columns, 1)  # fmt: skip
 
     def derived(self, b: str, h: str, query: str, rows: str, key: str, r: str, on: V | None) -> None:
         """A row of scores becomes weights, a row of the weights' gradients becomes those of the scores."""

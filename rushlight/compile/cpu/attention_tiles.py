@@ -53,24 +53,28 @@ class Tiles:
 
     # ------------------------------------------------------------------------------------------ products
 
-    def product(self, module: Module, masked: bool) -> str:
-        """Defines the product; returns its name. ``masked``: only the first ``columns`` of b and c are touched; then the rows
-        of both may lie anywhere. The others are tiles."""
-        name = "product_part" if masked else "product"
+    def product(self, module: Module, name: str) -> None:
+        """Defines a product. "product": b and c are tiles. "product_part": only the first ``columns`` of b and c are touched, and
+        the rows of both may lie anywhere. "product_thin": likewise, for no more columns than a vector has lanes."""
+        masked, vectors = name != "product", 1 if name == "product_thin" else 2
         f = Function(f"internal void @{name}(ptr noalias %c, i64 %c_row, ptr noalias %a, i64 %a_row, i64 %a_step, ptr noalias %b, "
                      "i64 %b_step, i64 %k, i64 %rows, i64 %columns, i64 %accumulate) noinline nounwind", module)  # fmt: skip
-        on = [mask(f, f.sub("%columns", v * self.lanes), self.lanes) for v in range(2)] if masked else [None, None]
+        on = [mask(f, f.sub("%columns", v * self.lanes), self.lanes) for v in range(vectors)] if masked else [None, None]
         row = f.slot("i64", "0")
         for height in self.heights:
-            with f.loop_while(row, "sle", f.sub("%rows", height)) as r:
+            last = f.sub("%rows", height)
+            if height == 14:
+                # Two rows left over would wait for their own sums: 16 rows are two times 8.
+                two = f.compare("eq", f.rem("%rows", height), 2)
+                last = f.let(f"select i1 {two}, i64 {f.sub(last, height)}, i64 {last}")
+            with f.loop_while(row, "sle", last) as r:
                 self._rows(f, height, f.at("%c", f.mul(r, "%c_row"), "i8"), f.at("%a", f.mul(r, "%a_row"), "i8"), on)
                 f.set(row, f.add(r, height))
         module.functions.append(f.finish())
-        return name
 
     def _rows(self, f: Function, height: int, c: str, a: str, on: Sequence[str | None]) -> None:
         dtype, vector, item = self.dtype, ir_type(self.dtype, self.lanes), self.dtype.itemsize
-        sums = [[f.slot(vector) for _ in range(2)] for _ in range(height)]
+        sums = [[f.slot(vector) for _ in on] for _ in range(height)]
         # Rows are one stride apart, so a pointer for each four of them is enough: [p], [p + s], [p + 2 s], [p + 3 s].
         # A pointer for each row would be more than there are general registers.
         stride, triple = self._opaque(f, "%a_row"), self._opaque(f, f.mul("%a_row", 3))
@@ -95,7 +99,7 @@ class Tiles:
             rows = [f.let(f"inttoptr i64 {f.get(p)} to ptr") for p in pointers]
             if self.fence:
                 fence(f, sums[-1], vector, self.fence)
-            right = [self.load(f, f.at(here, v * self.lanes * item, "i8"), on[v]) for v in range(2)]
+            right = [self.load(f, f.at(here, v * self.lanes * item, "i8"), on[v]) for v in range(len(on))]
             f.set(b, f.at(here, "%b_step", "i8"), "ptr")
             for p in pointers:
                 f.set(p, self._opaque(f, f.add(f.get(p), "%a_step")))
@@ -121,7 +125,7 @@ class Tiles:
 
     # ------------------------------------------------------------------------------------------ turning
 
-    def turn_in(self, module: Module) -> str:
+    def turn_in(self, module: Module) -> None:
         """``tile[e][lane] = memory[lane][e] * factor`` for ``columns`` e; lanes from ``rows`` on repeat the last row. The
         tile's rows up to a whole number of vectors are written, zero beyond ``columns``."""
         f = Function("internal void @turn_in(ptr noalias %tile, ptr noalias %memory, i64 %row, i64 %rows, i64 %columns, "
@@ -141,9 +145,8 @@ class Tiles:
                 for j, value in enumerate(turned(f, loaded, vector, self.lanes)):
                     self.store(f, f.at(start, j * self.row, "i8"), value, None)
         module.functions.append(f.finish())
-        return "turn_in"
 
-    def turn_out(self, module: Module) -> str:
+    def turn_out(self, module: Module) -> None:
         """``memory[lane][d] = tile[d][lane] * factors[lane]`` for the first ``rows`` lanes and ``columns`` d."""
         f = Function("internal void @turn_out(ptr noalias %memory, i64 %row, ptr noalias %tile, i64 %rows, i64 %columns, "
                      "ptr noalias %factors) noinline nounwind", module)  # fmt: skip
@@ -160,7 +163,6 @@ class Tiles:
                     at = f.at(f.at("%memory", f.mul(lane, "%row"), "i8"), f.mul(d, item), "i8")
                     self.store(f, at, value, mask(f, left, self.lanes))
         module.functions.append(f.finish())
-        return "turn_out"
 
     # ------------------------------------------------------------------------------------------ loads and stores
 
