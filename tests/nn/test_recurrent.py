@@ -116,6 +116,22 @@ def test_packed_sequences_by_their_data():
     close(seen[1], seen[0], 1e-9, 1e-11)
 
 
+def test_data_of_packed_sequences_can_be_written():
+    """What was written into the data goes into the next layer; looking without gradients does not lose them."""
+    seen = []
+    for m in (torch, rushlight):
+        net, second = (layer(m, "GRU", {"input_size": 3, "hidden_size": 3}, seed).double() for seed in (0, 1))
+        x = m.tensor(np.random.default_rng(0).standard_normal((4, 2, 3)), requires_grad=True)
+        out, _ = net(m.nn.utils.rnn.pack_padded_sequence(x, [4, 2]))
+        with m.no_grad():
+            assert "data=tensor(" in repr(out)
+        out.data.mul_(2)
+        again, h = second(out)
+        (again.data.sum() + h.sum()).backward()
+        seen.append([again.data.detach().numpy(), x.grad.numpy(), net.weight_hh_l0.grad.numpy()])
+    close(seen[1], seen[0], 1e-9, 1e-11)
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN_RELU", "projected"])
 def test_second_derivatives(kind):
     """One way over sequences of one length, the other way over ragged ones."""

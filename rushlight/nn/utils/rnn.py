@@ -8,7 +8,7 @@ import numpy as np
 
 from ...autograd.apply import value_of
 from ...autograd.handle import Handle
-from ...autograd.modes import is_grad_enabled
+from ...autograd.modes import is_grad_enabled, set_grad_enabled
 from ...tensor import FUNCTIONS
 from ...tensor.creation import from_owned
 
@@ -100,12 +100,14 @@ class PackedSequence(_Packed):
 
     @property
     def data(self) -> Any:  # type: ignore[override]
-        found = self.__dict__.get("_data")
-        if found is None:
-            found = tuple.__getitem__(self, 0)
-            if found is None:
-                found = self._data = _without_padding(self._padded, _running(self))
-        return found
+        given = tuple.__getitem__(self, 0)
+        if given is None and self._padded is not None:
+            # From here on the data count: they may be written to. They have the gradients that the layer's output has,
+            # whoever looks at them first.
+            with set_grad_enabled(is_grad_enabled() or self._padded.requires_grad):
+                self._data = _without_padding(self._padded, _running(self))
+            self._padded = None
+        return given if given is not None else self.__dict__.get("_data")
 
     def __iter__(self) -> Iterator[Any]:
         yield self.data
@@ -113,6 +115,9 @@ class PackedSequence(_Packed):
 
     def __getitem__(self, index: Any) -> Any:
         return tuple(self)[index]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in zip(self._fields, self))})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), tuple(self)
