@@ -13,6 +13,7 @@ from ..compile.graph import Graph, Node
 from ..compile.recurrence import CELLS, Recurrence, RecurrenceGrad
 from ..record.meta import Meta, meta_of
 from ..record.trace import local
+from . import recurrent_once as once
 from .basic import cat
 from .contraction import einsum2, linear
 from .recurrent_cells import step
@@ -74,10 +75,14 @@ def _lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta])
     call = Recurrence(**_loop(given, cell, reverse, projected, ragged), biased=apart)
     renamed = {"w": "w_hh", "bias": "b_hh", "projection": "w_hr"}
     operands = v | {"x": gates} | {new: v[old] for new, old in renamed.items() if old in v}
-    made = dict(zip(call.outputs, g.native(call, *(operands[name] for name in call.inputs)), strict=True))
     steps, rows, size = call.steps, call.batch, call.size
-    made["out"] = g.slice(made["h"], (0 if reverse else 1, 0, 0), (steps, rows, size))
-    made["h_n"] = g.reshape(g.slice(made["h"], (0 if reverse else steps, 0, 0), (1, rows, size)), (rows, size))
+    if steps == 1:
+        made = once.forward(g, call, operands)
+        made |= {"h_n": made["new_h"], "out": g.reshape(made["new_h"], (1, rows, size))}
+    else:
+        made = dict(zip(call.outputs, g.native(call, *(operands[name] for name in call.inputs)), strict=True))
+        made["out"] = g.slice(made["h"], (0 if reverse else 1, 0, 0), (steps, rows, size))
+        made["h_n"] = g.reshape(g.slice(made["h"], (0 if reverse else steps, 0, 0), (1, rows, size)), (rows, size))
     if "last_c" in made:
         made["c_n"] = made["last_c"]
     return [g.cast(made[name], m.dtype) for name, m in zip(_outputs(cell), outs, strict=True)]
@@ -112,6 +117,9 @@ def _back_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[M
     for name, width in (("dh", call.size), ("dc", call.hidden)):
         if name not in v:
             v[name] = g.const(0, call.dtype, (call.batch, width))
+    if call.steps == 1:
+        made = once.backward(g, call, v)
+        return [made[name] for name in call.outputs]
     return g.native(call, *(v[name] for name in call.inputs))
 
 

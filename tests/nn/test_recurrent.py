@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rushlight
+from rushlight.compile import counters as watching
+from rushlight.compile import program
 from rushlight.compile.cpu import pool
 from rushlight.record.settings import settings as recorder
 from rushlight.tools.profiler import counters
@@ -245,3 +247,22 @@ def test_the_same_bits_for_any_number_of_threads(monkeypatch):
     finally:
         pool.set_num_threads(threads)
     assert seen[0] == seen[1] == seen[2]
+
+
+@pytest.mark.parametrize("kind, args", [("LSTM", {}), ("LSTM", {"proj_size": 3}), ("GRU", {}), ("RNN_TANH", {})])
+def test_one_time_needs_no_loop(kind, args, monkeypatch):
+    """A decoder calls the layer step by step: ordinary products, which pack nothing for few sequences."""
+    monkeypatch.setattr(recorder, "cold_limit", 0)
+    seen = []
+    monkeypatch.setattr(watching, "watchers", [lambda event: seen.append(event.name)])
+    monkeypatch.setattr(program, "watchers", watching.watchers)
+    results = []
+    for m in (torch, rushlight):
+        net = layer(m, kind, {"input_size": 5, "hidden_size": 7, "bidirectional": True, **args}).double()
+        x = m.tensor(np.random.default_rng(0).standard_normal((1, 4, 5)), requires_grad=True)
+        out, last = net(x)
+        tensors = (out, *last) if kind == "LSTM" else (out, last)
+        sum(t.pow(2).sum() for t in tensors).backward()
+        results.append([t.detach().numpy() for t in tensors] + [t.grad.numpy() for t in (x, *net.parameters())])
+    close(results[1], results[0], 1e-9, 1e-11)
+    assert seen and not any(name.startswith("recurrence") for name in seen)
