@@ -43,6 +43,7 @@ def arrange(body: Body, serial: frozenset[int]) -> Plan:
     memory = _memory_forms(body)
     steps = [(dict(at.terms), weight) for at, _, weight in memory]
     live = [*kept, *reduced]
+    forms = [dict(f.terms) for f in _all_forms(body)]
 
     def spread(form: dict[int, int]) -> int:
         return math.prod(extents[a] for a in live if form.get(a))
@@ -53,9 +54,17 @@ def arrange(body: Body, serial: frozenset[int]) -> Plan:
         reference = first if spread(first) >= spread(reference) else reference
     rank = {a: abs(reference.get(a, 0)) or max((abs(s.get(a, 0)) for s, _ in steps), default=0) for a in live}
 
+    def grown(a: int) -> int:
+        """The length of an axis with those that will merge into it: channels may come as groups and channels of a group."""
+        n, rest = extents[a], [b for b in (kept if a in kept else reduced) if b != a and b not in serial]
+        while (b := next((b for b in rest if all(f.get(b, 0) == f.get(a, 0) * n for f in forms)), None)) is not None:
+            rest.remove(b)
+            n *= extents[b]
+        return n
+
     def score(a: int) -> float:
         good = sum(w * spread(s) * (1.0 if abs(s.get(a, 0)) == 1 else 0.8 if not s.get(a) else 0.3) for s, w in steps)
-        n = extents[a]
+        n = grown(a)
         return good * n / (LANES * max(1, -(-n // LANES)))
 
     candidates = [a for a in live if a not in serial]
@@ -68,7 +77,6 @@ def arrange(body: Body, serial: frozenset[int]) -> Plan:
         return out + [a for a in axes if a in serial]
 
     kept, reduced = ordered(kept), ordered(reduced)
-    forms = [dict(f.terms) for f in _all_forms(body)]
     into: dict[int, int] = {}  # merged axis -> the inner axis that carries it
     for axes in (kept, reduced):
         k = len(axes) - 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..compile.graph import ContractSpec, Graph, Node, View, Window
@@ -169,9 +169,25 @@ def _named(groups: int, each: int, letter: str) -> tuple[str, ...]:
 
 
 def _split(g: Graph, x: Node, groups: int) -> Node:
-    """(N, C, ...) as (N, groups, C / groups, ...), where its dimension has two letters."""
-    each = x.shape[1] // groups
-    return x if groups == 1 or each == 1 else g.reshape(x, (x.shape[0], groups, each, *x.shape[2:]))
+    """(N, C, ...) as (N, groups, C / groups, ...), where its dimension has two letters: a view, so that x lies as it likes."""
+    each, rank = x.shape[1] // groups, len(x.shape)
+    if groups == 1 or each == 1:
+        return x
+    matrix = [[0] * (rank + 1) for _ in range(rank)]
+    for d in range(rank):
+        matrix[d][d if d == 0 else d + 1] = 1
+    matrix[1][1] = each
+    shape = (x.shape[0], groups, each, *x.shape[2:])
+    return g.view(x, View(shape, (0,) * rank, tuple(map(tuple, matrix))))
+
+
+def _windowed(g: Graph, x: Node, attrs: tuple) -> tuple[Node, tuple[Window, ...]]:
+    """The input split into groups, and its windows; what is split is padded before."""
+    windows, groups = _windows(attrs), attrs[3]
+    if groups == 1 or x.shape[1] == groups:
+        return x, windows
+    x = g.pad(x, (0, 0, *attrs[1]), (0, 0, *attrs[1]))
+    return _split(g, x, groups), tuple(replace(w, padding=0) for w in windows)
 
 
 def _filter(g: Graph, w: Node, groups: int) -> tuple[Node, tuple[str, ...]]:
@@ -199,8 +215,9 @@ def _conv_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[M
     each, made = w.shape[1], w.shape[0] // groups
     sizes = {"n": shape[0], "g": groups, "c": each, "o": made, **dict(zip(space, shape[2:])), **dict(zip(kernel, w.shape[2:]))}
     w, letters = _filter(g, w, groups)
-    dims = (("n", *_named(groups, each, "c"), *_windows(attrs)), (*letters, *kernel), ("n", *_named(groups, made, "o"), *space))
-    y = _contracted(g, _split(g, x, groups), w, dims, sizes, shape)
+    x, windows = _windowed(g, x, attrs)
+    dims = (("n", *_named(groups, each, "c"), *windows), (*letters, *kernel), ("n", *_named(groups, made, "o"), *space))
+    y = _contracted(g, x, w, dims, sizes, shape)
     if len(inputs) > 2:
         bias = g.reshape(inputs[2], (shape[1], *(1,) * nd))
         y = g.map(lambda e, a, b: a + b, y, bias)
@@ -362,8 +379,9 @@ def _weight_grad_lower(graph: Graph, inputs: Sequence[Node], attrs: tuple, outs:
     each, made = x.shape[1] // groups, g.shape[1] // groups
     sizes = {"n": x.shape[0], "g": groups, "c": each, "o": made, **dict(zip(space, g.shape[2:])), **dict(zip(kernel, kernel_size))}
     result = (*_named(groups, made, "o"), *(("c",) if groups == 1 or each != 1 else ()), *kernel)
-    dims = (("n", *_named(groups, each, "c"), *_windows(tuple(rest))), ("n", *_named(groups, made, "o"), *space), result)
-    return _contracted(graph, _split(graph, x, groups), _split(graph, g, groups), dims, sizes, outs[0].shape)
+    x, windows = _windowed(graph, x, tuple(rest))
+    dims = (("n", *_named(groups, each, "c"), *windows), ("n", *_named(groups, made, "o"), *space), result)
+    return _contracted(graph, x, _split(graph, g, groups), dims, sizes, outs[0].shape)
 
 
 def _weight_grad_grad(ctx: Any, gg: Any) -> Sequence[Any]:
