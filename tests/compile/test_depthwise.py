@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rushlight.compile import dtypes as dt
 from rushlight.compile.build import _planned, build
 from rushlight.compile.cpu import depthwise, pool, target
-from rushlight.compile.graph import ContractSpec, Graph, Node, Window
+from rushlight.compile.graph import ContractSpec, Graph, Node, View, Window
 from rushlight.compile.program import Program, Segment
 
 F32 = dt.float32
@@ -75,6 +75,41 @@ def test_all_passes(n, channels, size, kernel, stride, dilation, padding, as_res
     gradient = np.einsum("knchw,nchw->ck", seen, arrays[3].astype(np.float64)).reshape(channels, *kernel)
     np.testing.assert_allclose(got[0], want if as_result else -want.sum(0), rtol=1e-5, atol=2e-5)
     np.testing.assert_allclose(got[1], arrays[1] - 0.5 * gradient, rtol=1e-5, atol=1e-6 * n * out[0] * out[1] + 1e-5)
+
+
+@SETTINGS
+@given(st.integers(1, 2), st.sampled_from([2, 4, 8]), st.sampled_from([3, 4, 5, 9]), st.tuples(st.integers(5, 9), st.integers(5, 12)),
+       st.tuples(st.integers(1, 4), st.integers(1, 4)), st.tuples(st.integers(1, 2), st.integers(1, 3)), st.booleans(),
+       st.sampled_from(["host", "avx2"]), st.integers(0, 2**16))
+def test_small_groups(n, each, groups, size, kernel, stride, as_result, cpu, seed):
+    out = tuple((m + 2 - k) // s + 1 for m, k, s in zip(size, kernel, stride))
+    _planned.cache_clear()
+    channels = groups * each
+    known = tuple(sorted({"n": n, "g": groups, "c": each, "o": each, "x": out[0], "y": out[1], "u": kernel[0], "v": kernel[1]}.items()))
+    window, image = ("n", "g", "c", *windows(stride, (1, 1), (0, 0))), ("n", "g", "o", "x", "y")
+    g = Graph()
+    x, w = g.leaf((n, channels, *size), F32), g.leaf((groups, each, each, *kernel), F32)
+    b, dy = g.leaf((channels, 1, 1), F32), g.leaf((n, channels, *out), F32)
+
+    def apart(t: Node) -> Node:  # channels as groups and members
+        matrix = ((1, 0, 0, 0, 0), (0, each, 1, 0, 0), (0, 0, 0, 1, 0), (0, 0, 0, 0, 1))
+        return g.view(t, View((n, groups, each, *t.shape[2:]), (0, 0, 0, 0), matrix))
+
+    padded = apart(g.pad(g.map(lambda e, t: t * 2.0, x), (0, 0, 1, 1), (0, 0, 1, 1)))
+    y = g.reshape(g.contract(padded, w, ContractSpec(window, ("g", "o", "c", "u", "v"), image, known)), (n, channels, *out))
+    y = g.map(lambda e, t, b: e.max(t + b, 0.0), y, b)
+    dw = g.contract(padded, apart(g.map(lambda e, t: t + 0.0, dy)), ContractSpec(window, image, ("g", "o", "c", "u", "v"), known))
+    g.results = [y if as_result else g.map(lambda e, t: -t, g.reduce("add", y, (0,))), g.map(lambda e, a, b: a - 0.5 * b, w, dw)]
+    rng = np.random.default_rng(seed)
+    arrays = [rng.standard_normal(leaf.shape).astype(np.float32) for leaf in g.leaves]
+    with target.using(cpu) if cpu != "host" and target.machine() == "x86_64" else contextlib.nullcontext():
+        got = run(build(g, {}), g, arrays)
+    seen = taps(2 * arrays[0], kernel, stride, (1, 1), (1, 1), out).reshape(-1, n, groups, each, *out)
+    flat = arrays[1].astype(np.float64).reshape(groups, each, each, -1)
+    want = np.maximum(np.einsum("kngcxy,gock->ngoxy", seen, flat).reshape(n, channels, *out) + arrays[2], 0)
+    gradient = np.einsum("kngcxy,ngoxy->gock", seen, arrays[3].astype(np.float64).reshape(n, groups, each, *out))
+    np.testing.assert_allclose(got[0], want if as_result else -want.sum(0), rtol=1e-5, atol=5e-5)
+    np.testing.assert_allclose(got[1], arrays[1] - 0.5 * gradient.reshape(arrays[1].shape), rtol=1e-5, atol=1e-4)
 
 
 def layer(channels: int) -> tuple[Graph, list[np.ndarray]]:

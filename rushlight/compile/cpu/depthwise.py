@@ -1,9 +1,9 @@
-"""Planning depthwise convolutions: a filter for each channel, channels along vectors; kernels are in ``depthwise_ir.py``.
+"""Planning convolutions with a filter for each channel (depthwise), or with small groups of channels; channels lie along
+vectors; kernels are in ``depthwise_ir.py``.
 
 ``plan(contraction)`` gives the steps, or None where the contraction has another form. Forward passes and input gradients sum
 over a window and have many results for each channel; the gradient of the filters sums over images and positions.
 """
-
 from __future__ import annotations
 
 import math
@@ -19,6 +19,7 @@ from rushlight.compile.expr import cast, input_
 
 __all__ = ["plan"]
 
+SMALL = (2, 4, 8)  # channels of a group
 MOST_TAPS, MOST_STEP, MOST_ROW_AXES = 49, 4, 3
 #: Sums that a part should do, and how many parts at most: enough to balance some threads.
 PART_WORK, MOST_PARTS = 1 << 17, 64
@@ -29,25 +30,35 @@ Steps = list[tuple[int, ...]]
 def plan(c: Contraction, cpu: target.CPU | None = None) -> Plan | None:
     cpu = cpu or target.current()
     lanes = cpu.vector_bytes // 4
-    if any(d.name != "float32" for d in (c.a, c.b, c.accumulate)) or c.n or len(c.batch) != 1 or not c.m or not c.k:
+    if any(d.name != "float32" for d in (c.a, c.b, c.accumulate)) or len(c.batch) != 1 or len(c.n) > 1 or not c.m or not c.k:
         return None
-    channels = c.batch[0]
-    if channels.a != 1 or 2 * channels.extent < lanes or any(d.b for d in c.m):
+    groups, filters = c.batch[0], c.n[0] if c.n else Dim(1)
+    each = groups.a
+    if each not in (1, *SMALL) or lanes % each or filters.extent != each or 2 * groups.extent * each < lanes or any(d.b for d in c.m):
         return None
-    taps, places = math.prod(d.extent for d in c.k), math.prod(d.extent for d in c.m)
-    if len(c.k) <= 2 and taps <= MOST_TAPS and places > taps:
-        return _forward(c, cpu, lanes)
-    if len(c.m) <= 2 and places <= MOST_TAPS < taps and channels.b == 1:
-        return _gradient(c, cpu, lanes)
+    sums = [d for d in c.k if d.a == 1] if each > 1 else []
+    rest = tuple(d for d in c.k if d not in sums)
+    taps, places = math.prod(d.extent for d in rest), math.prod(d.extent for d in c.m)
+    if [d.extent for d in sums] == [each] * (each > 1) and 1 <= len(rest) <= 2 and taps <= MOST_TAPS and places > taps:
+        return _forward(c, rest, sums[0] if sums else Dim(1), filters, cpu, lanes)
+    members = [d for d in c.m if d.a == 1] if each > 1 else []
+    rest = tuple(d for d in c.m if d not in members)
+    taps, places = math.prod(d.extent for d in rest), math.prod(d.extent for d in c.k)
+    fits = groups.b == each and (each == 1 or filters.b == 1)
+    if [d.extent for d in members] == [each] * (each > 1) and 1 <= len(rest) <= 2 and taps <= MOST_TAPS < places and fits:
+        return _gradient(c, rest, members[0] if members else Dim(1), cpu, lanes)
     return None
 
 
 def _outputs(c: Contraction) -> tuple[tuple[EpilogueOperand, ...], Steps, tuple[Any, ...]]:
-    """The outputs (C, then the extras), their bytes per step along batch and m axes, and what is stored."""
+    """The outputs (C, then the extras); their bytes per step along groups, the channels of a group, and m axes; what is stored."""
     types = [(c.c, True), *((x.dtype, x.written) for x in c.extras)]
-    steps = [tuple(d.c for d in (*c.batch, *c.m)), *(x.strides for x in c.extras)]
+    steps = [tuple(d.c for d in (*c.batch, *c.m, *c.n)), *(x.strides for x in c.extras)]
     steps = [tuple(t * d.itemsize for t in line) for (d, _), line in zip(types, steps, strict=True)]
-    outputs = tuple(EpilogueOperand(d, "unit" if line[0] == d.itemsize else "zero" if line[0] == 0 else "any", written)
+    steps = [(line[0], line[-1], *line[1:-1]) if c.n else (line[0], line[0], *line[1:]) for line in steps]
+    each = c.n[0].extent if c.n else 1
+    outputs = tuple(EpilogueOperand(d, "any" if line[0] != each * line[1] or line[1] not in (0, d.itemsize)
+                                    else "unit" if line[1] else "zero", written)
                     for (d, written), line in zip(types, steps, strict=True))
     return outputs, steps, c.stores or (cast(input_(0, c.accumulate), c.c),)
 
@@ -59,7 +70,7 @@ def _window(dims: tuple[Dim, ...]) -> tuple[Dim, Dim]:
 
 
 def _flops(c: Contraction) -> int:
-    return 2 * math.prod(d.extent for d in (*c.batch, *c.m, *c.k))
+    return 2 * math.prod(d.extent for d in (*c.batch, *c.m, *c.n, *c.k))
 
 
 def _delivered(steps: list[Step], scratch: list[int], c: Contraction) -> Plan:
@@ -72,56 +83,57 @@ def _step(kernel: Any, name: str, operands: list[Operand], values: dict[str, int
     return Step((kernel.key, ir, name), [(o, 0) for o in operands], [values[x] for x in kernel.fields] + tables, parts)
 
 
-def _forward(c: Contraction, cpu: target.CPU, lanes: int) -> Plan | None:
-    channels, (u, v) = c.batch[0], _window(c.k)
+def _forward(c: Contraction, window: tuple[Dim, ...], inner: Dim, filters: Dim, cpu: target.CPU, lanes: int) -> Plan | None:
+    groups, (u, v) = c.batch[0], _window(window)
     along = min(range(len(c.m)), key=lambda i: abs(c.m[i].a))
     x, rows = c.m[along], [i for i in range(len(c.m)) if i != along]
     unit = math.gcd(x.a, v.a)
-    if unit == 0 or x.a <= 0 or v.a < 0 or x.a // unit > MOST_STEP or v.a // unit > MOST_STEP or len(rows) > MOST_ROW_AXES:
-        return None
     outputs, steps, stores = _outputs(c)
-    vectors, count = -(-channels.extent // lanes), math.prod(c.m[i].extent for i in rows)
-    kernel = Forward(lanes, cpu.vector_registers, cpu.fma, (u.extent, v.extent), x.a // unit, v.a // unit, bool(channels.extent % lanes),
+    apart = any(line[0] != groups.a * line[1] for line in steps)  # groups that do not lie beside each other
+    if apart or unit == 0 or x.a <= 0 or v.a < 0 or x.a // unit > MOST_STEP or v.a // unit > MOST_STEP or len(rows) > MOST_ROW_AXES:
+        return None
+    each, channels = groups.a, groups.extent * groups.a
+    vectors, count = -(-channels // lanes), math.prod(c.m[i].extent for i in rows)
+    kernel = Forward(lanes, cpu.vector_registers, cpu.fma, (u.extent, v.extent), each, x.a // unit, v.a // unit, bool(channels % lanes),
                      outputs, stores)  # fmt: skip
-    block = _block(count, x.extent * u.extent * v.extent * lanes, vectors)
-    row = vectors * lanes * 4
-    values = {"channels": channels.extent, "columns": v.extent, "b_c": 4 * channels.b, "b_u": 4 * u.b, "b_v": 4 * v.b, "row": row,
-              "vectors": vectors, "rows": count, "block": block, "wide": x.extent, "dims": len(rows), "a_u": 4 * u.a, "unit": 4 * unit,
-              "w_row": row}  # fmt: skip
+    taps, row = u.extent * v.extent * each, vectors * lanes * 4
+    block = _block(count, x.extent * taps * lanes, vectors)
+    values = {"channels": channels, "groups": groups.extent, "each": each, "columns": v.extent, "b_g": 4 * groups.b, "b_o": 4 * filters.b,
+              "b_i": 4 * inner.b, "b_u": 4 * u.b, "b_v": 4 * v.b, "row": row, "vectors": vectors, "rows": count, "block": block,
+              "wide": x.extent, "dims": len(rows), "a_u": 4 * u.a, "unit": 4 * unit, "w_row": row}  # fmt: skip
     for i, line in enumerate(steps):
-        values |= {f"x{i}": line[1 + along], f"c{i}": line[0]}
-    tables = [number for k in rows for number in (c.m[k].extent, 4 * c.m[k].a, 0, *(line[1 + k] for line in steps))]
+        values |= {f"x{i}": line[2 + along], f"c{i}": line[1]}
+    tables = [number for k in rows for number in (c.m[k].extent, 4 * c.m[k].a, 0, *(line[2 + k] for line in steps))]
     extras: list[Operand] = [("extra", i) for i in range(len(c.extras))]
     w: Operand = ("scratch", 0)
-    taps = u.extent * v.extent
     return _delivered([_step(Turn(), "turn", ["b", w], values, [], taps),
                        _step(kernel, "forward", ["a", w, "c", *extras], values, tables, vectors * -(-count // block))], [taps * row], c)
 
 
-def _gradient(c: Contraction, cpu: target.CPU, lanes: int) -> Plan | None:
-    channels, (u, v) = c.batch[0], _window(c.m)
+def _gradient(c: Contraction, window: tuple[Dim, ...], inner: Dim, cpu: target.CPU, lanes: int) -> Plan | None:
+    groups, (u, v) = c.batch[0], _window(window)
     along = min(range(len(c.k)), key=lambda i: abs(c.k[i].a))
     x, rows = c.k[along], [d for i, d in enumerate(c.k) if i != along]
     if len(rows) > MOST_ROW_AXES:
         return None
     outputs, steps, stores = _outputs(c)
-    vectors, count, taps = -(-channels.extent // lanes), math.prod(d.extent for d in rows), u.extent * v.extent
-    kernel = Sums(lanes, cpu.vector_registers, cpu.fma, (u.extent, v.extent), bool(channels.extent % lanes))
+    each, channels = groups.a, groups.extent * groups.a
+    vectors, count, taps = -(-channels // lanes), math.prod(d.extent for d in rows), u.extent * v.extent * each
+    kernel = Sums(lanes, cpu.vector_registers, cpu.fma, (u.extent, v.extent), each, bool(channels % lanes))
     block = _block(count, x.extent * taps * lanes, vectors)
     chunks, row = -(-count // block), vectors * lanes * 4
-    values = {"channels": channels.extent, "vectors": vectors, "rows": count, "block": block, "wide": x.extent, "dims": len(rows),
-              "a_u": 4 * u.a, "a_v": 4 * v.a, "a_x": 4 * x.a, "b_x": 4 * x.b, "row": row, "chunk": taps * row, "chunks": chunks,
-              "high": u.extent}  # fmt: skip
+    values = {"channels": channels, "vectors": vectors, "rows": count, "block": block, "wide": x.extent, "dims": len(rows),
+              "a_u": 4 * u.a, "a_v": 4 * v.a, "a_x": 4 * x.a, "b_x": 4 * x.b, "row": row, "chunk": taps * row}  # fmt: skip
     tables = [number for d in rows for number in (d.extent, 4 * d.a, 4 * d.b, 0)]
     place = {id(d): k for k, d in enumerate(c.m)}
-    ending = {"channels": channels.extent, "chunks": chunks, "chunk": taps * row, "row": row, "high": u.extent, "wide": v.extent}
-    for i, line in enumerate(steps):
-        y, along_v = (line[1 + place[id(d)]] if id(d) in place else 0 for d in (u, v))
-        ending |= {f"y{i}": y, f"x{i}": along_v, f"c{i}": line[0]}
+    ending = {"channels": channels, "chunks": chunks, "chunk": taps * row, "row": row, "high": u.extent, "wide": v.extent}
+    for k, line in enumerate(steps):
+        y, along_v, i = (line[2 + place[id(d)]] if id(d) in place else 0 for d in (u, v, inner))
+        ending |= {f"y{k}": y, f"x{k}": along_v, f"i{k}": i, f"g{k}": line[0], f"o{k}": line[1]}
     extras: list[Operand] = [("extra", i) for i in range(len(c.extras))]
     sums: Operand = ("scratch", 0)
     return _delivered([_step(kernel, "sums", ["a", "b", sums], values, tables, vectors * chunks),
-                       _step(Finish(lanes, outputs, stores), "finish", [sums, "c", *extras], ending, [], vectors)],
+                       _step(Finish(lanes, each, outputs, stores), "finish", [sums, "c", *extras], ending, [], vectors)],
                       [chunks * taps * row], c)
 
 

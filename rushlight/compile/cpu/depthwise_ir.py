@@ -1,9 +1,10 @@
-"""The kernels of depthwise convolutions, as LLVM IR text; ``depthwise.py`` plans them.
+"""The kernels of depthwise convolutions and of small groups, as LLVM IR text; ``depthwise.py`` plans them.
 
-Each channel has a filter of its own, so nothing is a matrix product: channels lie along the vectors, and a vector of
-channels is worked on by itself.
+Each channel has a filter of its own, or filters for the ``each`` channels of its group (2, 4, 8): too few for a matrix
+product. Channels lie along the vectors, and a vector of channels is worked on by itself. What a group's channels read of
+each other is a rearrangement of the vector (``member``): lane l sees lane i of its group.
 
-* ``Turn``: the filters as ``w[tap][channel]``.
+* ``Turn``: the filters as ``w[tap][member][channel]``.
 * ``Forward``: rows of results. The taps stay in registers where they fit; several neighbouring results are summed at a time,
   and each input that they share is read once.
 * ``Sums`` and ``Finish``: the gradient of the filters. A part walks over some rows with the sums of all taps in registers;
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from rushlight.compile import dtypes as dt
 from rushlight.compile.cpu.contract_ir import EpilogueOperand, Frame, scattered
 from rushlight.compile.cpu.irtext import Function, Module
-from rushlight.compile.cpu.microkernel import mask, masked_load, multiply_add
+from rushlight.compile.cpu.microkernel import mask, masked_load, multiply_add, splat
 from rushlight.compile.cpu.winograd_ir import stored
 from rushlight.compile.expr import Expr, canonical
 
@@ -36,23 +37,35 @@ def load(f: Function, at: str, lanes: int, on: str) -> str:
     return masked_load(f, at, dt.float32, lanes, on) if on else f.let(f"load <{lanes} x float>, ptr {at}, align 4")
 
 
+def member(f: Function, value: str, lanes: int, each: int, i: int) -> str:
+    """In every lane what lane ``i`` of its group of ``each`` holds."""
+    if each == 1:
+        return value
+    numbers = ", ".join(f"i32 {lane // each * each + i}" for lane in range(lanes))
+    vector = f"<{lanes} x float>"
+    return f.let(f"shufflevector {vector} {value}, {vector} poison, <{lanes} x i32> <{numbers}>")
+
+
 @dataclass(frozen=True)
 class Turn:
-    """Operands: B, w. A part is a tap."""
+    """Operands: B, w. A part is a tap of a member."""
 
-    fields = ("channels", "columns", "b_c", "b_u", "b_v", "row")
-    key = "depthwise turn 1"
+    fields = ("groups", "each", "columns", "b_g", "b_o", "b_i", "b_u", "b_v", "row")
+    key = "depthwise turn 2"
 
     def ir(self) -> str:
         f = Function("void @turn(ptr %table, ptr %params, i64 %begin, i64 %end)")
         frame = Frame(f, 2, self.fields)
-        with f.loop("%begin", "%end") as tap:
+        with f.loop("%begin", "%end") as part:
+            i, tap = f.rem(part, frame["each"]), f.div(part, frame["each"])
             u, v = f.div(tap, frame["columns"]), f.rem(tap, frame["columns"])
             source = f.at(f.at(frame.bases[0], f.mul(u, frame["b_u"]), "i8"), f.mul(v, frame["b_v"]), "i8")
-            target = f.at(frame.bases[1], f.mul(tap, frame["row"]), "i8")
-            with f.loop(0, frame["channels"]) as c:
-                value = f.let(f"load float, ptr {f.at(source, f.mul(c, frame['b_c']), 'i8')}, align 4")
-                f.do(f"store float {value}, ptr {f.at(target, c, 'float')}, align 4")
+            source = f.at(source, f.mul(i, frame["b_i"]), "i8")
+            target = f.at(frame.bases[1], f.mul(part, frame["row"]), "i8")
+            with f.loop(0, frame["groups"]) as g, f.loop(0, frame["each"]) as o:
+                at = f.at(f.at(source, f.mul(g, frame["b_g"]), "i8"), f.mul(o, frame["b_o"]), "i8")
+                to = f.at(target, f.add(f.mul(g, frame["each"]), o), "float")
+                f.do(f"store float {f.let(f'load float, ptr {at}, align 4')}, ptr {to}, align 4")
         return f.finish() + f.module.text()
 
 
@@ -65,6 +78,7 @@ class Forward:
     registers: int
     fma: bool
     window: tuple[int, int]
+    each: int
     stride: int
     dilation: int
     ragged: bool
@@ -74,8 +88,8 @@ class Forward:
     @property
     def key(self) -> str:
         outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
-        return (f"depthwise forward 1 {self.lanes} {self.registers} {self.fma} {self.window} {self.stride} {self.dilation} {self.ragged} "
-                f"[{outputs}] {canonical(*self.stores)}")  # fmt: skip
+        shape = f"{self.window} {self.each} {self.stride} {self.dilation} {self.ragged}"
+        return f"depthwise forward 2 {self.lanes} {self.registers} {self.fma} {shape} [{outputs}] {canonical(*self.stores)}"
 
     @property
     def fields(self) -> list[str]:
@@ -94,7 +108,8 @@ class Forward:
             first = f.mul(f.div(part, frame["vectors"]), frame["block"])
             count = f.minimum(f.sub(frame["rows"], first), frame["block"])
             w = f.at(frame.bases[1], c, "float")
-            taps = [[load(f, f.at(w, f.mul(frame["w_row"], u * wide + v), "i8"), self.lanes, on) for v in range(wide)] for u in range(high)]
+            taps = [[[load(f, f.at(w, f.mul(frame["w_row"], (u * wide + v) * self.each + i), "i8"), self.lanes, on)
+                      for i in range(self.each)] for v in range(wide)] for u in range(high)]
             start = [f.add(frame.address(0), f.mul(c, 4)), frame.address(1)]
             start += [f.add(frame.address(2 + i), f.mul(c, frame[f"c{i}"])) for i in range(len(self.outputs))]
             slots, index = frame.offsets(frame.tables, frame["dims"], first, start)
@@ -110,23 +125,26 @@ class Forward:
         return f.finish() + module.text()
 
     def _results(
-        self, f: Function, frame: Frame, width: int, taps: list[list[str]], source: str, targets: list[str], x: str, on: str, vector: str
-    ) -> None:
+        self, f: Function, frame: Frame, width: int, taps: list[list[list[str]]], source: str, targets: list[str], x: str, on: str,
+        vector: str,
+    ) -> None:  # fmt: skip
         """``width`` neighbours of a row, from ``x`` on."""
         sums: list[str | None] = [None] * width
         here = f.at(source, f.mul(f.mul(x, frame["unit"]), self.stride), "i8")
         for u, line in enumerate(taps):
             row = f.at(here, f.mul(frame["a_u"], u), "i8")
-            reads: dict[int, list[tuple[int, str]]] = {}
+            reads: dict[int, list[tuple[int, list[str]]]] = {}
             for r in range(width):
                 for v, tap in enumerate(line):
                     reads.setdefault(r * self.stride + v * self.dilation, []).append((r, tap))
             for position in sorted(reads):
                 value = load(f, f.at(row, f.mul(frame["unit"], position), "i8"), self.lanes, on)
-                for r, tap in reads[position]:
-                    before = sums[r]
-                    sums[r] = (f.let(f"fmul {vector} {value}, {tap}") if before is None
-                               else multiply_add(f, dt.float32, self.lanes, self.fma, value, tap, before))
+                for i in range(self.each):
+                    seen = member(f, value, self.lanes, self.each, i)
+                    for r, tap in reads[position]:
+                        before = sums[r]
+                        sums[r] = (f.let(f"fmul {vector} {seen}, {tap[i]}") if before is None
+                                   else multiply_add(f, dt.float32, self.lanes, self.fma, seen, tap[i], before))
         memory = f.slot(f"[{width} x {vector}]", align=64)
         for r, total in enumerate(sums):
             f.do(f"store {vector} {total}, ptr {f.at(memory, r, vector)}, align 4")
@@ -142,27 +160,28 @@ class Forward:
 
 @dataclass(frozen=True)
 class Sums:
-    """Operands: A, B (the gradient), scratch: ``sums[chunk][tap][channel]``. A part is a chunk of rows for one vector of
+    """Operands: A, B (the gradient), scratch: ``sums[chunk][tap][member][channel]``. A part is a chunk of rows for one vector of
     channels. Taps are summed in groups that fit the registers, whole lines of the window."""
 
     lanes: int
     registers: int
     fma: bool
     window: tuple[int, int]
+    each: int
     ragged: bool
 
     fields = ("channels", "vectors", "rows", "block", "wide", "dims", "a_u", "a_v", "a_x", "b_x", "row", "chunk")
 
     @property
     def key(self) -> str:
-        return f"depthwise sums 1 {self.lanes} {self.registers} {self.fma} {self.window} {self.ragged}"
+        return f"depthwise sums 2 {self.lanes} {self.registers} {self.fma} {self.window} {self.each} {self.ragged}"
 
     def ir(self) -> str:
         module = Module()
         f = Function("void @sums(ptr %table, ptr %params, i64 %begin, i64 %end)", module)
         frame = Frame(f, 3, self.fields)
         high, wide = self.window
-        together = max(1, (self.registers - 4) // wide)
+        together = max(1, (self.registers - 4) // (wide * self.each))
         with f.loop("%begin", "%end") as part:
             number, vector = f.div(part, frame["vectors"]), f.rem(part, frame["vectors"])
             c = f.mul(vector, self.lanes)
@@ -176,8 +195,8 @@ class Sums:
 
     def _lines(self, f: Function, frame: Frame, lines: range, c: str, on: str, first: str, count: str, target: str) -> None:
         wide, vector = self.window[1], f"<{self.lanes} x float>"
-        sums = [[f.slot(vector) for _ in range(wide)] for _ in lines]
-        for slot in (s for line in sums for s in line):
+        sums = [[[f.slot(vector) for _ in range(self.each)] for _ in range(wide)] for _ in lines]
+        for slot in (s for line in sums for tap in line for s in tap):
             f.set(slot, "zeroinitializer", vector)
         start = [f.add(frame.address(0), f.mul(c, 4)), f.add(frame.address(1), f.mul(c, 4)), frame.address(2)]
         slots, index = frame.offsets(frame.tables, frame["dims"], first, start)
@@ -190,14 +209,17 @@ class Sums:
                 along = f.mul(x, frame["a_x"])
                 for row, line in zip(rows, sums, strict=True):
                     here = f.at(row, along, "i8")
-                    for column, slot in zip(columns, line, strict=True):
+                    for column, tap in zip(columns, line, strict=True):
                         other = load(f, f.at(here, column, "i8"), self.lanes, on)
-                        f.set(slot, multiply_add(f, dt.float32, self.lanes, self.fma, value, other, f.get(slot, vector)), vector)
+                        for i, slot in enumerate(tap):
+                            seen = member(f, other, self.lanes, self.each, i)
+                            f.set(slot, multiply_add(f, dt.float32, self.lanes, self.fma, value, seen, f.get(slot, vector)), vector)
             frame.advance(frame.tables, frame["dims"], index, slots)
         for u, line in zip(lines, sums, strict=True):
-            for v, slot in enumerate(line):
-                at = f.at(target, f.mul(frame["row"], u * wide + v), "i8")
-                f.do(f"store {vector} {f.get(slot, vector)}, ptr {at}, align 4")
+            for v, tap in enumerate(line):
+                for i, slot in enumerate(tap):
+                    at = f.at(target, f.mul(frame["row"], (u * wide + v) * self.each + i), "i8")
+                    f.do(f"store {vector} {f.get(slot, vector)}, ptr {at}, align 4")
 
 
 @dataclass(frozen=True)
@@ -205,17 +227,18 @@ class Finish:
     """Operands: scratch, C, extras. A part is a vector of channels."""
 
     lanes: int
+    each: int
     outputs: tuple[EpilogueOperand, ...]
     stores: tuple[Expr, ...]
 
     @property
     def key(self) -> str:
         outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
-        return f"depthwise finish 1 {self.lanes} [{outputs}] {canonical(*self.stores)}"
+        return f"depthwise finish 3 {self.lanes} {self.each} [{outputs}] {canonical(*self.stores)}"
 
     @property
     def fields(self) -> list[str]:
-        steps = [f"{d}{i}" for i in range(len(self.outputs)) for d in ("y", "x", "c")]
+        steps = [f"{d}{i}" for i in range(len(self.outputs)) for d in ("y", "x", "i", "g", "o")]
         return ["channels", "chunks", "chunk", "row", "high", "wide", *steps]
 
     def ir(self) -> str:
@@ -226,17 +249,26 @@ class Finish:
         with f.loop("%begin", "%end") as part:
             c = f.mul(part, self.lanes)
             on = mask(f, f.sub(frame["channels"], c), self.lanes)
-            with f.loop(0, frame["high"]) as u, f.loop(0, frame["wide"]) as v:
-                tap = f.add(f.mul(u, frame["wide"]), v)
+            with f.loop(0, frame["high"]) as u, f.loop(0, frame["wide"]) as v, f.loop(0, str(self.each)) as i:
+                tap = f.add(f.mul(f.add(f.mul(u, frame["wide"]), v), self.each), i)
                 here = f.at(f.at(frame.bases[0], c, "float"), f.mul(tap, frame["row"]), "i8")
                 total = f.slot(vector, f.let(f"load {vector}, ptr {here}, align 4"))
-                with f.loop(1, frame["chunks"]) as k:
-                    more = f.let(f"load {vector}, ptr {f.at(here, f.mul(k, frame['chunk']), 'i8')}, align 4")
+                with f.loop(1, frame["chunks"]) as chunk:
+                    more = f.let(f"load {vector}, ptr {f.at(here, f.mul(chunk, frame['chunk']), 'i8')}, align 4")
                     f.set(total, f.let(f"fadd {vector} {f.get(total, vector)}, {more}"), vector)
                 places = []
-                for i, (base, operand) in enumerate(zip(frame.bases[1:], self.outputs, strict=True)):
-                    at = f.at(f.at(base, f.mul(u, frame[f"y{i}"]), "i8"), f.mul(v, frame[f"x{i}"]), "i8")
-                    at = f.at(at, f.mul(c, frame[f"c{i}"]), "i8")
-                    places.append(scattered(f, at, frame[f"c{i}"], 0, self.lanes) if operand.stride == "any" else at)
+                for k, (base, operand) in enumerate(zip(frame.bases[1:], self.outputs, strict=True)):
+                    at = f.at(f.at(base, f.mul(u, frame[f"y{k}"]), "i8"), f.mul(v, frame[f"x{k}"]), "i8")
+                    at = f.at(f.at(at, f.mul(i, frame[f"i{k}"]), "i8"), f.mul(f.div(c, self.each), frame[f"g{k}"]), "i8")
+                    places.append(self._apart(f, at, frame[f"g{k}"], frame[f"o{k}"]) if operand.stride == "any" else at)
                 stored(f, f.get(total, vector), places, on, self.outputs, self.stores, self.lanes)
         return f.finish() + module.text()
+
+    def _apart(self, f: Function, at: str, groups: str, members: str) -> str:
+        """The addresses of a vector of channels whose groups and their members are any steps apart."""
+        total = ""
+        for step, numbers in ((groups, [n // self.each for n in range(self.lanes)]), (members, [n % self.each for n in range(self.lanes)])):
+            spread = splat(f, step, "i64", self.lanes)
+            part = f.let(f"mul <{self.lanes} x i64> {spread}, <{', '.join(f'i64 {n}' for n in numbers)}>")
+            total = f.let(f"add <{self.lanes} x i64> {total}, {part}") if total else part
+        return f.let(f"getelementptr i8, ptr {at}, <{self.lanes} x i64> {total}")

@@ -42,12 +42,21 @@ def _asked(graph: Graph) -> dict[Node, Order]:
         for x, dims in zip(node.inputs, (spec.a, spec.b), strict=True):
             # Images: everything that is an image or a position first, channels last. Filters keep their own order.
             image = dims is windowed[0] or any(d in {w.output for w in windows} for d in dims)
-            if image and x.kind in ("pad", "pointwise", "copy", "concat", "weave"):
+            base = x.inputs[0] if x.kind == "view" else x
+            if image and base.kind in ("pad", "pointwise", "copy", "concat", "weave"):
                 lead = _images(dims)
                 places = [k for k, d in enumerate(dims) if isinstance(d, Window) or d in spatial]
-                out.setdefault(x, (*lead, *places, *(k for k in range(len(dims)) if k not in lead and k not in places)))
+                order = (*lead, *places, *(k for k in range(len(dims)) if k not in lead and k not in places))
+                out.setdefault(base, order if base is x else _under(x.attrs[0], order))
         out[node] = _result_order(spec, windowed[0], other, spatial)
     return out
+
+
+def _under(view: View, order: Order) -> Order:
+    """The order of a value of which a view should lie in ``order``."""
+    rank = {j: k for k, j in enumerate(order)}
+    places = [min((rank[j] for j, c in enumerate(row) if c), default=-1) for row in view.matrix]
+    return tuple(sorted(range(len(places)), key=lambda d: places[d]))
 
 
 def _images(dims: Sequence) -> tuple[int, ...]:
