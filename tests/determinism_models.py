@@ -1,4 +1,4 @@
-"""Trains three small models and prints a digest of the losses and of all tensors: ``python determinism_models.py THREADS``."""
+"""Trains four small models and prints a digest of the losses and of all tensors: ``python determinism_models.py THREADS``."""
 from __future__ import annotations
 
 import hashlib
@@ -56,6 +56,19 @@ def words() -> str:
     return train(model, optim.AdamW(model.parameters(), lr=1e-2), lambda: F.cross_entropy(model(x), y))
 
 
+def narrow() -> str:
+    """A transformer layer and a convolution under autocast: products of bfloat16 pairs where the processor has them."""
+    layer = nn.TransformerEncoderLayer(64, 4, 256, dropout=0.0, batch_first=True)
+    model = nn.ModuleDict({"conv": nn.Conv1d(16, 64, 3, padding=1), "layer": layer, "out": nn.Linear(64, 10)})
+    x, y = torch.randn(16, 16, 96), torch.randint(0, 10, (16,))
+
+    def loss() -> Any:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            h = layer(model["conv"](x).transpose(1, 2))
+            return F.cross_entropy(model["out"](h.mean(1)), y)
+    return train(model, optim.AdamW(model.parameters(), lr=1e-3), loss)
+
+
 def train(model: Any, optimizer: Any, loss_of: Callable[[], Any], steps: int = 6) -> str:
     losses = []
     for _ in range(steps):
@@ -68,7 +81,7 @@ def train(model: Any, optimizer: Any, loss_of: Callable[[], Any], steps: int = 6
     return digest(losses, model, optimizer)
 
 
-MODELS: dict[str, Callable[[], str]] = {"mlp": mlp, "cnn": cnn, "words": words}
+MODELS: dict[str, Callable[[], str]] = {"mlp": mlp, "cnn": cnn, "words": words, "narrow": narrow}
 
 
 def run(name: str, threads: int, seed: int = 0) -> str:
