@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,35 @@ from .mnist_losses import first_losses
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parents[2] / "shared" / "data" / "mnist"
+PYTORCH = json.loads((HERE / "mnist_losses.json").read_text())
+
+pytestmark = pytest.mark.skipif(not DATA.exists(), reason=f"real MNIST is not at {DATA}")
 
 
-@pytest.mark.skipif(not DATA.exists(), reason=f"real MNIST is not at {DATA}")
-@pytest.mark.parametrize(("seed", "steps"), [(3, 100), (1, 70)])
-def test_first_losses_equal_pytorchs(seed, steps):
-    expected = json.loads((HERE / "mnist_losses.json").read_text())[str(seed)]
+@pytest.fixture
+def pytorchs_dropout() -> Iterator[None]:
     rushlight.random.match_pytorch(True)
-    try:
-        found = first_losses(str(DATA), seed, steps)
-    finally:
-        rushlight.random.match_pytorch(False)
+    yield
+    rushlight.random.match_pytorch(False)
+
+
+@pytest.mark.usefixtures("pytorchs_dropout")
+@pytest.mark.parametrize("seed", ["1", "3"])
+def test_first_losses_in_float64_equal_pytorchs(seed: str) -> None:
+    expected = PYTORCH[seed]["float64"]
+    found = first_losses(str(DATA), int(seed), dtype="float64")
     assert found["labels"] == expected["labels"]
     assert found["parameters"] == expected["parameters"]
-    np.testing.assert_allclose(found["losses"], expected["losses"][:steps], rtol=1e-3)
+    np.testing.assert_allclose(found["losses"], expected["losses"], rtol=1e-9)
+
+
+@pytest.mark.usefixtures("pytorchs_dropout")
+@pytest.mark.parametrize("seed", ["1", "3"])
+def test_first_losses_in_float32_equal_pytorchs_while_its_two_precisions_agree(seed: str) -> None:
+    single, double = (np.array(PYTORCH[seed][dtype]["losses"]) for dtype in ("float32", "float64"))
+    steps = int(np.argmax(abs(single / double - 1) > 1e-5))
+    assert steps > 60
+    found = first_losses(str(DATA), int(seed), steps)
+    assert found["labels"] == PYTORCH[seed]["float32"]["labels"]
+    assert found["parameters"] == PYTORCH[seed]["float32"]["parameters"]
+    np.testing.assert_allclose(found["losses"], single[:steps], rtol=1e-3)
