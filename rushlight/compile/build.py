@@ -34,7 +34,12 @@ from .passes.legalise import legalise
 from .passes.simplify import simplify
 from .program import HostStep, Instruction, Program, Segment, note_built
 
-__all__ = ["build"]
+__all__ = ["build", "load_llvm"]
+
+
+def load_llvm() -> None:
+    """Load what compiling needs, once."""
+    target.current()
 
 
 def build(graph: Graph, donations: dict[int, int]) -> Program:

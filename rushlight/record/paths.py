@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..compile.cpu import compilers
 from ..compile.graph import Graph, HostCall, Node
 from .meta import Meta
 from .op import Op
@@ -100,13 +102,21 @@ def no_collection() -> Iterator[None]:
             gc.enable()
 
 
+@functools.cache
+def _builder() -> Any:
+    """The compiler, which is loaded at the first compilation, not at import."""
+    with compilers.lock:  # no fork in the middle: the locks of an import would stay locked in the child
+        from ..compile.build import build, load_llvm
+
+        load_llvm()
+        return build
+
+
 def compile_path(path: Sequence[TraceNode], key: tuple, lowered: tuple[Graph, Sequence[int]] | None = None) -> CompiledPath:
     """``lowered``: the path's graph and leaves, where somebody has made them already."""
-    from ..compile.build import build  # LLVM is loaded at the first compilation, not at import
-
     live, donations, moved = key
     graph, leaves = lower_path(path, [*live, *moved]) if lowered is None else lowered
     position = {slot: k for k, slot in enumerate(leaves)}
     where = {slot: k for k, slot in enumerate(live)}
     taken = {where[result]: position[leaf] for result, leaf in donations if leaf in position}
-    return CompiledPath(build(graph, taken), leaves)
+    return CompiledPath(_builder()(graph, taken), leaves)

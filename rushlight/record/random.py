@@ -19,6 +19,7 @@ import math
 import os
 import threading
 import warnings
+import weakref
 from typing import Any
 
 import ml_dtypes
@@ -54,6 +55,25 @@ def _floating(dtype: DTypeLike, what: str) -> np.dtype:
     return dtype
 
 
+_streams: weakref.WeakSet[Mt19937Stream] = weakref.WeakSet()
+_held_for_fork: list[Mt19937Stream] = []
+
+
+def _before_fork() -> None:
+    """No fork in the middle of a draw: the child would wait for ever for the lock of a thread that it does not have."""
+    _held_for_fork.extend(_streams)
+    for stream in _held_for_fork:
+        stream._lock.acquire()
+
+
+def _after_fork() -> None:
+    while _held_for_fork:
+        _held_for_fork.pop()._lock.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+
+
 class Mt19937Stream:
     """A seeded stream of random numbers with PyTorch's CPU generator's algorithm and state.
 
@@ -63,6 +83,7 @@ class Mt19937Stream:
 
     def __init__(self, seed: int = DEFAULT_SEED) -> None:
         self._lock = threading.RLock()
+        _streams.add(self)
         self._bits = np.random.MT19937(0)
         self.manual_seed(seed)
 

@@ -108,3 +108,38 @@ print("said goodbye")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120,
                           env={**os.environ, "RUSHLIGHT_CACHE_DIR": str(tmp_path)})  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "said goodbye\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_children_forked_beside_threads_that_draw_and_compile_do_not_wait_for_them(tmp_path):
+    """What a thread holds while it loads the compiler, compiles, or draws random numbers is not locked in a child."""
+    program = """
+import os, signal, threading, time, warnings
+warnings.simplefilter("ignore", DeprecationWarning)   # Python 3.12 warns of any fork beside threads
+import rushlight as torch
+
+def work(seed, times):
+    for n in range(times):
+        x = torch.rand(3 + n % 5, 40 + seed, requires_grad=True)
+        (x.sin() * (n + 0.5) + x).sum().backward()
+        assert x.grad.isfinite().all().item()
+
+threads = [threading.Thread(target=work, args=(k, 12)) for k in range(3)]
+for t in threads:
+    t.start()
+children = []
+for k in range(8):
+    child = os.fork()
+    if not child:
+        signal.alarm(60)   # a child that hangs is killed, which its status tells
+        work(10 + k, 2)
+        os._exit(0)
+    children.append(child)
+    time.sleep(0.05)
+assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
+for t in threads:
+    t.join()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300,
+                          env={**os.environ, "RUSHLIGHT_CACHE_DIR": str(tmp_path), "RUSHLIGHT_COLD_LIMIT": "0"})  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")

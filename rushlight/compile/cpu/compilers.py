@@ -4,7 +4,8 @@ LLVM works without the GIL and without llvmlite's lock, so planning the rest of 
 go on at the same time, on all cores. Jobs that somebody waits for go before those that were only announced.
 
 The threads are daemons that start with the first job. A fork waits until none of them is inside LLVM, whose locks a child
-would inherit for ever; the end of the process waits likewise, because LLVM's globals are taken down there.
+would inherit for ever; the end of the process waits likewise, because LLVM's globals are taken down there. This module is
+loaded with the package, long before LLVM, so that no fork can come before its hooks.
 
 Example::
 
@@ -16,13 +17,19 @@ Example::
 from __future__ import annotations
 
 import atexit
+import functools
 import heapq
 import itertools
 import os
+import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
-__all__ = ["Job", "submit", "pause", "go_on"]
+__all__ = ["Job", "lock", "submit"]
+
+lock = threading.RLock()  # held while kernels are obtained, and while the rest of the compiler is being loaded
+_held_for_fork: list[Any] = []  # llvmlite's lock
 
 _state = threading.Condition()  # guards everything below, and all jobs
 _queue: list[tuple[int, int, Job]] = []  # a heap of (0 if somebody waits, order of arrival, job)
@@ -111,21 +118,30 @@ def _work() -> None:
             _state.notify_all()
 
 
-def pause() -> None:
-    """Before a fork: wait until no thread is inside a job, and let none begin one until ``go_on``."""
+def _before_fork() -> None:
+    """Wait until nobody is loading the compiler or waits for a kernel, no thread is inside a job, and LLVM is at rest."""
+    lock.acquire()
     _state.acquire()
     while _busy:
         _state.wait()
+    ffi = sys.modules.get("llvmlite.binding.ffi")
+    llvm_lock = getattr(getattr(ffi, "lib", None), "_lock", None)
+    if llvm_lock is not None:
+        llvm_lock.__enter__()
+        _held_for_fork.append(llvm_lock)
 
 
-def go_on(*, child: bool) -> None:
-    """After the fork. In the child the threads are gone; the next job makes new ones."""
+def _after_fork(*, child: bool) -> None:
+    """In the child the threads are gone; its next job makes new ones."""
     global _state
+    while _held_for_fork:
+        _held_for_fork.pop().__exit__(None, None, None)
     if child:
         _state = threading.Condition()  # the old one knows threads that are not here
         _workers.clear()
     else:
         _state.release()
+    lock.release()
 
 
 def _close() -> None:
@@ -138,4 +154,6 @@ def _close() -> None:
             _state.wait()
 
 
+os.register_at_fork(before=_before_fork, after_in_parent=functools.partial(_after_fork, child=False),
+                    after_in_child=functools.partial(_after_fork, child=True))
 atexit.register(_close)

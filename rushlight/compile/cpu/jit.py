@@ -27,7 +27,6 @@ import contextlib
 import ctypes
 import functools
 import itertools
-import os
 import sys
 import threading
 import time
@@ -78,35 +77,7 @@ class Counters:
 
 counters = Counters()
 
-_lock = threading.RLock()  # held while kernels are obtained
-_held_for_fork: list[Any] = []
-
-
-def _before_fork() -> None:
-    """Take our lock and llvmlite's, so that a child never inherits LLVM, or a lock, in the middle of something."""
-    _lock.acquire()  # nobody waits for a kernel
-    _held_for_fork.append(_lock)
-    compilers.pause()
-    ffi = sys.modules.get("llvmlite.binding.ffi")
-    llvm_lock = getattr(getattr(ffi, "lib", None), "_lock", None)
-    if llvm_lock is not None:
-        llvm_lock.__enter__()
-        _held_for_fork.append(llvm_lock)
-
-
-def _after_fork(*, child: bool) -> None:
-    while _held_for_fork:
-        lock = _held_for_fork.pop()
-        if lock is _lock:
-            compilers.go_on(child=child)
-            lock.release()
-        else:
-            lock.__exit__(None, None, None)
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=functools.partial(_after_fork, child=False),
-                    after_in_child=functools.partial(_after_fork, child=True))
-
+_lock = compilers.lock  # held while kernels are obtained
 _addresses: dict[tuple[str, str], int] = {}  # (structure key, processor) -> address
 _libraries: list[Any] = []  # the resource trackers of all loaded code: kept for ever
 _jobs: dict[tuple[str, str], tuple[compilers.Job, str]] = {}  # (structure key, processor) -> (compilation under way, file name)
