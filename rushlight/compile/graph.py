@@ -131,6 +131,12 @@ class NativeCall:
         """How many multiplications it is, to decide whether a first run is worth compiling."""
         raise NotImplementedError
 
+    @property
+    def overwrites(self) -> dict[int, int]:
+        """Results that may be written over an operand of the same size, because each element is read before it is written:
+        number of the result -> number of the operand."""
+        return {}
+
     def reference(self, *arrays: Any) -> tuple[Any, ...]:
         """The results with NumPy: new arrays, never views of the arguments."""
         raise NotImplementedError

@@ -112,7 +112,11 @@ def plan_memory(graph: Graph, fusion: Fusion, order: list[Group], bodies: dict[G
     for step, group in enumerate(order):
         dying = deaths.get(step, [])
         for node in births.get(step, ()):
-            heir = _inheritance(node, group, dying, bodies, fusion, plan) if flags.inplace and group.kind == "loops" else None
+            heir = None
+            if flags.inplace and group.kind == "loops":
+                heir = _inheritance(node, group, dying, bodies, fusion, plan)
+            elif flags.inplace and group.kind == "native":
+                heir = _overwritten(node, group, dying, fusion, plan)
             if heir is not None:
                 dying = [d for d in dying if d is not heir]
                 plan.place[node] = plan.place[heir]
@@ -145,6 +149,18 @@ def _inheritance(node: Node, group: Group, dying: list[Node], bodies: dict[Group
                 and _same_places(body, node, other, fusion)):
             return other
     return None
+
+
+def _overwritten(node: Node, group: Group, dying: list[Node], fusion: Fusion, plan: Plan) -> Node | None:
+    """The operand of a native call that dies here, if the call may write ``node`` over it."""
+    call = group.anchor
+    assert call is not None
+    if node.kind != "item" or node.inputs[0] is not call or node.attrs[0] not in call.attrs[0].overwrites:
+        return None
+    operands = [fusion.origin(memory_base(x)) for x in call.inputs]
+    source = operands[call.attrs[0].overwrites[node.attrs[0]]]
+    fits = source in dying and _bytes(source) == _bytes(node) and plan.place[source][0] == "arena"
+    return source if fits and operands.count(source) == 1 else None
 
 
 class _Space:

@@ -166,6 +166,12 @@ class _Loop(NativeCall):
     def results(self) -> tuple[tuple[Shape, DType], ...]:
         return tuple((shape, self.dtype) for shape in self.outputs.values())
 
+    def _over(self, result: str, operand: str) -> dict[int, int]:
+        """``overwrites`` of a result over an operand, where both are there and equally large."""
+        if result not in self.outputs or operand not in self.inputs or self.kind.saved != self.kind.gates:
+            return {}
+        return {list(self.outputs).index(result): self.inputs.index(operand)}
+
     @property
     def work(self) -> int:
         return self.steps * self.batch * (self.gates + (self.hidden if self.projected else 0)) * self.size
@@ -200,6 +206,10 @@ class Recurrence(_Loop):
         if self.kind.saved:
             out["saved"] = (self.steps, self.batch, self.kind.saved * self.hidden)
         return out
+
+    @property
+    def overwrites(self) -> dict[int, int]:
+        return self._over("saved", "x")
 
     def reference(self, *arrays: Any) -> tuple[Any, ...]:
         from .reference.recurrence import forward
@@ -240,6 +250,10 @@ class RecurrenceGrad(_Loop):
         if self.projected:
             out["dh"] = (self.steps, self.batch, self.size)
         return out
+
+    @property
+    def overwrites(self) -> dict[int, int]:
+        return self._over("dx", "saved")
 
     def reference(self, *arrays: Any) -> tuple[Any, ...]:
         from .reference.recurrence import backward

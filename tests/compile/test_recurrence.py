@@ -141,3 +141,25 @@ def test_bitwise_equal_for_any_number_of_threads():
             assert found[0] == found[1] == found[2]
     finally:
         pool.set_num_threads(threads)
+
+
+def test_gates_lie_over_what_they_are_computed_from():
+    """A training step of an LSTM has one array of gates: the input's part, what is saved, their gradients."""
+    shape = {"cell": "LSTM", "steps": 9, "batch": 10, "hidden": 48, "size": 48, "dtype": dt.float32, "reverse": False,
+             "projected": False, "ragged": True}
+    forward, backward = Recurrence(**shape, biased=False), RecurrenceGrad(**shape, driven=True)
+    values = operands(forward, np.random.default_rng(0)) | operands(backward, np.random.default_rng(1))
+    g = Graph()
+    leaf = {name: g.leaf(v.shape, dt.int64 if v.dtype == np.int64 else dt.float32) for name, v in values.items()
+            if name not in ("h", "c", "saved")}
+    gates = g.map(lambda e, a: a * 2, leaf["x"])
+    made = dict(zip(forward.outputs, g.native(forward, *({**leaf, "x": gates}[name] for name in forward.inputs))))
+    back = g.native(backward, *({**leaf, **made}[name] for name in backward.inputs))
+    g.results = [g.reduce("add", back[0], (0, 1)), made["last_c"]]
+    program = build(g, {})
+    given = {name: values[name] for name in leaf}
+    for got, right in zip(run(program, g, given), interpret(g, list(given.values())), strict=True):
+        np.testing.assert_allclose(got, right, rtol=1e-4, atol=1e-5)
+    one = 9 * 10 * 4 * 48 * 4
+    others = 2 * (10 * 10 * 48 * 4) + 3 * (4 * 64 * 48 * 4) + 4 * (10 * 48 * 4)  # states, packed weights, running gradients
+    assert program.arena_bytes < one + others + 4096
