@@ -1,7 +1,7 @@
 """The quick way through ``apply`` for what programs do most: an operator on two tensors, or on a tensor and a number.
 
-A quick call keeps its own, shorter key beside the full one in the trie: the operation with its fixed attributes is one
-object, so the look-up hashes three small things. Whatever is not an everyday call goes the full way.
+A quick call keeps its own, shorter key at the node of the trie: the operation with its fixed attributes is one object, so the
+look-up hashes three small things. Whatever is not an everyday call goes the full way.
 """
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def quick_binary(full: Callable[[Any, Any], Any], tensor_class: Any) -> Callable
         else:
             return full(self, other)
         before = tr.node
-        node = before.edges.get(key)
+        node = before.quick.get(key)
         if node is None or node.stop or tr.exported:
             slow = full(self, other)
             if tr.node.parent is before and tr.epoch is epoch and (
                     tr.low is None or number or tr.node.inputs == key[1:]):  # autocast may have put casts in between
-                before.edges[key] = tr.node
+                before.quick[key] = tr.node
             return slow
         tr.node = node
         # Objects are made without calling their ``__init__``: the call would cost as much as everything else here.

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import threading
 import weakref
 
@@ -306,3 +307,36 @@ def test_parameters_keep_their_memory_where_a_flush_falls_inside_the_update(monk
     local.trace.root.edges.clear()
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert [p.data_ptr() for p in params2] == places2 and [p.data_ptr() for p in params] == places
+
+
+def test_forgetting_old_paths_takes_one_look_at_each_node(monkeypatch):
+    """Operators and calls keep short keys as well; a walk over the trie follows each node's way once, else 40 operators in a
+    row would be 2 to the power of 40 ways."""
+    from rushlight.record import flush as flush_module
+
+    x = torch.ones(3)
+    for _ in range(3):
+        y = x
+        for _ in range(40):
+            y = torch.relu(y * 2.0 + y)
+        assert y.shape == (3,)
+        flush()
+    monkeypatch.setattr(importlib.import_module(flush_module.__module__), "NODE_LIMIT", 1)
+    assert (x * 2).tolist() == [2, 2, 2]
+    assert local.trace.nodes < 300
+
+
+def test_clipping_records_the_same_operations_for_many_parameters_as_for_one():
+    from rushlight.record.paths import path_to
+
+    counts = []
+    for n in (1, 30):
+        parameters = [torch.nn.Parameter(torch.ones(k + 1)) for k in range(n)]
+        for p in parameters:
+            p.grad = torch.ones(p.shape[0])
+        flush()
+        total = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        counts.append([node.op.name for node in path_to(local.trace.node) if node.op is not None])
+        assert total.item() == pytest.approx(np.sqrt(sum(p.numel() for p in parameters)))
+        assert torch.cat([p.grad for p in parameters]).norm().item() == pytest.approx(1, abs=1e-5)
+    assert counts[0] == counts[1]

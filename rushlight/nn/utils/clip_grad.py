@@ -7,6 +7,7 @@ from typing import Any
 
 from ...autograd.handle import Handle
 from ...autograd.modes import no_grad
+from ...ops.clipping import scale_, square_sum
 from ...tensor import FUNCTIONS
 from ..functional.distance import p_norm
 
@@ -16,6 +17,12 @@ __all__ = ["clip_grad_norm_", "clip_grad_norm", "clip_grad_value_", "get_total_n
 def _gradients(parameters: Any) -> list[Any]:
     many = [parameters] if isinstance(parameters, Handle) else list(parameters)
     return [p.grad for p in many if p.grad is not None]
+
+
+def _alike(tensors: list[Any]) -> bool:
+    """Whether these are different tensors of one floating dtype: then one operation serves all."""
+    dtype = tensors[0].dtype
+    return dtype.kind == "f" and all(t.dtype is dtype for t in tensors) and len({id(t) for t in tensors}) == len(tensors)
 
 
 @no_grad()
@@ -30,11 +37,10 @@ def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: boo
         return FUNCTIONS["tensor"](0.0)
     p = float(norm_type)
     if p == 2.0:
-        total = None
-        for t in many:
-            square = (t * t).sum()
-            total = square if total is None else total + square
-        total = total.sqrt()  # type: ignore[union-attr]
+        if _alike(many):
+            total = square_sum(*many).sqrt()
+        else:
+            total = sum([(t * t).sum() for t in many[1:]], (many[0] * many[0]).sum()).sqrt()
     else:
         norms = [p_norm(t.reshape(-1), p, 0) for t in many]
         total = p_norm(FUNCTIONS["stack"](norms), p, 0)
@@ -49,8 +55,12 @@ def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: boo
 def clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Any, foreach: bool | None = None) -> None:
     """Scale gradients by max_norm / total_norm where that is below 1."""
     factor = (float(max_norm) / (total_norm + 1e-6)).clamp_max(1.0)
-    for grad in _gradients(parameters):
-        grad.mul_(factor)
+    grads = _gradients(parameters)
+    if _alike([*grads, factor]):
+        scale_(grads, factor)
+    else:
+        for grad in grads:
+            grad.mul_(factor)
 
 
 @no_grad()
