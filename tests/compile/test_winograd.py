@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rushlight.compile import dtypes as dt
 from rushlight.compile.build import _planned, build
-from rushlight.compile.cpu import pool, target, toomcook, winograd, winograd_grad
+from rushlight.compile.cpu import jit, pool, target, toomcook, winograd, winograd_grad
 from rushlight.compile.flags import flags
 from rushlight.compile.graph import ContractSpec, Graph, Node, Window
 from rushlight.compile.program import Program
@@ -179,6 +179,25 @@ def test_it_is_chosen_where_it_pays_and_only_there(planned):
     with flags.using(winograd=0):
         build(graphs[True], {})
     assert not planned
+
+
+def test_another_batch_size_compiles_no_kernel():
+    def both(n: int) -> None:
+        g, _ = layer(n, 64, 12, 96)
+        x, dy = g.leaf((n, 64, 12, 12), F32), g.leaf((n, 96, 12, 12), F32)
+        sizes = tuple(sorted({"n": n, "c": 64, "o": 96, "x": 12, "y": 12, "u": 3, "v": 3}.items()))
+        spec = ContractSpec(("n", "c", Window("x", "u", padding=1), Window("y", "v", padding=1)), ("n", "o", "x", "y"),
+                            ("o", "c", "u", "v"), sizes)
+        dw = g.contract(g.map(lambda e, t: t * 2.0, x), g.map(lambda e, t: t + 0.0, dy), spec)
+        g.results.append(g.map(lambda e, t: -t, dw))
+        build(g, {})
+
+    with always():
+        both(16)
+        for n in (11, 3):  # some blocks of tiles, one
+            before = jit.counters.compiled + jit.counters.loaded
+            both(n)
+            assert jit.counters.compiled + jit.counters.loaded == before, n
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])

@@ -126,18 +126,20 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     stores = c.stores or (cast(input_(0, c.accumulate), c.c),)
     fence = {"x86_64": "v", "aarch64": "w"}.get(cpu.triple.split("-")[0].replace("arm64", "aarch64"), "")
     gather, product = Gather(lanes, cpu.fma), Product(lanes, cpu.vector_registers, cpu.fma, fence)
-    filters, kernel = Filters(), Tiles(lanes, cpu.vector_registers, cpu.fma, outputs, stores, own)
+    filters, kernel = Filters(), Tiles(lanes, cpu.vector_registers, cpu.fma, outputs, stores)
     transform = Transform(lanes, cpu.fma, s.n.b == 1)
 
     k = s.channels.extent
     block_k = max(1, min(k, (64 << 10) // (PLANES * width * 4)))
     parts_k = -(-k // block_k)
-    values = {"n": s.n.extent, "b_k": 4 * s.channels.b, "b_n": 4 * s.n.b, "b_y": 4 * s.u.b, "b_x": 4 * s.v.b, "u_panel": u_panel,
-              "u_plane": u_plane, "parts_k": parts_k, "k": k, "block_k": block_k, "transform": 0, "gather": 0, "product": 0,
-              "tiles_y": down, "tiles_x": across, "high": s.y.extent, "wide": s.x.extent, "channels": k, "v_plane": v_plane,
-              "v_chunk": v_chunk, "a_n": 4 * s.image.a, "a_y": 4 * s.y.a, "a_x": 4 * s.x.a, "parts_n": parts_n, "panels": panels,
-              "group": group, "blocks": blocks, "per_part": per_part, "block": block, "tiles": tiles, "slot": slot,
-              "m": PLANES * v_plane, "u": PLANES * (v_plane + m_plane), "m_plane": m_plane}  # fmt: skip
+    values = {
+        "n": s.n.extent, "b_k": 4 * s.channels.b, "b_n": 4 * s.n.b, "b_y": 4 * s.u.b, "b_x": 4 * s.v.b, "u_panel": u_panel,
+        "u_plane": u_plane, "parts_k": parts_k, "k": k, "block_k": block_k, "own": int(own), "transform": 0, "gather": 0, "product": 0,
+        "tiles_y": down, "tiles_x": across, "high": s.y.extent, "wide": s.x.extent, "channels": k, "v_plane": v_plane,
+        "v_chunk": v_chunk, "a_n": 4 * s.image.a, "a_y": 4 * s.y.a, "a_x": 4 * s.x.a, "parts_n": parts_n, "panels": panels,
+        "group": group, "blocks": blocks, "per_part": per_part, "block": block, "tiles": tiles, "slot": slot, "m": PLANES * v_plane,
+        "u": PLANES * (v_plane + m_plane), "m_plane": m_plane,
+    }  # fmt: skip
     for i, line in enumerate(strides):
         values.update((f"{d}{i}", step) for d, step in zip("nyxc", line, strict=True))
     extras: list[Operand] = [("extra", i) for i in range(len(c.extras))]
@@ -156,7 +158,7 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
                 step.params[list(fields).index(name)] = found[name]
 
     jit.deliver([*((x.key, x.ir, name) for x, name in ((gather, "gather"), (product, "product"), (transform, "transform"))),
-                 *(step.kernel for step in steps)], tell)
+                 (kernel.key, kernel.ir, "tiles"), (filters.key, filters.ir, "filters")], tell)  # both, whatever the batch size
     flops = 2 * s.image.extent * s.y.extent * s.x.extent * TAPS * TAPS * s.channels.extent * s.n.extent
     return Plan(steps, scratch, flops)
 

@@ -95,7 +95,8 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     splits = max(1, min(blocks, WANTED_PARTS // pairs))
     per_split = -(-blocks // splits)
     splits = -(-blocks // per_split)
-    slots = pairs * splits if splits > 1 else min(pairs, MOST_PARTS)
+    whole = pairs > WANTED_PARTS // 2  # never split: which kernels there are does not depend on the batch size
+    slots = min(pairs, MOST_PARTS) if whole else pairs * splits
     plane = (block * CHUNK + 16) * 4  # planes an odd number of cache lines apart do not meet in the same set
     slot = PLANES * (m_plane + 2 * plane)
 
@@ -122,7 +123,7 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
 
     extras: list[Operand] = [("extra", i) for i in range(len(c.extras))]
     place: Operand = ("scratch", 0)
-    if splits == 1:
+    if whole:
         kernels = [(Gradient("whole", *machine, outputs, stores), ["a", "b", place, "c", *extras], slots)]
     else:
         kernels = [(Gradient("partial", *machine), ["a", "b", place], slots),

@@ -263,17 +263,16 @@ class Tiles:
     fma: bool
     outputs: tuple[EpilogueOperand, ...]
     stores: tuple[Expr, ...]
-    own: bool
 
     @property
     def key(self) -> str:
         outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
-        return f"winograd tiles 3 {self.lanes} {self.registers} {self.fma} {self.own} [{outputs}] {canonical(*self.stores)}"
+        return f"winograd tiles 4 {self.lanes} {self.registers} {self.fma} [{outputs}] {canonical(*self.stores)}"
 
     @property
     def fields(self) -> list[str]:
-        own = ["channels", "gather", "product", "transform", "parts_n", "panels", "group", "blocks", "per_part", "block", "tiles", "slot",
-               "m", "u", "m_plane", "u_panel"]  # fmt: skip
+        own = ["own", "channels", "gather", "product", "transform", "parts_n", "panels", "group", "blocks", "per_part", "block", "tiles",
+               "slot", "m", "u", "m_plane", "u_panel"]  # fmt: skip
         return [*GEOMETRY, *FILTERS, *own, *(f"{d}{i}" for i in range(len(self.outputs)) for d in ("n", "y", "x", "c"))]
 
     def ir(self) -> str:
@@ -297,12 +296,12 @@ class Tiles:
                 f.do(f"call void {collect}(ptr {slot}, ptr {frame.bases[0]}, i64 {first}, i64 {count}, i64 {frame['channels']}, "
                      f"ptr {geometry})")  # fmt: skip
                 with f.loop(panel0, panel1) as panel:
-                    if self.own:
-                        filters = f.at(slot, frame["u"], "i8")
-                        f.do(f"call void {transform}(ptr {filters}, ptr {frame.bases[1]}, i64 {panel}, i64 0, i64 {frame['channels']}, "
+                    own = f.compare("ne", frame["own"], 0)
+                    here, whole = f.at(slot, frame["u"], "i8"), f.at(frame.bases[1], f.mul(panel, frame["u_panel"]), "i8")
+                    filters = f.let(f"select i1 {own}, ptr {here}, ptr {whole}")
+                    with f.when(own):
+                        f.do(f"call void {transform}(ptr {here}, ptr {frame.bases[1]}, i64 {panel}, i64 0, i64 {frame['channels']}, "
                              f"ptr {f.at(geometry, len(GEOMETRY))})")  # fmt: skip
-                    else:
-                        filters = f.at(frame.bases[1], f.mul(panel, frame["u_panel"]), "i8")
                     with f.loop(0, str(PLANES)) as plane:
                         a, m = f.at(slot, f.mul(plane, frame["v_plane"]), "i8"), f.at(sums, f.mul(plane, frame["m_plane"]), "i8")
                         b = f.at(filters, f.mul(plane, frame["u_plane"]), "i8")
