@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rushlight.compile import dtypes as dt
 from rushlight.compile.build import build
 from rushlight.compile.cpu import pool, target
+from rushlight.compile.flags import flags
 from rushlight.compile.graph import Graph
 from rushlight.compile.program import HostStep
 from rushlight.compile.recurrence import CELLS, Recurrence, RecurrenceGrad
@@ -143,7 +144,7 @@ def test_bitwise_equal_for_any_number_of_threads():
         pool.set_num_threads(threads)
 
 
-def test_gates_lie_over_what_they_are_computed_from():
+def test_gates_lie_over_what_they_are_computed_from(monkeypatch):
     """A training step of an LSTM has one array of gates: the input's part, what is saved, their gradients."""
     shape = {"cell": "LSTM", "steps": 9, "batch": 10, "hidden": 48, "size": 48, "dtype": dt.float32, "reverse": False,
              "projected": False, "ragged": True}
@@ -160,6 +161,6 @@ def test_gates_lie_over_what_they_are_computed_from():
     given = {name: values[name] for name in leaf}
     for got, right in zip(run(program, g, given), interpret(g, list(given.values())), strict=True):
         np.testing.assert_allclose(got, right, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(flags, "inplace", False)
     one = 9 * 10 * 4 * 48 * 4
-    others = 2 * (10 * 10 * 48 * 4) + 3 * (4 * 64 * 48 * 4) + 4 * (10 * 48 * 4)  # states, packed weights, running gradients
-    assert program.arena_bytes < one + others + 4096
+    assert build(g, {}).arena_bytes - program.arena_bytes >= one - 64
