@@ -126,8 +126,10 @@ def test_instruction_sets(level, causal):
         Case((1, 2, 1, 40, 50, 16, 16), causal=causal, drop=0.25).check()
 
 
-@pytest.mark.parametrize("sizes", [(1, 1, 1, 700, 600, 64, 64), (1, 2, 1, 257, 257, MAX_HEAD, 33), (2, 6, 2, 130, 260, 48, 80)])
-def test_long_ones_and_any_number_of_threads(sizes):
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 700, 600, 64, 64), (1, 2, 1, 257, 257, MAX_HEAD, 33), (2, 6, 2, 130, 260, 48, 80),
+                                   (1, 16, 16, 70, 75, 64, 64), (2, 16, 4, 40, 90, 64, 96), (1, 2, 1, 330, 300, MAX_HEAD, MAX_HEAD)])
+def test_long_and_wide_ones_and_any_number_of_threads(sizes):
+    """The wide ones have rows that are far apart: tiles of them are put side by side first."""
     case = Case(sizes, causal=True, orders=((0, 2, 1, 3),) * 4)
     case.check()
     before = torch.get_num_threads()
@@ -290,8 +292,8 @@ def test_modules_use_the_kernels(batch_first):
             finally:
                 watchers.remove(watch)
         count = 2 if isinstance(module, nn.TransformerDecoderLayer) else 1
-        assert sum(n.startswith("attention backward") for n in names) == count
-        assert sum(n.startswith("attention") for n in names) == 2 * count
+        calls = [n for n in names if n.startswith("attention") and (" step " not in n or n.endswith("step 1"))]
+        assert sum(n.startswith("attention backward") for n in calls) == count and len(calls) == 2 * count
         assert not any(n.startswith("reduce+max") for n in names)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 from rushlight.compile.attention import Attention, AttentionBackward, dropout_limit
 from rushlight.compile.cpu import target
@@ -21,6 +22,9 @@ __all__ = ["has_kernel", "plan"]
 PART_FLOPS = 4_000_000
 #: Parts of a backward, if there are so few heads that their blocks of queries are shared out.
 PARTS = 16
+
+#: Bytes from row to row.
+FAR = 4096
 
 Call = Attention | AttentionBackward
 Strides = Sequence[tuple[int, ...]]
@@ -55,22 +59,24 @@ def _forward(call: Attention, strides: Strides) -> Plan:
     places = {"out": out, "lse": rows}
     operands = [_operand(name, given, places, item) for name in kernel.operands]
     values = _common(call, blocks, chunk) | _moves(call, kernel, given, places)
-    step = _step(kernel, operands, values, b * h * -(-blocks // chunk))
-    return Plan([step], [], call.flops)
+    made = Plan([_step(kernel, operands, values, b * h * -(-blocks // chunk))], [], call.flops)
+    return _gathered(call, strides, kernel, made) if _are_far(call, strides[1:3]) else made
 
 
 def _backward(call: AttentionBackward, strides: Strides) -> Plan:
     b, h, g, length, source, e, v = call.sizes
-    kernel = _kernel("backward", call)
+    far = _are_far(call, [*strides[:3], strides[4], *(out.strides for out in call.outputs)])
+    kernel = _kernel("backward", call, far)
     item = call.arrays[0][1].itemsize
     blocks = -(-length // kernel.tiles.width)
     splits = max(1, min(blocks, -(-PARTS // (b * g)), call.flops // (b * g) // PART_FLOPS))
     given = dict(zip(_given(call, "q", "k", "v", "result", "grad", "lse"), strides, strict=True))
     places = dict(zip(("to_q", "to_k", "to_v"), call.outputs))
+    places |= {"into_k": call.outputs[1], "into_v": call.outputs[2]}
     common = _common(call, blocks, splits)
     values = common | _moves(call, kernel, given, places) | {"to_k_split": 0, "to_v_split": 0}
     operands = [_operand(name, given, places, item) for name in kernel.operands]
-    if splits == 1:
+    if splits == 1 and not far:
         return Plan([_step(kernel, operands, values, b * g)], [], call.flops)
     names = list(kernel.operands)
     scratch, steps = [], []
@@ -84,21 +90,53 @@ def _backward(call: AttentionBackward, strides: Strides) -> Plan:
         values |= {f"to_{name}_b": g * source * row, f"to_{name}_g": source * row, f"to_{name}_s": row, f"to_{name}_split": size}
         adding |= {f"parts_{name}_n": source * row, f"parts_{name}_s": row, f"{name}_split": size}
     steps.append(_step(kernel, operands, values, b * g * splits))
+    if splits == 1:  # the parts put their gradients where they belong themselves
+        return _gathered(call, strides, kernel, Plan(steps, scratch, call.flops))
     chunk = max(1, (256 << 10) // (splits * (e + v) * item))
     ends = [(("scratch", 0), 0), (("scratch", 1), 0), *(_operand(x, given, places, item) for x in ("to_k", "to_v"))]
     summed = _common(call, splits, chunk) | _moves(call, add, given, places) | adding
     steps.append(_step(add, ends, summed, b * g * -(-source // chunk)))
-    return Plan(steps, scratch, call.flops)
+    made = Plan(steps, scratch, call.flops)
+    return _gathered(call, strides, kernel, made) if far else made
 
 
-def _kernel(kind: str, call: Call) -> AttentionKernel:
+def _gathered(call: Call, strides: Strides, kernel: AttentionKernel, made: Plan) -> Plan:
+    """The plan with a step before it that puts keys and values side by side; its first step reads them there."""
+    b, h, g, length, source, e, v = call.sizes
+    item = call.arrays[0][1].itemsize
+    gather = _kernel("gather", call)
+    given = {"k": strides[1], "v": strides[2]}
+    main = made.steps[0]
+    places: list[tuple[Any, int]] = []
+    values: dict[str, int] = {}
+    for name, width in (("k", e), ("v", v)):
+        row = width * item
+        places.append((("scratch", len(made.scratch)), 0))
+        made.scratch.append(b * g * source * row)
+        values |= {f"near_{name}_n": source * row, f"near_{name}_s": row}
+        main.operands[kernel.operands.index(name)] = places[-1]
+        for d, step in (("b", g * source * row), ("g", source * row), ("s", row)):
+            main.params[kernel.fields.index(f"{name}_{d}")] = step
+    chunk = max(1, (64 << 10) // ((e + v) * item))
+    values |= _common(call, 1, chunk) | _moves(call, gather, given, {})
+    operands: list[tuple[Any, int]] = [*places, (("in", 1), 0), (("in", 2), 0)]
+    made.steps.insert(0, _step(gather, operands, values, b * g * -(-source // chunk)))
+    return made
+
+
+def _are_far(call: Call, strides: Strides) -> bool:
+    """Whether rows of an operand are so far apart that they get into each other's way in the first-level cache."""
+    return any(abs(s[2]) * call.arrays[0][1].itemsize >= FAR for s in strides)
+
+
+def _kernel(kind: str, call: Call, far: bool = False) -> AttentionKernel:
     cpu = target.current()
     dtype: DType = call.arrays[0][1]
     lanes = cpu.vector_bytes // dtype.itemsize
     tiles = Tiles(dtype, lanes, cpu.vector_registers, cpu.fma, _fence(cpu))
-    if kind == "add":
+    if kind in ("add", "gather"):
         return AttentionKernel(kind, tiles, False, False)
-    return AttentionKernel(kind, tiles, call.causal, call.masked, call.drop > 0)
+    return AttentionKernel(kind, tiles, call.causal, call.masked, call.drop > 0, far)
 
 
 def _given(call: Call, *names: str) -> list[str]:

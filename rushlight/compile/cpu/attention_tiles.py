@@ -164,6 +164,17 @@ class Tiles:
                     self.store(f, at, value, mask(f, left, self.lanes))
         module.functions.append(f.finish())
 
+    def copy_rows(self, module: Module) -> None:
+        """Rows of ``columns`` numbers from one place to another."""
+        f = Function("internal void @copy_rows(ptr noalias %target, i64 %target_row, ptr noalias %source, i64 %source_row, i64 %rows, "
+                     "i64 %columns) noinline nounwind", module)  # fmt: skip
+        with f.loop(0, "%rows") as r:
+            target, source = f.at("%target", f.mul(r, "%target_row"), "i8"), f.at("%source", f.mul(r, "%source_row"), "i8")
+            with f.loop(0, "%columns", self.lanes) as e:
+                on, at = mask(f, f.sub("%columns", e), self.lanes), f.mul(e, self.dtype.itemsize)
+                self.store(f, f.at(target, at, "i8"), self.load(f, f.at(source, at, "i8"), on), on)
+        module.functions.append(f.finish())
+
     # ------------------------------------------------------------------------------------------ loads and stores
 
     def load(self, f: Function, place: str, on: str | None) -> str:
