@@ -83,7 +83,7 @@ class no_grad(_Mode):
         return made(function)
 
     def __init__(self, function: Any = None) -> None:
-        super().__init__()
+        self.before: list[tuple[bool, bool]] = []
 
     def _enter(self) -> None:
         local.trace.grad_enabled = False

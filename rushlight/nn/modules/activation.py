@@ -47,7 +47,7 @@ class ReLU(_Inplace):
     """max(0, x)."""
 
     def forward(self, input: Any) -> Any:
-        return F.relu(input, self.inplace)
+        return F.relu(input, True) if self.inplace else F.relu(input)
 
 
 class SiLU(_Inplace):
