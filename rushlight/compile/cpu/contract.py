@@ -202,8 +202,10 @@ class Planner:
         tall, deep = self.heights[0], self.depth > TURNED_AT_ONCE
         splits = max(1, min(self.depth // (2 * CHUNK), -(-wanted // self.batches))) if deep else 1
         parts_m = -(-self.rows // MAX_ROWS)
-        parts_m = max(parts_m, min(-(-self.rows // (4 * tall)), -(-wanted // (self.batches * splits))))
-        parts_n = max(1, min(self.panels // 4, -(-wanted // (self.batches * splits * parts_m))))
+        # Rows enough to use a panel that comes from memory, panels enough to use the turned block.
+        tiles, panels = (8, 6) if deep else (4, 4)
+        parts_m = max(parts_m, min(-(-self.rows // (tiles * tall)), -(-wanted // (self.batches * splits))))
+        parts_n = max(1, min(self.panels // panels, -(-wanted // (self.batches * splits * parts_m))))
         return self._even(-(-self.rows // parts_m)), -(-self.panels // parts_n), splits
 
     def _blocks(self, wanted: int) -> tuple[int, int, int]:
