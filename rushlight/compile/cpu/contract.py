@@ -193,7 +193,7 @@ class Planner:
         return min(MAX_ROWS, (tiles - len(self.heights) + 1) * tall)  # the last rows may need a tile of each smaller height
 
     def _turn(self) -> Turn:
-        return Turn(self.types["a"], self.accumulate, self.lanes, self.heights[0])
+        return Turn(self.types["a"], self.accumulate, self.lanes, self.heights)
 
     def _turned_blocks(self, wanted: int) -> tuple[int, int, int]:
         """As ``_blocks``: all panels use a turned block if there are parts enough without cutting there.

@@ -1,18 +1,21 @@
 """Turning a block of A so that the micro-kernel reads it in one stream: one native function for all contractions.
 
-    void turn(ptr out, ptr rows, i64 height, ptr runs, i64 n_runs, i64 step)
+    void turn(ptr out, ptr rows, i64 count, ptr runs, i64 n_runs, i64 step, i64 tile_bytes)
 
-writes ``out[k][r] = A[r, k]`` for the ``height`` rows of a tile, whose addresses are in ``rows``, and the positions of the
-reduction that ``runs`` describes (as in ``microkernel.py``); ``out`` has whole vectors for each position. Where A's rows lie
-side by side (a weight gradient, ``x.T @ y``) the reduction goes across memory, a new line or page at each step; the driver
-turns a block of rows once, into memory that stays in the second-level cache, and uses it for every panel of B.
+cuts ``count`` rows, whose addresses are in ``rows``, into tiles and writes ``out[tile][k][r] = A[r, k]`` for the positions of the
+reduction that ``runs`` describes (as in ``microkernel.py``), whole vectors for each. Where A's rows lie side by side (a weight
+gradient, ``x.T @ y``) the reduction goes across memory, a new line or page at each step; the driver turns a block of rows once,
+into memory that stays in the second-level cache, and uses it for every panel of B.
 
-Neighbours in memory are moved together: a stretch of adjacent rows is one masked load. Where the whole tile is one stretch,
-whole vectors are stored, aligned; their last lanes are never read.
+Neighbours in memory are moved together. Where all rows of the whole tiles are one stretch, it is read position by position, as it
+lies, and dealt out to the tiles; else a stretch of adjacent rows within a tile is one masked load. Whole vectors are stored,
+aligned, where a tile is one stretch; their last lanes are never read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rushlight.compile.cpu.irtext import Function, Module
@@ -27,49 +30,60 @@ BLOCK_BYTES = 384 << 10
 
 @dataclass(frozen=True)
 class Turn:
-    """``lanes`` of ``target`` are moved at a time at most; ``tall``: the most rows of a tile."""
+    """``lanes`` of ``target`` are moved at a time at most; ``heights`` of tiles, the tallest first."""
 
     source: DType
     target: DType
     lanes: int
-    tall: int
+    heights: tuple[int, ...]
 
     @property
     def key(self) -> str:
-        return f"turn4 {self.source.name} {self.target.name} {self.lanes} {self.tall}"
+        return f"turn5 {self.source.name} {self.target.name} {self.lanes} {self.heights}"
 
     @property
     def pitch(self) -> int:
         """Elements from one position of the reduction to the next."""
-        return -(-self.tall // self.lanes) * self.lanes
+        return -(-self.heights[0] // self.lanes) * self.lanes
 
     def ir(self) -> str:
         module = Module()
+        module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         f = Function(
-            "void @turn(ptr noalias %out, ptr noalias %rows, i64 %height, ptr noalias %runs, i64 %n_runs, i64 %step)", module)
-        row = f.slot("i64", "0")
-        with f.loop_while(row, "slt", "%height") as r:
-            start = f.load("%rows", r)
-            count = self._adjacent(f, r, start)
-            out = f.at("%out", f.mul(r, self.target.itemsize), "i8")
-            lanes_on = mask(f, count, self.lanes)
-            alone = f.let(f"and i1 {f.compare('eq', r, 0)}, {f.compare('eq', count, '%height')}")
-            with f.when(alone):
-                self._move(f, out, start, lanes_on, whole=True)
-            with f.when(f.let(f"xor i1 {alone}, true")):
-                self._move(f, out, start, lanes_on, whole=False)
-            f.set(row, f.add(r, count))
+            "void @turn(ptr noalias %out, ptr noalias %rows, i64 %count, ptr noalias %runs, i64 %n_runs, i64 %step, "
+            "i64 %tile_bytes)", module)  # fmt: skip
+        tall = self.heights[0]
+        row, out = f.slot("i64", "0"), f.slot("ptr")
+        f.set(out, "%out", "ptr")
+        if tall <= self.lanes:
+            whole = f.mul(f.div("%count", tall), tall)
+            stretch = self._adjacent(f, "%rows", "0", whole, whole)
+            with f.when(f.let(f"and i1 {f.compare('sgt', whole, 0)}, {f.compare('eq', stretch, whole)}")):
+                tiles = f.div(whole, tall)
+                self._deal(f, f.load("%rows"), tiles)
+                f.set(row, whole)
+                f.set(out, f.at("%out", f.mul(tiles, "%tile_bytes"), "i8"), "ptr")
+        with f.loop_while(row, "slt", "%count") as first:
+            left = f.sub("%count", first)
+            height = "1"
+            for h in sorted(self.heights)[1:]:
+                height = f.let(f"select i1 {f.compare('sge', left, h)}, i64 {h}, i64 {height}")
+            here = f.get(out, "ptr")
+            self._tile(f, f.at("%rows", first), height, here)
+            f.set(row, f.add(first, height))
+            f.set(out, f.at(here, "%tile_bytes", "i8"), "ptr")
         return f.finish() + module.text()
 
-    def _adjacent(self, f: Function, first: str, start: str) -> str:
-        """How many rows from ``first`` on lie side by side, up to a vector of them."""
+    def _adjacent(self, f: Function, rows: str, first: str, end: str, most: str | int) -> str:
+        """How many rows from ``first`` on, before ``end``, lie side by side; at most ``most``."""
         count, more = f.slot("i64", "1"), f.slot("i64", "1")
-        last = f.sub("%height", 1)
+        start, last = f.load(rows, first), f.sub(end, 1)
         with f.loop_while(more, "eq", "1"):
             n = f.get(count)
-            row = f.add(first, n)
-            there = f.load("%rows", f.minimum(row, last))
-            tests = [f.compare("slt", row, "%height"), f.compare("slt", n, self.lanes),
+            row = f.add(n, first)
+            nearest = f.let(f"select i1 {f.compare('sgt', last, 0)}, i64 {f.minimum(row, last)}, i64 0")
+            there = f.load(rows, nearest)
+            tests = [f.compare("slt", row, end), f.compare("slt", n, most),
                      f.compare("eq", there, f.add(start, f.mul(n, self.source.itemsize)))]
             both = f.let(f"and i1 {f.let(f'and i1 {tests[0]}, {tests[1]}')}, {tests[2]}")
             grown = f.let(f"zext i1 {both} to i64")
@@ -77,27 +91,57 @@ class Turn:
             f.set(more, grown)
         return f.get(count)
 
-    def _move(self, f: Function, out: str, start: str, lanes_on: str, whole: bool) -> None:
-        dtype, lanes = self.target, self.lanes
-        vector, suffix = ir_type(dtype, lanes), intrinsic_suffix(dtype, lanes)
-        f.module.declare(f"void @llvm.masked.store.{suffix}.p0({vector}, ptr, i32, <{lanes} x i1>)")
+    def _deal(self, f: Function, start: str, tiles: str) -> None:
+        """Tiles of adjacent rows: for each position, a vector for each tile."""
+        tall = self.heights[0]
+        lanes_on = mask(f, str(tall), self.lanes)
+        with self._positions(f, "%out", start) as (here, there):
+            source, target = f.slot("ptr"), f.slot("ptr")
+            f.set(source, here, "ptr")
+            f.set(target, there, "ptr")
+            with f.loop(0, tiles):
+                src, dst = f.get(source, "ptr"), f.get(target, "ptr")
+                self._vector(f, src, dst, lanes_on, whole=True)
+                f.set(source, f.at(src, tall * self.source.itemsize, "i8"), "ptr")
+                f.set(target, f.at(dst, "%tile_bytes", "i8"), "ptr")
+
+    def _tile(self, f: Function, rows: str, height: str, out: str) -> None:
+        """One tile, stretch by stretch."""
+        row = f.slot("i64", "0")
+        with f.loop_while(row, "slt", height) as r:
+            start = f.load(rows, r)
+            count = self._adjacent(f, rows, r, height, self.lanes)
+            at = f.at(out, f.mul(r, self.target.itemsize), "i8")
+            lanes_on = mask(f, count, self.lanes)
+            alone = f.let(f"and i1 {f.compare('eq', r, 0)}, {f.compare('eq', count, height)}")
+            with f.when(alone), self._positions(f, at, start) as (here, there):
+                self._vector(f, here, there, lanes_on, whole=True)
+            with f.when(f.let(f"xor i1 {alone}, true")), self._positions(f, at, start) as (here, there):
+                self._vector(f, here, there, lanes_on, whole=False)
+            f.set(row, f.add(r, count))
+
+    @contextmanager
+    def _positions(self, f: Function, out: str, start: str) -> Iterator[tuple[str, str]]:
+        """A loop over the reduction: where a row that begins at ``start`` is, and where in ``out``."""
         source = f.let(f"inttoptr i64 {start} to ptr")
-        f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-        far = f.mul("%step", AHEAD)
-        to = f.slot("ptr")
+        at, to = f.slot("ptr"), f.slot("ptr")
         f.set(to, out, "ptr")
         with f.loop(0, "%n_runs") as run:
             pair = f.mul(run, 2)
-            at = f.slot("ptr")
             f.set(at, f.at(source, f.load("%runs", pair), "i8"), "ptr")
             with f.loop(0, f.load("%runs", f.add(pair, 1))):
                 here, there = f.get(at, "ptr"), f.get(to, "ptr")
-                f.do(f"call void @llvm.prefetch.p0(ptr {f.at(here, far, 'i8')}, i32 0, i32 3, i32 1)")
-                value = convert(f, masked_load(f, here, self.source, lanes, lanes_on), self.source, dtype, lanes)
-                if whole:
-                    f.do(f"store {vector} {value}, ptr {there}, align {lanes * dtype.itemsize}")
-                else:
-                    f.do(f"call void @llvm.masked.store.{suffix}.p0({vector} {value}, ptr {there}, i32 {dtype.itemsize}, "
-                         f"<{lanes} x i1> {lanes_on})")  # fmt: skip
+                yield here, there
                 f.set(at, f.at(here, "%step", "i8"), "ptr")
-                f.set(to, f.at(there, self.pitch * dtype.itemsize, "i8"), "ptr")
+                f.set(to, f.at(there, self.pitch * self.target.itemsize, "i8"), "ptr")
+
+    def _vector(self, f: Function, source: str, target: str, lanes_on: str, whole: bool) -> None:
+        dtype, lanes = self.target, self.lanes
+        vector, suffix = ir_type(dtype, lanes), intrinsic_suffix(dtype, lanes)
+        f.do(f"call void @llvm.prefetch.p0(ptr {f.at(source, f.mul('%step', AHEAD), 'i8')}, i32 0, i32 3, i32 1)")
+        value = convert(f, masked_load(f, source, self.source, lanes, lanes_on), self.source, dtype, lanes)
+        if whole:
+            f.do(f"store {vector} {value}, ptr {target}, align {lanes * dtype.itemsize}")
+            return
+        f.module.declare(f"void @llvm.masked.store.{suffix}.p0({vector}, ptr, i32, <{lanes} x i1>)")
+        f.do(f"call void @llvm.masked.store.{suffix}.p0({vector} {value}, ptr {target}, i32 {dtype.itemsize}, <{lanes} x i1> {lanes_on})")

@@ -157,7 +157,7 @@ class Driver:
     @property
     def key(self) -> str:
         outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
-        return (f"contract12 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
+        return (f"contract13 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
                 f"{self.heights} [{outputs}] {canonical(*self.stores)} {self.turned}")  # fmt: skip
 
     @property
@@ -320,15 +320,15 @@ class Driver:
         f.set(run, "0")
         f.set(f.at(run, 1), depth)
         turn = f.let(f"inttoptr i64 {frame['turn']} to ptr")
-        number = f.slot("i64", "0")
+        tile_bytes = f.mul(depth, pitch)
+        f.do(f"call void {turn}(ptr {block}, ptr {f.at(a.rows, first)}, i64 {count}, ptr {a.runs}, i64 {a.n_runs}, i64 {a.step}, "
+             f"i64 {tile_bytes})")  # fmt: skip
+        start = f.slot("i64", f.let(f"ptrtoint ptr {block} to i64"))
         with self._tiles(f, count) as (t, height):
-            out = f.at(block, f.mul(f.mul(f.get(number), depth), pitch), "i8")
-            source = f.at(a.rows, f.add(first, t))
-            f.do(f"call void {turn}(ptr {out}, ptr {source}, i64 {height}, ptr {a.runs}, i64 {a.n_runs}, i64 {a.step})")
-            start = f.let(f"ptrtoint ptr {out} to i64")
+            here = f.get(start)
             with f.loop(0, height) as r:
-                f.set(f.at(rows, f.add(t, r)), f.add(start, f.mul(r, item)))
-            f.set(number, f.add(f.get(number), 1))
+                f.set(f.at(rows, f.add(t, r)), f.add(here, f.mul(r, item)))
+            f.set(start, f.add(here, tile_bytes))
         return A(rows, run, "1", str(pitch))
 
     def _micro(
