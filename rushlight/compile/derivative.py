@@ -23,8 +23,8 @@ DERIVATIVES: dict[str, Rule] = {
     "mod": lambda g, y, a, b: (g, -(g * e.floor(a / b))),
     "fmod": lambda g, y, a, b: (g, -(g * e.trunc(a / b))),
     # PyTorch: where both are equal each side gets half.
-    "min": lambda g, y, a, b: _extreme(g, a, b, a < b),
-    "max": lambda g, y, a, b: _extreme(g, a, b, a > b),
+    "min": lambda g, y, a, b: _extreme(g, a, b, a < b, a > b),
+    "max": lambda g, y, a, b: _extreme(g, a, b, a > b, a < b),
     "pow": lambda g, y, a, b: (_pow_base(g, a, b), _pow_exponent(g, y, a, b)),
     "atan2": lambda g, y, a, b: (g * (b / (a * a + b * b)), g * (-a / (a * a + b * b))),
     "hypot": lambda g, y, a, b: (g * (a / y), g * (b / y)),
@@ -73,10 +73,11 @@ def _unknown(name: str) -> Sequence[Any]:
     raise NotImplementedError(f"the derivative of {name} has no formula here")
 
 
-def _extreme(g: Expr, a: Expr, b: Expr, a_wins: Expr) -> tuple[Expr, Expr]:
+def _extreme(g: Expr, a: Expr, b: Expr, a_wins: Expr, b_wins: Expr) -> tuple[Expr, Expr]:
+    """A NaN wins against nothing and loses to nothing: both get the gradient, so that it does not vanish."""
     zero, half = const(0, g.dtype), g * 0.5
     tie = e.eq(a, b)
-    return e.where(tie, half, e.where(a_wins, g, zero)), e.where(tie, half, e.where(a_wins, zero, g))
+    return e.where(tie, half, e.where(b_wins, zero, g)), e.where(tie, half, e.where(a_wins, zero, g))
 
 
 def _pow_base(g: Expr, a: Expr, b: Expr) -> Expr:

@@ -85,7 +85,7 @@ def _tanh_back(dh: Expr, dc: Expr, saved: Sequence[Expr], h: Expr, c: Expr, h_ol
 
 
 def _relu_back(dh: Expr, dc: Expr, saved: Sequence[Expr], h: Expr, c: Expr, h_old: Expr, c_old: Expr) -> Any:
-    dx = (e.where(h > 0, dh, 0),)
+    dx = (e.where(h <= 0, 0, dh),)  # a NaN lets the gradient through
     return dx, dx, None, None
 
 

@@ -14,14 +14,17 @@ def _zero(e: Any, g: Any) -> Any:
 
 
 relu = pointwise("relu", lambda e, x: e.max(x, 0), allowed="uif", grads=(
-    lambda e, g, out, x: e.where(e.gt(out, 0), g, _zero(e, g)),))
+    lambda e, g, out, x: e.where(e.le(out, 0), _zero(e, g), g),))  # a NaN lets the gradient through, as in PyTorch
 sigmoid = pointwise("sigmoid", lambda e, x: 1 / (1 + e.exp(-x)), result="float", grads=(
     lambda e, g, out, x: g * (out * (1 - out)),))
 hardtanh = pointwise("hardtanh", lambda e, x, low, high: e.min(e.max(x, low), high), neutral=(1, 2), allowed="uif", grads=(
-    lambda e, g, out, x, low, high: e.where(e.gt(x, low) & e.lt(x, high), g, _zero(e, g)),))
+    lambda e, g, out, x, low, high: e.where(e.le(x, low) | e.ge(x, high), _zero(e, g), g),))
 leaky_relu = pointwise("leaky_relu", lambda e, x, slope: e.where(e.gt(x, 0), x, x * slope), neutral=(1,), allowed="f")
 elu = pointwise("elu", lambda e, x, alpha, scale, input_scale: e.where(
-    e.gt(x, 0), x * scale, e.expm1(x * input_scale) * (alpha * scale)), neutral=(1, 2, 3), allowed="f")
+    e.gt(x, 0), x * scale, e.expm1(x * input_scale) * (alpha * scale)), neutral=(1, 2, 3), allowed="f", grads=(
+    # The exponential of a large positive x is infinite: it must not be computed where it is not used, for infinity · 0 is NaN.
+    lambda e, g, out, x, alpha, scale, input_scale: e.where(e.gt(x, 0), g * scale, g * (e.exp(
+        e.where(e.gt(x, 0), _zero(e, x), x * input_scale)) * (alpha * scale * input_scale))),))
 softplus = pointwise("softplus", lambda e, x, beta, threshold: e.where(
     e.gt(x * beta, threshold), x, e.log1p(e.exp(x * beta)) / beta), neutral=(1, 2), allowed="f", grads=(
     lambda e, g, out, x, beta, threshold: g * e.where(e.gt(x * beta, threshold), e.const(1, g.dtype), 1 / (1 + e.exp(-(x * beta)))),))

@@ -282,3 +282,36 @@ def test_functions_of_the_top_namespace():
         assert m.embedding(m.tensor([[1.0], [2.0]]), m.tensor([1])).tolist() == [[2.0]]
         assert m.cosine_embedding_loss(m.ones(1, 2), m.ones(1, 2), m.ones(1), 0.0, 0).shape == (1,)
         assert m.triplet_margin_loss(m.ones(2), m.ones(2), m.zeros(2), reduction=2).item() == 0.0
+
+
+@pytest.mark.parametrize("name", ["elu", "selu", "celu", "softplus", "silu", "mish", "logsigmoid", "hardswish", "gelu"])
+def test_derivatives_far_from_zero(name):
+    """What an activation computes for small values overflows for large ones: no NaN may come of it, in second derivatives neither."""
+    far = np.array([-1e30, -300.0, -100.0, -90.0, 90.0, 100.0, 300.0, 1e30], np.float32)
+    results = []
+    for m, f in ((torch, theirs), (rushlight, ours)):
+        for _ in range(2):  # interpreted, then compiled
+            x = m.tensor(far, requires_grad=True)
+            (g,) = m.autograd.grad(getattr(f, name)(x).sum(), x, create_graph=True)
+            (h,) = m.autograd.grad(g.sum(), x)
+            results.append((g.detach().numpy(), h.numpy()))
+    for g, h in results[2:]:
+        np.testing.assert_allclose(g, results[0][0], rtol=1e-5, atol=1e-6)
+        if name in ("elu", "selu", "celu"):  # PyTorch's own second derivatives of the others are NaN at 1e30
+            np.testing.assert_allclose(h, results[0][1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("call", [
+    lambda m, f, x: f.relu(x), lambda m, f, x: f.relu6(x), lambda m, f, x: f.hardtanh(x), lambda m, f, x: f.leaky_relu(x),
+    lambda m, f, x: x.clamp(min=0.0), lambda m, f, x: m.maximum(x, m.zeros(4)), lambda m, f, x: m.minimum(m.zeros(4), x),
+])  # fmt: skip
+def test_a_nan_does_not_stop_the_gradient(call):
+    """Training that went wrong must look wrong in every gradient, not have zeros in the first layers."""
+    results = []
+    for m, f in ((torch, theirs), (rushlight, ours)):
+        for _ in range(2):
+            x = m.tensor([np.nan, -2.0, 0.5, 3.0], requires_grad=True)
+            call(m, f, x).sum().backward()
+            results.append(x.grad.numpy())
+    np.testing.assert_array_equal(results[2], results[0])
+    np.testing.assert_array_equal(results[3], results[0])

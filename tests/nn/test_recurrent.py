@@ -266,3 +266,18 @@ def test_one_time_needs_no_loop(kind, args, monkeypatch):
         results.append([t.detach().numpy() for t in tensors] + [t.grad.numpy() for t in (x, *net.parameters())])
     close(results[1], results[0], 1e-9, 1e-11)
     assert seen and not any(name.startswith("recurrence") for name in seen)
+
+
+def test_a_nan_does_not_stop_the_gradient_of_relu():
+    found = []
+    for m in (torch, rushlight):
+        for _ in range(2):  # interpreted, then compiled
+            net = layer(m, "RNN_RELU", {"input_size": 3, "hidden_size": 4})
+            x = np.ones((5, 2, 3), np.float32)
+            x[2, 1, 0] = np.nan
+            x = m.tensor(x, requires_grad=True)
+            net(x)[0].square().sum().backward()
+            found.append([np.isnan(t.grad.numpy()) for t in (x, *net.parameters())])
+    for some in found[2:]:
+        for a, b in zip(some, found[0], strict=True):
+            np.testing.assert_array_equal(a, b)
