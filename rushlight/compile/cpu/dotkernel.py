@@ -53,13 +53,8 @@ class Dot:
         length = f.slot("i64", "0")
         with f.when(f.compare("ne", "%n_runs", 0)):
             f.set(length, f.load("%runs", 1))
-        cases = " ".join(f"i64 {h}, label %rows{h}" for h in self.heights)
-        f.do(f"switch i64 %height, label %out [ {cases} ]")
-        for height in self.heights:
-            f.label(f"rows{height}")
+        for height in f.cases("%height", self.heights):
             self._height(f, height, f.get(length))
-            f.do("br label %out")
-        f.label("out")
         return f.finish() + module.text()
 
     def _height(self, f: Function, height: int, length: str) -> None:

@@ -12,7 +12,7 @@ LLVM's first pass turns the slots into registers, so the text can read like the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 __all__ = ["Function", "Module"]
@@ -136,6 +136,16 @@ class Function:
         self.label(f"{name}.then")
         yield
         self.do(f"br label %{name}.end")
+        self.label(f"{name}.end")
+
+    def cases(self, value: str, numbers: Sequence[int]) -> Iterator[int]:
+        """``for n in f.cases(value, numbers)``: code for each number that ``value`` may be; for others, nothing is done."""
+        name = self.name()
+        self.do(f"switch i64 {value}, label %{name}.end [ {' '.join(f'i64 {n}, label %{name}.{n}' for n in numbers)} ]")
+        for n in numbers:
+            self.label(f"{name}.{n}")
+            yield n
+            self.do(f"br label %{name}.end")
         self.label(f"{name}.end")
 
     def compare(self, how: str, a: str, b: str | int) -> str:

@@ -140,21 +140,15 @@ class Micro:
             module,
         )
         masks = [mask(f, f.sub("%columns", v * self.lanes), self.lanes) if self.masked or self.along else "" for v in range(self.vectors)]
-        cases = " ".join(f"i64 {h}, label %rows{h}" for h in self.heights)
         narrow = f.compare("sle", "%columns", self.lanes) if self.vectors == 2 else ""
-        f.do(f"switch i64 %height, label %out [ {cases} ]")
-        for height in self.heights:
-            f.label(f"rows{height}")
-            if self.vectors == 2:
+        wide = f.let(f"xor i1 {narrow}, true") if narrow else "true"
+        for height in f.cases("%height", self.heights):
+            if narrow:
                 # The last panel is often half empty: then the second vector would be multiplied for nothing.
-                f.do(f"br i1 {narrow}, label %narrow{height}, label %wide{height}")
-                f.label(f"narrow{height}")
-                replace(self, vectors=1, pitch=self.panel)._height(f, height, masks[:1])
-                f.do("br label %out")
-                f.label(f"wide{height}")
-            self._height(f, height, masks)
-            f.do("br label %out")
-        f.label("out")
+                with f.when(narrow):
+                    replace(self, vectors=1, pitch=self.panel)._height(f, height, masks[:1])
+            with f.when(wide):
+                self._height(f, height, masks)
         return f.finish() + module.text()
 
     def _height(self, f: Function, height: int, masks: list[str]) -> None:

@@ -57,13 +57,8 @@ class Outer:
 
     def ir(self) -> str:
         f = Function("void @outer(ptr noalias %sums, ptr noalias %a, ptr noalias %b, i64 %height, i64 %count, i64 %again)")
-        cases = " ".join(f"i64 {h}, label %rows{h}" for h in heights(self.registers))
-        f.do(f"switch i64 %height, label %out [ {cases} ]")
-        for height in heights(self.registers):
-            f.label(f"rows{height}")
+        for height in f.cases("%height", heights(self.registers)):
             self._height(f, height)
-            f.do("br label %out")
-        f.label("out")
         return f.finish() + f.module.text()
 
     def _height(self, f: Function, height: int) -> None:

@@ -157,13 +157,8 @@ class Product:
 
     def ir(self) -> str:
         f = Function("void @product(ptr noalias %tile, ptr noalias %a, ptr noalias %b, i64 %height, i64 %channels, i64 %chunk_bytes)")
-        cases = " ".join(f"i64 {h}, label %rows{h}" for h in heights(self.registers))
-        f.do(f"switch i64 %height, label %out [ {cases} ]")
-        for height in heights(self.registers):
-            f.label(f"rows{height}")
+        for height in f.cases("%height", heights(self.registers)):
             self._height(f, height)
-            f.do("br label %out")
-        f.label("out")
         return f.finish() + f.module.text()
 
     def _height(self, f: Function, height: int) -> None:
