@@ -9,7 +9,7 @@ import numpy as np
 from ..autograd.autocast import full_precision
 from ..ops import fourier
 from ..ops.promotion import default_dtype
-from ..ops.structured import wrap_dim, wrap_dims
+from ..ops.structured import no_dims, wrap_dim, wrap_dims
 from ..tensor.creation import check_device, convert, finish, from_owned
 from ..tensor.registry import _with_out
 
@@ -56,7 +56,7 @@ def _plan(x: Any, s: Any, dim: Any, least: int = 0) -> tuple[tuple[int, ...], tu
     rank = len(x.shape)
     if isinstance(s, int):
         s = (s,)
-    if dim is not None and dim != () and not rank:
+    if dim is not None and not no_dims(dim) and not rank:
         first = dim[0] if hasattr(dim, "__iter__") else dim
         raise IndexError(f"Dimension specified as {first} but tensor has no dimensions")
     if dim is None:
@@ -64,7 +64,7 @@ def _plan(x: Any, s: Any, dim: Any, least: int = 0) -> tuple[tuple[int, ...], tu
         if s is not None and len(s) > rank:
             raise RuntimeError(f"Got shape with {len(s)} values but input tensor only has {rank} dimensions.")
     else:
-        dims = wrap_dims(tuple(dim) if hasattr(dim, "__iter__") else (dim,), rank) if dim != () else ()
+        dims = wrap_dims(tuple(dim) if hasattr(dim, "__iter__") else (dim,), rank) if not no_dims(dim) else ()
     if s is not None and len(s) != len(dims):
         raise RuntimeError("When given, dim and shape arguments must have the same length")
     if len(dims) < least:

@@ -40,7 +40,7 @@ def _wide(input: Any, dtype: Any) -> Any:
 
 
 def _dims(input: Any, dim: Any) -> tuple[int, ...]:
-    return wrap_dims(dim, len(input.shape)) if dim != () else tuple(range(len(input.shape)))
+    return wrap_dims(dim, len(input.shape))
 
 
 def sum(input: Any, dim: Any = None, *, keepdim: bool = False, dtype: Any = None, mask: Any = None) -> Any:

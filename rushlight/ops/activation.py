@@ -1,4 +1,7 @@
-"""Pointwise activations; each is one formula, its gradient explicit only where the derived one is not stable."""
+"""Pointwise activations; each is one formula, its gradient explicit only where the derived one is not stable.
+
+Comparisons are written so that a NaN lets the gradient through, as in PyTorch: ``le(out, 0)`` and not ``gt(out, 0)``.
+"""
 from __future__ import annotations
 
 import math
@@ -14,7 +17,7 @@ def _zero(e: Any, g: Any) -> Any:
 
 
 relu = pointwise("relu", lambda e, x: e.max(x, 0), allowed="uif", grads=(
-    lambda e, g, out, x: e.where(e.le(out, 0), _zero(e, g), g),))  # a NaN lets the gradient through, as in PyTorch
+    lambda e, g, out, x: e.where(e.le(out, 0), _zero(e, g), g),))
 sigmoid = pointwise("sigmoid", lambda e, x: 1 / (1 + e.exp(-x)), result="float", grads=(
     lambda e, g, out, x: g * (out * (1 - out)),))
 hardtanh = pointwise("hardtanh", lambda e, x, low, high: e.min(e.max(x, low), high), neutral=(1, 2), allowed="uif", grads=(

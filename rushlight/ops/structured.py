@@ -73,13 +73,18 @@ def wrap_dim(dim: int, ndim: int) -> int:
     return dim % n
 
 
+def no_dims(dims: Any) -> bool:
+    """Whether dimensions are given, but none: () or []."""
+    return isinstance(dims, (tuple, list)) and not dims
+
+
 def wrap_dims(dims: Any, ndim: int) -> tuple[int, ...]:
-    """None or () means all dimensions; a number means that one.
+    """None, () or [] means all dimensions; a number means that one.
 
     Raises:
         RuntimeError: a dimension appears twice.
     """
-    if dims is None or dims == ():
+    if dims is None or no_dims(dims):
         return tuple(range(ndim))
     if isinstance(dims, int) or not hasattr(dims, "__iter__"):
         dims = (dims,)

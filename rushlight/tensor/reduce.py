@@ -6,7 +6,7 @@ from typing import Any
 from ..autograd.autocast import full_precision
 from ..compile import dtypes as dt
 from ..ops import reduction as red
-from ..ops.structured import wrap_dim, wrap_dims
+from ..ops.structured import no_dims, wrap_dim, wrap_dims
 from .registry import public
 
 __all__: list[str] = []
@@ -50,7 +50,7 @@ def prod(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
 
 
 def _nonempty(name: str, input: Any, dim: Any) -> None:
-    if dim == () and not input.numel():
+    if no_dims(dim) and not input.numel():
         raise RuntimeError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the "
                            "'dim' argument.")
 
@@ -72,13 +72,13 @@ def amin(input: Any, dim: Any = (), keepdim: bool = False) -> Any:
 @public()
 def any(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Whether some element is true (nonzero)."""
-    return red.any_(input, attrs=(_dims(input, dim) if dim != () else (), keepdim, _truth_dtype(input)))
+    return red.any_(input, attrs=(() if no_dims(dim) else _dims(input, dim), keepdim, _truth_dtype(input)))
 
 
 @public()
 def all(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Whether all elements are true (nonzero)."""
-    return red.all_(input, attrs=(_dims(input, dim) if dim != () else (), keepdim, _truth_dtype(input)))
+    return red.all_(input, attrs=(() if no_dims(dim) else _dims(input, dim), keepdim, _truth_dtype(input)))
 
 
 def _truth_dtype(input: Any) -> Any:

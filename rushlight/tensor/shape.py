@@ -8,7 +8,7 @@ from typing import Any
 from ..autograd.apply import value_of
 from ..ops import basic, views
 from ..ops.promotion import result_type
-from ..ops.structured import wrap_dim, wrap_dims
+from ..ops.structured import no_dims, wrap_dim, wrap_dims
 from ..record.meta import is_contiguous
 from .registry import METHODS, public
 
@@ -202,7 +202,7 @@ def broadcast_to(input: Any, size: Any) -> Any:
 def squeeze(input: Any, dim: Any = None) -> Any:
     """Without dimensions of length 1 (all of them, or those named)."""
     n = len(input.shape)
-    dims = tuple(range(n)) if dim is None else () if dim == () else wrap_dims(dim, n)
+    dims = tuple(range(n)) if dim is None else () if no_dims(dim) else wrap_dims(dim, n)
     return views.squeeze(input, dims)
 
 

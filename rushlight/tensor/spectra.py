@@ -8,7 +8,7 @@ from ..autograd.autocast import full_precision
 from ..autograd.handle import Handle
 from ..compile import dtypes as dt
 from ..ops import lapack
-from ..ops.structured import wrap_dims
+from ..ops.structured import no_dims, wrap_dims
 from .matrices import _no_error, check_matrix, check_square, linear_algebra, solve_left
 from .registry import public
 from .return_types import named
@@ -265,7 +265,7 @@ def matrix_rank(A: Any, tol: Any = None, hermitian: bool = False, *, atol: Any =
 @linear_algebra("vector_norm")
 def vector_norm(x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """The vector norm of order ``ord`` over ``dim``."""
-    return norm_over(x, ord, wrap_dims(dim, len(x.shape)) if dim != () else (), keepdim, dtype)
+    return norm_over(x, ord, wrap_dims(dim, len(x.shape)), keepdim, dtype)
 
 
 @linear_algebra("matrix_norm")
@@ -308,7 +308,7 @@ def _with_ones(t: Any, a: int, b: int) -> Any:
 def _norm(A: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """A matrix norm for two dimensions and an order that names one, else a vector norm."""
     if dim is not None:
-        dims = wrap_dims(dim, len(A.shape)) if dim != () else ()
+        dims = wrap_dims(dim, len(A.shape)) if not no_dims(dim) else ()
         if isinstance(dim, (tuple, list)) and len(dims) == 2 and ord is not None:
             return matrix_norm(A, ord, tuple(dim), keepdim, dtype=dtype)
         if isinstance(ord, str):

@@ -185,7 +185,7 @@ def norm_over(input: Any, order: float, dims: tuple[int, ...], keepdim: bool, dt
 @public()
 def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
     """A vector norm of order ``p`` over ``dim``, the Frobenius norm ("fro"), or the nuclear norm ("nuc") of matrices."""
-    dims = tuple(range(len(input.shape))) if dim is None or dim == () else wrap_dims(dim, len(input.shape))
+    dims = wrap_dims(dim, len(input.shape))
     if isinstance(p, str):
         if p == "fro":
             return norm_over(input, 2, dims, keepdim, dtype)

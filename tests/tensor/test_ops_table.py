@@ -304,3 +304,30 @@ def test_complex_gradients_conjugate() -> None:
         grads.append([x.grad.numpy(), y.grad.numpy()])
     for g, w in zip(grads[1], grads[0]):
         np.testing.assert_allclose(g, w, rtol=1e-8)
+
+
+@pytest.mark.parametrize("none", [[], ()])
+@pytest.mark.parametrize("keepdim", [False, True])
+@pytest.mark.parametrize("name", [
+    "sum", "mean", "amax", "amin", "std", "var", "norm", "nansum", "nanmean", "count_nonzero", "any", "all", "squeeze",
+    "linalg.vector_norm", "fft.fftn", "fft.rfftn",
+])  # fmt: skip
+def test_no_dimensions_in_a_list_or_a_tuple(name: str, keepdim: bool, none: Any) -> None:
+    """For sums all dimensions are meant, for truth values none, and a list and a tuple mean the same."""
+    if keepdim and name in ("count_nonzero", "squeeze", "fft.fftn", "fft.rfftn"):
+        return
+    results = []
+    for m in (torch, rushlight):
+        f = m
+        for part in name.split("."):
+            f = getattr(f, part)
+        x = m.tensor([[1.0, 2.0, -4.0]])
+        try:
+            results.append(f(x, dim=none, keepdim=True) if keepdim else f(x, dim=none))
+        except Exception as e:
+            results.append(type(e))
+    if isinstance(results[0], type):
+        assert results[1] is results[0]
+    else:
+        assert tuple(results[1].shape) == tuple(results[0].shape)
+        np.testing.assert_allclose(results[1].numpy(), results[0].numpy(), rtol=1e-6)
