@@ -160,7 +160,7 @@ class AttentionBackward(_Attention):
         k, v = k.astype(_wide(k)), v.astype(_wide(v))
         shape = q.shape
         q, out, grad, rows = (self._grouped(x) for x in (q, out, grad, rows))
-        weights = np.exp(self._scores(q, k, mask) - rows[..., None])
+        weights = np.exp(np.minimum(self._scores(q, k, mask) - rows[..., None], 0))
         to_v = _einsum("bghls,bghlv->bgsv", weights * factor, grad)
         inner = (grad * out).sum(-1, keepdims=True)
         to_scores = weights * (_einsum("bghlv,bgsv->bghls", grad, v) * factor - inner) * self.scale

@@ -315,3 +315,15 @@ def test_dropped_weights(queries):
         np.testing.assert_allclose(v.grad.numpy()[0, 0, :, 0][:250], kept.sum(0) / (n * (1 - p)), rtol=1e-4)
         found.append(kept)
     assert (found[0] != found[1]).any()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("cold_limit", [0, recorder.cold_limit])
+def test_a_weight_is_at_most_one_however_large_the_scores(causal, cold_limit, monkeypatch):
+    """Scores of 1e8 are rounded by more than the logarithm of their sum: the weights recomputed from it must not grow beyond 1."""
+    monkeypatch.setattr(recorder, "cold_limit", cold_limit)
+    start_afresh()
+    rng = np.random.default_rng(0)
+    q, k, v = (torch.tensor((rng.normal(size=(1, 2, 70, 16)) * size).astype(np.float32), requires_grad=True) for size in (1e4, 1e4, 1))
+    F.scaled_dot_product_attention(q, k, v, is_causal=causal).sum().backward()
+    assert v.grad.abs().max().item() <= 70

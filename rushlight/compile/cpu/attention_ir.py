@@ -61,7 +61,7 @@ class AttentionKernel:
 
     @property
     def key(self) -> str:
-        return f"attention5 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far}"
+        return f"attention6 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far}"
 
     @property
     def operands(self) -> list[str]:
@@ -419,7 +419,8 @@ class _Backward(_Writer):
         score = self.load(weights)
         if self.kernel.masked:
             score = score + self.mask_row(self.place("mask", b=b, h=h, l=query, s=key), key, rows)
-        weight = mathlib.call("exp", score - self.lse)
+        below = score - self.lse
+        weight = mathlib.call("exp", where(below.gt(0.0), 0.0, below))  # huge scores are rounded by more than 1
         if on is not None:
             weight = where(on, weight, 0.0)
         used, change = weight, self.load(changes)
