@@ -6,6 +6,7 @@ time, or a number that the output of an inference gives.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -135,35 +136,30 @@ def _gpt_data(torch: Any) -> tuple[Any, Any]:
     return torch.tensor(tokens[:, :-1].copy()), torch.tensor(tokens[:, 1:].copy())
 
 
-def gpt(torch: Any) -> Step:
-    """4 layers, 256 wide, 4 heads, T 128, batch 16, 65 characters, AdamW."""
+def _gpt_step(torch: Any, region: Callable[[], Any]) -> Step:
+    """A training step of the small GPT whose forward runs in ``region()``."""
     model = _gpt(torch, 65, 4, 256, 4, 128)
     x, y = _gpt_data(torch)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
 
     def step() -> float:
-        loss = torch.nn.functional.cross_entropy(model(x).view(-1, 65), y.view(-1))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-    return step
-
-
-def gpt_bf16(torch: Any) -> Step:
-    """The same under ``autocast`` to bfloat16."""
-    model = _gpt(torch, 65, 4, 256, 4, 128)
-    x, y = _gpt_data(torch)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
-
-    def step() -> float:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with region():
             loss = torch.nn.functional.cross_entropy(model(x).view(-1, 65), y.view(-1))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         return loss.item()
     return step
+
+
+def gpt(torch: Any) -> Step:
+    """4 layers, 256 wide, 4 heads, T 128, batch 16, 65 characters, AdamW."""
+    return _gpt_step(torch, nullcontext)
+
+
+def gpt_bf16(torch: Any) -> Step:
+    """The same under ``autocast`` to bfloat16."""
+    return _gpt_step(torch, lambda: torch.autocast("cpu", dtype=torch.bfloat16))
 
 
 def lstm(torch: Any) -> Step:

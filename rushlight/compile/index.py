@@ -13,7 +13,7 @@ from typing import NamedTuple
 from .graph import View
 
 __all__ = ["Ix", "Index", "axis_ix", "NeedSplit", "CannotSplit", "through_view", "through_reshape", "address",
-           "plain_axes", "bounds", "replace_axis", "row_major"]
+           "plain_axes", "bounds", "replace_axis", "row_major", "as_view"]
 
 
 class Ix(NamedTuple):
@@ -48,6 +48,33 @@ def row_major(shape: Sequence[int]) -> tuple[int, ...]:
         strides.append(step)
         step *= max(s, 1)
     return tuple(reversed(strides))
+
+
+def as_view(shape: tuple[int, ...], out: tuple[int, ...], strides: Sequence[int], offset: int) -> View | None:
+    """The affine map onto positions of a row-major value of ``shape`` of what has the shape ``out``, these strides and this
+    offset, in elements; None where a dimension of it runs across several of the value's."""
+    steps = row_major(shape)
+    start, columns = [], []
+    for extent, step in zip(shape, steps):
+        at = min(offset // step, extent - 1) if extent > 1 else 0
+        start.append(at)
+        offset -= at * step
+    if offset:
+        return None
+    for n, stride in zip(out, strides):
+        column = []
+        left = stride if n > 1 else 0
+        for extent, step in zip(shape, steps):
+            c = left // step if extent > 1 else 0
+            column.append(c)
+            left -= c * step
+        if left:
+            return None
+        columns.append(column)
+    for d, extent in enumerate(shape):
+        if start[d] + sum(column[d] * (n - 1) for column, n in zip(columns, out)) >= extent:
+            return None
+    return View(out, tuple(start), tuple(tuple(column[d] for column in columns) for d in range(len(shape))))
 
 
 def through_view(index: Index, view: View) -> Index:

@@ -8,9 +8,10 @@ from ..autograd import autocast
 from ..autograd.apply import Restrided, apply
 from ..compile.dtypes import DType
 from ..compile.graph import Graph, Node, View
+from ..compile.index import as_view
 from ..record.meta import CPU, Meta, is_contiguous, meta_of
 from .structured import Structured
-from .views import as_strided, as_view
+from .views import as_strided
 
 __all__ = ["full", "cast", "clone", "cat", "update_view", "flip", "repeat", "sum_to", "pad_constant"]
 
@@ -132,7 +133,7 @@ def _update_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence
         return whole
     if part.size == whole.size and offset == 0 and is_contiguous(shape, strides):
         return g.reshape(part, whole.shape)
-    found = as_view(whole.shape, (shape, strides, offset))
+    found = as_view(whole.shape, shape, strides, offset)
     if found is not None:
         return g.update(whole, part, found)
     flat = g.update(g.reshape(whole, (whole.size,)), part, View(shape, (offset,), (strides,)))

@@ -11,42 +11,15 @@ from typing import Any
 
 from ..autograd.apply import Restrided, apply, apply_view
 from ..compile.graph import Graph, Node, View
+from ..compile.index import as_view
 from ..record.meta import Meta, contiguous_strides, is_contiguous, meta_of
 from ..record.op import Op
 
 __all__ = ["ViewOp", "view", "permute", "expand", "slice_", "select", "squeeze", "unsqueeze", "diagonal", "unfold",
-           "as_strided", "split_dim", "view_strides", "put_view", "as_view"]
+           "as_strided", "split_dim", "view_strides", "put_view"]
 
 Shape = tuple[int, ...]
 Place = tuple[Shape, Shape, int]
-
-
-def as_view(shape: Shape, place: Place) -> View | None:
-    """The affine map onto positions of a row-major tensor of ``shape``, or None where a dimension of the result runs
-    across several of them."""
-    out, strides, offset = place
-    steps = contiguous_strides(shape)
-    start, columns = [], []
-    for extent, step in zip(shape, steps):
-        at = min(offset // step, extent - 1) if extent > 1 else 0
-        start.append(at)
-        offset -= at * step
-    if offset:
-        return None
-    for n, stride in zip(out, strides):
-        column = []
-        left = stride if n > 1 else 0
-        for extent, step in zip(shape, steps):
-            c = left // step if extent > 1 else 0
-            column.append(c)
-            left -= c * step
-        if left:
-            return None
-        columns.append(column)
-    for d, extent in enumerate(shape):
-        if start[d] + sum(columns[j][d] * (n - 1) for j, n in enumerate(out)) >= extent:
-            return None
-    return View(out, tuple(start), tuple(tuple(column[d] for column in columns) for d in range(len(shape))))
 
 
 def lower_view(g: Graph, x: Node, place: Place) -> Node:
@@ -56,7 +29,7 @@ def lower_view(g: Graph, x: Node, place: Place) -> Node:
         return g.const(0, x.dtype, shape)
     if offset == 0 and math.prod(shape) == x.size and is_contiguous(shape, strides):
         return g.reshape(x, shape)
-    found = as_view(x.shape, place)
+    found = as_view(x.shape, *place)
     if found is not None:
         return g.view(x, found)
     return g.view(g.reshape(x, (x.size,)), View(shape, (offset,), (strides,)))
@@ -272,7 +245,7 @@ class _PutView(Op):
         if src.size == 0:
             return [zeros]
         if not _overlaps(*place[:2]):
-            found = as_view(shape, tuple(place))  # type: ignore[arg-type]
+            found = as_view(shape, *place)
             if found is not None:
                 return [g.update(zeros, src, found)]
             flat = g.update(g.reshape(zeros, (math.prod(shape),)), src, View(src.shape, (place[2],), (place[1],)))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from rushlight.compile.expr import Expr
 from rushlight.compile.graph import Graph, Node, View
-from rushlight.compile.index import row_major
+from rushlight.compile.index import as_view, row_major
 from rushlight.compile.passes.legalise import live_nodes
 from rushlight.compile.passes.simplify import reshaped_view
 from rushlight.compile.placed import Output, PlacedCall
@@ -196,28 +196,7 @@ def _permuted(inner: View, outer: View) -> View | None:
 def _regrouped(view: View, old: Sequence[int], new: Sequence[int]) -> View | None:
     """Where a part lies in a whole whose dimensions are split or merged."""
     offset, strides = _flat(view, old)
-    steps = row_major(new)
-    start, columns = [], []
-    for extent, step in zip(new, steps):
-        at = min(offset // step, extent - 1)
-        start.append(at)
-        offset -= at * step
-    for n, stride in zip(view.shape, strides):
-        left = stride if n > 1 else 0
-        column = []
-        for extent, step in zip(new, steps):
-            c = left // step if extent > 1 else 0
-            column.append(c)
-            left -= c * step
-        if left:
-            return None
-        columns.append(column)
-    if offset:
-        return None
-    for d, extent in enumerate(new):
-        if start[d] + sum(column[d] * (n - 1) for column, n in zip(columns, view.shape)) >= extent:
-            return None
-    return View(view.shape, tuple(start), tuple(tuple(column[d] for column in columns) for d in range(len(new))))
+    return as_view(tuple(new), view.shape, strides, offset)
 
 
 def _flat(view: View, shape: Sequence[int]) -> tuple[int, tuple[int, ...]]:
