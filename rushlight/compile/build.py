@@ -13,6 +13,7 @@ from .body import Body, Put, Value
 from .contraction import Contraction
 from .cpu import depthwise, jit, target, winograd, winograd_grad
 from .cpu.contract import Plan as KernelPlan
+from .cpu.contract import Step
 from .cpu.contract import plan as plan_contraction
 from .cpu.render import kernel_for
 from .expr import input_
@@ -32,7 +33,7 @@ from .passes.assemble import assemble
 from .passes.layout import choose_orders
 from .passes.legalise import legalise
 from .passes.simplify import simplify
-from .program import HostStep, Instruction, Program, Segment, note_built
+from .program import HostStep, Instruction, Packed, Program, Segment, note_built
 
 __all__ = ["build", "load_llvm"]
 
@@ -112,7 +113,7 @@ class _Build:
             in_order = fusion.groups.in_order(priority)
             memory = plan_memory(graph, fusion, in_order, bodies, self.donations, direct,
                                  {g: k.scratch for g, k in kernels.items()})
-        return _Assembler(self.source, graph, fusion, memory, direct).assemble([kernels[g] for g in in_order])
+        return _Assembler(self.source, graph, fusion, memory, direct, self.donations).assemble([kernels[g] for g in in_order])
 
     def lower(self, made: _Kernels, fusion: Fusion, bodies: dict[Group, Body]) -> None:
         group = made.group
@@ -136,9 +137,12 @@ class _Build:
 class _Assembler:
     """Turns lowered groups into instructions with addresses."""
 
-    def __init__(self, source: Graph, graph: Graph, fusion: Fusion, memory: Plan, direct: dict[int, int]) -> None:
+    def __init__(self, source: Graph, graph: Graph, fusion: Fusion, memory: Plan, direct: dict[int, int],
+                 donations: dict[int, int]) -> None:
         self.source, self.graph, self.fusion, self.memory, self.direct = source, graph, fusion, memory, direct
         self.arena = 1 + len(graph.leaves) + len(graph.results)
+        self.constant = set(range(len(graph.leaves))) - set(donations.values())  # leaves that the program does not write
+        self.packed = 0
         self.steps: list[Segment | HostStep] = []
         self.waiting: list[tuple[Any, Instruction]] = []  # (what names the kernel, the instruction)
 
@@ -245,6 +249,7 @@ class _Assembler:
             names["scratch", k] = (self.arena, offset)
             offset += -(-size // ALIGN) * ALIGN
         for k, step in enumerate(one.plan.steps):
+            packed = self._kept(step, names, one.plan) if step.packs else None
             params: list[int] = []
             for name, start in step.operands:
                 table, at = names[name]
@@ -254,7 +259,18 @@ class _Assembler:
             self.waiting.append((step.kernel, Instruction(
                 0, np.array([*params, *step.params], np.int64), step.parts, 0,
                 _name(one.group) + ("" if len(one.plan.steps) == 1 else f" step {k}"), lines, nbytes if main else 0,
-                flops if main else 0, flops / 100 if main else 0.0)))
+                flops if main else 0, flops / 100 if main else 0.0, packed)))
+
+    def _kept(self, step: Step, names: dict[Any, tuple[int, int]], plan: KernelPlan) -> Packed | None:
+        """What a packing step makes, if that can be kept from run to run: the packed form of a leaf that stays as it is."""
+        (source, start), (target, _) = step.operands
+        table, at = names[source]
+        if table - 1 not in self.constant:
+            return None
+        offset, nbytes = names[target][1], plan.scratch[target[1]]  # type: ignore[index]
+        self.packed += 1
+        names[target] = self.arena + self.packed, 0
+        return Packed(table - 1, (step.kernel[0], at + start, nbytes, *step.params), nbytes, offset)
 
     def _late_copy(self, node: Node, result: int) -> None:
         """Copy a result from the arena over the leaf that it replaces."""

@@ -26,7 +26,7 @@ from .flags import flags
 from .graph import Graph, HostCall, Node
 from .nest import ERRORS
 
-__all__ = ["Program", "Instruction", "Segment", "HostStep", "Value", "arena"]
+__all__ = ["Program", "Packed", "Instruction", "Segment", "HostStep", "Value", "arena"]
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,26 @@ class Value:
         return iter((self.shape, self.dtype, self.nbytes))
 
 
+@dataclass(frozen=True)
+class Packed:
+    """A packed form of a leaf that the program does not write: it may lie anywhere, and serve many runs.
+
+    Attributes:
+        leaf: number of the leaf.
+        key: names the form; forms of one content with equal keys are equal.
+        offset: where it lies in the arena in a run that was given no place for it.
+    """
+
+    leaf: int
+    key: Any
+    nbytes: int
+    offset: int
+
+
 @dataclass
 class Instruction:
-    """One kernel call, and what the profiler says about it. ``params`` are the kernel's 64-bit parameters."""
+    """One kernel call, and what the profiler says about it. ``params`` are the kernel's 64-bit parameters, ``packed`` what
+    it makes and nothing else."""
 
     kernel: int
     params: np.ndarray
@@ -54,6 +71,7 @@ class Instruction:
     nbytes: int = 0
     flops: int = 0
     work: float = 0.0  # estimated nanoseconds on one core
+    packed: Packed | None = None
 
 
 @dataclass
@@ -113,6 +131,7 @@ class Program:
         leaves, results: a :class:`Value` (shape, dtype, bytes) each.
         steps: segments of instructions and host steps, in order.
         arena_bytes: scratch memory that a run needs.
+        packed: the packed forms of leaves, in the order of the table's last entries.
     """
 
     def __init__(self, graph: Graph, steps: list[Segment | HostStep], arena_bytes: int) -> None:
@@ -121,7 +140,11 @@ class Program:
         self.steps = steps
         self.arena_bytes = arena_bytes
         self._errors = np.zeros(8, np.int64)
-        n = len(self.leaves) + len(self.results) + 1
+        self.packed = [p for i in self.instructions if (p := i.packed) is not None]
+        self._packing = [(s.code.array, k, i.parts) for s in steps if isinstance(s, Segment)
+                         for k, i in enumerate(s.instructions) if i.packed is not None]
+        self._ready = (False,) * len(self.packed)
+        n = len(self.leaves) + len(self.results) + 1 + len(self.packed)
         self._table = np.zeros(n + 1, np.int64)
         self._table[0] = self._errors.ctypes.data
         self._table_pointer = self._table.ctypes.data
@@ -134,8 +157,13 @@ class Program:
     def instructions(self) -> list[Instruction]:
         return [i for s in self.steps if isinstance(s, Segment) for i in s.instructions]
 
-    def run(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int]) -> None:
+    def run(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int], places: Sequence[int] = (),
+            ready: tuple[bool, ...] = ()) -> None:
         """Compute the results from the leaves; both are addresses of dense row-major arrays.
+
+        Args:
+            places: the address of each of ``packed``, 0 for one in the arena. Without, all are there.
+            ready: of each, whether it is there already and need not be made.
 
         Raises:
             OutOfBounds: an index of a gather or a scatter is out of range.
@@ -144,16 +172,13 @@ class Program:
         """
         space = arena.space
         if space.busy or watchers or flags.debug >= 2:
-            self._run_carefully(leaf_ptrs, result_ptrs)
+            self._run_carefully(leaf_ptrs, result_ptrs, places, ready)
             return
         only = self._only
         with self._lock:
             space.busy = True
             try:
-                try:
-                    self._pack(self._view, 8, *leaf_ptrs, *result_ptrs, space.pointer(self.arena_bytes))
-                except struct.error:
-                    raise self._wrong_count(leaf_ptrs, result_ptrs) from None
+                self._enter(leaf_ptrs, result_ptrs, space.pointer(self.arena_bytes), places, ready)
                 if only is not None:
                     failed = only.run(only.pointer, only.count, self._table_pointer)
                     if failed is not None:
@@ -162,6 +187,23 @@ class Program:
                     self._run_steps()
             finally:
                 space.busy = False
+
+    def _enter(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int], base: int, places: Sequence[int],
+               ready: tuple[bool, ...]) -> None:
+        """Write the addresses into the table, and let the instructions rest whose work is done."""
+        packed = self.packed
+        if packed:
+            if not ready:
+                places, ready = [0] * len(packed), (False,) * len(packed)
+            places = [place or base + p.offset for place, p in zip(places, packed, strict=True)]
+            if ready != self._ready:
+                for (code, k, parts), done in zip(self._packing, ready, strict=True):
+                    code[k, 2] = 0 if done else parts
+                self._ready = ready
+        try:
+            self._pack(self._view, 8, *leaf_ptrs, *result_ptrs, base, *places)
+        except struct.error:
+            raise self._wrong_count(leaf_ptrs, result_ptrs) from None
 
     def _run_steps(self) -> None:
         for step in self.steps:
@@ -172,14 +214,12 @@ class Program:
             else:
                 self._run_host(step)
 
-    def _run_carefully(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int]) -> None:
+    def _run_carefully(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int], places: Sequence[int],
+                       ready: tuple[bool, ...]) -> None:
         """A run inside another one's host function, or one that is timed: with an arena of its own."""
         block = alloc.allocate(self.arena_bytes)
         with self._lock:
-            try:
-                self._pack(self._view, 8, *leaf_ptrs, *result_ptrs, block.ptr)
-            except struct.error:
-                raise self._wrong_count(leaf_ptrs, result_ptrs) from None
+            self._enter(leaf_ptrs, result_ptrs, block.ptr, places, ready)
             if watchers or flags.debug >= 2:
                 self._run_timed()
             else:
@@ -194,6 +234,8 @@ class Program:
                             () if step.line is None else (step.line,)))
                 continue
             for k, one in enumerate(step.instructions):
+                if one.packed is not None and not step.code.array[k, 2]:
+                    continue
                 start = time.perf_counter()
                 failed = executor.run(step.pointer + 32 * k, 1, self._table_pointer)
                 seconds = time.perf_counter() - start
@@ -206,7 +248,7 @@ class Program:
         best = [float("inf")] * len(self.instructions)
         block = alloc.allocate(self.arena_bytes)
         with self._lock:
-            self._pack(self._view, 8, *leaf_ptrs, *result_ptrs, block.ptr)
+            self._enter(leaf_ptrs, result_ptrs, block.ptr, (), ())
             for _ in range(repeats):
                 number = 0
                 for step in self.steps:

@@ -86,7 +86,7 @@ class CheckpointPickler(_PythonPickler):
         )
 
     def _reference(self, storage: Any, kind: str, elements: int, where: device) -> _StorageReference:
-        address = storage.data_ptr()
+        address = storage._address()
         key = self._keys.get(address) if address and elements else None
         if key is None:
             key = str(len(self.storages))

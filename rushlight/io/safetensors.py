@@ -69,7 +69,7 @@ def _plan(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None) -> 
         if tensor.dtype.name not in _CODES:
             raise ValueError(f"{name!r} has dtype {tensor.dtype}, which safetensors cannot hold")
         if tensor.numel():
-            other = owners.setdefault(tensor.untyped_storage().data_ptr(), name)
+            other = owners.setdefault(tensor.untyped_storage()._address(), name)
             if other != name:
                 raise RuntimeError(
                     f"{other!r} and {name!r} share memory, which safetensors cannot express: save one, or a clone"

@@ -106,7 +106,7 @@ def storage_bytes(storage: Any) -> memoryview | bytes:
     size = storage.nbytes()
     if size == 0:
         return b""
-    return memoryview((ctypes.c_char * size).from_address(storage.data_ptr())).cast("B")
+    return memoryview((ctypes.c_char * size).from_address(storage._address())).cast("B")
 
 
 def dtype_named(name: str) -> DType | None:

@@ -11,7 +11,7 @@ from ..compile.counters import Event, tell, watchers
 from ..compile.reference.interpret import interpret
 from .paths import lower_path
 from .trace import TraceNode
-from .value import Buffer
+from .value import Buffer, Value
 
 __all__ = ["ColdProgram"]
 
@@ -30,12 +30,14 @@ class ColdProgram:
         return sum(node.attrs[0].work if node.kind == "native" else math.prod(n for _, n in node.attrs[0].sizes)
                    for node in self.graph.nodes if node.kind in ("contract", "native"))
 
-    def run(self, leaves: Sequence[Buffer], results: Sequence[Buffer]) -> None:
+    def run(self, values: Sequence[Value], results: Sequence[Buffer]) -> None:
         start = time.perf_counter()
-        arrays = [b.array(n.dtype.numpy, n.shape) for n, b in zip(self.graph.leaves, leaves, strict=True)]
+        leaves = [values[s].buffer for s in self.leaves]
+        arrays = [b.array(n.dtype.numpy, n.shape)  # type: ignore[union-attr]
+                  for n, b in zip(self.graph.leaves, leaves, strict=True)]
         made = interpret(self.graph, arrays)
         # A result may be a view of a leaf, or be written over one: copy everything out before writing anything.
-        taken = {b.ptr for b in leaves}
+        taken = {b.ptr for b in leaves}  # type: ignore[union-attr]
         if any(b.ptr in taken for b in results):
             made = [np.array(a, copy=True) for a in made]
         for a, node, buffer in zip(made, self.graph.results, results, strict=True):

@@ -132,7 +132,12 @@ class _Again:
             made.append(buffer)
             pointers.append(buffer.ptr)
         counters.programs_run += 1
-        self.path.start(pointers)
+        try:
+            self.path.start(pointers, values)
+        finally:
+            for buffer in made:
+                if buffer.packed:
+                    buffer.packed = None
         for v, buffer in zip(live, made):
             v.buffer = buffer
             v.home = v.epoch = None
@@ -161,11 +166,15 @@ def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value], win
         for slot in moved:
             buffers.append(allocate(values[slot].meta.nbytes or 1))
         counters.programs_run += 1
-        entry.run([values[s].buffer for s in entry.leaves], buffers)
+        entry.run(values, buffers)
     except BaseException:
         for v, home in late:
             v.home = home
         raise
+    finally:
+        for v in live:
+            if v.home is not None and v.home.packed:
+                v.home.packed = None
     takes = dict(donations)
     one_each = len(takes) == len(donations) == sum([v.home is not None for v in live])
     if one_each and not moved and not late and node.programs.get(key) is entry:
@@ -174,6 +183,7 @@ def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value], win
         v.buffer, v.home, v.epoch = buffer, None, None
     for v, home in late:
         ctypes.memmove(home.ptr, v.buffer.ptr, v.meta.nbytes)  # type: ignore[union-attr]
+        home.packed = home.packed and None
         v.buffer = home
     for slot, buffer in zip(moved, buffers[len(live):]):
         values[slot].buffer = buffer

@@ -11,8 +11,9 @@ from ..compile.cpu import compilers
 from ..compile.graph import Graph, HostCall, Node
 from .meta import Meta
 from .op import Op
+from .packed import PackedLeaves
 from .trace import TraceNode
-from .value import Buffer
+from .value import Buffer, Value
 
 __all__ = ["path_to", "needed", "cost", "compile_path", "lower_path", "no_collection"]
 
@@ -77,17 +78,22 @@ def lower_op(g: Graph, op: Op, inputs: Sequence[Node], attrs: tuple, metas: Sequ
 class CompiledPath:
     """A compiled program with the slots of its leaves."""
 
-    __slots__ = ("program", "leaves")
+    __slots__ = ("program", "leaves", "packed")
 
     def __init__(self, program: Any, leaves: Sequence[int]) -> None:
         self.program, self.leaves = program, tuple(leaves)
+        self.packed = PackedLeaves(program, self.leaves) if program.packed else None
 
-    def run(self, leaves: Sequence[Buffer], results: Sequence[Buffer]) -> None:
-        self.program.run([b.ptr for b in leaves], [b.ptr for b in results])
+    def run(self, values: Sequence[Value], results: Sequence[Buffer]) -> None:
+        """Run with the trace's values, among them the leaves, and memory for the results."""
+        self.start([*(values[s].buffer.ptr for s in self.leaves), *(b.ptr for b in results)], values)  # type: ignore[union-attr]
 
-    def start(self, pointers: Sequence[int]) -> None:
+    def start(self, pointers: Sequence[int], values: Sequence[Value]) -> None:
         """Run with the addresses of leaves, then results."""
-        self.program.run(pointers, ())
+        if self.packed is None:
+            self.program.run(pointers, ())
+        else:
+            self.packed.run(pointers, values)
 
 
 @contextlib.contextmanager

@@ -269,11 +269,20 @@ class Tensor(Handle):
 
     # -- memory ----------------------------------------------------------------------------------------------------
     def data_ptr(self) -> int:
+        return self._address(for_good=True)
+
+    def _address(self, for_good: bool = False) -> int:
+        """Where the tensor's memory begins; ``for_good``: somebody may write there at any time from now on."""
         alias = self._alias
         if alias is None:
-            return ready(self._value).ptr if self.numel() else 0
-        self._array()
-        return alias.storage.value.buffer.ptr + self.storage_offset() * self.dtype.itemsize  # type: ignore[union-attr]
+            buffer = ready(self._value)
+        else:
+            self._array()
+            buffer = alias.storage.value.buffer  # type: ignore[assignment]
+        buffer.packed = () if for_good or buffer.packed == () else None
+        if alias is None:
+            return buffer.ptr if self.numel() else 0
+        return buffer.ptr + self.storage_offset() * self.dtype.itemsize
 
     def untyped_storage(self) -> Any:
         from .storage import UntypedStorage

@@ -85,17 +85,24 @@ _lock = threading.RLock()  # for the slow path; reentrant because a finalizer ma
 
 
 class Block:
-    """``nbytes`` of memory at address ``ptr``, alive as long as the Block; ``owner`` is what the memory belongs to."""
+    """``nbytes`` of memory at address ``ptr``, alive as long as the Block; ``owner`` is what the memory belongs to.
 
-    __slots__ = ("ptr", "nbytes", "owner", "__weakref__")
+    ``packed``: other forms of the content by name, for whoever makes and finds them; who writes forgets them (sets None).
+    ``()`` if there never can be any, because the address was handed out and anybody may write there.
+    """
+
+    __slots__ = ("ptr", "nbytes", "owner", "packed", "__weakref__")
 
     def __init__(self, ptr: int, nbytes: int, owner: Any) -> None:
         self.ptr = ptr
         self.nbytes = nbytes
         self.owner = owner
+        self.packed: dict[Any, Any] | tuple[()] | None = None
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
+        if self.packed:
+            self.packed = None  # the array may be written to
         return {"version": 3, "shape": (self.nbytes,), "typestr": "|u1", "data": (self.ptr, False)}
 
     def array(

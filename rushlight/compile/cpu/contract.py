@@ -68,12 +68,14 @@ KernelRequest = tuple[str, Callable[[], str], str]
 @dataclass
 class Step:
     """One instruction. ``kernel``: a request for ``jit.kernels``. ``operands``: ("a" | "b" | "c" | ("extra", i) |
-    ("scratch", j), byte offset) for each pointer pair that the parameters begin with; ``params``: what follows them."""
+    ("scratch", j), byte offset) for each pointer pair that the parameters begin with; ``params``: what follows them.
+    ``packs``: the step only fills a scratch buffer, its second operand, from its first; nothing else writes there."""
 
     kernel: KernelRequest
     operands: list[tuple[Operand, int]]
     params: list[int]
     parts: int
+    packs: bool = False
 
 
 @dataclass
@@ -279,7 +281,8 @@ class Planner:
         self.scratch.append(packed.nbytes)
         place: Operand = ("scratch", len(self.scratch) - 1)
         kernel = packed.kernel
-        self.steps.append(Step((kernel.key, kernel.ir, "contract"), [(self.names[name], 0), (place, 0)], packed.params, packed.parts))
+        operands: list[tuple[Operand, int]] = [(self.names[name], 0), (place, 0)]
+        self.steps.append(Step((kernel.key, kernel.ir, "contract"), operands, packed.params, packed.parts, packs=True))
         return place
 
     # ------------------------------------------------------------------------------------------------- A
@@ -408,10 +411,10 @@ class Planner:
 
     def _step(
         self, kernel: KernelRequest, names: list[Operand], fields: Iterable[str], values: dict[str, int],
-        tables: list[int], parts: int,
+        tables: list[int], parts: int, packs: bool = False,
     ) -> None:  # fmt: skip
         fields = list(fields)
-        step = Step(kernel, [(name, 0) for name in names], [values[name] for name in fields] + tables, parts)
+        step = Step(kernel, [(name, 0) for name in names], [values[name] for name in fields] + tables, parts, packs)
         self.steps.append(step)
         self.calls += [(step, fields.index(name), name) for name in ("micro", "rows", "turn", "pack") if name in fields]
 

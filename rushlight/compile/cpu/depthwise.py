@@ -78,9 +78,10 @@ def _delivered(steps: list[Step], scratch: list[int], c: Contraction) -> Plan:
     return Plan(steps, scratch, _flops(c))
 
 
-def _step(kernel: Any, name: str, operands: list[Operand], values: dict[str, int], tables: list[int], parts: int) -> Step:
+def _step(kernel: Any, name: str, operands: list[Operand], values: dict[str, int], tables: list[int], parts: int,
+          packs: bool = False) -> Step:
     ir: Callable[[], str] = kernel.ir
-    return Step((kernel.key, ir, name), [(o, 0) for o in operands], [values[x] for x in kernel.fields] + tables, parts)
+    return Step((kernel.key, ir, name), [(o, 0) for o in operands], [values[x] for x in kernel.fields] + tables, parts, packs)
 
 
 def _forward(c: Contraction, window: tuple[Dim, ...], inner: Dim, filters: Dim, cpu: target.CPU, lanes: int) -> Plan | None:
@@ -106,7 +107,7 @@ def _forward(c: Contraction, window: tuple[Dim, ...], inner: Dim, filters: Dim, 
     tables = [number for k in rows for number in (c.m[k].extent, 4 * c.m[k].a, 0, *(line[2 + k] for line in steps))]
     extras: list[Operand] = [("extra", i) for i in range(len(c.extras))]
     w: Operand = ("scratch", 0)
-    return _delivered([_step(Turn(), "turn", ["b", w], values, [], taps),
+    return _delivered([_step(Turn(), "turn", ["b", w], values, [], taps, packs=True),
                        _step(kernel, "forward", ["a", w, "c", *extras], values, tables, vectors * -(-count // block))], [taps * row], c)
 
 

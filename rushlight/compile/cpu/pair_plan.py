@@ -149,7 +149,8 @@ class PairPlanner(Planner):
                   "triples": 4 + len(kernel.fields) + len(tables)}  # fmt: skip
         triples = [number for first, end, square, _ in groups for number in (first, end, square)]
         parts = len(groups) * self.panels * math.prod(extent for extent, _, _ in moving)
-        self._step((kernel.key, kernel.ir, "contract"), [self.names["b"], ("scratch", 0)], kernel.fields, values, tables + triples, parts)
+        self._step((kernel.key, kernel.ir, "contract"), [self.names["b"], ("scratch", 0)], kernel.fields, values, tables + triples, parts,
+                   packs=True)
         return strides
 
     def _values(self, block_m: int, block_n: int) -> dict[str, int]:

@@ -109,7 +109,8 @@ class _Planner:
         dtype = self.call.dtype
         packed = packing(dtype, dtype, self.lanes, 2, n, k, batch)
         source, place = self.place[name], self._scratch(packed.nbytes)
-        self.steps.append(Step((packed.kernel.key, packed.kernel.ir, "contract"), [(source, 0), (place, 0)], packed.params, packed.parts))
+        kernel = (packed.kernel.key, packed.kernel.ir, "contract")
+        self.steps.append(Step(kernel, [(source, 0), (place, 0)], packed.params, packed.parts, packs=True))
         self.place[name] = place
         return packed
 

@@ -148,7 +148,8 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     scratch = [parts_m * parts_n * slot]
     if not own:
         first: list[tuple[Operand, int]] = [("b", 0), (("scratch", 1), 0)]
-        steps.insert(0, Step((filters.key, filters.ir, "filters"), first, [values[x] for x in filters.fields], parts_k * panels))
+        steps.insert(0, Step((filters.key, filters.ir, "filters"), first, [values[x] for x in filters.fields], parts_k * panels,
+                             packs=True))
         scratch.append(panels * u_panel)
 
     def tell(addresses: list[int]) -> None:
