@@ -6,7 +6,7 @@ stored values become loads, everything else becomes part of the formula.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import dtypes as dt
@@ -28,13 +28,14 @@ _DIVISIONS = ("floordiv", "truncdiv", "mod", "fmod")
 
 @dataclass
 class Value:
-    """One numbered value: ``load`` (of ``node``'s memory at ``at``), ``form`` (the int64 value of ``at``), ``acc`` (the
-    reduction of ``expr`` with ``op``), ``sum`` (a contraction's), or ``partial`` (a load from scratch memory)."""
+    """One numbered value: ``load`` (of the memory of ``node``, a graph's, or a number after ``Body.numbered``, at ``at``), ``form``
+    (the int64 value of ``at``), ``acc`` (the reduction of ``expr`` with ``op``), ``sum`` (a contraction's), or ``partial`` (a
+    load from scratch memory)."""
 
     kind: str
     dtype: DType
     at: Ix = ix.ZERO
-    node: Node | None = None
+    node: Any = None
     conds: Conds = ()
     other: Any = 0
     op: str = ""
@@ -46,7 +47,7 @@ class Value:
 class Put:
     """A store: ``expr`` into ``node``'s memory at ``at`` (None: into the scratch memory of split reductions)."""
 
-    node: Node | None
+    node: Any
     at: Ix
     expr: Expr
     combine: str | None = None
@@ -77,6 +78,24 @@ class Body:
     def number(self, value: Value) -> Expr:
         self.values.append(value)
         return input_(len(self.values) - 1, value.dtype)
+
+    def numbered(self) -> tuple[Body, list[Node]]:
+        """The same body with numbers in the place of the values that lie in memory, and these values."""
+        numbers: dict[Any, Any] = {None: None}
+        for node in (*(v.node for v in self.values), *(p.node for p in self.puts)):
+            numbers.setdefault(node, len(numbers) - 1)
+        values = [v if v.node is None else replace(v, node=numbers[v.node]) for v in self.values]
+        puts = [replace(p, node=numbers[p.node]) for p in self.puts]
+        body = Body(self.extents, self.kept, self.reduced, values, puts, self.tests, self.dynamic)
+        return body, [node for node in numbers if node is not None]
+
+    def key(self) -> tuple:
+        """All that lowering looks at: equal for bodies that give equal loops."""
+        values = [(v.kind, v.dtype, v.at, v.node, v.conds, repr(v.other), v.op, v.expr, v.position) for v in self.values]
+        puts = [(p.node, p.at, p.expr, p.combine, p.guard, p.distinct) for p in self.puts]
+        tests = [(t.condition, t.code, t.found, t.bound) for t in self.tests]
+        return (tuple(self.extents.items()), tuple(self.kept), tuple(self.reduced), tuple(values), tuple(puts), tuple(tests),
+                tuple(self.dynamic.items()))
 
 
 def strides_of(fusion: Fusion, node: Node) -> tuple[int, ...]:

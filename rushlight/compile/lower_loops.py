@@ -12,7 +12,6 @@ from .body import Body, Put, Value
 from .emit_nest import Emitter, Lowered
 from .expr import input_
 from .flags import flags
-from .graph import Node
 from .index import Ix
 
 __all__ = ["Lowered", "lower_body"]
@@ -21,7 +20,7 @@ _MOST = 4096            # bodies that are remembered
 _SPLIT = 1 << 15        # a reduction with fewer elements than this for each result is not cut
 
 
-_lowered: dict[tuple, list[Lowered]] = {}  # memory: numbers for nodes
+_lowered: dict[tuple, list[Lowered]] = {}
 
 
 def lower_body(body: Body, serial: frozenset[int] = frozenset()) -> list[Lowered]:
@@ -29,30 +28,15 @@ def lower_body(body: Body, serial: frozenset[int] = frozenset()) -> list[Lowered
 
     ``serial``: axes that must run in order, inside everything else (stores may collide along them).
 
-    A model repeats itself, and a step with another batch size repeats the updates of all parameters: bodies that differ
-    only in what they read and write are lowered once.
+    A step with another batch size repeats the updates of all parameters: equal bodies are lowered once.
     """
-    nodes: dict[Node | None, int] = {}
-    key = _key(body, serial, nodes)
+    key = (body.key(), serial, flags.split)
     known = _lowered.get(key)
     if known is None:
         if len(_lowered) >= _MOST:
             _lowered.clear()
-        known = _lowered[key] = [
-            replace(one, memory=[(nodes[node], at) for node, at in one.memory]) for one in _lower(body, serial)]
-    names = list(nodes)
-    return [replace(one, memory=[(names[k], at) for k, at in one.memory]) for one in known]
-
-
-def _key(body: Body, serial: frozenset[int], nodes: dict[Node | None, int]) -> tuple:
-    """All that lowering looks at, with numbers for nodes, which ``nodes`` gets in order."""
-    nodes[None] = 0
-    values = [(v.kind, v.dtype, v.at, nodes.setdefault(v.node, len(nodes)), v.conds, repr(v.other), v.op, v.expr, v.position)
-              for v in body.values]
-    puts = [(nodes.setdefault(p.node, len(nodes)), p.at, p.expr, p.combine, p.guard, p.distinct) for p in body.puts]
-    tests = [(t.condition, t.code, t.found, t.bound) for t in body.tests]
-    return (tuple(body.extents.items()), tuple(body.kept), tuple(body.reduced), tuple(values), tuple(puts), tuple(tests),
-            tuple(body.dynamic.items()), serial, flags.split)
+        known = _lowered[key] = _lower(body, serial)
+    return known
 
 
 def _lower(body: Body, serial: frozenset[int]) -> list[Lowered]:

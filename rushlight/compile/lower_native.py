@@ -1,30 +1,19 @@
-"""From a native call's group to its plan: where its operands lie, which results are wanted."""
+"""From a native call's group to its operands: where they lie, with which strides."""
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from . import index as ix
 from .body import address_of
-from .cpu.contract import Plan
-from .cpu.native import Operand, plan
+from .cpu.native import Operand
 from .fuse_rules import native_operand
 from .fusion import Fusion
-from .graph import Node
+from .graph import NativeCall, Node
 from .group import Group
 
-__all__ = ["LoweredNative", "lower_native"]
+__all__ = ["lower_native"]
 
 
-@dataclass
-class LoweredNative:
-    """A planned native call; ``memory``: what each input lies in, (value, byte offset)."""
-
-    plan: Plan
-    memory: list[tuple[Node, int]]
-    nbytes: int
-
-
-def lower_native(group: Group, fusion: Fusion) -> LoweredNative:
+def lower_native(group: Group, fusion: Fusion) -> tuple[NativeCall, tuple[Operand, ...], list[tuple[Node, int]]]:
+    """The call of a group, its operands, and what each of them lies in: (value, byte offset)."""
     node = group.anchor
     assert node is not None
     call = node.attrs[0]
@@ -39,8 +28,4 @@ def lower_native(group: Group, fusion: Fusion) -> LoweredNative:
         steps = dict(at.terms)
         operands.append(Operand(source.shape, tuple(steps.get(d, 0) for d in range(len(source.shape))), source.dtype))
         memory.append((base, at.offset * source.dtype.itemsize))
-    items = [item for item, home in fusion.home.items() if home is group]
-    present = {item.attrs[0] for item in items}
-    made = plan(call, operands, [k in present for k in range(len(call.results))])
-    nbytes = sum(x.size * x.dtype.itemsize for x in (*node.inputs, *items))
-    return LoweredNative(made, memory, nbytes)
+    return call, tuple(operands), memory

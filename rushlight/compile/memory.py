@@ -11,20 +11,43 @@ from .fusion import Fusion
 from .graph import Graph, Node
 from .group import Group
 
-__all__ = ["Plan", "Place", "donate", "plan_memory", "ALIGN"]
+__all__ = ["Birth", "Lifetimes", "Memory", "Place", "donate", "lay_out", "lifetimes", "ALIGN"]
 
 ALIGN = 64
 Place = tuple[str, int]  # ("leaf" | "result" | "arena", number or byte offset)
 
 
 @dataclass
-class Plan:
-    """``place`` of each stored value (of aliases: of their origin); ``late``: results to be copied from the arena at the
-    end, (value, result number); ``scratch`` of each group; ``size`` of the arena in bytes."""
+class Birth:
+    """A value that is stored first by a certain piece, in ``nbytes`` of its own or in the place of ``heir_of``, which dies there."""
+
+    node: Node
+    nbytes: int
+    heir_of: Node | None = None
+
+
+@dataclass
+class Lifetimes:
+    """How long stored values live, in steps: the pieces of a program in order.
+
+    Attributes:
+        fixed: values in leaves and results.
+        births, deaths: of values in the arena, for each step; what dies is needed up to that step, included.
+        late: results to be copied from the arena at the end: (value, bytes, result number).
+    """
+
+    fixed: dict[Node, Place]
+    births: list[list[Birth]]
+    deaths: list[list[Node]]
+    late: list[tuple[Node, int, int]]
+
+
+@dataclass
+class Memory:
+    """``place`` of each stored value, ``scratch`` of each step (a byte offset in the arena), ``size`` of the arena in bytes."""
 
     place: dict[Node, Place] = field(default_factory=dict)
-    late: list[tuple[Node, int]] = field(default_factory=list)
-    scratch: dict[Group, int] = field(default_factory=dict)
+    scratch: dict[int, int] = field(default_factory=dict)
     size: int = 0
 
 
@@ -71,25 +94,23 @@ def _same_places(body: Body | None, node: Node, source: Node, fusion: Fusion) ->
     return True
 
 
-def plan_memory(graph: Graph, fusion: Fusion, order: list[Group], bodies: dict[Group, Body],
-                donations: dict[int, int], direct: dict[int, int], scratch: dict[Group, int]) -> Plan:
-    """Place every stored value; ``order`` is the order of execution, ``scratch`` the extra bytes that groups need."""
-    plan = Plan()
-    for k, leaf in enumerate(graph.leaves):
-        plan.place[leaf] = ("leaf", k)
+def lifetimes(graph: Graph, fusion: Fusion, order: list[Group], steps: dict[Group, int], bodies: dict[Group, Body],
+              donations: dict[int, int], direct: dict[int, int]) -> Lifetimes:
+    """When each stored value is first and last needed; ``order``: all groups as they run, ``steps``: those that compute."""
+    place: dict[Node, Place] = {leaf: ("leaf", k) for k, leaf in enumerate(graph.leaves)}
+    late = []
     for k, node in enumerate(graph.results):
         origin = fusion.origin(node)
         if k in donations and k not in direct:
-            plan.late.append((origin, k))
+            late.append((origin, _bytes(origin), k))
         else:
-            plan.place[origin] = ("result", k)
+            place[origin] = ("result", k)
     when = {g: i for i, g in enumerate(order)}
     first: dict[Node, int] = {}
     last: dict[Node, int] = {}
-    late = {node for node, _ in plan.late}
     for node, group in fusion.home.items():
         origin = fusion.origin(node)
-        if origin in plan.place:
+        if origin in place:
             continue
         first[origin] = min(first.get(origin, len(order)), when[group])
         last[origin] = max(last.get(origin, -1), when[group])
@@ -101,31 +122,51 @@ def plan_memory(graph: Graph, fusion: Fusion, order: list[Group], bodies: dict[G
     for node, readers in fusion.readers.items():
         if node in first:
             last[node] = max(last[node], *(when[g] for g in readers), -1) if readers else last[node]
-    for node in late:
+    for node, _, _ in late:
         last[node] = len(order)
     births: dict[int, list[Node]] = {}
     deaths: dict[int, list[Node]] = {}
     for node, step in first.items():
         births.setdefault(step, []).append(node)
         deaths.setdefault(last[node], []).append(node)
-    space = _Space()
+    out = Lifetimes(place, [], [], late)
+    alive: set[Node] = set()
+    born: list[Birth] = []
+    dying: list[Node] = []
     for step, group in enumerate(order):
-        dying = deaths.get(step, [])
+        ending = deaths.get(step, [])
         for node in births.get(step, ()):
             heir = None
             if flags.inplace and group.kind == "loops":
-                heir = _inheritance(node, group, dying, bodies, fusion, plan)
+                heir = _inheritance(node, group, ending, bodies, fusion, alive)
             elif flags.inplace and group.kind == "native":
-                heir = _overwritten(node, group, dying, fusion, plan)
+                heir = _overwritten(node, group, ending, fusion, alive)
             if heir is not None:
-                dying = [d for d in dying if d is not heir]
-                plan.place[node] = plan.place[heir]
-            else:
-                plan.place[node] = ("arena", space.take(_bytes(node)))
+                ending = [d for d in ending if d is not heir]
+            born.append(Birth(node, _bytes(node), heir))
+            alive.add(node)
+        dying += ending
+        if group in steps:  # a join computes nothing: what begins and ends with it does so with the next piece
+            out.births.append(born)
+            out.deaths.append(dying)
+            born, dying = [], []
+    if out.births:
+        out.births[-1] += born
+        out.deaths[-1] += dying
+    return out
+
+
+def lay_out(lives: Lifetimes, scratch: dict[int, int]) -> Memory:
+    """Places for all values; ``scratch``: the extra bytes that steps need."""
+    plan, space = Memory(dict(lives.fixed)), _Space()
+    for step, (births, deaths) in enumerate(zip(lives.births, lives.deaths, strict=True)):
+        for birth in births:
+            plan.place[birth.node] = (("arena", space.take(birth.nbytes)) if birth.heir_of is None
+                                      else plan.place[birth.heir_of])
         extra = None
-        if scratch.get(group):
-            extra = plan.scratch[group] = space.take(scratch[group])
-        for node in dying:
+        if scratch.get(step):
+            extra = plan.scratch[step] = space.take(scratch[step])
+        for node in deaths:
             space.give(plan.place[node][1])
         if extra is not None:
             space.give(extra)
@@ -138,20 +179,20 @@ def _bytes(node: Node) -> int:
 
 
 def _inheritance(node: Node, group: Group, dying: list[Node], bodies: dict[Group, Body], fusion: Fusion,
-                 plan: Plan) -> Node | None:
+                 alive: set[Node]) -> Node | None:
     """A value that dies here and whose memory the kernel may overwrite with ``node`` as it goes."""
     body = bodies.get(group)
     if body is None or body.reduced:
         return None
     for other in dying:
-        if (fusion.home.get(other) is not group and _bytes(other) == _bytes(node) and other in plan.place
+        if (fusion.home.get(other) is not group and _bytes(other) == _bytes(node) and other in alive
                 and any(v.kind == "load" and fusion.origin(v.node) is other for v in body.values)  # type: ignore[arg-type]
                 and _same_places(body, node, other, fusion)):
             return other
     return None
 
 
-def _overwritten(node: Node, group: Group, dying: list[Node], fusion: Fusion, plan: Plan) -> Node | None:
+def _overwritten(node: Node, group: Group, dying: list[Node], fusion: Fusion, alive: set[Node]) -> Node | None:
     """The operand of a native call that dies here, if the call may write ``node`` over it."""
     call = group.anchor
     assert call is not None
@@ -159,7 +200,7 @@ def _overwritten(node: Node, group: Group, dying: list[Node], fusion: Fusion, pl
         return None
     operands = [fusion.origin(memory_base(x)) for x in call.inputs]
     source = operands[call.attrs[0].overwrites[node.attrs[0]]]
-    fits = source in dying and _bytes(source) == _bytes(node) and plan.place[source][0] == "arena"
+    fits = source in dying and source in alive and _bytes(source) == _bytes(node)
     return source if fits and operands.count(source) == 1 else None
 
 

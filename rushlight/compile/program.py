@@ -9,6 +9,7 @@ Example::
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
 import threading
 import time
@@ -23,7 +24,7 @@ from .cpu import alloc, executor, jit
 from .dtypes import DType
 from .errors import OutOfBounds, ZeroDivision, origin
 from .flags import flags
-from .graph import Graph, HostCall, Node
+from .graph import HostCall
 from .nest import ERRORS
 
 __all__ = ["Program", "Packed", "Instruction", "Segment", "HostStep", "Value", "arena"]
@@ -134,9 +135,10 @@ class Program:
         packed: the packed forms of leaves, in the order of the table's last entries.
     """
 
-    def __init__(self, graph: Graph, steps: list[Segment | HostStep], arena_bytes: int) -> None:
-        self.leaves = tuple(_value(n) for n in graph.leaves)
-        self.results = tuple(_value(n) for n in graph.results)
+    def __init__(self, leaves: Sequence[tuple[tuple[int, ...], DType]], results: Sequence[tuple[tuple[int, ...], DType]],
+                 steps: list[Segment | HostStep], arena_bytes: int) -> None:
+        self.leaves = tuple(_value(*x) for x in leaves)
+        self.results = tuple(_value(*x) for x in results)
         self.steps = steps
         self.arena_bytes = arena_bytes
         self._errors = np.zeros(8, np.int64)
@@ -288,8 +290,8 @@ def _tell(event: Event) -> None:
               f"{next((line[:2] for line in event.lines), '')}")
 
 
-def _value(node: Node) -> Value:
-    return Value(node.shape, node.dtype, node.size * node.dtype.itemsize)
+def _value(shape: tuple[int, ...], dtype: DType) -> Value:
+    return Value(shape, dtype, math.prod(shape) * dtype.itemsize)
 
 
 def _array(pointer: int, shape: tuple[int, ...], dtype: DType) -> np.ndarray:

@@ -1,0 +1,211 @@
+"""Outline: everything about a program that is decided by its structure, before kernels and addresses are worked out.
+
+An outline names no kernel and no address. Its numbers (extents, strides, offsets) may be plain, for one program, or
+:class:`~rushlight.compile.sizes.Size`, for a family of programs that differ in them alone (``family.py``).
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .body import Body
+from .contraction import Contraction
+from .cpu.native import Operand
+from .flags import flags
+from .fuse import fuse
+from .fusion import Fusion
+from .graph import Graph, HostCall, NativeCall, Node
+from .group import Group
+from .lower_contract import lower_contract
+from .lower_group import group_body
+from .lower_native import lower_native
+from .memory import Lifetimes, donate, lifetimes
+from .passes.assemble import assemble
+from .passes.layout import choose_orders
+from .passes.legalise import legalise
+from .passes.simplify import simplify
+
+__all__ = ["HostWork", "Label", "NativeWork", "Nests", "Outline", "Piece", "outline"]
+
+
+@dataclass(frozen=True)
+class Nests:
+    """Loops, with numbers in place of the values that they read and write."""
+
+    body: Body
+    serial: frozenset[int]
+
+
+@dataclass(frozen=True)
+class NativeWork:
+    call: NativeCall
+    operands: tuple[Operand, ...]
+    wanted: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class HostWork:
+    """``inputs`` and ``outputs``: (shape, dtype) of each; ``picks``: which of the call's results each output is."""
+
+    call: HostCall
+    inputs: tuple[tuple[tuple[int, ...], Any], ...]
+    outputs: tuple[tuple[tuple[int, ...], Any], ...]
+    picks: tuple[int, ...]
+
+
+Work = Nests | Contraction | NativeWork | HostWork
+
+
+@dataclass(frozen=True)
+class Label:
+    """What the profiler shows: ``before 64x128 -> results``."""
+
+    before: str
+    shape: tuple[int, ...]
+    results: int | None = None
+
+    def __str__(self) -> str:
+        after = "" if self.results is None else f" -> {self.results}"
+        return f"{self.before} {'x'.join(map(str, self.shape))}{after}"
+
+
+@dataclass
+class Piece:
+    """One group: ``work`` is a number in ``Outline.works``, ``memory`` what its operands lie in, (value, byte offset)."""
+
+    work: int
+    memory: list[tuple[Node, int]]
+    label: Label
+    lines: tuple[Any, ...]
+    flops: int = 0
+    nbytes: int = 0
+
+
+@dataclass
+class Outline:
+    """Attributes:
+        works: what kernels are made from; pieces that do the same share one.
+        pieces: in order of execution.
+        memory: how long each stored value lives.
+        leaves, results: (shape, dtype) of what enters and leaves.
+        direct: result -> leaf in whose place it is written straight away.
+        overwritten: leaves whose memory a result takes over, straight away or at the end.
+    """
+
+    leaves: list[tuple[tuple[int, ...], Any]]
+    results: list[tuple[tuple[int, ...], Any]]
+    memory: Lifetimes
+    direct: dict[int, int]
+    overwritten: frozenset[int]
+    works: list[Work] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
+
+
+def outline(source: Graph, donations: dict[int, int]) -> Outline:
+    """Rewrite, lay out and fuse a graph. ``donations``: result number -> number of the leaf whose memory it takes over."""
+    graph = _rewritten(source)
+    order = choose_orders(graph) if flags.layout else {}
+    fusion = fuse(graph, order)
+    made = _Pieces(fusion)
+    bodies: dict[Group, Body] = {}
+    pieces: dict[Group, Piece] = {}
+    for group in fusion.groups.all:
+        made.add(group, pieces, bodies)
+    direct = donate(graph, fusion, bodies, donations)
+    number = {n: k for k, n in enumerate(graph.nodes)}
+    priority = {g: min([number[n] for n in g.roots] + ([number[g.anchor]] if g.anchor is not None else [0]), default=0)
+                for g in fusion.groups.all}
+    in_order = fusion.groups.in_order(priority)
+    steps = {group: k for k, group in enumerate(g for g in in_order if g in pieces)}
+    memory = lifetimes(graph, fusion, in_order, steps, bodies, donations, direct)
+    return Outline([(n.shape, n.dtype) for n in source.leaves], [(n.shape, n.dtype) for n in source.results], memory, direct,
+                   frozenset(donations.values()), made.works, [pieces[g] for g in in_order if g in pieces])
+
+
+def _rewritten(graph: Graph) -> Graph:
+    _show("graph", graph)
+    if flags.simplify:
+        graph = simplify(graph)
+        _show("simplified", graph)
+    if flags.assemble:
+        graph = assemble(graph)
+        _show("assembled", graph)
+    graph = legalise(graph)
+    _show("legalised", graph)
+    return graph
+
+
+def _show(what: str, graph: Graph) -> None:
+    if flags.debug >= 4:
+        print(f"-- {what}\n{graph}")
+
+
+class _Pieces:
+    """Makes pieces of groups; equal works get one number."""
+
+    def __init__(self, fusion: Fusion) -> None:
+        self.fusion = fusion
+        self.works: list[Work] = []
+        self._numbers: dict[Any, int] = {}
+        self.items: dict[Group, list[Node]] = {}
+        for item, home in fusion.home.items():
+            self.items.setdefault(home, []).append(item)
+
+    def number(self, key: Any, make: Callable[[], Work]) -> int:
+        known = self._numbers.get(key)
+        if known is None:
+            known = self._numbers[key] = len(self.works)
+            self.works.append(make())
+        return known
+
+    def add(self, group: Group, pieces: dict[Group, Piece], bodies: dict[Group, Body]) -> None:
+        """The piece of ``group``, if it computes anything; its body, if it has one."""
+        node, lines = group.anchor, _lines(group)
+        if group.kind == "contract":
+            made, bodies[group] = lower_contract(group, self.fusion)
+            work = self.number(made.contraction, lambda: made.contraction)
+            pieces[group] = Piece(work, self._origins(made.memory), _label(group), lines, made.flops, made.nbytes)
+        elif group.kind == "native":
+            assert node is not None
+            call, operands, memory = lower_native(group, self.fusion)
+            items = self.items.get(group, [])
+            present = {item.attrs[0] for item in items}
+            native = NativeWork(call, operands, tuple([k in present for k in range(len(call.results))]))
+            nbytes = sum(x.size * x.dtype.itemsize for x in (*node.inputs, *items))
+            memory += [(item, 0) for item in sorted(items, key=lambda item: item.attrs[0])]
+            pieces[group] = Piece(self.number(native, lambda: native), self._origins(memory), _label(group), lines, 0, nbytes)
+        elif group.kind == "host":
+            assert node is not None
+            items = self.items.get(group, [])
+            inputs, outputs = (tuple([(x.shape, x.dtype) for x in some]) for some in (node.inputs, items))
+            host = HostWork(node.attrs[0], inputs, outputs, tuple([item.attrs[0] for item in items]))
+            memory = [(x, 0) for x in (*node.inputs, *items)]
+            pieces[group] = Piece(self.number(host, lambda: host), self._origins(memory), _label(group), (node.line,))
+        elif group.kind != "join" and (group.roots or node is not None):
+            body, serial = group_body(group, self.fusion)
+            bodies[group] = body
+            numbered, nodes = body.numbered()
+            work = self.number((numbered.key(), serial), lambda: Nests(numbered, serial))
+            pieces[group] = Piece(work, self._origins([(x, 0) for x in nodes]), _label(group), lines)
+
+    def _origins(self, memory: list[tuple[Node, int]]) -> list[tuple[Node, int]]:
+        return [(self.fusion.origin(x), at) for x, at in memory]
+
+
+def _lines(group: Group) -> tuple[Any, ...]:
+    nodes = [*([group.anchor] if group.anchor is not None else []), *group.roots, *group.reduces]
+    return tuple(dict.fromkeys(n.line for n in nodes if n.line is not None))
+
+
+def _label(group: Group) -> Label:
+    kinds = [r.attrs[0] for r in group.reduces]
+    if group.kind == "loops":
+        before = "+".join(["reduce", *kinds]) if kinds else "pointwise"
+        return Label(before, tuple([group.extents[a] for a in group.axes]), len(group.roots))
+    assert group.anchor is not None
+    if group.kind == "native":
+        return Label(group.anchor.attrs[0].name, group.anchor.shape)
+    if group.kind == "host":
+        return Label(f"host {group.anchor.attrs[0].name}", group.anchor.shape)
+    return Label(group.kind, group.anchor.shape, len(group.roots))
