@@ -32,7 +32,7 @@ __all__ = ["POOL_BYTES", "WORDS", "executor_ir"]
 #: Where things are in the pool's memory, in 8-byte words. Fields that different threads write are 128 bytes apart.
 WORDS = {
     "TICKET": 0,
-    "KERNEL": 16, "TABLE": 17, "PARAMS": 18, "PARTS": 19, "CHUNK": 20,
+    "KERNEL": 16, "TABLE": 17, "PARAMS": 18, "PARTS": 19, "CHUNKS": 20,
     "DONE": 32,
     "BUSY": 48,
     "SLEEPING": 64, "EPOCH": 65,
@@ -105,22 +105,24 @@ out:
   ret void
 }
 
-; Run chunk %index of the pool's present job, which the caller has claimed, and count it as done.
+; Run chunk %index of the pool's present job, which the caller has claimed, and count it as done. Chunks differ by one part
+; at most: threads that do as many chunks as each other do as much.
 define private void @run_chunk(ptr %pool, i64 %index) {
   %kernel_at = getelementptr i64, ptr %pool, i64 $KERNEL
   %table_at = getelementptr i64, ptr %pool, i64 $TABLE
   %params_at = getelementptr i64, ptr %pool, i64 $PARAMS
   %parts_at = getelementptr i64, ptr %pool, i64 $PARTS
-  %chunk_at = getelementptr i64, ptr %pool, i64 $CHUNK
+  %chunks_at = getelementptr i64, ptr %pool, i64 $CHUNKS
   %done_at = getelementptr i64, ptr %pool, i64 $DONE
   %kernel = load ptr, ptr %kernel_at
   %table = load ptr, ptr %table_at
   %params = load ptr, ptr %params_at
   %parts = load i64, ptr %parts_at
-  %chunk = load i64, ptr %chunk_at
-  %begin = mul i64 %index, %chunk
-  %full = add i64 %begin, %chunk
-  %end = call i64 @llvm.smin.i64(i64 %full, i64 %parts)
+  %chunks = load i64, ptr %chunks_at
+  %before = mul i64 %index, %parts
+  %begin = udiv i64 %before, %chunks
+  %after = add i64 %before, %parts
+  %end = udiv i64 %after, %chunks
   call void %kernel(ptr %table, ptr %params, i64 %begin, i64 %end)
   %was = atomicrmw add ptr %done_at, i64 1 release
   ret void
@@ -258,21 +260,20 @@ leave:
 }
 
 ; Run one instruction on all threads. The caller of this function owns the pool's BUSY word.
-define private void @fork_join(ptr %pool, ptr %kernel, ptr %table, ptr %params, i64 %parts, i64 %chunk,
-                               i64 %chunks) noinline {
+define private void @fork_join(ptr %pool, ptr %kernel, ptr %table, ptr %params, i64 %parts, i64 %chunks) noinline {
 entry:
   %kernel_at = getelementptr i64, ptr %pool, i64 $KERNEL
   %table_at = getelementptr i64, ptr %pool, i64 $TABLE
   %params_at = getelementptr i64, ptr %pool, i64 $PARAMS
   %parts_at = getelementptr i64, ptr %pool, i64 $PARTS
-  %chunk_at = getelementptr i64, ptr %pool, i64 $CHUNK
+  %chunks_at = getelementptr i64, ptr %pool, i64 $CHUNKS
   %done_at = getelementptr i64, ptr %pool, i64 $DONE
   %sleeping_at = getelementptr i64, ptr %pool, i64 $SLEEPING
   store ptr %kernel, ptr %kernel_at
   store ptr %table, ptr %table_at
   store ptr %params, ptr %params_at
   store i64 %parts, ptr %parts_at
-  store i64 %chunk, ptr %chunk_at
+  store i64 %chunks, ptr %chunks_at
   store atomic i64 0, ptr %done_at monotonic, align 8
   %old = load atomic i64, ptr %pool monotonic, align 8
   %generation = lshr i64 %old, 32
@@ -378,13 +379,9 @@ loop:
   %b = and i1 %a, %several
   br i1 %b, label %divide, label %serial
 divide:
-  %r0 = add i64 %parts, %pieces
-  %r1 = sub i64 %r0, 1
-  %even = udiv i64 %r1, %pieces
-  %chunk = call i64 @llvm.smax.i64(i64 %even, i64 %grain)
-  %q0 = add i64 %parts, %chunk
-  %q1 = sub i64 %q0, 1
-  %chunks = udiv i64 %q1, %chunk
+  %least = call i64 @llvm.smax.i64(i64 %grain, i64 1)
+  %most = udiv i64 %parts, %least
+  %chunks = call i64 @llvm.smin.i64(i64 %most, i64 %pieces)
   %worth = icmp sgt i64 %chunks, 1
   br i1 %worth, label %lock, label %serial
 lock:
@@ -393,7 +390,7 @@ lock:
   %owner = extractvalue { i64, i1 } %swap, 1
   br i1 %owner, label %parallel, label %serial
 parallel:
-  call void @fork_join(ptr %pool, ptr %kernel, ptr %table, ptr %params, i64 %parts, i64 %chunk, i64 %chunks)
+  call void @fork_join(ptr %pool, ptr %kernel, ptr %table, ptr %params, i64 %parts, i64 %chunks)
   store atomic i64 0, ptr %busy_at release, align 8
   br label %check
 serial:
