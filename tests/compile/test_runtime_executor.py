@@ -84,6 +84,19 @@ done:
 )
 
 
+# Every call leaves its end at its begin: out[begin] = end; params = (table index of out).
+CALLS_IR = """
+define void @calls(ptr %table, ptr %params, i64 %begin, i64 %end) {
+  %index = load i64, ptr %params
+  %out_at = getelementptr ptr, ptr %table, i64 %index
+  %out = load ptr, ptr %out_at
+  %at = getelementptr i64, ptr %out, i64 %begin
+  store i64 %end, ptr %at
+  ret void
+}
+"""
+
+
 @pytest.fixture(autouse=True)
 def restore_threads():
     before = pool.get_num_threads()
@@ -160,6 +173,23 @@ def test_every_part_is_done_once_whatever_their_number():
         assert executor.run(code.pointer, 1, table.ctypes.data) is None
         np.testing.assert_array_equal(out[:-1], data[:-1].reshape(parts, 16).sum(1))
         assert out[-1] == -5
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("parts", [2, 7, 8, 9, 11, 33, 35, 63, 1001])
+@pytest.mark.parametrize("grain", [0, 1, 5])
+def test_chunks_are_even(threads, parts, grain):
+    """33 parts in chunks of 5 would leave one of two threads 20 of them."""
+    pool.set_num_threads(threads)
+    errors, ends = np.zeros(8, np.int64), np.zeros(parts + 1, np.int64)
+    table, params = np.array([errors.ctypes.data, ends.ctypes.data], np.int64), np.array([1], np.int64)
+    code = executor.Instructions([(jit.kernel("test calls", lambda: CALLS_IR, "calls"), params.ctypes.data, parts, grain)])
+    assert executor.run(code.pointer, 1, table.ctypes.data) is None
+    begins = np.flatnonzero(ends)
+    lengths = ends[begins] - begins
+    np.testing.assert_array_equal(begins, np.cumsum([0, *lengths[:-1]]))
+    assert lengths.sum() == parts and lengths.max() - lengths.min() <= 1
+    assert len(lengths) == max(1, min(4 * threads, parts // max(grain, 1)))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
