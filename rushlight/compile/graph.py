@@ -84,7 +84,7 @@ class ContractSpec:
         b = ("g", "o", "c", "u", "v")
         out = ("n", "g", "o", "y", "x")
 
-    ``sizes`` gives the extent of every letter. ``accumulate`` is the type of the sum (float32 for half precision).
+    ``sizes`` gives the extent of every letter.
     """
 
     a: tuple[str | Window, ...]
@@ -297,17 +297,18 @@ class Graph:
             return src
         return self.node("update", (base, src), (view,), base.shape, base.dtype)
 
-    def contract(self, a: Node, b: Node, spec: ContractSpec) -> Node:
-        """a and b have one dtype; half precision accumulates in float32, and the result has the operands' dtype."""
+    def contract(self, a: Node, b: Node, spec: ContractSpec, dtype: DType | None = None) -> Node:
+        """a and b have one dtype; half precision accumulates in float32. The result has the operands' dtype, or ``dtype``:
+        with ``a.dtype.compute`` the sums are not rounded before what follows."""
         sizes = dict(spec.sizes)
-        return self.node("contract", (a, b), (spec,), tuple(sizes[c] for c in spec.out), a.dtype)
+        return self.node("contract", (a, b), (spec,), tuple(sizes[c] for c in spec.out), dtype or a.dtype)
 
-    def einsum(self, equation: str, a: Node, b: Node) -> Node:
-        """``g.einsum("mk,kn->mn", a, b)``."""
+    def einsum(self, equation: str, a: Node, b: Node, dtype: DType | None = None) -> Node:
+        """``g.einsum("mk,kn->mn", a, b)``; ``dtype`` as for ``contract``."""
         left, out = equation.split("->")
         in_a, in_b = left.split(",")
         sizes = {**dict(zip(in_a, a.shape, strict=True)), **dict(zip(in_b, b.shape, strict=True))}
-        return self.contract(a, b, ContractSpec(tuple(in_a), tuple(in_b), tuple(out), tuple(sorted(sizes.items()))))
+        return self.contract(a, b, ContractSpec(tuple(in_a), tuple(in_b), tuple(out), tuple(sorted(sizes.items()))), dtype)
 
     def host(self, call: HostCall, *inputs: Node) -> tuple[Node, ...]:
         shape, dtype = call.results[0]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..compile.dtypes import DType
 from ..compile.graph import ContractSpec, Graph, Node, View, Window
 from ..record.meta import Meta, meta_of
 from .complexes import conj
@@ -90,8 +91,18 @@ def _linear_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence
     x, w = inputs[0], inputs[1]
     lead = _letters(len(x.shape) - 1)
     rows = "y" if len(w.shape) == 2 else ""
-    y = g.einsum(f"{lead}z,{rows}z->{lead}{rows}", x, w)
-    return g.map(lambda e, a, b: a + b, y, inputs[2]) if len(inputs) > 2 else y
+    y = g.einsum(f"{lead}z,{rows}z->{lead}{rows}", x, w, _sum_type(inputs))
+    return _biased(g, y, inputs[2], outs[0].dtype) if len(inputs) > 2 else y
+
+
+def _sum_type(inputs: Sequence[Node]) -> DType:
+    """Of a contraction of the first two inputs: not rounded to half precision where a bias follows."""
+    return inputs[0].dtype.compute if len(inputs) > 2 else inputs[0].dtype
+
+
+def _biased(g: Graph, y: Node, bias: Node, dtype: DType) -> Node:
+    """Sum and bias are rounded together."""
+    return g.map(lambda e, a, b: e.cast(a + e.cast(b, a.dtype), dtype), y, bias)
 
 
 def _linear_grad(ctx: Any, g: Any) -> Sequence[Any]:
@@ -199,12 +210,12 @@ def _filter(g: Graph, w: Node, groups: int) -> tuple[Node, tuple[str, ...]]:
 
 
 def _contracted(
-    g: Graph, a: Node, b: Node, dims: tuple[tuple, tuple, tuple], sizes: dict[str, int], shape: Shape
+    g: Graph, a: Node, b: Node, dims: tuple[tuple, tuple, tuple], sizes: dict[str, int], shape: Shape, dtype: DType | None = None
 ) -> Node:
     """The contraction with ``dims`` of a, b and the result; ``sizes`` may know more letters than there are."""
     used = {x for d in (*dims[0], *dims[1]) for x in ((d.output, d.kernel) if isinstance(d, Window) else (d,))}
     known = tuple(sorted((k, v) for k, v in sizes.items() if k in used))
-    return g.reshape(g.contract(a, b, ContractSpec(*dims, known)), shape)
+    return g.reshape(g.contract(a, b, ContractSpec(*dims, known), dtype), shape)
 
 
 def _conv_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:
@@ -217,11 +228,13 @@ def _conv_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[M
     w, letters = _filter(g, w, groups)
     x, windows = _windowed(g, x, attrs)
     dims = (("n", *_named(groups, each, "c"), *windows), (*letters, *kernel), ("n", *_named(groups, made, "o"), *space))
-    y = _contracted(g, x, w, dims, sizes, shape)
-    if len(inputs) > 2:
-        bias = g.reshape(inputs[2], (shape[1], *(1,) * nd))
-        y = g.map(lambda e, a, b: a + b, y, bias)
-    return y
+    y = _contracted(g, x, w, dims, sizes, shape, _sum_type(inputs))
+    return _with_bias(g, y, inputs, nd)
+
+
+def _with_bias(g: Graph, y: Node, inputs: Sequence[Node], nd: int) -> Node:
+    """Channels of ``nd`` spatial dimensions with the third input, if there is one."""
+    return _biased(g, y, g.reshape(inputs[2], (inputs[2].size, *(1,) * nd)), inputs[0].dtype) if len(inputs) > 2 else y
 
 
 def _conv_grad(ctx: Any, g: Any) -> Sequence[Any]:
@@ -269,8 +282,7 @@ def _input_grad_lower(graph: Graph, inputs: Sequence[Node], attrs: tuple, outs: 
     size, stride, padding, dilation, groups = attrs
     shape = outs[0].shape
     if 0 in g.shape or 0 in w.shape or 0 in size:
-        whole = graph.const(0, g.dtype, shape)
-        return _biased(graph, whole, inputs, len(size))
+        return _with_bias(graph, graph.const(0, _sum_type(inputs), shape), inputs, len(size))
     phases = [[_phase(r, *rest) for r in range(min(s, n))] for n, s, rest in zip(size, stride, zip(
         size, stride, padding, dilation, w.shape[2:]))]
     # One padded gradient serves all phases, as windows that begin inside it.
@@ -281,20 +293,14 @@ def _input_grad_lower(graph: Graph, inputs: Sequence[Node], attrs: tuple, outs: 
     for chosen in itertools.product(*phases):
         count = (*shape[:2], *(p.count for p in chosen))
         if all(p.taps for p in chosen):
-            part = _phase_product(graph, padded, w, chosen, low, groups, count)
+            part = _phase_product(graph, padded, w, chosen, low, groups, count, _sum_type(inputs))
         else:
-            part = graph.const(0, g.dtype, count)
-        parts.append(_biased(graph, part, inputs, len(size)))
+            part = graph.const(0, _sum_type(inputs), count)
+        parts.append(_with_bias(graph, part, inputs, len(size)))
         steps = (1, 1, *stride)
         matrix = tuple(tuple(steps[d] if j == d else 0 for j in range(len(shape))) for d in range(len(shape)))
         views.append(View(count, (0, 0, *(p.first for p in chosen)), matrix))
     return graph.weave(parts, views, shape)
-
-
-def _biased(graph: Graph, y: Node, inputs: Sequence[Node], nd: int) -> Node:
-    if len(inputs) < 3:
-        return y
-    return graph.map(lambda e, a, b: a + b, y, graph.reshape(inputs[2], (inputs[2].size, *(1,) * nd)))
 
 
 @dataclass(frozen=True)
@@ -325,7 +331,8 @@ def _phase(r: int, size: int, stride: int, padding: int, dilation: int, kernel: 
     return _Phase(r, -(-(size - r) // stride), start, step, taps, apart, apart * (taps - 1) - first if taps else 0)
 
 
-def _phase_product(graph: Graph, g: Node, w: Node, phases: Sequence[_Phase], low: Sequence[int], groups: int, shape: Shape) -> Node:
+def _phase_product(graph: Graph, g: Node, w: Node, phases: Sequence[_Phase], low: Sequence[int], groups: int, shape: Shape,
+                   dtype: DType) -> Node:
     nd = len(phases)
     taps = tuple(p.taps for p in phases)
     space, kernel = tuple(_OUT[:nd]), tuple(_KERNEL[:nd])
@@ -337,7 +344,7 @@ def _phase_product(graph: Graph, g: Node, w: Node, phases: Sequence[_Phase], low
     flipped = graph.slice(w, starts, (*w.shape[:lead], *taps), (*(1,) * lead, *(-p.step for p in phases)))
     windows = tuple(Window(_OUT[d], _KERNEL[d], 1, p.dilation, p.padding - low[d]) for d, p in enumerate(phases))
     dims = (("n", *_named(groups, made, "o"), *windows), (*letters, *kernel), ("n", *_named(groups, each, "c"), *space))
-    return _contracted(graph, _split(graph, g, groups), flipped, dims, sizes, shape)
+    return _contracted(graph, _split(graph, g, groups), flipped, dims, sizes, shape, dtype)
 
 
 def _convolved(x: Any, w: Any, attrs: tuple, shape: Shape) -> Any:
