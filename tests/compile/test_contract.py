@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import random
 
 import numpy as np
@@ -16,6 +17,7 @@ from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract import plan
 from rushlight.compile.expr import cast, e, input_
 
+HOST = target.host()
 KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
 
@@ -257,8 +259,22 @@ def test_rows_side_by_side_are_turned_and_sizes_are_run_time_numbers() -> None:
         made = plan(of_einsum("km,kn->mn", a, b, out, dt.float32))
         keys.append([step.kernel[0] for step in made.steps])
         main = next(step.kernel[1].__self__ for step in made.steps if "partial" in step.kernel[0])
-        assert main.turned
+        assert main.block == "turned"
     assert keys[0] == keys[1]
     a, b, out = (np.zeros(shape, np.float32) for shape in ((300, 700), (700, 200), (300, 200)))
     in_place = plan(of_einsum("mk,kn->mn", a, b, out, dt.float32))
-    assert not any("turned" in step.kernel[0] or getattr(step.kernel[1].__self__, "turned", False) for step in in_place.steps)
+    assert not any(getattr(step.kernel[1].__self__, "block", "") for step in in_place.steps)
+
+
+@pytest.mark.skipif(HOST.vector_bytes != 64, reason="tiles are twelve rows high with vectors of 64 bytes")
+@pytest.mark.parametrize("k, apart, copied", [(1024, 1024, True), (1000, 1024, True), (4608, 5120, True), (1024, 1040, False),
+                                              (512, 512, False)])  # fmt: skip
+def test_rows_that_share_a_place_of_the_cache_are_copied(k: int, apart: int, copied: bool) -> None:
+    """Twelve rows 4096 bytes apart do not fit where eight lines do; a line more between them, and they do."""
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((157, apart)).astype(np.float32)[:, :k]
+    b, out = rng.standard_normal((k, 300)).astype(np.float32), np.zeros((157, 300), np.float32)
+    with target.using(dataclasses.replace(HOST, l1d=32 << 10, l1d_ways=8, l2=1 << 20)):
+        blocks = {getattr(step.kernel[1].__self__, "block", "") for step in plan(of_einsum("mk,kn->mn", a, b, out, dt.float32)).steps}
+        assert ("copied" in blocks) is copied
+        check("mk,kn->mn", a, b, out)

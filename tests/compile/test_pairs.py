@@ -180,7 +180,7 @@ def test_the_code_multiplies_pairs(cpu: target.CPU) -> None:
 
     text = jit.assembly(PairMicro(cpu.amx).ir())
     assert ("tdpbf16ps" if cpu.amx else "vdpbf16ps") in text and "vfmadd" not in text
-    driver = PairDriver("direct", dt.float32, 16, 2, (32, 16), turned=True, amx=cpu.amx)
+    driver = PairDriver("direct", dt.float32, 16, 2, (32, 16), block="turned", amx=cpu.amx)
     text = jit.assembly(driver.ir())
     assert text.count("ldtilecfg") == text.count("tilerelease") == int(cpu.amx)
     for first in (False, True):

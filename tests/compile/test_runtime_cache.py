@@ -293,3 +293,12 @@ def test_cache_sizes_from_sysfs(tmp_path):
     (tmp_path / "uevent").write_text("")
     assert target._sysfs_cache_sizes(str(tmp_path)) == {1: 48 << 10, 2: 2 << 20}
     assert target._sysfs_cache_sizes(str(tmp_path / "absent")) == {}
+
+
+def test_cache_ways_from_sysfs(tmp_path):
+    assert target._l1d_ways(str(tmp_path)) == 8
+    for index, facts in enumerate([("1", "Instruction", "16"), ("1", "Data", "12"), ("2", "Unified", "10")]):
+        (tmp_path / f"index{index}").mkdir()
+        for name, text in zip(("level", "type", "ways_of_associativity"), facts, strict=True):
+            (tmp_path / f"index{index}" / name).write_text(text + "\n")
+    assert target._l1d_ways(str(tmp_path)) == 12

@@ -4,8 +4,9 @@
 strides alone, never from the number of threads, so results are bitwise the same on any number of them.
 
 * Which dimension lies along vectors, and which operand is B: ``contract_roles.py``.
-* A is read in place through tables of row addresses, whatever its strides; packed where it has to be widened, and turned
-  block by block where its rows lie side by side and the reduction goes across memory (weight gradients).
+* A is read in place through tables of row addresses, whatever its strides; packed where it has to be widened, turned
+  block by block where its rows lie side by side and the reduction goes across memory (weight gradients), and copied block by
+  block where its rows share a place of the cache (a reduction over 1024 numbers).
 * B is read in place if it is contiguous along n and its steps are even and not too long, or few rows use it; otherwise it
   is packed first, by a step of its own.
 * With few rows neither is packed: dot products where both lie along k, wide panels where B lies along n.
@@ -20,6 +21,7 @@ Example::
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -27,7 +29,7 @@ import numpy as np
 
 from rushlight.compile.contraction import Contraction
 from rushlight.compile.cpu import jit, target
-from rushlight.compile.cpu.contract_block import BLOCK_BYTES, Turn
+from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE, Copy, Turn
 from rushlight.compile.cpu.contract_ir import Driver, EpilogueOperand
 from rushlight.compile.cpu.contract_pack import Packing, packing
 from rushlight.compile.cpu.contract_roles import (
@@ -52,14 +54,14 @@ __all__ = ["Plan", "Step", "plan"]
 PART_FLOPS = 4_000_000
 PART_BYTES = 512 << 10  # or this much to read: half a cache, some twenty microseconds from memory
 MOST_PARTS = 32
-#: Longest reduction in one go: a panel of B must stay in the second-level cache.
-LONGEST = 4096
+#: Longest reduction in one go; and the part of the second-level cache that a panel of B and a tile of A may take.
+LONGEST, LONGEST_SHARE = 4096, 5 / 8
 #: ... and a block of A, where it is turned.
 TURNED_AT_ONCE = CHUNK
 #: Bytes from one position of B to the next from which on it is asked for in advance.
 LONG_STEP = 256
-#: Fewest panels of B for which turning pays.
-FEWEST_TURNED = 4
+#: Fewest panels of B for which turning pays, and copying.
+FEWEST_TURNED, FEWEST_COPIED = 4, 6
 
 Operand = str | tuple[str, int]
 KernelRequest = tuple[str, Callable[[], str], str]
@@ -138,9 +140,12 @@ class Planner:
         self.flops = 2 * self.batches * self.rows * self.n.extent * self.depth
         read = self.batches * self.depth * (self.rows * self.types["a"].itemsize + self.n.extent * self.types["b"].itemsize)
         wanted = min(MOST_PARTS, max(1, self.flops // PART_FLOPS, read // PART_BYTES))
-        self.turned = self._turns()  # rows at a time
+        once = int(LONGEST_SHARE * self.cpu.l2) // ((self.panel + self.heights[0]) * self.accumulate.itemsize)
+        self.longest = min(LONGEST, once)
+        self.turned = self._turns()
+        self.block_rows = self.turned or self._copies()
         block_m, block_n, splits = self._blocks(wanted)
-        self.chunked = not self.dots and (splits > 1 or self.depth > (TURNED_AT_ONCE if self.turned else LONGEST))
+        self.chunked = not self.dots and (splits > 1 or self.depth > (TURNED_AT_ONCE if self.turned else self.longest))
         self._first_operand()
         b = self._second_operand()
         if self.chunked:
@@ -156,6 +161,9 @@ class Planner:
         if self.turned:
             turn = self._turn()
             shared["turn"] = (turn.key, turn.ir, "turn")
+        elif self.block_rows:
+            copy = Copy(self.accumulate, self.lanes)
+            shared["turn"] = (copy.key, copy.ir, "copy")
         calls = self.calls
 
         def tell(addresses: list[int]) -> None:
@@ -194,6 +202,22 @@ class Planner:
         tiles = BLOCK_BYTES // (min(self.depth, CHUNK) * turn.pitch * self.accumulate.itemsize)
         return min(MAX_ROWS, (tiles - len(self.heights) + 1) * tall)  # the last rows may need a tile of each smaller height
 
+    def _copies(self) -> int:
+        """Rows of A that are copied at a time; 0 where A is read in place: unless those of a tile share so few places of the
+        first-level cache that they push each other out."""
+        if self.dots or self.along or self.panels < FEWEST_COPIED or self.rows < self.heights[0] or not self.k:
+            return 0
+        item = self.accumulate.itemsize
+        if self.types["a"] is not self.accumulate or self.k[-1].strides[0] != item or self.k[-1].extent * item < LINE:
+            return 0
+        way = self.cpu.l1d // self.cpu.l1d_ways
+        places = way // max(LINE, math.gcd(way, self.m[-1].strides[0]))
+        if self.heights[0] <= places * (self.cpu.l1d_ways - 1):
+            return 0
+        depth = self.depth if self.depth <= self.longest else CHUNK
+        fitting = BLOCK_BYTES // ((-(-depth * item // LINE) | 1) * LINE)
+        return min(MAX_ROWS, fitting) // self.heights[0] * self.heights[0]
+
     def _turn(self) -> Turn:
         return Turn(self.types["a"], self.accumulate, self.lanes, self.heights)
 
@@ -221,7 +245,7 @@ class Planner:
             return self._turned_blocks(wanted)
         if self.dots:
             return self.rows, -(-self.panels // min(self.panels, max(1, wanted // self.batches))), 1
-        if self.depth > LONGEST or most_splits > 1 and self.batches * -(-self.rows // tall) * self.panels < wanted:
+        if self.depth > self.longest or most_splits > 1 and self.batches * -(-self.rows // tall) * self.panels < wanted:
             # Parts are pieces of the reduction, as long as one part's sums fit into the cache: each then reads
             # its piece of A and B once.
             block_n = max(1, min(self.panels, fits // (4 * tall * self.panel * item)))
@@ -324,7 +348,7 @@ class Planner:
         values = self._common(block_m, block_n) | {
             "micro": 0, "a_panel_bytes": self.panel * self.n.strides[0] if self.along else 0,
             "panel_bytes": b.panel_bytes, "b_step": b.step, "step": stride,
-            "runs": count, "turn": 0, "depth": self.depth, "block_rows": self.turned}  # fmt: skip
+            "runs": count, "turn": 0, "depth": self.depth, "block_rows": self.block_rows}  # fmt: skip
         driver = self._driver("direct", self._outputs())
         names: list[Operand] = [self.place, b.place[0], "c", *(("extra", i) for i in range(len(self.c.extras)))]
         tables = self._dims(self.batch, lambda i, x: (x.strides[0], b.batch_strides[i], *x.strides[2:]))
@@ -350,7 +374,7 @@ class Planner:
             "micro": 0, "a_panel_bytes": self.panel * self.n.strides[0] if self.along else 0,
             "panel_bytes": b.panel_bytes, "b_step": b.step, "step": stride, "runs": count,
             "splits": splits, "chunk": len(chunks), "split_chunks": split_chunks, "chunks": dims + len(runs), "turn": 0, "depth": 0,
-            "block_rows": self.turned,
+            "block_rows": self.block_rows,
             "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
         scratch_strides, size = [0] * len(self.batch), batch_bytes
         for i in reversed(range(len(self.batch))):
@@ -383,8 +407,8 @@ class Planner:
 
     def _driver(self, kind: str, outputs: tuple[EpilogueOperand, ...] = ()) -> Driver:
         stores = self.stores if outputs else ()
-        turned = bool(self.turned) and kind != "finish"
-        return Driver(kind, self.accumulate, self.lanes, self.vectors, self.heights, outputs, stores, turned)
+        block = "" if kind == "finish" else "turned" if self.turned else "copied" if self.block_rows else ""
+        return Driver(kind, self.accumulate, self.lanes, self.vectors, self.heights, outputs, stores, block)
 
     def _use_micro(self, table: bool, b: B) -> None:
         """Chooses the micro-kernel; there are few, and all contractions share them."""
@@ -429,7 +453,7 @@ class Planner:
         if self.pieces is not None:
             return self.pieces, False, item, len(self.pieces) // 2
         inner = axes[-1] if axes else Axis(1, (item,))
-        if longest is None and not self.dots and not self.turned and inner.extent < 8 and self.depth <= LONGEST:
+        if longest is None and not self.dots and not self.block_rows and inner.extent < 8 and self.depth <= self.longest:
             return positions(axes).tolist(), True, 0, self.depth
         starts = positions(axes[:-1])
         stride = inner.strides[0]

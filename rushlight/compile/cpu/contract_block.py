@@ -1,11 +1,17 @@
-"""Turning a block of A so that the micro-kernel reads it in one stream: one native function for all contractions.
+"""Copies of a block of A, on the stack of the thread that uses it, in the second-level cache: native functions for all contractions.
+
+    void copy(ptr out, ptr rows, i64 count, ptr runs, i64 n_runs, i64 step, i64 row_bytes)
+
+writes ``count`` rows, whose addresses are in ``rows``, one after the other, ``row_bytes`` apart: ``out[r][k] = A[r, k]`` for the
+positions of the reduction that ``runs`` describes (as in ``microkernel.py``), which are neighbours in memory. For rows that lie so
+that those of a tile share a place of the first-level cache, which holds fewer of them than the tile has: then every broadcast
+load would come from the second level.
 
     void turn(ptr out, ptr rows, i64 count, ptr runs, i64 n_runs, i64 step, i64 tile_bytes)
 
-cuts ``count`` rows, whose addresses are in ``rows``, into tiles and writes ``out[tile][k][r] = A[r, k]`` for the positions of the
-reduction that ``runs`` describes (as in ``microkernel.py``), whole vectors for each. Where A's rows lie side by side (a weight
-gradient, ``x.T @ y``) the reduction goes across memory, a new line or page at each step; the driver turns a block of rows once,
-into memory that stays in the second-level cache, and uses it for every panel of B.
+cuts the rows into tiles and writes ``out[tile][k][r] = A[r, k]``, whole vectors for each position. Where A's rows lie side by side
+(a weight gradient, ``x.T @ y``) the reduction goes across memory, a new line or page at each step; the driver turns a block of rows
+once and uses it for every panel of B.
 
 Neighbours in memory are moved together. Where all rows of the whole tiles are one stretch, it is read position by position, as it
 lies, and dealt out to the tiles; else a stretch of adjacent rows within a tile is one masked load. Whole vectors are stored,
@@ -22,10 +28,50 @@ from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import AHEAD, convert, intrinsic_suffix, ir_type, mask, masked_load
 from rushlight.compile.dtypes import DType
 
-__all__ = ["BLOCK_BYTES", "Turn"]
+__all__ = ["BLOCK_BYTES", "LINE", "Copy", "Turn"]
 
 #: Of a turned block: it lies on the stack of the thread that uses it, and in the second-level cache.
 BLOCK_BYTES = 384 << 10
+LINE = 64
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Rows of ``dtype``, ``lanes`` elements at a time."""
+
+    dtype: DType
+    lanes: int
+
+    @property
+    def key(self) -> str:
+        return f"copy1 {self.dtype.name} {self.lanes}"
+
+    def ir(self) -> str:
+        module = Module()
+        f = Function(
+            "void @copy(ptr noalias %out, ptr noalias %rows, i64 %count, ptr noalias %runs, i64 %n_runs, i64 %step, "
+            "i64 %row_bytes)", module)  # fmt: skip
+        vector, suffix = ir_type(self.dtype, self.lanes), intrinsic_suffix(self.dtype, self.lanes)
+        f.module.declare(f"void @llvm.masked.store.{suffix}.p0({vector}, ptr, i32, <{self.lanes} x i1>)")
+        out = f.slot("ptr")
+        with f.loop(0, "%count") as r:
+            row = f.let(f"inttoptr i64 {f.load('%rows', r)} to ptr")
+            f.set(out, f.at("%out", f.mul(r, "%row_bytes"), "i8"), "ptr")
+            with f.loop(0, "%n_runs") as run:
+                pair = f.mul(run, 2)
+                source, length, target = f.at(row, f.load("%runs", pair), "i8"), f.load("%runs", f.add(pair, 1)), f.get(out, "ptr")
+                whole = f.let(f"and i64 {length}, {-self.lanes}")
+                with f.loop(0, whole, self.lanes) as k:
+                    at = f.mul(k, self.dtype.itemsize)
+                    value = f.let(f"load {vector}, ptr {f.at(source, at, 'i8')}, align {self.dtype.itemsize}")
+                    f.do(f"store {vector} {value}, ptr {f.at(target, at, 'i8')}, align {self.dtype.itemsize}")
+                with f.when(f.compare("slt", whole, length)):
+                    at, lanes_on = f.mul(whole, self.dtype.itemsize), mask(f, f.sub(length, whole), self.lanes)
+                    value = masked_load(f, f.at(source, at, "i8"), self.dtype, self.lanes, lanes_on)
+                    f.do(f"call void @llvm.masked.store.{suffix}.p0({vector} {value}, ptr {f.at(target, at, 'i8')}, "
+                         f"i32 {self.dtype.itemsize}, <{self.lanes} x i1> {lanes_on})")  # fmt: skip
+                f.set(out, f.at(target, f.mul(length, self.dtype.itemsize), "i8"), "ptr")
+        return f.finish() + module.text()
 
 
 @dataclass(frozen=True)

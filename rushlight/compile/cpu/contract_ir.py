@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from rushlight.compile.cpu import vecmath
-from rushlight.compile.cpu.contract_block import BLOCK_BYTES
+from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE
 from rushlight.compile.cpu.contract_rows import MAX_DIMS, MAX_ROWS
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import intrinsic_suffix, ir_type, mask, masked_load, splat
@@ -141,8 +141,8 @@ class Driver:
     """A kernel of kind "direct", "partial" or "finish" for panels of ``vectors`` vectors.
 
     Operands: direct: A, B, C, extras; partial: A, B, scratch; finish: scratch, C, extras. ``stores`` are the epilogue's
-    expressions over input(0) and the read extras. ``turned``: A is turned, ``block_rows`` rows
-    at a time (``contract_block.py``), and not read in place.
+    expressions over input(0) and the read extras. ``block``: "" where A is read in place; "turned" or "copied": it is, ``block_rows``
+    rows at a time (``contract_block.py``).
     """
 
     kind: str
@@ -152,13 +152,13 @@ class Driver:
     heights: tuple[int, ...]
     outputs: tuple[EpilogueOperand, ...] = ()
     stores: tuple[Expr, ...] = ()
-    turned: bool = False
+    block: str = ""
 
     @property
     def key(self) -> str:
         outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
-        return (f"contract13 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
-                f"{self.heights} [{outputs}] {canonical(*self.stores)} {self.turned}")  # fmt: skip
+        return (f"contract14 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
+                f"{self.heights} [{outputs}] {canonical(*self.stores)} {self.block}")  # fmt: skip
 
     @property
     def operands(self) -> int:
@@ -171,7 +171,7 @@ class Driver:
             common += ["micro", "a_panel_bytes", "panel_bytes", "b_step", "step", "runs"]
         if self.kind == "partial":
             common += ["splits", "chunk", "split_chunks", "chunks"]
-        if self.turned:
+        if self.block:
             common += ["turn", "depth", "block_rows"]
         if self.kind != "direct":
             common += ["split_bytes", "scratch_panel_bytes"]
@@ -224,7 +224,8 @@ class Driver:
         tile = f.slot(f"[{self.heights[0] * self.row_bytes} x i8]", align=64)
         b_base = f.let(f"inttoptr i64 {part.bases[1]} to ptr")
         a = A(part.rows[0], part.runs, frame["runs"], frame["step"])
-        with self._blocks(f, frame, a, part.count, self.turned and frame["depth"]) as (first, count, a), f.loop(*part.panels) as panel:
+        depth = frame["depth"] if self.block else ""
+        with self._blocks(f, frame, a, part.count, depth) as (first, count, a), f.loop(*part.panels) as panel:
             b = f.at(b_base, f.mul(panel, frame["panel_bytes"]), "i8")
             columns = self._columns(f, frame, panel)
             with self._tiles(f, count) as (here, height):
@@ -301,16 +302,33 @@ class Driver:
             f.set(row, f.add(t, height))
 
     @contextmanager
-    def _blocks(self, f: Function, frame: Frame, a: A, rows: str, depth: str | bool) -> Iterator[tuple[str, str, A]]:
+    def _blocks(self, f: Function, frame: Frame, a: A, rows: str, depth: str) -> Iterator[tuple[str, str, A]]:
         """The part's rows of A, block by block: (first row, rows, how to read them). One block where A is read in place."""
-        if not self.turned:
+        if not self.block:
             yield "0", rows, a
             return
+        make = self._copy if self.block == "copied" else self._turn
         done = f.slot("i64", "0")
         with f.loop_while(done, "slt", rows) as first:
             count = f.minimum(f.sub(rows, first), frame["block_rows"])
-            yield first, count, self._turn(f, frame, a, first, count, str(depth))
+            yield first, count, make(f, frame, a, first, count, depth)
             f.set(done, f.add(first, count))
+
+    def _copy(self, f: Function, frame: Frame, a: A, first: str, count: str, depth: str) -> A:
+        """A copy of some rows for ``depth`` positions of the reduction, an odd number of cache lines apart."""
+        item = self.accumulate.itemsize
+        block, rows, run = f.slot(f"[{BLOCK_BYTES} x i8]", align=LINE), f.slot(f"[{MAX_ROWS} x i64]"), f.slot("[2 x i64]")
+        f.set(run, "0")
+        f.set(f.at(run, 1), depth)
+        lines = f.div(f.add(f.mul(depth, item), LINE - 1), LINE)
+        pitch = f.mul(f.let(f"or i64 {lines}, 1"), LINE)
+        copy = f.let(f"inttoptr i64 {frame['turn']} to ptr")
+        f.do(f"call void {copy}(ptr {block}, ptr {f.at(a.rows, first)}, i64 {count}, ptr {a.runs}, i64 {a.n_runs}, i64 {a.step}, "
+             f"i64 {pitch})")  # fmt: skip
+        start = f.let(f"ptrtoint ptr {block} to i64")
+        with f.loop(0, count) as r:
+            f.set(f.at(rows, r), f.add(start, f.mul(r, pitch)))
+        return A(rows, run, "1", str(item))
 
     def _turn(self, f: Function, frame: Frame, a: A, first: str, count: str, depth: str) -> A:
         """A copy of some rows for ``depth`` positions of the reduction: tile after tile, each as ``out[k][row]``."""

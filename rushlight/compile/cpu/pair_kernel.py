@@ -146,7 +146,7 @@ class PairDriver(Driver):
 
     @property
     def key(self) -> str:
-        return f"pairs4 {self.amx} {super().key}"
+        return f"pairs5 {self.amx} {super().key}"
 
     def _enter(self, f: Function) -> None:
         """Eight tile registers of 16 rows by 64 bytes."""

@@ -161,7 +161,7 @@ class PairPlanner(Planner):
 
     def _pair_driver(self, kind: str, outputs: tuple[EpilogueOperand, ...] = ()) -> PairDriver:
         return PairDriver(kind, self.accumulate, self.lanes, self.vectors, self.heights, outputs, self.stores if outputs else (),
-                          kind != "finish", self.cpu.amx)  # fmt: skip
+                          "" if kind == "finish" else "turned", self.cpu.amx)  # fmt: skip
 
     def _at_once(self, b_strides: list[int], block_m: int, block_n: int) -> None:
         names: list[Operand] = [self.names["a"], ("scratch", 0), "c", *(("extra", i) for i in range(len(self.c.extras)))]

@@ -49,6 +49,8 @@ class CPU:
     """What decides the machine code: part of the disk cache's key."""
     amx: bool = False
     """Whether there are tile registers that multiply bfloat16, and the operating system lets this process use them."""
+    l1d_ways: int = 8
+    """How many cache lines the first level holds whose addresses differ by multiples of ``l1d / l1d_ways``."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", f"{self.triple}/{self.name}/{self.features}")
@@ -100,7 +102,7 @@ def host() -> CPU:
     bf16 = bool(features.get("avx512bf16") or features.get("bf16"))
     name = llvm.get_host_cpu_name()
     tiles = bool(width == 64 and features.get("amx-tile") and features.get("amx-bf16")) and amx.granted()
-    return CPU(name, text, llvm.get_process_triple(), width, registers, fma, bf16, l1d, l2, l3, tiles)
+    return CPU(name, text, llvm.get_process_triple(), width, registers, fma, bf16, l1d, l2, l3, tiles, _l1d_ways())
 
 
 def named(level: str) -> CPU:
@@ -115,7 +117,7 @@ def named(level: str) -> CPU:
     if arch != machine():
         raise ValueError(f"CPU level {level!r} belongs to {arch}, this machine is {machine()}")
     like = host()
-    return CPU(name, "", like.triple, width, registers, fma, False, like.l1d, like.l2, like.l3)
+    return CPU(name, "", like.triple, width, registers, fma, False, like.l1d, like.l2, like.l3, l1d_ways=like.l1d_ways)
 
 
 _chosen: CPU | None = None
@@ -149,23 +151,39 @@ def _cache_sizes() -> tuple[int, int, int]:
     return sizes[1], sizes[2], sizes[3]
 
 
-def _sysfs_cache_sizes(root: str = "/sys/devices/system/cpu/cpu0/cache") -> dict[int, int]:
-    found: dict[int, int] = {}
+_SYSFS = "/sys/devices/system/cpu/cpu0/cache"
+
+
+def _sysfs_caches(root: str, fact: str) -> dict[int, str]:
+    """What Linux says of the caches that hold data: level -> the text of ``fact``."""
+    found: dict[int, str] = {}
     if not os.path.isdir(root):
         return found
     for entry in sorted(os.listdir(root)):
         facts = []
-        for fact in ("level", "type", "size"):
-            path = os.path.join(root, entry, fact)
+        for name in ("level", "type", fact):
+            path = os.path.join(root, entry, name)
             if os.path.isfile(path):
                 with open(path) as file:
                     facts.append(file.read().strip())
         if len(facts) == 3 and facts[1] != "Instruction":
-            number = facts[2].rstrip("KMG")
-            if number.isdigit():
-                unit = {"K": 10, "M": 20, "G": 30}.get(facts[2][-1], 0)
-                found[int(facts[0])] = int(number) << unit
+            found[int(facts[0])] = facts[2]
     return found
+
+
+def _sysfs_cache_sizes(root: str = _SYSFS) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for level, text in _sysfs_caches(root, "size").items():
+        number = text.rstrip("KMG")
+        if number.isdigit():
+            found[level] = int(number) << {"K": 10, "M": 20, "G": 30}.get(text[-1], 0)
+    return found
+
+
+def _l1d_ways(root: str = _SYSFS) -> int:
+    """Associativity of the first-level data cache; 8 where nobody says."""
+    ways = _sysfs_caches(root, "ways_of_associativity").get(1, "")
+    return int(ways) if ways.isdigit() and int(ways) else 8
 
 
 def _sysctl_cache_sizes() -> dict[int, int]:
