@@ -34,6 +34,10 @@ from rushlight.compile.expr import Expr, canonical
 __all__ = ["Driver", "EpilogueOperand", "Frame", "gather", "scattered"]
 
 
+#: Characters of an epilogue that is small.
+SMALL = 600
+
+
 @dataclass(frozen=True)
 class EpilogueOperand:
     """C or an extra, as the epilogue sees it: its stride along n is "unit", "zero" or "any"."""
@@ -157,7 +161,7 @@ class Driver:
     @property
     def key(self) -> str:
         outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
-        return (f"contract14 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
+        return (f"contract15 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
                 f"{self.heights} [{outputs}] {canonical(*self.stores)} {self.block}")  # fmt: skip
 
     @property
@@ -359,38 +363,36 @@ class Driver:
             f"ptr {b}, i64 {frame['b_step']}, i64 {columns}, i64 {again}, i64 {shift})"
         )
 
-    def _tile_vector(self, f: Function, row: str, lane: str) -> str:
+    def _tile_vector(self, f: Function, row: str, lane: str, lanes: int) -> str:
         at = f.at(row, f.mul(lane, self.accumulate.itemsize), "i8")
-        return f.let(f"load {ir_type(self.accumulate, self.lanes)}, ptr {at}, align {self.accumulate.itemsize}")
+        return f.let(f"load {ir_type(self.accumulate, lanes)}, ptr {at}, align {self.accumulate.itemsize}")
 
-    def _sum_of_splits(self, f: Function, frame: Frame, row: str, lane: str) -> str:
-        vector = ir_type(self.accumulate, self.lanes)
-        total = f.slot(vector, self._tile_vector(f, row, lane))
+    def _sum_of_splits(self, f: Function, frame: Frame, row: str, lane: str, lanes: int) -> str:
+        vector = ir_type(self.accumulate, lanes)
+        total = f.slot(vector, self._tile_vector(f, row, lane, lanes))
         with f.loop(1, frame["splits"]) as s:
-            part = self._tile_vector(f, f.at(row, f.mul(s, frame["split_bytes"]), "i8"), lane)
+            part = self._tile_vector(f, f.at(row, f.mul(s, frame["split_bytes"]), "i8"), lane, lanes)
             add = "fadd" if self.accumulate.kind == "f" else "add"
             f.set(total, f.let(f"{add} {vector} {f.get(total, vector)}, {part}"), vector)
         return f.get(total, vector)
 
-    def _each_vector(self, f: Function, frame: Frame) -> Iterator[str]:
-        """The numbers of a row's vectors: once, in a loop of the kernel."""
-        with f.loop(0, frame["vectors"]) as v:
-            yield v
+    @property
+    def at_once(self) -> int:
+        """Columns that the epilogue works on together: two vectors, whose chains of operations then hide each other's latency,
+        but one where it is large (a whole optimizer) and would run out of registers."""
+        return self.lanes * (2 if self.vectors > 1 and len(canonical(*self.stores)) < SMALL else 1)
 
     def _epilogue(
-        self, f: Function, frame: Frame, tables: list[str], row: str, panel: str, columns: str, vector_of: Callable[[str], str]
+        self, f: Function, frame: Frame, tables: list[str], row: str, panel: str, columns: str, vector_of: Callable[[str, int], str]
     ) -> None:
-        """Reads the extras, evaluates the stores and writes them, for one row of one panel.
-
-        The loop over the row's vectors stays a loop: an epilogue can be large (a whole optimizer)."""
-        width = self.lanes * self.vectors
+        """Reads the extras, evaluates the stores and writes them, for one row of one panel."""
+        width, lanes = self.lanes * self.vectors, self.at_once
         start = []
         for i, table in enumerate(tables):
             at = f.let(f"inttoptr i64 {f.load(table, row)} to ptr")
             start.append(f.at(at, f.mul(f.mul(panel, width), frame[f"n_stride{i}"]), "i8"))
-        for v in self._each_vector(f, frame):
-            lane = f.mul(v, self.lanes)
-            lanes_on = mask(f, f.sub(columns, lane), self.lanes)
+        with f.loop(0, f.mul(frame["vectors"], self.lanes), lanes) as lane:
+            lanes_on = mask(f, f.sub(columns, lane), lanes)
             places = []
             for i, (at, operand) in enumerate(zip(start, self.outputs, strict=True)):
                 if operand.stride == "unit":
@@ -399,17 +401,16 @@ class Driver:
                     places.append(at)
                 else:
                     stride = frame[f"n_stride{i}"]
-                    places.append(scattered(f, f.at(at, f.mul(lane, stride), "i8"), stride, 0, self.lanes))
-            env: dict[object, V] = {0: V(f, vector_of(lane), vecmath.register_type(self.accumulate), self.lanes)}
+                    places.append(scattered(f, f.at(at, f.mul(lane, stride), "i8"), stride, 0, lanes))
+            env: dict[object, V] = {0: V(f, vector_of(lane, lanes), vecmath.register_type(self.accumulate), lanes)}
             for place, operand in zip(places, self.outputs, strict=True):
                 if not operand.written:
-                    value = read(f, place, operand, self.lanes, lanes_on)
-                    env[len(env)] = vecmath.load_form(value, operand.dtype)
+                    env[len(env)] = vecmath.load_form(read(f, place, operand, lanes, lanes_on), operand.dtype)
             written = [(p, o) for p, o in zip(places, self.outputs, strict=True) if o.written]
             memo: dict[Expr, V] = {}
             for (place, operand), expr in zip(written, self.stores, strict=True):
-                value = vecmath.store_form(vecmath.emit(f, expr, env, self.lanes, memo), operand.dtype)
-                write(f, place, operand, self.lanes, lanes_on, value.name)
+                value = vecmath.store_form(vecmath.emit(f, expr, env, lanes, memo), operand.dtype)
+                write(f, place, operand, lanes, lanes_on, value.name)
 
 
 def scattered(f: Function, pointer: str, stride: str, first: int, lanes: int) -> str:

@@ -23,12 +23,10 @@ from rushlight.compile.cpu.contract_ir import A, Driver, Frame
 from rushlight.compile.cpu.contract_rows import MAX_ROWS
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.pair_pack import SQUARE, SQUARE_BYTES
-from rushlight.compile.expr import canonical
 
 __all__ = ["PairDriver", "PairMicro"]
 
 _TILE_ROW = 2 * SQUARE * 4  # bytes of a row of sums
-SMALL = 600                 # characters of an epilogue that is written out twice
 _HEIGHT = 8                 # rows at a time without tile registers
 
 
@@ -146,7 +144,7 @@ class PairDriver(Driver):
 
     @property
     def key(self) -> str:
-        return f"pairs5 {self.amx} {super().key}"
+        return f"pairs6 {self.amx} {super().key}"
 
     def _enter(self, f: Function) -> None:
         """Eight tile registers of 16 rows by 64 bytes."""
@@ -166,13 +164,6 @@ class PairDriver(Driver):
         if self.amx and self.kind != "finish":
             f.module.declare("void @llvm.x86.tilerelease()")
             f.do("call void @llvm.x86.tilerelease()")
-
-    def _each_vector(self, f: Function, frame: Frame) -> Iterator[str]:
-        """A small epilogue is written out for both vectors: the loop would take longer than the tile unit."""
-        if len(canonical(*self.stores)) < SMALL:
-            yield from ("0", "1")
-        else:
-            yield from super()._each_vector(f, frame)
 
     @contextmanager
     def _tiles(self, f: Function, count: str) -> Iterator[tuple[str, str]]:
