@@ -52,6 +52,7 @@ DERIVATIVES: dict[str, Rule] = {
     "acosh": lambda g, y, a: (g * e.rsqrt(a * a - 1),),
     "atanh": lambda g, y, a: (g / (1 - a * a),),
     "erf": lambda g, y, a: (g * e.exp(-(a * a)) * (2 / math.sqrt(math.pi)),),
+    "normal_cdf": lambda g, y, a: (g * e.exp(a * a * -0.5) * (1 / math.sqrt(2 * math.pi)),),
     "erfc": lambda g, y, a: (g * e.exp(-(a * a)) * (-2 / math.sqrt(math.pi)),),
     "erfinv": lambda g, y, a: (g * e.exp(y * y) * (math.sqrt(math.pi) / 2),),
     "lgamma": lambda g, y, a: (g * e.digamma(a),),

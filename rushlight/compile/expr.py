@@ -37,7 +37,7 @@ FUNCTIONS: Final[dict[str, tuple[int, str]]] = {
     **dict.fromkeys((
         "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal",
         "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh",
-        "erf", "erfc", "erfinv", "lgamma", "digamma", "trigamma", "i0", "i0e", "i1", "i1e", "ndtri",
+        "erf", "erfc", "erfinv", "normal_cdf", "lgamma", "digamma", "trigamma", "i0", "i0e", "i1", "i1e", "ndtri",
         "floor", "ceil", "round", "trunc"), (1, "float")),  # round: half to even
     # comparisons and predicates
     **dict.fromkeys(("lt", "le", "gt", "ge", "eq", "ne"), (2, "bool")),

@@ -35,8 +35,8 @@ silu = pointwise("silu", lambda e, x: x / (1 + e.exp(-x)), allowed="f", grads=(
     lambda e, g, out, x: g * (lambda s: s * (1 + x * (1 - s)))(1 / (1 + e.exp(-x))),))
 mish = pointwise("mish", lambda e, x: x * e.tanh(_softplus(e, x)), allowed="f", grads=(
     lambda e, g, out, x: g * (lambda t, s: t + x * s * (1 - t * t))(e.tanh(_softplus(e, x)), 1 / (1 + e.exp(-x))),))
-gelu = pointwise("gelu", lambda e, x: x * 0.5 * (e.erf(x * math.sqrt(0.5)) + 1), allowed="f", grads=(
-    lambda e, g, out, x: g * ((e.erf(x * math.sqrt(0.5)) + 1) * 0.5 + x * e.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))),))
+gelu = pointwise("gelu", lambda e, x: x * e.normal_cdf(x), allowed="f", grads=(
+    lambda e, g, out, x: g * (e.normal_cdf(x) + x * e.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))),))
 gelu_tanh = pointwise("gelu", lambda e, x: x * 0.5 * (e.tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)) + 1), allowed="f")
 hardsigmoid = pointwise("hardsigmoid", lambda e, x: e.min(e.max(x + 3, 0), 6) / 6, allowed="f", grads=(
     lambda e, g, out, x: e.where(e.gt(x, -3) & e.lt(x, 3), g * (1 / 6), _zero(e, g)),))

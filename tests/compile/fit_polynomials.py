@@ -129,6 +129,10 @@ def main() -> None:
     # erf(a) = 1 - 2^L(a) for a in [0.89, 4]; and a short 2^x - 1 = x E(x) for that
     fit("ERF_LOG_F32", "f32", 7, lambda a: mp.log(mp.erfc(a), 2), lambda a: mp.erfc(a), mp.mpf("0.89"), 4, 0)
     fit("EXP2_SHORT_F32", "f32", 5, lambda x: mp.expm1(x * mp.log(2)) / x, lambda x: x, -0.5, 0.5, 0)
+    # the normal distribution: 1 - P(a) = 2^L(a); beyond the range L goes to minus infinity
+    below = lambda a: mp.erfc(a / mp.sqrt(2)) / 2
+    fit("NORMAL_LOG_F32", "f32", 9, lambda a: mp.log(below(a), 2), below, 0, mp.mpf("5.6"), 1)
+    fit("EXP2_F32", "f32", 6, lambda x: mp.expm1(x * mp.log(2)) / x, lambda x: x, -0.5, 0.5, 0)
     # erfc(x) = exp(-x^2) X(x), X(x) (1 + 2x) as a polynomial in t = (x - 4) / (x + 4)
     back = lambda t: 4 * (1 + t) / (1 - t)
     x = lambda t: mp.exp(back(t) ** 2) * mp.erfc(back(t)) * (1 + 2 * back(t))

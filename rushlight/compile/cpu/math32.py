@@ -157,6 +157,16 @@ def erf(x: V) -> V:
     return where(a.lt(0.89), near, far).copysign(x)
 
 
+@defines("normal_cdf", "float")
+def normal_cdf(x: V) -> V:
+    """To 2^-24, not to the last places of small values: what ``(1 + erf(x / sqrt(2))) / 2`` gives."""
+    exponent = at_least(poly(x.abs(), c.NORMAL_LOG_F32), -127.0)
+    n = exponent.nearest()
+    r = exponent - n
+    below = mad(r, poly(r, c.EXP2_F32), 1.0) * power_of_two(n)  # 0 for n = -127
+    return where(x.lt(0.0), below, 1.0 - below)
+
+
 @defines("pow", "float")
 def pow_(x: V, y: V) -> V:
     # In float64, to about 2^-34: the logarithm and the exponential are short, and rounding comes once, at the end.

@@ -338,6 +338,11 @@ def erf(x: V) -> V:
     return where(a.lt(1.0), near, 1.0 - _erfc_tail(a)).copysign(x)
 
 
+@defines("normal_cdf", "double")
+def normal_cdf(x: V) -> V:
+    return (call("erf", x * math.sqrt(0.5)) + 1.0) * 0.5
+
+
 @defines("erfc", "double")
 def erfc(x: V) -> V:
     a = at_most(x.abs(), 28.0)

@@ -165,7 +165,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x), "reciprocal": lambda x: 1 / x,
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh,
     "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
-    "erf": _erf, "erfc": _erfc, "erfinv": _special("erfinv"),
+    "erf": _erf, "erfc": _erfc, "normal_cdf": lambda x: (_erf(x * math.sqrt(0.5)) + 1) * 0.5, "erfinv": _special("erfinv"),
     "lgamma": lambda x: _special("lgamma", "gammaln")(np.where(x == -np.inf, np.inf, x)),
     "digamma": _special("digamma", "psi"), "trigamma": _trigamma, "i0": _special("i0"), "i0e": _special("i0e"),
     "i1": _special("i1"), "i1e": _special("i1e"), "ndtri": _special("ndtri"),
