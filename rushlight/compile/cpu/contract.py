@@ -363,7 +363,7 @@ class Planner:
         split_chunks = -(-len(chunks) // splits)
         splits = -(-len(chunks) // split_chunks)
         row = self.panel * self.accumulate.itemsize
-        panel_bytes = self.rows * row
+        panel_bytes = (self.rows | 1) * row  # the sums of a row, one panel after the other, do not share a place of the cache
         batch_bytes = self.panels * panel_bytes
         split_bytes = self.batches * batch_bytes
         self.scratch.append(splits * split_bytes)

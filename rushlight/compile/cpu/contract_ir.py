@@ -161,7 +161,7 @@ class Driver:
     @property
     def key(self) -> str:
         outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
-        return (f"contract15 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
+        return (f"contract16 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
                 f"{self.heights} [{outputs}] {canonical(*self.stores)} {self.block}")  # fmt: skip
 
     @property
@@ -280,12 +280,11 @@ class Driver:
     def _finish(self, f: Function, part: Part) -> None:
         frame, outputs = part.frame, part.rows[1:]
         own = f.let(f"inttoptr i64 {part.bases[0]} to ptr")
-        with f.loop(*part.panels) as panel:
+        with f.loop(0, part.count) as r, f.loop(*part.panels) as panel:  # along the rows of the outputs, as they lie in memory
             columns = self._columns(f, frame, panel)
             source = f.at(own, f.mul(panel, frame["scratch_panel_bytes"]), "i8")
-            with f.loop(0, part.count) as r:
-                sums = f.at(source, f.mul(f.add(part.first, r), self.row_bytes), "i8")
-                self._epilogue(f, frame, outputs, r, panel, columns, partial(self._sum_of_splits, f, frame, sums))
+            sums = f.at(source, f.mul(f.add(part.first, r), self.row_bytes), "i8")
+            self._epilogue(f, frame, outputs, r, panel, columns, partial(self._sum_of_splits, f, frame, sums))
 
     # ------------------------------------------------------------------------------------------ their pieces
 

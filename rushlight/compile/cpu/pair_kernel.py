@@ -144,7 +144,7 @@ class PairDriver(Driver):
 
     @property
     def key(self) -> str:
-        return f"pairs6 {self.amx} {super().key}"
+        return f"pairs7 {self.amx} {super().key}"
 
     def _enter(self, f: Function) -> None:
         """Eight tile registers of 16 rows by 64 bytes."""

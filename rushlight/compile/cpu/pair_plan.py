@@ -172,7 +172,7 @@ class PairPlanner(Planner):
     def _in_chunks(self, b_strides: list[int], splits: int, block_m: int, block_n: int) -> None:
         split_chunks = -(-len(self.chunks) // splits)
         splits = -(-len(self.chunks) // split_chunks)
-        panel_bytes = -(-self.rows // TALL) * TALL * self.panel * 4  # whole tiles are stored
+        panel_bytes = (-(-self.rows // TALL) * TALL + 1) * self.panel * 4  # whole tiles are stored; and as in contract.py
         batch_bytes = self.panels * panel_bytes
         split_bytes = self.batches * batch_bytes
         self.scratch.append(splits * split_bytes)
