@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -30,7 +31,7 @@ def address(expr: Expr, dtypes: tuple[DType, ...], lanes: int) -> int:
     return _address(canonical(expr), expr, dtypes, lanes, target.current().key)
 
 
-@functools.cache
+@functools.cache  # to be cleared where processors differ in more than their key
 def _address(text: str, expr: Expr, dtypes: tuple[DType, ...], lanes: int, cpu: str) -> int:
     module = Module()
     f = Function("void @k(ptr %pointers, i64 %n)", module)
@@ -346,6 +347,26 @@ def test_rounding_to_half_precision_is_nearest_even(to: DType) -> None:
     np.testing.assert_array_equal(got, wanted)
     np.testing.assert_array_equal(run(e.cast(input_(0, to), dt.float32), x.astype(to.numpy)) if to is dt.bfloat16 else got,
                                   wanted)
+
+
+@pytest.mark.parametrize("lanes", [0, 16, 64])
+def test_bfloat16_has_the_same_bits_by_instruction_and_by_arithmetic(lanes: int) -> None:
+    """Denormal numbers, which the instruction takes for zero, zeros with their signs and NaNs with their digits included."""
+    rng = np.random.default_rng(1)
+    denormal = rng.integers(0, 1 << 23, 4096, dtype=np.uint32) | rng.integers(0, 2, 4096, dtype=np.uint32) << 31
+    ties = np.arange(1 << 8, dtype=np.uint32) << 16 | 0x8000
+    nans = 0x7F800000 | rng.integers(1, 1 << 23, 256, dtype=np.uint32)
+    bits = np.concatenate([denormal, ties, nans, nans | 1 << 31, np.uint32([0, 1 << 31, 0x7F800000, 0xFF800000, 0x7F7FFFFF, 0x00800000])])
+    is_nan = bits & 0x7FFFFFFF > 0x7F800000
+    wanted = np.where(is_nan, bits | 0x400000, bits + (bits >> 16 & 1) + 0x7FFF) >> 16
+    x = input_(0, dt.float32)
+    for cpu in (target.host(), dataclasses.replace(target.host(), bf16_dot=False)):
+        _address.cache_clear()
+        with target.using(cpu):
+            got = run(e.cast(x, dt.bfloat16), bits.view(np.float32), lanes=lanes)
+            np.testing.assert_array_equal(got.view(np.uint16), wanted.astype(np.uint16))
+            again = run(e.cast(-e.cast(x, dt.bfloat16), dt.float32), bits.view(np.float32), lanes=lanes)
+            np.testing.assert_array_equal(again.view(np.uint32), (wanted << 16 ^ 1 << 31).astype(np.uint32))
 
 
 def test_half_precision_rounds_after_every_operation() -> None:

@@ -43,12 +43,13 @@ Number = Union[int, float, "V"]
 
 
 class V:
-    """One value: ``name`` in the function ``f``, element type ``type``, ``lanes`` (0: scalar)."""
+    """One value: ``name`` in the function ``f``, element type ``type``, ``lanes`` (0: scalar). ``exact``: what it was before it was
+    rounded to a narrower type, where the processor has an instruction that rounds and narrows at once."""
 
-    __slots__ = ("f", "name", "type", "lanes")
+    __slots__ = ("f", "name", "type", "lanes", "exact")
 
-    def __init__(self, f: Function, name: str, type_: str, lanes: int = 0) -> None:
-        self.f, self.name, self.type, self.lanes = f, name, type_, lanes
+    def __init__(self, f: Function, name: str, type_: str, lanes: int = 0, exact: V | None = None) -> None:
+        self.f, self.name, self.type, self.lanes, self.exact = f, name, type_, lanes, exact
 
     def __repr__(self) -> str:
         return f"{self.text} {self.name}"

@@ -72,7 +72,7 @@ def load_form(x: V, dtype: DType) -> V:
     if dtype is dt.float16:
         return half.widen(x)
     if dtype is dt.bfloat16:
-        return (x.convert("zext", "i32") << 16).as_float()
+        return half.widen_bfloat(x)
     return x
 
 
@@ -83,7 +83,7 @@ def store_form(x: V, dtype: DType) -> V:
     if dtype is dt.float16:
         return half.narrow(x)
     if dtype is dt.bfloat16:
-        return x.bits().lshr(16).convert("trunc", "i16")
+        return half.narrow_bfloat(x)
     return x
 
 
@@ -92,10 +92,7 @@ def rounded(x: V, dtype: DType) -> V:
     if dtype is dt.float16:
         return half.widen(half.narrow(x))
     if dtype is dt.bfloat16:
-        bits = x.bits()
-        even = (bits + (bits.lshr(16) & 1)) + 0x7FFF
-        # NaN must stay NaN: its low bits alone could hold it, or rounding could carry into the sign
-        return (where(x.isnan(), bits | 0x400000, even) & -65536).as_float()
+        return half.round_bfloat(x)
     return x
 
 
