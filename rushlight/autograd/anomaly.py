@@ -42,13 +42,13 @@ class set_detect_anomaly:
 
     def __init__(self, mode: bool, check_nan: bool = True) -> None:
         self.before = local.trace.anomaly
-        local.trace.anomaly = bool(mode)
+        local.trace.set_anomaly(bool(mode))
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, *error: object) -> None:
-        local.trace.anomaly = self.before
+        local.trace.set_anomaly(self.before)
 
 
 class detect_anomaly(set_detect_anomaly):
@@ -59,4 +59,4 @@ class detect_anomaly(set_detect_anomaly):
 
     def __enter__(self) -> None:
         self.before = local.trace.anomaly
-        local.trace.anomaly = True
+        local.trace.set_anomaly(True)

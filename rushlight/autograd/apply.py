@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..record.flush import flush_trace, ready
-from ..record.meta import contiguous_strides, is_contiguous, meta_of
+from ..record.meta import Meta, contiguous_strides, is_contiguous, meta_of
 from ..record.op import Op
 from ..record.trace import Trace, TraceNode, local
-from ..record.value import Buffer, Value, array_of, is_exported, scalar_value
+from ..record.value import Buffer, Value, array_of, derived_value, is_exported, new_value, scalar_value
 from .autocast import fitted
-from .handle import LEAF, Alias, Handle, _new, derived, make, storage_of
-from .node import GradNode
+from .handle import LEAF, Alias, Handle, How, derived, make, new_alias, storage_of
+from .node import GradNode, grad_class
 
-__all__ = ["Restrided", "alias_of", "apply", "apply_over", "apply_view", "check_writable", "enter", "link", "refresh", "value_of", "write"]
+__all__ = ["Restrided", "alias_of", "apply", "apply_over", "apply_view", "check_writable", "enter", "link", "refresh", "value_of", "window",
+           "write"]
 
 
 def refresh(t: Handle) -> Value:
@@ -30,9 +31,8 @@ def refresh(t: Handle) -> Value:
     base = alias.base
     if base is not None and base._edge is not None:
         value_of(base)
-        again = _record_view(Restrided.op, alias.place(), base, True)
+        again = _record_view(Restrided.op, alias.place(), base, True, alias)
         t._value, t._edge = again._value, again._edge
-        t._value.origin = (alias.storage.value, alias)
     else:
         t._value = derived(alias)
     return t._value
@@ -52,7 +52,7 @@ def enter(tr: Trace, v: Value) -> int:
         return v.slot
     if v.buffer is None:
         if v.origin is not None:
-            root, alias = v.origin
+            root, alias = v.origin, v.alias  # type: ignore[attr-defined]
             if root.buffer is not None and root.epoch is not tr.epoch:
                 return _enter_window(tr, v, root, alias)
             slot = enter(tr, root)
@@ -60,38 +60,39 @@ def enter(tr: Trace, v: Value) -> int:
             v.epoch, v.slot = tr.epoch, len(tr.values)
             tr.values.append(v)
             if node.stop:
-                tr.exported = True
+                tr.read_at_once()
             return v.slot
         ready(v)  # pending in another thread's trace
     if is_exported(v):
-        tr.exported = True
+        tr.read_at_once()
     return tr.add_leaf(v)
 
 
-def _enter_window(tr: Trace, v: Value, root: Value, alias: Alias) -> int:
+def _enter_window(tr: Trace, v: Value, root: Value, alias: Any) -> int:
     """Let a view of ready memory enter as a leaf that starts where the view starts, so that its position is no part of
     the path."""
     if is_exported(root):
-        tr.exported = True
+        tr.read_at_once()
     shape, strides, offset = alias.place()
-    item = root.meta.dtype.itemsize
-    buffer = root.buffer
-    assert buffer is not None
-    tr.windows.add(id(buffer))
     if is_contiguous(shape, strides):
-        leaf = Value(v.meta.plain, None, -1)
-        leaf.buffer = Buffer(buffer.ptr + offset * item, leaf.meta.nbytes, root)
-        v.slot = tr.add_leaf(leaf)
+        v.slot = tr.add_leaf(window(tr, root, v.meta.plain, offset))
         v.epoch = tr.epoch
         return v.slot
     span = 1 + sum([(n - 1) * s for n, s in zip(shape, strides)]) if v.meta.numel else 0
-    leaf = Value(meta_of((span,), root.meta.dtype, root.meta.device), None, -1)
-    leaf.buffer = Buffer(buffer.ptr + offset * item, leaf.meta.nbytes, root)
-    slot = tr.add_leaf(leaf)
+    slot = tr.add_leaf(window(tr, root, meta_of((span,), root.meta.dtype, root.meta.device), offset))
     tr.record((Restrided.op, (shape, strides, 0), slot))
     v.epoch, v.slot = tr.epoch, len(tr.values)
     tr.values.append(v)
     return v.slot
+
+
+def window(tr: Trace, root: Value, meta: Meta, offset: int) -> Value:
+    """A ready value over a part of the memory of ``root``."""
+    buffer = root.buffer
+    tr.windows.add(id(buffer))
+    leaf = new_value(meta)
+    leaf.buffer = Buffer(buffer.ptr + offset * meta.dtype.itemsize, meta.nbytes, root)  # type: ignore[union-attr]
+    return leaf
 
 
 class Restrided:
@@ -137,7 +138,7 @@ def apply(op: Op, attrs: tuple, tensors: Sequence[Handle], hold: bool = False) -
     linked = needs and tr.grad_enabled and op.differentiable
     if len(node.metas) == 1:
         # Made without calling ``__init__``: this is the path of every operation.
-        v = _new(Value)
+        v = Value()
         v.meta = node.meta
         v.epoch = epoch
         v.slot = node.slot
@@ -147,7 +148,7 @@ def apply(op: Op, attrs: tuple, tensors: Sequence[Handle], hold: bool = False) -
         if linked:
             result._edge = link(tr, node, tensors, needs, (v,))
     else:
-        made = [Value(m, epoch, node.slot + k) for k, m in enumerate(node.metas)]
+        made = [new_value(m, epoch, node.slot + k) for k, m in enumerate(node.metas)]
         tr.values.extend(made)
         outs = [make(v) for v in made]
         if linked:
@@ -190,14 +191,19 @@ def link(tr: Trace, node: TraceNode, tensors: Sequence[Handle], needs: int, outp
     in_metas, mask, outs = plan
     if in_metas is None:
         return None
-    made = _new(GradNode)
+    made = grad_class(len(tensors))()
     made.node = node
     made.epoch = tr.epoch
     made.in_metas = in_metas
     made.rare = None
-    made.edges = tuple([t if t._edge is LEAF else t._edge for t in tensors])
-    made._inputs = None if mask is None else tuple([t._value if m else None for t, m in zip(tensors, mask)])
-    made._outputs = None if outs is False else outputs if outs is True else tuple([v if m else None for v, m in zip(outputs, outs)])
+    for t, name in zip(tensors, made.EDGES):
+        setattr(made, name, t if t._edge is LEAF else t._edge)
+    for k, name in enumerate(made.KEPT):
+        setattr(made, name, tensors[k]._value if mask is not None and mask[k] else None)
+    if len(outputs) == 1:
+        made.kept_out = outputs[0] if outs else None
+    else:
+        made.kept_out = None if outs is False else outputs if outs is True else tuple([v if m else None for v, m in zip(outputs, outs)])
     if tr.anomaly:
         from .anomaly import stack_text
 
@@ -213,7 +219,9 @@ def _plan(node: TraceNode, tensors: Sequence[Handle], needs: int) -> tuple[Any, 
         in_metas = tuple(t._value.meta for t in tensors)
         wanted = tuple(bool(needs >> k & 1) for k in range(len(tensors)))
         positions, outs = node.op.saved(in_metas, node.attrs, wanted)  # type: ignore[union-attr]
-        if not isinstance(outs, bool):
+        if len(node.metas) == 1:
+            outs = outs is True or outs is not False and 0 in outs
+        elif not isinstance(outs, bool):
             outs = tuple(k in outs for k in range(len(node.metas)))
         found = (in_metas, tuple(k in positions for k in range(len(tensors))) if positions else None, outs)
     node.saves[needs] = found
@@ -233,29 +241,31 @@ def apply_view(op: Op, attrs: tuple, t: Handle) -> Any:
     if op.is_cut and root.buffer is not None and not (grad and t._edge is not None) and root.meta.numel:
         m = t._value.meta
         shape, strides, _ = op.place(m.shape, m.strides or contiguous_strides(m.shape), 0, attrs)  # type: ignore[attr-defined]
-        out = make(Value(meta_of(shape, m.dtype, m.device, strides), None, -1))
-        out._alias = Alias(alias.storage, (t if alias.base is None else alias.base) if grad else None, alias, op, attrs,
-                           out._value.meta)
-        out._value.origin = (root, out._alias)
+        own = new_alias(alias.storage, (t if alias.base is None else alias.base) if grad else None, alias,
+                        How(op, attrs, meta_of(shape, m.dtype, m.device, strides)))
+        out = make(derived_value(own.how.meta, root, own))
+        out._alias = own
         return out
     out = _record_view(op, attrs, t, grad)
-    base = alias.base if alias.base is not None else t
-    out._alias = Alias(alias.storage, base if grad else None, alias, op, attrs, out._value.meta)
-    out._value.origin = (alias.storage.value, out._alias)
     tr = local.trace
     if tr.node.stop:
         flush_trace(tr)
     return out
 
 
-def _record_view(op: Op, attrs: tuple, t: Handle, grad: bool) -> Any:
+def _record_view(op: Op, attrs: tuple, t: Handle, grad: bool, alias: Alias | None = None) -> Any:
+    """The view, which shares the memory of ``t``; with ``alias``, one that was known before."""
     tr = local.trace
     v = t._value
     slot = v.slot if v.epoch is tr.epoch else enter(tr, v)
     node = tr.record((op, attrs, slot))
-    made = Value(node.meta, tr.epoch, node.slot)
+    if alias is None:
+        parent = storage_of(t)
+        alias = new_alias(parent.storage, (t if parent.base is None else parent.base) if grad else None, parent, node)
+    made = derived_value(node.meta, alias.storage.value, alias, tr.epoch, node.slot)
     tr.values.append(made)
     out = make(made)
+    out._alias = alias
     if grad and t._edge is not None:
         out._edge = link(tr, node, (t,), 1, (made,))
     return out
@@ -266,7 +276,7 @@ def alias_of(t: Handle, edge: Any = None) -> Any:
     alias = storage_of(t)
     v = value_of(t)
     out = make(v, edge)
-    out._alias = Alias(alias.storage, None, alias.parent, alias.op, alias.attrs, alias.meta)
+    out._alias = new_alias(alias.storage, None, alias.parent, alias.how)
     out._alias._place = alias._place
     return out
 
@@ -349,7 +359,7 @@ def apply_over(op: Op, attrs: tuple, tensors: Sequence[Handle], targets: Sequenc
     epoch.writes = True
     fresh = []
     for meta in node.metas:
-        v = _new(Value)
+        v = Value()
         v.meta = meta
         v.epoch = epoch
         v.slot = slot
@@ -389,7 +399,7 @@ def apply_over(op: Op, attrs: tuple, tensors: Sequence[Handle], targets: Sequenc
         flush_trace(tr)
 
 
-def _write_part(tr: Trace, t: Handle, alias: Alias, new: Handle, by: tuple[str, Any]) -> Any:
+def _write_part(tr: Trace, t: Handle, alias: Any, new: Handle, by: tuple[str, Any]) -> Any:
     """Write a part of ready memory at once, after everything that still reads it: the place of the part, which tends to
     change from step to step, is then no part of a path, and the rest of the memory is not copied."""
     flush_trace(tr)
@@ -402,7 +412,7 @@ def _write_part(tr: Trace, t: Handle, alias: Alias, new: Handle, by: tuple[str, 
     place[...] = array_of(new._value)
     old.overwritten = by
     tr.epoch.writes = True
-    whole = Value(old.meta, None, -1)
+    whole = new_value(old.meta)
     whole.buffer = old.buffer
     storage.value = whole
     storage.version += 1

@@ -1,150 +1,229 @@
-"""What is known of calls of public functions: how their arguments become keys, and which calls can be remembered.
+"""What is known of calls of public functions: which were made at a point of a trace, and which can be remembered.
 
 ``quick.py`` asks; this module is where a call is looked at the first time.
 """
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import Any
 
 from ..compile.dtypes import DType
-from ..record.trace import Trace, TraceNode
-from ..record.value import Epoch
+from ..record.trace import Call, Trace, TraceNode
+from ..record.value import Epoch, looks
+from .apply import value_of
 from .handle import LEAF, Handle
 from .node import GradNode
+from .steps import A_LEAF, ATOM, LEAF_VALUE, NO, OLD_PART, PART, SLOT, VIEW, YES, Shape, step_for
 
-__all__ = ["ATOMS", "PATIENCE", "PLAIN_TENSORS", "Found", "Variant", "plain", "remember"]
+__all__ = ["ATOMS", "PLAIN_TENSORS", "Attempt", "Function", "search"]
 
 PLAIN_TENSORS: set[type] = set()  # classes of tensors without behaviour of their own; the rooms above add theirs
+ATOMS: set[type] = {int, bool, str, type(None), type(Ellipsis), DType, float, slice}  # equal ones of one of these types are the same
+SEQUENCES: set[type] = {tuple, list}  # of atoms or of tensors; the rooms above add theirs
+
 PATIENCE = 32  # calls with nothing to remember, after which a function is always called in full
-
-ATOMS = frozenset({int, bool, str, type(None), DType})  # within one type, what is equal is the same
-_ODD = frozenset({float, tuple, list})  # to be looked at: see ``plain``
+KNOWN = 32     # calls of one function that one node keeps; the oldest are forgotten
 
 
-class _Pattern:
-    """Stands in keys for a function with arguments of certain types and names: positions of tensors, a getter of all others,
-    and those that need a look."""
+class Function:
+    """What is known of a public function: at which of its arguments ``*args`` and ``**kwargs`` stand (-1: it has none), and whether
+    looking for its calls has been worth while."""
 
-    __slots__ = ("tensors", "others", "odd", "patience")
+    __slots__ = ("star", "stars", "patience")
 
-    def __init__(self, kinds: Sequence[type]) -> None:
+    def __init__(self, star: int, stars: int) -> None:
+        self.star, self.stars = star, stars
         self.patience = PATIENCE
-        self.tensors = tuple([k for k, kind in enumerate(kinds) if kind in PLAIN_TENSORS])
-        self.odd = tuple([k for k, kind in enumerate(kinds) if kind in _ODD])
-        others = [k for k in range(len(kinds)) if k not in self.tensors]
-        self.others = itemgetter(*others) if others and self.tensors else None
 
 
-def plain(given: Sequence[Any], odd: Sequence[int]) -> Sequence[Any] | None:
-    """The arguments with 0.0 and -0.0 told apart and sequences of integers as tuples; None for other sequences."""
-    made = list(given)
-    for k in odd:
-        a = made[k]
-        if type(a) is float:
-            if not a:
-                made[k] = repr(a)
-        else:
-            for n in a:
-                if type(n) is not int:
-                    return None
-            made[k] = tuple(a)
-    return made
+class Attempt:
+    """A call that is going to be made in full, and remembered if it turns out to be nothing but one record.
 
-
-class Variant:
-    """What is known of a function: the patterns of its calls after the first argument (those of one positional argument by its
-    type alone), and whether looking for its calls has been worth while."""
-
-    __slots__ = ("patience", "patterns")
-
-    def __init__(self) -> None:
-        self.patience = PATIENCE
-        self.patterns: dict[Any, _Pattern] = {}
-
-    def pattern(self, kinds: Any, names: dict[str, Any]) -> _Pattern | None:
-        """The pattern of a call that has none yet; None where a type is none that keys can hold."""
-        given = (kinds,) if type(kinds) is type else kinds
-        if not all(kind in PLAIN_TENSORS or kind in ATOMS or kind in _ODD for kind in given):
-            return None
-        found = self.patterns[(kinds, *names) if names else kinds] = _Pattern(given)
-        return found
-
-
-class Found:
-    """Where a call arrived, and what its graph node keeps (``in_metas`` None: the result has none): the inputs except those
-    at the positions ``drop``, or none of them; and whether the result.
-
-    ``order`` is None where the operation takes the tensors in the order of the arguments, else it gives their positions;
-    ``entering`` likewise for those that enter the trace. ``special`` calls are few: they give several views (``pieces``, in a
-    ``kind`` of sequence), or one of several results (number ``nr``).
+    Attributes:
+        start: the node where it begins; ``epoch``, ``seen``, ``slot``: the epoch, the looks at content and the next slot then.
+        given: the arguments.
     """
 
-    __slots__ = ("node", "meta", "slot", "in_metas", "keep", "drop", "outs", "is_view", "needs", "order", "entering", "special", "pieces",
-                 "kind", "nr")
+    __slots__ = ("function", "trace", "start", "epoch", "seen", "slot", "given")
 
-    def __init__(self, node: TraceNode, plan: tuple[Any, ...], is_view: bool, *, needs: int = 0, order: tuple[int, ...] | None = None,
-                 entering: tuple[int, ...] | None = None, pieces: tuple[TraceNode, ...] | None = None, kind: type = tuple,
-                 nr: int = 0) -> None:
-        self.node, self.meta, self.slot, self.is_view = node, node.meta, node.slot, is_view
-        self.needs, self.order, self.entering, self.pieces, self.kind, self.nr = needs, order, entering, pieces, kind, nr
-        self.special = pieces is not None or len(node.metas) > 1
-        self.in_metas, mask, outs = plan
-        self.outs = outs if type(outs) is bool else outs[0]
-        self.keep = mask is not None
-        self.drop = tuple([k for k, m in enumerate(mask or ()) if not m])
+    def __init__(self, function: Function, tr: Trace, given: tuple[Any, ...]) -> None:
+        self.function, self.trace, self.given = function, tr, given
+        self.start, self.epoch, self.seen, self.slot = tr.node, tr.epoch, looks.count, len(tr.values)
+
+    def keep(self, out: Any) -> Any:
+        """Remember the call, whose result was ``out``; returns ``out``."""
+        tr = self.trace
+        self.function.patience -= 1
+        if tr.epoch is self.epoch and looks.count == self.seen and not tr.full:
+            call = remember(self, out)
+            if call is not None:
+                self.function.patience = PATIENCE
+                start = self.start
+                if start.calls is None:
+                    start.calls = {}
+                known = start.calls.setdefault(self.function, [])
+                known.append(call)
+                if len(known) > KNOWN:
+                    del known[0]
+                start.last = call
+        return out
 
 
-def remember(tr: Trace, before: TraceNode, key: tuple, out: Any, tensors: Sequence[Handle], entering: int) -> bool:
-    """Keep what a call recorded, if the call was nothing but the recording of one operation, or of views of its tensor."""
-    node, epoch = tr.node, tr.epoch
-    if tr.exported or node.op is None or len(key) > 3 and _has_nan(key[3]):  # a key with NaN would never be found
-        return False
-    if any(t._value.epoch is not epoch for t in tensors):
-        return False
+class _Vain(Attempt):
+    """Where there is nothing to remember."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        """It knows of no call."""
+
+    def keep(self, out: Any) -> Any:
+        return out
+
+
+_vain = _Vain()
+
+
+def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
+    """The result of the call, if it was made here before; else an attempt to remember it.
+
+    Tensors whose memory was written through others are brought up to date first, which may record.
+    """
+    if tr.full or not function.patience:
+        return _vain
+    for a in given:
+        if isinstance(a, Handle):
+            value_of(a)
+        elif type(a) is list or type(a) is tuple:
+            for t in a:
+                if isinstance(t, Handle):
+                    value_of(t)
+    node = tr.node
+    for call in () if node.calls is None else node.calls.get(function, ()):
+        out = call.step(tr, call.facts, *given)
+        if out is not None:
+            node.last = call
+            return out
+    return Attempt(function, tr, given)
+
+
+class _Sorted:
+    """Arguments apart: their kinds (of groups: of their items), the tensors among them, and what a step's facts hold of each."""
+
+    __slots__ = ("kinds", "tensors", "facts")
+
+    def __init__(self) -> None:
+        self.kinds: list[Any] = []
+        self.tensors: list[Handle] = []
+        self.facts: list[Any] = []
+
+
+def _sort(attempt: Attempt) -> _Sorted | None:
+    """The arguments of a call that has been made; None where one is neither a tensor nor an atom."""
+    found = _Sorted()
+    values = attempt.trace.values
+
+    def kind_of(a: Any) -> str | None:
+        if type(a) in PLAIN_TENSORS:
+            v = a._value
+            if v.epoch is not attempt.epoch:
+                return None
+            found.tensors.append(a)
+            found.facts.append(v.meta if v.slot >= attempt.slot else v.slot)
+            if v.slot >= attempt.slot:
+                return PART if v.buffer is None else LEAF_VALUE
+            return OLD_PART if values[v.slot] is not v else SLOT if v.origin is None else VIEW
+        if a is None or a is True or a is False:
+            return repr(a)
+        if not _is_atom(a):
+            return None
+        found.facts.append(_frozen(a))
+        return ATOM
+
+    for k, a in enumerate(attempt.given):
+        if k == attempt.function.stars:
+            pairs = [(name, kind_of(item)) for name, item in a.items()]
+            kind: Any = None if any(item is None for _, item in pairs) else ("**", tuple(pairs))
+        elif k == attempt.function.star or type(a) in SEQUENCES and any(isinstance(item, Handle) for item in a):
+            items = tuple([kind_of(item) for item in a])
+            kind = None if None in items else ("*" if k == attempt.function.star else "[]", items)
+        else:
+            kind = kind_of(a)
+        if kind is None:
+            return None
+        found.kinds.append(kind)
+    return found
+
+
+def _is_atom(a: Any) -> bool:
+    if type(a) in SEQUENCES:
+        return all(map(_is_atom, a))
+    if type(a) is slice:
+        return _is_atom(a.start) and _is_atom(a.stop) and _is_atom(a.step)
+    return type(a) in ATOMS and a == a  # NaN would never be found
+
+
+def _frozen(a: Any) -> Any:
+    """An atom that nobody can change: lists are copied."""
+    return [_frozen(item) for item in a] if type(a) is list else a
+
+
+def remember(attempt: Attempt, out: Any) -> Call | None:
+    """What a call recorded, if the call was nothing but the recording of one operation, or of views of its tensor."""
+    tr, epoch = attempt.trace, attempt.epoch
+    node = tr.node
+    if node is attempt.start or node.op is None:
+        return None
+    found = _sort(attempt)
+    if found is None or not found.tensors:
+        return None
+    tensors = found.tensors
+    slots = [t._value.slot for t in tensors]
+    entering = sorted([i for i, s in enumerate(slots) if s >= attempt.slot], key=slots.__getitem__)
+    shape = Shape(tuple(found.kinds), entering=tuple(entering), grad=tr.grad_enabled,
+                  wants=tuple([NO if t._edge is None else A_LEAF if t._edge is LEAF else YES for t in tensors]))
     if type(out) in (tuple, list) and len(tensors) == 1:
-        return _remember_pieces(tr, before, key, out, tensors[0], entering)
+        nodes = _pieces(tr, attempt, out, tensors[0])
+        if nodes is None:
+            return None
+        return Call(attempt.function, step_for(shape._replace(pieces=True)), (node, (nodes, type(out)), 0, None, *found.facts))
     if not _is_result(out, node, epoch):
-        return False
+        return None
     nr = out._value.slot - node.slot
-    order = _order([t._value.slot for t in tensors], node.inputs)
-    if order is None:
-        return False
-    first = node.slot - entering  # the slots of what entered
-    came = [s for s in node.inputs if s >= first]
-    if came != list(range(first, node.slot)) or not _begins(node.parent, before, entering):
-        return False
-    alias = out._alias
-    if alias is not None or out._value.origin is not None:
-        if len(tensors) > 1 or len(node.metas) > 1 or not _is_view(out, node, tensors[0]):
-            return False
-    taken = [tensors[k] for k in order]
+    inputs = _order(slots, node.inputs)
+    if inputs is None or [slots[i] for i in entering] != list(range(attempt.slot, node.slot)):
+        return None
+    if not _begins(node.parent, attempt.start, len(entering)):
+        return None
+    is_view = out._alias is not None or out._value.origin is not None
+    if is_view and (len(tensors) > 1 or len(node.metas) > 1 or not _is_view(out, node, tensors[0])):
+        return None
+    taken = [tensors[i] for i in inputs]
     if not _is_linked(out, node, taken):
-        return False
-    needs = sum([1 << i for i, t in enumerate(taken) if t._edge is not None])
-    plan = node.saves[needs] if out._edge is not None else (None, None, False)
-    straight = order == tuple(range(len(order)))
-    enters = tuple([t._value.slot - first for t in tensors if t._value.slot >= first])  # of each that entered: when
-    before.quick[key] = Found(node, plan, alias is not None, needs=needs, nr=nr, order=None if straight else order,
-                              entering=None if straight else tuple([enters.index(i) for i in range(entering)]))
-    return True
+        return None
+    shape = shape._replace(inputs=inputs, is_view=is_view, results=len(node.metas), nr=nr)
+    in_metas = None
+    if out._edge is not None:
+        in_metas, keeps, outs = node.saves[sum([1 << i for i, t in enumerate(taken) if t._edge is not None])]
+        outs = (outs,) * len(node.metas) if type(outs) is bool else outs
+        shape = shape._replace(linked=True, keeps=keeps, outs=outs)
+    return Call(attempt.function, step_for(shape), (node, out._value.meta, out._value.slot, in_metas, *found.facts))
 
 
-def _remember_pieces(tr: Trace, before: TraceNode, key: tuple, out: Sequence[Any], t: Handle, entering: int) -> bool:
+def _pieces(tr: Trace, attempt: Attempt, out: Sequence[Any], t: Handle) -> tuple[TraceNode, ...] | None:
+    """The nodes of several views of one tensor, in order."""
     nodes: list[TraceNode] = []
     node: Any = tr.node
     for piece in reversed(out):
         if node.op is None or len(node.metas) > 1 or node.inputs != (t._value.slot,):
-            return False
+            return None
         if not (_is_result(piece, node, tr.epoch) and _is_view(piece, node, t) and _is_linked(piece, node, (t,))):
-            return False
+            return None
         nodes.append(node)
         node = node.parent
-    if not nodes or not _begins(node, before, entering):
-        return False
-    before.quick[key] = Found(tr.node, (None, None, False), True, pieces=tuple(reversed(nodes)), kind=type(out))
-    return True
+    if not nodes or not _begins(node, attempt.start, 1 if t._value.slot >= attempt.slot else 0):
+        return None
+    return tuple(reversed(nodes))
 
 
 def _is_result(out: Any, node: TraceNode, epoch: Epoch) -> bool:
@@ -157,7 +236,7 @@ def _is_result(out: Any, node: TraceNode, epoch: Epoch) -> bool:
 
 def _is_view(out: Any, node: TraceNode, t: Handle) -> bool:
     alias = out._alias
-    return node.op.is_view and alias is not None and alias.parent is t._alias and alias.op is node.op and alias.attrs == node.attrs
+    return node.op.is_view and alias is not None and alias.parent is t._alias and alias.how is node
 
 
 def _is_linked(out: Any, node: TraceNode, tensors: Sequence[Handle]) -> bool:
@@ -169,7 +248,7 @@ def _is_linked(out: Any, node: TraceNode, tensors: Sequence[Handle]) -> bool:
         edge, nr = edge
         if nr != out._value.slot - node.slot:
             return False
-    return type(edge) is GradNode and edge.node is node and edge.rare is None and all(
+    return isinstance(edge, GradNode) and edge.node is node and edge.rare is None and all(
         (t if t._edge is LEAF else t._edge) is e for t, e in zip(tensors, edge.edges, strict=True))
 
 
@@ -184,8 +263,6 @@ def _begins(node: Any, before: TraceNode, entering: int) -> bool:
 
 def _order(slots: Sequence[int], inputs: Sequence[int]) -> tuple[int, ...] | None:
     """Which of ``slots`` each of ``inputs`` is, all of them once."""
-    if len(slots) != len(inputs):
-        return None
     left = list(range(len(slots)))
     order = []
     for s in inputs:
@@ -194,8 +271,4 @@ def _order(slots: Sequence[int], inputs: Sequence[int]) -> tuple[int, ...] | Non
             return None
         left.remove(k)
         order.append(k)
-    return tuple(order)
-
-
-def _has_nan(part: Any) -> bool:
-    return any(_has_nan(p) for p in part) if type(part) is tuple else part != part
+    return None if left else tuple(order)

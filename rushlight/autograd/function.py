@@ -59,7 +59,7 @@ class _Context:
 class FunctionNode(Node):
     """The graph node of one call of a ``Function``."""
 
-    __slots__ = ("cls", "ctx", "metas", "in_metas_of", "results", "born")
+    __slots__ = ("cls", "ctx", "edges", "metas", "in_metas_of", "results", "born")
 
     def __init__(self, cls: type[Function], ctx: _Context, edges: tuple, metas: Sequence[Meta], in_metas: Sequence[Meta | None]) -> None:
         self.cls, self.ctx, self.edges, self.metas, self.in_metas_of = cls, ctx, edges, tuple(metas), tuple(in_metas)

@@ -6,14 +6,15 @@ version; a tensor that sees an old version on its next read takes its value from
 """
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..compile.dtypes import DType
 from ..record.meta import Meta, contiguous_strides, meta_of
 from ..record.op import Op
-from ..record.value import Value
+from ..record.trace import TraceNode
+from ..record.value import Value, derived_value
 
-__all__ = ["Handle", "Storage", "Alias", "LEAF", "make", "set_tensor_class"]
+__all__ = ["Handle", "Storage", "Alias", "LEAF", "How", "make", "new_alias", "set_tensor_class"]
 
 
 class _Leaf:
@@ -35,19 +36,29 @@ class Storage:
         self.value, self.version = value, version
 
 
+class How(NamedTuple):
+    """What made a view: what a recorded view's trie node tells too."""
+
+    op: Op | None
+    attrs: tuple
+    meta: Meta
+
+
 class Alias:
     """How a tensor lies in a storage.
 
-    ``parent`` is the alias it was made from by the view operation ``op`` (None: it is the whole storage); strides and offset
-    are worked out only when somebody asks. ``base`` is the tensor whose gradient history a write through this one changes.
+    ``parent`` is the alias it was made from (None: it is the whole storage), ``how`` has the view operation, its attributes and
+    the meta of the result; strides and offset are worked out only when somebody asks. ``base`` is the tensor whose gradient
+    history a write through this one changes.
     """
 
-    __slots__ = ("storage", "version", "base", "parent", "op", "attrs", "meta", "_place")
-
-    def __init__(self, storage: Storage, base: Any, parent: Alias | None, op: Op | None, attrs: tuple, meta: Meta) -> None:
-        self.storage, self.version = storage, storage.version
-        self.base, self.parent, self.op, self.attrs, self.meta = base, parent, op, attrs, meta
-        self._place: tuple | None = None
+    __slots__ = ("storage", "version", "base", "parent", "how", "_place")  # made by ``new_alias``
+    storage: Storage
+    version: int
+    base: Any
+    parent: Alias | None
+    how: How | TraceNode
+    _place: tuple | None
 
     def place(self) -> tuple[tuple[int, ...], tuple[int, ...], int]:
         """(shape, strides, offset) in elements of the storage."""
@@ -58,10 +69,19 @@ class Alias:
             for alias in reversed(chain):
                 if alias.parent is None:
                     # The content of a storage is row-major, also where its tensor stands for a view that was saved.
-                    alias._place = (alias.meta.shape, contiguous_strides(alias.meta.shape), 0)
+                    shape = alias.how.meta.shape
+                    alias._place = (shape, contiguous_strides(shape), 0)
                 else:
-                    alias._place = alias.op.place(*alias.parent.place(), alias.attrs)  # type: ignore[union-attr]
+                    alias._place = alias.how.op.place(*alias.parent.place(), alias.how.attrs)  # type: ignore[union-attr]
         return self._place  # type: ignore[return-value]
+
+
+def new_alias(storage: Storage, base: Any, parent: Alias | None, how: How | TraceNode) -> Alias:
+    alias = Alias()
+    alias.storage, alias.version = storage, storage.version
+    alias.base, alias.parent, alias.how = base, parent, how
+    alias._place = None
+    return alias
 
 
 class Handle:
@@ -118,14 +138,12 @@ def storage_of(t: Handle) -> Alias:
     """The alias of a tensor; the first call gives it a storage."""
     alias = t._alias
     if alias is None:
-        alias = t._alias = Alias(Storage(t._value, t._version), None, None, None, (), t._value.meta)
+        alias = t._alias = new_alias(Storage(t._value, t._version), None, None, How(None, (), t._value.meta))
     return alias
 
 
 def derived(alias: Alias) -> Value:
     """The value of a view, taken from the present value of its storage when it is next needed."""
     shape, strides, _ = alias.place()
-    meta = alias.meta
-    v = Value(meta_of(shape, meta.dtype, meta.device, strides), None, -1)
-    v.origin = (alias.storage.value, alias)
-    return v
+    meta = alias.how.meta
+    return derived_value(meta_of(shape, meta.dtype, meta.device, strides), alias.storage.value, alias)

@@ -1,7 +1,9 @@
 """GradNode: one step of the dynamic graph, from the results of an operation to its inputs."""
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from ..record.meta import Meta
@@ -9,7 +11,7 @@ from ..record.trace import TraceNode, local
 from ..record.value import Value
 from .handle import LEAF, Handle, make
 
-__all__ = ["Node", "GradNode", "AccumulateGrad", "edge_of"]
+__all__ = ["Node", "GradNode", "AccumulateGrad", "edge_of", "grad_class"]
 
 
 def edge_of(t: Handle) -> Any:
@@ -25,7 +27,7 @@ class Node:
         edges: for each input None, a leaf tensor, a node, or (node, result number).
     """
 
-    __slots__ = ("edges", "rare", "__weakref__")
+    __slots__ = ("rare", "__weakref__")
     edges: tuple
     rare: dict[str, Any] | None  # hooks, pre_hooks, metadata, trace_text: what few nodes have
     born: tuple[int, int]  # when the node was made: (epoch, slot in it), growing with time
@@ -82,23 +84,32 @@ class Node:
         return f"<{self.name()} object at {hex(id(self))}>"
 
 
-_FREED: Any = object()  # stands for the saved values of a node whose backward is over
-
-
 class GradNode(Node):
-    """The node of a recorded operation; also the ``ctx`` of its gradient rule (``Op.gradient``)."""
+    """The node of a recorded operation; also the ``ctx`` of its gradient rule (``Op.gradient``).
 
-    __slots__ = ("node", "epoch", "in_metas", "_inputs", "_outputs")
+    There is a subclass for each number of inputs (``grad_class``), with a slot ``edge0``, ``edge1``, ... and a slot ``kept0``, ...
+    for each: tuples of them would be two more objects to make, and to be looked at by the garbage collector, for every
+    operation. ``apply.link`` and ``steps`` fill all slots: a class without ``__init__`` is called in half the time.
 
-    def __init__(self, node: TraceNode, epoch: Any, edges: tuple, in_metas: tuple[Meta, ...],
-                 inputs: tuple[Value | None, ...] | None, outputs: tuple[Value | None, ...] | None) -> None:
-        self.node = node
-        self.epoch = epoch
-        self.edges = edges
-        self.in_metas = in_metas
-        self._inputs = inputs
-        self._outputs = outputs
-        self.rare = None
+    Attributes:
+        node, epoch: where the operation was recorded.
+        in_metas: of the inputs; None when what was kept is dropped.
+        kept_out: the result if it is kept; of several results a tuple (None for those that are not).
+    """
+
+    __slots__ = ("node", "epoch", "in_metas", "kept_out")
+    node: TraceNode
+    epoch: Any
+    in_metas: tuple[Meta, ...]
+    kept_out: Any
+    kept: tuple[Value | None, ...]  # of the inputs
+    EDGES: tuple[str, ...]  # the names of the slots
+    KEPT: tuple[str, ...]
+
+    @property
+    def kept_outs(self) -> tuple[Value | None, ...]:
+        out = self.kept_out
+        return out if type(out) is tuple else (out,)
 
     @property
     def results(self) -> int:  # type: ignore[override]
@@ -130,25 +141,24 @@ class GradNode(Node):
     @property
     def inputs(self) -> list[Any]:
         """The saved inputs as tensors that know their own history (for a second derivative)."""
-        if self._inputs is None:
-            return [None] * len(self.edges)
+        kept = self.kept
         made = [None if v is None else make(self._checked(v), edge) if not isinstance(edge, Handle) else
-                leaf_like(edge, self._checked(v)) for v, edge in zip(self._inputs, self.edges, strict=True)]
+                leaf_like(edge, self._checked(v)) for v, edge in zip(kept, self.edges, strict=True)]
         if local.trace.grad_enabled:
             # What this operation itself has overwritten may be saved again by its gradient: as a value that nobody overwrote.
             made = [t.clone() if v is not None and t is not None and v.overwritten is not None else t
-                    for v, t in zip(self._inputs, made)]
+                    for v, t in zip(kept, made)]
         return made
 
     @property
     def outputs(self) -> list[Any]:
-        if self._outputs is None:
+        if self.kept_out is None:
             return [None] * len(self.node.metas)
         many = len(self.node.metas) > 1
-        return [None if v is None else make(self._checked(v), (self, k) if many else self) for k, v in enumerate(self._outputs)]
+        return [None if v is None else make(self._checked(v), (self, k) if many else self) for k, v in enumerate(self.kept_outs)]
 
     def _checked(self, v: Value) -> Value:
-        by = v.overwritten or (v.origin[0].overwritten if v.origin is not None else None)
+        by = v.overwritten or (v.origin.overwritten if v.origin is not None else None)
         if by is not None and by[1] is not self:
             line = self.node.line
             where = f" (recorded at {line[0]}:{line[1]})" if line else ""
@@ -160,7 +170,7 @@ class GradNode(Node):
         return v
 
     def backward(self, grads: Sequence[Any]) -> Sequence[Any]:
-        if self._inputs is _FREED:
+        if self.in_metas is None:
             raise RuntimeError(
                 "Trying to backward through the graph a second time (or directly access saved tensors after they have "
                 "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
@@ -169,8 +179,26 @@ class GradNode(Node):
         return self.node.op.gradient(self, *grads)  # type: ignore[union-attr]
 
     def release(self) -> None:
-        if self._inputs is not None or self._outputs is not None:
-            self._inputs, self._outputs = _FREED, None
+        keeps = self.kept_out is not None
+        for name in self.KEPT:
+            if getattr(self, name) is not None:
+                setattr(self, name, None)
+                keeps = True
+        if keeps:
+            self.kept_out = self.in_metas = None  # type: ignore[assignment]
+
+
+@functools.cache
+def grad_class(inputs: int) -> type[GradNode]:
+    """The class of the nodes of operations with so many inputs."""
+    edges, kept = [tuple([f"{what}{k}" for k in range(inputs)]) for what in ("edge", "kept")]
+
+    def together(names: tuple[str, ...]) -> property:
+        get: Any = attrgetter(*names) if names else None
+        return property(get if inputs > 1 else lambda node: (get(node),) if inputs else ())
+
+    return type("GradNode", (GradNode,), {"__slots__": (*edges, *kept), "__module__": __name__, "__doc__": GradNode.__doc__,
+                                          "edges": together(edges), "kept": together(kept), "EDGES": edges, "KEPT": kept})
 
 
 
@@ -187,7 +215,7 @@ def leaf_like(leaf: Handle, value: Value) -> Any:
 class _ToLeaf(Node):
     """Passes a gradient on to a leaf."""
 
-    __slots__ = ()
+    __slots__ = ("edges",)
     born = (-1, 0)  # older than everything: it belongs to the leaf
 
     def __init__(self, leaf: Handle) -> None:

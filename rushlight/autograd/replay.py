@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..record.trace import Trace, TraceNode
-from ..record.value import Buffer, Epoch, Value
-from .handle import LEAF, Handle, _new, make
-from .node import _FREED, GradNode
+from ..record.value import Buffer, Epoch, Value, new_value
+from .handle import LEAF, Handle, make
+from .node import GradNode
 
 __all__ = ["describe", "replay", "remember", "Description"]
 
 # Fills the slots of values that nobody refers to; its buffer keeps it from being taken for a live pending value.
-_DEAD = Value(None, None, -1)  # type: ignore[arg-type]
+_DEAD = new_value(None)  # type: ignore[arg-type]
 _DEAD.buffer = Buffer(0, 0, None)
 
 
@@ -42,7 +42,7 @@ def describe(root: Handle, epoch: Epoch) -> Description | None:
     """The graph below ``root`` if a walk of it depends on nothing else: everything was recorded in this epoch, there are
     no hooks, no gradients to add to, and no saved value was overwritten."""
     edge = root._edge
-    if type(edge) is not GradNode:
+    if not isinstance(edge, GradNode):
         return None
     nodes = [edge]
     number = {edge: 0}
@@ -52,7 +52,7 @@ def describe(root: Handle, epoch: Epoch) -> Description | None:
     put = signature.append
     writes = epoch.writes
     for n in nodes:  # grows while it is read
-        if n.epoch is not epoch or n.rare is not None or n._inputs is _FREED or writes and _overwritten(n):
+        if n.epoch is not epoch or n.rare is not None or n.in_metas is None or writes and _overwritten(n):
             return None
         put(n.node)
         for edge in n.edges:
@@ -62,7 +62,7 @@ def describe(root: Handle, epoch: Epoch) -> Description | None:
             nr = 0
             if type(edge) is tuple:
                 edge, nr = edge
-            if type(edge) is GradNode:
+            if isinstance(edge, GradNode):
                 k = number.get(edge)
                 if k is None:
                     k = number[edge] = len(nodes)
@@ -83,10 +83,10 @@ def describe(root: Handle, epoch: Epoch) -> Description | None:
 
 def _overwritten(n: GradNode) -> bool:
     """Whether something that a node saved was written over."""
-    for v in n._inputs or ():
-        if v is not None and (v.overwritten is not None or v.origin is not None and v.origin[0].overwritten is not None):
+    for v in n.kept:
+        if v is not None and (v.overwritten is not None or v.origin is not None and v.origin.overwritten is not None):
             return True
-    return any(v is not None and v.overwritten is not None for v in n._outputs or ())
+    return any(v is not None and v.overwritten is not None for v in n.kept_outs)
 
 
 def replay(tr: Trace, found: Description, retain_graph: bool) -> bool:
@@ -99,7 +99,7 @@ def replay(tr: Trace, found: Description, retain_graph: bool) -> bool:
     for leaf, slot in zip(found.leaves, recipe.slots):
         v = values[slot]
         if v is _DEAD:
-            v = values[slot] = _new(Value)
+            v = values[slot] = Value()
             v.meta = leaf._value.meta.plain
             v.epoch = epoch
             v.slot = slot
@@ -108,8 +108,7 @@ def replay(tr: Trace, found: Description, retain_graph: bool) -> bool:
     tr.node = recipe.end
     if not retain_graph:
         for n in found.nodes:
-            if n._inputs is not None or n._outputs is not None:
-                n._inputs, n._outputs = _FREED, None
+            n.release()
     return True
 
 

@@ -16,7 +16,7 @@ from ..compile.reference.interpret import PLAIN
 from . import cold, paths
 from .salvage import salvage
 from .settings import settings
-from .trace import Trace, TraceNode, local, traces
+from .trace import NO_CALL, Trace, TraceNode, local, traces
 from .value import Buffer, Epoch, Value, allocate
 
 __all__ = ["flush", "flush_trace", "ready", "batch_boundary", "start_afresh", "counters"]
@@ -57,7 +57,8 @@ def flush_trace(tr: Trace) -> None:
         live = _live(values)
         windows = tr.windows
         tr.windows = set()
-        tr.values, tr.epoch, tr.exported = [], Epoch(tr), False
+        tr.values, tr.epoch = [], Epoch(tr)
+        tr.exported, tr.full = False, tr.anomaly
         tr.node = tr.root if tr.low is None else tr.beginning()
         tr.flushes += 1
         if live:
@@ -99,7 +100,7 @@ def _live(values: list[Value]) -> list[Value]:
             held = getrefcount(v) > 3  # the list, v, the argument
             if v.origin is not None:
                 if not held:
-                    v.origin = None
+                    v.origin = v.alias = None  # type: ignore[attr-defined]
             elif held:
                 live.append(v)
     live.reverse()
@@ -247,7 +248,7 @@ def _prune(tr: Trace) -> None:
         n = stack.pop()
         count += 1
         n.edges = {k: c for k, c in n.edges.items() if id(c) in keep}
-        n.quick = {}
+        n.calls, n.last = None, NO_CALL
         stack.extend(n.edges.values())
     tr.nodes = count
 

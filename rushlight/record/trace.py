@@ -18,9 +18,22 @@ from .op import Op
 from .settings import settings
 from .value import Epoch, Value
 
-__all__ = ["TraceNode", "Trace", "local", "traces", "user_line"]
+__all__ = ["Call", "TraceNode", "Trace", "local", "traces", "user_line"]
 
 _PACKAGE = __name__.split(".", 1)[0] + "."
+
+
+class Call:
+    """A call that was made at a point of a trace: ``step(trace, facts, *arguments)`` makes it again, or returns None if this is
+    another call."""
+
+    __slots__ = ("function", "step", "facts")
+
+    def __init__(self, function: Any, step: Any, facts: tuple) -> None:
+        self.function, self.step, self.facts = function, step, facts
+
+
+NO_CALL = Call(None, None, ())
 
 
 class TraceNode:
@@ -31,13 +44,13 @@ class TraceNode:
         op, attrs, inputs: what was recorded; ``inputs`` are slots. A leaf has ``op`` None.
         metas: of the results; ``meta`` is the first of them.
         slot: number of the first result; ``depth``: nodes from the root.
-        quick: calls of public functions that begin here -> where they arrive; see ``autograd/quick.py``.
+        calls: public functions -> their calls that were made here before; ``last`` is the latest of these. See ``autograd/quick.py``.
         programs: (live slots, memory taken over) -> program or how often it was seen; see ``flush``.
         saves: which inputs the gradient keeps, for each set of inputs that wants a gradient.
         line: (file, line) of the user's code that recorded it first.
     """
 
-    __slots__ = ("edges", "quick", "parent", "op", "attrs", "inputs", "metas", "meta", "slot", "depth", "bytes", "programs",
+    __slots__ = ("edges", "calls", "last", "parent", "op", "attrs", "inputs", "metas", "meta", "slot", "depth", "bytes", "programs",
                  "saves", "line", "scalars", "used", "stop", "backward", "again")
 
     depth: int
@@ -48,7 +61,8 @@ class TraceNode:
     def __init__(self, parent: TraceNode | None, op: Op | None, attrs: tuple, inputs: tuple[int, ...],
                  metas: tuple[Meta, ...], slot: int) -> None:
         self.edges: dict[tuple, TraceNode] = {}
-        self.quick: dict[tuple, Any] = {}
+        self.calls: dict[Any, list[Call]] | None = None
+        self.last = NO_CALL
         self.parent, self.op, self.attrs, self.inputs, self.metas, self.slot = parent, op, attrs, inputs, metas, slot
         self.meta = metas[0] if metas else None
         self.depth = parent.depth + 1 if parent is not None else 0
@@ -86,12 +100,15 @@ class Trace:
         values: every value of this epoch by slot (this list and outside holders are what liveness counts).
         epoch: identity of the present stretch of recording.
         grad_enabled, inference: the grad mode of this thread.
+        anomaly: whether graph nodes are to keep where they were made.
+        exported: an operation of this epoch reads memory that NumPy can write, so that everything runs at once.
+        full: one of these two: no call may be made from memory.
         low: the narrow type that operations choose while autocast is on, else None; ``regions`` is the state behind it
             (``autograd/autocast.py``).
     """
 
     __slots__ = ("root", "node", "values", "epoch", "grad_enabled", "inference", "lock", "flushes", "nodes", "anomaly",
-                 "exported", "windows", "low", "regions", "__weakref__")
+                 "exported", "full", "windows", "low", "regions", "__weakref__")
 
     def __init__(self) -> None:
         self.root = TraceNode(None, None, (), (), (), 0)
@@ -107,7 +124,16 @@ class Trace:
         self.low: Any = None
         self.regions: Any = None
         self.windows: set[int] = set()  # identities of the buffers that this epoch reads through windows
-        self.exported = False  # an operation of this epoch reads memory that NumPy can write
+        self.exported = False
+        self.full = False
+
+    def read_at_once(self) -> None:
+        """Memory that others can write has entered: what is recorded in this epoch has to run before they do."""
+        self.exported = self.full = True
+
+    def set_anomaly(self, mode: bool) -> None:
+        self.anomaly = mode
+        self.full = mode or self.exported
 
     def branch(self, low: Any) -> None:
         """Autocast begins, ends or changes its type: what is recorded from here on has branches of its own, which begin

@@ -12,7 +12,8 @@ from ..compile.cpu.alloc import Block as Buffer
 from ..compile.cpu.alloc import allocate, wrap
 from .meta import CPU, Meta, meta_of
 
-__all__ = ["Value", "Buffer", "Epoch", "allocate", "value_from_array", "array_of", "is_exported", "looks", "scalar_value"]
+__all__ = ["Value", "DerivedValue", "Buffer", "Epoch", "allocate", "value_from_array", "array_of", "is_exported", "looks", "derived_value",
+           "new_value", "scalar_value"]
 
 
 _epochs = itertools.count()
@@ -36,30 +37,57 @@ class Value:
 
     * *pending*: ``epoch`` is the epoch of the trace that recorded it, ``slot`` its number there, ``buffer`` None.
     * *ready*: ``buffer`` holds it, row-major. ``epoch`` and ``slot`` remember where it last entered a trace as a leaf.
-    * *derived*: ``origin = (value, alias)``: a view of another value; it has no memory of its own and is recorded
-      again where it is needed.
+    * *derived* (a ``DerivedValue``): a view of the value ``origin``; it has no memory of its own and is recorded again where
+      it is needed.
 
     ``home`` is the memory that this value takes over when it becomes ready (the target of an in-place write), and
     ``overwritten`` is (name, graph node) of the in-place operation that replaced this value in its tensor (the version
     check of autograd).
     """
 
+    # Made by ``new_value``: a class without ``__init__`` is called in half the time.
     __slots__ = ("meta", "epoch", "slot", "buffer", "origin", "home", "overwritten")
+    meta: Meta
+    epoch: Epoch | None
+    slot: int
+    buffer: Buffer | None
+    origin: Value | None
+    home: Buffer | None
+    overwritten: tuple[str, Any] | None
 
-    def __init__(self, meta: Meta, epoch: Epoch | None, slot: int) -> None:
-        self.meta = meta
-        self.epoch = epoch
-        self.slot = slot
-        self.buffer: Buffer | None = None
-        self.origin: tuple[Value, Any] | None = None
-        self.home: Buffer | None = None
-        self.overwritten: tuple[str, Any] | None = None
+
+class DerivedValue(Value):
+    """``alias`` tells how this value lies in ``origin``."""
+
+    __slots__ = ("alias",)
+    alias: Any
+
+
+def derived_value(meta: Meta, origin: Value, alias: Any, epoch: Epoch | None = None, slot: int = -1) -> DerivedValue:
+    """A view of ``origin``."""
+    v = DerivedValue()
+    v.meta = meta
+    v.epoch = epoch
+    v.slot = slot
+    v.buffer = v.home = v.overwritten = None
+    v.origin, v.alias = origin, alias
+    return v
+
+
+def new_value(meta: Meta, epoch: Epoch | None = None, slot: int = -1) -> Value:
+    """A value with no memory yet."""
+    v = Value()
+    v.meta = meta
+    v.epoch = epoch
+    v.slot = slot
+    v.buffer = v.origin = v.home = v.overwritten = None
+    return v
 
 
 def value_from_array(array: np.ndarray, *, copy: bool = True) -> Value:
     """A ready value with the content of ``array``; without ``copy`` it shares the (row-major) memory."""
     meta = meta_of(array.shape, dtypes.from_numpy(array.dtype), CPU)
-    v = Value(meta, None, -1)
+    v = new_value(meta)
     if copy:
         v.buffer = allocate(max(meta.nbytes, 1))
         v.buffer.array(meta.dtype.numpy, meta.shape)[...] = array

@@ -15,7 +15,7 @@ from ..ops.pointwise import tag
 from ..ops.promotion import default_dtype
 from ..ops.views import as_strided
 from ..record.meta import CPU, Device, NoSuchDevice, meta_of
-from ..record.value import Value, allocate, value_from_array
+from ..record.value import allocate, new_value, value_from_array
 from .registry import METHODS, public
 from .shape import size_argument
 
@@ -297,7 +297,7 @@ def _empty(size: tuple[int, ...], dtype: DType | None, device: Any, requires_gra
     check_device(device)
     if any(n < 0 for n in size):
         raise RuntimeError(f"Trying to create tensor with negative dimension {min(size)}: {list(size)}")
-    v = Value(meta_of(size, dtype or default_dtype(), CPU), None, -1)
+    v = new_value(meta_of(size, dtype or default_dtype(), CPU))
     v.buffer = allocate(v.meta.nbytes or 1)
     return finish(make(v), requires_grad)
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from ..autograd.engine import Rules
-from ..autograd.fast import quick_binary
 from ..autograd.handle import Handle, set_tensor_class
 from ..autograd.quick import PLAIN_TENSORS, quick
 from ..compile import dtypes as dt
@@ -33,7 +32,7 @@ def _operator(define: Any, reflected: bool) -> Any:
                 return NotImplemented
             other = Rules.from_numpy(other)
         return define(other, self) if reflected else define(self, other)
-    return call if reflected else quick_binary(call, Tensor)
+    return quick(call)
 
 
 def _converter(d: DType) -> Any:

@@ -176,7 +176,7 @@ class Tensor(Handle):
         if alias.parent is None:
             return array_of(root)
         shape, strides, offset = alias.place()
-        d = alias.meta.dtype
+        d = alias.how.meta.dtype
         if 0 in shape:
             return np.empty(shape, d.numpy)
         looks.count += 1
@@ -337,9 +337,9 @@ class Tensor(Handle):
         shape = size_argument(size)
         old = self.detach()._array().reshape(-1)
         from ..record.meta import meta_of
-        from ..record.value import Value
+        from ..record.value import new_value
 
-        v = Value(meta_of(shape, self.dtype, CPU), None, -1)
+        v = new_value(meta_of(shape, self.dtype, CPU))
         v.buffer = allocate(v.meta.nbytes or 1)
         n = min(old.size, v.meta.numel)
         array_of(v).reshape(-1)[:n] = old[:n]

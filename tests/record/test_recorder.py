@@ -340,3 +340,17 @@ def test_clipping_records_the_same_operations_for_many_parameters_as_for_one():
         assert total.item() == pytest.approx(np.sqrt(sum(p.numel() for p in parameters)))
         assert torch.cat([p.grad for p in parameters]).norm().item() == pytest.approx(1, abs=1e-5)
     assert counts[0] == counts[1]
+
+
+def test_a_dead_view_lets_go_of_what_it_was_a_view_of():
+    x = torch.ones(4)
+    for _ in range(3):
+        flush()
+        y = (x * 2.0).sum()
+        view = y.expand(3).unsqueeze(0)
+        kept = view.exp()
+        y = view = None
+        node = local.trace.node
+        assert kept.shape == (1, 3)
+        flush()
+        assert [key[0] for key in node.programs] == [(node.slot,)]

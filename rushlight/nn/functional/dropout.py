@@ -14,7 +14,7 @@ from ...ops.dropout import dropout as dropout_op
 from ...record.meta import meta_of
 from ...record.random import default_stream
 from ...record.settings import settings
-from ...record.value import Value, allocate
+from ...record.value import allocate, new_value
 from ...tensor.creation import from_owned
 from ...tensor.registry import assign
 
@@ -35,7 +35,7 @@ def fresh_seed() -> Any:
     Written straight into memory, without NumPy: it is made for every call in training.
     """
     low, high = default_stream.raw32(2).tolist()
-    v = Value(_SEED, None, -1)
+    v = new_value(_SEED)
     v.buffer = buffer = allocate(8)
     c_int64.from_address(buffer.ptr).value = low | (high & 0x7FFFFFFF) << 32
     return make(v)

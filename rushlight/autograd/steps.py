@@ -1,0 +1,280 @@
+"""A call that was made before, as straight-line code: written once for each shape of call, then shared by all that have it.
+
+``step(tr, facts, *arguments)`` checks that a call is the remembered one (the same atoms, tensors at the same places of the
+trace, the same wish for gradients), and if so records what that call recorded: it moves to the node of the trie, and makes
+the value, the tensor and the graph node. Otherwise it returns None and has done nothing. What belongs to one point of a
+trace is in ``facts``.
+"""
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from sys import getrefcount
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..record.trace import Trace, TraceNode
+from ..record.value import DerivedValue, Value, derived_value, is_exported, new_value
+from . import handle
+from .apply import link, window
+from .handle import LEAF, Alias, Handle, make, new_alias, storage_of
+from .node import grad_class
+
+__all__ = ["ATOM", "CONSTANTS", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "Shape", "same", "step_for"]
+
+# What an argument can be, and what ``facts`` hold of it. Groups of arguments are ("*", kinds) for *args, ("[]", kinds) for a list
+# or tuple, and ("**", (name, kind) pairs) for **kwargs.
+CONSTANTS = {"None": None, "True": True, "False": False}  # nothing
+ATOM = "atom"          # no tensor: the object
+SLOT = "slot"          # a tensor in the trace: its slot
+VIEW = "view"          # ... that is a view: likewise
+OLD_PART = "old part"  # ... that entered as a leaf of its own before: likewise
+LEAF_VALUE = "leaf"    # a tensor of ready memory, which enters the trace: its meta
+PART = "part"          # a row-major part of ready memory, which enters as a leaf of its own: its meta
+
+# Whether a tensor wants a gradient.
+NO, A_LEAF, YES = "no", "a leaf", "yes"
+
+
+class Shape(NamedTuple):
+    """What the calls have in common that one step makes.
+
+    Attributes:
+        arguments: what each is, or of a group what its items are.
+        inputs: the inputs of the operation, as positions among the tensors; ``entering``: the tensors that enter, in order.
+        grad: the grad mode; ``wants``: which tensors want a gradient (not looked at where it is off): NO, A_LEAF or YES.
+        linked: the result has a graph node; ``keeps``: which inputs that keeps, or None; ``outs``: which results.
+        results: how many results the operation has; ``nr``: which of them is the result of the call.
+        is_view: the result shares the memory of the tensor.
+        pieces: the result is a sequence of several views of the tensor.
+    """
+
+    arguments: tuple[Any, ...]
+    inputs: tuple[int, ...] = ()
+    entering: tuple[int, ...] = ()
+    grad: bool = False
+    wants: tuple[str, ...] = ()
+    linked: bool = False
+    keeps: tuple[bool, ...] | None = None
+    outs: tuple[bool, ...] = ()
+    results: int = 1
+    nr: int = 0
+    is_view: bool = False
+    pieces: bool = False
+
+
+@functools.cache
+def step_for(shape: Shape) -> Callable[..., Any]:
+    """The step of all calls of a shape. Its facts: the node where the call arrives, meta and slot of the result, metas of the
+    operation's inputs (of several views: their nodes and the class of the sequence), then those of each argument."""
+    scope: dict[str, Any] = {f.__name__: f for f in (
+        Value, DerivedValue, Alias, storage_of, same, in_use, is_whole, part_of, results_of, pieces_of, make)}
+    scope |= {"GradNode": grad_class(len(shape.inputs)), "new": object.__new__, "Tensor": handle._class, "LEAF": LEAF,
+              "MISSING": object()}
+    exec(compile(_source(shape), f"<step {shape.arguments}>", "exec"), scope)
+    return scope["step"]
+
+
+def _source(shape: Shape) -> str:
+    names, facts, tensors, doubts, checks = _arguments(shape)
+    doubts = ["tr.full", "not tr.grad_enabled" if shape.grad else "tr.grad_enabled", *doubts]
+    lines = [f"node, meta, slot, in_metas, {''.join([f + ', ' for f in facts])}= facts", _unless(doubts), *checks,
+             "epoch = tr.epoch", "values = tr.values"]
+    entered: list[str] = []
+    for i, kind in enumerate(tensors):
+        v = f"v{i}"
+        lines.append(f"{v} = t{i}._value")
+        # What was written through another tensor is found out by its value, that of a view by its version.
+        doubts = [f"{v}.overwritten is not None"]
+        if kind in (VIEW, PART, OLD_PART):
+            lines.append(f"alias = t{i}._alias")
+            doubts = ["alias is None or alias.version != alias.storage.version"]
+        if kind == SLOT:
+            doubts += [f"values[w{i}] is not {v}", f"{v}.origin is not None"]
+        elif kind == VIEW:
+            doubts += [f"values[w{i}] is not {v}"]
+        elif kind == OLD_PART:
+            doubts += [f"{v}.slot != w{i}", f"{v}.epoch is not epoch"]
+        else:
+            doubts += [f"{v}.meta is not w{i}", f"{v}.epoch is epoch", *[f"{v} is {other}" for other in entered]]
+            doubts.append(f"{v}.buffer is None or in_use({v})" if kind == LEAF_VALUE else
+                          f"{v}.buffer is not None or not is_whole({v}, epoch, ({''.join([other + ', ' for other in entered])}))")
+            entered.append(v)
+        lines.append(_unless(doubts))
+        if shape.grad:
+            lines += [f"e{i} = t{i}._edge", _unless([f"e{i} is {_EDGES[shape.wants[i]]}"])]
+    made = []
+    for i in shape.entering:
+        made += [f"v{i}.epoch = epoch", f"v{i}.slot = len(values)",
+                 f"values.append(v{i})" if tensors[i] == LEAF_VALUE else f"values.append(part_of(tr, v{i}))"]
+    made.append("tr.node = node")
+    made += ["return pieces_of(tr, *meta, t0)"] if shape.pieces else [*_result(shape), "return out"]
+    odd = "  except (AttributeError, ValueError): return None  # one of them is no tensor, or a group has another length"
+    return "\n".join([f"def step(tr, facts, {', '.join(names)}):", "  try:", *["    " + line for line in lines], odd,
+                      *["  " + line for line in made]]) + "\n"
+
+
+_EDGES = {NO: "not None", A_LEAF: "not LEAF", YES: "None"}
+
+
+def _unless(doubts: Sequence[str]) -> str:
+    """A line that ends the step where the call may be another one."""
+    return f"if {' or '.join(doubts)}: return None"
+
+
+def _arguments(shape: Shape) -> tuple[list[str], list[str], list[str], list[str], list[str]]:
+    """Names of the parameters, names of their facts, kinds of the tensors, conditions under which it is another call, and lines
+    that take groups apart."""
+    names: list[str] = []
+    facts: list[str] = []
+    tensors: list[str] = []
+    doubts: list[str] = []
+    lines: list[str] = []
+    late: list[str] = []  # conditions on the items of groups
+
+    def see(name: str, kind: str, doubts: list[str]) -> str:
+        """What is to be known of one argument; returns the name that it gets."""
+        if kind in CONSTANTS:
+            doubts.append(f"{name} is not {kind}")
+            return name
+        if kind == ATOM:
+            facts.append("f" + name)
+            doubts.append(f"{name} is not f{name} and not same({name}, f{name})")
+            return name
+        i = len(tensors)
+        tensors.append(kind)
+        facts.append(f"w{i}")
+        return f"t{i}"
+
+    for n, kind in enumerate(shape.arguments):
+        if type(kind) is str:
+            names.append(see(f"a{n}", kind, doubts))
+            continue
+        group, items = kind
+        names.append(f"a{n}")
+        if group == "[]":
+            doubts.append(f"type(a{n}) is not list and type(a{n}) is not tuple")
+        if not items:
+            doubts.append(f"a{n}")
+            continue
+        if group == "**":
+            doubts.append(f"len(a{n}) != {len(items)}")
+            for k, (key, item) in enumerate(items):
+                lines.append(f"{see(f'a{n}_{k}', item, late)} = a{n}.get({key!r}, MISSING)")
+        else:
+            lines.append("".join([see(f"a{n}_{k}", item, late) + ", " for k, item in enumerate(items)]) + f"= a{n}")
+    if late:
+        lines.append(_unless(late))
+    return names, facts, tensors, doubts, lines
+
+
+def _result(shape: Shape) -> list[str]:
+    """Lines that make the result."""
+    lines = []
+    edge = "None" if not shape.linked else "grad" if shape.results == 1 else f"(grad, {shape.nr})"
+    if shape.results > 1:
+        lines += ["made = results_of(tr, node)", f"out = make(made[{shape.nr}])"]
+        outs = [f"made[{k}]" for k in range(shape.results)]
+    else:
+        # Objects are made without calling their ``__init__``: the call would cost as much as everything else here.
+        lines += [f"made = {'DerivedValue' if shape.is_view else 'Value'}()", "made.meta = meta", "made.epoch = epoch", "made.slot = slot",
+                  f"made.buffer = made.home = made.overwritten = {'' if shape.is_view else 'made.origin = '}None", "values.append(made)",
+                  "out = new(Tensor)", "out._value = made", "out._version = 0",
+                  f"out._grad = out._more = {'' if shape.is_view else 'out._alias = '}None"]
+        if shape.is_view:
+            base = "t0 if parent.base is None else parent.base" if shape.grad else "None"
+            lines += ["parent = t0._alias or storage_of(t0)", "storage = parent.storage",
+                      "out._alias = alias = Alias()", "alias.storage = storage", "alias.version = storage.version",
+                      f"alias.base = {base}", "alias.parent = parent", "alias.how = node", "alias._place = None",
+                      "made.origin = storage.value", "made.alias = alias"]
+        outs = ["made"]
+    if shape.linked:
+        lines += ["grad = GradNode()", "grad.node = node", "grad.epoch = epoch", "grad.in_metas = in_metas"]
+        absent = ["grad.rare"]
+        for k, i in enumerate(shape.inputs):
+            if shape.wants[i] is not NO:
+                lines.append(f"grad.edge{k} = " + (f"t{i}" if shape.wants[i] is A_LEAF else f"e{i} if e{i} is not LEAF else t{i}"))
+            else:
+                absent.append(f"grad.edge{k}")
+            if shape.keeps is not None and shape.keeps[k]:
+                lines.append(f"grad.kept{k} = v{i}")
+            else:
+                absent.append(f"grad.kept{k}")
+        if not any(shape.outs):
+            absent.append("grad.kept_out")
+        elif len(outs) == 1:
+            lines.append("grad.kept_out = made")
+        else:
+            lines.append(f"grad.kept_out = ({', '.join([out if keep else 'None' for out, keep in zip(outs, shape.outs)])})")
+        lines.append(" = ".join(absent) + " = None")
+    return [*lines, f"out._edge = {edge}"]
+
+
+# -- what steps call ----------------------------------------------------------------------------------------------
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two atoms are the same for every function: 1, 1.0 and True are not, nor are 0.0 and -0.0."""
+    kind = type(a)
+    if kind is not type(b):
+        return False
+    if kind is float:
+        return a == b and (a != 0 or math.copysign(1, a) == math.copysign(1, b))
+    if kind is slice:
+        return same(a.start, b.start) and same(a.stop, b.stop) and same(a.step, b.step)
+    if isinstance(a, (tuple, list)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def in_use(v: Value) -> bool:
+    """Whether the memory of a ready value may be written by somebody outside (as ``is_exported``, which looks closer)."""
+    buffer = v.buffer
+    if getrefcount(buffer) > 3:  # v.buffer, the local, the argument
+        return True
+    if type(buffer.owner) is not np.ndarray:  # type: ignore[union-attr]
+        return False
+    del buffer
+    return is_exported(v)
+
+
+def is_whole(v: Value, epoch: Any, others: Sequence[Value]) -> bool:
+    """Whether a view of ready memory would enter as one leaf: a row-major part of some that nobody outside can write and that
+    does not enter itself."""
+    if v.origin is None or v.meta.strides is not None:
+        return False
+    root = v.origin
+    return root.buffer is not None and root.epoch is not epoch and root not in others and not is_exported(root)
+
+
+def part_of(tr: Trace, v: Value) -> Value:
+    """The leaf as which a part of ready memory enters."""
+    leaf = window(tr, v.origin, v.meta.plain, v.alias.place()[2])  # type: ignore[arg-type, attr-defined]
+    leaf.epoch, leaf.slot = v.epoch, v.slot
+    return leaf
+
+
+def results_of(tr: Trace, node: TraceNode) -> list[Value]:
+    """The values of an operation with several results."""
+    made = [new_value(meta, tr.epoch, node.slot + k) for k, meta in enumerate(node.metas)]
+    tr.values += made
+    return made
+
+
+def pieces_of(tr: Trace, nodes: Sequence[TraceNode], kind: type, t: Handle) -> Any:
+    """Several views of ``t``, as a tuple or list."""
+    outs = []
+    parent = storage_of(t)
+    base = None if not tr.grad_enabled else t if parent.base is None else parent.base
+    for node in nodes:
+        alias = new_alias(parent.storage, base, parent, node)
+        made = derived_value(node.meta, parent.storage.value, alias, tr.epoch, node.slot)
+        tr.values.append(made)
+        out = make(made)
+        out._alias = alias
+        if tr.grad_enabled and t._edge is not None:
+            out._edge = link(tr, node, (t,), 1, (made,))
+        outs.append(out)
+    return kind(outs)
