@@ -13,7 +13,7 @@ from . import dtypes as dt
 from . import index as ix
 from .costs import divides_integers
 from .dtypes import DType
-from .expr import Expr, cast, const, e, input_, walk
+from .expr import Expr, cast, const, count, e, input_, walk
 from .fuse_rules import through_pad
 from .fusion import Fusion
 from .graph import Node
@@ -250,7 +250,7 @@ class Builder:
         where = e.cast((yield (at, index, conds)), dt.int64)
         if check:
             bound = x.shape[axis]
-            good = e.ge(where, 0) & e.lt(where, bound)
+            good = e.ge(where, 0) & e.lt(where, count(bound))
             self._check(good, conds, check, where, bound)
             if x.size == 0:
                 return const(0, node.dtype)
@@ -314,7 +314,7 @@ def guard_expr(conds: Conds, form: Any, extents: dict[int, int]) -> Expr:
     for at, low, high in conds:
         first, last = bounds(at, extents)
         value = form(at)
-        for needed, test in ((first < low, lambda v, low=low: e.ge(v, low)), (last >= high, lambda v, high=high: e.lt(v, high))):
+        for needed, test in ((first < low, lambda v, low=low: e.ge(v, low)), (last >= high, lambda v, high=high: e.lt(v, count(high)))):
             if needed:
                 out = test(value) if out is None else out & test(value)
     return const(True, dt.bool_) if out is None else out

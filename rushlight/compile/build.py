@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +23,14 @@ from .expr import input_
 from .flags import flags
 from .graph import Graph, Node
 from .index import axis_ix
-from .lower_loops import lower_body
+from .lower_loops import lower, lower_body
 from .memory import ALIGN, Memory, lay_out
 from .nest import Load, Loop, Store
 from .outline import HostWork, NativeWork, Nests, Outline, Piece, Work, outline
 from .program import HostStep, Instruction, Packed, Program, Segment, note_built
+from .sizes import flattened
 
-__all__ = ["build", "load_llvm", "make"]
+__all__ = ["Kernels", "build", "kernels_afresh", "kernels_of", "load_llvm", "make"]
 
 
 def load_llvm() -> None:
@@ -44,33 +46,42 @@ def build(graph: Graph, donations: dict[int, int]) -> Program:
         donations: result number -> number of the leaf whose memory the result takes over.
     """
     start = time.perf_counter()
-    program = make(outline(graph, donations))
+    plan = outline(graph, donations)
+    program = make(plan, lambda: [(work, kernels_of(work)) for work in plan.works])
     note_built(program, time.perf_counter() - start)
     return program
 
 
-def make(plan: Outline) -> Program:
-    """The program of an outline whose numbers are plain: kernels are made, or found, memory is laid out."""
+def make(plan: Outline, lower: Callable[[], list[tuple[Work, Kernels]]]) -> Program:
+    """The program of an outline whose numbers are plain: memory is laid out, kernels are loaded.
+
+    Args:
+        lower: gives each of the outline's works with its kernels.
+    """
     try:
         with jit.batch():  # kernels are compiled while the rest is planned
-            kernels = [_kernels(work) for work in plan.works]
-            scratch = {k: kernels[piece.work].scratch for k, piece in enumerate(plan.pieces)}
+            works = lower()
+            scratch = {k: works[piece.work][1].scratch for k, piece in enumerate(plan.pieces)}
             memory = lay_out(plan.memory, scratch)
     except BaseException:
         _planned.cache_clear()  # plans that still wait for addresses
         raise
-    return _Assembler(plan, kernels, memory).assemble()
+    return _Assembler(plan, works, memory).assemble()
 
 
 @functools.lru_cache(maxsize=1024)
-def _planned(contraction: Contraction, processor: str, with_winograd: int) -> Any:
+def _planned(contraction: Contraction, processor: str, with_winograd: int) -> KernelPlan:
     """The plan of a contraction: the same at every step of a recurrent network."""
-    special = depthwise.plan(contraction) or with_winograd and (winograd.plan(contraction) or winograd_grad.plan(contraction))
+    return _plan(contraction)
+
+
+def _plan(contraction: Contraction) -> KernelPlan:
+    special = depthwise.plan(contraction) or flags.winograd and (winograd.plan(contraction) or winograd_grad.plan(contraction))
     return special or plan_contraction(contraction)
 
 
 @dataclass
-class _Kernels:
+class Kernels:
     """The kernel calls of one work before memory is laid out: loop nests, or a plan with steps, or none (a host call)."""
 
     nests: list[Lowered]
@@ -78,26 +89,40 @@ class _Kernels:
     scratch: int
 
 
-def _kernels(work: Work) -> _Kernels:
+def kernels_of(work: Work) -> Kernels:
+    """Lower a work, or find what was made of an equal one."""
     if isinstance(work, Nests):
-        nests = lower_body(work.body, work.serial)
-        # What has two operands may turn out to copy a value to itself, which needs no kernel.
-        jit.begin([_kernel(n) for n in nests if len(n.nest.operands) > 2])
-        return _Kernels(nests, None, max((n.scratch for n in nests), default=0))
-    if isinstance(work, HostWork):
-        return _Kernels([], None, 0)
-    if isinstance(work, NativeWork):
-        plan = plan_native(work.call, work.operands, work.wanted)
-    else:
-        plan = _planned(work, target.current().key, flags.winograd)
-    return _Kernels([], plan, sum(-(-n // ALIGN) * ALIGN for n in plan.scratch))
+        return _of_nests(lower_body(work.body, work.serial))
+    if isinstance(work, Contraction):
+        return _of_plan(_planned(work, target.current().key, flags.winograd))
+    return kernels_afresh(work)
+
+
+def kernels_afresh(work: Work) -> Kernels:
+    """Lower a work, whose numbers may be sizes."""
+    if isinstance(work, Nests):
+        return _of_nests(lower(work.body, work.serial))
+    if isinstance(work, Contraction):
+        return _of_plan(_plan(work))
+    return _of_plan(plan_native(work.call, work.operands, work.wanted)) if isinstance(work, NativeWork) else Kernels([], None, 0)
+
+
+def _of_nests(nests: list[Lowered]) -> Kernels:
+    names = [_kernel(n) for n in nests]
+    # What has two operands may turn out to copy a value to itself, which needs no kernel.
+    jit.begin([name for name, n in zip(names, nests) if len(n.nest.operands) > 2])
+    return Kernels(nests, None, max((n.scratch for n in nests), default=0))
+
+
+def _of_plan(plan: KernelPlan) -> Kernels:
+    return Kernels([], plan, sum(-(-n // ALIGN) * ALIGN for n in plan.scratch))
 
 
 class _Assembler:
     """Turns pieces into instructions with addresses."""
 
-    def __init__(self, plan: Outline, kernels: list[_Kernels], memory: Memory) -> None:
-        self.plan, self.kernels, self.memory = plan, kernels, memory
+    def __init__(self, plan: Outline, works: list[tuple[Work, Kernels]], memory: Memory) -> None:
+        self.plan, self.works, self.memory = plan, works, memory
         self.arena = 1 + len(plan.leaves) + len(plan.results)
         self.constant = set(range(len(plan.leaves))) - plan.overwritten
         self.packed = 0
@@ -106,7 +131,7 @@ class _Assembler:
 
     def assemble(self) -> Program:
         for k, piece in enumerate(self.plan.pieces):
-            work, kernels = self.plan.works[piece.work], self.kernels[piece.work]
+            work, kernels = self.works[piece.work]
             if isinstance(work, HostWork):
                 self._flush()
                 self.steps.append(self._host(work, piece))
@@ -202,7 +227,7 @@ class _Assembler:
             first = step.operands[0][0]
             main = len(step.operands) > 2 and (first in ("a", "b") or first[0] == "in")  # not packing, not adding up
             self.waiting.append((step.kernel, Instruction(
-                0, np.array([*params, *step.params], np.int64), step.parts, 0,
+                0, np.array(flattened([*params, *step.params]), np.int64), step.parts, 0,
                 str(piece.label) + ("" if len(plan.steps) == 1 else f" step {k}"), piece.lines, piece.nbytes if main else 0,
                 flops if main else 0, flops / 100 if main else 0.0, packed)))
 
@@ -215,7 +240,7 @@ class _Assembler:
         offset, nbytes = names[target][1], plan.scratch[target[1]]  # type: ignore[index]
         self.packed += 1
         names[target] = self.arena + self.packed, 0
-        return Packed(table - 1, (step.kernel[0], at + start, nbytes, *step.params), nbytes, offset)
+        return Packed(table - 1, (step.kernel[0], at + start, nbytes, *flattened(step.params)), nbytes, offset)
 
     def _late_copy(self, node: Node, nbytes: int, result: int) -> None:
         """Copy a result from the arena over the leaf that it replaces, as whole numbers of its size."""

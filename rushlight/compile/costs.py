@@ -12,7 +12,7 @@ CHEAP = 4  # up to here a value may be computed at several places
 
 _SIMPLE = frozenset(("add", "sub", "mul", "neg", "abs", "min", "max", "lt", "le", "gt", "ge", "eq", "ne", "isnan", "isinf",
                      "and", "or", "xor", "not", "shl", "shr", "where", "cast", "bitcast", "sign", "copysign"))
-_FREE = frozenset(("input", "const", "index", "extent"))
+_FREE = frozenset(("input", "const", "index", "extent", "count"))
 _DIVISIONS = frozenset(("floordiv", "truncdiv", "mod", "fmod"))
 
 

@@ -14,6 +14,7 @@ __all__ = ["Counters", "Event", "counters", "tell", "watchers"]
 @dataclass
 class Counters:
     programs: int = 0          # programs built
+    outlines: int = 0          # ... for which everything was decided anew, not computed for other sizes
     build_seconds: float = 0.0  # time spent building them, compilation of kernels included
     instructions: int = 0      # instructions of all programs built
 

@@ -15,6 +15,7 @@ from .expr import Expr, cast, e, extent, input_, inputs_of, substitute
 from .graph import Node
 from .index import Ix
 from .nest import Accumulate, Accumulator, Axis, Check, Compute, Load, Loop, LoopNest, Operand, Statement, Store
+from .sizes import is_size
 
 __all__ = ["Lowered", "Emitter", "PART_NS"]
 
@@ -112,7 +113,7 @@ class Emitter:
             length = extents[plan.vector]
             positions = math.prod(extents[a] for a in parallel)
             if positions < 16 and length >= 2 * 64:  # also for little work: the same kernel serves both
-                pieces = min(-(-length // 64), max(1, int(work / PART_NS / positions)))
+                pieces = min(-(-length // 64), max(1, math.floor(work / PART_NS / positions)))
                 piece = -(-length // pieces)
                 size = -(-piece // 64) * 64
                 new = max([*extents, 0]) + 1
@@ -149,7 +150,7 @@ class Emitter:
         for operand, steps in zip(self.operands, self.steps):
             sizes.extend(s for s, known in zip(steps, operand.strides) if known is None)
         positions = math.prod(extents[a] for a in parallel)
-        parts = max(1, min(positions, int(work / PART_NS)))
+        parts = max(1, min(positions, math.floor(work / PART_NS)))
         grain = max(1, -(-positions // parts))
         if flat:
             grain = min(max(positions, 1), -(-grain // 256) * 256)
@@ -247,10 +248,19 @@ class Emitter:
 
     def _count(self, n: Expr) -> Expr | None:
         """Whole numbers in floating formulas tend to be numbers of elements, which another batch size would change."""
+        if n.fn == "count":
+            return self._number(n.attr)
         if n.fn != "const" or n.dtype.kind != "f" or n.dtype.itemsize < 4 or not _FEW < n.attr < _EXACT or n.attr % 1:
             return None
-        axis = self.counts.setdefault(int(n.attr), len(self.axes) + len(self.counts))
-        return cast(extent(axis), n.dtype)
+        return cast(self._number(n.attr if is_size(n.attr) else int(n.attr)), n.dtype)
+
+    def _number(self, n: int) -> Expr:
+        """An int64 number: a parameter of the kernel, unless it is small."""
+        if abs(n) <= _FEW:
+            return e.const(n, dt.int64)
+        if n < 0:
+            return -self._number(-n)
+        return extent(self.counts.setdefault(n, len(self.axes) + len(self.counts)))
 
     def _value(self, k: int, scope: _Scope) -> Expr:
         known = scope.find(k)
@@ -269,6 +279,7 @@ class Emitter:
         guard = None
         if value.conds:
             guard = guard_expr(value.conds, lambda at: self._form(at, home), self.body.extents)
+            guard = substitute((guard,), self._count)[0]
         operand = self._operand(value.node, value.dtype, value.at, False)
         home.statements.append(Load(number, operand, offset, guard, float(value.other) if guard is not None else 0.0))
         home.known[k] = made = input_(number, value.dtype)
@@ -287,11 +298,11 @@ class Emitter:
                 term = e.index(self.position[axis])
             else:
                 term = self._expr(self.body.dynamic[axis], scope)
-            term = term * k if k != 1 else term
+            term = term * self._number(k) if k != 1 else term
             out = term if out is None else out + term
         if out is None:
-            return e.const(at.offset, dt.int64)
-        return out + at.offset if at.offset else out
+            return self._number(at.offset)
+        return out + self._number(at.offset) if at.offset else out
 
     def _dynamic(self, at: Ix, scope: _Scope) -> Expr | None:
         terms = tuple(t for t in at.terms if t[0] < 0)
@@ -310,7 +321,7 @@ class Emitter:
     def _test(self, test: Test, scope: _Scope) -> None:
         condition = self._expr(test.condition, scope)
         found = self._expr(test.found, scope)
-        scope.statements.append(Check(condition, test.code, found, e.const(test.bound, dt.int64)))
+        scope.statements.append(Check(condition, test.code, found, self._number(test.bound)))
 
     def _operand(self, node: Node | None, dtype: DType, at: Ix, written: bool) -> int:
         terms = dict(at.terms)

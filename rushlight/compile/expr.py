@@ -17,8 +17,10 @@ from typing import Any, Final
 
 from . import dtypes as dt
 from .dtypes import DType
+from .sizes import is_size
 
-__all__ = ["Expr", "Formula", "e", "const", "input_", "index", "extent", "cast", "substitute", "walk", "inputs_of", "FUNCTIONS"]
+__all__ = ["Expr", "Formula", "e", "const", "input_", "index", "extent", "count", "cast", "substitute", "walk", "inputs_of",
+           "holds_size", "FUNCTIONS"]
 
 # Every function of the language: name -> (number of arguments, result). "same": the type of the arguments (which
 # must agree); "bool": bool; "cond": where(bool, a, a) -> a; float functions need a floating type.
@@ -59,8 +61,9 @@ class Expr:
     Attributes:
         fn: a name in ``FUNCTIONS``, or ``"input"`` (attr: position), ``"const"`` (attr: Python number), ``"index"``
             (attr: axis; the int64 position along that axis of the iteration domain), ``"extent"`` (attr: axis; its int64
-            length, in loop nests only), ``"cast"`` (convert the value to
-            ``dtype``; float to integer truncates, anything to bool is ``!= 0``), ``"bitcast"`` (same bits, same width).
+            length, in loop nests only), ``"count"`` (attr: a whole number that another size would change, in bodies only),
+            ``"cast"`` (convert the value to ``dtype``; float to integer truncates, anything to bool is ``!= 0``),
+            ``"bitcast"`` (same bits, same width).
         args: argument expressions.
         dtype: the element type of the result.
         attr: see fn; None otherwise.
@@ -124,7 +127,9 @@ def const(value: Any, dtype: DType) -> Expr:
     """A constant of the given type (an Expr is returned as it is)."""
     if isinstance(value, Expr):
         return value
-    if dtype.kind == "f":
+    if is_size(value) and dtype.kind != "b":
+        pass  # a number that another size would change stays what it is
+    elif dtype.kind == "f":
         value = float(value)
     elif dtype.kind == "b":
         value = bool(value)
@@ -147,14 +152,19 @@ def extent(axis: int) -> Expr:
     return Expr("extent", (), dt.int64, axis)
 
 
+def count(number: int) -> Expr:
+    """An int64 number that is not worth a kernel of its own, such as the length of a dimension."""
+    return Expr("count", (), dt.int64, number)
+
+
 def cast(x: Expr, dtype: DType) -> Expr:
     if x.dtype is dtype:
         return x
     if x.fn == "const" and dtype.kind != "c":
         if dtype.kind == "f" and dtype.itemsize >= 4 or dtype.kind == "b" or x.dtype.kind in "biu" and dtype.kind in "iu":
             wrapped = x.attr
-            if dtype.kind in "iu":
-                bits = 8 * dtype.itemsize
+            bits = 8 * dtype.itemsize
+            if dtype.kind in "iu" and not (is_size(wrapped) and 0 <= wrapped < 1 << (bits - 1)):
                 wrapped = int(x.attr) & ((1 << bits) - 1)
                 if dtype.kind == "i" and wrapped >> (bits - 1):
                     wrapped -= 1 << bits
@@ -284,6 +294,13 @@ def substitute(roots: tuple[Expr, ...], replace: Callable[[Expr], Expr | None]) 
             new = node if args == node.args else Expr(node.fn, args, node.dtype, node.attr)
         made[node] = new
     return tuple(made[r] for r in roots)
+
+
+def holds_size(x: Any) -> bool:
+    """Whether nested tuples or formulas hold a size."""
+    if isinstance(x, tuple):
+        return any(map(holds_size, x))
+    return any(is_size(n.attr) for n in walk(x)) if isinstance(x, Expr) else is_size(x)
 
 
 Formula = Callable[..., Expr]

@@ -35,7 +35,7 @@ class Flags:
     """The values of all switches; attributes are integers."""
 
     NAMES = ("simplify", "assemble", "layout", "fuse_pointwise", "fuse_views", "fuse_parts", "fuse_rows", "fuse_siblings",
-             "fuse_contract", "winograd", "recompute", "split", "inplace")
+             "fuse_contract", "winograd", "recompute", "split", "inplace", "families")
 
     debug: int
     simplify: int
@@ -51,11 +51,17 @@ class Flags:
     recompute: int
     split: int
     inplace: int
+    families: int
 
     def __init__(self) -> None:
         self.debug = int(os.environ.get("RUSHLIGHT_DEBUG", "0"))
         for name in self.NAMES:
             setattr(self, name, int(os.environ.get(f"RUSHLIGHT_{name.upper()}", "1")))
+
+    @property
+    def state(self) -> tuple[int, ...]:
+        """All that decides how programs are built."""
+        return tuple([getattr(self, name) for name in self.NAMES])
 
     @contextlib.contextmanager
     def using(self, **values: int) -> Iterator[None]:

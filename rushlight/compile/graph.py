@@ -36,6 +36,7 @@ from typing import Any
 from . import dtypes as dt
 from .dtypes import DType
 from .expr import Expr, cast, const, e, input_, inputs_of, substitute, walk
+from .sizes import is_size
 
 __all__ = ["Graph", "Node", "View", "ContractSpec", "Window", "HostCall", "NativeCall"]
 
@@ -181,7 +182,8 @@ class Graph:
 
     # -- building ------------------------------------------------------------------------------------------------
     def node(self, kind: str, inputs: tuple[Node, ...], attrs: tuple, shape: Shape, dtype: DType) -> Node:
-        key = (kind, inputs, attrs, shape, dtype, repr(attrs) if kind == "const" else None)
+        sign = repr(attrs) if kind == "const" and not is_size(attrs[0]) else None  # 0.0 is equal to -0.0, and to 0
+        key = (kind, inputs, attrs, shape, dtype, sign)
         found = self._known.get(key)
         if found is None:
             found = Node(kind, inputs, attrs, shape, dtype, len(self.nodes), self.line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 from . import dtypes as dt
 from . import index as ix
 from .body import Body, Builder, Put, Test, Value, strides_of
-from .expr import const, e
+from .expr import const, count, e
 from .fusion import Fusion
 from .group import Group
 from .index import axis_ix
@@ -60,7 +60,7 @@ def _scatter(group: Group, builder: Builder) -> frozenset[int]:
     where = e.cast(builder.pull(node.inputs[1], index), dt.int64)
     source = builder.pull(node.inputs[2], index)
     size = node.shape[axis]
-    good = e.ge(where, 0) & e.lt(where, size)
+    good = e.ge(where, 0) & e.lt(where, count(size))
     body.tests.append(Test(good, 1, where, size))
     moved = -1 - len(body.dynamic)
     body.extents[moved] = max(1, size)

@@ -14,7 +14,7 @@ from .expr import input_
 from .flags import flags
 from .index import Ix
 
-__all__ = ["Lowered", "lower_body"]
+__all__ = ["Lowered", "lower", "lower_body"]
 
 _MOST = 4096            # bodies that are remembered
 _SPLIT = 1 << 15        # a reduction with fewer elements than this for each result is not cut
@@ -35,11 +35,12 @@ def lower_body(body: Body, serial: frozenset[int] = frozenset()) -> list[Lowered
     if known is None:
         if len(_lowered) >= _MOST:
             _lowered.clear()
-        known = _lowered[key] = _lower(body, serial)
+        known = _lowered[key] = lower(body, serial)
     return known
 
 
-def _lower(body: Body, serial: frozenset[int]) -> list[Lowered]:
+def lower(body: Body, serial: frozenset[int]) -> list[Lowered]:
+    """As ``lower_body``, and nothing is remembered."""
     if any(body.extents[a] == 0 for a in body.kept):
         return []
     plan = arrange(body, serial)
@@ -107,7 +108,7 @@ def _split(plan: Plan, axis: int) -> list[Lowered]:
         offset += -(-(step * chunks * value.dtype.itemsize) // 64) * 64
     _drop_merged(second, plan)
     whole = Plan(first, [*plan.kept], plan.reduced, {**extents, chunk: chunks}, plan.vector, (chunk, axis, length))
-    made = [Emitter(whole, frozenset()).emit(), *_lower(second, frozenset())]
+    made = [Emitter(whole, frozenset()).emit(), *lower(second, frozenset())]
     for lowered in made:
         lowered.scratch = offset
     return made

@@ -1,6 +1,7 @@
 """Where every stored value lies: in a leaf, in a result, or in the arena, whose space is used again as values die."""
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass, field
 
@@ -209,19 +210,39 @@ class _Space:
 
     def __init__(self) -> None:
         self.size = 0
-        self._used: list[tuple[int, int]] = []  # sorted (offset, end)
+        self._gaps: list[int] = []        # where they start, sorted; no two touch
+        self._ends: list[int] = []
+        self._top = 0                     # behind everything that is taken
+        self._taken: dict[int, int] = {}  # offset -> bytes
 
     def take(self, nbytes: int) -> int:
         nbytes = max(ALIGN, -(-nbytes // ALIGN) * ALIGN)
-        at = 0
-        for k, (start, end) in enumerate(self._used):
-            if start - at >= nbytes:
-                self._used.insert(k, (at, at + nbytes))
-                return at
-            at = end
-        self._used.append((at, at + nbytes))
-        self.size = max(self.size, at + nbytes)
+        for k, (at, end) in enumerate(zip(self._gaps, self._ends)):
+            if end - at >= nbytes:
+                if end - at == nbytes:
+                    del self._gaps[k], self._ends[k]
+                else:
+                    self._gaps[k] = at + nbytes
+                break
+        else:
+            at = self._top
+            self._top = at + nbytes
+            self.size = max(self.size, self._top)
+        self._taken[at] = nbytes
         return at
 
     def give(self, at: int) -> None:
-        self._used = [u for u in self._used if u[0] != at]
+        end = at + self._taken.pop(at)
+        k = bisect.bisect(self._gaps, at)
+        if k < len(self._gaps) and self._gaps[k] == end:
+            end = self._ends.pop(k)
+            del self._gaps[k]
+        if k and self._ends[k - 1] == at:
+            k -= 1
+            at = self._gaps.pop(k)
+            del self._ends[k]
+        if end == self._top:
+            self._top = at
+        else:
+            self._gaps.insert(k, at)
+            self._ends.insert(k, end)

@@ -11,6 +11,7 @@ from typing import Any
 
 from .body import Body
 from .contraction import Contraction
+from .counters import counters
 from .cpu.native import Operand
 from .flags import flags
 from .fuse import fuse
@@ -104,6 +105,7 @@ class Outline:
 
 def outline(source: Graph, donations: dict[int, int]) -> Outline:
     """Rewrite, lay out and fuse a graph. ``donations``: result number -> number of the leaf whose memory it takes over."""
+    counters.outlines += 1
     graph = _rewritten(source)
     order = choose_orders(graph) if flags.layout else {}
     fusion = fuse(graph, order)

@@ -115,7 +115,7 @@ def _lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta])
     if s.momentum is None:
         return [y]
     assert mean is not None
-    var = g.map(lambda e, q: e.div(q, float(max(s.count - 1, 0))), squares)
+    var = g.map(lambda e, q: e.div(q, max(s.count - 1, 0)), squares)
     return [y, *_moved(g, s, rest, (mean, var))]
 
 

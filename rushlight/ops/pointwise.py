@@ -9,7 +9,7 @@ from ..autograd.apply import apply
 from ..compile import dtypes as dt
 from ..compile.derivative import derivatives
 from ..compile.dtypes import DType
-from ..compile.expr import Expr, cast, const, e, input_, inputs_of, substitute
+from ..compile.expr import Expr, cast, const, e, holds_size, input_, inputs_of, substitute
 from ..compile.graph import Graph, Node, renumber
 from ..record.meta import Meta, meta_of
 from ..record.op import Op
@@ -53,7 +53,9 @@ class _Formula(Op):
         key = (attrs, default_dtype(), *[(m.dtype, not m.shape) for m in metas])
         found = self._cache.get(key)
         if found is None:
-            found = self._cache[key] = self._build(metas, attrs)
+            found = self._build(metas, attrs)
+            if not holds_size(attrs):
+                self._cache[key] = found
         return found
 
     def _build(self, metas: Sequence[Meta], attrs: tuple) -> Expr:

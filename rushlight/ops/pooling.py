@@ -150,32 +150,32 @@ def _divisor(g: Graph, shape: Shape, w: Windows, include: bool, divisor: int | N
     """What the windows' sums are divided by: a number, or a value for each where windows are cut off at the border."""
     nd = w.nd
     if divisor is not None:
-        return float(divisor)
-    total: Node | float = 1.0
+        return divisor
+    total: Node | float = 1
     for d in range(nd):
         n, k, s, p, o = w.size[d], w.kernel[d], w.stride[d], w.padding[d], w.out[d]
         limit = n + p if include else n
         if (include or p == 0) and (o - 1) * s - p + k <= limit:
-            count: Node | float = float(k)
+            count: Node | float = k
         else:
             def length(e: Any, at: Any, s: int = s, p: int = p, k: int = k, limit: int = limit) -> Any:
                 start = at * s - p
                 stop = e.min(start + k, limit)
                 return e.cast(stop - (start if include else e.max(start, 0)), dtype)
             count = g.map(length, g.index(shape, len(shape) - nd + d))
-        if isinstance(count, float):
-            total = count * total if isinstance(total, float) else g.map(lambda e, t, c=count: t * c, total)
-        elif isinstance(total, float):
+        if isinstance(count, Node) and isinstance(total, Node):
+            total = g.map(lambda e, t, c: t * c, total, count)
+        elif isinstance(count, Node):
             total = g.map(lambda e, c, t=total: c * t, count)
         else:
-            total = g.map(lambda e, t, c: t * c, total, count)
+            total = g.map(lambda e, t, c=count: t * c, total) if isinstance(total, Node) else count * total
     return total
 
 
 def _divide(g: Graph, x: Node, by: Node | float) -> Node:
-    if isinstance(by, float):
-        return x if by == 1 else g.map(lambda e, a: e.div(a, by), x)
-    return g.map(lambda e, a, b: a / b, x, by)
+    if isinstance(by, Node):
+        return g.map(lambda e, a, b: a / b, x, by)
+    return x if by == 1 else g.map(lambda e, a: e.div(a, by), x)
 
 
 def _avg_meta(metas: Sequence[Meta], w: Windows, *_: Any) -> Meta:

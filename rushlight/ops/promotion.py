@@ -9,6 +9,7 @@ from functools import cache
 
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
+from ..compile.sizes import is_size
 from ..record.meta import Meta
 
 __all__ = ["promote_types", "result_type", "default_dtype", "set_default_dtype", "scalar_dtype"]
@@ -61,7 +62,9 @@ def promote_types(a: DType, b: DType) -> DType:
 
 
 def scalar_dtype(value: object) -> DType:
-    """The type that a Python number has as an operand."""
+    """The type that a Python number (or a size) has as an operand."""
+    if is_size(value):
+        value = value.value  # type: ignore[attr-defined]
     if isinstance(value, bool):
         return dt.bool_
     if isinstance(value, int):

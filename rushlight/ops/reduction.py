@@ -157,7 +157,7 @@ def _var_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Me
     mean = g.map(lambda e, s: s / (n or math.nan), g.reduce("add", x, dims, True))
     squares = g.reduce("add", g.map(lambda e, a, m: (a - m) * (a - m), x, mean), dims, keepdim)
     divisor = max(n - correction, 0)
-    return g.cast(g.map(lambda e, s: e.div(s, float(divisor)), squares), outs[0].dtype)
+    return g.cast(g.map(lambda e, s: e.div(s, divisor), squares), outs[0].dtype)
 
 
 def _var_grad(ctx: Any, g: Any) -> Any:

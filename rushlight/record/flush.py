@@ -13,7 +13,7 @@ from typing import Any
 
 from ..compile.counters import Event, tell, watchers
 from ..compile.reference.interpret import PLAIN
-from . import cold, paths
+from . import cold, families, paths
 from .salvage import salvage
 from .settings import settings
 from .trace import NO_CALL, Trace, TraceNode, local, traces
@@ -81,6 +81,7 @@ def flush_trace(tr: Trace) -> None:
 
 def start_afresh() -> None:
     """Forget every recorded path of every thread: something changed that the results' metas follow from."""
+    families.clear()
     for tr in list(traces):
         with tr.lock:
             flush_trace(tr)
@@ -211,15 +212,17 @@ def _program(node: TraceNode, key: tuple, seen: int) -> Any:
     """The first small run of a path is cold (nobody waits for LLVM to fill a bias); then it is compiled."""
     path = paths.path_to(node)
     lowered = None
+    described = families.describe(path, key)
+    program: Any = None if settings.eager else families.member(described)
     with paths.no_collection():
-        if settings.eager or (seen == 0 and paths.cost(path) < settings.cold_limit):
-            program: Any = cold.ColdProgram(path, key)
+        if program is None and (settings.eager or seen == 0 and paths.cost(path) < settings.cold_limit):
+            program = cold.ColdProgram(path, key)
             if settings.eager or program.products < min(settings.cold_limit, PLAIN):
                 node.programs[key] = seen + 1
                 counters.cold_runs += 1
                 return program
-            lowered = program.graph, program.leaves
-        program = paths.compile_path(path, key, lowered)
+            lowered, program = (program.graph, program.leaves), None
+        program = program or families.met(described, key) or paths.compile_path(path, key, lowered)
     counters.programs_built += 1
     node.programs[key] = program
     if len(node.programs) > PROGRAMS_AT_NODE:

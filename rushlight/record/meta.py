@@ -5,6 +5,7 @@ import math
 from typing import Any, Final
 
 from ..compile.dtypes import DType
+from ..compile.sizes import is_size
 
 __all__ = ["Device", "NoSuchDevice", "Meta", "meta_of", "CPU", "contiguous_strides"]
 
@@ -101,6 +102,8 @@ def meta_of(shape: Shape, dtype: DType, device: Device = CPU, strides: Shape | N
     if found is None:
         if strides is not None and is_row_major(shape, strides):
             return meta_of(shape, dtype, device)
+        if any(map(is_size, shape)):  # planning for many shapes
+            return Meta(shape, dtype, device, strides)
         if len(_interned) > _BOUND:  # forgetting only costs equal metas that are not identical: a new trie path
             _interned.clear()
         found = _interned[key] = Meta(shape, dtype, device, strides)

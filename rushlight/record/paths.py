@@ -4,18 +4,21 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..compile.cpu import compilers
+from ..compile.dtypes import DType
 from ..compile.graph import Graph, HostCall, Node
-from .meta import Meta
+from ..compile.sizes import Tape
+from .meta import Meta, meta_of
 from .op import Op
 from .packed import PackedLeaves
 from .trace import TraceNode
 from .value import Buffer, Value
 
-__all__ = ["path_to", "needed", "cost", "compile_path", "lower_path", "no_collection"]
+__all__ = ["path_to", "needed", "cost", "compile_family", "compile_path", "lower_path", "no_collection"]
 
 
 def path_to(node: TraceNode) -> list[TraceNode]:
@@ -46,10 +49,15 @@ def cost(path: Sequence[TraceNode]) -> int:
 
 def lower_path(path: Sequence[TraceNode], results: Sequence[int]) -> tuple[Graph, list[int]]:
     """The graph that computes the result slots, and the slots of its leaves in order."""
+    return lower_nodes(needed(path, results), results)
+
+
+def lower_nodes(nodes: Iterable[Any], results: Sequence[int]) -> tuple[Graph, list[int]]:
+    """As ``lower_path``, from the nodes that are needed (anything with a ``TraceNode``'s attributes)."""
     graph = Graph()
     made: dict[int, Node] = {}
     leaves: list[int] = []
-    for node in needed(path, results):
+    for node in nodes:
         if node.op is None:
             made[node.slot] = graph.leaf(node.meta.shape, node.meta.dtype)
             leaves.append(node.slot)
@@ -65,14 +73,25 @@ def lower_path(path: Sequence[TraceNode], results: Sequence[int]) -> tuple[Graph
 def lower_op(g: Graph, op: Op, inputs: Sequence[Node], attrs: tuple, metas: Sequence[Meta]) -> Sequence[Node]:
     """Lower one operation; what has only a reference rule becomes a call of it."""
     if op.is_host:
-        def call(*arrays: Any) -> tuple:
-            return tuple(op.reference(arrays, attrs, metas))
-        return g.host(HostCall(call, tuple((m.shape, m.dtype) for m in metas), op.name), *inputs)
+        results = tuple((m.shape, m.dtype) for m in metas)
+        return g.host(HostCall(_Reference(op, attrs, results), results, op.name), *inputs)
     outs = op.lower(g, inputs, attrs, metas)
     for out, m in zip(outs, metas, strict=True):
         if out.shape != m.shape or out.dtype is not m.dtype:
             raise AssertionError(f"{op.name} {attrs} lowers to {out.dtype.name}{list(out.shape)}, its meta says {m}")
     return outs
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """The reference rule of an operation, as a function of arrays."""
+
+    op: Op
+    attrs: tuple
+    results: tuple[tuple[tuple[int, ...], DType], ...]
+
+    def __call__(self, *arrays: Any) -> tuple:
+        return tuple(self.op.reference(arrays, self.attrs, [meta_of(*result) for result in self.results]))
 
 
 class CompiledPath:
@@ -112,17 +131,33 @@ def no_collection() -> Iterator[None]:
 def _builder() -> Any:
     """The compiler, which is loaded at the first compilation, not at import."""
     with compilers.lock:  # no fork in the middle: the locks of an import would stay locked in the child
-        from ..compile.build import build, load_llvm
+        from ..compile import build, family
 
-        load_llvm()
-        return build
+        build.load_llvm()
+        return build, family
 
 
 def compile_path(path: Sequence[TraceNode], key: tuple, lowered: tuple[Graph, Sequence[int]] | None = None) -> CompiledPath:
     """``lowered``: the path's graph and leaves, where somebody has made them already."""
-    live, donations, moved = key
+    live, _, moved = key
     graph, leaves = lower_path(path, [*live, *moved]) if lowered is None else lowered
+    return CompiledPath(_builder()[0].build(graph, taken(key, leaves)), leaves)
+
+
+def compile_family(nodes: Iterable[Any], key: tuple, tape: Tape) -> tuple[Any, list[int]]:
+    """The family of programs of nodes whose shapes are sizes, and the slots of their leaves.
+
+    Raises:
+        NotGeneric: their sizes cannot be exchanged.
+    """
+    live, _, moved = key
+    graph, leaves = lower_nodes(nodes, [*live, *moved])
+    return _builder()[1].Family(graph, taken(key, leaves), tape), leaves
+
+
+def taken(key: tuple, leaves: Sequence[int]) -> dict[int, int]:
+    """Which results take over the memory of which leaves, by their numbers in the program."""
+    live, donations, _ = key
     position = {slot: k for k, slot in enumerate(leaves)}
     where = {slot: k for k, slot in enumerate(live)}
-    taken = {where[result]: position[leaf] for result, leaf in donations if leaf in position}
-    return CompiledPath(_builder()(graph, taken), leaves)
+    return {where[result]: position[leaf] for result, leaf in donations if leaf in position}

@@ -49,6 +49,7 @@ class Counts(NamedTuple):
         flushes: how often recorded operations were run; programs_run: flushes that had something to compute.
         cold_runs: programs that ran in the reference interpreter, as small ones do the first time.
         programs_built: paths that were compiled to programs; instructions: their kernel calls.
+        programs_planned: programs for which everything was decided anew; others differ from one of these in sizes alone.
         kernels_compiled, kernels_loaded: by LLVM, from the disk cache.
         system_allocations: how often memory was asked of the system.
         build_seconds: time spent building programs, compilation included.
@@ -58,6 +59,7 @@ class Counts(NamedTuple):
     programs_run: int
     cold_runs: int
     programs_built: int
+    programs_planned: int
     instructions: int
     kernels_compiled: int
     kernels_loaded: int
@@ -73,7 +75,7 @@ def counters() -> Counts:
     jit = sys.modules.get("rushlight.compile.cpu.jit")  # not imported, and LLVM with it, only to say zero
     compiled, loaded = (jit.counters.compiled, jit.counters.loaded) if jit is not None else (0, 0)
     return Counts(local.trace.flushes, _recorder.programs_run, _recorder.cold_runs, _recorder.programs_built,
-                  _compiler.instructions, compiled, loaded, alloc.stats().system_allocations, _compiler.build_seconds)
+                  _compiler.outlines, _compiler.instructions, compiled, loaded, alloc.stats().system_allocations, _compiler.build_seconds)
 
 
 @dataclass

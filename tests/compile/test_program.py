@@ -292,8 +292,8 @@ def test_bodies_that_differ_in_what_they_read_are_lowered_once(monkeypatch):
     from rushlight.compile import lower_loops
 
     count = []
-    lower = lower_loops._lower
-    monkeypatch.setattr(lower_loops, "_lower", lambda *a: count.append(1) or lower(*a))
+    lower = lower_loops.lower
+    monkeypatch.setattr(lower_loops, "lower", lambda *a: count.append(1) or lower(*a))
     monkeypatch.setattr(lower_loops, "_lowered", {})
 
     def graph() -> Graph:

@@ -86,9 +86,9 @@ def train(model: nn.Module, data: Callable[[Any], Any]) -> Callable[[Any], float
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[Any], Any], list[Any], list[Any]]] = {
     "mlp": (mlp, rows(40), [16, 7, 40, 33], [9, 12, 37, 48]),
     "cnn": (cnn, rows(3, 14, 14), [16, 7, 40, 33], [9, 12, 37, 48]),
-    "gpt": (Attention, tokens, [16, 7, 40, 33], [9, 12, 37, 48]),
+    "gpt": (Attention, tokens, [16, 7, 40, 33], [9, 13, 37, 48]),
     "gpt, another length": (Attention, lambda t: tokens(8, t), [16, 12, 40, 33], [17, 23, 37, 48]),
-    "lstm": (Recurrent, tokens, [16, 7, 40, 33], [9, 12, 37, 48]),
+    "lstm": (Recurrent, tokens, [16, 7, 40, 33], [9, 13, 37, 48]),
 }
 
 
@@ -103,7 +103,8 @@ def test_a_new_size_compiles_nothing(name: str) -> None:
     for size in new:
         assert np.isfinite(step(size))
     assert (jit.counters.compiled, jit.counters.loaded) == obtained
-    assert (counters() - before).programs_built == len(new)
+    done = counters() - before
+    assert done.programs_built == len(new) and done.programs_planned <= 2  # 9 and 48 may pass thresholds that nothing seen has passed
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -30,6 +30,7 @@ import numpy as np
 from rushlight.compile.contraction import Contraction
 from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE, Copy, Turn
+from rushlight.compile.cpu.contract_cut import LONGEST, TURNED_AT_ONCE, cut
 from rushlight.compile.cpu.contract_ir import Driver, EpilogueOperand
 from rushlight.compile.cpu.contract_pack import Packing, packing
 from rushlight.compile.cpu.contract_roles import (
@@ -47,6 +48,7 @@ from rushlight.compile.cpu.contract_rows import MAX_DIMS, MAX_OPERANDS, MAX_ROWS
 from rushlight.compile.cpu.dotkernel import Dot, dot_heights
 from rushlight.compile.cpu.microkernel import Micro, heights
 from rushlight.compile.expr import cast, input_
+from rushlight.compile.sizes import entries, length, numeric
 
 __all__ = ["Plan", "Step", "plan"]
 
@@ -54,10 +56,8 @@ __all__ = ["Plan", "Step", "plan"]
 PART_FLOPS = 4_000_000
 PART_BYTES = 512 << 10  # or this much to read: half a cache, some twenty microseconds from memory
 MOST_PARTS = 32
-#: Longest reduction in one go; and the part of the second-level cache that a panel of B and a tile of A may take.
-LONGEST, LONGEST_SHARE = 4096, 5 / 8
-#: ... and a block of A, where it is turned.
-TURNED_AT_ONCE = CHUNK
+#: The part of the second-level cache that a panel of B and a tile of A may take.
+LONGEST_SHARE = 5 / 8
 #: Bytes from one position of B to the next from which on it is asked for in advance.
 LONG_STEP = 256
 #: Fewest panels of B for which turning pays, and copying.
@@ -116,7 +116,7 @@ class Planner:
         self.steps: list[Step] = []
         self.calls: list[tuple[Step, int, str]] = []  # (step, place among its parameters, what it calls)
         self.micro: KernelRequest
-        self.pieces: list[int] | None = None  # the runs of the reduction where A is packed
+        self.pieces: tuple[list[int], int] | None = None  # the runs of the reduction where A is packed, and how many
         roles = Roles(c, self.lanes, self.rate)
         self.batch, self.m, self.n, self.k = roles.batch, roles.m, roles.n, roles.k
         self.types, self.names, self.along, self.empty = roles.types, roles.names, roles.along, roles.empty
@@ -144,7 +144,8 @@ class Planner:
         self.longest = min(LONGEST, once)
         self.turned = self._turns()
         self.block_rows = self.turned or self._copies()
-        block_m, block_n, splits = self._blocks(wanted)
+        block_m, block_n, splits = cut((self.rows, self.panels, self.n.extent, self.depth, self.batches, self.heights[0], self.panel,
+                                        self.accumulate.itemsize, self.cpu.l2 // 4, self.longest, self.turned, self.dots), wanted)
         self.chunked = not self.dots and (splits > 1 or self.depth > (TURNED_AT_ONCE if self.turned else self.longest))
         self._first_operand()
         b = self._second_operand()
@@ -211,7 +212,7 @@ class Planner:
         if self.types["a"] is not self.accumulate or self.k[-1].strides[0] != item or self.k[-1].extent * item < LINE:
             return 0
         way = self.cpu.l1d // self.cpu.l1d_ways
-        places = way // max(LINE, math.gcd(way, self.m[-1].strides[0]))
+        places = way // max(LINE, numeric(math.gcd)(way, self.m[-1].strides[0]))
         if self.heights[0] <= places * (self.cpu.l1d_ways - 1):
             return 0
         depth = self.depth if self.depth <= self.longest else CHUNK
@@ -220,60 +221,6 @@ class Planner:
 
     def _turn(self) -> Turn:
         return Turn(self.types["a"], self.accumulate, self.lanes, self.heights)
-
-    def _turned_blocks(self, wanted: int) -> tuple[int, int, int]:
-        """As ``_blocks``: all panels use a turned block if there are parts enough without cutting there.
-
-        With a long reduction a part is a piece of it: what it reads of A and B stays in the cache for all its rows."""
-        tall, deep = self.heights[0], self.depth > TURNED_AT_ONCE
-        splits = max(1, min(self.depth // (2 * CHUNK), -(-wanted // self.batches))) if deep else 1
-        parts_m = -(-self.rows // MAX_ROWS)
-        # Rows enough to use a panel that comes from memory, panels enough to use the turned block.
-        tiles, panels = (8, 6) if deep else (4, 4)
-        parts_m = max(parts_m, min(-(-self.rows // (tiles * tall)), -(-wanted // (self.batches * splits))))
-        parts_n = max(1, min(self.panels // panels, -(-wanted // (self.batches * splits * parts_m))))
-        return self._even(-(-self.rows // parts_m)), -(-self.panels // parts_n), splits
-
-    def _blocks(self, wanted: int) -> tuple[int, int, int]:
-        """Rows and panels of one part, and into how many pieces the reduction is split."""
-        item = self.accumulate.itemsize
-        tall = self.heights[0]
-        # A split costs another M x N numbers to write and add up: less than a twentieth of the work for this many.
-        most_splits = max(1, self.depth // (2 * CHUNK))
-        fits = self.cpu.l2 // 4
-        if self.turned:
-            return self._turned_blocks(wanted)
-        if self.dots:
-            return self.rows, -(-self.panels // min(self.panels, max(1, wanted // self.batches))), 1
-        if self.depth > self.longest or most_splits > 1 and self.batches * -(-self.rows // tall) * self.panels < wanted:
-            # Parts are pieces of the reduction, as long as one part's sums fit into the cache: each then reads
-            # its piece of A and B once.
-            block_n = max(1, min(self.panels, fits // (4 * tall * self.panel * item)))
-            block_m = min(MAX_ROWS, max(tall, fits // (block_n * self.panel * item)))
-            parts = self.batches * -(-self.rows // block_m) * -(-self.panels // block_n)
-            splits = max(1, min(most_splits, -(-wanted // parts)))
-            if parts * splits < wanted:
-                block_m = -(-self.rows // min(-(-self.rows // tall), -(-wanted // (parts * splits))))
-            return self._even(block_m), block_n, splits
-        most = min(MAX_ROWS, max(tall, fits // (max(1, self.depth) * item)))
-        fewest_m = -(-self.rows // most)
-        best: tuple[tuple[int, int], int, int] | None = None
-        for block_n in sorted({-(-self.panels // p) for p in range(1, min(self.panels, wanted) + 1)}):
-            parts_n = -(-self.panels // block_n)
-            parts_m = max(fewest_m, -(-wanted // (self.batches * parts_n)))
-            parts_m = max(fewest_m, min(parts_m, -(-self.rows // tall)))
-            parts = min(parts_m * parts_n * self.batches, wanted)
-            traffic = parts_m * self.n.extent + parts_n * self.rows
-            if best is None or (-parts, traffic) < best[0]:
-                best = (-parts, traffic), -(-self.rows // parts_m), block_n
-        assert best is not None
-        return self._even(best[1]), best[2], 1
-
-    def _even(self, block_m: int) -> int:
-        """Blocks of about ``block_m`` rows, all of them nearly equal, and whole tiles where they are large."""
-        blocks = -(-self.rows // block_m)
-        even, tall = -(-self.rows // blocks), self.heights[0]
-        return min(-(-even // tall) * tall, MAX_ROWS) if even > tall else even
 
     # ------------------------------------------------------------------------------------------------- B
 
@@ -333,12 +280,10 @@ class Planner:
             step //= x.extent
             self.m[i] = replace(x, strides=(step, *x.strides[1:]))
         # The reduction goes through the pieces of each row, panel after panel.
-        outer = positions([Axis(x.extent, (s,)) for x, s in zip(self.k[:-1], packed.batch_strides[count:], strict=True)])
+        outer = [Axis(x.extent, (s,)) for x, s in zip(self.k[:-1], packed.batch_strides[count:], strict=True)]
         width = packed.row // self.accumulate.itemsize
-        firsts = np.arange(0, inner.extent, width)
-        offsets = (outer[:, None] + firsts // width * packed.panel_bytes).ravel()
-        lengths = np.tile(np.minimum(width, inner.extent - firsts), len(outer))
-        self.pieces = np.stack([offsets, lengths], 1).ravel().tolist()
+        numbers = run_table(tuple([(x.extent, *x.strides) for x in outer]), inner.extent, packed.panel_bytes, width, width)
+        self.pieces = numbers, size(outer) * -(-inner.extent // width)
 
     # ------------------------------------------------------------------------------------------------- steps
 
@@ -353,15 +298,16 @@ class Planner:
         names: list[Operand] = [self.place, b.place[0], "c", *(("extra", i) for i in range(len(self.c.extras)))]
         tables = self._dims(self.batch, lambda i, x: (x.strides[0], b.batch_strides[i], *x.strides[2:]))
         tables += self._dims(self.m, lambda i, x: (x.strides[0], 0, *x.strides[2:]))
-        self._run(driver, names, values, tables + runs, 1)
+        self._run(driver, names, values, tables + entries(runs), 1)
 
     def _partial(self, b: B, splits: int, block_m: int, block_n: int) -> None:
         runs, table, stride, count = self._runs(CHUNK)
         self._use_micro(table, b)
-        chunks = in_chunks(runs, CHUNK)
-        splits = min(splits, len(chunks))
-        split_chunks = -(-len(chunks) // splits)
-        splits = -(-len(chunks) // split_chunks)
+        numbers = chunk_table(runs, CHUNK)
+        chunks = length(numbers) // 4
+        splits = min(splits, chunks)
+        split_chunks = -(-chunks // splits)
+        splits = -(-chunks // split_chunks)
         row = self.panel * self.accumulate.itemsize
         panel_bytes = (self.rows | 1) * row  # the sums of a row, one panel after the other, do not share a place of the cache
         batch_bytes = self.panels * panel_bytes
@@ -373,7 +319,7 @@ class Planner:
         values = common | {
             "micro": 0, "a_panel_bytes": self.panel * self.n.strides[0] if self.along else 0,
             "panel_bytes": b.panel_bytes, "b_step": b.step, "step": stride, "runs": count,
-            "splits": splits, "chunk": len(chunks), "split_chunks": split_chunks, "chunks": dims + len(runs), "turn": 0, "depth": 0,
+            "splits": splits, "chunk": chunks, "split_chunks": split_chunks, "chunks": dims + length(runs), "turn": 0, "depth": 0,
             "block_rows": self.block_rows,
             "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
         scratch_strides, size = [0] * len(self.batch), batch_bytes
@@ -381,8 +327,8 @@ class Planner:
             scratch_strides[i], size = size, size * self.batch[i].extent
         tables = self._dims(self.batch, lambda i, x: (x.strides[0], b.batch_strides[i], scratch_strides[i]))
         tables += self._dims(self.m, lambda i, x: (x.strides[0], 0, 0))
-        numbers = [number for chunk in chunks for number in chunk]
-        self._run(self._driver("partial"), [self.place, b.place[0], place], values, tables + runs + numbers, splits)
+        tables += [*entries(runs), *entries(numbers)]
+        self._run(self._driver("partial"), [self.place, b.place[0], place], values, tables, splits)
         # Adding up is light work: parts of rows, all panels.
         values = self._common(max(1, min(MAX_ROWS, (1 << 14) // (self.panels * self.panel))), self.panels) | {
             "splits": splits, "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
@@ -451,17 +397,36 @@ class Planner:
         if not self.depth:
             return [], False, item, 0
         if self.pieces is not None:
-            return self.pieces, False, item, len(self.pieces) // 2
+            return self.pieces[0], False, item, self.pieces[1]
         inner = axes[-1] if axes else Axis(1, (item,))
+        outer = tuple([(x.extent, x.strides[0]) for x in axes[:-1]])
         if longest is None and not self.dots and not self.block_rows and inner.extent < 8 and self.depth <= self.longest:
-            return positions(axes).tolist(), True, 0, self.depth
-        starts = positions(axes[:-1])
-        stride = inner.strides[0]
+            return offsets((*outer, (inner.extent, inner.strides[0]))), True, 0, self.depth
         piece = min(inner.extent, longest or inner.extent)
-        firsts = np.arange(0, inner.extent, piece)
-        offsets = (starts[:, None] + firsts * stride).ravel()
-        lengths = np.tile(np.minimum(piece, inner.extent - firsts), len(starts))
-        return np.stack([offsets, lengths], 1).ravel().tolist(), False, stride, len(offsets)
+        numbers = run_table(outer, inner.extent, inner.strides[0], 1, piece)
+        return numbers, False, inner.strides[0], size(axes[:-1]) * -(-inner.extent // piece)
+
+
+@numeric
+def offsets(axes: tuple[tuple[int, int], ...]) -> list[int]:
+    """The offset at every position of some axes, (extent, bytes from one to the next) each."""
+    return positions([Axis(n, (step,)) for n, step in axes]).tolist()
+
+
+@numeric
+def run_table(outer: tuple[tuple[int, int], ...], extent: int, step: int, per_step: int, piece: int) -> list[int]:
+    """(offset, length) of the runs: pieces of the innermost axis, which moves by ``step`` bytes every ``per_step`` positions, at
+    every position of the outer ones."""
+    starts = positions([Axis(n, (s,)) for n, s in outer])
+    firsts = np.arange(0, extent, piece)
+    lengths = np.tile(np.minimum(piece, extent - firsts), len(starts))
+    return np.stack([(starts[:, None] + firsts // per_step * step).ravel(), lengths], 1).ravel().tolist()
+
+
+@numeric
+def chunk_table(runs: list[int], chunk: int) -> list[int]:
+    """The numbers of ``in_chunks``, four for each chunk."""
+    return [number for one in in_chunks(runs, chunk) for number in one]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rushlight.compile.cpu.pack import MAX_TURNED, Pack
 from rushlight.compile.dtypes import DType
+from rushlight.compile.sizes import numeric
 
 __all__ = ["Packing", "packing"]
 
@@ -46,9 +47,7 @@ def packing(
     if kind == "any" and k and k[-1][1] == source.itemsize and 4 <= lanes <= MAX_TURNED and lanes <= k[-1][0]:
         kind = "turn"
     positions = k[-1][0] if kind == "turn" else depth
-    block_k = max(1, min(positions, max(64, PART_BYTES // row)))
-    while kind == "turn" and 0 < positions % block_k < lanes:
-        block_k -= 1  # no part may be shorter than a square
+    block_k = _block(positions, row, lanes if kind == "turn" else 1)
     parts_k = -(-positions // block_k)
     moving = [(extent, step, to) for (extent, step), to in zip(batch, strides, strict=True) if to]
     kernel = Pack(source, target, lanes, vectors, kind)
@@ -62,3 +61,12 @@ def packing(
         tables += [extent, stride, step]
     parts = parts_k * panels * math.prod(extent for extent, _, _ in moving)
     return Packing(kernel, [values[name] for name in kernel.fields] + tables, parts, nbytes, row, panel_bytes, strides)
+
+
+@numeric
+def _block(positions: int, row: int, shortest: int) -> int:
+    """Positions that a part packs, so that the last part has ``shortest`` at least."""
+    block = max(1, min(positions, max(64, PART_BYTES // row)))
+    while 0 < positions % block < shortest:
+        block -= 1
+    return block

@@ -1,0 +1,92 @@
+"""How a contraction is cut into parts: rows and panels of one part, pieces of the reduction. Decided by sizes alone."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from rushlight.compile.cpu.contract_roles import CHUNK
+from rushlight.compile.cpu.contract_rows import MAX_ROWS
+from rushlight.compile.sizes import numeric
+
+__all__ = ["LONGEST", "TURNED_AT_ONCE", "cut"]
+
+#: Longest reduction in one go.
+LONGEST = 4096
+#: ... where blocks of A are turned.
+TURNED_AT_ONCE = CHUNK
+
+
+@numeric
+def cut(extents: tuple[Any, ...], wanted: int) -> tuple[int, int, int]:
+    """(rows of a part, panels of a part, pieces of the reduction); ``extents``: a :class:`Cut`'s fields, ``wanted``: parts."""
+    return Cut(*extents).blocks(wanted)
+
+
+class Cut(NamedTuple):
+    """``tall`` rows in a tile, ``panel`` columns of ``item`` bytes in a panel, ``fits`` bytes in a share of the cache,
+    ``longest`` reduction in one go, ``turned`` rows of A turned at a time."""
+
+    rows: int
+    panels: int
+    columns: int
+    depth: int
+    batches: int
+    tall: int
+    panel: int
+    item: int
+    fits: int
+    longest: int
+    turned: int
+    dots: bool
+
+    def blocks(self, wanted: int) -> tuple[int, int, int]:
+        """Rows and panels of one part, and into how many pieces the reduction is split."""
+        item, tall, fits = self.item, self.tall, self.fits
+        # A split costs another M x N numbers to write and add up: less than a twentieth of the work for this many.
+        most_splits = max(1, self.depth // (2 * CHUNK))
+        if self.turned:
+            return self._turned_blocks(wanted)
+        if self.dots:
+            return self.rows, -(-self.panels // min(self.panels, max(1, wanted // self.batches))), 1
+        if self.depth > self.longest or most_splits > 1 and self.batches * -(-self.rows // tall) * self.panels < wanted:
+            # Parts are pieces of the reduction, as long as one part's sums fit into the cache: each then reads
+            # its piece of A and B once.
+            block_n = max(1, min(self.panels, fits // (4 * tall * self.panel * item)))
+            block_m = min(MAX_ROWS, max(tall, fits // (block_n * self.panel * item)))
+            parts = self.batches * -(-self.rows // block_m) * -(-self.panels // block_n)
+            splits = max(1, min(most_splits, -(-wanted // parts)))
+            if parts * splits < wanted:
+                block_m = -(-self.rows // min(-(-self.rows // tall), -(-wanted // (parts * splits))))
+            return self._even(block_m), block_n, splits
+        most = min(MAX_ROWS, max(tall, fits // (max(1, self.depth) * item)))
+        fewest_m = -(-self.rows // most)
+        best: tuple[tuple[int, int], int, int] | None = None
+        for block_n in sorted({-(-self.panels // p) for p in range(1, min(self.panels, wanted) + 1)}):
+            parts_n = -(-self.panels // block_n)
+            parts_m = max(fewest_m, -(-wanted // (self.batches * parts_n)))
+            parts_m = max(fewest_m, min(parts_m, -(-self.rows // tall)))
+            parts = min(parts_m * parts_n * self.batches, wanted)
+            traffic = parts_m * self.columns + parts_n * self.rows
+            if best is None or (-parts, traffic) < best[0]:
+                best = (-parts, traffic), -(-self.rows // parts_m), block_n
+        assert best is not None
+        return self._even(best[1]), best[2], 1
+
+    def _turned_blocks(self, wanted: int) -> tuple[int, int, int]:
+        """As ``blocks``: all panels use a turned block if there are parts enough without cutting there.
+
+        With a long reduction a part is a piece of it: what it reads of A and B stays in the cache for all its rows."""
+        tall, deep = self.tall, self.depth > TURNED_AT_ONCE
+        splits = max(1, min(self.depth // (2 * CHUNK), -(-wanted // self.batches))) if deep else 1
+        parts_m = -(-self.rows // MAX_ROWS)
+        # Rows enough to use a panel that comes from memory, panels enough to use the turned block.
+        tiles, panels = (8, 6) if deep else (4, 4)
+        parts_m = max(parts_m, min(-(-self.rows // (tiles * tall)), -(-wanted // (self.batches * splits))))
+        parts_n = max(1, min(self.panels // panels, -(-wanted // (self.batches * splits * parts_m))))
+        return self._even(-(-self.rows // parts_m)), -(-self.panels // parts_n), splits
+
+    def _even(self, block_m: int) -> int:
+        """Blocks of about ``block_m`` rows, all of them nearly equal, and whole tiles where they are large."""
+        blocks = -(-self.rows // block_m)
+        even, tall = -(-self.rows // blocks), self.tall
+        return min(-(-even // tall) * tall, MAX_ROWS) if even > tall else even

@@ -1,0 +1,102 @@
+"""Families: programs that differ in sizes alone share one outline.
+
+An outline whose numbers are sizes (``sizes.py``) is planned once. For other extents the tape computes its numbers anew, says
+whether planning would decide the same for them, and what holds sizes is copied with plain numbers in their place.
+
+What kernels are made from is treated in the same way, each work by itself: loops are lowered with sizes, too, and are lowered
+again only where an extent passes a threshold of their own.
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from .build import Kernels, kernels_afresh, kernels_of, make
+from .cpu import jit
+from .graph import Graph
+from .outline import HostWork, Outline, Work, outline
+from .program import Program, note_built
+from .resize import NotGeneric, Sizes
+from .sizes import Tape
+
+__all__ = ["Family", "NotGeneric"]
+
+_MOST = 8  # ways of lowering one work that are kept
+
+
+class Family:
+    """Args:
+        graph: a graph whose shapes are sizes of ``tape``.
+        donations: as for ``build``.
+
+    Raises:
+        NotGeneric: it calls a function that was made for these sizes.
+    """
+
+    def __init__(self, graph: Graph, donations: dict[int, int], tape: Tape) -> None:
+        plan = outline(graph, donations)
+        works, plan.works = plan.works, []
+        sizes = Sizes()
+        self._plan = plan
+        self._resize = sizes.resize(plan)
+        self._works = [_Lowering(work, sizes) for work in works]
+        self._replay = tape.replay(sizes.found)
+        self.rests_on = tape.rests_on
+
+    def member(self, inputs: Sequence[int]) -> Program | None:
+        """The program for other values of the tape's inputs; None where planning would decide otherwise."""
+        start = time.perf_counter()
+        try:
+            numbers = self._replay(inputs)
+        except ArithmeticError:
+            return None
+        if numbers is None:
+            return None
+        plan: Outline = self._plan if self._resize is None else self._resize(numbers)
+        program = make(plan, lambda: [work.kernels(numbers) for work in self._works])
+        note_built(program, time.perf_counter() - start)
+        return program
+
+
+class _Lowering:
+    """Makes the kernels of one work, for any sizes."""
+
+    def __init__(self, work: Work, sizes: Sizes) -> None:
+        own = Sizes()
+        self._resize = own.resize(work)
+        self._inputs = [sizes.number(size) for size in own.found]
+        self._work = work
+        self._made: list[tuple[Any, Any]] = []  # (replay, resize) of kernels that were made with sizes
+        self._generic = True
+        self._plain: Kernels | None = None  # where nothing depends on sizes
+
+    def kernels(self, numbers: Sequence[Any]) -> tuple[Work, Kernels]:
+        if self._resize is None:
+            self._plain = self._plain or kernels_of(self._work)
+            return self._work, self._plain
+        inputs = [numbers[k] for k in self._inputs]
+        for replay, resize in self._made:
+            try:
+                found = replay(inputs)
+            except ArithmeticError:
+                continue
+            if found is not None:
+                return self._work, resize(found)
+        if self._generic and len(self._made) < _MOST and self._make(inputs):
+            return self.kernels(numbers)
+        work = self._resize(inputs)
+        return work, kernels_of(work)
+
+    def _make(self, inputs: list[int]) -> bool:
+        """Lower the work with sizes; False if that is of no use for others."""
+        assert self._resize is not None
+        if isinstance(self._work, HostWork) or min(inputs) < 1:
+            return False
+        tape, sizes = Tape(inputs), Sizes()
+        with jit.batch():
+            made = kernels_afresh(self._resize(tape.inputs))
+        resize = sizes.resize(made)
+        self._made.append((tape.replay(sizes.found), (lambda found: made) if resize is None else resize))
+        self._generic = not tape.rests_on
+        return True

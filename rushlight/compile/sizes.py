@@ -1,0 +1,367 @@
+"""Sizes: numbers that stand for a whole family of shapes, so that one planning serves every batch size or length.
+
+A :class:`Size` behaves like the whole number that it has now, and its :class:`Tape` writes down what was done with it: how
+each number follows from the inputs, and how every comparison came out. Planning that was done once with sizes for some
+extents can then be *replayed* for other extents: :meth:`Tape.replay` computes the numbers again and says whether all
+comparisons come out as before; if they do, planning anew would decide the same.
+
+Sizes are polynomials with whole coefficients over *atoms*, the inputs and the results of other operations (quotients,
+floating-point arithmetic), in one normal form: equal polynomials are equal without a comparison being noted, ``(64 * n) % 64``
+is simply 0, and ``n * 64 // n`` is 64. Inputs are at least 1.
+
+A size is no ``int``: whatever needs the number itself (``range``, an index, a format string) asks for it by ``__index__``,
+``__int__`` or ``__repr__``, and the tape notes that planning rests on this very value. So nothing is lost in silence.
+
+Example::
+
+    tape = Tape([5])
+    n, = tape.inputs
+    rows = max(n * 8, 16)               # 40, and: n * 8 is not less than 16
+    replay = tape.replay([rows])
+    replay([7]), replay([1])            # [56], None: 1 * 8 is less than 16
+"""
+from __future__ import annotations
+
+import functools
+import math
+import operator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+__all__ = ["Size", "Tape", "entries", "flattened", "is_size", "length", "numeric"]
+
+Number = Any  # an int or a float
+Terms = tuple[tuple[tuple[int, ...], int], ...]  # monomials (sorted atoms, () for the constant one) with coefficients, sorted
+
+_SIGNS = {operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=", operator.eq: "==", operator.ne: "!="}
+_SYMBOLS = {operator.add: "+", operator.sub: "-", operator.mul: "*", operator.floordiv: "//", operator.mod: "%",
+            operator.truediv: "/", operator.pow: "**", operator.lshift: "<<", operator.rshift: ">>", operator.and_: "&",
+            operator.or_: "|"}
+
+
+def is_size(x: Any) -> bool:
+    return type(x) is Size
+
+
+def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets a function of numbers (and tuples of them) take sizes: it is then called again in each replay, and nothing that it
+    decides becomes a condition. It returns a number, a tuple of numbers, or a list: numbers whose count depends on the
+    arguments, which with sizes is one size that stands for all of them."""
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        flat: list[Any] = []
+        shape = _flatten(args, flat)
+        tape = next((x.tape for x in flat if type(x) is Size), None)
+        if tape is None:
+            return function(*args)
+
+        def of_flat(*numbers: Number) -> Any:
+            return function(*_unflatten(shape, iter(numbers)))
+        made = tape.apply(of_flat, *flat, key=(function, shape))
+        if type(made.value) is not tuple:
+            return made
+        return tuple([tape.apply(operator.getitem, made, k) for k in range(len(made.value))])
+    return call
+
+
+def entries(numbers: Any) -> list[Any]:
+    """The numbers of a list that a numeric function gave, to be part of a longer list: if they are not known, the size that
+    stands for them (``flattened`` puts them in its place)."""
+    return [numbers] if is_size(numbers) else numbers
+
+
+def flattened(numbers: Iterable[Any]) -> list[Any]:
+    """Without lists in the list."""
+    out: list[Any] = []
+    for x in numbers:
+        if type(x) is list:
+            out += x
+        else:
+            out.append(x)
+    return out
+
+
+class _Same(NamedTuple):
+    """What is no number among the arguments of a numeric function."""
+
+    value: Any
+
+
+def _flatten(x: Any, out: list[Any]) -> Any:
+    """Appends the numbers in nested tuples to ``out``; returns what remains, with None in the place of each."""
+    if type(x) is tuple:
+        return tuple([_flatten(y, out) for y in x])
+    if type(x) in (int, float, Size):
+        out.append(x)
+        return None
+    return _Same(x)
+
+
+def _unflatten(shape: Any, numbers: Iterator[Number]) -> Any:
+    if shape is None:
+        return next(numbers)
+    return shape.value if type(shape) is _Same else tuple([_unflatten(y, numbers) for y in shape])
+
+
+#: How many numbers a list has, if need be only as a size.
+length = numeric(len)
+
+
+class Size:
+    """A number that a tape knows the history of. ``value``: what it is now; ``terms``: the polynomial."""
+
+    __slots__ = ("tape", "terms", "value", "_hash")
+
+    def __init__(self, tape: Tape, terms: Terms, value: Number) -> None:
+        self.tape, self.terms, self.value = tape, terms, value
+        self._hash = hash(terms)
+
+    # -- arithmetic ----------------------------------------------------------------------------------------------
+    def __add__(self, other: Any) -> Any: return self.tape.add(self, other, 1)
+    def __radd__(self, other: Any) -> Any: return self.tape.add(self, other, 1)
+    def __sub__(self, other: Any) -> Any: return self.tape.add(self, other, -1)
+    def __rsub__(self, other: Any) -> Any: return self.tape.add(self.tape.times(self, -1), other, 1)
+    def __mul__(self, other: Any) -> Any: return self.tape.times(self, other)
+    def __rmul__(self, other: Any) -> Any: return self.tape.times(self, other)
+    def __neg__(self) -> Any: return self.tape.times(self, -1)
+    def __pos__(self) -> Any: return self
+    def __abs__(self) -> Any: return self if self >= 0 else -self
+    def __floordiv__(self, other: Any) -> Any: return self.tape.divided(operator.floordiv, self, other)
+    def __rfloordiv__(self, other: Any) -> Any: return self.tape.divided(operator.floordiv, other, self)
+    def __mod__(self, other: Any) -> Any: return self.tape.divided(operator.mod, self, other)
+    def __rmod__(self, other: Any) -> Any: return self.tape.divided(operator.mod, other, self)
+    def __divmod__(self, other: Any) -> Any: return self // other, self % other
+    def __rdivmod__(self, other: Any) -> Any: return other // self, other % self
+    def __truediv__(self, other: Any) -> Any: return self.tape.apply(operator.truediv, self, other)
+    def __rtruediv__(self, other: Any) -> Any: return self.tape.apply(operator.truediv, other, self)
+    def __pow__(self, other: Any) -> Any: return self.tape.apply(operator.pow, self, other)
+    def __rpow__(self, other: Any) -> Any: return self.tape.apply(operator.pow, other, self)
+    def __lshift__(self, other: Any) -> Any: return self.tape.apply(operator.lshift, self, other)
+    def __rshift__(self, other: Any) -> Any: return self.tape.apply(operator.rshift, self, other)
+    def __and__(self, other: Any) -> Any: return self.tape.apply(operator.and_, self, other)
+    def __or__(self, other: Any) -> Any: return self.tape.apply(operator.or_, self, other)
+    def __ceil__(self) -> Any: return self.tape.apply(math.ceil, self)
+    def __floor__(self) -> Any: return self.tape.apply(math.floor, self)
+    def __trunc__(self) -> Any: return self.tape.apply(math.trunc, self)
+    def bit_length(self) -> Any: return self.tape.apply(int.bit_length, self)
+
+    # -- comparisons ---------------------------------------------------------------------------------------------
+    def __lt__(self, other: Any) -> bool: return self.tape.holds(operator.lt, self, other)
+    def __le__(self, other: Any) -> bool: return self.tape.holds(operator.le, self, other)
+    def __gt__(self, other: Any) -> bool: return self.tape.holds(operator.gt, self, other)
+    def __ge__(self, other: Any) -> bool: return self.tape.holds(operator.ge, self, other)
+
+    def __eq__(self, other: Any) -> bool: return self.tape.holds(operator.eq, self, other)
+    def __ne__(self, other: Any) -> bool: return self.tape.holds(operator.ne, self, other)
+
+    def __bool__(self) -> bool: return self.tape.holds(operator.ne, self, 0)
+    def __hash__(self) -> int: return self._hash
+
+    # -- the number itself: planning then rests on this very value -------------------------------------------------
+    def __index__(self) -> int: return self.tape.fixed(self)
+    def __int__(self) -> int: return int(self.tape.fixed(self))
+    def __float__(self) -> float: return float(self.tape.fixed(self))
+    def __str__(self) -> str: return str(self.tape.fixed(self))
+    def __format__(self, spec: str) -> str: return format(self.tape.fixed(self), spec)
+    def __repr__(self) -> str: return repr(self.tape.fixed(self))
+
+
+class Tape:
+    """Attributes:
+        inputs: a size for each given value.
+        rests_on: (file, line) of what asked for a number itself.
+    """
+
+    def __init__(self, values: Sequence[int]) -> None:
+        self._atoms: list[tuple[Callable[..., Number] | None, tuple[Terms | Number, ...]]] = []
+        self._values: list[Number] = []
+        self._known: dict[Any, Size] = {}
+        self._conditions: dict[tuple[Any, Any, Any], bool] = {}
+        self._events: list[tuple[int, Any]] = []  # atoms and conditions in order: (number of the atom, None) or (-1, condition)
+        self.rests_on: list[tuple[str, int]] = []
+        self.inputs = [self._atom(None, (k,), value) for k, value in enumerate(values)]
+        self._inputs = len(self.inputs)
+
+    # -- what sizes do -------------------------------------------------------------------------------------------
+    def add(self, a: Size, b: Any, sign: int) -> Any:
+        kind = type(b)
+        if kind is Size and type(a.value) is type(b.value) is int:
+            other, value = b.terms, a.value + sign * b.value
+        elif kind is int and type(a.value) is int:
+            if not b:
+                return a
+            other, value = (((), b),), a.value + sign * b
+        else:
+            return self.apply(operator.add if sign > 0 else operator.sub, a, b)
+        total = dict(a.terms)
+        for monomial, c in other:
+            c = total.get(monomial, 0) + sign * c
+            if c:
+                total[monomial] = c
+            else:
+                del total[monomial]
+        return self._size(total, value)
+
+    def times(self, a: Size, b: Any) -> Any:
+        kind = type(b)
+        if kind is int and type(a.value) is int:
+            if b == 1:
+                return a
+            if b == 0:
+                return 0
+            return Size(self, tuple([(m, c * b) for m, c in a.terms]), a.value * b)
+        if kind is Size and type(a.value) is type(b.value) is int:
+            total: dict[tuple[int, ...], int] = {}
+            for m, c in a.terms:
+                for n, d in b.terms:
+                    both = tuple(sorted(m + n)) if m and n else m or n
+                    total[both] = total.get(both, 0) + c * d
+            return self._size({m: c for m, c in total.items() if c}, a.value * b.value)
+        return self.apply(operator.mul, a, b)
+
+    def divided(self, how: Any, a: Any, b: Any) -> Any:
+        """``a // b`` or ``a % b``, exact where the polynomial ``b`` (of one term) divides that of ``a``."""
+        over = b.terms if type(b) is Size else (((), b),) if type(b) is int and b else ()
+        if len(over) == 1 and type(a) in (Size, int):
+            (monomial, c), = over
+            quotient = {}
+            for m, k in a.terms if type(a) is Size else (((), a),) if a else ():
+                left = _without(m, monomial)
+                if left is None or k % c:
+                    break
+                quotient[left] = k // c
+            else:
+                if how is operator.mod:
+                    return 0
+                return self._size(quotient, _value(a) // _value(b))
+        return self.apply(how, a, b)
+
+    def apply(self, function: Callable[..., Number], *args: Any, key: Any = None) -> Any:
+        """The result of an operation that polynomials do not have. ``key``: what names the function, if not itself."""
+        if not all(type(x) in (Size, int, float, bool) for x in args):
+            return NotImplemented
+        given = tuple([x.terms if type(x) is Size else x for x in args])
+        known = self._known.get((key or function, given, *map(type, args)))
+        if known is not None:
+            return known
+        return self._atom(function, given, function(*map(_value, args)), (key or function, given, *map(type, args)))
+
+    def holds(self, how: Any, a: Size, b: Any) -> bool:
+        if type(b) not in (Size, int, float, bool) or type(b) is Size and b.tape is not self:
+            return NotImplemented  # type: ignore[return-value]
+        right = b.terms if type(b) is Size else b
+        if a.terms == right:
+            return how in (operator.le, operator.ge, operator.eq)
+        outcome = how(a.value, _value(b))
+        if not (type(b) is not Size and len(a.terms) == 1 and b <= 0 and self._is_positive(a)):
+            key = (how, a.terms, right)
+            if key not in self._conditions:
+                self._conditions[key] = outcome
+                self._events.append((-1, key))
+        return bool(outcome)
+
+    def fixed(self, a: Size) -> Number:
+        key = (operator.eq, a.terms, a.value)
+        if key not in self._conditions:
+            frame = sys._getframe(2)  # of what asked
+            self.rests_on.append((frame.f_code.co_filename, frame.f_lineno))
+            self._conditions[key] = True
+            self._events.append((-1, key))
+        return a.value
+
+    # -- building ------------------------------------------------------------------------------------------------
+    def _is_positive(self, a: Size) -> bool:
+        """Whether a product of inputs needs no look to be known as positive."""
+        (monomial, c), = a.terms
+        return c > 0 and all(atom < self._inputs for atom in monomial)
+
+    def _size(self, terms: dict[tuple[int, ...], int], value: Number) -> Any:
+        if not terms or len(terms) == 1 and () in terms:
+            return value
+        return Size(self, tuple(sorted(terms.items())), value)
+
+    def _atom(self, function: Any, args: tuple, value: Number, key: Any = None) -> Size:
+        made = Size(self, (((len(self._atoms),), 1),), value)
+        if key is not None:
+            self._known[key] = made
+        self._events.append((len(self._atoms), None))
+        self._atoms.append((function, args))
+        return made
+
+    # -- replaying -----------------------------------------------------------------------------------------------
+    def replay(self, wanted: Sequence[Size]) -> Callable[[Sequence[int]], list[Number] | None]:
+        """A function that computes what the ``wanted`` sizes are for other inputs, or None where a condition fails."""
+        return _Source(self).function(wanted)
+
+
+def _value(x: Any) -> Number:
+    return x.value if type(x) is Size else x
+
+
+def _without(monomial: tuple[int, ...], divisor: tuple[int, ...]) -> tuple[int, ...] | None:
+    if not divisor:
+        return monomial
+    left = list(monomial)
+    for atom in divisor:
+        if atom not in left:
+            return None
+        left.remove(atom)
+    return tuple(left)
+
+
+class _Source:
+    """Writes a tape as a Python function: some thousand lines that run in a fraction of a millisecond."""
+
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
+        self.lines: list[str] = []
+        self.names: dict[Any, str] = {}
+        self.scope: dict[str, Any] = {"inf": math.inf, "nan": math.nan}
+        self.written: set[int] = set()
+
+    def function(self, wanted: Sequence[Size]) -> Callable[[Sequence[int]], list[Number] | None]:
+        tape = self.tape
+        inputs = [f"a{k}" for k in range(tape._inputs)]
+        self.written.update(range(tape._inputs))
+        self.lines.append(f"    {', '.join(inputs)}, = inputs")
+        self.lines.append(f"    if {' or '.join(f'{name} < 1' for name in inputs)}: return None")
+        for number, condition in tape._events:
+            if condition is not None:
+                how, a, b = condition
+                holds = f"{self.number(a)} {_SIGNS[how]} {self.number(b)}"
+                self.lines.append(f"    if {'not ' if tape._conditions[condition] else ''}{holds}: return None")
+            elif number not in self.written:
+                self.atom(number)
+        results = [self.number(s.terms) for s in wanted]
+        source = "def replay(inputs):\n" + "\n".join(self.lines) + f"\n    return [{', '.join(results)}]\n"
+        exec(compile(source, "<sizes>", "exec"), self.scope)
+        return self.scope["replay"]
+
+    def atom(self, number: int) -> None:
+        self.written.add(number)
+        function, args = self.tape._atoms[number]
+        numbers = [self.number(x) for x in args]
+        if function in _SYMBOLS:
+            text = f"{numbers[0]} {_SYMBOLS[function]} {numbers[1]}"
+        else:
+            name = f"f{len(self.scope)}"
+            self.scope[name] = function
+            text = f"{name}({', '.join(numbers)})"
+        self.lines.append(f"    a{number} = {text}")
+
+    def number(self, x: Any) -> str:
+        """What stands for a polynomial or a plain number."""
+        if type(x) is not tuple:
+            return f"({x!r})"
+        name = self.names.get(x)
+        if name is None:
+            text = " + ".join("*".join([*([str(c)] if c != 1 or not m else []), *(f"a{k}" for k in m)]) for m, c in x)
+            if len(x) == 1 and x[0][1] == 1 and len(x[0][0]) == 1:
+                name = text
+            else:
+                name = f"p{len(self.names)}"
+                self.lines.append(f"    {name} = {text}")
+            self.names[x] = name
+        return name

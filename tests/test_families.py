@@ -1,0 +1,145 @@
+"""Programs planned for a family of sizes are those that planning for each size would have given: the same bits.
+
+Random programs over a batch ``n`` and a length ``t``, with gradients, for a list of sizes: once with families, once without.
+"""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rushlight as torch
+import rushlight.nn.functional as F
+from rushlight.compile.flags import flags
+from rushlight.record import families
+from rushlight.record.flush import start_afresh
+from rushlight.record.settings import settings
+from rushlight.tools.profiler import counters
+
+D = 12
+SIZES = [(3, 5), (4, 9), (5, 7), (2, 17), (6, 6), (3, 20), (9, 33), (1, 4), (12, 12), (7, 19), (20, 70), (33, 41)]
+
+
+@pytest.fixture(autouse=True)
+def compiled_at_once(monkeypatch):
+    monkeypatch.setattr(settings, "cold_limit", 0)
+    families.clear()
+
+
+# Each takes and gives values of shape (n, t, D).
+def _mask(x):
+    t = x.shape[1]
+    scores = torch.einsum("ntd,nsd->nts", x, x) / D
+    return scores.masked_fill(torch.triu(torch.ones(t, t), 1).bool(), -1e9).softmax(-1) @ x
+
+
+def _heads(x):
+    n, t, d = x.shape
+    q = x.view(n, t, 3, d // 3).transpose(1, 2)
+    return F.scaled_dot_product_attention(q, q * 0.5, q + 1, is_causal=True).transpose(1, 2).reshape(n, t, d)
+
+
+def _conv(x):
+    return F.conv1d(x.transpose(1, 2), W["conv"], W["bias"], padding=1).transpose(1, 2)
+
+
+def _pooled(x):
+    return x + F.avg_pool1d(x.transpose(1, 2), 3, 1, 1).transpose(1, 2)
+
+
+def _normed(x):
+    mean, var = x.mean((0, 1), keepdim=True), x.var((0, 1), keepdim=True)
+    return (x - mean) / (var + 1e-3).sqrt()
+
+
+def _shifted(x):
+    return torch.cat([x[:, 1:] * 2, x[:, :1]], 1)
+
+
+def _padded(x):
+    return F.pad(x, (0, 0, 2, 1))[:, 1:-2]
+
+
+def _gathered(x):
+    index = (torch.arange(x.shape[1]) * 3) % x.shape[1]
+    return x[:, index] + x
+
+
+def _flat(x):
+    n, t, d = x.shape
+    return F.linear(x.reshape(n * t, d), W["square"], W["bias"]).tanh().view(n, t, d)
+
+
+def _positions(x):
+    return x + W["positions"][: x.shape[1]]
+
+
+def _split(x):
+    a, b = x.split(D // 2, -1)
+    return torch.cat([b * torch.sigmoid(a), a], -1)
+
+
+def _doubled(x):
+    n, t, d = x.shape
+    return torch.stack([x, x * x], 1).reshape(n, 2 * t, d)[:, ::2]
+
+
+STEPS = {
+    "attention": _mask, "heads": _heads, "conv": _conv, "pool": _pooled, "batch norm": _normed, "shift": _shifted, "pad": _padded,
+    "gather": _gathered, "linear": _flat, "positions": _positions, "split": _split, "stack": _doubled,
+    "layer norm": lambda x: F.layer_norm(x, (D,), W["bias"], W["bias"]), "cumsum": lambda x: x.cumsum(1) * 0.1,
+    "gelu": F.gelu, "mean": lambda x: x - x.mean(1, keepdim=True), "scale": lambda x: x / x.shape[1],
+    "expand": lambda x: x + x[:, :1].expand(-1, x.shape[1], -1), "flip": lambda x: x.flip(1) + x,
+    "softmax over time": lambda x: x.softmax(1) * 3, "maximum": lambda x: x - x.amax((1, 2), keepdim=True),
+}  # fmt: skip
+RNG = np.random.default_rng(0)
+W = {"conv": torch.tensor(RNG.normal(size=(D, D, 3)).astype(np.float32) / 6, requires_grad=True),
+     "square": torch.tensor(RNG.normal(size=(D, D)).astype(np.float32) / 4, requires_grad=True),
+     "bias": torch.tensor(RNG.normal(size=D).astype(np.float32), requires_grad=True),
+     "positions": torch.tensor(RNG.normal(size=(80, D)).astype(np.float32), requires_grad=True)}  # fmt: skip
+
+
+def outcome(names: list[str], n: int, t: int) -> list[np.ndarray]:
+    x = torch.tensor(np.random.default_rng(n * 100 + t).normal(size=(n, t, D)).astype(np.float32), requires_grad=True)
+    y = x
+    for name in names:
+        y = STEPS[name](y)
+    loss = (y * y).mean()
+    for w in W.values():
+        w.grad = None
+    loss.backward()
+    return [loss.detach().numpy().copy(), x.grad.numpy().copy(),
+            *(w.grad.numpy().copy() for w in W.values() if w.grad is not None)]
+
+
+def outcomes(names: list[str], on: int) -> list[list[np.ndarray]]:
+    start_afresh()
+    with flags.using(families=on):
+        return [outcome(names, n, t) for n, t in SIZES]
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_random_programs_give_the_same_bits_with_and_without_families(seed):
+    rng = np.random.default_rng(seed)
+    names = [str(x) for x in rng.choice(list(STEPS), size=rng.integers(2, 6))]
+    plain = outcomes(names, 0)
+    before = counters()
+    found = outcomes(names, 1)
+    for size, a, b in zip(SIZES, plain, found, strict=True):
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_array_equal(x, y, err_msg=f"{names} for {size}")
+    done = counters() - before
+    assert done.programs_planned < done.programs_built, names
+    assert not [f for known in families._known.values() for f in known.made if f.family.rests_on], names
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_every_step_has_a_family(name):
+    """Sizes in between those of which a family was made need no planning."""
+    start_afresh()
+    for n, t in [(33, 41), (36, 50), (40, 60)]:
+        outcome([name], n, t)
+    before = counters()
+    for n, t in [(35, 47), (38, 53), (39, 59)]:
+        outcome([name], n, t)
+    done = counters() - before
+    assert done.programs_built > 0 and done.programs_planned == 0
