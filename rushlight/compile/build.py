@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from . import dtypes as dt
 from .body import Body, Put, Value
 from .contraction import Contraction
@@ -173,7 +171,7 @@ class _Assembler:
             table, start = (self.arena, self.memory.scratch[step]) if operand is None else self.address(piece.memory[operand][0])
             params += [table, start + offset]
         self.waiting.append((_kernel(lowered), Instruction(
-            0, np.array([*params, lowered.grain, *lowered.sizes], np.int64), lowered.parts, 0, str(piece.label), piece.lines,
+            0, [*params, lowered.grain, *lowered.sizes], lowered.parts, 0, piece.label, piece.lines,
             lowered.nbytes, lowered.flops, lowered.work)))
 
     def _is_self_copy(self, piece: Piece, lowered: Lowered) -> bool:
@@ -227,9 +225,9 @@ class _Assembler:
             first = step.operands[0][0]
             main = len(step.operands) > 2 and (first in ("a", "b") or first[0] == "in")  # not packing, not adding up
             self.waiting.append((step.kernel, Instruction(
-                0, np.array(flattened([*params, *step.params]), np.int64), step.parts, 0,
-                str(piece.label) + ("" if len(plan.steps) == 1 else f" step {k}"), piece.lines, piece.nbytes if main else 0,
-                flops if main else 0, flops / 100 if main else 0.0, packed)))
+                0, [*params, *flattened(step.params)], step.parts, 0,
+                piece.label, piece.lines, piece.nbytes if main else 0, flops if main else 0, flops / 100 if main else 0.0, packed,
+                "" if len(plan.steps) == 1 else f" step {k}")))
 
     def _kept(self, step: Step, names: dict[Any, tuple[int, int]], plan: KernelPlan) -> Packed | None:
         """What a packing step makes, if that can be kept from run to run: the packed form of a leaf that stays as it is."""
@@ -255,7 +253,7 @@ class _Assembler:
             places = (self.address(node), (1 + len(self.plan.leaves) + result, 0))
             params = [number for operand, _ in lowered.memory for number in places[operand]]
             self.waiting.append((_kernel(lowered), Instruction(
-                0, np.array([*params, lowered.grain, *lowered.sizes], np.int64), lowered.parts, 0, "copy result",
+                0, [*params, lowered.grain, *lowered.sizes], lowered.parts, 0, "copy result",
                 (node.line,), lowered.nbytes, 0, lowered.work)))
 
     def _host(self, work: HostWork, piece: Piece) -> HostStep:

@@ -64,15 +64,20 @@ class Instruction:
     it makes and nothing else."""
 
     kernel: int
-    params: np.ndarray
+    params: list[int]
     parts: int
     grain: int
-    name: str
+    label: Any  # its text is what the profiler shows, with ``detail`` behind it
     lines: tuple[Any, ...] = ()
     nbytes: int = 0
     flops: int = 0
     work: float = 0.0  # estimated nanoseconds on one core
     packed: Packed | None = None
+    detail: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.label}{self.detail}"
 
 
 @dataclass
@@ -91,9 +96,18 @@ class Segment:
 
     instructions: list[Instruction]
     code: executor.Instructions = field(init=False)
+    params: np.ndarray = field(init=False)  # of all instructions, one after the other
 
     def __post_init__(self) -> None:
-        self.code = executor.Instructions([(i.kernel, i.params.ctypes.data, i.parts, i.grain) for i in self.instructions])
+        params: list[int] = []
+        starts = []
+        for i in self.instructions:
+            starts.append(8 * len(params))
+            params += i.params
+        self.params = np.array(params, np.int64)
+        base = self.params.ctypes.data
+        self.code = executor.Instructions([(i.kernel, base + start, i.parts, i.grain)
+                                           for i, start in zip(self.instructions, starts)])
         self.pointer, self.count = self.code.pointer, len(self.code)
         self.run = executor.run_held if sum(i.work for i in self.instructions) < 10_000 else executor.run
 

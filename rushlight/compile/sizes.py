@@ -74,6 +74,9 @@ def entries(numbers: Any) -> list[Any]:
 
 def flattened(numbers: Iterable[Any]) -> list[Any]:
     """Without lists in the list."""
+    numbers = list(numbers)
+    if list not in map(type, numbers):
+        return numbers
     out: list[Any] = []
     for x in numbers:
         if type(x) is list:
