@@ -10,6 +10,8 @@ axes together: softmax, layer norm and their gradients become one *row program*.
 """
 from __future__ import annotations
 
+from collections.abc import Container
+
 from . import index as ix
 from .costs import CHEAP, node_cost
 from .flags import flags
@@ -39,14 +41,15 @@ _LARGE = 1 << 14   # elements of which a kernel is worth its while
 _NUMBERS = 16      # elements that are in a register anyway
 
 
-def fuse(graph: Graph, order: dict[Node, tuple[int, ...]]) -> Fusion:
-    """Group the nodes of a legalised graph. ``order``: wanted physical orders (row-major where absent)."""
-    return _Fuser(graph, order).run()
+def fuse(graph: Graph, order: dict[Node, tuple[int, ...]], alone: Container[Node] = ()) -> Fusion:
+    """Group the nodes of a legalised graph. ``order``: wanted physical orders (row-major where absent); ``alone``: contractions
+    into which nothing is fused."""
+    return _Fuser(graph, order, alone).run()
 
 
 class _Fuser(RowRules, PartRules):
-    def __init__(self, graph: Graph, order: dict[Node, tuple[int, ...]]) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, order: dict[Node, tuple[int, ...]], alone: Container[Node]) -> None:
+        self.graph, self.alone = graph, alone
         self.groups = Groups()
         self.out = Fusion(self.groups, order=order)
         self.users: dict[Node, dict[Group, None]] = {}     # groups whose formulas want a value
@@ -284,7 +287,7 @@ class _Fuser(RowRules, PartRules):
     # -- anchors -------------------------------------------------------------------------------------------------
     def _contract(self, node: Node) -> None:
         group = None
-        for user in self.users.get(node, ()) if flags.fuse_contract else ():
+        for user in self.users.get(node, ()) if flags.fuse_contract and node not in self.alone else ():
             known = user.demand[node]
             if (user.kind == "loops" and not user.reduced and not user.irregular and not user.dynamic and len(known) == 1
                     and user.covers(known[0], node.shape) == "all" and self._may_host(user, node)

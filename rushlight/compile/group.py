@@ -44,7 +44,6 @@ class Group:
         self.reduces: dict[Node, tuple[Index, Index]] = {}
         self.demand: dict[Node, list[Index]] = {}
         self.ops = 0
-        self.reads = 0
         self.irregular = False  # contains guards, positions or gathers: cannot be an epilogue
         self._next = len(shape)
         self.domain: Index = self.identity()  # the group's first shape, in terms of its axes

@@ -6,13 +6,22 @@ from dataclasses import dataclass
 from . import index as ix
 from .body import Body, Builder, address_of
 from .contraction import Contraction, Dim, Extra
+from .cpu.contract_rows import MAX_OPERANDS
 from .expr import Expr, input_, substitute
 from .fusion import Fusion
 from .graph import ContractSpec, Node, Window
 from .group import Group
 from .index import Index, Ix
 
-__all__ = ["LoweredContract", "lower_contract"]
+__all__ = ["LoweredContract", "TooManyOperands", "lower_contract"]
+
+
+class TooManyOperands(Exception):
+    """More is fused into a contraction than its kernel can address."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(f"a contraction of more than {MAX_OPERANDS} operands: {node}")
+        self.node = node
 
 
 @dataclass
@@ -35,7 +44,11 @@ class _Axis:
 
 
 def lower_contract(group: Group, fusion: Fusion) -> tuple[LoweredContract, Body]:
-    """The contraction of a group, and the body of its epilogue."""
+    """The contraction of a group, and the body of its epilogue.
+
+    Raises:
+        TooManyOperands: the epilogue reads and writes too much.
+    """
     node = group.anchor
     assert node is not None
     spec: ContractSpec = node.attrs[0]
@@ -78,6 +91,8 @@ def lower_contract(group: Group, fusion: Fusion) -> tuple[LoweredContract, Body]
     strides = [tuple(x[k] for role in ("batch", "m", "n") for x in extras[role]) for k in range(len(steps) - 3)]
     operands = [Extra(v.dtype, s) for (_, v), s in zip(reads, strides)]
     operands += [Extra(p.expr.dtype, s, True) for p, s in zip(puts[1:], strides[len(reads):])]
+    if 3 + len(operands) > MAX_OPERANDS:
+        raise TooManyOperands(node)
     number = {k: 1 + i for i, (k, _) in enumerate(reads)}
     number[0] = 0
     stores = tuple(_renumber(p.expr, number) for p in puts)

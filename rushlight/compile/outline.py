@@ -18,7 +18,7 @@ from .fuse import fuse
 from .fusion import Fusion
 from .graph import Graph, HostCall, NativeCall, Node
 from .group import Group
-from .lower_contract import lower_contract
+from .lower_contract import TooManyOperands, lower_contract
 from .lower_group import group_body
 from .lower_native import lower_native
 from .memory import Lifetimes, donate, lifetimes
@@ -107,20 +107,24 @@ def outline(source: Graph, donations: dict[int, int]) -> Outline:
     """Rewrite, lay out and fuse a graph. ``donations``: result number -> number of the leaf whose memory it takes over."""
     counters.outlines += 1
     graph = _rewritten(source)
-    order = choose_orders(graph) if flags.layout else {}
-    fusion = fuse(graph, order)
-    made = _Pieces(fusion)
-    bodies: dict[Group, Body] = {}
-    pieces: dict[Group, Piece] = {}
-    for group in fusion.groups.all:
-        made.add(group, pieces, bodies)
-    direct = donate(graph, fusion, bodies, donations)
+    alone: set[Node] = set()
+    while True:
+        fusion = fuse(graph, choose_orders(graph) if flags.layout else {}, alone)
+        made = _Pieces(fusion)
+        try:
+            for group in fusion.groups.all:
+                made.add(group)
+            break
+        except TooManyOperands as found:
+            alone.add(found.node)
+    pieces = made.pieces
+    direct = donate(graph, fusion, made.bodies, donations)
     number = {n: k for k, n in enumerate(graph.nodes)}
     priority = {g: min([number[n] for n in g.roots] + ([number[g.anchor]] if g.anchor is not None else [0]), default=0)
                 for g in fusion.groups.all}
     in_order = fusion.groups.in_order(priority)
     steps = {group: k for k, group in enumerate(g for g in in_order if g in pieces)}
-    memory = lifetimes(graph, fusion, in_order, steps, bodies, donations, direct)
+    memory = lifetimes(graph, fusion, in_order, steps, made.bodies, donations, direct)
     return Outline([(n.shape, n.dtype) for n in source.leaves], [(n.shape, n.dtype) for n in source.results], memory, direct,
                    frozenset(donations.values()), made.works, [pieces[g] for g in in_order if g in pieces])
 
@@ -149,6 +153,8 @@ class _Pieces:
     def __init__(self, fusion: Fusion) -> None:
         self.fusion = fusion
         self.works: list[Work] = []
+        self.pieces: dict[Group, Piece] = {}
+        self.bodies: dict[Group, Body] = {}
         self._numbers: dict[Any, int] = {}
         self.items: dict[Group, list[Node]] = {}
         for item, home in fusion.home.items():
@@ -161,9 +167,9 @@ class _Pieces:
             self.works.append(make())
         return known
 
-    def add(self, group: Group, pieces: dict[Group, Piece], bodies: dict[Group, Body]) -> None:
-        """The piece of ``group``, if it computes anything; its body, if it has one."""
-        node, lines = group.anchor, _lines(group)
+    def add(self, group: Group) -> None:
+        """Makes the piece of ``group``, if it computes anything, and its body, if it has one."""
+        node, lines, pieces, bodies = group.anchor, _lines(group), self.pieces, self.bodies
         if group.kind == "contract":
             made, bodies[group] = lower_contract(group, self.fusion)
             work = self.number(made.contraction, lambda: made.contraction)

@@ -1,13 +1,17 @@
 """Which kernels a graph becomes: counts, so that a lost fusion is seen."""
 from __future__ import annotations
 
+import numpy as np
+
 from rushlight.compile import dtypes as dt
+from rushlight.compile.build import build
 from rushlight.compile.flags import Flags, flags
 from rushlight.compile.fuse import fuse
 from rushlight.compile.graph import Graph, Node
 from rushlight.compile.passes.layout import choose_orders
 from rushlight.compile.passes.legalise import legalise
 from rushlight.compile.passes.simplify import simplify
+from rushlight.compile.reference.interpret import interpret
 
 F32 = dt.float32
 
@@ -156,3 +160,33 @@ def test_sums_of_unrelated_large_values_are_kernels_of_their_own():
     sums = [g.reduce("add", y, (0,)) for y in (x, g.map(lambda e, a: a * a, x))]
     g.results = [update(g, g.leaf((256,), F32), total, rate) for total in sums]
     assert groups(g) == ["loops"]  # these read the same
+
+
+def test_more_operands_than_a_contraction_can_address():
+    """Hand-written recurrent cells add up the gradients of all times, for several weights at once. Three sums of thirty products
+    each, which meet in one epilogue: some of the contractions stay by themselves."""
+    g, rng = Graph(), np.random.default_rng(0)
+    arrays = []
+
+    def leaf(*shape: int):
+        arrays.append(rng.normal(size=shape).astype(np.float32))
+        return g.leaf(shape, dt.float32)
+
+    weight = leaf(24, 40)
+    sums = []
+    for _ in range(3):
+        total = None
+        for _ in range(30):
+            product = g.einsum("ka,kb->ab", leaf(8, 24), leaf(8, 40))
+            total = product if total is None else g.map(lambda e, a, b: a + b, total, product)
+        sums.append(total)
+    updated = g.map(lambda e, w, a, b, c: w - (a * b + c) * 0.1, weight, *sums)
+    g.results = [updated, *(g.map(lambda e, w, s: w * 0.9 + s, weight, s) for s in sums)]
+    program = build(g, {0: 0})
+    expected = interpret(g, arrays)
+    out = [np.empty((24, 40), np.float32) for _ in g.results]
+    out[0][:] = arrays[0]
+    leaves = [out[0], *arrays[1:]]
+    program.run([a.ctypes.data for a in leaves], [o.ctypes.data for o in out])
+    for found, wanted in zip(out, expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-3)
