@@ -21,8 +21,9 @@ def _rule(g: Graph, h: Scalars, p: Node, grad: Node, mean: Node, square: Node, *
     step, t = step_of(g, h, step)
     bias1 = g.map(lambda e, b, t: 1 - e.pow(b, t), h.beta1, t)
     bias2 = g.map(lambda e, b, t: e.sqrt(1 - e.pow(b, t)), h.beta2, t)
-    size = constant(g, g.map(lambda e, lr, c: lr / c, h.lr, bias1), p)
-    scale = constant(g, bias2, p)
+    # lr / bias1 * m / (sqrt(v) / bias2 + eps) with one division for each element.
+    size = constant(g, g.map(lambda e, lr, a, b: lr / a * b, h.lr, bias1, bias2), p)
+    eps = constant(g, g.map(lambda e, eps, b: eps * b, h.eps, bias2), p)
     if decay and decoupled:
         p = shrunk(g, h, p)
     grad = direction(g, h, p, grad, decay and not decoupled, maximize)
@@ -31,8 +32,7 @@ def _rule(g: Graph, h: Scalars, p: Node, grad: Node, mean: Node, square: Node, *
     if amsgrad:
         shown = g.map(lambda e, a, b: e.max(a, b), largest[0], square)
         largest = [shown]
-    new = g.map(lambda e, x, m, v, size, scale, eps: x - size * (m / (e.sqrt(v) / scale + eps)), p, mean, shown, size, scale,
-                constant(g, h.eps, p))
+    new = g.map(lambda e, x, m, v, size, eps: x - size * (m / (e.sqrt(v) + eps)), p, mean, shown, size, eps)
     return (new, mean, square, *largest, step)
 
 

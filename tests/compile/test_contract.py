@@ -15,6 +15,7 @@ from rushlight.compile import dtypes as dt
 from rushlight.compile.contraction import Contraction, Dim, Extra
 from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract import plan
+from rushlight.compile.cpu.contract_cut import even_rows
 from rushlight.compile.expr import cast, e, input_
 
 HOST = target.host()
@@ -278,3 +279,14 @@ def test_rows_that_share_a_place_of_the_cache_are_copied(k: int, apart: int, cop
         blocks = {getattr(step.kernel[1].__self__, "block", "") for step in plan(of_einsum("mk,kn->mn", a, b, out, dt.float32)).steps}
         assert ("copied" in blocks) is copied
         check("mk,kn->mn", a, b, out)
+
+
+@pytest.mark.parametrize("rows, about, parts_n", [(1000, 91, 1), (800, 67, 1), (700, 100, 5), (256, 43, 2), (12, 12, 1), (512, 47, 3),
+                                                  (4097, 300, 2)])
+def test_two_threads_get_about_as_many_rows(rows, about, parts_n):
+    """Blocks of 72 of 800 rows would leave one thread 432 of them."""
+    block = even_rows(rows, about, parts_n, (12, 8, 4, 2, 1))
+    parts = [min(block, rows - first) for first in range(0, rows, block) for _ in range(parts_n)]
+    half = sum(parts[:len(parts) // 2]), sum(parts[len(parts) // 2:])
+    assert max(half) <= 1.06 * rows * parts_n / 2 or len(parts) < 2
+    assert 0.6 * about <= block <= about + 12

@@ -144,7 +144,7 @@ class Planner:
         self.longest = min(LONGEST, once)
         self.turned = self._turns()
         self.block_rows = self.turned or self._copies()
-        block_m, block_n, splits = cut((self.rows, self.panels, self.n.extent, self.depth, self.batches, self.heights[0], self.panel,
+        block_m, block_n, splits = cut((self.rows, self.panels, self.n.extent, self.depth, self.batches, self.heights, self.panel,
                                         self.accumulate.itemsize, self.cpu.l2 // 4, self.longest, self.turned, self.dots), wanted)
         self.chunked = not self.dots and (splits > 1 or self.depth > (TURNED_AT_ONCE if self.turned else self.longest))
         self._first_operand()
@@ -236,6 +236,8 @@ class Planner:
         # In place a panel's lines share few places of the caches; a chunk of it fits there all the same.
         widest = self.panel * item * (4 if self.n.extent % self.panel else 64 if self.chunked else 8)
         narrow = uniform is not None and 0 <= uniform <= widest
+        # A small B is read from the second-level cache all the same.
+        narrow |= uniform is not None and self.n.extent % self.panel == 0 and 0 <= uniform * self.depth <= self.cpu.l2 // 2
         if self.depth == 0 or can_stay and (few_rows or narrow):
             strides = [x.strides[1] for x in self.batch]
             return B((self.names["b"], 0), strides, self.panel * item, uniform or 0, True)

@@ -27,8 +27,11 @@ from dataclasses import dataclass, replace
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.dtypes import DType
 
-__all__ = ["Micro", "convert", "fence", "ir_type", "heights", "intrinsic_suffix", "mask", "masked_load", "multiply_add", "splat"]
+__all__ = ["ROW_CYCLES", "TILE_CYCLES", "Micro", "convert", "fence", "ir_type", "heights", "intrinsic_suffix", "mask", "masked_load",
+           "multiply_add", "splat"]  # fmt: skip
 
+#: Cycles for one position of a panel of two vectors, measured: of a tile, and of each of its rows.
+TILE_CYCLES, ROW_CYCLES = 1.4, 1.17
 #: Positions of the reduction that operands are asked for in advance, where they are read in place in long strides.
 AHEAD = 24
 

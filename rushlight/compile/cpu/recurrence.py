@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract import Plan, Step
 from rushlight.compile.cpu.contract_pack import Packing, packing
-from rushlight.compile.cpu.microkernel import Micro, heights
+from rushlight.compile.cpu.microkernel import ROW_CYCLES, TILE_CYCLES, Micro, heights
 from rushlight.compile.cpu.native import Operand
 from rushlight.compile.cpu.recurrence_ir import FIELDS, MAX_ROWS, Backward, Forward
 from rushlight.compile.dtypes import DType
@@ -19,9 +19,9 @@ from rushlight.compile.recurrence import Recurrence, RecurrenceGrad
 
 __all__ = ["has_kernel", "plan"]
 
-#: Cycles for one position of a panel of two vectors, measured: of a tile and of each of its rows while the weights come from the
-#: second-level cache, at least; and of a whole block, at least, while they come from beyond.
-TILE, ROW, NEAR, FAR = 1.4, 1.17, 4.3, 13.0
+#: Cycles for one position of a panel of two vectors, measured: of a tile while the weights come from the second-level cache, at
+#: least; and of a whole block, at least, while they come from beyond.
+NEAR, FAR = 4.3, 13.0
 
 
 def has_kernel(call: Recurrence | RecurrenceGrad, dtypes: Sequence[DType]) -> bool:
@@ -122,7 +122,7 @@ class _Planner:
             parts, left, part = -(-batch // block), block, 0.0
             while left:
                 height = next(h for h in self.heights if h <= left)
-                part, left = part + max(TILE + ROW * height, NEAR), left - height
+                part, left = part + max(TILE_CYCLES + ROW_CYCLES * height, NEAR), left - height
             part = part if near else max(part, FAR)
             return sum(weight * -(-parts // threads) * threads * part for threads, weight in ((1, 1), (2, 2), (4, 1)))
 
