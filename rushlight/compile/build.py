@@ -225,7 +225,7 @@ class _Assembler:
             first = step.operands[0][0]
             main = len(step.operands) > 2 and (first in ("a", "b") or first[0] == "in")  # not packing, not adding up
             self.waiting.append((step.kernel, Instruction(
-                0, [*params, *flattened(step.params)], step.parts, 0,
+                0, [*params, *flattened(step.params)], step.parts, -step.wave,
                 piece.label, piece.lines, piece.nbytes if main else 0, flops if main else 0, flops / 100 if main else 0.0, packed,
                 "" if len(plan.steps) == 1 else f" step {k}")))
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rushlight.compile import dtypes as dt
 from rushlight.compile.build import build
-from rushlight.compile.cpu import pool, target
+from rushlight.compile.cpu import pool, recurrence, target
 from rushlight.compile.flags import flags
 from rushlight.compile.graph import Graph
 from rushlight.compile.program import HostStep
@@ -83,6 +83,45 @@ def test_backward(shape, driven, seed):
     check(call, operands(call, np.random.default_rng(seed)))
 
 
+@pytest.fixture
+def columns(monkeypatch):
+    """Threads share the columns of the weights wherever there are two panels, as they do with few sequences and large weights."""
+    for name in ("WAVE", "PART", "LINE"):
+        monkeypatch.setattr(recurrence, name, 0)
+    monkeypatch.setattr(recurrence, "GAIN", 1e9)
+
+
+def waves(program):
+    return [i.grain for i in program.instructions if i.grain < 0]
+
+
+@settings(SETTINGS, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sizes(), st.booleans(), st.integers(0, 99), st.integers(1, 3))
+def test_by_columns(columns, shape, flag, seed, threads):
+    before = pool.get_num_threads()
+    pool.set_num_threads(threads)
+    try:
+        for call in (Recurrence(**shape, biased=flag), RecurrenceGrad(**shape, driven=flag)):
+            check(call, operands(call, np.random.default_rng(seed)))
+    finally:
+        pool.set_num_threads(before)
+
+
+@pytest.mark.parametrize("cell", sorted(CELLS))
+def test_few_sequences_with_large_weights_are_cut_by_columns(cell):
+    def kinds(batch, hidden):
+        shape = {"cell": cell, "steps": 3, "batch": batch, "hidden": hidden, "size": hidden, "dtype": dt.float32, "reverse": False,
+                 "projected": False, "ragged": False}
+        rng, found = np.random.default_rng(0), []
+        for call in (Recurrence(**shape, biased=True), RecurrenceGrad(**shape, driven=True)):
+            found.append(bool(waves(build(graph_of(call, operands(call, rng)), {}))))
+        return found
+
+    assert kinds(1, 600) == [True, True]
+    assert kinds(1, 32) == [False, False]
+    assert kinds(40, 128) == [False, False]
+
+
 @pytest.mark.parametrize("cell", sorted(CELLS))
 @pytest.mark.parametrize("reverse", [False, True])
 def test_results_that_nobody_wants(cell, reverse):
@@ -125,9 +164,10 @@ def test_one_kernel_for_all_sizes_and_directions():
     assert (jit.counters.compiled, jit.counters.loaded) == before
 
 
-def test_bitwise_equal_for_any_number_of_threads():
+@pytest.mark.parametrize("batch, hidden", [(50, 40), (2, 300)])
+def test_bitwise_equal_for_any_number_of_threads(batch, hidden):
     rng = np.random.default_rng(0)
-    shape = {"cell": "LSTM", "steps": 6, "batch": 50, "hidden": 40, "size": 40, "dtype": dt.float32, "reverse": False,
+    shape = {"cell": "LSTM", "steps": 6, "batch": batch, "hidden": hidden, "size": hidden, "dtype": dt.float32, "reverse": False,
              "projected": False, "ragged": True}
     threads = pool.get_num_threads()
     try:
@@ -135,6 +175,7 @@ def test_bitwise_equal_for_any_number_of_threads():
             values = operands(call, rng)
             graph = graph_of(call, values)
             program = build(graph, {})
+            assert bool(waves(program)) == (batch < 10)
             found = []
             for n in (1, 2, 3):
                 pool.set_num_threads(n)

@@ -192,6 +192,64 @@ def test_chunks_are_even(threads, parts, grain):
     assert len(lengths) == max(1, min(4 * threads, parts // max(grain, 1)))
 
 
+# Part p of waves of params[1] writes out[p] = 1 + the sum of the wave before.
+WAVES_IR = """
+define void @waves(ptr %table, ptr %params, i64 %begin, i64 %end) {
+entry:
+  %index = load i64, ptr %params
+  %out_at = getelementptr ptr, ptr %table, i64 %index
+  %out = load ptr, ptr %out_at
+  %wave_at = getelementptr i64, ptr %params, i64 1
+  %wave = load i64, ptr %wave_at
+  br label %loop
+loop:
+  %p = phi i64 [ %begin, %entry ], [ %next, %store ]
+  %number = udiv i64 %p, %wave
+  %start = mul i64 %number, %wave
+  %before = sub i64 %start, %wave
+  %from = call i64 @llvm.smax.i64(i64 %before, i64 0)
+  br label %sum
+sum:
+  %i = phi i64 [ %from, %loop ], [ %i1, %more ]
+  %total = phi i64 [ 1, %loop ], [ %total1, %more ]
+  %inside = icmp slt i64 %i, %start
+  br i1 %inside, label %more, label %store
+more:
+  %at = getelementptr i64, ptr %out, i64 %i
+  %x = load i64, ptr %at
+  %total1 = add i64 %total, %x
+  %i1 = add i64 %i, 1
+  br label %sum
+store:
+  %to = getelementptr i64, ptr %out, i64 %p
+  store i64 %total, ptr %to
+  %next = add i64 %p, 1
+  %rest = icmp slt i64 %next, %end
+  br i1 %rest, label %loop, label %done
+done:
+  ret void
+}
+declare i64 @llvm.smax.i64(i64, i64)
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("wave, parts", [(2, 40), (7, 70), (3, 31), (40, 40), (1, 5), (50, 40)])
+def test_a_wave_begins_when_the_one_before_is_complete(threads, wave, parts):
+    pool.set_num_threads(threads)
+    errors, params = np.zeros(8, np.int64), np.array([1, wave], np.int64)
+    want: list[int] = []
+    for p in range(parts):
+        start = p // wave * wave
+        want.append(1 + sum(want[max(start - wave, 0):start]) & (1 << 64) - 1)
+    for _ in range(50):
+        out = np.full(parts, -1, np.int64)
+        table = np.array([errors.ctypes.data, out.ctypes.data], np.int64)
+        code = executor.Instructions([(jit.kernel("test waves", lambda: WAVES_IR, "waves"), params.ctypes.data, parts, -wave)])
+        assert executor.run(code.pointer, 1, table.ctypes.data) is None
+        np.testing.assert_array_equal(out.view(np.uint64), np.array(want, np.uint64))
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_many_programs_in_a_row_with_and_without_pauses(threads):
     pool.set_num_threads(threads)

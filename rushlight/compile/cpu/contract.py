@@ -71,13 +71,15 @@ KernelRequest = tuple[str, Callable[[], str], str]
 class Step:
     """One instruction. ``kernel``: a request for ``jit.kernels``. ``operands``: ("a" | "b" | "c" | ("extra", i) |
     ("scratch", j), byte offset) for each pointer pair that the parameters begin with; ``params``: what follows them.
-    ``packs``: the step only fills a scratch buffer, its second operand, from its first; nothing else writes there."""
+    ``packs``: the step only fills a scratch buffer, its second operand, from its first; nothing else writes there. ``wave``: not 0
+    where the parts come in waves of so many, each when the one before is complete."""
 
     kernel: KernelRequest
     operands: list[tuple[Operand, int]]
     params: list[int]
     parts: int
     packs: bool = False
+    wave: int = 0
 
 
 @dataclass

@@ -5,9 +5,10 @@ An instruction is four 64-bit words ``(kernel address, address of its parameters
 this instruction's 64-bit parameters, ``[begin, end)`` the range of its *parts* to do. Parts are the unit of
 parallelism: what a part computes must not depend on which call, or which thread, does it.
 
-* ``parts <= 1`` or ``grain < 0``: one call for all parts, on the caller's thread.
+* ``parts <= 1``, or another program has the threads: one call for all parts, on the caller's thread. Kernels do them in order.
 * ``grain == 0``: the parts are shared among the threads in about four chunks a thread.
 * ``grain > 0``: likewise, but no chunk has fewer than ``grain`` parts.
+* ``grain < 0``: the parts come in waves of ``-grain``: each is shared among the threads when the one before is complete.
 
 An instruction begins when the one before it is complete.
 

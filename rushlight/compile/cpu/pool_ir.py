@@ -32,7 +32,7 @@ __all__ = ["POOL_BYTES", "WORDS", "executor_ir"]
 #: Where things are in the pool's memory, in 8-byte words. Fields that different threads write are 128 bytes apart.
 WORDS = {
     "TICKET": 0,
-    "KERNEL": 16, "TABLE": 17, "PARAMS": 18, "PARTS": 19, "CHUNKS": 20,
+    "KERNEL": 16, "TABLE": 17, "PARAMS": 18, "PARTS": 19, "CHUNKS": 20, "FIRST": 21,
     "DONE": 32,
     "BUSY": 48,
     "SLEEPING": 64, "EPOCH": 65,
@@ -114,15 +114,19 @@ define private void @run_chunk(ptr %pool, i64 %index) {
   %parts_at = getelementptr i64, ptr %pool, i64 $PARTS
   %chunks_at = getelementptr i64, ptr %pool, i64 $CHUNKS
   %done_at = getelementptr i64, ptr %pool, i64 $DONE
+  %first_at = getelementptr i64, ptr %pool, i64 $FIRST
   %kernel = load ptr, ptr %kernel_at
   %table = load ptr, ptr %table_at
   %params = load ptr, ptr %params_at
   %parts = load i64, ptr %parts_at
   %chunks = load i64, ptr %chunks_at
+  %first = load i64, ptr %first_at
   %before = mul i64 %index, %parts
-  %begin = udiv i64 %before, %chunks
+  %low = udiv i64 %before, %chunks
+  %begin = add i64 %first, %low
   %after = add i64 %before, %parts
-  %end = udiv i64 %after, %chunks
+  %high = udiv i64 %after, %chunks
+  %end = add i64 %first, %high
   call void %kernel(ptr %table, ptr %params, i64 %begin, i64 %end)
   %was = atomicrmw add ptr %done_at, i64 1 release
   ret void
@@ -259,8 +263,9 @@ leave:
   ret void
 }
 
-; Run one instruction on all threads. The caller of this function owns the pool's BUSY word.
-define private void @fork_join(ptr %pool, ptr %kernel, ptr %table, ptr %params, i64 %parts, i64 %chunks) noinline {
+; Run %parts parts of an instruction, from %first on, on all threads. The caller of this function owns the pool's BUSY word.
+define private void @fork_join(ptr %pool, ptr %kernel, ptr %table, ptr %params, i64 %first, i64 %parts,
+                               i64 %chunks) noinline {
 entry:
   %kernel_at = getelementptr i64, ptr %pool, i64 $KERNEL
   %table_at = getelementptr i64, ptr %pool, i64 $TABLE
@@ -274,6 +279,8 @@ entry:
   store ptr %params, ptr %params_at
   store i64 %parts, ptr %parts_at
   store i64 %chunks, ptr %chunks_at
+  %first_at = getelementptr i64, ptr %pool, i64 $FIRST
+  store i64 %first, ptr %first_at
   store atomic i64 0, ptr %done_at monotonic, align 8
   %old = load atomic i64, ptr %pool monotonic, align 8
   %generation = lshr i64 %old, 32
@@ -351,9 +358,10 @@ scan:
   %s_parts = load i64, ptr %s_parts_at
   %s_grain = load i64, ptr %s_grain_at
   %s_least = call i64 @llvm.smax.i64(i64 %s_grain, i64 1)
-  %s_many = icmp sgt i64 %s_parts, %s_least
-  %s_allowed = icmp sge i64 %s_grain, 0
-  %s_shared = and i1 %s_many, %s_allowed
+  %s_waves = icmp slt i64 %s_grain, 0
+  %s_minus = sub i64 0, %s_grain
+  %s_wave = select i1 %s_waves, i64 %s_minus, i64 %s_parts
+  %s_shared = icmp sgt i64 %s_wave, %s_least
   br i1 %s_shared, label %rouse, label %scan_next
 scan_next:
   %s1 = add i64 %s, 1
@@ -373,14 +381,16 @@ loop:
   %params = load ptr, ptr %params_at
   %parts = load i64, ptr %parts_at
   %grain = load i64, ptr %grain_at
-  %divisible = icmp sgt i64 %parts, 1
-  %allowed = icmp sge i64 %grain, 0
-  %a = and i1 %divisible, %allowed
-  %b = and i1 %a, %several
+  %waves = icmp slt i64 %grain, 0
+  %minus = sub i64 0, %grain
+  %asked = select i1 %waves, i64 %minus, i64 %parts
+  %wave = call i64 @llvm.smin.i64(i64 %asked, i64 %parts)
+  %divisible = icmp sgt i64 %wave, 1
+  %b = and i1 %divisible, %several
   br i1 %b, label %divide, label %serial
 divide:
   %least = call i64 @llvm.smax.i64(i64 %grain, i64 1)
-  %most = udiv i64 %parts, %least
+  %most = udiv i64 %wave, %least
   %chunks = call i64 @llvm.smin.i64(i64 %most, i64 %pieces)
   %worth = icmp sgt i64 %chunks, 1
   br i1 %worth, label %lock, label %serial
@@ -390,7 +400,15 @@ lock:
   %owner = extractvalue { i64, i1 } %swap, 1
   br i1 %owner, label %parallel, label %serial
 parallel:
-  call void @fork_join(ptr %pool, ptr %kernel, ptr %table, ptr %params, i64 %parts, i64 %chunks)
+  %first = phi i64 [ 0, %lock ], [ %first1, %parallel ]
+  %left = sub i64 %parts, %first
+  %now_parts = call i64 @llvm.smin.i64(i64 %wave, i64 %left)
+  %now_chunks = call i64 @llvm.smin.i64(i64 %chunks, i64 %now_parts)
+  call void @fork_join(ptr %pool, ptr %kernel, ptr %table, ptr %params, i64 %first, i64 %now_parts, i64 %now_chunks)
+  %first1 = add i64 %first, %wave
+  %another = icmp slt i64 %first1, %parts
+  br i1 %another, label %parallel, label %release
+release:
   store atomic i64 0, ptr %busy_at release, align 8
   br label %check
 serial:

@@ -1,7 +1,8 @@
-"""Planning recurrent loops: packing of the weights, blocks of sequences, kernels (``recurrence_ir.py``).
+"""Planning recurrent loops: packing of the weights, how the work is cut, kernels (``recurrence_loops.py``).
 
-Blocks depend on sizes alone. Every block reads all weights at every time: from the second-level cache, if they fit, as fast as
-it multiplies; larger ones wait for memory unless the block has many sequences.
+Cuts depend on sizes alone. A block of sequences reads all weights at every time: from the second-level cache, if they fit, as fast
+as it multiplies; larger ones wait for memory unless the block has many sequences. With few sequences groups of columns share the
+weights instead, and threads wait for each other at every time.
 """
 
 from __future__ import annotations
@@ -13,15 +14,24 @@ from rushlight.compile.cpu.contract import Plan, Step
 from rushlight.compile.cpu.contract_pack import Packing, packing
 from rushlight.compile.cpu.microkernel import ROW_CYCLES, TILE_CYCLES, Micro, heights
 from rushlight.compile.cpu.native import Operand
-from rushlight.compile.cpu.recurrence_ir import FIELDS, MAX_ROWS, Backward, Forward
+from rushlight.compile.cpu.recurrence_ir import FIELDS, MAX_ROWS
+from rushlight.compile.cpu.recurrence_loops import Backward, Forward
 from rushlight.compile.dtypes import DType
 from rushlight.compile.recurrence import Recurrence, RecurrenceGrad
+from rushlight.compile.sizes import numeric
 
 __all__ = ["has_kernel", "plan"]
 
 #: Cycles for one position of a panel of two vectors, measured: of a tile while the weights come from the second-level cache, at
 #: least; and of a whole block, at least, while they come from beyond.
 NEAR, FAR = 4.3, 13.0
+#: Cycles of a wave of the executor, of each of its parts, and of a cache line that another thread has written, measured. Most groups of
+#: columns.
+WAVE, PART, LINE, MOST_GROUPS = 500, 1500, 150, 8
+#: Columns have to be so much faster: who waits at every time waits for whatever holds up another thread.
+GAIN = 0.83
+#: Threads that the cut is to be good for, and how much each number of them counts.
+THREADS = ((1, 1), (2, 2), (4, 1))
 
 
 def has_kernel(call: Recurrence | RecurrenceGrad, dtypes: Sequence[DType]) -> bool:
@@ -55,14 +65,17 @@ class _Planner:
         else:
             w = self._packed("w", (p, item), [(call.gates, p * item)], [])
             projection = self._packed("projection", (h, item), [(p, h * item)], []) if call.projected else None
-        block = self._block(w.nbytes + (projection.nbytes if projection else 0))
-        parts = -(-call.batch // block)
+        width, depth = (h, p * call.kind.gates) if self.forward else (p, call.gates)
+        block, groups, columns = cut(call.batch, width, depth, (p if self.forward else call.gates) * item,
+                                     w.nbytes + (projection.nbytes if projection else 0), call.projected, 2 * self.lanes, self.heights,
+                                     self.cpu.l2)
+        parts = (call.steps + 1) * groups if groups > 0 else -(-call.batch // block)
         c_times = self._outputs()
         if call.projected:
-            self.place["m"] = self._scratch(parts * block * h * item)
+            self.place["m"] = self._scratch(-(-call.batch // block) * block * h * item)
         micro = Micro(call.dtype, call.dtype, call.dtype, self.lanes, 2, self.heights, False, self.cpu.vector_bytes == 64,
                       self.cpu.fma, self._fence())  # fmt: skip
-        kernel = (Forward if self.forward else Backward)(call.cell, call.dtype, self.lanes, self.heights, tuple(self.place))
+        kernel = (Forward if self.forward else Backward)(call.cell, call.dtype, self.lanes, self.heights, tuple(self.place), groups > 0)
         loop = (kernel.key, kernel.ir, "loop")
         last = call.steps - 1
         descending = call.reverse == self.forward
@@ -72,8 +85,8 @@ class _Planner:
             "first": last if descending else 0, "step": -1 if descending else 1, "shift": int(call.reverse), "c_times": c_times,
             "micro": 0, "w_gate": w.batch_strides[0] if w.batch_strides else 0,
             "w_panel": w.panel_bytes, "p_panel": projection.panel_bytes if projection else 0,
-            "products": call.steps if needs_first else last}  # fmt: skip
-        step = Step(loop, [(place, 0) for place in self.place.values()], [values[name] for name in FIELDS], parts)
+            "products": call.steps if needs_first else last, "groups": groups, "columns": columns}  # fmt: skip
+        step = Step(loop, [(place, 0) for place in self.place.values()], [values[name] for name in FIELDS], parts, wave=groups)
         self.steps.append(step)
 
         def tell(addresses: list[int]) -> None:
@@ -114,20 +127,48 @@ class _Planner:
         self.place[name] = place
         return packed
 
-    def _block(self, weights: int) -> int:
-        """Sequences of a part: what is best for one, two and four threads together."""
-        batch, near = self.call.batch, weights <= self.cpu.l2 // 2
-
-        def time(block: int) -> float:
-            parts, left, part = -(-batch // block), block, 0.0
-            while left:
-                height = next(h for h in self.heights if h <= left)
-                part, left = part + max(TILE_CYCLES + ROW_CYCLES * height, NEAR), left - height
-            part = part if near else max(part, FAR)
-            return sum(weight * -(-parts // threads) * threads * part for threads, weight in ((1, 1), (2, 2), (4, 1)))
-
-        return min(range(1, min(batch, MAX_ROWS) + 1), key=time)
-
     def _fence(self) -> str:
         machine = self.cpu.triple.split("-")[0].replace("arm64", "aarch64")
         return {"x86_64": "v", "aarch64": "w"}.get(machine, "")
+
+
+@numeric
+def cut(batch: int, columns: int, depth: int, row: int, weights: int, projected: bool, panel: int, heights: tuple[int, ...],
+        l2: int) -> tuple[int, int, int]:
+    """Sequences of a part, groups of columns (0: the work is cut by sequences alone), and columns of a group.
+
+    Args:
+        columns, depth: of the product at each time: every sequence has ``depth`` multiply-adds for each of ``columns``.
+        row: bytes of a sequence that the product reads. weights: bytes of all weights.
+        panel: columns of a panel. heights: of tiles. l2: bytes of the second-level cache.
+    """
+    panels = -(-columns // panel)
+
+    def rows(count: int, readers: int) -> float:
+        """Cycles of so many sequences for one position of a panel, where ``readers`` share the weights."""
+        cycles = 0.0
+        near = weights <= readers * l2 // 2
+        while count:
+            height = next(h for h in heights if h <= count)
+            cycles, count = cycles + max(TILE_CYCLES + ROW_CYCLES * height, NEAR), count - height
+        return cycles if near else max(cycles, FAR)
+
+    def by_rows(block: int) -> float:
+        parts, each = -(-batch // block), rows(block, 1) * panels * depth
+        return sum(count * threads * -(-parts // threads) * each for threads, count in THREADS)
+
+    def by_columns(groups: int) -> float:
+        each, time = -(-panels // groups) * depth, 0.0
+        for threads, count in THREADS:
+            waiting = WAVE + PART * groups + LINE * batch * row / 64 * (1 - 1 / threads) if threads > 1 else 0
+            time += count * threads * (-(-groups // threads) * each * rows(batch, min(threads, groups)) + waiting)
+        return time
+
+    block = min(range(1, min(batch, MAX_ROWS) + 1), key=by_rows)
+    if projected or batch > MAX_ROWS or panels == 1:
+        return block, 0, columns
+    groups = min(range(2, min(panels, MOST_GROUPS) + 1), key=by_columns)
+    if by_columns(groups) >= GAIN * by_rows(block):
+        return block, 0, columns
+    each = -(-panels // groups) * panel
+    return batch, -(-columns // each), each

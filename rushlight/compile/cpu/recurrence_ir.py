@@ -1,8 +1,13 @@
-"""The kernels of recurrent loops, as LLVM IR text: all times of a layer in one call.
+"""What the kernels of recurrent loops are made of (``recurrence_loops.py``), as LLVM IR text.
 
-A part is a block of sequences, which need nothing of each other: no thread waits for another until the last time is done.
-At each time a block multiplies its states with the packed recurrent weights, panel by panel, by the micro-kernel of all
-contractions, and applies the formulas of the cell (``compile/recurrence.py``) to the sums while they are in the cache.
+All times of a layer are one instruction. At each time the states are multiplied with the packed recurrent weights, panel by panel,
+by the micro-kernel of all contractions, and the formulas of the cell (``compile/recurrence.py``) are applied to the sums while
+they are in the cache. The work is cut in one of two ways:
+
+* by sequences, which need nothing of each other: a part is a block of them, and no thread waits for another until the last time
+  is done. Each thread reads all weights at each time.
+* ``by_columns``: few sequences with large weights. A part is a group of columns (hidden units) at one time, the parts of one time
+  are a wave of the executor: the next begins when all states of this one are there. Each thread reads its columns of the weights.
 
 Parameters: (table index, byte offset) of each of ``operands``, then ``FIELDS``.
 """
@@ -10,7 +15,7 @@ Parameters: (table index, byte offset) of each of ``operands``, then ``FIELDS``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from rushlight.compile.cpu import vecmath
@@ -20,22 +25,23 @@ from rushlight.compile.cpu.microkernel import mask, masked_load
 from rushlight.compile.cpu.values import V
 from rushlight.compile.dtypes import DType
 from rushlight.compile.expr import Expr, canonical, inputs_of
-from rushlight.compile.recurrence import CELLS, Formulas, backward_formulas, forward_formulas
+from rushlight.compile.recurrence import CELLS, Formulas
 
-__all__ = ["FIELDS", "MAX_ROWS", "Backward", "Forward"]
+__all__ = ["FIELDS", "MAX_ROWS", "Kernel", "Panel", "Time", "Writer"]
 
 MAX_ROWS = 32  # of a part: their sums are on the stack
 
 #: steps, batch, hidden, size, gates: T, B, H, P, G H. block: sequences of a part. first, step: the first time and from one to
 #: the next. shift: of the state before time t among all states (the one after it is t + 1 - shift). c_times: states that c
 #: has room for (1: only the running one). micro: the micro-kernel. w_gate, w_panel, p_panel: bytes of a packed gate, of a panel of it, of
-#: a panel of the projection. products: times after which the weights are multiplied by.
+#: a panel of the projection. products: times after which the weights are multiplied by. groups, columns: of a time, where the work is
+#: cut by columns, and columns of a group.
 FIELDS = ("steps", "batch", "hidden", "size", "gates", "block", "first", "step", "shift", "c_times", "micro", "w_gate", "w_panel",
-          "p_panel", "products")  # fmt: skip
+          "p_panel", "products", "groups", "columns")  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _Kernel:
+class Kernel:
     """``operands``: their names; what is not among them is neither read nor written."""
 
     cell: str
@@ -43,36 +49,56 @@ class _Kernel:
     lanes: int
     heights: tuple[int, ...]
     operands: tuple[str, ...]
+    by_columns: bool
 
-    VERSION = 2
+    VERSION = 5
 
     @property
     def formulas(self) -> Formulas:
         raise NotImplementedError
 
-    def body(self, w: _Writer) -> None:
+    def block(self, w: Writer) -> None:
+        """All times of a block of sequences."""
+        raise NotImplementedError
+
+    def wave(self, w: Writer, number: str) -> None:
+        """A group of columns: wave ``number`` of one more than there are times."""
         raise NotImplementedError
 
     @property
     def key(self) -> str:
         outputs = self.formulas.outputs
         return (f"{type(self).__name__.lower()} loop {self.VERSION} {self.cell} {self.dtype.name} {self.lanes} {self.heights} "
-                f"{' '.join(self.operands)} {' '.join(outputs)} {canonical(*outputs.values())}")  # fmt: skip
+                f"{self.by_columns} {' '.join(self.operands)} {' '.join(outputs)} {canonical(*outputs.values())}")  # fmt: skip
 
     def ir(self) -> str:
         module = Module()
         f = Function("void @loop(ptr %table, ptr %params, i64 %begin, i64 %end)", module)
-        w = _Writer(self, f)
+        w = Writer(self, f)
         with f.loop("%begin", "%end") as part:
-            w.enter(part)
-            self.body(w)
+            if self.by_columns:
+                w.enter_columns(f.rem(part, w["groups"]))
+                self.wave(w, f.div(part, w["groups"]))
+            else:
+                w.enter_rows(part)
+                self.block(w)
         return f.finish() + module.text()
 
 
-class _Writer:
+@dataclass
+class Time:
+    """A time: it (``t``), the numbers of the states before and after, and how many of the part's sequences run."""
+
+    t: str
+    old: str
+    new: str
+    running: str
+
+
+class Writer:
     """What both directions share: parameters, addresses, products, formulas. ``rows`` of a part begin at ``row0``."""
 
-    def __init__(self, kernel: _Kernel, f: Function) -> None:
+    def __init__(self, kernel: Kernel, f: Function) -> None:
         self.kernel, self.f = kernel, f
         self.item, self.lanes = kernel.dtype.itemsize, kernel.lanes
         self.panel = 2 * kernel.lanes
@@ -89,11 +115,23 @@ class _Writer:
     def has(self, name: str) -> bool:
         return name in self.base
 
-    def enter(self, part: str) -> None:
+    def enter_rows(self, part: str) -> None:
+        """The part is a block of sequences."""
         f = self.f
         self.part = part
         self.row0 = f.mul(part, self["block"])
         self.rows = f.minimum(f.sub(self["batch"], self.row0), self["block"])
+
+    def enter_columns(self, group: str) -> None:
+        """The part has all sequences and a group of columns."""
+        f = self.f
+        self.part, self.row0, self.rows = "0", "0", self["batch"]
+        self.column0 = f.mul(group, self["columns"])
+        self.column1 = f.minimum(f.add(self.column0, self["columns"]), self["hidden"])
+
+    def span(self, count: str) -> tuple[str, str]:
+        """(first, end) of the part's columns of rows of ``count``, which are as many as the hidden units where there are groups."""
+        return (self.column0, self.column1) if self.kernel.by_columns else ("0", count)
 
     # -- addresses -----------------------------------------------------------------------------------------------------
     def at(self, name: str, width: str, row: str, time: str | None = None) -> str:
@@ -104,42 +142,56 @@ class _Writer:
             row = f.add(f.mul(time, self["batch"]), row)
         return f.at(self.base[name], f.mul(row, f.mul(width, self.item)), "i8")
 
-    def table(self, name: str, width: str, own: bool = False) -> str:
-        """A table of the addresses of the part's rows (at time 0); ``own``: the part has a block of ``name`` to itself."""
+    def table(self, name: str, width: str, scratch: bool = False) -> str:
+        """A table of the addresses of the part's rows (at time 0); ``scratch``: the part has a block of ``name`` to itself."""
         f = self.f
         table = f.slot(f"[{MAX_ROWS} x i64]")
         with f.loop(0, self.rows) as r:
-            f.set(f.at(table, r), f.let(f"ptrtoint ptr {self.own(name, width, r) if own else self.at(name, width, r)} to i64"))
+            f.set(f.at(table, r), f.let(f"ptrtoint ptr {self.scratch(name, width, r) if scratch else self.at(name, width, r)} to i64"))
         return table
 
-    def own(self, name: str, width: str, row: str) -> str:
+    def scratch(self, name: str, width: str, row: str) -> str:
         f = self.f
         row = f.add(f.mul(self.part, self["block"]), row)
         return f.at(self.base[name], f.mul(row, f.mul(width, self.item)), "i8")
 
     # -- loops ---------------------------------------------------------------------------------------------------------
-    @contextmanager
-    def times(self) -> Iterator[tuple[str, str, str, str, str]]:
-        """Each time: its place in the order of the loop, it, the numbers of the states before and after, and how many of the
-        part's sequences run."""
+    def time(self, s: str) -> Time:
+        """The s-th time, in the order of the loop."""
         f = self.f
-        with f.loop(0, self["steps"]) as s:
-            t = f.add(self["first"], f.mul(s, self["step"]))
-            old = f.add(t, self["shift"])
-            new = f.sub(f.add(t, 1), self["shift"])
-            running = self.rows
-            if self.has("batch_sizes"):
-                left = f.sub(f.load(self.base["batch_sizes"], t), self.row0)
-                running = f.minimum(left, self.rows)
-                running = f.let(f"select i1 {f.compare('sgt', running, 0)}, i64 {running}, i64 0")
-            yield s, t, old, new, running
+        t = f.add(self["first"], f.mul(s, self["step"]))
+        running = self.rows
+        if self.has("batch_sizes"):
+            left = f.sub(f.load(self.base["batch_sizes"], t), self.row0)
+            running = f.minimum(left, self.rows)
+            running = f.let(f"select i1 {f.compare('sgt', running, 0)}, i64 {running}, i64 0")
+        return Time(t, f.add(t, self["shift"]), f.sub(f.add(t, 1), self["shift"]), running)
 
     @contextmanager
-    def vectors(self, count: str) -> Iterator[tuple[str, str]]:
-        """The vectors of a row: (byte offset, which lanes are inside)."""
+    def vectors(self, end: str, first: str = "0") -> Iterator[tuple[str, str]]:
+        """The vectors of some columns of a row: (byte offset, which lanes are inside)."""
         f = self.f
-        with f.loop(0, count, self.lanes) as lane:
-            yield f.mul(lane, self.item), mask(f, f.sub(count, lane), self.lanes)
+        with f.loop(first, end, self.lanes) as lane:
+            yield f.mul(lane, self.item), mask(f, f.sub(end, lane), self.lanes)
+
+    def own(self, count: str) -> AbstractContextManager[tuple[str, str]]:
+        """The vectors of the part's columns of a row of ``count``."""
+        first, end = self.span(count)
+        return self.vectors(end, first)
+
+    def ask(self, pointer: str, nbytes: int) -> None:
+        """Ask for memory that will be read while something else is computed: other threads have written it."""
+        self.f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        for line in range(0, nbytes, 64):
+            self.f.do(f"call void @llvm.prefetch.p0(ptr {self.f.at(pointer, line, 'i8')}, i32 0, i32 2, i32 1)")
+
+    def ask_rows(self, name: str, width: str, time: str, count: str) -> None:
+        """The same for whole rows of an operand."""
+        f = self.f
+        with f.loop(0, count) as r:
+            row = self.at(name, width, r, time)
+            with f.loop(0, f.mul(width, self.item), 64) as at:
+                self.ask(f.at(row, at, "i8"), 64)
 
     # -- values --------------------------------------------------------------------------------------------------------
     def load(self, pointer: str, lanes_on: str) -> V:
@@ -149,14 +201,18 @@ class _Writer:
     def store(self, pointer: str, value: V, lanes_on: str) -> None:
         write(self.f, pointer, EpilogueOperand(self.kernel.dtype, "unit", True), self.lanes, lanes_on, value.name)
 
-    def copy(self, source: str, target: str, count: str) -> None:
-        with self.vectors(count) as (at, on):
+    def copy(self, source: str, target: str, vectors: AbstractContextManager[tuple[str, str]]) -> None:
+        with vectors as (at, on):
             self.store(self.f.at(target, at, "i8"), self.load(self.f.at(source, at, "i8"), on), on)
 
-    def clear(self, target: str, count: str) -> None:
-        zero = V(self.f, "zeroinitializer", vecmath.register_type(self.kernel.dtype), self.lanes)
-        with self.vectors(count) as (at, on):
-            self.store(self.f.at(target, at, "i8"), zero, on)
+    def clear(self, target: str, count: str, times: int = 1) -> None:
+        """The part's columns of ``times`` rows of ``count`` that lie side by side."""
+        f = self.f
+        zero = V(f, "zeroinitializer", vecmath.register_type(self.kernel.dtype), self.lanes)
+        for k in range(times):
+            row = f.at(target, f.mul(count, k * self.item), "i8")
+            with self.own(count) as (at, on):
+                self.store(f.at(row, at, "i8"), zero, on)
 
     def formulas(self, load: Callable[[str], V], store: Mapping[str, Callable[[V], None]]) -> None:
         """Evaluate the cell's formulas: ``load`` gives an input by name, ``store`` takes the outputs that are wanted."""
@@ -170,10 +226,11 @@ class _Writer:
     # -- products ------------------------------------------------------------------------------------------------------
     @contextmanager
     def panels(self, count: str) -> Iterator[Panel]:
-        """The panels of ``count`` columns."""
+        """The panels of the part's columns of ``count``."""
         f = self.f
-        with f.loop(0, count, self.panel) as column:
-            yield Panel(f.div(column, self.panel), column, f.minimum(f.sub(count, column), self.panel), self.panel * self.item)
+        first, end = self.span(count)
+        with f.loop(first, end, self.panel) as column:
+            yield Panel(f.div(column, self.panel), column, f.minimum(f.sub(end, column), self.panel), self.panel * self.item)
 
     def multiply(self, panel: Panel, rows: str, count: str, offset: str, depth: str, b: str, gate: int = 0) -> str:
         """The sums of ``count`` rows (``depth`` numbers, ``offset`` bytes from the addresses in ``rows``) with the packed panel
@@ -204,183 +261,3 @@ class Panel:
     column: str
     columns: str
     row_bytes: int
-
-
-class Forward(_Kernel):
-    """Operands: x, w (packed, gate by gate), bias, h0, c0, projection (packed), batch_sizes, h, c, saved, last_c, m (what is projected: a
-    block for each part)."""
-
-    @property
-    def formulas(self) -> Formulas:
-        return forward_formulas(self.cell, self.dtype)
-
-    def body(self, w: _Writer) -> None:
-        f = w.f
-        hidden, size = w["hidden"], w["size"]
-        projected = w.has("projection")
-        before = f.add(w["first"], w["shift"])  # the number of the first state
-        with f.loop(0, w.rows) as r:
-            w.copy(w.at("h0", size, r), w.at("h", size, r, before), size)
-            if w.has("c0"):
-                w.copy(w.at("c0", hidden, r), w.at("c", hidden, r, self._c(w, before)), hidden)
-        states = w.table("h", size)
-        middle = w.table("m", hidden, own=True) if projected else ""
-        with w.times() as (_, t, old, new, running):
-            offset = f.mul(f.mul(old, w["batch"]), f.mul(size, w.item))
-            with w.panels(hidden) as panel:
-                sums = []
-                for g in range(w.cell.gates):
-                    b = f.at(w.base["w"], f.add(f.mul(w["w_gate"], g), f.mul(panel.number, w["w_panel"])), "i8")
-                    sums.append(w.multiply(panel, states, running, offset, size, b, g))
-                with f.loop(0, running) as r:
-                    self._units(w, panel, sums, r, t, old, new)
-            if projected:
-                with w.panels(size) as panel:
-                    b = f.at(w.base["projection"], f.mul(panel.number, w["p_panel"]), "i8")
-                    tile = w.multiply(panel, middle, running, "0", hidden, b)
-                    with f.loop(0, running) as r:
-                        target = f.at(w.at("h", size, r, new), f.mul(panel.column, w.item), "i8")
-                        w.copy(f.at(tile, f.mul(r, panel.row_bytes), "i8"), target, panel.columns)
-            if w.has("batch_sizes"):
-                with f.loop(running, w.rows) as r:
-                    w.copy(w.at("h", size, r, old), w.at("h", size, r, new), size)
-                    if w.has("c0"):
-                        w.copy(w.at("c", hidden, r, self._c(w, old)), w.at("c", hidden, r, self._c(w, new)), hidden)
-                    if w.has("saved"):
-                        width = f.mul(hidden, w.cell.saved)
-                        w.clear(w.at("saved", width, r, t), width)
-        if w.has("last_c"):
-            last = f.sub(f.add(w["first"], f.mul(f.sub(w["steps"], 1), w["step"])), f.sub(w["shift"], 1))
-            with f.loop(0, w.rows) as r:
-                w.copy(w.at("c", hidden, r, self._c(w, last)), w.at("last_c", hidden, r), hidden)
-
-    def _c(self, w: _Writer, number: str) -> str:
-        """The place of a cell state: number ``number``, or the only one that there is room for."""
-        f = w.f
-        return f.let(f"select i1 {f.compare('eq', w['c_times'], 1)}, i64 0, i64 {number}")
-
-    def _units(self, w: _Writer, panel: Panel, sums: list[str], r: str, t: str, old: str, new: str) -> None:
-        """The formulas for one sequence and the hidden units of a panel."""
-        f = w.f
-        hidden, size = w["hidden"], w["size"]
-        start = f.mul(panel.column, w.item)
-        gate_bytes = f.mul(hidden, w.item)
-
-        def row(pointer: str, gate: int = 0) -> str:
-            return f.at(pointer, f.add(start, f.mul(gate_bytes, gate)) if gate else start, "i8")
-
-        x = w.at("x", w["gates"], r, t)
-        places = {f"x{g}": row(x, g) for g in range(w.cell.gates)}
-        places |= {f"z{g}": f.at(tile, f.mul(r, panel.row_bytes), "i8") for g, tile in enumerate(sums)}
-        bias = {f"z{g}": row(w.base["bias"], g) for g in range(w.cell.gates)} if w.has("bias") else {}
-        if not w.has("projection"):
-            places["h_old"] = row(w.at("h", size, r, old))
-        targets = {"h": row(w.own("m", hidden, r) if w.has("projection") else w.at("h", size, r, new))}
-        if w.has("c0"):
-            places["c_old"] = row(w.at("c", hidden, r, self._c(w, old)))
-            targets["c"] = row(w.at("c", hidden, r, self._c(w, new)))
-        if w.has("saved"):
-            saved = w.at("saved", f.mul(hidden, w.cell.saved), r, t)
-            targets |= {f"s{k}": row(saved, k) for k in range(w.cell.saved)}
-        with w.vectors(panel.columns) as (at, on):
-            def load(name: str) -> V:
-                value = w.load(f.at(places[name], at, "i8"), on)
-                return value + w.load(f.at(bias[name], at, "i8"), on) if name in bias else value
-
-            def keep(name: str) -> Callable[[V], None]:
-                return lambda value: w.store(f.at(targets[name], at, "i8"), value, on)
-
-            w.formulas(load, {name: keep(name) for name in targets})
-
-
-class Backward(_Kernel):
-    """Operands: dout, dh, dc, w (packed), projection (packed), h, c, saved, batch_sizes; dx, dz, dh0, dc0 (also the running
-    gradients), dh_all (of all outputs), m (a block for each part: the gradient behind the projection)."""
-
-    @property
-    def formulas(self) -> Formulas:
-        return backward_formulas(self.cell, self.dtype)
-
-    def body(self, w: _Writer) -> None:
-        f = w.f
-        hidden, size = w["hidden"], w["size"]
-        projected = w.has("projection")
-        with f.loop(0, w.rows) as r:
-            w.copy(w.at("dh", size, r), w.at("dh0", size, r), size)
-            if w.has("dc"):
-                w.copy(w.at("dc", hidden, r), w.at("dc0", hidden, r), hidden)
-        running_h = w.table("dh0", size) if projected else ""
-        gates = w.table("dx" if w.cell.same else "dz", w["gates"])
-        with w.times() as (s, t, old, new, running):
-            if w.has("dout"):
-                with f.loop("0" if projected else running, w.rows) as r:
-                    into = w.at("dh0", size, r)
-                    with w.vectors(size) as (at, on):
-                        here = f.at(into, at, "i8")
-                        w.store(here, w.load(here, on) + w.load(f.at(w.at("dout", size, r, t), at, "i8"), on), on)
-            if projected:
-                with w.panels(hidden) as panel:
-                    b = f.at(w.base["projection"], f.mul(panel.number, w["p_panel"]), "i8")
-                    tile = w.multiply(panel, running_h, running, "0", size, b)
-                    with f.loop(0, running) as r:
-                        target = f.at(w.own("m", hidden, r), f.mul(panel.column, w.item), "i8")
-                        w.copy(f.at(tile, f.mul(r, panel.row_bytes), "i8"), target, panel.columns)
-            if w.has("dh_all"):
-                with f.loop(0, running) as r:
-                    w.copy(w.at("dh0", size, r), w.at("dh_all", size, r, t), size)
-            with f.loop(0, running) as r:
-                self._units(w, r, t, old, new)
-            if w.has("batch_sizes"):
-                with f.loop(running, w.rows) as r:
-                    for name in ("dx", "dz") if not w.cell.same else ("dx",):
-                        w.clear(w.at(name, w["gates"], r, t), w["gates"])
-                    if w.has("dh_all"):
-                        w.clear(w.at("dh_all", size, r, t), size)
-            with f.when(f.compare("slt", s, w["products"])):
-                self._through_weights(w, gates, running, t)
-
-    def _through_weights(self, w: _Writer, gates: str, running: str, t: str) -> None:
-        """The gradient of the state before: that of the gates times the weights."""
-        f = w.f
-        size = w["size"]
-        offset = f.mul(f.mul(t, w["batch"]), f.mul(w["gates"], w.item))
-        with w.panels(size) as panel:
-            b = f.at(w.base["w"], f.mul(panel.number, w["w_panel"]), "i8")
-            tile = w.multiply(panel, gates, running, offset, w["gates"], b)
-            with f.loop(0, running) as r:
-                target = f.at(w.at("dh0", size, r), f.mul(panel.column, w.item), "i8")
-                source = f.at(tile, f.mul(r, panel.row_bytes), "i8")
-                with w.vectors(panel.columns) as (at, on):
-                    here, value = f.at(target, at, "i8"), w.load(f.at(source, at, "i8"), on)
-                    w.store(here, w.load(here, on) + value if "dh_old" in self.formulas.outputs else value, on)
-
-    def _units(self, w: _Writer, r: str, t: str, old: str, new: str) -> None:
-        """The formulas for one sequence."""
-        f = w.f
-        hidden, size = w["hidden"], w["size"]
-        gate_bytes = f.mul(hidden, w.item)
-        running_h = w.at("dh0", size, r)
-        places = {"dh": w.own("m", hidden, r) if w.has("projection") else running_h}
-        targets = {"dh_old": running_h}
-        for name, width, count in (("saved", f.mul(hidden, w.cell.saved), w.cell.saved),):
-            if w.has(name):
-                start = w.at(name, width, r, t)
-                places |= {f"s{k}": f.at(start, f.mul(gate_bytes, k), "i8") for k in range(count)}
-        for name, width in (("h", size), ("c", hidden)):
-            if w.has(name):
-                places |= {name: w.at(name, width, r, new), name + "_old": w.at(name, width, r, old)}
-        if w.has("dc"):
-            places["dc"] = targets["dc_old"] = w.at("dc0", hidden, r)
-        for name in ("dx", "dz") if not w.cell.same else ("dx",):
-            start = w.at(name, w["gates"], r, t)
-            targets |= {f"{name}{k}": f.at(start, f.mul(gate_bytes, k), "i8") for k in range(w.cell.gates)}
-        driven = w.at("dout", size, r, t) if w.has("dout") and not w.has("projection") else ""
-        with w.vectors(hidden) as (at, on):
-            def load(name: str) -> V:
-                value = w.load(f.at(places[name], at, "i8"), on)
-                return value + w.load(f.at(driven, at, "i8"), on) if name == "dh" and driven else value
-
-            def keep(name: str) -> Callable[[V], None]:
-                return lambda value: w.store(f.at(targets[name], at, "i8"), value, on)
-
-            w.formulas(load, {name: keep(name) for name in targets})
