@@ -104,7 +104,7 @@ def even_rows(rows: int, about: int, parts_n: int, heights: tuple[int, ...]) -> 
     even, tall = -(-rows // blocks), heights[0]
     if even <= tall:
         return even
-    choices = {}
+    choices: dict[int, None] = {}
     for count in range(blocks, blocks + blocks // 8 + 2):
         least = -(-rows // count)
         for whole in (1, *heights[:-1]):
