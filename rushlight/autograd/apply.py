@@ -1,6 +1,6 @@
 """Apply an operation to tensors: record it, and link the graph node of its gradient.
 
-Everything that a user's program computes comes through ``apply``, ``apply_view`` or ``write``.
+Everything that a user's program computes comes through ``apply``, ``apply_view`` or ``writing.write``.
 """
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..record.flush import flush_trace, ready
 from ..record.meta import Meta, contiguous_strides, is_contiguous, meta_of
 from ..record.op import Op
 from ..record.trace import Trace, TraceNode, local
-from ..record.value import Buffer, Value, array_of, derived_value, is_exported, new_value, scalar_value
+from ..record.value import Buffer, Value, derived_value, is_exported, new_value
 from .autocast import fitted
 from .handle import LEAF, Alias, Handle, How, derived, make, new_alias, storage_of
 from .node import GradNode, grad_class
+from .varying import varying
 
-__all__ = ["Restrided", "alias_of", "apply", "apply_over", "apply_view", "check_writable", "enter", "link", "refresh", "value_of", "window",
-           "write"]
+__all__ = ["Restrided", "alias_of", "apply", "apply_view", "enter", "link", "refresh", "value_of", "window"]
 
 
 def refresh(t: Handle) -> Value:
@@ -55,9 +55,8 @@ def enter(tr: Trace, v: Value) -> int:
             root, alias = v.origin, v.alias  # type: ignore[attr-defined]
             if root.buffer is not None and root.epoch is not tr.epoch:
                 return _enter_window(tr, v, root, alias)
-            slot = enter(tr, root)
-            node = tr.record((Restrided.op, alias.place(), slot))
-            v.epoch, v.slot = tr.epoch, len(tr.values)
+            node, _ = _record(tr, Restrided.op, alias.place(), enter(tr, root))
+            v.epoch, v.slot = tr.epoch, node.slot
             tr.values.append(v)
             if node.stop:
                 tr.read_at_once()
@@ -129,9 +128,9 @@ def apply(op: Op, attrs: tuple, tensors: Sequence[Handle], hold: bool = False) -
             if cast is not None:
                 return apply(op, attrs, cast, hold)
         if op.runtime is not None:
-            again = _varying(tr, op, attrs, key[2:])
+            again = varying(tr, op, attrs, key[2:])
             if again is not None:
-                return apply(op, again[0], [*tensors, *again[1]], hold)
+                return apply(again.op, again.attrs, [*tensors, *again.numbers], hold)
         node = tr.record(key)
     else:
         tr.node = node
@@ -163,24 +162,6 @@ def apply(op: Op, attrs: tuple, tensors: Sequence[Handle], hold: bool = False) -
         made = v = None  # type: ignore[assignment]  # so that liveness does not count these names
         flush_trace(tr)
     return result
-
-
-# After this many different numbers at one place of a trace, the number becomes an input of the program.
-VARIANTS = 3
-
-
-def _varying(tr: Trace, op: Op, attrs: tuple, slots: Sequence[int]) -> tuple[tuple, list[Any]] | None:
-    """(attrs, number tensors) for a call whose Python numbers keep changing at this place; None while they are few."""
-    found = op.runtime(attrs)  # type: ignore[misc]
-    if found is None:
-        return None
-    runtime, numbers = found
-    key = (op, runtime, *slots)
-    seen = tr.node.scalars.setdefault(key, set())
-    if len(seen) < VARIANTS or attrs in seen:
-        seen.add(attrs)
-        return None
-    return runtime, [make(scalar_value(n)) for n in numbers]
 
 
 def link(tr: Trace, node: TraceNode, tensors: Sequence[Handle], needs: int, outputs: tuple[Value, ...]) -> GradNode | None:
@@ -258,17 +239,28 @@ def _record_view(op: Op, attrs: tuple, t: Handle, grad: bool, alias: Alias | Non
     tr = local.trace
     v = t._value
     slot = v.slot if v.epoch is tr.epoch else enter(tr, v)
-    node = tr.record((op, attrs, slot))
+    node, numbers = _record(tr, op, attrs, slot)
     if alias is None:
         parent = storage_of(t)
-        alias = new_alias(parent.storage, (t if parent.base is None else parent.base) if grad else None, parent, node)
+        how = How(op, attrs, node.meta) if numbers else node
+        alias = new_alias(parent.storage, (t if parent.base is None else parent.base) if grad else None, parent, how)
     made = derived_value(node.meta, alias.storage.value, alias, tr.epoch, node.slot)
     tr.values.append(made)
     out = make(made)
     out._alias = alias
     if grad and t._edge is not None:
-        out._edge = link(tr, node, (t,), 1, (made,))
+        out._edge = link(tr, node, (t, *numbers), 1, (made,))
     return out
+
+
+def _record(tr: Trace, op: Op, attrs: tuple, slot: int) -> tuple[TraceNode, Sequence[Handle]]:
+    """Move along the edge of a view operation; a position that keeps changing at this place enters as a number."""
+    key = (op, attrs, slot)
+    if op.runtime is not None and key not in tr.node.edges:
+        again = varying(tr, op, attrs, (slot,))
+        if again is not None:
+            return tr.record((again.op, again.attrs, slot, *[enter(tr, n._value) for n in again.numbers])), again.numbers
+    return tr.record(key), ()
 
 
 def alias_of(t: Handle, edge: Any = None) -> Any:
@@ -279,164 +271,3 @@ def alias_of(t: Handle, edge: Any = None) -> Any:
     out._alias = new_alias(alias.storage, None, alias.parent, alias.how)
     out._alias._place = alias._place
     return out
-
-
-# -- in-place writes ----------------------------------------------------------------------------------------------
-
-
-def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
-    """Make ``new`` (a fresh result of the shape and dtype of ``t``) the content of ``t``; returns ``t``.
-
-    ``update`` is the operation ``(whole, part; shape, strides, offset) -> whole`` that writes a view's content into a
-    storage.
-
-    Raises:
-        RuntimeError: ``t`` is a leaf that requires grad (or a view of one) and grad mode is on.
-    """
-    tr = local.trace
-    alias = t._alias
-    if tr.grad_enabled:
-        check_writable(t)
-    if new._value.buffer is not None:
-        new = apply(Restrided.copy, (), (new,), hold=True)  # it has memory; the target's memory is to hold the content
-    fresh = new._value
-    seen_outside = False
-    by = new._edge
-    if isinstance(by, GradNode) and by.node.op.name in ("to", "clone"):
-        by = by.edges[0]  # a conversion stands between the operation and the write
-    if alias is None:
-        old = t._value
-        seen_outside = old.buffer is not None and is_exported(old)
-        _replace(old, fresh, name, by)
-        t._value = fresh
-        t._version += 1
-        if tr.grad_enabled and new._edge is not None:
-            t._edge = new._edge
-    else:
-        storage = alias.storage
-        old = storage.value
-        seen_outside = old.buffer is not None and is_exported(old)
-        if alias.parent is None:
-            whole = new
-        else:
-            base = alias.base
-            linked = tr.grad_enabled and base is not None and (base._edge is not None or new._edge is not None)
-            if old.buffer is not None and not linked:
-                return _write_part(tr, t, alias, new, (name, by))
-            holder = make(old, base._edge if linked else None)
-            whole = apply(update, alias.place(), (holder, new), hold=True)
-            if linked:
-                base._edge = whole._edge
-        _replace(old, whole._value, name, by)
-        storage.value = whole._value
-        storage.version += 1
-        if tr.grad_enabled and (new._edge is not None) and (alias.parent is None or alias.base is None):
-            t._edge = new._edge
-        elif alias.parent is not None and alias.base is not None:
-            refresh(t)
-        if alias.parent is None:
-            alias.version = storage.version
-            t._value = fresh
-    if tr.exported or seen_outside:
-        # NumPy sees this memory: it has to be written now.
-        del old, fresh, new
-        flush_trace(tr)
-    return t
-
-
-def apply_over(op: Op, attrs: tuple, tensors: Sequence[Handle], targets: Sequence[Handle], update: Op) -> None:
-    """Record an operation without gradient whose results become the content of ``targets``, which are among its inputs:
-    ``apply`` and ``write`` in one, for optimizers, which do this to hundreds of tensors in each step."""
-    tr = local.trace
-    epoch = tr.epoch
-    parts: list[Any] = [op, attrs]
-    for t in tensors:
-        alias = t._alias
-        v = t._value if alias is None or alias.version == alias.storage.version else refresh(t)
-        parts.append(v.slot if v.epoch is epoch else enter(tr, v))
-    node = tr.record(tuple(parts))
-    slot, values, by = node.slot, tr.values, (op.name, None)
-    epoch.writes = True
-    fresh = []
-    for meta in node.metas:
-        v = Value()
-        v.meta = meta
-        v.epoch = epoch
-        v.slot = slot
-        v.buffer = v.origin = v.home = v.overwritten = None
-        values.append(v)
-        fresh.append(v)
-        slot += 1
-    at_once = tr.exported or node.stop
-    parts_of_memory = []
-    for t, v in zip(targets, fresh, strict=True):
-        if tr.grad_enabled:
-            check_writable(t)
-        alias = t._alias
-        if alias is None:
-            t._version += 1
-        elif alias.parent is None:
-            storage = alias.storage
-            storage.value = v
-            storage.version += 1
-            alias.version = storage.version
-        else:
-            parts_of_memory.append((t, make(v)))  # may be written at once, so after all others
-            continue
-        old = t._value
-        t._value = v
-        old.overwritten = by
-        if old.buffer is not None and is_exported(old):
-            at_once = True
-        v.home = old.home if old.home is not None else old.buffer
-        old.home = None
-    del parts, fresh
-    v = old = alias = None  # type: ignore[assignment]
-    for t, new in parts_of_memory:
-        write(t, new, op.name, update)
-    if at_once:
-        t = new = parts_of_memory = None  # type: ignore[assignment]
-        flush_trace(tr)
-
-
-def _write_part(tr: Trace, t: Handle, alias: Any, new: Handle, by: tuple[str, Any]) -> Any:
-    """Write a part of ready memory at once, after everything that still reads it: the place of the part, which tends to
-    change from step to step, is then no part of a path, and the rest of the memory is not copied."""
-    flush_trace(tr)
-    storage = alias.storage
-    old = storage.value
-    ready(new._value)
-    shape, strides, offset = alias.place()
-    d = old.meta.dtype
-    place = old.buffer.array(d.numpy, shape, tuple([s * d.itemsize for s in strides]), offset * d.itemsize)  # type: ignore[union-attr]
-    place[...] = array_of(new._value)
-    old.overwritten = by
-    tr.epoch.writes = True
-    whole = new_value(old.meta)
-    whole.buffer = old.buffer
-    storage.value = whole
-    storage.version += 1
-    t._value, alias.version = derived(alias), storage.version
-    if tr.grad_enabled and new._edge is not None:
-        t._edge = new._edge
-    return t
-
-
-def check_writable(t: Handle) -> None:
-    if t._edge is LEAF:
-        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
-    alias = t._alias
-    if alias is not None and alias.base is not None and alias.base._edge is LEAF:
-        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
-
-
-def _replace(old: Value, new: Value, name: str, by: Any) -> None:
-    """``new`` takes over the memory of ``old``; ``by`` is the graph node of the writing operation, which may itself keep
-    the old value."""
-    old.overwritten = (name, by)
-    tr = local.trace
-    tr.epoch.writes = True
-    if old.buffer is not None and old.epoch is not tr.epoch:
-        enter(tr, old)  # so that the flush sees whether somebody still needs the old content, and moves it
-    new.home = old.home if old.home is not None else old.buffer
-    old.home = None

@@ -5,34 +5,55 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ctypes import c_double, c_int64
 from typing import Any
 
-from ..compile.dtypes import DType
-from ..record.trace import Call, Trace, TraceNode
+from ..compile.dtypes import DType, float64, int64
+from ..record.trace import Call, Known, Trace, TraceNode
 from ..record.value import Epoch, looks
 from .apply import value_of
-from .handle import LEAF, Handle
+from .handle import LEAF, Handle, How
 from .node import GradNode
-from .steps import A_LEAF, ATOM, LEAF_VALUE, NO, OLD_PART, PART, SLOT, VIEW, YES, Shape, step_for
+from .steps import (
+    A_LEAF,
+    ATOM,
+    INDEX,
+    LEAF_VALUE,
+    NO,
+    NUMBER,
+    OLD_PART,
+    PART,
+    RANGE,
+    SLOT,
+    VIEW,
+    YES,
+    Shape,
+    start_of,
+    step_for,
+)
 
-__all__ = ["ATOMS", "PLAIN_TENSORS", "Attempt", "Function", "search"]
+__all__ = ["ATOMS", "OPERAND", "PLAIN_TENSORS", "POSITION", "Attempt", "Function", "search"]
 
 PLAIN_TENSORS: set[type] = set()  # classes of tensors without behaviour of their own; the rooms above add theirs
 ATOMS: set[type] = {int, bool, str, type(None), type(Ellipsis), DType, float, slice}  # equal ones of one of these types are the same
 SEQUENCES: set[type] = {tuple, list}  # of atoms or of tensors; the rooms above add theirs
 
-PATIENCE = 32  # calls with nothing to remember, after which a function is always called in full
+OPERAND, POSITION = "operand", "position"  # what changing numbers are to a function: see ``quick``
+
 KNOWN = 32     # calls of one function that one node keeps; the oldest are forgotten
+PATIENCE = 32  # calls in a row with nothing to remember, after which a function is called in full for ...
+REST = 1024    # ... so many calls
+FAILURES = 8   # ... and after so many of them at one node, always there
 
 
 class Function:
-    """What is known of a public function: at which of its arguments ``*args`` and ``**kwargs`` stand (-1: it has none), and whether
-    looking for its calls has been worth while."""
+    """What is known of a public function: at which of its arguments ``*args`` and ``**kwargs`` stand (-1: it has none), what
+    changing numbers are to it, and whether looking for its calls has been worth while (``patience`` > 0)."""
 
-    __slots__ = ("star", "stars", "patience")
+    __slots__ = ("star", "stars", "numbers", "patience")
 
-    def __init__(self, star: int, stars: int) -> None:
-        self.star, self.stars = star, stars
+    def __init__(self, star: int, stars: int, numbers: str | None = None) -> None:
+        self.star, self.stars, self.numbers = star, stars, numbers
         self.patience = PATIENCE
 
 
@@ -50,23 +71,55 @@ class Attempt:
         self.function, self.trace, self.given = function, tr, given
         self.start, self.epoch, self.seen, self.slot = tr.node, tr.epoch, looks.count, len(tr.values)
 
+    def number(self) -> _Number | None:
+        """The number that entered with the call, if it can be told which argument that is."""
+        node, values = self.trace.node, self.trace.values
+        slot = node.slot - 1
+        if self.function.numbers is None or not node.inputs or node.inputs[-1] != slot or slot < self.slot:
+            return None
+        v = values[slot]
+        if v.buffer is None or v.meta.shape or v.meta.dtype not in (int64, float64):
+            return None
+        if self.function.numbers == OPERAND:
+            value = c_double.from_address(v.buffer.ptr).value if v.meta.dtype is float64 else 0.0
+            # What is told by its value must be no number that 1 / x, x * x, ... leave as it is.
+            return _Number(slot, value) if value not in (0.0, 1.0, -1.0) and value == value else None
+        if node.op.name != "cut_at":
+            return None
+        dim, length, step = node.attrs
+        return _Number(slot, c_int64.from_address(v.buffer.ptr).value, values[node.inputs[0]].meta.shape[dim], length, step)
+
     def keep(self, out: Any) -> Any:
         """Remember the call, whose result was ``out``; returns ``out``."""
         tr = self.trace
         self.function.patience -= 1
         if tr.epoch is self.epoch and looks.count == self.seen and not tr.full:
-            call = remember(self, out)
-            if call is not None:
-                self.function.patience = PATIENCE
-                start = self.start
-                if start.calls is None:
-                    start.calls = {}
-                known = start.calls.setdefault(self.function, [])
-                known.append(call)
-                if len(known) > KNOWN:
-                    del known[0]
-                start.last = call
+            call, start = remember(self, out), self.start
+            if start.calls is None:
+                start.calls = {}
+            known = start.calls.get(self.function)
+            if known is None:
+                known = start.calls[self.function] = Known()
+            if call is None:
+                known.failures += 1
+                return out
+            self.function.patience = PATIENCE
+            known.failures = 0
+            known.append(call)
+            if len(known) > KNOWN:
+                del known[0]
+            start.last = call
         return out
+
+
+class _Number:
+    """A number that entered as a leaf: its slot and value; of a position also the length of the dimension, how many positions there
+    are from it on (None: it alone, without its dimension), and the step between them."""
+
+    __slots__ = ("slot", "value", "size", "length", "step")
+
+    def __init__(self, slot: int, value: Any, size: int = 0, length: int | None = None, step: int = 1) -> None:
+        self.slot, self.value, self.size, self.length, self.step = slot, value, size, length, step
 
 
 class _Vain(Attempt):
@@ -89,8 +142,13 @@ def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
 
     Tensors whose memory was written through others are brought up to date first, which may record.
     """
-    if tr.full or not function.patience:
+    if tr.full:
         return _vain
+    if function.patience <= 0:
+        function.patience -= 1
+        if function.patience > -REST:
+            return _vain
+        function.patience = 1
     for a in given:
         if isinstance(a, Handle):
             value_of(a)
@@ -99,29 +157,34 @@ def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
                 if isinstance(t, Handle):
                     value_of(t)
     node = tr.node
-    for call in () if node.calls is None else node.calls.get(function, ()):
-        out = call.step(tr, call.facts, *given)
-        if out is not None:
-            node.last = call
-            return out
+    known = None if node.calls is None else node.calls.get(function)
+    if known is not None:
+        for call in known:
+            out = call.step(tr, call.facts, *given)
+            if out is not None:
+                node.last = call
+                return out
+        if known.failures >= FAILURES:
+            return _vain
     return Attempt(function, tr, given)
 
 
 class _Sorted:
-    """Arguments apart: their kinds (of groups: of their items), the tensors among them, and what a step's facts hold of each."""
+    """Arguments apart: their kinds (of groups: of their items), the tensors (and the number) among them, and what a step's facts
+    hold of each."""
 
     __slots__ = ("kinds", "tensors", "facts")
 
     def __init__(self) -> None:
         self.kinds: list[Any] = []
-        self.tensors: list[Handle] = []
+        self.tensors: list[Any] = []
         self.facts: list[Any] = []
 
 
 def _sort(attempt: Attempt) -> _Sorted | None:
     """The arguments of a call that has been made; None where one is neither a tensor nor an atom."""
     found = _Sorted()
-    values = attempt.trace.values
+    values, number = attempt.trace.values, attempt.number()
 
     def kind_of(a: Any) -> str | None:
         if type(a) in PLAIN_TENSORS:
@@ -135,6 +198,14 @@ def _sort(attempt: Attempt) -> _Sorted | None:
             return OLD_PART if values[v.slot] is not v else SLOT if v.origin is None else VIEW
         if a is None or a is True or a is False:
             return repr(a)
+        if number is not None:
+            kind, fact = _as_number(attempt.function.numbers, a, number)
+            if kind is not None:
+                if number in found.tensors:
+                    return None  # it could be either
+                found.tensors.append(number)
+                found.facts += fact
+                return kind
         if not _is_atom(a):
             return None
         found.facts.append(_frozen(a))
@@ -153,6 +224,16 @@ def _sort(attempt: Attempt) -> _Sorted | None:
             return None
         found.kinds.append(kind)
     return found
+
+
+def _as_number(meaning: str | None, a: Any, number: _Number) -> tuple[str | None, tuple]:
+    """The kind of an argument that a number may be, and its facts."""
+    if meaning == OPERAND:
+        return NUMBER if type(a) is float and a == number.value else None, ()
+    if number.length is None:
+        return INDEX if type(a) is int and a % number.size == number.value else None, (number.size,)
+    fact = (number.size, number.length, number.step)
+    return RANGE if start_of(a, *fact) == number.value else None, (fact,)
 
 
 def _is_atom(a: Any) -> bool:
@@ -178,10 +259,10 @@ def remember(attempt: Attempt, out: Any) -> Call | None:
     if found is None or not found.tensors:
         return None
     tensors = found.tensors
-    slots = [t._value.slot for t in tensors]
+    slots = [t.slot if type(t) is _Number else t._value.slot for t in tensors]
     entering = sorted([i for i, s in enumerate(slots) if s >= attempt.slot], key=slots.__getitem__)
     shape = Shape(tuple(found.kinds), entering=tuple(entering), grad=tr.grad_enabled,
-                  wants=tuple([NO if t._edge is None else A_LEAF if t._edge is LEAF else YES for t in tensors]))
+                  wants=tuple([NO if type(t) is _Number or t._edge is None else A_LEAF if t._edge is LEAF else YES for t in tensors]))
     if type(out) in (tuple, list) and len(tensors) == 1:
         nodes = _pieces(tr, attempt, out, tensors[0])
         if nodes is None:
@@ -196,18 +277,20 @@ def remember(attempt: Attempt, out: Any) -> Call | None:
     if not _begins(node.parent, attempt.start, len(entering)):
         return None
     is_view = out._alias is not None or out._value.origin is not None
-    if is_view and (len(tensors) > 1 or len(node.metas) > 1 or not _is_view(out, node, tensors[0])):
+    moves = is_view and type(tensors[-1]) is _Number
+    if is_view and (len(tensors) > 1 + moves or len(node.metas) > 1 or not _is_view(out, node, tensors[0], moves)):
         return None
     taken = [tensors[i] for i in inputs]
     if not _is_linked(out, node, taken):
         return None
-    shape = shape._replace(inputs=inputs, is_view=is_view, results=len(node.metas), nr=nr)
+    shape = shape._replace(inputs=inputs, is_view=is_view, moves=moves, results=len(node.metas), nr=nr)
     in_metas = None
     if out._edge is not None:
-        in_metas, keeps, outs = node.saves[sum([1 << i for i, t in enumerate(taken) if t._edge is not None])]
+        in_metas, keeps, outs = node.saves[sum([1 << k for k, i in enumerate(inputs) if shape.wants[i] is not NO])]
         outs = (outs,) * len(node.metas) if type(outs) is bool else outs
         shape = shape._replace(linked=True, keeps=keeps, outs=outs)
-    return Call(attempt.function, step_for(shape), (node, out._value.meta, out._value.slot, in_metas, *found.facts))
+    meta = (out._value.meta, out._alias.how.op, out._alias.how.attrs) if moves else out._value.meta
+    return Call(attempt.function, step_for(shape), (node, meta, out._value.slot, in_metas, *found.facts))
 
 
 def _pieces(tr: Trace, attempt: Attempt, out: Sequence[Any], t: Handle) -> tuple[TraceNode, ...] | None:
@@ -234,12 +317,12 @@ def _is_result(out: Any, node: TraceNode, epoch: Epoch) -> bool:
     return made.epoch is epoch and 0 <= made.slot - node.slot < len(node.metas) and made.home is None
 
 
-def _is_view(out: Any, node: TraceNode, t: Handle) -> bool:
+def _is_view(out: Any, node: TraceNode, t: Handle, moves: bool = False) -> bool:
     alias = out._alias
-    return node.op.is_view and alias is not None and alias.parent is t._alias and alias.how is node
+    return alias is not None and alias.parent is t._alias and (type(alias.how) is How if moves else node.op.is_view and alias.how is node)
 
 
-def _is_linked(out: Any, node: TraceNode, tensors: Sequence[Handle]) -> bool:
+def _is_linked(out: Any, node: TraceNode, tensors: Sequence[Any]) -> bool:
     """Whether the graph node of ``out``, if it has one, is the one that the operation on these tensors has."""
     edge = out._edge
     if edge is None:
@@ -249,7 +332,7 @@ def _is_linked(out: Any, node: TraceNode, tensors: Sequence[Handle]) -> bool:
         if nr != out._value.slot - node.slot:
             return False
     return isinstance(edge, GradNode) and edge.node is node and edge.rare is None and all(
-        (t if t._edge is LEAF else t._edge) is e for t, e in zip(tensors, edge.edges, strict=True))
+        (None if type(t) is _Number else t if t._edge is LEAF else t._edge) is e for t, e in zip(tensors, edge.edges, strict=True))
 
 
 def _begins(node: Any, before: TraceNode, entering: int) -> bool:

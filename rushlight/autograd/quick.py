@@ -17,9 +17,9 @@ from types import CellType, CodeType, FunctionType
 from typing import Any, TypeVar
 
 from ..record.trace import local
-from .calls import PLAIN_TENSORS, Attempt, Function, search
+from .calls import OPERAND, PLAIN_TENSORS, POSITION, Attempt, Function, search
 
-__all__ = ["quick", "PLAIN_TENSORS"]
+__all__ = ["quick", "OPERAND", "PLAIN_TENSORS", "POSITION"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,16 +40,20 @@ def entry({parameters}):
 """
 
 
-def quick(full: F) -> F:
+def quick(full: F, numbers: str | None = None) -> F:
     """A function with the meaning of ``full``, faster where it has been called at this point of a trace before.
 
     Its parameters are those of ``full``, so that Python itself sorts positions, names and defaults out.
+
+    Args:
+        numbers: what a Python number is to ``full`` that keeps changing: an OPERAND, which it records as it is; a POSITION along
+            a dimension; None if calls with such numbers are not to be remembered.
     """
     positional, star, named, stars, defaults, named_defaults = _parameters(full)
     code = _entry(len(positional), star is not None, len(named), stars is not None)
     names = [*positional, *named, *([star] if star else []), *([stars] if stars else [])]
     n = len(positional)
-    function = Function(n if star else -1, n + (star is not None) + len(named) if stars else -1)
+    function = Function(n if star else -1, n + (star is not None) + len(named) if stars else -1, numbers)
     code = code.replace(co_name=full.__name__, co_varnames=(*names, *code.co_varnames[len(names):]))
     free = {"_full": full, "_function": function, "_named": functools.partial(_by_name, named)}
     entry = FunctionType(code, _SCOPE, full.__name__, defaults, tuple([CellType(free[name]) for name in code.co_freevars]))

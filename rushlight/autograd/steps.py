@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..record.trace import Trace, TraceNode
-from ..record.value import DerivedValue, Value, derived_value, is_exported, new_value
+from ..record.value import DerivedValue, Value, derived_value, is_exported, new_value, scalar_value
 from . import handle
 from .apply import link, window
-from .handle import LEAF, Alias, Handle, make, new_alias, storage_of
+from .handle import LEAF, Alias, Handle, How, make, new_alias, storage_of
 from .node import grad_class
 
-__all__ = ["ATOM", "CONSTANTS", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "Shape", "same", "step_for"]
+__all__ = ["ATOM", "CONSTANTS", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "NUMBER", "INDEX", "RANGE", "NO", "A_LEAF", "YES",
+           "Shape", "same", "start_of", "step_for"]
 
 # What an argument can be, and what ``facts`` hold of it. Groups of arguments are ("*", kinds) for *args, ("[]", kinds) for a list
 # or tuple, and ("**", (name, kind) pairs) for **kwargs.
@@ -33,6 +34,11 @@ VIEW = "view"          # ... that is a view: likewise
 OLD_PART = "old part"  # ... that entered as a leaf of its own before: likewise
 LEAF_VALUE = "leaf"    # a tensor of ready memory, which enters the trace: its meta
 PART = "part"          # a row-major part of ready memory, which enters as a leaf of its own: its meta
+# Numbers that keep changing (``varying.py``) and enter as leaves:
+NUMBER = "number"      # a float: nothing
+INDEX = "index"        # a position, which may count from the end: the length of the dimension
+RANGE = "range"        # a slice of fixed length: (length of the dimension, of the slice, step)
+NUMBERS = (NUMBER, INDEX, RANGE)
 
 # Whether a tensor wants a gradient.
 NO, A_LEAF, YES = "no", "a leaf", "yes"
@@ -47,7 +53,8 @@ class Shape(NamedTuple):
         grad: the grad mode; ``wants``: which tensors want a gradient (not looked at where it is off): NO, A_LEAF or YES.
         linked: the result has a graph node; ``keeps``: which inputs that keeps, or None; ``outs``: which results.
         results: how many results the operation has; ``nr``: which of them is the result of the call.
-        is_view: the result shares the memory of the tensor.
+        is_view: the result shares the memory of the tensor; ``moves``: its position is a number, and the facts have besides the
+            meta the operation and its attributes with another position.
         pieces: the result is a sequence of several views of the tensor.
     """
 
@@ -62,6 +69,7 @@ class Shape(NamedTuple):
     results: int = 1
     nr: int = 0
     is_view: bool = False
+    moves: bool = False
     pieces: bool = False
 
 
@@ -70,7 +78,7 @@ def step_for(shape: Shape) -> Callable[..., Any]:
     """The step of all calls of a shape. Its facts: the node where the call arrives, meta and slot of the result, metas of the
     operation's inputs (of several views: their nodes and the class of the sequence), then those of each argument."""
     scope: dict[str, Any] = {f.__name__: f for f in (
-        Value, DerivedValue, Alias, storage_of, same, in_use, is_whole, part_of, results_of, pieces_of, make)}
+        Value, DerivedValue, Alias, How, storage_of, scalar_value, start_of, same, in_use, is_whole, part_of, results_of, pieces_of, make)}
     scope |= {"GradNode": grad_class(len(shape.inputs)), "new": object.__new__, "Tensor": handle._class, "LEAF": LEAF,
               "MISSING": object()}
     exec(compile(_source(shape), f"<step {shape.arguments}>", "exec"), scope)
@@ -84,6 +92,8 @@ def _source(shape: Shape) -> str:
              "epoch = tr.epoch", "values = tr.values"]
     entered: list[str] = []
     for i, kind in enumerate(tensors):
+        if kind in NUMBERS:
+            continue
         v = f"v{i}"
         lines.append(f"{v} = t{i}._value")
         # What was written through another tensor is found out by its value, that of a view by its version.
@@ -107,8 +117,10 @@ def _source(shape: Shape) -> str:
             lines += [f"e{i} = t{i}._edge", _unless([f"e{i} is {_EDGES[shape.wants[i]]}"])]
     made = []
     for i in shape.entering:
+        if tensors[i] in NUMBERS:
+            made.append(f"v{i} = scalar_value(n{i})")
         made += [f"v{i}.epoch = epoch", f"v{i}.slot = len(values)",
-                 f"values.append(v{i})" if tensors[i] == LEAF_VALUE else f"values.append(part_of(tr, v{i}))"]
+                 f"values.append(v{i})" if tensors[i] != PART else f"values.append(part_of(tr, v{i}))"]
     made.append("tr.node = node")
     made += ["return pieces_of(tr, *meta, t0)"] if shape.pieces else [*_result(shape), "return out"]
     odd = "  except (AttributeError, ValueError): return None  # one of them is no tensor, or a group has another length"
@@ -133,6 +145,7 @@ def _arguments(shape: Shape) -> tuple[list[str], list[str], list[str], list[str]
     doubts: list[str] = []
     lines: list[str] = []
     late: list[str] = []  # conditions on the items of groups
+    numbers: list[str] = []  # lines that find the numbers
 
     def see(name: str, kind: str, doubts: list[str]) -> str:
         """What is to be known of one argument; returns the name that it gets."""
@@ -145,7 +158,18 @@ def _arguments(shape: Shape) -> tuple[list[str], list[str], list[str], list[str]
             return name
         i = len(tensors)
         tensors.append(kind)
+        if kind == NUMBER:
+            doubts.append(f"type({name}) is not float")
+            numbers.append(f"n{i} = {name}")
+            return name
         facts.append(f"w{i}")
+        if kind == INDEX:
+            doubts.append(f"type({name}) is not int or not -w{i} <= {name} < w{i}")
+            numbers.append(f"n{i} = {name} % w{i}")
+            return name
+        if kind == RANGE:
+            numbers.extend((f"n{i} = start_of({name}, *w{i})", _unless([f"n{i} < 0"])))
+            return name
         return f"t{i}"
 
     for n, kind in enumerate(shape.arguments):
@@ -167,6 +191,7 @@ def _arguments(shape: Shape) -> tuple[list[str], list[str], list[str], list[str]
             lines.append("".join([see(f"a{n}_{k}", item, late) + ", " for k, item in enumerate(items)]) + f"= a{n}")
     if late:
         lines.append(_unless(late))
+    lines += numbers
     return names, facts, tensors, doubts, lines
 
 
@@ -183,11 +208,14 @@ def _result(shape: Shape) -> list[str]:
                   f"made.buffer = made.home = made.overwritten = {'' if shape.is_view else 'made.origin = '}None", "values.append(made)",
                   "out = new(Tensor)", "out._value = made", "out._version = 0",
                   f"out._grad = out._more = {'' if shape.is_view else 'out._alias = '}None"]
+        if shape.moves:
+            lines.insert(0, "meta, op, attrs = meta")
         if shape.is_view:
+            how = f"How(op, op.moved(attrs, n{shape.inputs[1]}), meta)" if shape.moves else "node"
             base = "t0 if parent.base is None else parent.base" if shape.grad else "None"
             lines += ["parent = t0._alias or storage_of(t0)", "storage = parent.storage",
                       "out._alias = alias = Alias()", "alias.storage = storage", "alias.version = storage.version",
-                      f"alias.base = {base}", "alias.parent = parent", "alias.how = node", "alias._place = None",
+                      f"alias.base = {base}", "alias.parent = parent", f"alias.how = {how}", "alias._place = None",
                       "made.origin = storage.value", "made.alias = alias"]
         outs = ["made"]
     if shape.linked:
@@ -227,6 +255,14 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, (tuple, list)):
         return len(a) == len(b) and all(map(same, a, b))
     return a == b
+
+
+def start_of(s: Any, size: int, length: int, step: int) -> int:
+    """Where a slice of that length begins, or -1 if it has another."""
+    if type(s) is not slice or type(s.start) is not int or type(s.stop) is not int:
+        return -1
+    start, stop, by = s.indices(size)
+    return start if by == step and max(0, (stop - start + step - 1) // step) == length else -1
 
 
 def in_use(v: Value) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..autograd.apply import apply_over
+from ..autograd.writing import apply_over
 from ..compile.graph import Graph, Node
 from ..record.meta import Meta, meta_of
 from ..record.op import Op

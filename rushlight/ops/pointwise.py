@@ -191,13 +191,13 @@ class Pointwise(_Formula):
                 pattern.append(tag(a))
         return apply(self, (tuple(pattern), tuple(options.items())), tensors)
 
-    def runtime(self, attrs: tuple) -> tuple[tuple, list[Any]] | None:
-        """The same call with its numbers as tensors: (attrs, the numbers in order), or None where it has none."""
+    def runtime(self, attrs: tuple) -> tuple[Op, tuple, list[Any]] | None:
+        """The same call with its numbers as tensors: (op, attrs, the numbers in order), or None where it has none."""
         pattern, options = attrs
         numbers = [p[0] for p in pattern if type(p) is tuple and type(p[0]) in (int, float)]
         if not numbers:
             return None
-        return (tuple(RUNTIME if type(p) is tuple and type(p[0]) in (int, float) else p for p in pattern), options), numbers
+        return self, (tuple(RUNTIME if type(p) is tuple and type(p[0]) in (int, float) else p for p in pattern), options), numbers
 
     # -- the formula ---------------------------------------------------------------------------------------------
     def _types(self, metas: Sequence[Meta], pattern: tuple) -> tuple[DType, list[tuple[int | None, Any]]]:

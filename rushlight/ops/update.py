@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..autograd.apply import apply_over
+from ..autograd.writing import apply_over
 from ..compile.graph import Graph, Node
 from ..record.meta import Meta
 from ..record.op import Op

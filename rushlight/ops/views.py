@@ -186,9 +186,13 @@ def _split_dim(shape: Shape, strides: Shape, offset: int, dim: int, sizes: Shape
 
 
 class _Cut(ViewOp):
-    """A view of a part."""
+    """A view of a part. ``moved(attrs, at)``: the same somewhere else."""
 
     is_cut = True
+
+    def __init__(self, name: str, place: Callable[..., Place], moved: Callable[[tuple, int], tuple]) -> None:
+        super().__init__(name, place)
+        self.moved = moved
 
 
 def _same_elements(ctx: Any, g: Any) -> Any:
@@ -207,8 +211,8 @@ def _expand_back(ctx: Any, g: Any) -> Any:
 view = ViewOp("view", _view, _same_elements)
 permute = ViewOp("permute", _permute, _permute_back)
 expand = ViewOp("expand", _expand, _expand_back)
-slice_ = _Cut("slice", _slice)
-select = _Cut("select", _select)
+slice_ = _Cut("slice", _slice, lambda attrs, at: (attrs[0], at, at + attrs[2] - attrs[1], attrs[3]))
+select = _Cut("select", _select, lambda attrs, at: (attrs[0], at))
 squeeze = ViewOp("squeeze", _squeeze, _same_elements)
 unsqueeze = ViewOp("unsqueeze", _unsqueeze, _same_elements)
 diagonal = ViewOp("diagonal", _diagonal)

@@ -28,8 +28,9 @@ class Op:
         differentiable: whether a gradient rule exists.
         is_host: a library computes it: there is a ``reference`` rule and no lowering.
         autocast: what inputs become while autocast is on: "low" (the region's narrow type), "float32", or None (nothing).
-        runtime: None, or a method ``attrs -> (attrs, numbers) or None`` that turns the Python numbers in attrs into
-            further inputs (zero-dimensional tensors), for a place where they keep changing.
+        runtime: None, or a method ``attrs -> (op, attrs, numbers) or None``: the operation that takes the Python numbers in
+            attrs as further inputs (zero-dimensional tensors), for a place where they keep changing. ``positions``: these
+            numbers say where something lies.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Op:
     is_host = False
     autocast: str | None = None
     runtime: Any = None
+    positions = False
 
     def meta(self, metas: Sequence[Meta], attrs: tuple) -> Meta | tuple[Meta, ...]:
         """Result metas (a tuple for several results). Raises what PyTorch raises for inputs that do not fit."""

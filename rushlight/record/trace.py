@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 from .meta import Meta
@@ -18,7 +19,7 @@ from .op import Op
 from .settings import settings
 from .value import Epoch, Value
 
-__all__ = ["Call", "TraceNode", "Trace", "local", "traces", "user_line"]
+__all__ = ["Call", "Known", "TraceNode", "Trace", "local", "traces", "user_line"]
 
 _PACKAGE = __name__.split(".", 1)[0] + "."
 
@@ -31,6 +32,16 @@ class Call:
 
     def __init__(self, function: Any, step: Any, facts: tuple) -> None:
         self.function, self.step, self.facts = function, step, facts
+
+
+class Known(list[Call]):
+    """The calls of one function at one node; ``failures``: how many since the last of them could not be remembered."""
+
+    __slots__ = ("failures",)
+
+    def __init__(self, calls: Iterable[Call] = (), failures: int = 0) -> None:
+        super().__init__(calls)
+        self.failures = failures
 
 
 NO_CALL = Call(None, None, ())
@@ -61,7 +72,7 @@ class TraceNode:
     def __init__(self, parent: TraceNode | None, op: Op | None, attrs: tuple, inputs: tuple[int, ...],
                  metas: tuple[Meta, ...], slot: int) -> None:
         self.edges: dict[tuple, TraceNode] = {}
-        self.calls: dict[Any, list[Call]] | None = None
+        self.calls: dict[Any, Known] | None = None
         self.last = NO_CALL
         self.parent, self.op, self.attrs, self.inputs, self.metas, self.slot = parent, op, attrs, inputs, metas, slot
         self.meta = metas[0] if metas else None
@@ -103,12 +114,13 @@ class Trace:
         anomaly: whether graph nodes are to keep where they were made.
         exported: an operation of this epoch reads memory that NumPy can write, so that everything runs at once.
         full: one of these two: no call may be made from memory.
+        varying: (operation or "positions", the user's line) -> how often another Python number came there; see ``autograd/varying.py``.
         low: the narrow type that operations choose while autocast is on, else None; ``regions`` is the state behind it
             (``autograd/autocast.py``).
     """
 
     __slots__ = ("root", "node", "values", "epoch", "grad_enabled", "inference", "lock", "flushes", "nodes", "anomaly",
-                 "exported", "full", "windows", "low", "regions", "__weakref__")
+                 "exported", "full", "varying", "windows", "low", "regions", "__weakref__")
 
     def __init__(self) -> None:
         self.root = TraceNode(None, None, (), (), (), 0)
@@ -126,6 +138,7 @@ class Trace:
         self.windows: set[int] = set()  # identities of the buffers that this epoch reads through windows
         self.exported = False
         self.full = False
+        self.varying: dict[tuple, int] = {}
 
     def read_at_once(self) -> None:
         """Memory that others can write has entered: what is recorded in this epoch has to run before they do."""

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import itertools
+from ctypes import c_double, c_int64
 from sys import getrefcount
 from typing import Any
 
@@ -96,9 +97,18 @@ def value_from_array(array: np.ndarray, *, copy: bool = True) -> Value:
     return v
 
 
+_INT, _FLOAT = meta_of((), dtypes.int64), meta_of((), dtypes.float64)
+
+
 def scalar_value(number: bool | int | float) -> Value:
     """A zero-dimensional float64 or int64: a number that is an input of a program rather than part of it."""
-    return value_from_array(np.array(number, np.int64 if isinstance(number, int) else np.float64))
+    # Written straight into memory, without NumPy: some loops have one in every step.
+    kind, v = (c_int64, new_value(_INT)) if isinstance(number, int) else (c_double, new_value(_FLOAT))
+    if kind is c_int64 and not -1 << 63 <= number < 1 << 63:
+        raise OverflowError(f"{number} does not fit into an int64")
+    v.buffer = allocate(8)
+    kind.from_address(v.buffer.ptr).value = number
+    return v
 
 
 class _Looks:

@@ -10,7 +10,10 @@ from ..autograd.autocast import widest
 from ..autograd.handle import Handle
 from ..compile import dtypes as dt
 from ..ops import indexing as ix
-from ..ops import views
+from ..ops import (
+    moving,  # noqa: F401  (what positions that keep changing become)
+    views,
+)
 from ..ops.pointwise import broadcast_shapes
 from ..ops.structured import wrap_dim
 from .creation import array_from, from_array
@@ -68,7 +71,7 @@ def _normalised(self: Any, key: Any) -> list[Any]:
 def _basic(self: Any, key: Any) -> tuple[Any, list[Any] | None]:
     """Apply slices, numbers and None as views: (view, index tensors for each dimension of it, or None)."""
     parts = _normalised(self, key)
-    t, dim = self, 0
+    t, dim, gone = self, 0, 0
     tensors: list[Any] = []
     advanced = False
     for p in parts:
@@ -77,11 +80,8 @@ def _basic(self: Any, key: Any) -> tuple[Any, list[Any] | None]:
             tensors.append(None)
             dim += 1
         elif _is_number(p):
-            n = t.shape[dim]
-            p = int(p)
-            if not -n <= p < n:
-                raise IndexError(f"index {p} is out of bounds for dimension {dim} with size {n}")
-            t = views.select(t, dim, p % n)
+            t = _selected(t, dim, int(p), dim + gone)
+            gone += 1
         elif isinstance(p, slice):
             t = _sliced(t, dim, p)
             tensors.append(None)
@@ -116,6 +116,14 @@ def _basic(self: Any, key: Any) -> tuple[Any, list[Any] | None]:
     return t, tensors if advanced else None
 
 
+def _selected(t: Any, dim: int, at: int, named: int) -> Any:
+    """One position of a dimension, which was number ``named`` of the tensor that the user indexed."""
+    n = t._value.meta.shape[dim]
+    if not -n <= at < n:
+        raise IndexError(f"index {at} is out of bounds for dimension {named} with size {n}")
+    return views.select(t, dim, at % n)
+
+
 def _sliced(t: Any, dim: int, s: slice) -> Any:
     try:
         start, stop, step = s.indices(t.shape[dim])
@@ -130,6 +138,8 @@ def _sliced(t: Any, dim: int, s: slice) -> Any:
 
 
 def _getitem(self: Any, key: Any) -> Any:
+    if type(key) is int and self._value.meta.shape:
+        return _selected(self, 0, key, 0)
     t, tensors = _basic(self, key)
     if tensors is None:
         return _alias(t) if t is self else t
@@ -165,7 +175,7 @@ def _take(t: Any, tensors: list[Any]) -> Any:
 
 
 def _setitem(self: Any, key: Any, value: Any) -> None:
-    from ..autograd.apply import check_writable
+    from ..autograd.writing import check_writable
     from ..record.trace import local
 
     if local.trace.grad_enabled:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..autograd.engine import Rules
 from ..autograd.handle import Handle, set_tensor_class
-from ..autograd.quick import PLAIN_TENSORS, quick
+from ..autograd.quick import OPERAND, PLAIN_TENSORS, POSITION, quick
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from .tensor import Tensor
@@ -24,7 +24,7 @@ _CONVERSIONS = {"float": dt.float32, "double": dt.float64, "half": dt.float16, "
                 "short": dt.int16, "char": dt.int8, "byte": dt.uint8, "bool": dt.bool_, "cfloat": dt.complex64, "cdouble": dt.complex128}
 
 
-def _operator(define: Any, reflected: bool) -> Any:
+def _operator(define: Any, reflected: bool, numbers: str | None = None) -> Any:
     """A dunder method: NumPy arrays become tensors, and what is neither tensor nor number is left to the other side."""
     def call(self: Any, other: Any) -> Any:
         if not isinstance(other, (Handle, int, float, complex, np.generic)):
@@ -32,7 +32,7 @@ def _operator(define: Any, reflected: bool) -> Any:
                 return NotImplemented
             other = Rules.from_numpy(other)
         return define(other, self) if reflected else define(self, other)
-    return quick(call)
+    return quick(call, numbers)
 
 
 def _converter(d: DType) -> Any:
@@ -47,10 +47,14 @@ def complete(methods: dict[str, Any]) -> None:
     for name, d in _CONVERSIONS.items():
         methods.setdefault(name, _converter(d))
     for name, define in methods.items():
-        setattr(Tensor, name, quick(define) if isinstance(define, FunctionType) and not name.endswith("_") else define)
+        if isinstance(define, FunctionType) and (not name.endswith("_") or name == "__getitem__"):
+            define = quick(define, POSITION if name == "__getitem__" else None)
+        setattr(Tensor, name, define)
     for dunder, name in _BINARY.items():
-        setattr(Tensor, f"__{dunder}__", _operator(methods[name], False))
-        setattr(Tensor, f"__r{dunder}__", _operator(methods[name], True))
+        # Of these every number is as good as another: no result, check or formula depends on which it is.
+        numbers = OPERAND if dunder in ("add", "sub", "mul", "truediv") else None
+        setattr(Tensor, f"__{dunder}__", _operator(methods[name], False, numbers))
+        setattr(Tensor, f"__r{dunder}__", _operator(methods[name], True, numbers))
         if name + "_" in methods:
             setattr(Tensor, f"__i{dunder}__", methods[name + "_"])
     for name in _COMPARISONS:

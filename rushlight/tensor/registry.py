@@ -10,8 +10,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..autograd.apply import apply, value_of, write
+from ..autograd.apply import apply, value_of
 from ..autograd.handle import Handle
+from ..autograd.writing import write
 from ..ops.basic import cast, clone, update_view
 
 __all__ = ["FUNCTIONS", "METHODS", "public", "assign", "fill_out"]

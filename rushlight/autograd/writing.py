@@ -1,0 +1,173 @@
+"""Writes in place: a fresh result becomes the content of a tensor, of all its memory or of the part that it shows."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..record.flush import flush_trace, ready
+from ..record.op import Op
+from ..record.trace import Trace, local
+from ..record.value import Value, array_of, is_exported, new_value
+from .apply import Restrided, apply, enter, refresh
+from .handle import LEAF, Handle, derived, make
+from .node import GradNode
+
+__all__ = ["apply_over", "check_writable", "write"]
+
+
+def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
+    """Make ``new`` (a fresh result of the shape and dtype of ``t``) the content of ``t``; returns ``t``.
+
+    ``update`` is the operation ``(whole, part; shape, strides, offset) -> whole`` that writes a view's content into a
+    storage.
+
+    Raises:
+        RuntimeError: ``t`` is a leaf that requires grad (or a view of one) and grad mode is on.
+    """
+    tr = local.trace
+    alias = t._alias
+    if tr.grad_enabled:
+        check_writable(t)
+    if new._value.buffer is not None:
+        new = apply(Restrided.copy, (), (new,), hold=True)  # it has memory; the target's memory is to hold the content
+    fresh = new._value
+    seen_outside = False
+    by = new._edge
+    if isinstance(by, GradNode) and by.node.op.name in ("to", "clone"):
+        by = by.edges[0]  # a conversion stands between the operation and the write
+    if alias is None:
+        old = t._value
+        seen_outside = old.buffer is not None and is_exported(old)
+        _replace(old, fresh, name, by)
+        t._value = fresh
+        t._version += 1
+        if tr.grad_enabled and new._edge is not None:
+            t._edge = new._edge
+    else:
+        storage = alias.storage
+        old = storage.value
+        seen_outside = old.buffer is not None and is_exported(old)
+        if alias.parent is None:
+            whole = new
+        else:
+            base = alias.base
+            linked = tr.grad_enabled and base is not None and (base._edge is not None or new._edge is not None)
+            if old.buffer is not None and not linked:
+                return _write_part(tr, t, alias, new, (name, by))
+            holder = make(old, base._edge if linked else None)
+            whole = apply(update, alias.place(), (holder, new), hold=True)
+            if linked:
+                base._edge = whole._edge
+        _replace(old, whole._value, name, by)
+        storage.value = whole._value
+        storage.version += 1
+        if tr.grad_enabled and (new._edge is not None) and (alias.parent is None or alias.base is None):
+            t._edge = new._edge
+        elif alias.parent is not None and alias.base is not None:
+            refresh(t)
+        if alias.parent is None:
+            alias.version = storage.version
+            t._value = fresh
+    if tr.exported or seen_outside:
+        # NumPy sees this memory: it has to be written now.
+        del old, fresh, new
+        flush_trace(tr)
+    return t
+
+
+def apply_over(op: Op, attrs: tuple, tensors: Sequence[Handle], targets: Sequence[Handle], update: Op) -> None:
+    """Record an operation without gradient whose results become the content of ``targets``, which are among its inputs:
+    ``apply`` and ``write`` in one, for optimizers, which do this to hundreds of tensors in each step."""
+    tr = local.trace
+    epoch = tr.epoch
+    parts: list[Any] = [op, attrs]
+    for t in tensors:
+        alias = t._alias
+        v = t._value if alias is None or alias.version == alias.storage.version else refresh(t)
+        parts.append(v.slot if v.epoch is epoch else enter(tr, v))
+    node = tr.record(tuple(parts))
+    slot, values, by = node.slot, tr.values, (op.name, None)
+    epoch.writes = True
+    fresh = []
+    for meta in node.metas:
+        v = Value()
+        v.meta = meta
+        v.epoch = epoch
+        v.slot = slot
+        v.buffer = v.origin = v.home = v.overwritten = None
+        values.append(v)
+        fresh.append(v)
+        slot += 1
+    at_once = tr.exported or node.stop
+    parts_of_memory = []
+    for t, v in zip(targets, fresh, strict=True):
+        if tr.grad_enabled:
+            check_writable(t)
+        alias = t._alias
+        if alias is None:
+            t._version += 1
+        elif alias.parent is None:
+            storage = alias.storage
+            storage.value = v
+            storage.version += 1
+            alias.version = storage.version
+        else:
+            parts_of_memory.append((t, make(v)))  # may be written at once, so after all others
+            continue
+        old = t._value
+        t._value = v
+        old.overwritten = by
+        if old.buffer is not None and is_exported(old):
+            at_once = True
+        v.home = old.home if old.home is not None else old.buffer
+        old.home = None
+    del parts, fresh
+    v = old = alias = None  # type: ignore[assignment]
+    for t, new in parts_of_memory:
+        write(t, new, op.name, update)
+    if at_once:
+        t = new = parts_of_memory = None  # type: ignore[assignment]
+        flush_trace(tr)
+
+
+def _write_part(tr: Trace, t: Handle, alias: Any, new: Handle, by: tuple[str, Any]) -> Any:
+    """Write a part of ready memory at once, after everything that still reads it: the place of the part, which tends to
+    change from step to step, is then no part of a path, and the rest of the memory is not copied."""
+    flush_trace(tr)
+    storage = alias.storage
+    old = storage.value
+    ready(new._value)
+    shape, strides, offset = alias.place()
+    d = old.meta.dtype
+    place = old.buffer.array(d.numpy, shape, tuple([s * d.itemsize for s in strides]), offset * d.itemsize)  # type: ignore[union-attr]
+    place[...] = array_of(new._value)
+    old.overwritten = by
+    tr.epoch.writes = True
+    whole = new_value(old.meta)
+    whole.buffer = old.buffer
+    storage.value = whole
+    storage.version += 1
+    t._value, alias.version = derived(alias), storage.version
+    if tr.grad_enabled and new._edge is not None:
+        t._edge = new._edge
+    return t
+
+
+def check_writable(t: Handle) -> None:
+    if t._edge is LEAF:
+        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+    alias = t._alias
+    if alias is not None and alias.base is not None and alias.base._edge is LEAF:
+        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+
+
+def _replace(old: Value, new: Value, name: str, by: Any) -> None:
+    """``new`` takes over the memory of ``old``; ``by`` is the graph node of the writing operation, which may itself keep
+    the old value."""
+    old.overwritten = (name, by)
+    tr = local.trace
+    tr.epoch.writes = True
+    if old.buffer is not None and old.epoch is not tr.epoch:
+        enter(tr, old)  # so that the flush sees whether somebody still needs the old content, and moves it
+    new.home = old.home if old.home is not None else old.buffer
+    old.home = None
