@@ -13,8 +13,8 @@ recomputes the weights piece by piece. No L × S matrix is ever stored.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from .graph import Graph, Node
 from .placed import Output, PlacedCall
 
 __all__ = ["MAX_HEAD", "Attention", "AttentionBackward", "attend", "attend_backward", "dropout_limit"]
+
+Call = TypeVar("Call", bound="_Attention")
 
 #: The longest head (E and V) that the calls take: a kernel keeps some of it in the first-level cache for each query.
 MAX_HEAD = 256
@@ -39,6 +41,9 @@ class _Attention(PlacedCall):
     def in_place(self, k: int, strides: tuple[int, ...]) -> bool:
         """Heads are read along vectors; the mask is looked up number by number."""
         return not strides or strides[-1] == 1 or self.masked and k == self.mask_input
+
+    def wide(self: Call) -> Call:
+        return replace(self, arrays=tuple((shape, dtype.compute) for shape, dtype in self.arrays))
 
     @property
     def flops(self) -> int:
@@ -109,7 +114,7 @@ def _einsum(equation: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _wide(x: np.ndarray) -> Any:
-    return np.float64 if x.dtype.kind == "f" else x.dtype
+    return np.dtype(np.float64) if x.dtype.kind in "fV" else x.dtype  # V: bfloat16
 
 
 @dataclass(frozen=True)
@@ -191,7 +196,7 @@ def attend(g: Graph, q: Node, k: Node, v: Node, mask: Node | None, scale: float,
     sizes = _sizes(q, k, v)
     b, h, _, length, _, _, width = sizes
     shape = (b, h, length, width)
-    call = Attention(((_turned(shape), q.dtype), ((b, h, length), q.dtype)),
+    call = Attention(((_turned(shape), q.dtype), ((b, h, length), q.dtype.compute)),
                      (_heads_inside(shape, 0), Output.alone((b, h, length), 1)), sizes, scale, causal, mask is not None, drop)
     out, rows = g.native(call, *(x for x in (q, k, v, mask, seed) if x is not None))
     return g.permute(out, (0, 2, 1, 3)), rows

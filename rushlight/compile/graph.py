@@ -127,6 +127,11 @@ class NativeCall:
         """Shape and dtype of each result."""
         raise NotImplementedError
 
+    def wide(self) -> NativeCall | None:
+        """The same on operands of half precision in ``DType.compute``, with such results: what is called, between casts, where the
+        back end has a kernel for that and none for this."""
+        return None
+
     @property
     def work(self) -> int:
         """How many multiplications it is, to decide whether a first run is worth compiling."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..compile.attention import MAX_HEAD, attend, attend_backward, dropout_limit
-from ..compile.dtypes import DType
+from ..compile.dtypes import DType, bfloat16
 from ..compile.graph import Graph, Node
 from ..record.meta import Meta, meta_of
 from .contraction import einsum2
@@ -62,18 +62,23 @@ def _mask(g: Graph, inputs: Sequence[Node], at: int, masked: bool) -> Node | Non
 
 def _direct(q: Node, k: Node, v: Node) -> bool:
     """Whether the kernels do it. They count weights in 32 bits, to drop some."""
-    few = math.prod(q.shape[:3]) * k.shape[2] <= 1 << 32
-    return few and q.shape[2] >= _FEW and q.shape[3] <= MAX_HEAD and v.shape[3] <= MAX_HEAD
+    few = math.prod(q.shape[:-1]) * k.shape[-2] <= 1 << 32
+    return few and q.shape[-2] >= _FEW and q.shape[-1] <= MAX_HEAD and v.shape[-1] <= MAX_HEAD
+
+
+def _inside(dtype: DType, direct: bool) -> DType:
+    """The type of the calls' operands: bfloat16 as it is, for where the processor multiplies it (else it is widened there)."""
+    return dtype if direct and dtype is bfloat16 else dtype.compute
 
 
 def _lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Sequence[Node]:
     scale, causal, masked, drop = attrs
-    dtype = inputs[0].dtype.compute
     if not outs[0].numel or not inputs[1].size or not inputs[0].size:
         return [g.const(0, m.dtype, m.shape) for m in outs]
-    q, k, v = (_four(g, x, dtype) for x in inputs[:3])
+    direct = _direct(*inputs[:3])
+    q, k, v = (_four(g, x, _inside(x.dtype, direct)) for x in inputs[:3])
     mask, seed = _mask(g, inputs, 3, masked), inputs[-1] if drop else None
-    made = (attend if _direct(q, k, v) else _written_out)(g, q, k, v, mask, scale, causal, drop, seed)
+    made = (attend if direct else _written_out)(g, q, k, v, mask, scale, causal, drop, seed)
     return [g.reshape(g.cast(x, m.dtype), m.shape) for x, m in zip(made, outs)]
 
 
@@ -141,13 +146,13 @@ def _written_out_backward(g: Graph, q: Node, k: Node, v: Node, out: Node, grad: 
 
 def _backward_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Sequence[Node]:
     scale, causal, masked, drop = attrs
-    dtype = inputs[0].dtype.compute
     if not inputs[0].size or not inputs[1].size or not inputs[2].size:
         return [g.const(0, m.dtype, m.shape) for m in outs]
-    q, k, v, out, grad = (_four(g, x, dtype) for x in inputs[:5])
+    direct = _direct(*inputs[:3])
+    q, k, v, out, grad = (_four(g, x, _inside(x.dtype, direct)) for x in inputs[:5])
     rows = g.reshape(inputs[5], q.shape[:3])
     mask, seed = _mask(g, inputs, 6, masked), inputs[-1] if drop else None
-    back = attend_backward if _direct(q, k, v) else _written_out_backward
+    back = attend_backward if direct else _written_out_backward
     made = back(g, q, k, v, out, grad, rows, mask, scale, causal, drop, seed)
     return [g.reshape(g.cast(x, m.dtype), m.shape) for x, m in zip(made, outs)]
 

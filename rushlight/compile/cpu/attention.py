@@ -10,10 +10,11 @@ from typing import Any
 from rushlight.compile.attention import Attention, AttentionBackward, dropout_limit
 from rushlight.compile.cpu import target
 from rushlight.compile.cpu.attention_ir import AttentionKernel
+from rushlight.compile.cpu.attention_pairs import PairTiles
 from rushlight.compile.cpu.attention_tiles import Tiles
 from rushlight.compile.cpu.contract import Plan, Step
 from rushlight.compile.cpu.native import Operand
-from rushlight.compile.dtypes import DType
+from rushlight.compile.dtypes import DType, bfloat16
 from rushlight.compile.placed import Output
 
 __all__ = ["has_kernel", "plan"]
@@ -31,7 +32,11 @@ Strides = Sequence[tuple[int, ...]]
 
 
 def has_kernel(call: Call, dtypes: Sequence[DType]) -> bool:
-    return all(d.name in ("float32", "float64") for d in dtypes[: len(dtypes) - bool(call.drop)])
+    floats = dtypes[: len(dtypes) - bool(call.drop)]
+    if floats[0] is bfloat16:
+        cpu = target.current()
+        return cpu.bf16_dot and cpu.vector_bytes == 64 and not any(n % 2 for n in call.sizes[-2:])
+    return all(d.name in ("float32", "float64") for d in floats)
 
 
 def plan(call: Call, operands: Sequence[Operand], wanted: Sequence[bool]) -> Plan:
@@ -50,24 +55,25 @@ def plan(call: Call, operands: Sequence[Operand], wanted: Sequence[bool]) -> Pla
 def _forward(call: Attention, strides: Strides) -> Plan:
     b, h, g, length, source, e, v = call.sizes
     kernel = _kernel("forward", call)
-    item = call.arrays[0][1].itemsize
     blocks = -(-length // kernel.tiles.width)
     block_flops = 2 * kernel.tiles.width * source * (e + v)
     chunk = min(blocks, max(1, PART_FLOPS // block_flops))
     given = dict(zip(_given(call, "q", "k", "v"), strides, strict=True))
     out, rows = call.outputs
     places = {"out": out, "lse": rows}
-    operands = [_operand(name, given, places, item) for name in kernel.operands]
+    operands = [_operand(call, name, given, places) for name in kernel.operands]
     values = _common(call, blocks, chunk) | _moves(call, kernel, given, places)
     made = Plan([_step(kernel, operands, values, b * h * -(-blocks // chunk))], [], call.flops)
+    if kernel.pairs:
+        return _gathered(call, strides, kernel, made, {"v": "v"})
     return _gathered(call, strides, kernel, made) if _are_far(call, strides[1:3]) else made
 
 
 def _backward(call: AttentionBackward, strides: Strides) -> Plan:
     b, h, g, length, source, e, v = call.sizes
-    far = _are_far(call, [*strides[:3], strides[4], *(out.strides for out in call.outputs)])
+    far = _is_narrow(call) or _are_far(call, [*strides[:3], strides[4], *(out.strides for out in call.outputs)])
     kernel = _kernel("backward", call, far)
-    item = call.arrays[0][1].itemsize
+    item = call.arrays[0][1].compute.itemsize
     blocks = -(-length // kernel.tiles.width)
     splits = max(1, min(blocks, -(-PARTS // (b * g)), call.flops // (b * g) // PART_FLOPS))
     given = dict(zip(_given(call, "q", "k", "v", "result", "grad", "lse"), strides, strict=True))
@@ -75,7 +81,7 @@ def _backward(call: AttentionBackward, strides: Strides) -> Plan:
     places |= {"into_k": call.outputs[1], "into_v": call.outputs[2]}
     common = _common(call, blocks, splits)
     values = common | _moves(call, kernel, given, places) | {"to_k_split": 0, "to_v_split": 0}
-    operands = [_operand(name, given, places, item) for name in kernel.operands]
+    operands = [_operand(call, name, given, places) for name in kernel.operands]
     if splits == 1 and not far:
         return Plan([_step(kernel, operands, values, b * g)], [], call.flops)
     names = list(kernel.operands)
@@ -90,35 +96,41 @@ def _backward(call: AttentionBackward, strides: Strides) -> Plan:
         values |= {f"to_{name}_b": g * source * row, f"to_{name}_g": source * row, f"to_{name}_s": row, f"to_{name}_split": size}
         adding |= {f"parts_{name}_n": source * row, f"parts_{name}_s": row, f"{name}_split": size}
     steps.append(_step(kernel, operands, values, b * g * splits))
+    read = {"k": "pairs_k"} if kernel.pairs else None
     if splits == 1:  # the parts put their gradients where they belong themselves
-        return _gathered(call, strides, kernel, Plan(steps, scratch, call.flops))
+        return _gathered(call, strides, kernel, Plan(steps, scratch, call.flops), read)
     chunk = max(1, (256 << 10) // (splits * (e + v) * item))
-    ends = [(("scratch", 0), 0), (("scratch", 1), 0), *(_operand(x, given, places, item) for x in ("to_k", "to_v"))]
+    ends = [(("scratch", 0), 0), (("scratch", 1), 0), *(_operand(call, x, given, places) for x in ("to_k", "to_v"))]
     summed = _common(call, splits, chunk) | _moves(call, add, given, places) | adding
     steps.append(_step(add, ends, summed, b * g * -(-source // chunk)))
     made = Plan(steps, scratch, call.flops)
-    return _gathered(call, strides, kernel, made) if far else made
+    return _gathered(call, strides, kernel, made, read) if far else made
 
 
-def _gathered(call: Call, strides: Strides, kernel: AttentionKernel, made: Plan) -> Plan:
-    """The plan with a step before it that puts keys and values side by side; its first step reads them there."""
+def _gathered(call: Call, strides: Strides, kernel: AttentionKernel, made: Plan, read: dict[str, str] | None = None) -> Plan:
+    """The plan with a step before it that puts keys and values side by side; its first step reads them there.
+
+    ``read``: which of them, and as which operand. Rows of pairs are half as many, of numbers twice as wide."""
     b, h, g, length, source, e, v = call.sizes
-    item = call.arrays[0][1].itemsize
+    read = read or {"k": "k", "v": "v"}
+    item = call.arrays[0][1].compute.itemsize
     gather = _kernel("gather", call)
     given = {"k": strides[1], "v": strides[2]}
     main = made.steps[0]
     places: list[tuple[Any, int]] = []
     values: dict[str, int] = {}
-    for name, width in (("k", e), ("v", v)):
+    rows = -(-source // 2) if kernel.pairs else source
+    for name, size, width in (("k", "e_size", e if "k" in read else 0), ("v", "v_size", v if "v" in read else 0)):
         row = width * item
         places.append((("scratch", len(made.scratch)), 0))
-        made.scratch.append(b * g * source * row)
-        values |= {f"near_{name}_n": source * row, f"near_{name}_s": row}
-        main.operands[kernel.operands.index(name)] = places[-1]
-        for d, step in (("b", g * source * row), ("g", source * row), ("s", row)):
-            main.params[kernel.fields.index(f"{name}_{d}")] = step
-    chunk = max(1, (64 << 10) // ((e + v) * item))
-    values |= _common(call, 1, chunk) | _moves(call, gather, given, {})
+        made.scratch.append(b * g * rows * row)
+        values |= {f"near_{name}_n": rows * row, f"near_{name}_s": row, size: width}
+        if name in read:
+            main.operands[kernel.operands.index(read[name])] = places[-1]
+            for d, step in (("b", g * rows * row), ("g", rows * row), ("s", row)):
+                main.params[kernel.fields.index(f"{read[name]}_{d}")] = step
+    chunk = max(1, (64 << 10) // ((e + v) * item) // 2) * 2
+    values = _common(call, 1, chunk) | _moves(call, gather, given, {}) | values
     operands: list[tuple[Any, int]] = [*places, (("in", 1), 0), (("in", 2), 0)]
     made.steps.insert(0, _step(gather, operands, values, b * g * -(-source // chunk)))
     return made
@@ -129,14 +141,18 @@ def _are_far(call: Call, strides: Strides) -> bool:
     return any(abs(s[2]) * call.arrays[0][1].itemsize >= FAR for s in strides)
 
 
+def _is_narrow(call: Call) -> bool:
+    return call.arrays[0][1] is bfloat16
+
+
 def _kernel(kind: str, call: Call, far: bool = False) -> AttentionKernel:
-    cpu = target.current()
-    dtype: DType = call.arrays[0][1]
+    cpu, pairs = target.current(), _is_narrow(call)
+    dtype: DType = call.arrays[0][1].compute
     lanes = cpu.vector_bytes // dtype.itemsize
-    tiles = Tiles(dtype, lanes, cpu.vector_registers, cpu.fma, _fence(cpu))
+    tiles = (PairTiles if pairs else Tiles)(dtype, lanes, cpu.vector_registers, cpu.fma, _fence(cpu))
     if kind in ("add", "gather"):
-        return AttentionKernel(kind, tiles, False, False)
-    return AttentionKernel(kind, tiles, call.causal, call.masked, call.drop > 0, far)
+        return AttentionKernel(kind, tiles, False, False, pairs=pairs)
+    return AttentionKernel(kind, tiles, call.causal, call.masked, call.drop > 0, far, pairs)
 
 
 def _given(call: Call, *names: str) -> list[str]:
@@ -160,24 +176,32 @@ def _common(call: Call, blocks: int, chunk: int) -> dict[str, int]:
 
 def _bits(call: Call, number: float) -> int:
     """A number of the type that a call computes in, as a parameter."""
-    if call.arrays[0][1].itemsize == 8:
+    if call.arrays[0][1].compute.itemsize == 8:
         return struct.unpack("<q", struct.pack("<d", number))[0]
     return struct.unpack("<i", struct.pack("<f", number))[0]
 
 
-def _operand(name: str, given: dict[str, tuple[int, ...]], places: dict[str, Output], item: int) -> tuple:
+def _item(call: Call, name: str) -> int:
+    """Bytes of an element of an operand."""
+    dtype = call.arrays[0][1]
+    return (dtype.compute if name in ("lse", "mask") else dtype).itemsize
+
+
+def _operand(call: Call, name: str, given: dict[str, tuple[int, ...]], places: dict[str, Output]) -> tuple:
     """The pointer pair of an operand, as an operand of a ``Step``."""
     if name in given:
         return ("in", list(given).index(name)), 0
-    return ("out", places[name].result), places[name].offset * item
+    if name not in places:
+        return ("scratch", 0), 0  # to be said later
+    return ("out", places[name].result), places[name].offset * _item(call, name)
 
 
 def _moves(call: Call, kernel: AttentionKernel, given: dict[str, tuple[int, ...]],
            places: dict[str, Output]) -> dict[str, int]:  # fmt: skip
     """The strides of the kernel's operands, in bytes."""
-    item = call.arrays[0][1].itemsize
-    out = {}
+    out = {f"{name}_{d}": 0 for name in kernel.operands if name not in given and name not in places for d in "bgs"}
     for name in kernel.operands:
+        item = _item(call, name)
         strides = given.get(name) or (places[name].strides if name in places else ())
         for d, stride in zip("bhls" if name == "mask" else "bhl", strides):
             for letter in {d, {"h": "g", "l": "s"}.get(d, d)} if name != "mask" else {d}:

@@ -18,27 +18,27 @@ in bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from rushlight.compile.attention import MAX_HEAD
 from rushlight.compile.cpu import mathlib
 from rushlight.compile.cpu.attention_tiles import Tiles
-from rushlight.compile.cpu.contract_ir import Frame, gather, scattered
+from rushlight.compile.cpu.attention_writer import Writer
+from rushlight.compile.cpu.contract_ir import Frame
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import intrinsic_suffix, ir_type, mask, masked_load
-from rushlight.compile.cpu.nest_scope import iota
-from rushlight.compile.cpu.values import V, const, splat, where
+from rushlight.compile.cpu.values import V, splat, where
 
-__all__ = ["AttentionKernel"]
+__all__ = ["AttentionKernel", "Backward", "ByKeys", "Forward"]
 
 _OPERANDS = {"forward": ("q", "k", "v", "mask", "seed", "out", "lse"),
-             "backward": ("q", "k", "v", "result", "grad", "lse", "mask", "seed", "to_q", "to_k", "to_v", "into_k", "into_v"),
+             "backward": ("q", "k", "v", "result", "grad", "lse", "mask", "seed", "to_q", "to_k", "to_v", "into_k", "into_v",
+                          "pairs_k"),
              "gather": ("near_k", "near_v", "k", "v"), "add": ("parts_k", "parts_v", "to_k", "to_v")}  # fmt: skip
 #: Of each operand, the dimensions that it moves along: batch, query head or key head, query or key.
 _DIMS = {"q": "bhl", "k": "bgs", "v": "bgs", "mask": "bhls", "seed": "", "out": "bhl", "lse": "bhl", "result": "bhl", "grad": "bhl",
          "to_q": "bhl", "to_k": "bgs", "to_v": "bgs", "into_k": "bgs", "into_v": "bgs", "parts_k": "ns", "parts_v": "ns",
-         "near_k": "ns", "near_v": "ns"}  # fmt: skip
+         "near_k": "ns", "near_v": "ns", "pairs_k": "bgs"}  # fmt: skip
 _COMMON = ("heads", "group", "length", "source", "e_size", "v_size", "blocks", "chunk", "scale")
 
 
@@ -58,14 +58,16 @@ class AttentionKernel:
     masked: bool
     drops: bool = False
     far: bool = False
+    pairs: bool = False  # operands of bfloat16, multiplied by pairs: ``attention_pairs.py``
 
     @property
     def key(self) -> str:
-        return f"attention6 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far}"
+        return f"attention7 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs}"
 
     @property
     def operands(self) -> list[str]:
-        left_out = {"mask": not self.masked, "seed": not self.drops, "into_k": not self.far, "into_v": not self.far}
+        left_out = {"mask": not self.masked, "seed": not self.drops, "into_k": not self.far, "into_v": not self.far,
+                    "pairs_k": not self.pairs}  # fmt: skip
         return [x for x in _OPERANDS[self.kind] if not left_out.get(x)]
 
     @property
@@ -84,175 +86,23 @@ class AttentionKernel:
         module = Module()
         f = Function("void @attention(ptr %table, ptr %params, i64 %begin, i64 %end)", module)
         frame = Frame(f, len(self.operands), self.fields)
+        writers: dict[str, type[Writer]] = {"forward": Forward, "backward": Backward, "gather": _Gather, "add": _Add}
+        if self.pairs:
+            from rushlight.compile.cpu.attention_pairs import WRITERS  # which derives from these
+
+            writers |= WRITERS
         with f.loop("%begin", "%end") as part:
-            {"forward": _Forward, "backward": _Backward, "gather": _Gather, "add": _Add}[self.kind](self, module, f, frame).part(part)
+            writers[self.kind](self, module, f, frame).part(part)
         return f.finish() + module.text()
 
 
-class _Writer:
-    """What the kernels share."""
-
-    def __init__(self, kernel: AttentionKernel, module: Module, f: Function, frame: Frame) -> None:
-        self.kernel, self.tiles, self.f, self.frame = kernel, kernel.tiles, f, frame
-        self.module = module
-        self.base = dict(zip(kernel.operands, frame.bases, strict=True))
-        self.dtype = self.tiles.dtype
-        self.scalar = ir_type(self.dtype)
-        self.row = self.tiles.row
-
-    def part(self, part: str) -> None:
-        raise NotImplementedError
-
-    # -- addresses -----------------------------------------------------------------------------------------------
-    def place(self, name: str, **at: str) -> str:
-        """The address of an operand at a position."""
-        offset = "0"
-        for d, position in at.items():
-            offset = self.f.add(self.f.mul(position, self.frame[f"{name}_{d}"]), offset)
-        return self.f.at(self.base[name], offset, "i8")
-
-    def buffer(self, rows: int) -> str:
-        return self.f.slot(f"[{rows * self.tiles.width} x {self.scalar}]", align=64)
-
-    def number(self, bits: str) -> str:
-        """A parameter that is a floating-point number."""
-        if self.scalar == "double":
-            return self.f.let(f"bitcast i64 {bits} to double")
-        return self.f.let(f"bitcast i32 {self.f.let(f'trunc i64 {bits} to i32')} to float")
-
-    # -- rows of tiles -------------------------------------------------------------------------------------------
-    @property
-    def vector(self) -> str:
-        return ir_type(self.dtype, self.tiles.width)
-
-    def load(self, place: str) -> V:
-        value = self.f.let(f"load {self.vector}, ptr {place}, align {self.dtype.itemsize}")
-        return V(self.f, value, self.scalar, self.tiles.width)
-
-    def store(self, place: str, value: V) -> None:
-        self.f.do(f"store {value!r}, ptr {place}, align {self.dtype.itemsize}")
-
-    def get(self, slot: str) -> V:
-        return V(self.f, self.f.get(slot, self.vector), self.scalar, self.tiles.width)
-
-    def set(self, slot: str, value: V) -> None:
-        self.f.set(slot, value.name, self.vector)
-
-    def constant(self, value: float) -> V:
-        return const(self.f, self.scalar, self.tiles.width, value)
-
-    def row_of(self, tile: str, r: str) -> str:
-        return self.f.at(tile, self.f.mul(r, self.row), "i8")
-
-    def lanes(self, count: str) -> V:
-        """Whether a lane's number is less than ``count``."""
-        return V(self.f, mask(self.f, count, self.tiles.width), "i1", self.tiles.width)
-
-    # -- scores --------------------------------------------------------------------------------------------------
-    def mask_row(self, start: str, row: str, rows: str) -> V:
-        """The mask at one key for the block's queries; ``start``: at the block's first query and the key."""
-        f, width = self.f, self.tiles.width
-        step = self.frame["mask_l"]
-        slot = f.slot(self.vector)
-        plain = f.compare("eq", step, 0)
-        with f.when(plain):
-            one = V(f, f.load(start, 0, self.scalar), self.scalar)
-            self.set(slot, splat(one, width))
-        with f.when(f.let(f"xor i1 {plain}, true")):
-            places = scattered(f, start, step, 0, width)
-            self.set(slot, V(f, gather(f, places, self.dtype, width, mask(f, rows, width)), self.scalar, width))
-        return self.get(slot)
-
-    def each_key(self, count: str, first_key: str, first_query: str, body: Callable[[str, V | None], None]) -> None:
-        """``body(row, lanes that see its key; None: all)`` for each row of a tile."""
-        f = self.f
-        if not self.kernel.causal:
-            with f.loop(0, count) as r:
-                body(r, None)
-            return
-        free = f.minimum(f.add(f.sub(first_query, first_key), 1), count)
-        free = f.let(f"select i1 {f.compare('slt', free, 0)}, i64 0, i64 {free}")
-        with f.loop(0, free) as r:
-            body(r, None)
-        with f.loop(free, count) as r:
-            body(r, self.visible(f.add(first_key, r), first_query))
-
-    def visible(self, key: str, first_query: str) -> V:
-        """Whether lane i, query ``first_query + i``, sees the key: i >= key - first_query."""
-        f = self.f
-        return ~self.lanes(f.sub(key, first_query))
-
-    def kept(self, b: str, h: str, query: str, key: str) -> V:
-        """Whether the weights of a key for the block's queries are kept: the hash of ``ops/dropout.py``."""
-        f, frame, width = self.f, self.frame, self.tiles.width
-        row = f.add(f.mul(f.add(f.mul(b, frame["heads"]), h), frame["length"]), query)
-        first = f.add(f.mul(row, frame["source"]), key)
-
-        def low(number: str) -> V:
-            return splat(V(f, f.let(f"trunc i64 {number} to i32"), "i32"), width)
-        seed = f.load(self.base["seed"])
-        upper = low(f.let(f"lshr i64 {seed}, 32"))
-        bits = _mixed(_mixed((iota(f, "i32", width) * low(frame["source"]) + low(first)) ^ low(seed)) + upper)
-        return bits.uge(low(frame["limit"]))
-
-    @property
-    def growth(self) -> V:
-        """What the kept weights are multiplied by."""
-        return splat(V(self.f, self.number(self.frame["growth"]), self.scalar), self.tiles.width)
-
-    def keys_of(self, first_query: str, rows: str) -> str:
-        """How many keys, from the first on, a block of queries sees."""
-        source = self.frame["source"]
-        return self.f.minimum(self.f.add(first_query, rows), source) if self.kernel.causal else source
-
-    # -- products and turning ------------------------------------------------------------------------------------
-    def define(self, *names: str) -> None:
-        """Puts what the kernel calls into the module."""
-        for name in names:
-            if name.startswith("product"):
-                self.tiles.product(self.module, name)
-            else:
-                getattr(self.tiles, name)(self.module)
-
-    def product(self, c: str, a: str, a_row: str | int, a_step: str | int, b: str, k: str, rows: str, accumulate: str) -> None:
-        """A product into a tile, from a tile."""
-        self.tiles.call(self.f, "product", c, self.row, a, a_row, a_step, b, self.row, k, rows, 0, accumulate)
-
-    def turn_in(self, tile: str, name: str, rows: str, columns: str, factor: str, **at: str) -> None:
-        self.f.do(f"call void @turn_in(ptr {tile}, ptr {self.place(name, **at)}, i64 {self.frame[f'{name}_l']}, i64 {rows}, "
-                  f"i64 {columns}, {self.scalar} {factor})")  # fmt: skip
-
-    def turn_out(self, name: str, tile: str, rows: str, columns: str, factors: str, **at: str) -> None:
-        self.f.do(f"call void @turn_out(ptr {self.place(name, **at)}, i64 {self.frame[f'{name}_l']}, ptr {tile}, i64 {rows}, "
-                  f"i64 {columns}, ptr {factors})")  # fmt: skip
-
-    def near(self, buffer: str, place: str, row: str, rows: str, size: str) -> tuple[str, str]:
-        """Some rows of memory and their distance: where they lie, or side by side in ``buffer`` if that is far apart."""
-        if not self.kernel.far:
-            return place, row
-        f, item = self.f, self.dtype.itemsize
-        pitch = f.mul(self.frame[size], item)
-        f.do(f"call void @copy_rows(ptr {buffer}, i64 {pitch}, ptr {place}, i64 {row}, i64 {rows}, i64 {self.frame[size]})")
-        return buffer, pitch
-
-    @property
-    def one(self) -> str:
-        return "1.0"
-
-
-def _mixed(x: V) -> V:
-    """``ops.dropout._mix``."""
-    x = (x ^ x.lshr(16)) * 0x7FEB352D
-    x = (x ^ x.lshr(15)) * (0x846CA68B - (1 << 32))
-    return x ^ x.lshr(16)
-
-
-class _Forward(_Writer):
+class Forward(Writer):
     def part(self, part: str) -> None:
         f, frame = self.f, self.frame
         self.define("product", "turn_in", "turn_out")
         self.queries, self.out = self.buffer(MAX_HEAD), self.buffer(MAX_HEAD)
         self.scores, self.factors = self.buffer(self.kernel.tile_rows), self.buffer(1)
+        self.tiles_made()
         self.most, self.total = f.slot(self.vector), f.slot(self.vector)
         chunks = f.div(f.add(frame["blocks"], f.sub(frame["chunk"], 1)), frame["chunk"])
         head, chunk = f.div(part, chunks), f.rem(part, chunks)
@@ -264,7 +114,7 @@ class _Forward(_Writer):
     def block(self, b: str, h: str, g: str, query: str) -> None:
         f, frame = self.f, self.frame
         rows = f.minimum(f.sub(frame["length"], query), self.tiles.width)
-        self.turn_in(self.queries, "q", rows, frame["e_size"], self.number(frame["scale"]), b=b, h=h, l=query)
+        self.turned(self.queries, "q", rows, "e_size", self.number(frame["scale"]), b=b, h=h, l=query)
         self.set(self.most, self.constant(-math.inf))
         self.set(self.total, self.constant(0))
         keys = self.keys_of(query, rows)
@@ -285,10 +135,9 @@ class _Forward(_Writer):
         return intrinsic_suffix(self.dtype, self.tiles.width)
 
     def tile(self, b: str, h: str, g: str, query: str, rows: str, key: str, count: str) -> None:
-        f, frame, item = self.f, self.frame, self.dtype.itemsize
+        f, frame = self.f, self.frame
         again = f.let(f"zext i1 {f.compare('sgt', key, 0)} to i64")
-        keys, values = (self.place(x, b=b, g=g, s=key) for x in ("k", "v"))
-        self.product(self.scores, keys, frame["k_s"], item, self.queries, frame["e_size"], count, "0")
+        self.scored(self.scores, "k", self.place("k", b=b, g=g, s=key), self.queries, "e_size", count)
         before = self.get(self.most)
         self.each_key(count, key, query, lambda r, on: self.bounded(b, h, query, rows, f.add(key, r), self.row_of(self.scores, r), on))
         most = self.get(self.most)
@@ -302,13 +151,14 @@ class _Forward(_Writer):
         with f.when(f.compare("ne", again, 0)), f.loop(0, frame["v_size"]) as d:
             at = self.row_of(self.out, d)
             self.store(at, self.load(at) * shrink)
-        self.product(self.out, values, item, frame["v_s"], self.scores, count, frame["v_size"], again)
+        self.summed(self.out, "v", self.scores, count, "v_size", again, b=b, g=g, s=key)
 
     def bounded(self, b: str, h: str, query: str, rows: str, key: str, at: str, on: V | None) -> None:
         """A row of scores, masked; the running maximum."""
-        value = self.load(at)
+        value = self.score(at)
         if self.kernel.masked:
             value = value + self.mask_row(self.place("mask", b=b, h=h, l=query, s=key), key, rows)
+        if self.kernel.masked or self.kernel.pairs:
             self.store(at, value)
         most = self.get(self.most)
         above = value.gt(most)
@@ -316,15 +166,14 @@ class _Forward(_Writer):
 
     def weighed(self, b: str, h: str, query: str, key: str, r: str, on: V | None) -> None:
         """A row of scores becomes one of weights; their running sum, which counts those that are dropped, too."""
-        at = self.row_of(self.scores, r)
-        weight = mathlib.call("exp", self.load(at) - self.shift)
+        weight = mathlib.call("exp", self.load(self.row_of(self.scores, r)) - self.shift)
         if on is not None:
             weight = where(on, weight, 0.0)
         self.set(self.now, self.get(self.now) + weight)
-        self.store(at, where(self.kept(b, h, query, key), weight, 0.0) if self.kernel.drops else weight)
+        self.keep(self.scores, r, where(self.kept(b, h, query, key), weight, 0.0) if self.kernel.drops else weight)
 
 
-class _Backward(_Writer):
+class Backward(Writer):
     def part(self, part: str) -> None:
         f, frame = self.f, self.frame
         self.define("product", "product_part", "product_thin", "turn_in", "turn_out")
@@ -333,6 +182,7 @@ class _Backward(_Writer):
         self.query_rows, self.grad_rows = (self.buffer(MAX_HEAD) if self.kernel.far else "" for _ in range(2))
         self.queries, self.grads, self.to_q = self.buffer(MAX_HEAD), self.buffer(MAX_HEAD), self.buffer(MAX_HEAD)
         self.weights, self.changes = self.buffer(self.kernel.tile_rows), self.buffer(self.kernel.tile_rows)
+        self.tiles_made()
         self.ones = self.buffer(1)
         self.store(self.ones, self.constant(1))
         self.inner = f.slot(self.vector)
@@ -371,8 +221,8 @@ class _Backward(_Writer):
         f, frame = self.f, self.frame
         rows = f.minimum(f.sub(frame["length"], query), self.tiles.width)
         here = {"b": b, "h": h, "l": query}
-        self.turn_in(self.queries, "q", rows, frame["e_size"], self.number(frame["scale"]), **here)
-        self.turn_in(self.grads, "grad", rows, frame["v_size"], self.one, **here)
+        self.turned(self.queries, "q", rows, "e_size", self.number(frame["scale"]), **here)
+        self.turned(self.grads, "grad", rows, "v_size", self.one, **here)
         self.inner_products(rows, here)
         at, width = self.place("lse", **here), self.tiles.width
         on = self.lanes(rows)
@@ -397,26 +247,30 @@ class _Backward(_Writer):
     def tile(self, b: str, h: str, g: str, query: str, rows: str, key: str, count: str) -> None:
         f, frame, item = self.f, self.frame, self.dtype.itemsize
         again = f.let(f"zext i1 {f.compare('sgt', key, 0)} to i64")
-        keys, values = (self.place(x, b=b, g=g, s=key) for x in ("k", "v"))
-        self.product(self.weights, keys, frame["k_s"], item, self.queries, frame["e_size"], count, "0")
-        self.product(self.changes, values, frame["v_s"], item, self.grads, frame["v_size"], count, "0")
+        self.scored(self.weights, "k", self.place("k", b=b, g=g, s=key), self.queries, "e_size", count)
+        self.scored(self.changes, "v", self.place("v", b=b, g=g, s=key), self.grads, "v_size", count)
         self.each_key(count, key, query, lambda r, on: self.derived(b, h, query, rows, f.add(key, r), r, on))
-        self.product(self.to_q, keys, item, frame["k_s"], self.changes, count, frame["e_size"], again)
+        self.summed(self.to_q, "k", self.changes, count, "e_size", again, b=b, g=g, s=key)
         for name, tile, size, source in (("to_v", self.weights, "v_size", "grad"), ("to_k", self.changes, "e_size", "q")):
             into, (other, other_row) = self.gradient(name, b, g, key), self.sources[source]
+            left, left_row, steps = self.rows_of(tile, rows)
             with f.loop(0, frame[size], self.tiles.width) as e:
                 columns = f.sub(frame[size], e)
                 start = f.mul(e, item)
                 wide = f.compare("sgt", columns, self.tiles.lanes)
                 for kind, here in (("product_part", wide), ("product_thin", f.let(f"xor i1 {wide}, true"))):
                     with f.when(here):
-                        self.tiles.call(f, kind, f.at(into, start, "i8"), frame[f"{name}_s"], tile, self.row, item,
-                                        f.at(other, start, "i8"), other_row, rows, count, columns, 1)  # fmt: skip
+                        self.tiles.call(f, kind, f.at(into, start, "i8"), frame[f"{name}_s"], left, left_row, item,
+                                        f.at(other, start, "i8"), other_row, steps, count, columns, 1)  # fmt: skip
+
+    def rows_of(self, tile: str, rows: str) -> tuple[str, int, str]:
+        """A tile that is multiplied by rows of the block's queries: where it is, bytes of a row, steps of the product."""
+        return tile, self.row, rows
 
     def derived(self, b: str, h: str, query: str, rows: str, key: str, r: str, on: V | None) -> None:
         """A row of scores becomes weights, a row of the weights' gradients becomes those of the scores."""
         weights, changes = self.row_of(self.weights, r), self.row_of(self.changes, r)
-        score = self.load(weights)
+        score = self.score(weights)
         if self.kernel.masked:
             score = score + self.mask_row(self.place("mask", b=b, h=h, l=query, s=key), key, rows)
         below = score - self.lse
@@ -427,12 +281,12 @@ class _Backward(_Writer):
         if self.kernel.drops:
             factor = where(self.kept(b, h, query, key), self.growth, 0.0)
             used, change = weight * factor, change * factor
-        self.store(weights, used)
+        self.keep(self.weights, r, used)
         scale = splat(V(self.f, self.number(self.frame["scale"]), self.scalar), self.tiles.width)
-        self.store(changes, weight * (change - self.get(self.inner)) * scale)
+        self.keep(self.changes, r, weight * (change - self.get(self.inner)) * scale)
 
 
-class _ByKeys(_Writer):
+class ByKeys(Writer):
     """A part is a number of keys (``chunk``) of one key head."""
 
     def place_of(self, part: str) -> tuple[str, str, str, str, str]:
@@ -446,7 +300,7 @@ class _ByKeys(_Writer):
         return b, g, head, first, f.minimum(f.add(first, frame["chunk"]), frame["source"])
 
 
-class _Gather(_ByKeys):
+class _Gather(ByKeys):
     def part(self, part: str) -> None:
         f, frame = self.f, self.frame
         self.define("copy_rows")
@@ -457,7 +311,7 @@ class _Gather(_ByKeys):
                  f"i64 {f.sub(last, first)}, i64 {frame[size]})")  # fmt: skip
 
 
-class _Add(_ByKeys):
+class _Add(ByKeys):
     def part(self, part: str) -> None:
         f, frame = self.f, self.frame
         b, g, head, first, last = self.place_of(part)
@@ -476,4 +330,4 @@ class _Add(_ByKeys):
             with f.loop(0, self.frame["blocks"]) as split:
                 at = f.at(source, f.add(f.mul(split, step), f.mul(e, item)), "i8")
                 f.set(total, f.let(f"fadd {vector} {f.get(total, vector)}, {self.tiles.load(f, at, on)}"), vector)
-            self.tiles.store(f, f.at(target, f.mul(e, item), "i8"), f.get(total, vector), on)
+            self.tiles.put(f, target, e, f.get(total, vector), on)

@@ -73,7 +73,7 @@ class Tiles:
         module.functions.append(f.finish())
 
     def _rows(self, f: Function, height: int, c: str, a: str, on: Sequence[str | None]) -> None:
-        dtype, vector, item = self.dtype, ir_type(self.dtype, self.lanes), self.dtype.itemsize
+        vector, item = ir_type(self.dtype, self.lanes), self.dtype.itemsize
         sums = [[f.slot(vector) for _ in on] for _ in range(height)]
         # Rows are one stride apart, so a pointer for each four of them is enough: [p], [p + s], [p + 2 s], [p + 3 s].
         # A pointer for each row would be more than there are general registers.
@@ -106,13 +106,19 @@ class Tiles:
             for r, slots in enumerate(sums):
                 if self.fence and r:
                     fence(f, sums[r - 1], vector, self.fence)
-                left = f.let(f"load {ir_type(dtype)}, ptr {f.at(rows[r // 4], moves[r % 4], 'i8')}, align {item}")
-                left = splat(f, left, ir_type(dtype), self.lanes)
+                left = self.spread(f, f.at(rows[r // 4], moves[r % 4], "i8"))
                 for slot, other in zip(slots, right, strict=True):
-                    f.set(slot, multiply_add(f, dtype, self.lanes, self.fma, left, other, f.get(slot, vector)), vector)
+                    f.set(slot, self.times(f, left, other, f.get(slot, vector)), vector)
         for r, slots in enumerate(sums):
             for v, slot in enumerate(slots):
                 self.store(f, place(r, v), f.get(slot, vector), on[v])
+
+    def spread(self, f: Function, place: str) -> str:
+        """A number of a in all lanes."""
+        return splat(f, f.let(f"load {ir_type(self.dtype)}, ptr {place}, align {self.dtype.itemsize}"), ir_type(self.dtype), self.lanes)
+
+    def times(self, f: Function, a: str, b: str, total: str) -> str:
+        return multiply_add(f, self.dtype, self.lanes, self.fma, a, b, total)
 
     def _opaque(self, f: Function, number: str) -> str:
         """A number that LLVM knows nothing about, so that it does not make others from it."""
@@ -140,11 +146,14 @@ class Tiles:
                 for j in range(self.lanes):
                     at = f.at("%memory", f.mul(f.minimum(f.add(first, j), last), "%row"), "i8")
                     value = self.load(f, f.at(at, f.mul(e, item), "i8"), on)
-                    loaded.append(f.let(f"fmul {vector} {value}, {factor}"))
+                    loaded.append(self.scaled(f, value, factor))
                 start = f.at(f.at("%tile", f.mul(e, self.row), "i8"), f.mul(first, item), "i8")
                 for j, value in enumerate(turned(f, loaded, vector, self.lanes)):
                     self.store(f, f.at(start, j * self.row, "i8"), value, None)
         module.functions.append(f.finish())
+
+    def scaled(self, f: Function, value: str, factor: str) -> str:
+        return f.let(f"fmul {ir_type(self.dtype, self.lanes)} {value}, {factor}")
 
     def turn_out(self, module: Module) -> None:
         """``memory[lane][d] = tile[d][lane] * factors[lane]`` for the first ``rows`` lanes and ``columns`` d."""
@@ -160,22 +169,25 @@ class Tiles:
                 for j, value in enumerate(turned(f, loaded, vector, self.lanes)):
                     lane = f.add(first, j)
                     left = f.let(f"select i1 {f.compare('slt', lane, '%rows')}, i64 {f.sub('%columns', d)}, i64 0")
-                    at = f.at(f.at("%memory", f.mul(lane, "%row"), "i8"), f.mul(d, item), "i8")
-                    self.store(f, at, value, mask(f, left, self.lanes))
+                    self.put(f, f.at("%memory", f.mul(lane, "%row"), "i8"), d, value, mask(f, left, self.lanes))
         module.functions.append(f.finish())
 
     def copy_rows(self, module: Module) -> None:
-        """Rows of ``columns`` numbers from one place to another."""
+        """Rows of ``columns`` numbers from one place to another, outside."""
         f = Function("internal void @copy_rows(ptr noalias %target, i64 %target_row, ptr noalias %source, i64 %source_row, i64 %rows, "
                      "i64 %columns) noinline nounwind", module)  # fmt: skip
         with f.loop(0, "%rows") as r:
             target, source = f.at("%target", f.mul(r, "%target_row"), "i8"), f.at("%source", f.mul(r, "%source_row"), "i8")
             with f.loop(0, "%columns", self.lanes) as e:
                 on, at = mask(f, f.sub("%columns", e), self.lanes), f.mul(e, self.dtype.itemsize)
-                self.store(f, f.at(target, at, "i8"), self.load(f, f.at(source, at, "i8"), on), on)
+                self.put(f, target, e, self.load(f, f.at(source, at, "i8"), on), on)
         module.functions.append(f.finish())
 
     # ------------------------------------------------------------------------------------------ loads and stores
+
+    def put(self, f: Function, row: str, column: str, value: str, on: str | None) -> None:
+        """Numbers into a row of memory outside, from a column on."""
+        self.store(f, f.at(row, f.mul(column, self.dtype.itemsize), "i8"), value, on)
 
     def load(self, f: Function, place: str, on: str | None) -> str:
         if on:

@@ -84,7 +84,13 @@ def _rewrite(g: Graph, node: Node, inputs: tuple[Node, ...], checked: set[tuple[
         return _hosted(g, node, ())
     if kind == "native" and not has_kernel(node.attrs[0], tuple(i.dtype for i in inputs)):
         call = node.attrs[0]
+        wide = call.wide()
+        if wide is not None and has_kernel(wide, tuple(_computed(i.dtype) for i in inputs)):
+            operands = tuple(g.cast(i, _computed(i.dtype)) for i in inputs)
+            return g.node("native", operands, (wide,), node.shape, wide.results[0][1])
         return g.node("host", inputs, (HostCall(call.reference, call.results, f"reference {call.name}"),), node.shape, node.dtype)
+    if kind == "item" and inputs[0].kind == "native":
+        return g.cast(g.node(kind, inputs, node.attrs, node.shape, inputs[0].attrs[0].results[node.attrs[0]][1]), node.dtype)
     if kind == "contract":
         return _contract(g, node, *inputs)
     if kind == "scatter":
@@ -92,6 +98,10 @@ def _rewrite(g: Graph, node: Node, inputs: tuple[Node, ...], checked: set[tuple[
     if kind == "update":
         return g.node("update", (_own_copy(g, inputs[0], node), inputs[1]), node.attrs, node.shape, node.dtype)
     return g.node(kind, inputs, node.attrs, node.shape, node.dtype)
+
+
+def _computed(dtype: dt.DType) -> dt.DType:
+    return dtype.compute if dtype.kind == "f" else dtype
 
 
 def _is_foreign(node: Node) -> bool:

@@ -1,0 +1,200 @@
+"""What the kernels of attention are written with: operands, rows of tiles, scores, products (see ``attention_ir``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rushlight.compile.cpu.contract_ir import Frame, gather, scattered
+from rushlight.compile.cpu.irtext import Function, Module
+from rushlight.compile.cpu.microkernel import ir_type, mask
+from rushlight.compile.cpu.nest_scope import iota
+from rushlight.compile.cpu.values import V, const, splat
+
+if TYPE_CHECKING:
+    from rushlight.compile.cpu.attention_ir import AttentionKernel
+
+__all__ = ["Writer"]
+
+
+class Writer:
+    """What the kernels share."""
+
+    def __init__(self, kernel: AttentionKernel, module: Module, f: Function, frame: Frame) -> None:
+        self.kernel, self.tiles, self.f, self.frame = kernel, kernel.tiles, f, frame
+        self.module = module
+        self.base = dict(zip(kernel.operands, frame.bases, strict=True))
+        self.dtype = self.tiles.dtype
+        self.scalar = ir_type(self.dtype)
+        self.row = self.tiles.row
+
+    def part(self, part: str) -> None:
+        raise NotImplementedError
+
+    # -- addresses -----------------------------------------------------------------------------------------------
+    def place(self, name: str, **at: str) -> str:
+        """The address of an operand at a position."""
+        offset = "0"
+        for d, position in at.items():
+            offset = self.f.add(self.f.mul(position, self.frame[f"{name}_{d}"]), offset)
+        return self.f.at(self.base[name], offset, "i8")
+
+    def buffer(self, rows: int) -> str:
+        return self.f.slot(f"[{rows * self.tiles.width} x {self.scalar}]", align=64)
+
+    def number(self, bits: str) -> str:
+        """A parameter that is a floating-point number."""
+        if self.scalar == "double":
+            return self.f.let(f"bitcast i64 {bits} to double")
+        return self.f.let(f"bitcast i32 {self.f.let(f'trunc i64 {bits} to i32')} to float")
+
+    # -- rows of tiles -------------------------------------------------------------------------------------------
+    @property
+    def vector(self) -> str:
+        return ir_type(self.dtype, self.tiles.width)
+
+    def load(self, place: str) -> V:
+        value = self.f.let(f"load {self.vector}, ptr {place}, align {self.dtype.itemsize}")
+        return V(self.f, value, self.scalar, self.tiles.width)
+
+    def store(self, place: str, value: V) -> None:
+        self.f.do(f"store {value!r}, ptr {place}, align {self.dtype.itemsize}")
+
+    def get(self, slot: str) -> V:
+        return V(self.f, self.f.get(slot, self.vector), self.scalar, self.tiles.width)
+
+    def set(self, slot: str, value: V) -> None:
+        self.f.set(slot, value.name, self.vector)
+
+    def constant(self, value: float) -> V:
+        return const(self.f, self.scalar, self.tiles.width, value)
+
+    def row_of(self, tile: str, r: str) -> str:
+        return self.f.at(tile, self.f.mul(r, self.row), "i8")
+
+    def lanes(self, count: str) -> V:
+        """Whether a lane's number is less than ``count``."""
+        return V(self.f, mask(self.f, count, self.tiles.width), "i1", self.tiles.width)
+
+    # -- scores --------------------------------------------------------------------------------------------------
+    def mask_row(self, start: str, row: str, rows: str) -> V:
+        """The mask at one key for the block's queries; ``start``: at the block's first query and the key."""
+        f, width = self.f, self.tiles.width
+        step = self.frame["mask_l"]
+        slot = f.slot(self.vector)
+        plain = f.compare("eq", step, 0)
+        with f.when(plain):
+            one = V(f, f.load(start, 0, self.scalar), self.scalar)
+            self.set(slot, splat(one, width))
+        with f.when(f.let(f"xor i1 {plain}, true")):
+            places = scattered(f, start, step, 0, width)
+            self.set(slot, V(f, gather(f, places, self.dtype, width, mask(f, rows, width)), self.scalar, width))
+        return self.get(slot)
+
+    def each_key(self, count: str, first_key: str, first_query: str, body: Callable[[str, V | None], None]) -> None:
+        """``body(row, lanes that see its key; None: all)`` for each row of a tile."""
+        f = self.f
+        if not self.kernel.causal:
+            with f.loop(0, count) as r:
+                body(r, None)
+            return
+        free = f.minimum(f.add(f.sub(first_query, first_key), 1), count)
+        free = f.let(f"select i1 {f.compare('slt', free, 0)}, i64 0, i64 {free}")
+        with f.loop(0, free) as r:
+            body(r, None)
+        with f.loop(free, count) as r:
+            body(r, self.visible(f.add(first_key, r), first_query))
+
+    def visible(self, key: str, first_query: str) -> V:
+        """Whether lane i, query ``first_query + i``, sees the key: i >= key - first_query."""
+        f = self.f
+        return ~self.lanes(f.sub(key, first_query))
+
+    def kept(self, b: str, h: str, query: str, key: str) -> V:
+        """Whether the weights of a key for the block's queries are kept: the hash of ``ops/dropout.py``."""
+        f, frame, width = self.f, self.frame, self.tiles.width
+        row = f.add(f.mul(f.add(f.mul(b, frame["heads"]), h), frame["length"]), query)
+        first = f.add(f.mul(row, frame["source"]), key)
+
+        def low(number: str) -> V:
+            return splat(V(f, f.let(f"trunc i64 {number} to i32"), "i32"), width)
+        seed = f.load(self.base["seed"])
+        upper = low(f.let(f"lshr i64 {seed}, 32"))
+        bits = _mixed(_mixed((iota(f, "i32", width) * low(frame["source"]) + low(first)) ^ low(seed)) + upper)
+        return bits.uge(low(frame["limit"]))
+
+    @property
+    def growth(self) -> V:
+        """What the kept weights are multiplied by."""
+        return splat(V(self.f, self.number(self.frame["growth"]), self.scalar), self.tiles.width)
+
+    def keys_of(self, first_query: str, rows: str) -> str:
+        """How many keys, from the first on, a block of queries sees."""
+        source = self.frame["source"]
+        return self.f.minimum(self.f.add(first_query, rows), source) if self.kernel.causal else source
+
+    # -- products and turning ------------------------------------------------------------------------------------
+    def define(self, *names: str) -> None:
+        """Puts what the kernel calls into the module."""
+        for name in names:
+            if name.startswith("product"):
+                self.tiles.product(self.module, name)
+            else:
+                getattr(self.tiles, name)(self.module)
+
+    def product(self, c: str, a: str, a_row: str | int, a_step: str | int, b: str, k: str, rows: str, accumulate: str) -> None:
+        """A product into a tile, from a tile."""
+        self.tiles.call(self.f, "product", c, self.row, a, a_row, a_step, b, self.row, k, rows, 0, accumulate)
+
+    def turn_in(self, tile: str, name: str, rows: str, columns: str, factor: str, **at: str) -> None:
+        self.f.do(f"call void @turn_in(ptr {tile}, ptr {self.place(name, **at)}, i64 {self.frame[f'{name}_l']}, i64 {rows}, "
+                  f"i64 {columns}, {self.scalar} {factor})")  # fmt: skip
+
+    def turn_out(self, name: str, tile: str, rows: str, columns: str, factors: str, **at: str) -> None:
+        self.f.do(f"call void @turn_out(ptr {self.place(name, **at)}, i64 {self.frame[f'{name}_l']}, ptr {tile}, i64 {rows}, "
+                  f"i64 {columns}, ptr {factors})")  # fmt: skip
+
+    # -- how operands and tiles are held: what ``attention_pairs.py`` does in another way ---------------------------
+    def tiles_made(self) -> None:
+        """Called once the kernel's tiles are there."""
+
+    def turned(self, tile: str, name: str, rows: str, size: str, factor: str, **at: str) -> None:
+        """Rows of an operand into the columns of a tile."""
+        self.turn_in(tile, name, rows, self.frame[size], factor, **at)
+
+    def scored(self, tile: str, name: str, place: str, turned: str, size: str, count: str) -> None:
+        """``count`` rows of keys or values times a turned tile."""
+        self.product(tile, place, self.frame[f"{name}_s"], self.dtype.itemsize, turned, self.frame[size], count, "0")
+
+    def score(self, at: str) -> V:
+        """A row of scores, without the mask."""
+        return self.load(at)
+
+    def keep(self, tile: str, r: str, value: V) -> None:
+        """A finished row of a tile that is multiplied next."""
+        self.store(self.row_of(tile, r), value)
+
+    def summed(self, total: str, name: str, tile: str, count: str, size: str, again: str, **at: str) -> None:
+        """``total[d] (+)=`` the sum over the rows of ``tile`` of those times number d of the operand's rows."""
+        place = self.place(name, **at)
+        self.product(total, place, self.dtype.itemsize, self.frame[f"{name}_s"], tile, count, self.frame[size], again)
+
+    def near(self, buffer: str, place: str, row: str, rows: str, size: str) -> tuple[str, str]:
+        """Some rows of memory and their distance: where they lie, or side by side in ``buffer`` if that is far apart."""
+        if not self.kernel.far:
+            return place, row
+        f, item = self.f, self.dtype.itemsize
+        pitch = f.mul(self.frame[size], item)
+        f.do(f"call void @copy_rows(ptr {buffer}, i64 {pitch}, ptr {place}, i64 {row}, i64 {rows}, i64 {self.frame[size]})")
+        return buffer, pitch
+
+    @property
+    def one(self) -> str:
+        return "1.0"
+
+
+def _mixed(x: V) -> V:
+    """``ops.dropout._mix``."""
+    x = (x ^ x.lshr(16)) * 0x7FEB352D
+    x = (x ^ x.lshr(15)) * (0x846CA68B - (1 << 32))
+    return x ^ x.lshr(16)
