@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -12,6 +11,7 @@ from ..autograd.autocast import regions, switch
 from ..autograd.handle import Handle
 from ..compile.dtypes import DType, bfloat16, float16
 from ..record.trace import local
+from ..record.warn import warn
 from .state import _checked, is_autocast_available
 
 __all__ = ["autocast", "custom_bwd", "custom_fwd", "is_autocast_available"]
@@ -61,12 +61,12 @@ class autocast:
         self._cache_enabled = state.use_cache if cache_enabled is None else cache_enabled
         if enabled and device_type != "cpu":
             name = "CUDA" if device_type == "cuda" else device_type.upper()
-            warnings.warn(f"{name} is not available or torch_xla is imported. Disabling autocast." if device_type == "cuda" else
-                          f"{name} is not available. Disabling autocast.", stacklevel=2)
+            warn(f"{name} is not available or torch_xla is imported. Disabling autocast." if device_type == "cuda" else
+                 f"{name} is not available. Disabling autocast.")
             enabled = False
         elif enabled and self.fast_dtype not in (bfloat16, float16):
-            warnings.warn("In CPU autocast, but the target dtype is not supported. Disabling autocast.\nCPU Autocast only supports "
-                          "dtypes of torch.bfloat16, torch.float16 currently.", stacklevel=2)
+            warn("In CPU autocast, but the target dtype is not supported. Disabling autocast.\nCPU Autocast only supports "
+                 "dtypes of torch.bfloat16, torch.float16 currently.")
             enabled = False
         self._enabled = enabled
         self._before: list[tuple[bool, DType, bool]] = []

@@ -1,7 +1,6 @@
 """``GradScaler``: losses are scaled up so that small float16 gradients do not vanish, and gradients are scaled back."""
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from enum import Enum
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from ..autograd.handle import Handle
 from ..autograd.modes import no_grad
 from ..compile.dtypes import float16, float32, int32
+from ..record.warn import warn
 from ..tensor import FUNCTIONS
 
 __all__ = ["GradScaler", "OptState"]
@@ -53,7 +53,7 @@ class GradScaler:
                  growth_interval: int = 2000, enabled: bool = True) -> None:
         self._device, self._enabled = device, enabled
         if enabled and device == "cuda":
-            warnings.warn("torch.cuda.amp.GradScaler is enabled, but CUDA is not available.  Disabling.", stacklevel=2)
+            warn("torch.cuda.amp.GradScaler is enabled, but CUDA is not available.  Disabling.")
             self._enabled = False
         if self._enabled:
             if growth_factor <= 1.0:

@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 import traceback
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from ..record.trace import local
+from ..record.warn import warn
 from .engine import Rules
 from .node import Node
 
@@ -33,8 +33,8 @@ def check(node: Node, grads: Sequence[Any]) -> None:
 def explain(node: Node, error: BaseException) -> None:
     """Tell where the forward operation of the node was called."""
     if node.rare is not None and "trace_text" in node.rare:
-        warnings.warn(f"Error detected in {node.name()}. Traceback of forward call that caused the error:\n"
-                      f"{node.rare['trace_text']}", stacklevel=2)
+        warn(f"Error detected in {node.name()}. Traceback of forward call that caused the error:\n"
+             f"{node.rare['trace_text']}")
 
 
 class set_detect_anomaly:

@@ -1,12 +1,12 @@
 """Gradients against finite differences: ``gradcheck`` and ``gradgradcheck``."""
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..record.warn import warn
 from . import engine
 from .handle import Handle
 from .modes import enable_grad, no_grad
@@ -40,8 +40,8 @@ def _checked_inputs(inputs: Sequence[Any]) -> list[int]:
             continue
         meta = t._value.meta
         if meta.dtype.name not in ("float64", "complex128"):
-            warnings.warn(f"Input #{k} requires gradient and is not a double precision floating point or complex. This check will likely "
-                          "fail if all the inputs are not of double precision floating point or complex. ", stacklevel=4)
+            warn(f"Input #{k} requires gradient and is not a double precision floating point or complex. This check will likely "
+                 "fail if all the inputs are not of double precision floating point or complex. ")
         if any(s == 0 and n > 1 for s, n in zip(meta.strides or (), meta.shape)):
             raise RuntimeError(f"The {k}th input has a dimension with stride 0. gradcheck only supports inputs that are non-overlapping to "
                                "be able to compute the numerical gradients correctly. You should call .contiguous on the input before "

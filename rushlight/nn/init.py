@@ -5,12 +5,12 @@ Numbers are drawn in PyTorch's order, so that the same seed gives the same param
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 
 from ..autograd.modes import no_grad
+from ..record.warn import warn
 from ..tensor import FUNCTIONS
 from ..tensor.creation import from_owned
 
@@ -64,8 +64,7 @@ def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, generator: Any = N
 def trunc_normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: Any = None) -> Any:
     """Normal numbers within [a, b]."""
     if mean < a - 2 * std or mean > b + 2 * std:
-        warnings.warn("mean is more than 2 std from [a, b] in nn.init.trunc_normal_. The distribution of values may be incorrect.",
-                      stacklevel=2)
+        warn("mean is more than 2 std from [a, b] in nn.init.trunc_normal_. The distribution of values may be incorrect.")
 
     share = _below((b - mean) / std) - _below((a - mean) / std)
     drawn = _rejected_normals if share > 0.3 else _rejected_uniforms
@@ -191,7 +190,7 @@ def xavier_normal_(tensor: Any, gain: float = 1.0, generator: Any = None) -> Any
 
 def _empty(tensor: Any) -> bool:
     if 0 in tensor.shape:
-        warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=3)
+        warn("Initializing zero-element tensors is a no-op")
         return True
     return False
 
@@ -262,7 +261,7 @@ def _deprecated(function: Any) -> Any:
     new, old = function.__name__, function.__name__[:-1]
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        warnings.warn(f"`nn.init.{old}` is now deprecated in favor of `nn.init.{new}`.", FutureWarning, stacklevel=2)
+        warn(f"`nn.init.{old}` is now deprecated in favor of `nn.init.{new}`.", FutureWarning)
         return function(*args, **kwargs)
     call.__name__ = old
     call.__doc__ = f"Deprecated name of ``{new}``."

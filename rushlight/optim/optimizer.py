@@ -17,6 +17,7 @@ from ..ops.update import Update
 from ..record.flush import flush
 from ..record.trace import local
 from ..record.value import value_from_array
+from ..record.warn import warn
 
 __all__ = ["Optimizer", "required", "register_optimizer_step_pre_hook", "register_optimizer_step_post_hook"]
 
@@ -101,10 +102,9 @@ class Optimizer:
                 raise ValueError(f"parameter group didn't specify a value of required optimization parameter {name}")
             param_group.setdefault(name, default)
         if len({id(p) for p in params}) != len(params):
-            import warnings
 
-            warnings.warn("optimizer contains a parameter group with duplicate parameters; in future, this will cause an error; see "
-                          "github.com/pytorch/pytorch/issues/40967 for more information", stacklevel=3)
+            warn("optimizer contains a parameter group with duplicate parameters; in future, this will cause an error; see "
+                 "github.com/pytorch/pytorch/issues/40967 for more information")
         known = {id(p) for g in self.param_groups for p in g["params"]}
         if known & {id(p) for p in params}:
             raise ValueError("some parameters appear in more than one parameter group")

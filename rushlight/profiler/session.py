@@ -6,12 +6,12 @@ import json
 import os
 import socket
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ..record.warn import warn
 from . import chrome
 from .averages import EventList, events_of
 from .collect import Collector, Range, finish
@@ -61,7 +61,7 @@ def schedule(*, wait: int, warmup: int, active: int, repeat: int = 0, skip_first
         raise AssertionError("Invalid profiler schedule arguments. Parameters wait, warmup, repeat and skip_first must be >= 0 and "
                              "active must be > 0")
     if warmup == 0:
-        warnings.warn("Profiler won't be using warmup, this can skew profiler results", stacklevel=2)
+        warn("Profiler won't be using warmup, this can skew profiler results")
 
     def action(step: int) -> ProfilerAction:
         if step < 0:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 import os
 import threading
-import warnings
 import weakref
 from typing import Any
 
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from .random_math import F32, F64, box_muller32, box_muller64, c_exp, c_log, cast, fma32, fma64, libm
+from .warn import warn
 
 DEFAULT_SEED = 67280421310721
 STATE_BYTES = 5056
@@ -354,12 +354,10 @@ class Mt19937Stream:
             if not least <= bound <= most:
                 raise RuntimeError(f"{name} is out of bounds for {dtype.name}: {bound}")
             if exact is not None and not -exact <= bound <= exact:
-                warnings.warn(
-                    f"{name} is out of bounds [-(2^{_DIGITS[dtype]}), 2^{_DIGITS[dtype]}]. Due to precision "
-                    f"limitations {dtype.name} can support discrete uniform distribution only within this range.",
-                    UserWarning,
-                    stacklevel=3,
-                )
+                warn(
+           f"{name} is out of bounds [-(2^{_DIGITS[dtype]}), 2^{_DIGITS[dtype]}]. Due to precision "
+           f"limitations {dtype.name} can support discrete uniform distribution only within this range.",
+           UserWarning)
 
     def random(self, n: int, dtype: DTypeLike = np.int64) -> NDArray:
         """`n` integers over the non-negative range of the dtype (of a floating one, the gapless range): `random_()`."""

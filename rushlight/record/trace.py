@@ -12,6 +12,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterable
+from types import FrameType
 from typing import Any
 
 from .meta import Meta
@@ -19,7 +20,7 @@ from .op import Op
 from .settings import settings
 from .value import Epoch, Value
 
-__all__ = ["Call", "Known", "TraceNode", "Trace", "local", "traces", "user_line"]
+__all__ = ["Call", "Known", "TraceNode", "Trace", "local", "traces", "user_frame", "user_line"]
 
 _PACKAGE = __name__.split(".", 1)[0] + "."
 
@@ -93,14 +94,18 @@ class TraceNode:
         return self.op is None and not self.metas and self.parent is not None
 
 
+def user_frame() -> FrameType | None:
+    """The innermost caller outside this package."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+        frame = frame.f_back
+    return frame
+
+
 def user_line() -> tuple[str, int] | None:
     """File and line of the innermost caller outside this package."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if not frame.f_globals.get("__name__", "").startswith(_PACKAGE):
-            return frame.f_code.co_filename, frame.f_lineno
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
+    frame = user_frame()
+    return None if frame is None else (frame.f_code.co_filename, frame.f_lineno)
 
 
 class Trace:

@@ -16,6 +16,7 @@ from ..ops.promotion import default_dtype
 from ..ops.views import as_strided
 from ..record.meta import CPU, Device, NoSuchDevice, meta_of
 from ..record.value import allocate, new_value, value_from_array
+from ..record.warn import warn
 from .registry import METHODS, public
 from .shape import size_argument
 
@@ -237,11 +238,10 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
     """
     check_device(device)
     if isinstance(data, Handle):
-        import warnings
 
-        warnings.warn("To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
-                      "sourceTensor.detach().clone().requires_grad_(True), rather than torch.tensor(sourceTensor).",
-                      UserWarning, stacklevel=2)
+        warn("To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
+             "sourceTensor.detach().clone().requires_grad_(True), rather than torch.tensor(sourceTensor).",
+             UserWarning)
         made = data.detach().clone()  # type: ignore[attr-defined]
         return finish(made if dtype is None else made.to(dtype), requires_grad)
     return from_array(array_from(data, dtype), requires_grad)

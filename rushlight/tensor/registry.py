@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ from ..autograd.apply import apply, value_of
 from ..autograd.handle import Handle
 from ..autograd.writing import write
 from ..ops.basic import cast, clone, update_view
+from ..record.warn import warn
 
 __all__ = ["FUNCTIONS", "METHODS", "public", "assign", "fill_out"]
 
@@ -88,9 +88,9 @@ def fill_out(target: Any, result: Any, name: str) -> Any:
                            "Please clone() the tensor before performing the operation.")
     if meta.shape != result._value.meta.shape:
         if meta.numel:
-            warnings.warn(f"An output with one or more elements was resized since it had shape {list(target.shape)}, which does not "
-                          f"match the required output shape {list(result.shape)}. This behavior is deprecated, and in a future "
-                          "release outputs will not be resized unless they have zero elements.", UserWarning, stacklevel=3)
+            warn(f"An output with one or more elements was resized since it had shape {list(target.shape)}, which does not "
+                 f"match the required output shape {list(result.shape)}. This behavior is deprecated, and in a future "
+                 "release outputs will not be resized unless they have zero elements.", UserWarning)
         target.resize_(result.shape)  # type: ignore[attr-defined]
     return assign(target, result, name)
 

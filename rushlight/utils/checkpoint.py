@@ -1,7 +1,6 @@
 """Checkpointing: drop what a part of a model saved for its backward, and compute it again when the backward comes."""
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -15,6 +14,7 @@ from ..autograd.trees import flatten
 from ..random import get_rng_state, set_rng_state
 from ..record.meta import Meta
 from ..record.trace import local
+from ..record.warn import warn
 
 __all__ = ["CheckpointError", "checkpoint", "checkpoint_sequential", "noop_context_fn", "set_checkpoint_early_stop"]
 
@@ -151,9 +151,9 @@ def checkpoint(function: Callable[..., Any], *args: Any, use_reentrant: bool | N
         CheckpointError (in the backward): it does not.
     """
     if use_reentrant is None:
-        warnings.warn("torch.utils.checkpoint: the use_reentrant parameter should be passed explicitly. Starting in PyTorch 2.9, calling "
-                      "checkpoint without use_reentrant will raise an exception. use_reentrant=False is recommended, but if you need "
-                      "to preserve the current default behavior, you can pass use_reentrant=True.", stacklevel=2)
+        warn("torch.utils.checkpoint: the use_reentrant parameter should be passed explicitly. Starting in PyTorch 2.9, calling "
+             "checkpoint without use_reentrant will raise an exception. use_reentrant=False is recommended, but if you need "
+             "to preserve the current default behavior, you can pass use_reentrant=True.")
         use_reentrant = True
     preserve = kwargs.pop("preserve_rng_state", True)
     if use_reentrant:
@@ -165,7 +165,7 @@ def checkpoint(function: Callable[..., Any], *args: Any, use_reentrant: bool | N
         raise ValueError(f"determinism_check should be one of ('default', 'none') but got {determinism_check}")
     call = _Call(function, args, kwargs, context_fn, preserve)
     if use_reentrant and not call.wanted and is_grad_enabled():
-        warnings.warn("None of the inputs have requires_grad=True. Gradients will be None", stacklevel=2)
+        warn("None of the inputs have requires_grad=True. Gradients will be None")
     if not is_grad_enabled() or use_reentrant and not call.wanted:
         with no_grad(), call.first:
             return function(*args, **kwargs)
@@ -200,9 +200,9 @@ def checkpoint_sequential(functions: Any, segments: int, input: Any, use_reentra
         segments: number of groups. preserve_rng_state (default True): see ``checkpoint``.
     """
     if use_reentrant is None:
-        warnings.warn("torch.utils.checkpoint.checkpoint_sequential: the use_reentrant parameter should be passed explicitly. In version "
-                      "2.9 we will raise an exception if use_reentrant is not passed. use_reentrant=False is recommended, but if you need "
-                      "to preserve the current default behavior, you can pass use_reentrant=True.", stacklevel=2)
+        warn("torch.utils.checkpoint.checkpoint_sequential: the use_reentrant parameter should be passed explicitly. In version "
+             "2.9 we will raise an exception if use_reentrant is not passed. use_reentrant=False is recommended, but if you need "
+             "to preserve the current default behavior, you can pass use_reentrant=True.")
         use_reentrant = True
     preserve = kwargs.pop("preserve_rng_state", True)
     if kwargs:

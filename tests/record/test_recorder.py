@@ -13,6 +13,7 @@ import rushlight as torch
 from rushlight import optim
 from rushlight.compile.counters import counters as compiled
 from rushlight.compile.cpu import alloc, jit
+from rushlight.nn import functional
 from rushlight.record import batch_boundary, counters, flush, local
 
 
@@ -354,3 +355,15 @@ def test_a_dead_view_lets_go_of_what_it_was_a_view_of():
         assert kept.shape == (1, 3)
         flush()
         assert [key[0] for key in node.programs] == [(node.slot,)]
+
+
+def test_a_warning_names_the_users_line(recwarn):
+    """Wherever it comes from: a function that is remembered, a layer, an optimizer's schedule."""
+    x = torch.zeros(2, 3)
+    calls = [lambda: functional.softmax(x), lambda: torch.nn.Softmax()(x), lambda: functional.dropout2d(x), lambda: functional.upsample(
+        torch.zeros(1, 1, 2, 2), scale_factor=2), lambda: functional.mse_loss(x, torch.zeros(3))]
+    for call in calls:
+        recwarn.clear()
+        call()
+        (found, *_) = recwarn.list
+        assert found.filename == __file__, found

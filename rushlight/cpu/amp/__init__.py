@@ -1,16 +1,16 @@
 """``torch.cpu.amp``: the older names of ``torch.amp`` with the device "cpu"."""
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from ... import amp
+from ...record.warn import warn
 
 __all__ = ["GradScaler", "autocast"]
 
 
 def _old(old: str, new: str) -> None:
-    warnings.warn(f"`{old}` is deprecated. Please use `{new}` instead.", FutureWarning, stacklevel=3)
+    warn(f"`{old}` is deprecated. Please use `{new}` instead.", FutureWarning)
 
 
 class autocast(amp.autocast):

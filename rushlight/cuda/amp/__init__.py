@@ -2,16 +2,16 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from typing import Any
 
 from ... import amp
+from ...record.warn import warn
 
 __all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd"]
 
 
 def _old(old: str, new: str) -> None:
-    warnings.warn(f"`{old}` is deprecated. Please use `{new}` instead.", FutureWarning, stacklevel=3)
+    warn(f"`{old}` is deprecated. Please use `{new}` instead.", FutureWarning)
 
 
 class autocast(amp.autocast):

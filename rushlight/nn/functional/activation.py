@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from ...autograd.modes import no_grad
 from ...ops import activation as act
 from ...record.random import default_stream
+from ...record.warn import warn
 from ...tensor import FUNCTIONS, METHODS
 from ...tensor.creation import from_owned
 from ...tensor.registry import assign, fill_out
@@ -207,37 +207,36 @@ def glu(input: Any, dim: int = -1) -> Any:
     return a * b.sigmoid()
 
 
-def _softmax_dim(name: str, ndim: int, stacklevel: int) -> int:
-    warnings.warn(f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.",
-                  stacklevel=stacklevel)
+def _softmax_dim(name: str, ndim: int) -> int:
+    warn(f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.")
     return 0 if ndim in (0, 1, 3) else 1
 
 
 def softmax(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
     """exp(x) over ``dim``, divided by its sum."""
     if dim is None:
-        dim = _softmax_dim("softmax", input.ndim, _stacklevel)
+        dim = _softmax_dim("softmax", input.ndim)
     return METHODS["softmax"](input, dim, dtype)
 
 
 def softmin(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
     """softmax(-x)."""
     if dim is None:
-        dim = _softmax_dim("softmin", input.ndim, _stacklevel)
+        dim = _softmax_dim("softmin", input.ndim)
     return METHODS["softmax"](-input, dim, dtype)
 
 
 def log_softmax(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
     """log(softmax(x)), computed without overflow or cancellation."""
     if dim is None:
-        dim = _softmax_dim("log_softmax", input.ndim, _stacklevel)
+        dim = _softmax_dim("log_softmax", input.ndim)
     return METHODS["log_softmax"](input, dim, dtype)
 
 
 def gumbel_softmax(logits: Any, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Any:
     """A sample from the Gumbel-softmax distribution; with ``hard`` one-hot, with the gradient of the soft sample."""
     if eps != 1e-10:
-        warnings.warn("`eps` parameter is deprecated and has no effect.", stacklevel=2)
+        warn("`eps` parameter is deprecated and has no effect.")
     draws = default_stream.exponential(logits.numel(), 1.0, logits.dtype.numpy).reshape(tuple(logits.shape))
     gumbels = -from_owned(draws).log()
     soft = ((logits + gumbels) / tau).softmax(dim)

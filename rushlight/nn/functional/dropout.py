@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from ctypes import c_int64
 from typing import Any
 
@@ -15,6 +14,7 @@ from ...record.meta import meta_of
 from ...record.random import default_stream
 from ...record.settings import settings
 from ...record.value import allocate, new_value
+from ...record.warn import warn
 from ...tensor.creation import from_owned
 from ...tensor.registry import assign
 
@@ -124,15 +124,15 @@ def dropout2d(input: Any, p: float = 0.5, training: bool = True, inplace: bool =
     _check(p)
     n = input.ndim
     if n not in (3, 4):
-        warnings.warn(f"dropout2d: Received a {n}-D input to dropout2d, which is deprecated and will result in an error in a future "
-                      "release. To retain the behavior and silence this warning, please use dropout instead. Note that dropout2d exists "
-                      "to provide channel-wise dropout on inputs with 2 spatial dimensions, a channel dimension, and an optional batch "
-                      "dimension (i.e. 3D or 4D inputs).", stacklevel=2)
+        warn(f"dropout2d: Received a {n}-D input to dropout2d, which is deprecated and will result in an error in a future "
+             "release. To retain the behavior and silence this warning, please use dropout instead. Note that dropout2d exists "
+             "to provide channel-wise dropout on inputs with 2 spatial dimensions, a channel dimension, and an optional batch "
+             "dimension (i.e. 3D or 4D inputs).")
     if n == 3:
-        warnings.warn("dropout2d: Received a 3D input to dropout2d and assuming that channel-wise 1D dropout behavior is desired - input "
-                      "is interpreted as shape (N, C, L), where C is the channel dim. This behavior will change in a future release to "
-                      "interpret the input as one without a batch dimension, i.e. shape (C, H, W). To maintain the 1D channel-wise dropout "
-                      "behavior, please switch to using dropout1d instead.", stacklevel=2)
+        warn("dropout2d: Received a 3D input to dropout2d and assuming that channel-wise 1D dropout behavior is desired - input "
+             "is interpreted as shape (N, C, L), where C is the channel dim. This behavior will change in a future release to "
+             "interpret the input as one without a batch dimension, i.e. shape (C, H, W). To maintain the 1D channel-wise dropout "
+             "behavior, please switch to using dropout1d instead.")
     return _features(input, p, training, inplace)
 
 
@@ -141,10 +141,10 @@ def dropout3d(input: Any, p: float = 0.5, training: bool = True, inplace: bool =
     _check(p)
     n = input.ndim
     if n not in (4, 5):
-        warnings.warn(f"dropout3d: Received a {n}-D input to dropout3d, which is deprecated and will result in an error in a future "
-                      "release. To retain the behavior and silence this warning, please use dropout instead. Note that dropout3d exists "
-                      "to provide channel-wise dropout on inputs with 3 spatial dimensions, a channel dimension, and an optional batch "
-                      "dimension (i.e. 4D or 5D inputs).", stacklevel=2)
+        warn(f"dropout3d: Received a {n}-D input to dropout3d, which is deprecated and will result in an error in a future "
+             "release. To retain the behavior and silence this warning, please use dropout instead. Note that dropout3d exists "
+             "to provide channel-wise dropout on inputs with 3 spatial dimensions, a channel dimension, and an optional batch "
+             "dimension (i.e. 4D or 5D inputs).")
     if n != 4:
         return _features(input, p, training, inplace)
     result = _features(input.unsqueeze(0), p, training, False).squeeze(0)

@@ -8,13 +8,13 @@ Example:
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
 from ...autograd.autocast import full_precision
 from ...ops.indexing import gather
+from ...record.warn import warn
 from ...tensor.creation import linspace
 from ...tensor.pointwise import _where as where
 from ...tensor.shape import stack
@@ -24,9 +24,8 @@ __all__ = ["affine_grid", "grid_sample"]
 
 def _guessed(align_corners: bool | None, name: str) -> bool:
     if align_corners is None:
-        warnings.warn(f"Default {name} and related behavior has changed to align_corners=False since 1.3.0. Please specify "
-                      "align_corners=True if the old behavior is desired. See the documentation of grid_sample for details.",
-                      stacklevel=3)
+        warn(f"Default {name} and related behavior has changed to align_corners=False since 1.3.0. Please specify "
+             "align_corners=True if the old behavior is desired. See the documentation of grid_sample for details.")
         return False
     return align_corners
 

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 from ...autograd.autocast import full_precision, widest
@@ -10,6 +9,7 @@ from ...autograd.handle import Handle
 from ...ops import loss as ops
 from ...ops.cross_entropy import class_dim
 from ...ops.cross_entropy import cross_entropy as class_loss
+from ...record.warn import warn
 from ...tensor import FUNCTIONS, METHODS
 
 __all__ = ["cross_entropy", "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy",
@@ -24,7 +24,7 @@ def reduction_of(size_average: bool | None, reduce: bool | None, reduction: str)
     """
     if size_average is not None or reduce is not None:
         old = "none" if reduce is False else "sum" if size_average is False else "mean"
-        warnings.warn(f"size_average and reduce args will be deprecated, please use reduction='{old}' instead.", stacklevel=3)
+        warn(f"size_average and reduce args will be deprecated, please use reduction='{old}' instead.")
         return old
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"{reduction} is not a valid value for reduction")
@@ -102,8 +102,8 @@ def nll_loss(input: Any, target: Any, weight: Any = None, size_average: bool | N
 
 def _same_size(input: Any, target: Any) -> None:
     if target._value.meta.shape != input._value.meta.shape:
-        warnings.warn(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). This will likely lead "
-                      "to incorrect results due to broadcasting. Please ensure they have the same size.", stacklevel=3)
+        warn(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). This will likely lead "
+             "to incorrect results due to broadcasting. Please ensure they have the same size.")
 
 
 def _weighted(terms: Any, weight: Any, reduction: str) -> Any:
@@ -217,9 +217,9 @@ def kl_div(input: Any, target: Any, size_average: bool | None = None, reduce: bo
     if size_average is not None or reduce is not None:
         reduction = reduction_of(size_average, reduce, reduction)
     if reduction == "mean":
-        warnings.warn("reduction: 'mean' divides the total loss by both the batch size and the support size. 'batchmean' divides only by "
-                      "the batch size, and aligns with the KL div math definition. 'mean' will be changed to behave the same as "
-                      "'batchmean' in the next major release.", stacklevel=2)
+        warn("reduction: 'mean' divides the total loss by both the batch size and the support size. 'batchmean' divides only by "
+             "the batch size, and aligns with the KL div math definition. 'mean' will be changed to behave the same as "
+             "'batchmean' in the next major release.")
     op = ops.kl_log if log_target else ops.kl
     if reduction == "batchmean":
         total = op(input, target, reduction="sum")

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...record.warn import warn
 from ...tensor import FUNCTIONS
 from .. import functional as F
 from .. import init
@@ -114,9 +115,8 @@ class Hardtanh(Module):
         for old, new in (("min_value", "min_val"), ("max_value", "max_val")):
             given = min_value if old == "min_value" else max_value
             if given is not None:
-                import warnings
 
-                warnings.warn(f"keyword argument `{old}` is deprecated and rename to `{new}`", FutureWarning, stacklevel=2)
+                warn(f"keyword argument `{old}` is deprecated and rename to `{new}`", FutureWarning)
         self.min_val = min_val if min_value is None else min_value
         self.max_val = max_val if max_value is None else max_value
         self.inplace = inplace
@@ -313,21 +313,21 @@ class Softmin(_OverDim):
     """softmax(-x)."""
 
     def forward(self, input: Any) -> Any:
-        return F.softmin(input, self.dim, _stacklevel=5)
+        return F.softmin(input, self.dim)
 
 
 class Softmax(_OverDim):
     """exp(x) over ``dim``, divided by its sum."""
 
     def forward(self, input: Any) -> Any:
-        return F.softmax(input, self.dim, _stacklevel=5)
+        return F.softmax(input, self.dim)
 
 
 class LogSoftmax(_OverDim):
     """log(softmax(x))."""
 
     def forward(self, input: Any) -> Any:
-        return F.log_softmax(input, self.dim, _stacklevel=5)
+        return F.log_softmax(input, self.dim)
 
 
 class Softmax2d(Module):
@@ -336,4 +336,4 @@ class Softmax2d(Module):
     def forward(self, input: Any) -> Any:
         if input.ndim not in (3, 4):
             raise ValueError(f"Softmax2d: expected input to be 3D or 4D, got {input.ndim}D instead")
-        return F.softmax(input, -3, _stacklevel=5)
+        return F.softmax(input, -3)

@@ -4,7 +4,6 @@
 """
 from __future__ import annotations
 
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from ...autograd.function import Function
 from ...autograd.handle import Handle
 from ...autograd.hooks import RemovableHandle
+from ...record.warn import warn
 
 __all__ = ["call_with_hooks", "everywhere", "register_module_backward_hook", "register_module_buffer_registration_hook",
            "register_module_forward_hook", "register_module_forward_pre_hook", "register_module_full_backward_hook",
@@ -105,8 +105,8 @@ def call_with_hooks(module: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
             try:
                 _run_forward_hook(module, number, hook, args, kwargs, None)
             except Exception as error:
-                warnings.warn(f"forward hook with ``always_call=True`` raised an exception that was silenced as another error was "
-                              f"raised in forward: {error}", stacklevel=3)
+                warn(f"forward hook with ``always_call=True`` raised an exception that was silenced as another error was "
+                     f"raised in forward: {error}")
         raise
 
 

@@ -6,9 +6,9 @@ Example:
 """
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
+from ...record.warn import warn
 from ..functional.norm import instance_norm
 from .batchnorm import _NormBase
 
@@ -41,8 +41,8 @@ class _InstanceNorm(_NormBase):
             if self.affine:
                 raise ValueError(f"expected input's size at dim={0 if alone else 1} to match num_features ({self.num_features}), but got: "
                                  f"{channels}.")
-            warnings.warn(f"input's size at dim={0 if alone else 1} does not match num_features. You can silence this warning by not "
-                          "passing in num_features, which is not used because affine=False", stacklevel=2)
+            warn(f"input's size at dim={0 if alone else 1} does not match num_features. You can silence this warning by not "
+                 "passing in num_features, which is not used because affine=False")
         made = instance_norm(input.unsqueeze(0) if alone else input, self.running_mean, self.running_var, self.weight, self.bias,
                              self.training or not self.track_running_stats, 0.0 if self.momentum is None else self.momentum, self.eps)
         return made.squeeze(0) if alone else made

@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 from ...ops.recurrent import recurrent_layer
 from ...record.trace import local
+from ...record.warn import warn
 from ...tensor import FUNCTIONS
 from .. import functional as F
 from .. import init
@@ -164,8 +164,8 @@ def _check_sizes(input_size: Any, hidden_size: Any, num_layers: int, dropout: An
     if not isinstance(dropout, (int, float)) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
         raise ValueError("dropout should be a number in range [0, 1] representing the probability of an element being zeroed")
     if dropout > 0 and num_layers == 1:
-        warnings.warn("dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects num_layers greater than "
-                      f"1, but got dropout={dropout} and num_layers={num_layers}", stacklevel=4)
+        warn("dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects num_layers greater than "
+             f"1, but got dropout={dropout} and num_layers={num_layers}")
     for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
         if not isinstance(size, int):
             raise TypeError(f"{name} should be of type int, got: {type(size).__name__}")

@@ -1,13 +1,13 @@
 """Limits on gradients."""
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
 from ...autograd.handle import Handle
 from ...autograd.modes import no_grad
 from ...ops.clipping import scale_, square_sum
+from ...record.warn import warn
 from ...tensor import FUNCTIONS
 from ..functional.distance import p_norm
 
@@ -83,8 +83,7 @@ def clip_grad_norm_(parameters: Any, max_norm: float, norm_type: float = 2.0, er
 def clip_grad_norm(parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False,
                    foreach: bool | None = None) -> Any:
     """Deprecated name of ``clip_grad_norm_``."""
-    warnings.warn("torch.nn.utils.clip_grad_norm is now deprecated in favor of torch.nn.utils.clip_grad_norm_.", FutureWarning,
-                  stacklevel=2)
+    warn("torch.nn.utils.clip_grad_norm is now deprecated in favor of torch.nn.utils.clip_grad_norm_.", FutureWarning)
     return clip_grad_norm_(parameters, max_norm, norm_type, error_if_nonfinite, foreach)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rushlight.record.warn import warn
 from rushlight.tensor import Tensor
 
 from ..optimizer import Optimizer
@@ -80,29 +80,23 @@ class LRScheduler:
             self._check_order()
         self._step_count += 1
         if epoch is not None:
-            warnings.warn(
-                "The epoch parameter in `scheduler.step()` is deprecated: call `scheduler.step()` without it.",
-                UserWarning,
-                stacklevel=2,
-            )
+            warn(
+       "The epoch parameter in `scheduler.step()` is deprecated: call `scheduler.step()` without it.",
+       UserWarning)
         self._update_lr(epoch)
 
     def _check_order(self) -> None:
         """Warn if this is the first step of the user and the optimizer has not made one."""
         if not hasattr(self.optimizer.step, "_watched"):
-            warnings.warn(
-                "Seems like `optimizer.step()` has been overridden after learning rate scheduler initialization. "
-                "Make sure that `optimizer.step()` is called before `lr_scheduler.step()`.",
-                UserWarning,
-                stacklevel=3,
-            )
+            warn(
+       "Seems like `optimizer.step()` has been overridden after learning rate scheduler initialization. "
+       "Make sure that `optimizer.step()` is called before `lr_scheduler.step()`.",
+       UserWarning)
         elif not getattr(self.optimizer, "_opt_called", False):
-            warnings.warn(
-                "Detected call of `lr_scheduler.step()` before `optimizer.step()`. Call them in the opposite order: "
-                "`optimizer.step()` before `lr_scheduler.step()`, or the first value of the schedule is skipped.",
-                UserWarning,
-                stacklevel=3,
-            )
+            warn(
+       "Detected call of `lr_scheduler.step()` before `optimizer.step()`. Call them in the opposite order: "
+       "`optimizer.step()` before `lr_scheduler.step()`, or the first value of the schedule is skipped.",
+       UserWarning)
 
     def _update_lr(self, epoch: int | None = None) -> None:
         with _flag(self, "_get_lr_called_within_step"):
@@ -122,11 +116,9 @@ class LRScheduler:
 
     def _warn_outside_step(self) -> None:
         if not self._get_lr_called_within_step:
-            warnings.warn(
-                "To get the last learning rate computed by the scheduler, please use `get_last_lr()`.",
-                UserWarning,
-                stacklevel=3,
-            )
+            warn(
+       "To get the last learning rate computed by the scheduler, please use `get_last_lr()`.",
+       UserWarning)
 
 
 def check_optimizer(optimizer: Any) -> Optimizer:

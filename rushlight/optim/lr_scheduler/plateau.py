@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, Literal, SupportsFloat
 
+from ...record.warn import warn
 from ..optimizer import Optimizer
 from .base import LRScheduler, check_optimizer, write
 
@@ -82,11 +82,9 @@ class ReduceLROnPlateau(LRScheduler):
         if epoch is None:
             epoch = self.last_epoch + 1
         else:
-            warnings.warn(
-                "The epoch parameter in `scheduler.step()` is deprecated: call `scheduler.step(value)` without it.",
-                UserWarning,
-                stacklevel=2,
-            )
+            warn(
+       "The epoch parameter in `scheduler.step()` is deprecated: call `scheduler.step(value)` without it.",
+       UserWarning)
         self.last_epoch = epoch
         if self._is_better(current, self.best):
             self.best = current

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ...record.warn import warn
 from ._utils.collate import default_collate, default_convert
 from ._utils.worker import get_worker_info
 from .dataset import Dataset, IterableDataset
@@ -212,11 +212,9 @@ class DataLoader(Generic[T_co]):
             return
         processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         if processors is not None and self.num_workers > processors:
-            warnings.warn(
-                f"This DataLoader will create {self.num_workers} worker processes in total. Our suggested max number "
-                f"of worker in current system is {processors}: with more, loading may become slower or even stall.",
-                stacklevel=3,
-            )
+            warn(
+       f"This DataLoader will create {self.num_workers} worker processes in total. Our suggested max number "
+       f"of worker in current system is {processors}: with more, loading may become slower or even stall.")
 
 
 def _check_orders(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ...record.warn import warn
 from ._utils.columns import ColumnBatch
 from ._utils.rows import gather_rows
 
@@ -192,9 +192,8 @@ class ConcatDataset(Dataset[T_co]):
     @property
     def cummulative_sizes(self) -> list[int]:
         """The misspelt name that old programs use."""
-        warnings.warn(
-            "`cummulative_sizes` attribute is renamed to `cumulative_sizes`", category=FutureWarning, stacklevel=2
-        )
+        warn(
+            "`cummulative_sizes` attribute is renamed to `cumulative_sizes`", category=FutureWarning)
         return self.cumulative_sizes
 
 
@@ -289,9 +288,8 @@ def random_split(
             counts[i % len(counts)] += 1
         for i, count in enumerate(counts):
             if count == 0:
-                warnings.warn(
-                    f"Length of split at index {i} is 0. This might result in an empty dataset.", stacklevel=2
-                )
+                warn(
+           f"Length of split at index {i} is 0. This might result in an empty dataset.")
         lengths = counts
     if sum(lengths) != total:
         raise ValueError(

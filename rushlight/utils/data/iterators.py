@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rushlight.record import batch_boundary
+from rushlight.record.warn import warn
 
 from ._utils.errors import ExceptionWrapper
 from ._utils.fetch import IterableDatasetFetcher, MapDatasetFetcher
@@ -38,11 +38,9 @@ class _BaseDataLoaderIter:
         self._num_yielded = 0
         self._promised_length = loader._promised_length
         if loader.pin_memory:
-            warnings.warn(
-                "'pin_memory' argument is set as true but no accelerator is found, "
-                "then device pinned memory won't be used.",
-                stacklevel=4,
-            )
+            warn(
+       "'pin_memory' argument is set as true but no accelerator is found, "
+       "then device pinned memory won't be used.")
 
     def __iter__(self) -> Iterator:
         return self
@@ -72,7 +70,7 @@ class _BaseDataLoaderIter:
                 "With worker processes this happens when every worker iterates over the whole dataset: use "
                 "get_worker_info() in its __iter__ to give each worker its share."
             )
-        warnings.warn(message, stacklevel=3)
+        warn(message)
 
 
 class _SingleProcessDataLoaderIter(_BaseDataLoaderIter):

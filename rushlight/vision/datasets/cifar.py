@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rushlight.io.rebuild import read_restricted
+from rushlight.record.warn import warn
 from rushlight.vision.datasets.base import ArrayImages
 from rushlight.vision.datasets.download import check_integrity, download_from_mirrors, extract_tar
 
@@ -70,7 +70,7 @@ class CIFAR10(ArrayImages):
         names = [name for name in self._wanted() if (folder / name).is_file()]
         if len(names) < len(self._wanted()):
             missing = ", ".join(name for name in self._wanted() if name not in names)
-            warnings.warn(f"{folder} lacks {missing}: using the rest", stacklevel=2)
+            warn(f"{folder} lacks {missing}: using the rest")
         batches = [self._read_batch(folder / name) for name in names]
         self.data: np.ndarray = np.concatenate([images for images, _ in batches])
         self.targets: list[int] = [label for _, labels in batches for label in labels]

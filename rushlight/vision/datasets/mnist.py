@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rushlight.io.atomic import atomic_write
+from rushlight.record.warn import warn
 from rushlight.tensor import Tensor, from_numpy
 from rushlight.vision.datasets.base import ArrayImages
 from rushlight.vision.datasets.download import download_from_mirrors
@@ -94,12 +94,12 @@ class MNIST(ArrayImages):
 
     @property
     def train_data(self) -> Tensor:
-        warnings.warn("train_data has been renamed data", stacklevel=2)
+        warn("train_data has been renamed data")
         return self.data
 
     @property
     def train_labels(self) -> Tensor:
-        warnings.warn("train_labels has been renamed targets", stacklevel=2)
+        warn("train_labels has been renamed targets")
         return self.targets
 
     test_data = train_data

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from rushlight.nn import Module
 from rushlight.record.random import default_stream
+from rushlight.record.warn import warn
 from rushlight.tensor import Tensor, from_numpy
 from rushlight.vision.transforms import draws
 from rushlight.vision.transforms import functional as F
@@ -186,7 +186,7 @@ class RandomErasing(Module):
         if not isinstance(ratio, Sequence):
             raise TypeError("Ratio should be a sequence")
         if scale[0] > scale[1] or ratio[0] > ratio[1]:
-            warnings.warn("Scale and ratio should be of kind (min, max)", stacklevel=2)
+            warn("Scale and ratio should be of kind (min, max)")
         if scale[0] < 0 or scale[1] > 1:
             raise ValueError("Scale should be between 0 and 1")
         if not 0 <= p <= 1:

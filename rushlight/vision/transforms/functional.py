@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import enum
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from rushlight.record.warn import warn
 from rushlight.tensor import Tensor
 from rushlight.vision.images import is_pil
 from rushlight.vision.transforms import arrays, pil
@@ -128,8 +128,7 @@ def resize(
         return img
     if is_pil(img):
         if antialias is False:
-            warnings.warn("Anti-alias option is always applied for PIL Image input. Argument antialias is ignored.",
-                          stacklevel=2)  # fmt: skip
+            warn("Anti-alias option is always applied for PIL Image input. Argument antialias is ignored.")  # fmt: skip
         return img.resize(wanted[::-1], pil.resampling(mode.value))
     if mode.value not in ("nearest", "nearest-exact", "bilinear", "bicubic"):
         raise ValueError(f"This interpolation mode is unsupported with Tensor input: {mode.value}")

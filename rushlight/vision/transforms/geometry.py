@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from rushlight.nn import Module
+from rushlight.record.warn import warn
 from rushlight.vision.transforms import draws
 from rushlight.vision.transforms import functional as F
 from rushlight.vision.transforms.batch import Batchable
@@ -319,7 +319,7 @@ class RandomResizedCrop(Module):
         if not isinstance(ratio, Sequence):
             raise TypeError("Ratio should be a sequence")
         if scale[0] > scale[1] or ratio[0] > ratio[1]:
-            warnings.warn("Scale and ratio should be of kind (min, max)", stacklevel=2)
+            warn("Scale and ratio should be of kind (min, max)")
         self.interpolation = F.interpolation_mode(interpolation)
         self.antialias = antialias
         self.scale = scale
