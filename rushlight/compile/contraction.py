@@ -46,6 +46,9 @@ class Contraction:
 
     ``epilogue``: outputs as expressions; ``input(0)`` is the finished sum (in ``accumulate`` type), ``input(1 + i)`` the
     i-th *read* extra. ``stores[0]`` goes to C, ``stores[1:]`` to the written extras in order. Default: the sum, cast to C.
+
+    ``constant``: B is a leaf that the program only reads, and only here, as the weights of an inference: what is made of it alone
+    may be kept for other runs.
     """
 
     batch: tuple[Dim, ...]
@@ -58,3 +61,4 @@ class Contraction:
     accumulate: DType
     extras: tuple[Extra, ...] = ()
     stores: tuple[Expr, ...] = field(default=())
+    constant: bool = False

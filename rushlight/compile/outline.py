@@ -6,7 +6,7 @@ An outline names no kernel and no address. Its numbers (extents, strides, offset
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .body import Body
@@ -108,9 +108,10 @@ def outline(source: Graph, donations: dict[int, int]) -> Outline:
     counters.outlines += 1
     graph = _rewritten(source)
     alone: set[Node] = set()
+    overwritten = frozenset(donations.values())
     while True:
         fusion = fuse(graph, choose_orders(graph) if flags.layout else {}, alone)
-        made = _Pieces(fusion)
+        made = _Pieces(fusion, {leaf for k, leaf in enumerate(graph.leaves) if k not in overwritten})
         try:
             for group in fusion.groups.all:
                 made.add(group)
@@ -126,7 +127,7 @@ def outline(source: Graph, donations: dict[int, int]) -> Outline:
     steps = {group: k for k, group in enumerate(g for g in in_order if g in pieces)}
     memory = lifetimes(graph, fusion, in_order, steps, made.bodies, donations, direct)
     return Outline([(n.shape, n.dtype) for n in source.leaves], [(n.shape, n.dtype) for n in source.results], memory, direct,
-                   frozenset(donations.values()), made.works, [pieces[g] for g in in_order if g in pieces])
+                   overwritten, made.works, [pieces[g] for g in in_order if g in pieces])
 
 
 def _rewritten(graph: Graph) -> Graph:
@@ -150,8 +151,9 @@ def _show(what: str, graph: Graph) -> None:
 class _Pieces:
     """Makes pieces of groups; equal works get one number."""
 
-    def __init__(self, fusion: Fusion) -> None:
+    def __init__(self, fusion: Fusion, constant: set[Node]) -> None:
         self.fusion = fusion
+        self.constant = constant  # leaves that stay as they are
         self.works: list[Work] = []
         self.pieces: dict[Group, Piece] = {}
         self.bodies: dict[Group, Body] = {}
@@ -172,7 +174,11 @@ class _Pieces:
         node, lines, pieces, bodies = group.anchor, _lines(group), self.pieces, self.bodies
         if group.kind == "contract":
             made, bodies[group] = lower_contract(group, self.fusion)
-            work = self.number(made.contraction, lambda: made.contraction)
+            b = self.fusion.origin(made.memory[1][0])
+            contraction = made.contraction
+            if b in self.constant and len(self.fusion.readers.get(b, ())) == 1:
+                contraction = replace(contraction, constant=True)
+            work = self.number(contraction, lambda: contraction)
             pieces[group] = Piece(work, self._origins(made.memory), _label(group), lines, made.flops, made.nbytes)
         elif group.kind == "native":
             assert node is not None

@@ -49,6 +49,7 @@ MODELS = {
     "linear": (lambda: nn.Linear(256, 96), (128, 256)),
     "convolution": (lambda: nn.Conv2d(16, 64, 5), (2, 16, 12, 12)),
     "Winograd": (lambda: nn.Conv2d(64, 64, 3, padding=1), (4, 64, 28, 28)),
+    "Winograd, few tiles": (lambda: nn.Conv2d(256, 256, 3, padding=1), (1, 256, 12, 12)),
     "depthwise": (lambda: nn.Conv2d(32, 32, 3, groups=32), (2, 32, 12, 12)),
     "recurrent": (lambda: nn.LSTM(64, 64), (5, 3, 64)),
 }

@@ -111,8 +111,8 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     # Planes an odd number of cache lines apart do not meet in the same set.
     v_chunk = block * CHUNK * 4
     v_plane, m_plane = _odd(chunks * v_chunk), _odd(block * width * 4)
-    # A filter that is used for one block of tiles only is not worth a pass of its own through memory.
-    own = blocks == 1
+    # A filter that is used for one block of tiles only is not worth a pass of its own through memory, unless the pass is kept.
+    own = blocks == 1 and not c.constant
     u_plane = s.channels.extent * width * 4
     if own:
         u_plane = _odd(u_plane)
