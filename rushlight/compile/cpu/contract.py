@@ -236,14 +236,20 @@ class Planner:
         can_stay = self.types["b"] is self.accumulate and self.n.strides[1] == item and uniform is not None
         few_rows = self.rows < 8 * self.heights[0]
         # In place a panel's lines share few places of the caches; a chunk of it fits there all the same.
-        widest = self.panel * item * (4 if self.n.extent % self.panel else 64 if self.chunked else 8)
+        masked = self._masked() == "all"
+        widest = self.panel * item * (4 if masked else 64 if self.chunked else 8)
         narrow = uniform is not None and 0 <= uniform <= widest
         # A small B is read from the second-level cache all the same.
-        narrow |= uniform is not None and self.n.extent % self.panel == 0 and 0 <= uniform * self.depth <= self.cpu.l2 // 2
+        narrow |= uniform is not None and not masked and 0 <= uniform * self.depth <= self.cpu.l2 // 2
         if self.depth == 0 or can_stay and (few_rows or narrow):
             strides = [x.strides[1] for x in self.batch]
             return B((self.names["b"], 0), strides, self.panel * item, uniform or 0, True)
         return self._pack()
+
+    def _masked(self) -> str:
+        """Which panels of B have loads under a mask, which cost up to a tenth, where it is read in place."""
+        rest = self.n.extent % self.panel
+        return "" if rest == 0 else "half" if self.vectors == 2 and rest <= self.lanes else "all"
 
     def _pack(self) -> B:
         batch = [(x.extent, x.strides[1]) for x in self.batch]
@@ -371,7 +377,7 @@ class Planner:
             return
         a = self.accumulate if self.turned else a
         b_type = b_type if b.in_place and self.depth else self.accumulate
-        masked = b.in_place and self.n.extent % self.panel != 0  # masked loads cost up to a tenth
+        masked = self._masked() if b.in_place else ""
         ahead = b.in_place and not self.along and self.vectors == 2 and abs(b.step) >= LONG_STEP
         micro = Micro(a, b_type, self.accumulate, *shape, table, masked, self.cpu.fma, fence, self.along, ahead)
         self.micro = (micro.key, micro.ir, "micro")

@@ -105,7 +105,8 @@ class Micro:
     """What makes one micro-kernel different from another.
 
     ``b`` is the type in which B is read: the accumulation type, unless B is read in place. ``vectors`` of ``lanes``
-    elements make a panel. ``ahead``: B steps so far that the processor does not see the next line coming. ``fence`` is the
+    elements make a panel. ``masked``: the panels of which nothing beyond ``columns`` is read: "all", or "half": those that fit
+    into one of two vectors. ``ahead``: B steps so far that the processor does not see the next line coming. ``fence`` is the
     letter of a vector register in inline assembly: empty pieces of it hold LLVM's scheduler to the order of the text. Left
     alone it moves the broadcast loads together, runs out of registers and spills sums inside the loop: 70 to 170 GFLOP/s
     instead of 255.
@@ -118,7 +119,7 @@ class Micro:
     vectors: int
     heights: tuple[int, ...]
     table: bool
-    masked: bool
+    masked: str
     fma: bool
     fence: str
     along: bool = False
@@ -128,7 +129,7 @@ class Micro:
     @property
     def key(self) -> str:
         heights = ",".join(map(str, self.heights))
-        return (f"micro14 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
+        return (f"micro15 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
                 f"{self.table} {self.masked} {self.fma} {self.fence} {self.along} {self.ahead}")  # fmt: skip
 
     @property
@@ -143,6 +144,7 @@ class Micro:
             module,
         )
         masks = [mask(f, f.sub("%columns", v * self.lanes), self.lanes) if self.masked or self.along else "" for v in range(self.vectors)]
+        whole = replace(self, masked="") if self.masked == "half" else self
         narrow = f.compare("sle", "%columns", self.lanes) if self.vectors == 2 else ""
         wide = f.let(f"xor i1 {narrow}, true") if narrow else "true"
         for height in f.cases("%height", self.heights):
@@ -151,7 +153,7 @@ class Micro:
                 with f.when(narrow):
                     replace(self, vectors=1, pitch=self.panel)._height(f, height, masks[:1])
             with f.when(wide):
-                self._height(f, height, masks)
+                whole._height(f, height, masks)
         return f.finish() + module.text()
 
     def _height(self, f: Function, height: int, masks: list[str]) -> None:

@@ -73,7 +73,7 @@ class _Planner:
         c_times = self._outputs()
         if call.projected:
             self.place["m"] = self._scratch(-(-call.batch // block) * block * h * item)
-        micro = Micro(call.dtype, call.dtype, call.dtype, self.lanes, 2, self.heights, False, self.cpu.vector_bytes == 64,
+        micro = Micro(call.dtype, call.dtype, call.dtype, self.lanes, 2, self.heights, False, "",
                       self.cpu.fma, self._fence())  # fmt: skip
         kernel = (Forward if self.forward else Backward)(call.cell, call.dtype, self.lanes, self.heights, tuple(self.place), groups > 0)
         loop = (kernel.key, kernel.ir, "loop")
