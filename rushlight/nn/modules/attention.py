@@ -7,14 +7,10 @@ from ...tensor import FUNCTIONS
 from .. import functional as F
 from .. import init
 from ..parameter import Parameter
-from .linear import Linear
+from .linear import NonDynamicallyQuantizableLinear
 from .module import Module
 
 __all__ = ["MultiheadAttention"]
-
-
-class NonDynamicallyQuantizableLinear(Linear):
-    """The output layer of attention; PyTorch prints it under this name."""
 
 
 class MultiheadAttention(Module):

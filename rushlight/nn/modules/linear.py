@@ -71,6 +71,10 @@ class Linear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
+class NonDynamicallyQuantizableLinear(Linear):
+    """The output layer of attention; PyTorch prints it under this name."""
+
+
 class Bilinear(Module):
     """``y = x1ᵀ A x2 + b``.
 
