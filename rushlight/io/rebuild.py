@@ -12,7 +12,7 @@ import numpy as np
 
 from rushlight.compile.dtypes import DType
 from rushlight.io.storages import DTYPE_OF_STORAGE, UNTYPED, LoadedStorage, dtype_named
-from rushlight.io.trusted import PLAIN_GLOBALS, plain_state, refused, torch_name, user_global
+from rushlight.io.trusted import PLAIN_GLOBALS, is_declared, plain_state, refused, torch_name, user_global
 from rushlight.io.unpickle import Callable_, RestrictedUnpickler
 from rushlight.nn.parameter import Parameter
 from rushlight.record import Device as device
@@ -131,8 +131,15 @@ def _trusted_global(module: str, name: str) -> Any:
         users = user_global(full_name)
         if users is None:
             raise refused(module, name)
-        found = Callable_(users, getattr(users, "__new__", None) and (lambda *a, **k: users.__new__(users, *a, **k)))
+        found = users
     return found
+
+
+def _users_callable(value: Any) -> Any:
+    """What the user has declared safe, as something that a file may call."""
+    if isinstance(value, Callable_) or not is_declared(value):
+        return value
+    return Callable_(value, getattr(value, "__new__", None) and (lambda *a, **k: value.__new__(value, *a, **k)))
 
 
 def _set_state(target: Any, state: Any) -> Any:
@@ -156,7 +163,7 @@ def _set_state(target: Any, state: Any) -> Any:
 
 def read_restricted(stream: BinaryIO, persistent_load: Callable[[Any], Any], encoding: str = "utf-8") -> Any:
     """One pickle, running nothing but what the tables hold."""
-    return RestrictedUnpickler(stream, _trusted_global, persistent_load, _set_state, encoding).load()
+    return RestrictedUnpickler(stream, _trusted_global, persistent_load, _set_state, encoding, _users_callable).load()
 
 
 class _FullUnpickler(pickle.Unpickler):

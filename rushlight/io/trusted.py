@@ -78,6 +78,11 @@ def user_global(full_name: str) -> Any | None:
     return entry[0] if isinstance(entry, tuple) else entry
 
 
+def is_declared(value: Any) -> bool:
+    """Whether the user has declared this very object safe."""
+    return any((entry[0] if isinstance(entry, tuple) else entry) is value for entry in _user_globals.values())
+
+
 def refused(module: str, name: str) -> UnpicklingError:
     """The error for a global that is not in the table."""
     return UnpicklingError(

@@ -38,6 +38,8 @@ class RestrictedUnpickler:
         set_state: `(object, state)` for the BUILD opcode, for kinds that are not handled here. Returns the object that
             takes the place of the first; raises `UnpicklingError` for a kind that takes no state.
         encoding: how Python 2's 8-bit strings are decoded; "bytes" leaves them as bytes.
+        callable_of: from what `find_global` gave to a `Callable_`, where that was an object that may be called or be data (a
+            function that is somebody's attribute).
 
     Raises:
         UnpicklingError: an opcode or a global is not trusted, or the bytes are not a pickle.
@@ -51,7 +53,9 @@ class RestrictedUnpickler:
         persistent_load: Callable[[Any], Any],
         set_state: Callable[[Any, Any], Any],
         encoding: str = "ascii",
+        callable_of: Callable[[Any], Any] = lambda value: value,
     ) -> None:
+        self._callable_of = callable_of
         self._stream = stream
         self._find_global = find_global
         self._persistent_load = persistent_load
@@ -163,7 +167,7 @@ class RestrictedUnpickler:
         self._stack.append(self._find_global(module, name))
 
     def _reduce(self) -> None:
-        args, function = self._pop(), self._pop()
+        args, function = self._pop(), self._callable_of(self._pop())
         if not isinstance(function, Callable_) or function.call is None:
             raise UnpicklingError(f"Trying to call {_name(function)}, which is not a trusted function")
         if type(args) is not tuple:
@@ -172,7 +176,7 @@ class RestrictedUnpickler:
 
     def _new_object(self, with_keywords: bool = False) -> None:
         keywords = self._pop() if with_keywords else {}
-        args, kind = self._pop(), self._pop()
+        args, kind = self._pop(), self._callable_of(self._pop())
         if not isinstance(kind, Callable_) or kind.new is None:
             raise UnpicklingError(f"Trying to create an object of {_name(kind)}, which is not a trusted class")
         self._stack.append(kind.new(*args, **keywords))

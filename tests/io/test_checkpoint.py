@@ -282,6 +282,13 @@ def test_classes_are_refused_until_declared_safe():
         through(save, load, obj)
 
 
+def test_a_declared_function_that_is_an_attribute_comes_back_as_itself():
+    """A layer keeps its activation; before, the reader's wrapper came back in its place."""
+    with safe_globals([Settings, pickle.loads]):
+        assert through(save, load, Settings(pickle.loads)).rate is pickle.loads
+        assert through(save, load, [Settings, pickle.loads]) == [Settings, pickle.loads]
+
+
 def test_weights_only_false_reads_objects():
     read = lambda f: load(f, weights_only=False)
     assert through(save, read, Settings(4)) == Settings(4)
