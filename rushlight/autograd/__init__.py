@@ -83,7 +83,7 @@ def _backward_again(root: Any, retain_graph: bool) -> bool:
         with paused(tr):
             return _backward_again(root, retain_graph)
     epoch = tr.epoch
-    if root._value.epoch is not epoch or root._value.meta.numel != 1 or root._alias is not None or tr.anomaly or settings.eager:
+    if root._value.meta.numel != 1 or root._alias is not None or tr.full or settings.eager:
         return False
     found = replay.describe(root, epoch)
     if found is None:

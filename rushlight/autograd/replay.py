@@ -3,44 +3,53 @@
 The first walk records gradient operations one by one. What it recorded is kept at the trie node where it began, together
 with a description of the graph. The next backward there describes its own graph, in one light pass; if the two are equal,
 recording moves straight to where the walk ended, and only the gradients of the leaves become tensors.
+
+What was recorded before the last flush (a loss is looked at before its backward) has its saved values in memory. They enter the
+trace in the course of the walk; a description numbers them, and the next backward lets its own enter in the same order.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..record.trace import Trace, TraceNode
-from ..record.value import Buffer, Epoch, Value, new_value
+from ..record.value import Buffer, Epoch, Value, looks, new_value
 from .handle import LEAF, Handle, make
 from .node import GradNode
+from .steps import in_use, is_whole, part_of
 
 __all__ = ["describe", "replay", "remember", "Description"]
 
 # Fills the slots of values that nobody refers to; its buffer keeps it from being taken for a live pending value.
 _DEAD = new_value(None)  # type: ignore[arg-type]
 _DEAD.buffer = Buffer(0, 0, None)
+_EARLIER = object()  # in a signature: the node was recorded before the last flush
 
 
 class Description:
-    """The graph below a root: ``signature`` is equal for equal graphs; ``nodes`` and ``leaves`` are what it was read from."""
+    """The graph below a root: ``signature`` is equal for equal graphs; ``nodes`` and ``leaves`` are what it was read from.
+    ``saved`` are the values in memory that it keeps, ``seen`` how often content had been looked at."""
 
-    __slots__ = ("signature", "nodes", "leaves")
+    __slots__ = ("signature", "nodes", "leaves", "saved", "seen")
 
-    def __init__(self, signature: list[Any], nodes: list[GradNode], leaves: list[Handle]) -> None:
-        self.signature, self.nodes, self.leaves = signature, nodes, leaves
+    def __init__(self, signature: list[Any], nodes: list[GradNode], leaves: list[Handle], saved: list[Value]) -> None:
+        self.signature, self.nodes, self.leaves, self.saved, self.seen = signature, nodes, leaves, saved, looks.count
 
 
 class Recipe:
-    """Where a walk ended, and the slots of the leaves' gradients in the order of the description."""
+    """Where a walk ended, the slots of the leaves' gradients in the order of the description, and (number among the saved values,
+    slot) of those that entered."""
 
-    __slots__ = ("signature", "end", "slots", "dead")
+    __slots__ = ("signature", "end", "slots", "dead", "entering")
 
-    def __init__(self, signature: list[Any], end: TraceNode, slots: list[int], count: int) -> None:
-        self.signature, self.end, self.slots, self.dead = signature, end, slots, [_DEAD] * count
+    def __init__(self, signature: list[Any], end: TraceNode, slots: list[int], count: int, entering: list[tuple[int, int]]) -> None:
+        self.signature, self.end, self.slots, self.entering = signature, end, slots, entering
+        self.dead = [_DEAD] * count
 
 
 def describe(root: Handle, epoch: Epoch) -> Description | None:
-    """The graph below ``root`` if a walk of it depends on nothing else: everything was recorded in this epoch, there are
-    no hooks, no gradients to add to, and no saved value was overwritten."""
+    """The graph below ``root`` if a walk of it depends on nothing else: there are no hooks, no gradients to add to, no saved value was
+    overwritten, and those of earlier epochs are in memory that nobody else writes."""
     edge = root._edge
     if not isinstance(edge, GradNode):
         return None
@@ -48,13 +57,21 @@ def describe(root: Handle, epoch: Epoch) -> Description | None:
     number = {edge: 0}
     leaves: list[Handle] = []
     leaf_number: dict[int, int] = {}
-    signature: list[Any] = [root._value.slot]
+    signature: list[Any] = [root._value.slot if edge.epoch is epoch else root._value.meta]
     put = signature.append
     writes = epoch.writes
+    saved: list[Value] = []
+    saved_number: dict[int, int] = {}
     for n in nodes:  # grows while it is read
-        if n.epoch is not epoch or n.rare is not None or n.in_metas is None or writes and _overwritten(n):
+        if n.rare is not None or n.in_metas is None:
             return None
         put(n.node)
+        if n.epoch is not epoch:
+            put(_EARLIER)
+            if _overwritten(n) or not _number(n, epoch, put, saved, saved_number):
+                return None
+        elif writes and _overwritten(n):
+            return None
         for edge in n.edges:
             if edge is None:
                 put(None)
@@ -78,7 +95,26 @@ def describe(root: Handle, epoch: Epoch) -> Description | None:
                 put(-1 - k)
             else:
                 return None
-    return Description(signature, nodes, leaves)
+    return Description(signature, nodes, leaves, saved)
+
+
+def _number(n: GradNode, epoch: Epoch, put: Callable[[Any], None], saved: list[Value], number: dict[int, int]) -> bool:
+    """Describe what a node of an earlier epoch keeps: values that are in the trace by their slots, others by numbers; False where one
+    would not enter as one leaf."""
+    for v in (*n.kept, *n.kept_outs):
+        if v is None:
+            put(None)
+        elif v.epoch is epoch:
+            put((v.slot,))
+        else:
+            k = number.get(id(v))
+            if k is None:
+                if in_use(v) if v.buffer is not None else not is_whole(v, epoch, saved):
+                    return False
+                k = number[id(v)] = len(saved)
+                saved.append(v)
+            put(k)
+    return True
 
 
 def _overwritten(n: GradNode) -> bool:
@@ -96,6 +132,10 @@ def replay(tr: Trace, found: Description, retain_graph: bool) -> bool:
         return False
     epoch, values = tr.epoch, tr.values
     values += recipe.dead
+    for k, slot in recipe.entering:
+        v = found.saved[k]
+        v.epoch, v.slot = epoch, slot
+        values[slot] = v if v.buffer is not None else part_of(tr, v)
     for leaf, slot in zip(found.leaves, recipe.slots):
         v = values[slot]
         if v is _DEAD:
@@ -114,12 +154,18 @@ def replay(tr: Trace, found: Description, retain_graph: bool) -> bool:
 
 def remember(start: TraceNode, tr: Trace, epoch: Epoch, before: int, found: Description) -> None:
     """Keep the walk that has just been recorded from ``start`` on."""
-    if tr.epoch is not epoch:
+    if tr.epoch is not epoch or looks.count != found.seen:
         return
-    node = tr.node
+    entered = {v.slot: k for k, v in enumerate(found.saved) if v.epoch is epoch}
+    entering, node = [], tr.node
     while node is not start:
-        if node.op is None and not node.is_mark or node.parent is None:  # a value entered that the forward had not used
+        if node.parent is None:
             return
+        if node.op is None and not node.is_mark:
+            k = entered.get(node.slot)
+            if k is None:  # a value entered that no node keeps
+                return
+            entering.append((k, node.slot))
         node = node.parent
     slots = []
     for leaf in found.leaves:
@@ -127,4 +173,4 @@ def remember(start: TraceNode, tr: Trace, epoch: Epoch, before: int, found: Desc
         if grad is None or grad._value.epoch is not epoch or grad._value.slot < before or grad._alias is not None:
             return
         slots.append(grad._value.slot)
-    start.backward = Recipe(found.signature, tr.node, slots, len(tr.values) - before)
+    start.backward = Recipe(found.signature, tr.node, slots, len(tr.values) - before, entering)

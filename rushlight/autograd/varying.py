@@ -17,9 +17,11 @@ from ..record.trace import NO_CALL, Known, Trace, TraceNode, user_line
 from ..record.value import scalar_value
 from .handle import make
 
-__all__ = ["VARIANTS", "Runtime", "varying"]
+__all__ = ["Runtime", "varying"]
 
-VARIANTS = 3  # different numbers at one place that stay constants; one more is too many, as are so many at several places
+# Different numbers at one place that stay constants; one more is too many, as are so many at several places. Operands are worth
+# more as constants. Positions pick among few (an action, a class), in many places: what follows differs for each combination.
+OPERANDS, POSITIONS = 3, 1
 
 
 class Runtime(NamedTuple):
@@ -38,13 +40,13 @@ def varying(tr: Trace, op: Op, attrs: tuple, slots: Sequence[int]) -> Runtime | 
     runtime, others, numbers = found
     line = user_line()
     what = "positions" if op.positions else op  # one line may read and write at the same place
-    surprises = tr.varying.get((what, line), 0)
-    if surprises < VARIANTS:
+    surprises, most = tr.varying.get((what, line), 0), POSITIONS if op.positions else OPERANDS
+    if surprises < most:
         seen = tr.node.scalars.setdefault((runtime, others, *slots), set())
         if seen and attrs not in seen:
             surprises = tr.varying[what, line] = surprises + 1
         seen.add(attrs)
-        if surprises < VARIANTS:
+        if surprises < most:
             return None
         _forget(tr, what, line)
     return Runtime(runtime, others, [make(scalar_value(n)) for n in numbers])
