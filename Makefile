@@ -1,12 +1,13 @@
 # Two commands on a fresh machine with Python >= 3.10, pip and make:
 #   make demo    train the MNIST program and draw what it learned
 #   make test    run the tests
-# PYTHON picks the interpreter, VENV the environment's folder; ARGS goes to the demo, PYTEST_ARGS to pytest.
+# PYTHON picks the interpreter, VENV the environment's folder, JAX_PYTHON another that has JAX; ARGS goes to the demo, PYTEST_ARGS to pytest.
 
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 ARGS ?=
+export JAX_PYTHON ?= $(VENV)/jax/bin/python
 PYTEST_ARGS ?= -q -n auto --dist loadfile
 CONFORMANCE ?= ../shared/conformance
 CONFORMANCE_ARGS ?= --samples 4 --dtypes float32 -j 2
@@ -21,6 +22,7 @@ help:
 	@echo 'make lint types   ruff; mypy'
 	@echo 'make check        lint, types and tests: what CI runs'
 	@echo 'make bench        training and inference against PyTorch 2.13, which it installs (ARGS="--only GPT --compile --markdown")'
+	@echo '                  (with JAX 0.10.2 jitted beside it, which it then installs: ARGS="--jax")'
 	@echo 'make conformance  PyTorch operator samples against the package (needs PyTorch 2.13)'
 
 demo: $(VENV)/.installed-demo
@@ -39,7 +41,7 @@ check: lint types test
 
 dev: $(VENV)/.installed-dev
 
-bench: $(VENV)/.installed-torch
+bench: $(VENV)/.installed-torch $(if $(filter --jax,$(ARGS)),$(JAX_PYTHON))
 	$(PY) -m benchmarks $(ARGS)
 
 conformance: $(VENV)/.installed-dev $(VENV)/.installed-torch
@@ -68,6 +70,12 @@ $(VENV)/.installed-torch: pyproject.toml $(VENV)/.installed-test
 	  || $(PY) -m pip install --quiet --disable-pip-version-check --retries 1 expecttest 'torch==2.13.0' \
 	  || { echo "rushlight: PyTorch 2.13 could not be installed; only the comparisons with it need it" >&2; exit 1; }
 	@touch $@
+
+# JAX has an environment of its own, so that what the tests run with does not depend on it.
+$(VENV)/jax/bin/python: | $(PY)
+	@echo "installing JAX 0.10.2 (CPU) into $(VENV)/jax"
+	@{ $(PY) -m venv $(VENV)/jax && $@ -m pip install --quiet --disable-pip-version-check 'jax==0.10.2'; } \
+	  || { rm -rf $(VENV)/jax; echo "rushlight: JAX 0.10.2 could not be installed (it needs Python 3.11); only --jax needs it" >&2; exit 1; }
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis conformance.json

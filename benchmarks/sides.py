@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Failed", "Side"]
+__all__ = ["Failed", "Side", "interpreter"]
 
 QUIET = 0.03      # seconds without work that make a process idle
 LONGEST_SPIN = 1.0  # seconds after which a process that never rests is left alone
@@ -22,6 +23,11 @@ class Failed(Exception):
     """A side could not run its workload; the text says why."""
 
 
+def interpreter(side: str) -> str:
+    """The Python that runs a side: this one, but for JAX, which may have an environment of its own: ``$JAX_PYTHON``."""
+    return os.environ.get("JAX_PYTHON", sys.executable) if side == "jax" else sys.executable
+
+
 class Side:
     """A running worker, which has done its first steps.
 
@@ -29,14 +35,17 @@ class Side:
         first: what it said at first: ``version``, and in seconds ``imported`` and ``first`` (the first step).
 
     Raises:
-        Failed: the worker ended, or was not ready after ``patience`` seconds.
+        Failed: the worker ended, was not ready after ``patience`` seconds, or there is no interpreter for it.
     """
 
     def __init__(self, side: str, workload: str, threads: int, patience: float = 300, **environment: str) -> None:
         self.side, self.patience = side, patience
+        python = interpreter(side)
+        if shutil.which(python) is None:
+            raise Failed(f"there is no interpreter {python}")
         self.complaints = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", side, workload, str(threads)], stdin=subprocess.PIPE,
+            [python, "-m", "benchmarks.worker", side, workload, str(threads)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=self.complaints, text=True, env={**os.environ, **environment})
         self.first: dict[str, Any] = {}
         try:

@@ -5,7 +5,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Comparison", "Table", "inference_table", "training_table"]
+__all__ = ["NAMES", "Comparison", "Table", "cells", "geometric_mean", "inference_table", "training_table"]
+
+NAMES = {"torch": "PyTorch", "torch.compile": "torch.compile", "jax": "JAX"}  # of the sides that Rushlight is compared with
 
 
 @dataclass
@@ -13,28 +15,26 @@ class Comparison:
     """What was measured of a workload.
 
     Attributes:
-        ours, theirs, compiled: seconds of a step in Rushlight, PyTorch and ``torch.compile``: the median of each round.
-        firsts: seconds of the first step: "cold" is Rushlight's with an empty cache of kernels, "warm" with a filled one.
-        peaks: bytes.
+        times: side -> seconds of a step: the median of each round.
+        firsts: side -> seconds of the first step: "cold" is Rushlight's with an empty cache of kernels, "warm" with a filled one.
+        peaks: side -> bytes.
         failures: side -> why it has no figures.
     """
 
     name: str
     about: str
-    ours: list[float] = field(default_factory=list)
-    theirs: list[float] = field(default_factory=list)
-    compiled: list[float] = field(default_factory=list)
+    times: dict[str, list[float]] = field(default_factory=dict)
     firsts: dict[str, float] = field(default_factory=dict)
     peaks: dict[str, int] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
-    def ratios(self, other: str = "theirs") -> list[float]:
+    def ratios(self, other: str = "torch") -> list[float]:
         """The other side's time ÷ Rushlight's, round by round."""
-        return [b / a for a, b in zip(self.ours, getattr(self, other))]
+        return [b / a for a, b in zip(self.times.get("rushlight", ()), self.times.get(other, ()))]
 
-    @property
-    def ratio(self) -> float | None:
-        return statistics.median(self.ratios()) if self.ratios() else None
+    def ratio(self, other: str = "torch") -> float | None:
+        ratios = self.ratios(other)
+        return statistics.median(ratios) if ratios else None
 
 
 @dataclass
@@ -57,50 +57,59 @@ class Table:
         return f"{first[0]:<{first[1]}}" + "".join(f"{text:>{width}}" for text, width in rest)
 
 
-def training_table(markdown: bool, compiled: bool) -> Table:
-    return _table("training step", "ms", 10, markdown, compiled)
+def training_table(markdown: bool, others: Sequence[str] = ()) -> Table:
+    return _table("training step", "ms", 10, markdown, others)
 
 
-def inference_table(markdown: bool, compiled: bool) -> Table:
-    return _table("inference", "ms or tokens/s", 16, markdown, compiled)
+def inference_table(markdown: bool, others: Sequence[str] = ()) -> Table:
+    return _table("inference", "ms or tokens/s", 16, markdown, others)
 
 
-def _table(first: str, unit: str, width: int, markdown: bool, compiled: bool) -> Table:
+def _table(first: str, unit: str, width: int, markdown: bool, others: Sequence[str]) -> Table:
     columns = [(first, first, 22), ("PyTorch ÷ Rushlight", "PyTorch ÷ Rushlight", 20), ("lowest to highest", "low to high", 15),
                (f"Rushlight, {unit}", unit, width), (f"PyTorch, {unit}", "PyTorch", max(width, 10))]
-    if compiled:
-        columns += [("torch.compile ÷ Rushlight", "compile ÷", 11), ("its first step, s", "first s", 9)]
+    for side in others:
+        name = NAMES[side]
+        columns += [(f"{name} ÷ Rushlight", f"{name} ÷", len(name) + 4), (f"{name}, {unit}", name, max(width, len(name) + 2)),
+                    ("its first step, s", "first s", 9)]
     columns += [("first step, s", "first s", 9), ("first step with kernels on disk, s", "warm s", 8),
                 ("peak, MB", "peak MB", 9), ("PyTorch, MB", "PyTorch MB", 12)]
     return Table(columns, markdown)
 
 
-def cells(c: Comparison, markdown: bool, compiled: bool, tokens: int | None = None) -> list[str]:
-    """The row of a comparison. ``tokens``: how many a step decodes, where tokens a second say more than milliseconds."""
+def cells(c: Comparison, markdown: bool, others: Sequence[str] = (), tokens: int | None = None) -> list[str]:
+    """The row of a comparison, with ``others`` beside PyTorch.
+
+    ``tokens``: how many a step decodes, where tokens a second say more than milliseconds.
+    """
     name = f"{c.name}: {c.about}" if markdown else c.name
     ratios = c.ratios()
 
-    def time(values: Sequence[float]) -> str:
-        if not values:
+    def ratio(side: str) -> str:
+        value = c.ratio(side)
+        return "–" if value is None else f"{value:.2f}×"
+
+    def time(side: str) -> str:
+        if not c.times.get(side):
             return "–"
-        middle = statistics.median(values)
+        middle = statistics.median(c.times[side])
         return f"{tokens / middle:.0f} tokens/s" if tokens else _three(middle * 1e3)
 
-    out = [name, f"{c.ratio:.2f}×" if ratios else "–", f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else "–",
-           time(c.ours), time(c.theirs)]
-    if compiled:
-        others = c.ratios("compiled")
-        out += [f"{statistics.median(others):.2f}×" if others else "–", _seconds(c.firsts.get("torch.compile"))]
+    out = [name, ratio("torch"), f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else "–", time("rushlight"), time("torch")]
+    for side in others:
+        out += [ratio(side), time(side), _seconds(c.firsts.get(side))]
     out += [_seconds(c.firsts.get("cold")), _seconds(c.firsts.get("warm"))]
     return [*out, *(f"{c.peaks[side] / 1e6:.0f}" if side in c.peaks else "–" for side in ("rushlight", "torch"))]
 
 
-def geometric_mean(comparisons: Sequence[Comparison]) -> str:
-    """A sentence about all rows that have a ratio."""
-    ratios = [c.ratio for c in comparisons if c.ratio is not None]
+def geometric_mean(comparisons: Sequence[Comparison], side: str = "torch") -> str:
+    """A sentence about all rows that have a ratio to that side."""
+    ratios = {c.name: ratio for c in comparisons if (ratio := c.ratio(side)) is not None}
     if not ratios:
-        return "geometric mean: no row was measured"
-    return f"geometric mean of {len(ratios)} of {len(comparisons)} rows: {statistics.geometric_mean(ratios):.2f}×"
+        return f"{NAMES[side]}: no row was measured"
+    lowest = min(ratios, key=ratios.__getitem__)
+    return (f"{NAMES[side]}: geometric mean of {len(ratios)} of {len(comparisons)} rows {statistics.geometric_mean(ratios.values()):.2f}×, "
+            f"lowest {ratios[lowest]:.2f}× ({lowest})")
 
 
 def _three(value: float) -> str:

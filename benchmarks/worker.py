@@ -2,7 +2,7 @@
 
     python -m benchmarks.worker SIDE WORKLOAD THREADS
 
-SIDE is ``rushlight``, ``torch``, or ``torch.compile``: PyTorch with every module of the workload compiled. The first line
+SIDE is ``rushlight``, ``torch``, ``torch.compile`` (PyTorch with every module of the workload compiled) or ``jax``. The first line
 that it prints is about its beginning; ``first`` is the longest of the first three steps, for a small step is compiled when it
 comes the second time. Then it reads lines, each a number of seconds, and prints a line for each.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import resource
 import sys
 import time
@@ -57,10 +58,9 @@ def say(**facts: Any) -> None:
     print(json.dumps(facts), flush=True)
 
 
-def main() -> None:
-    side, workload, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+def torch_step(side: str, workload: str, threads: int) -> tuple[str, float, Callable[[], float]]:
+    """Version, the time when everything was imported, and the step of a package with PyTorch's interface."""
     package = side.partition(".")[0]
-    started = time.perf_counter()
     torch = importlib.import_module(package)
     importlib.import_module(package + ".nn")
     importlib.import_module(package + ".optim")
@@ -70,7 +70,23 @@ def main() -> None:
     step = (WORKLOADS | INFERENCE)[workload](torch)
     if side == "torch.compile":
         compile_modules(torch, step)
-    say(version=str(torch.__version__), imported=imported - started, first=max(run(step, 0)))
+    return str(torch.__version__), imported, step
+
+
+def jax_step(workload: str, threads: int) -> tuple[str, float, Callable[[], float]]:
+    """The same of JAX, which has as many threads as there are processors that it may use when it starts."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    jax, steps = importlib.import_module("jax"), importlib.import_module("benchmarks.jax_steps")
+    imported = time.perf_counter()
+    return str(jax.__version__), imported, (steps.WORKLOADS | steps.INFERENCE)[workload]()
+
+
+def main() -> None:
+    side, workload, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    started = time.perf_counter()
+    version, imported, step = jax_step(workload, threads) if side == "jax" else torch_step(side, workload, threads)
+    say(version=version, imported=imported - started, first=max(run(step, 0)))
     for line in sys.stdin:
         say(times=run(step, float(line)), peak=peak())
 
