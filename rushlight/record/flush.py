@@ -22,7 +22,7 @@ from .value import Buffer, Epoch, Value, allocate
 __all__ = ["flush", "flush_trace", "ready", "batch_boundary", "start_afresh", "counters"]
 
 PROGRAMS_AT_NODE = 64   # programs kept at one point of the trie, for different sets of live values
-NODE_LIMIT = 200_000    # nodes of one thread's trie
+NODE_LIMIT = 100_000    # nodes of one thread's trie: with their programs, some 250 MB
 
 
 class Counters(threading.local):
