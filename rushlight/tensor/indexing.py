@@ -22,6 +22,9 @@ from .registry import FUNCTIONS, METHODS, assign, public
 __all__: list[str] = []
 
 
+_ALL = slice(None)  # of the dimensions that an index does not name
+
+
 def _is_number(x: Any) -> bool:
     return isinstance(x, (int, np.integer)) and not isinstance(x, (bool, np.bool_))
 
@@ -61,7 +64,7 @@ def _normalised(self: Any, key: Any) -> list[Any]:
     ellipses = sum(p is Ellipsis for p in parts)
     if ellipses > 1:
         raise IndexError("an index can only have a single ellipsis ('...')")
-    rest = [slice(None)] * (n - used)
+    rest = [_ALL] * (n - used)
     if ellipses:
         at = next(k for k, p in enumerate(parts) if p is Ellipsis)
         return parts[:at] + rest + parts[at + 1:]
@@ -83,7 +86,8 @@ def _basic(self: Any, key: Any) -> tuple[Any, list[Any] | None]:
             t = _selected(t, dim, int(p), dim + gone)
             gone += 1
         elif isinstance(p, slice):
-            t = _sliced(t, dim, p)
+            if p is not _ALL:
+                t = _sliced(t, dim, p)
             tensors.append(None)
             dim += 1
         elif isinstance(p, (bool, np.bool_)):
@@ -125,21 +129,26 @@ def _selected(t: Any, dim: int, at: int, named: int) -> Any:
 
 
 def _sliced(t: Any, dim: int, s: slice) -> Any:
+    n = t._value.meta.shape[dim]
     try:
-        start, stop, step = s.indices(t.shape[dim])
+        start, stop, step = s.indices(n)
     except TypeError:
         fields = [None if x is None else int(x) for x in (s.start, s.stop, s.step)]
-        start, stop, step = slice(*fields).indices(t.shape[dim])
+        start, stop, step = slice(*fields).indices(n)
     if step < 1:
         raise ValueError("step must be greater than zero")
-    if start == 0 and stop == t.shape[dim] and step == 1:
+    if start == 0 and stop == n and step == 1:
         return t
     return views.slice_(t, dim, start, max(start, stop), step)
 
 
 def _getitem(self: Any, key: Any) -> Any:
-    if type(key) is int and self._value.meta.shape:
-        return _selected(self, 0, key, 0)
+    if self._value.meta.shape:  # what loops do, without a look at what else an index may be
+        if type(key) is int:
+            return _selected(self, 0, key, 0)
+        if type(key) is slice:
+            t = _sliced(self, 0, key)
+            return _alias(t) if t is self else t
     t, tensors = _basic(self, key)
     if tensors is None:
         return _alias(t) if t is self else t
