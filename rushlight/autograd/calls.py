@@ -44,6 +44,7 @@ KNOWN = 32     # calls of one function that one node keeps; the oldest are forgo
 PATIENCE = 32  # calls in a row with nothing to remember, after which a function is called in full for ...
 REST = 1024    # ... so many calls
 FAILURES = 8   # ... and after so many of them at one node, always there
+TENSORS = 256  # of a call that is remembered, at most: its step has lines for each of them
 
 
 class Function:
@@ -256,7 +257,7 @@ def remember(attempt: Attempt, out: Any) -> Call | None:
     if node is attempt.start or node.op is None:
         return None
     found = _sort(attempt)
-    if found is None or not found.tensors:
+    if found is None or not 0 < len(found.tensors) <= TENSORS:
         return None
     tensors = found.tensors
     slots = [t.slot if type(t) is _Number else t._value.slot for t in tensors]

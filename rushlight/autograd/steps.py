@@ -73,13 +73,13 @@ class Shape(NamedTuple):
     pieces: bool = False
 
 
-@functools.cache
+@functools.lru_cache(4096)
 def step_for(shape: Shape) -> Callable[..., Any]:
     """The step of all calls of a shape. Its facts: the node where the call arrives, meta and slot of the result, metas of the
     operation's inputs (of several views: their nodes and the class of the sequence), then those of each argument."""
     scope: dict[str, Any] = {f.__name__: f for f in (
         Value, DerivedValue, Alias, How, storage_of, scalar_value, start_of, same, in_use, is_whole, part_of, results_of, pieces_of, make)}
-    scope |= {"GradNode": grad_class(len(shape.inputs)), "new": object.__new__, "Tensor": handle._class, "LEAF": LEAF,
+    scope |= {"__name__": __name__, "GradNode": grad_class(len(shape.inputs)), "new": object.__new__, "Tensor": handle._class, "LEAF": LEAF,
               "MISSING": object()}
     exec(compile(_source(shape), f"<step {shape.arguments}>", "exec"), scope)
     return scope["step"]
@@ -102,7 +102,7 @@ def _source(shape: Shape) -> str:
             lines.append(f"alias = t{i}._alias")
             doubts = ["alias is None or alias.version != alias.storage.version"]
         if kind == SLOT:
-            doubts += [f"values[w{i}] is not {v}", f"{v}.origin is not None"]
+            doubts += [f"values[w{i}] is not {v}"]  # what is no view in this slot never is one
         elif kind == VIEW:
             doubts += [f"values[w{i}] is not {v}"]
         elif kind == OLD_PART:

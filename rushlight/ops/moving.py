@@ -34,6 +34,8 @@ def _positions(g: Graph, start: Node, n: int | None, step: int) -> Node:
 
 def _cut_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:
     dim, n, step = attrs
+    if not outs[0].numel:
+        return g.const(0, inputs[0].dtype, outs[0].shape)
     return _index_lower(g, (inputs[0], _positions(g, inputs[1], n, step)), (dim,), outs)
 
 
@@ -48,6 +50,8 @@ cut_at: Structured = Structured("cut_at", meta=_cut_meta, lower=_cut_lower, grad
 def _put_at_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:
     shape, dim, n, step = attrs
     zeros = g.const(0, inputs[0].dtype, shape)
+    if not inputs[0].size:
+        return zeros
     return _put_lower(g, (zeros, inputs[0], _positions(g, inputs[1], n, step)), (dim, None), outs)
 
 

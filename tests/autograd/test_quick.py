@@ -175,6 +175,15 @@ def test_a_list_argument_may_change_later():
     assert len(calls) == 2
 
 
+def test_long_lists_are_done_anew():
+    w = tensor(2)
+    for n in (255, 257):
+        for _ in range(2):
+            w.grad = None
+            torch.stack([w * 1.0 for _ in range(n)]).sum().backward()
+            assert w.grad.tolist() == [n, n]
+
+
 def test_what_is_no_tensor_after_all_goes_the_full_way():
     x, w = tensor(3), tensor(3, seed=1)
     for other in (w, 2.0, w, np.float32(3.0), w, 2, [w], w):

@@ -36,6 +36,7 @@ READS = {
     "slice": lambda x, i: x[i:i + 3], "steps": lambda x, i: x[i:i + 5:2], "in a tuple": lambda x, i: x[i:i + 2, 1:],
     "two": lambda x, i: x[i, (i * 7) % 6], "of a view": lambda x, i: x.T[i % 6], "and more": lambda x, i: x[i][None][0, 2:4],
     "none": lambda x, i: x[i, None], "array index": lambda x, i: x[np.int64(i)], "iterated": lambda x, i: x[i][i % 6],
+    "nothing": lambda x, i: x[i:i], "of the last": lambda x, i: x[..., i % 4:i % 4 + 2],
     "narrow": lambda x, i: x.narrow(0, i, 4) if torch.is_tensor(x) else x[i:i + 4],
     "method": lambda x, i: x.select(0, i) if torch.is_tensor(x) else x[i]}
 
