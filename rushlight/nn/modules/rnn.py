@@ -123,8 +123,9 @@ class RNNBase(Module):
         batched = input.ndim == 3
         if input.shape[-1] != self.input_size:
             raise RuntimeError(f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {input.shape[-1]}")
-        if input.dtype is not self.all_weights[0][0].dtype and low is None:
-            raise ValueError(f"input must have the type {self.all_weights[0][0].dtype}, got type {input.dtype}")
+        kind = getattr(self, self._names[0][0]).dtype
+        if input.dtype is not kind and low is None:
+            raise ValueError(f"input must have the type {kind}, got type {input.dtype}")
         x = input if batched else input.unsqueeze(1)
         x = x.transpose(0, 1) if batched and self.batch_first else x
         if x.shape[0] == 0:
