@@ -124,7 +124,7 @@ class Info:
         if value.kind == "acc":
             axes, level = self.of(value.expr)
             known = (axes - self._inner, level + 1)
-        elif value.kind == "sum":
+        elif value.kind in ("sum", "running"):
             known = (frozenset(self.body.kept), 0)
         else:
             axes, level = self._at(value.at)

@@ -29,8 +29,8 @@ _DIVISIONS = ("floordiv", "truncdiv", "mod", "fmod")
 @dataclass
 class Value:
     """One numbered value: ``load`` (of the memory of ``node``, a graph's, or a number after ``Body.numbered``, at ``at``), ``form``
-    (the int64 value of ``at``), ``acc`` (the reduction of ``expr`` with ``op``), ``sum`` (a contraction's), or ``partial`` (a
-    load from scratch memory)."""
+    (the int64 value of ``at``), ``acc`` (the reduction of ``expr`` with ``op``), ``running`` (that of the positions so far along
+    the axis that runs in order), ``sum`` (a contraction's), or ``partial`` (a load from scratch memory)."""
 
     kind: str
     dtype: DType

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import dtypes as dt
-from .arrange import Info, Plan
-from .body import Put, Test, guard_expr
+from .arrange import LANES, Info, Plan
+from .body import Put, Test, Value, guard_expr
 from .costs import expr_cost, expr_flops, nanoseconds
 from .cpu import target
 from .dtypes import DType
@@ -22,6 +22,9 @@ __all__ = ["Lowered", "Emitter", "PART_NS"]
 PART_NS = 16_000.0      # the least work of a part, so that handing it to another thread pays
 _SHARED_CACHE = 64 << 20  # of a larger cache, which many cores share, a program does not get more
 _FIXED = 16             # vector loops up to this length are compiled for it
+_SHORT = 16             # so many terms of a floating sum are added one after the other in any case,
+_CHAIN = 64             # ... and of longer ones about so many
+_CHUNKS = 8             # sums of chunks are few, and the error of each counts for more
 _FEW, _EXACT = 16, 1 << 24  # whole numbers between these are parameters: float32 has them all
 
 
@@ -189,6 +192,9 @@ class Emitter:
         body, plan, info = self.body, self.plan, self.info
         reduced = set(plan.reduced)
         accs = [k for k, v in enumerate(body.values) if v.kind == "acc"]
+        for k, v in enumerate(body.values):
+            if v.kind == "running":
+                scope.known[k] = self._running(v, scope)
         if not reduced:
             for k in accs:
                 value = body.values[k]
@@ -225,9 +231,11 @@ class Emitter:
                 position = None if value.position is None else self._form(value.position, inner)
                 inner.statements.append(Accumulate(numbers[k], self._expr(value.expr, inner), position))
             self._puts(puts, inner)
+            sums = any(body.values[k].op == "add" and body.values[k].dtype.kind == "f" for k in here)
+            stretches = self._stretches() if sums else {}
             for a, s in zip(reversed(plan.reduced), reversed(scopes)):
                 assert s.outer is not None
-                s.outer.statements.append(Loop(self.position[a], tuple(s.statements), a == plan.vector))
+                s.outer.statements.append(Loop(self.position[a], tuple(s.statements), a == plan.vector, stretches.get(a, 0)))
             for k in here:
                 value = body.values[k]
                 scope.known[k] = input_(numbers[k], dt.int64 if value.op.startswith("arg") else value.dtype)
@@ -235,6 +243,29 @@ class Emitter:
             if test not in tests:
                 self._test(test, scope)
         self._puts([p for p in body.puts if p not in deep], scope)
+
+    def _running(self, value: Value, scope: _Scope) -> Expr:
+        """An accumulator around the innermost loop, which runs in order."""
+        if not self.serial & scope.axes:
+            return self._expr(value.expr, scope)  # along an axis of length 1
+        assert scope.outer is not None
+        number = self._new()
+        scope.outer.statements.append(Accumulator(number, value.dtype, value.op))
+        scope.statements.append(Accumulate(number, self._expr(value.expr, scope)))
+        return input_(number, value.dtype)
+
+    def _stretches(self) -> dict[int, int]:
+        """The terms of a stretch for the loops over reduced axes that run in stretches: of those that add up hardly more than a few, none.
+
+        That depends on sizes, and so would the kernel: but long loops, say over a batch, run in stretches whatever their length."""
+        out, terms = {}, 1
+        chunks = any(v.kind == "partial" for v in self.body.values)
+        for a in reversed(self.plan.reduced):
+            n = self.chunk[2] if self.chunk is not None and self.chunk[1] == a else self.extents[a]
+            terms *= -(-n // (4 * LANES)) if a == self.plan.vector else n
+            if chunks or terms > (_SHORT if a == self.plan.reduced[0] else _CHAIN):
+                out[a] = _CHUNKS if chunks else _CHAIN
+        return out
 
     def _new(self) -> int:
         self._next += 1

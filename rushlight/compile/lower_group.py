@@ -4,7 +4,7 @@ from __future__ import annotations
 from . import dtypes as dt
 from . import index as ix
 from .body import Body, Builder, Put, Test, Value, strides_of
-from .expr import const, count, e
+from .expr import cast, const, count, e
 from .fusion import Fusion
 from .group import Group
 from .index import axis_ix
@@ -29,25 +29,18 @@ def group_body(group: Group, fusion: Fusion) -> tuple[Body, frozenset[int]]:
 
 
 def _scan(group: Group, builder: Builder) -> frozenset[int]:
-    """Each position combines the result before it, read back from memory, with its own element."""
+    """An accumulator that is stored at every position along the axis. Many steps follow one another, each rounded: sums and products
+    of float32 are kept in float64, as PyTorch keeps them."""
     node = group.anchor
     assert node is not None
     op, axis = node.attrs
-    index = group.domain
-    x = builder.pull(node.inputs[0], index)
-    at = builder.at(node, index)
-    step = strides_of(builder.fusion, node)[axis]
-    place = group.kept[axis]
-    inside = ((axis_ix(place)._replace(offset=-1), 0, node.shape[axis]),)
-    if node.shape[axis] > 1:
-        for cond, _, _ in inside:
-            builder.form(cond)
-        before = builder.body.number(Value("load", node.dtype, at._replace(offset=at.offset - step), node, inside))
-        joined = x & before if node.dtype.kind == "b" and op in ("min", "mul") else (
-            x | before if node.dtype.kind == "b" else getattr(e, op)(before, x))
-        x = e.where(builder.guard(inside), joined, x)
-    builder.body.puts.append(Put(node, at, x))
-    return frozenset((place,))
+    x = builder.pull(node.inputs[0], group.domain)
+    wide = dt.float64 if node.dtype is dt.float32 and op in ("add", "mul") else node.dtype.compute
+    if node.dtype.kind == "b":
+        op = "and" if op in ("min", "mul") else "or"
+    running = builder.body.number(Value("running", wide, op=op, expr=cast(x, wide)))
+    builder.body.puts.append(Put(node, builder.at(node, group.domain), cast(running, node.dtype)))
+    return frozenset((group.kept[axis],))
 
 
 def _scatter(group: Group, builder: Builder) -> frozenset[int]:

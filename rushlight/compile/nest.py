@@ -137,11 +137,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Loop:
-    """``for axis in range(extent): body`` (or over the chunk given by an enclosing ``chunk_of`` axis)."""
+    """``for axis in range(extent): body`` (or over the chunk given by an enclosing ``chunk_of`` axis).
+
+    ``stretch``: the loop runs in stretches of about so many terms of each floating sum that it or a loop inside updates, where it has
+    more. The total of a stretch is added to the earlier ones together with what rounding takes from that addition, so that the
+    error of a sum grows with the length of a stretch and not with its own. 0: one addition after the other."""
 
     axis: int
     body: tuple[Statement, ...]
     vector: bool = False
+    stretch: int = 0
 
 
 Statement = Load | Compute | Accumulator | Accumulate | Store | Check | Loop

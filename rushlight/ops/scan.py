@@ -34,13 +34,18 @@ cumsum = Structured("cumsum", meta=_meta, lower=_lower("add"), saves=((), False)
                     grad=lambda ctx, g: _reverse_sum(g, ctx.attrs[0]).to(ctx.metas[0].dtype))
 
 
+def _wide(dtype: DType) -> np.dtype:
+    """The type of running values: the errors of many steps follow one another."""
+    return np.dtype(np.float64) if dtype.kind == "f" else dtype.compute.numpy
+
+
 def _recurrence(x: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
-    (dim,), wide = attrs, outs[0].dtype.compute.numpy
+    (dim,), wide = attrs, _wide(outs[0].dtype)
     a, b = (np.moveaxis(t.astype(wide), dim, 0) for t in x)
     s = np.array(b)
     for k in range(len(s) - 2, -1, -1):
         s[k] += a[k + 1] * s[k + 1]
-    return np.moveaxis(s, 0, dim)
+    return np.moveaxis(s, 0, dim).astype(outs[0].dtype.numpy)
 
 
 def _recurrence_grad(ctx: Any, g: Any) -> Sequence[Any]:
@@ -75,11 +80,9 @@ cumprod = Structured("cumprod", meta=_meta, lower=_lower("mul"), saves=((0,), Fa
 
 
 def _logcumsumexp(x: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
-    a = x[0].astype(outs[0].dtype.compute.numpy)
-    if not a.ndim:
-        return a
+    a = x[0].astype(_wide(outs[0].dtype))
     with np.errstate(all="ignore"):
-        return np.logaddexp.accumulate(a, axis=attrs[0])
+        return (np.logaddexp.accumulate(a, axis=attrs[0]) if a.ndim else a).astype(outs[0].dtype.numpy)
 
 
 def _logcumsumexp_grad(ctx: Any, g: Any) -> Any:

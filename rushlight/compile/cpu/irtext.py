@@ -94,6 +94,9 @@ class Function:
     def minimum(self, a: str, b: str | int) -> str:
         return self.let(f"select i1 {self.let(f'icmp slt i64 {a}, {b}')}, i64 {a}, i64 {b}")
 
+    def maximum(self, a: str, b: str | int) -> str:
+        return self.let(f"select i1 {self.let(f'icmp sgt i64 {a}, {b}')}, i64 {a}, i64 {b}")
+
     def at(self, pointer: str, index: str | int, type_: str = "i64") -> str:
         """The address of element ``index`` (of ``type_``; ``i8`` for bytes)."""
         return self.let(f"getelementptr {type_}, ptr {pointer}, i64 {index}")
@@ -102,7 +105,7 @@ class Function:
         return self.let(f"load {type_}, ptr {self.at(pointer, index, type_)}")
 
     @contextmanager
-    def loop(self, begin: str | int, end: str, step: int = 1) -> Iterator[str]:
+    def loop(self, begin: str | int, end: str, step: str | int = 1) -> Iterator[str]:
         """``for i in range(begin, end, step)``; gives i."""
         counter = self.slot("i64", str(begin))
         name = self.name()

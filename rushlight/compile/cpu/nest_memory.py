@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rushlight.compile.cpu import target, vecmath
 from rushlight.compile.cpu.irtext import Function
-from rushlight.compile.cpu.nest_scope import Scope, combine, iota
+from rushlight.compile.cpu.nest_scope import Scope, iota
+from rushlight.compile.cpu.nest_sums import combine
 from rushlight.compile.cpu.values import V, const, splat, type_text
 from rushlight.compile.dtypes import DType
 from rushlight.compile.nest import Operand

@@ -32,7 +32,6 @@ from rushlight.compile.cpu.mathlib import any_lane
 from rushlight.compile.cpu.nest_memory import Memory
 from rushlight.compile.cpu.nest_scope import (
     Scope,
-    Sum,
     defined,
     formulas,
     iota,
@@ -40,6 +39,7 @@ from rushlight.compile.cpu.nest_scope import (
     statements,
     updated,
 )  # fmt: skip
+from rushlight.compile.cpu.nest_sums import Sum, long_sums, stretch_turns, stretches
 from rushlight.compile.cpu.nest_tiles import tiled_positions, tiles_of
 from rushlight.compile.cpu.values import V, mad, splat, where
 from rushlight.compile.cpu.vecmath import SUPPORTED, supports
@@ -60,7 +60,7 @@ from rushlight.compile.nest import (
 __all__ = ["SUPPORTED", "supports", "render", "kernel_for", "kernel_address", "pack_params", "version"]
 
 _SOURCES = ("irtext", "values", "mathlib", "math32", "math64", "coefficients", "half", "integers", "vecmath", "widths", "nest_scope",
-            "nest_memory", "nest_tiles", "render")  # fmt: skip
+            "nest_sums", "nest_memory", "nest_tiles", "render")  # fmt: skip
 
 
 @functools.cache
@@ -144,8 +144,10 @@ def _fence(f: Function) -> str:
 class _Renderer:
     def __init__(self, nest: LoopNest, cpu: target.CPU) -> None:
         self.nest, self.cpu = nest, cpu
-        self.f = Function(f"void @{kernel_name(nest)}(ptr %table, ptr %params, i64 %begin, i64 %end) nounwind")
+        self.f = Function(f"void @{kernel_name(nest)}(ptr %table, ptr %params, i64 %begin, i64 %end) nounwind \"stackrealign\"")
         self.sums: dict[int, Sum] = {}
+        self.long = long_sums(nest)
+        self.turns: dict[Loop, str] = {}
         self.written = {s.operand for s in statements(nest.body) if isinstance(s, Store)}
         self.chunked: dict[int, int] = {}  # axis -> its chunk axis
         self.lengths: dict[int, str] = {}  # chunk axis -> chunk length
@@ -178,6 +180,7 @@ class _Renderer:
         if any(isinstance(s, Check) for s in statements(nest.body)):
             f.module.functions.append(RAISE_IR)
 
+        self.turns = stretch_turns(self)
         for n in {n: None for s in statements(nest.body) for root in formulas(s) for n in walk(root)}:
             if n.fn == "cast" and n.args[0].fn == "extent":
                 self.value(scope, n)  # once, before all loops
@@ -273,7 +276,7 @@ class _Renderer:
         elif isinstance(s, Compute):
             scope.env[s.value] = self.value(scope, s.expr)
         elif isinstance(s, Accumulator):
-            total = self.sums[s.value] = Sum(f, s.dtype, s.op, scope.lanes)
+            total = self.sums[s.value] = Sum(f, s.dtype, s.op, scope.lanes, s.value in self.long)
             scope.env[s.value] = lambda: total.result(f)
         elif isinstance(s, Accumulate):
             self.accumulate(scope, s)
@@ -365,7 +368,7 @@ class _Renderer:
             with self.f.when(self.f.compare("slt", low, high)):
                 outer = scope.inner()
                 done = self.hoist(outer, s)
-                with self.f.loop(low, high) as i:
+                with stretches(self, s, low, high, 1) as (first, last), self.f.loop(first, last) as i:
                     inner = outer.inner()
                     self.bind(inner, s.axis, i, s.body)
                     self.body(inner, s.body, done)
@@ -403,7 +406,8 @@ class _Renderer:
                 streamed, past = self.past_caches(outer, s, low, full)
                 for condition in (past, f.let(f"xor i1 {past}, true")) if streamed else ("",):
                     self.memory.streamed = streamed if condition == past else frozenset()
-                    with f.when(condition) if condition else contextlib.nullcontext(), f.loop(low, start, full) as i:
+                    with f.when(condition) if condition else contextlib.nullcontext(), \
+                            stretches(self, s, low, start, full) as (first, last), f.loop(first, last, full) as i:
                         self.vector_body(outer, s, i, full, None, done)
                 self.memory.streamed = frozenset()
             if fixed is None or fixed % full:

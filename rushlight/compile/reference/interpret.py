@@ -72,6 +72,8 @@ def _reduce(node: Node, x: np.ndarray) -> np.ndarray:
     wide = x.astype(node.dtype.compute.numpy, copy=False)
     if op in ("min", "max") and not all(x.shape[a] for a in axes):
         return np.full(node.shape, extreme(node.dtype, op), wide.dtype)
+    if op == "add" and wide.dtype == np.float32:
+        return wide.sum(tuple(axes), np.float64)  # NumPy adds along outer axes one after the other
     return _UFUNC[op].reduce(wide, axis=tuple(axes))
 
 
@@ -99,7 +101,10 @@ def extreme(dtype: Any, op: str) -> Any:
 
 def _scan(node: Node, x: np.ndarray) -> np.ndarray:
     op, axis = node.attrs
-    return _UFUNC[op].accumulate(x.astype(node.dtype.compute.numpy, copy=False), axis=axis)
+    wide = node.dtype.compute.numpy
+    if op in ("add", "mul") and wide == np.float32:
+        wide = np.dtype(np.float64)
+    return _UFUNC[op].accumulate(x.astype(wide, copy=False), axis=axis)
 
 
 def view_index(view: View) -> tuple[np.ndarray, ...]:
