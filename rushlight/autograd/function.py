@@ -183,7 +183,8 @@ class Function:
                 results.append(t)
                 continue
             if id(t) in inputs and id(t) not in dirty:
-                t = alias_of(t)  # an input returned as it is becomes a tensor of its own
+                t = alias_of(t)  # an input returned as it is becomes a tensor of its own, which must not be written
+                t._more = {"passed_by": f"Output {k} of {cls.__name__}"}
             if id(t) not in fixed and t._value.meta.dtype.kind in "fc":
                 if t._edge is LEAF and id(t) in dirty:
                     raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")

@@ -157,8 +157,17 @@ def check_writable(t: Handle) -> None:
     if t._edge is LEAF:
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
     alias = t._alias
-    if alias is not None and alias.base is not None and alias.base._edge is LEAF:
+    if alias is None:
+        return
+    base = t if alias.base is None else alias.base
+    if base is not t and base._edge is LEAF:
         raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+    if base._more is not None and "passed_by" in base._more and base._edge is not None:
+        raise RuntimeError(
+            f"{base._more['passed_by']} is a view and is being modified inplace. This view was created inside a custom Function (or "
+            "because an input was returned as-is) and the autograd logic to handle view+inplace would override the custom backward "
+            "associated with the custom Function, leading to incorrect gradients. This behavior is forbidden. You can fix this by "
+            "cloning the output of the custom Function.")
 
 
 def _replace(old: Value, new: Value, name: str, by: Any) -> None:

@@ -321,5 +321,5 @@ def guard_expr(conds: Conds, form: Any, extents: dict[int, int]) -> Expr:
 
 
 def _exact(value: Any, dtype: DType) -> bool:
-    """Whether a guarded load can give this value where nothing is read (it is held as a float)."""
-    return dtype.kind in "fb" or float(value) == value and abs(value) < 2 ** 53
+    """Whether a guarded load can give this value where nothing is read: it is held as a float, and equal ones must be the same."""
+    return repr(float(value)) not in ("-0.0", "nan") and (dtype.kind in "fb" or float(value) == value and abs(value) < 2 ** 53)

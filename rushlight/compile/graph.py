@@ -36,9 +36,8 @@ from typing import Any
 from . import dtypes as dt
 from .dtypes import DType
 from .expr import Expr, cast, const, e, input_, inputs_of, substitute, walk
-from .sizes import is_size
 
-__all__ = ["Graph", "Node", "View", "ContractSpec", "Window", "HostCall", "NativeCall"]
+__all__ = ["Graph", "Node", "View", "ContractSpec", "Window", "HostCall", "NativeCall", "told_apart"]
 
 Shape = tuple[int, ...]
 
@@ -168,6 +167,31 @@ class Node:
         return math.prod(self.shape)
 
 
+class _Told(tuple):
+    """A tuple equal only to one that looks the same: -0.0 is not 0.0 there, and NaN is NaN."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is _Told and repr(self) == repr(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+
+def told_apart(attrs: tuple) -> tuple:
+    """Attributes as part of a key: with -0.0, which is equal to 0.0, and NaN, which is equal to nothing, told apart and found again.
+
+    Numbers of different types that are equal (1, 1.0, True) mean the same there: an operation's types are attributes of their own."""
+    for a in attrs:
+        if type(a) is float and not a > 0.0 and not a < 0.0 and repr(a) != "0.0":
+            return _Told(attrs)
+    return attrs
+
+
 class Graph:
     """A list of nodes, arguments before users, with value numbering: equal nodes are built once.
 
@@ -187,8 +211,7 @@ class Graph:
 
     # -- building ------------------------------------------------------------------------------------------------
     def node(self, kind: str, inputs: tuple[Node, ...], attrs: tuple, shape: Shape, dtype: DType) -> Node:
-        sign = repr(attrs) if kind == "const" and not is_size(attrs[0]) else None  # 0.0 is equal to -0.0, and to 0
-        key = (kind, inputs, attrs, shape, dtype, sign)
+        key = (kind, inputs, told_apart(attrs) if kind in ("const", "pad") else attrs, shape, dtype)
         found = self._known.get(key)
         if found is None:
             found = Node(kind, inputs, attrs, shape, dtype, len(self.nodes), self.line)

@@ -192,8 +192,7 @@ frac = pointwise("frac", lambda e, x: x - e.trunc(x), allowed="f")
 deg2rad = pointwise("deg2rad", lambda e, x: x * (math.pi / 180), result="float", allowed="buif")
 rad2deg = pointwise("rad2deg", lambda e, x: x * (180 / math.pi), result="float", allowed="buif")
 square = pointwise("square", lambda e, x: x & x if x.dtype.kind == "b" else x * x)
-heaviside = pointwise("heaviside", lambda e, x, v: e.where(e.eq(x, 0), v, e.where(e.isnan(x), x, e.cast(e.gt(x, 0), x.dtype))) if
-                      x.dtype.kind == "f" else e.where(e.eq(x, 0), v, e.cast(e.gt(x, 0), x.dtype)), allowed="buif", grads=False)
+heaviside = pointwise("heaviside", lambda e, x, v: e.where(e.eq(x, 0), v, e.cast(e.gt(x, 0), x.dtype)), allowed="buif", grads=False)
 sinc = pointwise("sinc", lambda e, x: e.where(e.eq(x, 0), e.const(1, x.dtype), e.sin(x * math.pi) / (x * math.pi)),
                  result="float", allowed="buif", grads=(lambda e, g, out, x: g * e.where(
                      e.eq(x, 0), e.const(0, x.dtype), (e.cos(x * math.pi) * (x * math.pi) - e.sin(x * math.pi)) /

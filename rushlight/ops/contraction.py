@@ -153,6 +153,7 @@ def _conv_meta(metas: Sequence[Meta], stride: Shape, padding: Shape, dilation: S
         raise RuntimeError("non-positive stride is not supported")
     if any(p < 0 for p in padding):
         raise RuntimeError("negative padding is not supported")
+    _not_empty(x, w)
     if len(metas) > 2 and metas[2].shape != w.shape[:1]:
         raise RuntimeError(f"Given weight of size {list(w.shape)}, expected bias to be 1-dimensional with {w.shape[0]} elements, "
                            f"but got bias of size {list(metas[2].shape)} instead")
@@ -163,7 +164,22 @@ def _conv_meta(metas: Sequence[Meta], stride: Shape, padding: Shape, dilation: S
             raise RuntimeError(f"Calculated padded input size per channel: ({padded}). Kernel size: "
                                f"({' x '.join(map(str, w.shape[2:]))}). Kernel size can't be greater than actual input size")
         out.append(conv_out_size(n, k, s, p, d))
+    _some_positions(x)
     return meta_of((x.shape[0], w.shape[0], *out), x.dtype, x.device)
+
+
+def _not_empty(x: Meta, w: Meta) -> None:
+    """A weight without filters or positions has nothing to say, whatever the input is."""
+    if not w.shape[0]:
+        raise RuntimeError(f"expected weight to be at least 1 at dimension 0, but got weight of size {list(w.shape)} for input "
+                           f"{list(x.shape)}")
+    if 0 in w.shape[2:]:
+        raise RuntimeError(f"kernel size should be greater than zero, but got {' x '.join(map(str, w.shape[2:]))}")
+
+
+def _some_positions(x: Meta) -> None:
+    if 0 in x.shape[2:] and x.shape[0] and x.shape[1]:
+        raise RuntimeError(f"Only zero batch or zero channel inputs are supported, but got input shape: {list(x.shape)}")
 
 
 _OUT, _KERNEL = "xyz", "uvw"  # letters of output positions and kernel positions

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..autograd.apply import apply
+from ..compile.graph import told_apart
 from ..record.meta import Meta
 from ..record.op import Op
 
@@ -43,7 +44,7 @@ class Structured(Op):
             self.reference = lambda inputs, attrs, outs: _many(reference(inputs, attrs, outs))  # type: ignore[method-assign]
 
     def __call__(self, *tensors: Any, attrs: tuple = ()) -> Any:
-        return apply(self, attrs, tensors)
+        return apply(self, told_apart(attrs), tensors)
 
     def meta(self, metas: Sequence[Meta], attrs: tuple) -> Meta | tuple[Meta, ...]:
         return self._meta(metas, *attrs)

@@ -148,3 +148,30 @@ def test_output_size_chooses_the_output_padding():
                                      {"padding_mode": "mirror"}])
 def test_module_errors(options):
     same_error(lambda: torch.nn.Conv2d(4, 6, 3, **options), lambda: nn.Conv2d(4, 6, 3, **options))
+
+
+EMPTY = {
+    "no output": lambda m: m.nn.functional.conv_transpose1d(m.ones(1, 2, 1), m.ones(2, 3, 2), padding=1),
+    "one empty output": lambda m: m.nn.functional.conv_transpose2d(m.ones(1, 2, 1, 3), m.ones(2, 3, 2, 2), padding=(1, 0)),
+    "no input, transposed": lambda m: m.nn.functional.conv_transpose2d(m.ones(1, 2, 0, 3), m.ones(2, 3, 2, 2)),
+    "no kernel, transposed": lambda m: m.nn.functional.conv_transpose2d(m.ones(1, 2, 3, 3), m.ones(2, 3, 0, 2)),
+    "no channels, transposed": lambda m: m.nn.functional.conv_transpose2d(m.ones(1, 2, 3, 3), m.ones(2, 0, 2, 2)),
+    "no input": lambda m: m.nn.functional.conv1d(m.ones(1, 2, 0), m.ones(3, 2, 3), padding=2),
+    "no rows": lambda m: m.nn.functional.conv2d(m.ones(1, 2, 0, 4), m.ones(3, 2, 3, 3), padding=2),
+    "no batch dimension": lambda m: m.nn.functional.conv2d(m.ones(2, 0, 4), m.ones(3, 2, 3, 3), padding=2),
+    "no depth": lambda m: m.nn.functional.conv3d(m.ones(1, 2, 0, 4, 4), m.ones(3, 2, 3, 3, 3), padding=2),
+    "no filters": lambda m: m.nn.functional.conv2d(m.ones(1, 2, 4, 4), m.ones(0, 2, 3, 3)),
+    "no kernel": lambda m: m.nn.functional.conv2d(m.ones(1, 2, 4, 4), m.ones(3, 2, 0, 3)),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_what_must_not_be_empty(name):
+    same_error(lambda: EMPTY[name](torch), lambda: EMPTY[name](rushlight))
+
+
+def test_an_empty_batch_is_fine():
+    for m in (torch, rushlight):
+        f = m.nn.functional
+        assert tuple(f.conv_transpose2d(m.ones(0, 2, 1, 3), m.ones(2, 3, 2, 2), padding=(1, 0)).shape) == (0, 3, 0, 4)
+        assert tuple(f.conv2d(m.ones(0, 2, 0, 4), m.ones(3, 2, 3, 3), padding=2).shape) == (0, 3, 2, 6)

@@ -85,6 +85,11 @@ CALLS = {
     "masked attention": (lambda m, f, q: f.scaled_dot_product_attention(q, q, q, attn_mask=m.tensor(UNIT[0][None] > 0.3)), IMAGE),
     "grouped attention": (lambda m, f, q, k: f.scaled_dot_product_attention(q, k, k, enable_gqa=True, scale=0.3),
                           rng.standard_normal((1, 4, 3, 2)).astype(np.float32), rng.standard_normal((1, 2, 3, 2)).astype(np.float32)),
+    "causal and masked": (lambda m, f, q, k, v: f.scaled_dot_product_attention(q, k, v, m.tensor(SCORES[:3, :3]), is_causal=True),
+                          *rng.standard_normal((3, 2, 2, 3, 4)).astype(np.float32)),
+    "causal and shut": (lambda m, f, q, k, v: f.scaled_dot_product_attention(q, k, v, m.tensor(np.tri(3, 5, 2) - np.eye(3, 5, -1) > 0),
+                                                                           is_causal=True),
+                        rng.standard_normal((2, 2, 3, 4)).astype(np.float32), *rng.standard_normal((2, 2, 2, 5, 4)).astype(np.float32)),
     "bags": (lambda m, f, w, p: f.embedding_bag(m.tensor([0, 3, 3, 1]), w, m.tensor([0, 0, 3]), mode="sum", per_sample_weights=p),
              SCORES, UNIT[0, :4].copy()),
     "triplet": (lambda m, f, a, b, c: f.triplet_margin_loss(a, b, c, p=1, swap=True), SCORES, UNIT, SIGNS),
@@ -108,6 +113,15 @@ def test_second_derivatives(loss):
         (g,) = m.autograd.grad(getattr(f, loss)(x, y), x, create_graph=True)
         return g
     compare(call, SCORES)
+
+
+def test_causal_and_masked_without_a_fused_kernel():
+    for call in (lambda m, f, x: f.scaled_dot_product_attention(x, x, x, m.zeros(3, 3), is_causal=True, dropout_p=0.5),
+                 lambda m, f, x: f.scaled_dot_product_attention(x, x, x, m.zeros(3, 3, requires_grad=True), is_causal=True),
+                 lambda m, f, x: f.scaled_dot_product_attention(x[0], x[0], x[0], m.zeros(3, 3), is_causal=True)):
+        for m in (torch, rushlight):
+            with pytest.raises(RuntimeError, match="Explicit attn_mask should not be set when is_causal=True"):
+                call(m, m.nn.functional, m.ones(1, 2, 3, 4))
 
 
 def test_class_out_of_range():

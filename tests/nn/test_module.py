@@ -173,6 +173,29 @@ def test_hooks():
     np.testing.assert_allclose(w_r, w_t, rtol=1e-5)
 
 
+HOOKED = {
+    "relu behind": lambda m, f: f.relu_(hooked(m, m.nn.Linear(3, 3))), "relu itself": lambda m, f: hooked(m, m.nn.ReLU(inplace=True)),
+    "a part": lambda m, f: hooked(m, m.nn.Linear(3, 3)).__setitem__(0, 0.0),
+    "a view": lambda m, f: hooked(m, m.nn.Linear(3, 3)).view(-1)[:2].mul_(2),
+    "before": lambda m, f: f.relu_(hooked(m, m.nn.Linear(3, 3), "register_full_backward_pre_hook")),
+}
+
+
+def hooked(m, module, how="register_full_backward_hook"):
+    getattr(module, how)(lambda *_: None)
+    return module(m.ones(2, 3, requires_grad=True) * 2)
+
+
+@pytest.mark.parametrize("name", HOOKED)
+def test_results_that_a_backward_hook_watches_are_not_written(name):
+    """The hook would not see the gradient of what was there before."""
+    for m in BOTH:
+        with pytest.raises(RuntimeError, match="created inside a custom Function"):
+            HOOKED[name](m, m.nn.functional)
+    with rushlight.no_grad():
+        HOOKED[name](rushlight, rushlight.nn.functional)
+
+
 def test_hook_that_always_runs():
     seen = []
 

@@ -167,3 +167,12 @@ def test_pool_and_unpool_modules():
     assert y.sum().item() == 5 + 7 + 13 + 15 and y[0, 0, 3, 3].item() == 15
     drawn = nn.FractionalMaxPool2d(2, output_ratio=0.5)(x)
     assert drawn.shape == (1, 1, 2, 2)
+
+
+@pytest.mark.parametrize("ceil", [False, True])
+@pytest.mark.parametrize("shape", [(1, 2, 2, 2, 2), (2, 3, 3, 2), (0, 2, 2, 2, 2)])
+def test_averages_over_volumes_take_no_larger_kernel(shape, ceil):
+    """Not even where ``ceil_mode`` or padding would make room."""
+    for call in (lambda m: m.nn.functional.lp_pool3d(m.ones(*shape), 2, 3, ceil_mode=ceil),
+                 lambda m: m.nn.functional.avg_pool3d(m.ones(*shape), 3, padding=1, ceil_mode=ceil)):
+        same_error(lambda call=call: call(torch), lambda call=call: call(rushlight))

@@ -23,12 +23,13 @@ def scaled_dot_product_attention(query: Any, key: Any, value: Any, attn_mask: An
 
     Args:
         attn_mask: bool (True takes part) or numbers that are added to the scores; broadcasts to (..., L, S).
-        is_causal: position i sees positions up to i only.
+        is_causal: position i sees positions up to i only, and of these what the mask lets through.
         scale: 1 / sqrt(E) by default.
         enable_gqa: key and value may have fewer heads (dimension -3), each shared by a group of query heads.
 
     Raises:
-        RuntimeError: dtypes or sizes do not fit, or a mask together with ``is_causal``.
+        RuntimeError: dtypes or sizes do not fit, or a mask together with ``is_causal`` where PyTorch has no fused kernel
+            for it: with dropout, a mask that wants a gradient, or inputs that have not four dimensions.
     """
     if query.ndim < 2 or key.ndim < 2 or value.ndim < 2:
         raise RuntimeError("scaled_dot_product_attention: Expected query, key, and value to all be  at least 2 dimensional, but got "
@@ -40,7 +41,8 @@ def scaled_dot_product_attention(query: Any, key: Any, value: Any, attn_mask: An
     if not query.dtype is key.dtype is value.dtype:
         raise RuntimeError("Expected query, key, and value to have the same dtype, but got query.dtype: "
                            f"{query.dtype.name} key.dtype: {key.dtype.name} and value.dtype: {value.dtype.name} instead.")
-    if is_causal and attn_mask is not None:
+    fused = dropout_p <= 0.0 and query.ndim == key.ndim == value.ndim == 4
+    if is_causal and attn_mask is not None and (attn_mask.requires_grad or not fused):
         raise RuntimeError("_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True")
     if attn_mask is not None and attn_mask.dtype.name != "bool" and attn_mask.dtype is not query.dtype:
         raise RuntimeError("Expected attn_mask dtype to be bool or to match query dtype, but got attn_mask.dtype: "

@@ -135,13 +135,27 @@ def _transposed(size: tuple[int, ...], kernel: tuple[int, ...], stride: Any, pad
     return (out, stride, padding, dilation, groups)
 
 
+def _transposed_empty(size: tuple[int, ...], weight: tuple[int, ...], out: tuple[int, ...]) -> None:
+    """An empty batch, or no channels that come in, give an empty result or zeros; nothing else may be empty."""
+    if 0 in weight:
+        what = "kernel size should be greater than zero" if 0 in weight[2:] else "non-empty weight expected"
+        raise RuntimeError(f"{what}, but got weight of size {list(weight)}")
+    if size[0] and 0 in size[2:]:
+        raise RuntimeError(f"Only zero batch or zero channel inputs are supported, but got input shape: {list(size)}")
+    if size[0] and 0 in out:
+        raise RuntimeError(f"Given input size per channel: ({' x '.join(map(str, size[2:]))}). Calculated output size per channel: "
+                           f"({' x '.join(map(str, out))}). Output size is too small")
+
+
 def _conv_transpose(name: str, nd: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, output_padding: Any,
                     groups: int, dilation: Any) -> Any:
     alone, shape = _checked(name, nd, input, weight, bias)
     if alone:
         input = unsqueeze(input, 0)
-    attrs = _transposed(input._value.meta.shape[2:], shape[2:], _hashable(stride), _hashable(padding), _hashable(output_padding),
-                        groups, _hashable(dilation))
+    size = input._value.meta.shape
+    attrs = _transposed(size[2:], shape[2:], _hashable(stride), _hashable(padding), _hashable(output_padding), groups, _hashable(dilation))
+    if 0 in size or 0 in shape or 0 in attrs[0]:
+        _transposed_empty(size, shape, attrs[0])
     made = conv_input_grad(input, weight, attrs=attrs) if bias is None else conv_input_grad(input, weight, bias, attrs=attrs)
     return squeeze(made, (0,)) if alone else made
 

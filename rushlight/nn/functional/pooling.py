@@ -109,11 +109,20 @@ max_pool3d_with_indices = _with_indices(max_pool3d, "max_pool3d_with_indices")
 # -- average ------------------------------------------------------------------------------------------------------
 
 
+def _kernel_fits(w: Windows) -> None:
+    """Averages over three dimensions take no kernel larger than the input, whatever padding and ``ceil_mode`` would make of it."""
+    if any(n < k for n, k in zip(w.size, w.kernel)):
+        raise RuntimeError(f"input image (T: {w.size[0]} H: {w.size[1]} W: {w.size[2]}) smaller than kernel size (kT: {w.kernel[0]} "
+                           f"kH: {w.kernel[1]} kW: {w.kernel[2]})")
+
+
 def _avg_pool(name: str, nd: int, input: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool,
               divisor_override: int | None) -> Any:
     if divisor_override == 0:
         raise RuntimeError("divisor must be not zero")
     w = _plan(name, nd, input._value.meta.shape, _hashable(kernel_size), _hashable(stride), _hashable(padding), 1, bool(ceil_mode))
+    if nd == 3:
+        _kernel_fits(w)
     return ops.avg_pool(input, attrs=(w, bool(count_include_pad), divisor_override))
 
 
@@ -142,6 +151,8 @@ avg_pool2d, avg_pool3d = _with_out(avg_pool2d, "avg_pool2d"), _with_out(avg_pool
 def _lp_pool(name: str, nd: int, input: Any, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool) -> Any:
     kernel = _sizes(_hashable(kernel_size), nd, name, "kernel_size")
     w = _plan(name, nd, input._value.meta.shape, kernel, _hashable(stride), 0, 1, bool(ceil_mode))
+    if nd == 3:
+        _kernel_fits(w)
     mean = ops.avg_pool(input ** norm_type, attrs=(w, True, None))
     return (mean * math.prod(kernel)) ** (1.0 / norm_type)
 

@@ -144,7 +144,7 @@ def _run_forward_hook(module: Any, number: int, hook: Callable, args: tuple, kwa
     return hook(module, args, result)
 
 
-class _Boundary(Function):
+class BackwardHookFunction(Function):
     """Passes tensors through, and their gradients through a function."""
 
     @staticmethod
@@ -173,7 +173,7 @@ class _Watch:
         at = [k for k, a in enumerate(args) if isinstance(a, Handle)]
         if not any(args[k]._edge is not None for k in at):
             return tuple(args), None
-        made = _Boundary.apply(on_grads, *[args[k] for k in at])
+        made = BackwardHookFunction.apply(on_grads, *[args[k] for k in at])
         new = list(args)
         for k, t in zip(at, made):
             new[k] = t
