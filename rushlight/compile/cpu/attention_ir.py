@@ -62,7 +62,7 @@ class AttentionKernel:
 
     @property
     def key(self) -> str:
-        return f"attention7 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs}"
+        return f"attention8 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs}"
 
     @property
     def operands(self) -> list[str]:
@@ -99,7 +99,7 @@ class AttentionKernel:
 class Forward(Writer):
     def part(self, part: str) -> None:
         f, frame = self.f, self.frame
-        self.define("product", "turn_in", "turn_out")
+        self.define("product", "product_slim", "turn_in", "turn_out")
         self.queries, self.out = self.buffer(MAX_HEAD), self.buffer(MAX_HEAD)
         self.scores, self.factors = self.buffer(self.kernel.tile_rows), self.buffer(1)
         self.tiles_made()
@@ -114,6 +114,7 @@ class Forward(Writer):
     def block(self, b: str, h: str, g: str, query: str) -> None:
         f, frame = self.f, self.frame
         rows = f.minimum(f.sub(frame["length"], query), self.tiles.width)
+        self.slim = f.compare("sle", rows, self.tiles.lanes)
         self.turned(self.queries, "q", rows, "e_size", self.number(frame["scale"]), b=b, h=h, l=query)
         self.set(self.most, self.constant(-math.inf))
         self.set(self.total, self.constant(0))
@@ -176,7 +177,7 @@ class Forward(Writer):
 class Backward(Writer):
     def part(self, part: str) -> None:
         f, frame = self.f, self.frame
-        self.define("product", "product_part", "product_thin", "turn_in", "turn_out")
+        self.define("product", "product_slim", "product_part", "product_thin", "turn_in", "turn_out")
         if self.kernel.far:
             self.define("copy_rows")
         self.query_rows, self.grad_rows = (self.buffer(MAX_HEAD) if self.kernel.far else "" for _ in range(2))
@@ -220,6 +221,7 @@ class Backward(Writer):
     def block(self, b: str, h: str, g: str, query: str) -> None:
         f, frame = self.f, self.frame
         rows = f.minimum(f.sub(frame["length"], query), self.tiles.width)
+        self.slim = f.compare("sle", rows, self.tiles.lanes)
         here = {"b": b, "h": h, "l": query}
         self.turned(self.queries, "q", rows, "e_size", self.number(frame["scale"]), **here)
         self.turned(self.grads, "grad", rows, "v_size", self.one, **here)

@@ -27,6 +27,7 @@ class Writer:
         self.dtype = self.tiles.dtype
         self.scalar = ir_type(self.dtype)
         self.row = self.tiles.row
+        self.slim = "false"  # whether the present block's queries fill one vector at most
 
     def part(self, part: str) -> None:
         raise NotImplementedError
@@ -143,8 +144,11 @@ class Writer:
                 getattr(self.tiles, name)(self.module)
 
     def product(self, c: str, a: str, a_row: str | int, a_step: str | int, b: str, k: str, rows: str, accumulate: str) -> None:
-        """A product into a tile, from a tile."""
-        self.tiles.call(self.f, "product", c, self.row, a, a_row, a_step, b, self.row, k, rows, 0, accumulate)
+        """A product into a tile, from a tile; of a block with few queries, half of their rows."""
+        f = self.f
+        for kind, here in (("product_slim", self.slim), ("product", f.let(f"xor i1 {self.slim}, true"))):
+            with f.when(here):
+                self.tiles.call(f, kind, c, self.row, a, a_row, a_step, b, self.row, k, rows, 0, accumulate)
 
     def turn_in(self, tile: str, name: str, rows: str, columns: str, factor: str, **at: str) -> None:
         self.f.do(f"call void @turn_in(ptr {tile}, ptr {self.place(name, **at)}, i64 {self.frame[f'{name}_l']}, i64 {rows}, "
