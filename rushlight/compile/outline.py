@@ -23,6 +23,7 @@ from .lower_group import group_body
 from .lower_native import lower_native
 from .memory import Lifetimes, donate, lifetimes
 from .passes.assemble import assemble
+from .passes.carry import carry
 from .passes.layout import choose_orders
 from .passes.legalise import legalise
 from .passes.simplify import simplify
@@ -140,6 +141,9 @@ def _rewritten(graph: Graph) -> Graph:
         _show("assembled", graph)
     graph = legalise(graph)
     _show("legalised", graph)
+    if flags.carry:
+        graph = carry(graph)
+        _show("carried", graph)
     return graph
 
 

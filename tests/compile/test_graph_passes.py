@@ -12,6 +12,7 @@ from rushlight.compile import dtypes as dt
 from rushlight.compile.graph import Graph, View, Window
 from rushlight.compile.index import CannotSplit, Ix, NeedSplit, axis_ix, plain_axes, row_major, through_reshape
 from rushlight.compile.passes.assemble import assemble
+from rushlight.compile.passes.carry import carry
 from rushlight.compile.passes.layout import choose_orders
 from rushlight.compile.passes.legalise import legalise, live_nodes
 from rushlight.compile.passes.simplify import simplify
@@ -34,6 +35,7 @@ def test_passes_keep_the_meaning_of_random_graphs(seed):
     same(g, simpler, arrays)
     same(g, assemble(simpler), arrays)
     same(g, legalise(assemble(simpler)), arrays)
+    same(g, carry(legalise(assemble(simpler))), arrays)
 
 
 def test_padding_becomes_a_node():

@@ -54,8 +54,9 @@ class Tiles:
     # ------------------------------------------------------------------------------------------ products
 
     def product(self, module: Module, name: str) -> None:
-        """Defines a product. "product": b and c are tiles. "product_slim": of these only the first vector of each row. "product_part": only the first ``columns`` of b and c are touched, and
-        the rows of both may lie anywhere. "product_thin": likewise, for no more columns than a vector has lanes."""
+        """Defines a product. "product": b and c are tiles. "product_slim": of these only the first vector of each row. "product_part": only
+        the first ``columns`` of b and c are touched, and the rows of both may lie anywhere. "product_thin": likewise, for no more
+        columns than a vector has lanes."""
         masked, vectors = name in ("product_part", "product_thin"), 1 if name in ("product_thin", "product_slim") else 2
         f = Function(f"internal void @{name}(ptr noalias %c, i64 %c_row, ptr noalias %a, i64 %a_row, i64 %a_step, ptr noalias %b, "
                      "i64 %b_step, i64 %k, i64 %rows, i64 %columns, i64 %accumulate) noinline nounwind", module)  # fmt: skip
