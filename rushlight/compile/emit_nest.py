@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -136,7 +137,7 @@ class Emitter:
             assert scope.outer is not None
             scope.outer.statements.append(Loop(self.position[a], tuple(scope.statements), a == plan.vector))
         fixed = {plan.vector} if self._fixed(total, flat) else set()
-        axes = tuple(Axis(extents[a] if a in fixed else None,
+        axes = tuple(Axis(operator.index(extents[a]) if a in fixed else None,
                           self.position[chunk[1]] if chunk and a == chunk[0] else None) for a in self.axes)
         axes += (Axis(),) * len(self.counts)
         operands = tuple(replace(x, strides=x.strides + (0,) * len(self.counts)) for x in self.operands)
@@ -282,13 +283,15 @@ class Emitter:
         if n.fn == "count":
             return self._number(n.attr)
         if n.fn != "const" or n.dtype.kind != "f" or n.dtype.itemsize < 4 or not _FEW < n.attr < _EXACT or n.attr % 1:
+            if n.fn == "const" and is_size(n.attr):  # it becomes part of the kernel
+                return e.const((int if n.dtype.kind in "iu" else float)(n.attr), n.dtype)
             return None
         return cast(self._number(n.attr if is_size(n.attr) else int(n.attr)), n.dtype)
 
     def _number(self, n: int) -> Expr:
         """An int64 number: a parameter of the kernel, unless it is small."""
         if abs(n) <= _FEW:
-            return e.const(n, dt.int64)
+            return e.const(operator.index(n), dt.int64)
         if n < 0:
             return -self._number(-n)
         return extent(self.counts.setdefault(n, len(self.axes) + len(self.counts)))

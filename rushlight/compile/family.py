@@ -17,10 +17,10 @@ from .cpu import jit
 from .graph import Graph
 from .outline import HostWork, Outline, Work, outline
 from .program import Program, note_built
-from .resize import NotGeneric, Sizes
+from .resize import Sizes
 from .sizes import Tape
 
-__all__ = ["Family", "NotGeneric"]
+__all__ = ["Family"]
 
 _MOST = 8  # ways of lowering one work that are kept
 

@@ -13,7 +13,7 @@ import math
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -172,6 +172,18 @@ class Program:
     @property
     def instructions(self) -> list[Instruction]:
         return [i for s in self.steps if isinstance(s, Segment) for i in s.instructions]
+
+    def relabel(self, lines: Mapping[int, tuple[str, int]]) -> None:
+        """What was recorded in the slots that ``lines`` names is from other lines of the user's: (file, line)."""
+        def other(line: Any) -> Any:
+            return line if line is None or line[2] not in lines else (*lines[line[2]], line[2])
+
+        for step in self.steps:
+            if isinstance(step, HostStep):
+                step.line = other(step.line)
+            else:
+                for one in step.instructions:
+                    one.lines = tuple([other(line) for line in one.lines])
 
     def run(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int], places: Sequence[int] = (),
             ready: tuple[bool, ...] = ()) -> None:

@@ -8,18 +8,14 @@ from typing import Any
 from .dtypes import DType
 from .expr import Expr, const, substitute, walk
 from .graph import HostCall, Node
-from .sizes import Size
+from .sizes import NotGeneric, Size
 
-__all__ = ["NotGeneric", "Sizes"]
+__all__ = ["Sizes"]
 
 _PLAIN = (int, float, str, bool, complex, type(None), DType, Node)
 
 Numbers = Sequence[Any]
 Resize = Callable[[Numbers], Any]
-
-
-class NotGeneric(Exception):
-    """Something holds sizes where they cannot be exchanged."""
 
 
 class Sizes:

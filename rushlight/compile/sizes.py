@@ -10,7 +10,8 @@ floating-point arithmetic), in one normal form: equal polynomials are equal with
 is simply 0, and ``n * 64 // n`` is 64. Inputs are at least 1.
 
 A size is no ``int``: whatever needs the number itself (``range``, an index, a format string) asks for it by ``__index__``,
-``__int__`` or ``__repr__``, and the tape notes that planning rests on this very value. So nothing is lost in silence.
+``__int__`` or ``__repr__``, and the tape notes that planning rests on this very value. So nothing is lost in silence. A tape is
+complete once a replay was made of it: what would be noted later (a size that somebody kept) is an error.
 
 Example::
 
@@ -29,7 +30,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Size", "Tape", "entries", "flattened", "is_size", "length", "numeric"]
+__all__ = ["NotGeneric", "Size", "Tape", "entries", "flattened", "is_size", "length", "numeric"]
 
 Number = Any  # an int or a float
 Terms = tuple[tuple[tuple[int, ...], int], ...]  # monomials (sorted atoms, () for the constant one) with coefficients, sorted
@@ -38,6 +39,10 @@ _SIGNS = {operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">
 _SYMBOLS = {operator.add: "+", operator.sub: "-", operator.mul: "*", operator.floordiv: "//", operator.mod: "%",
             operator.truediv: "/", operator.pow: "**", operator.lshift: "<<", operator.rshift: ">>", operator.and_: "&",
             operator.or_: "|"}
+
+
+class NotGeneric(Exception):
+    """Sizes are where they cannot be exchanged for others."""
 
 
 def is_size(x: Any) -> bool:
@@ -183,6 +188,7 @@ class Tape:
         self._known: dict[Any, Size] = {}
         self._conditions: dict[tuple[Any, Any, Any], bool] = {}
         self._events: list[tuple[int, Any]] = []  # atoms and conditions in order: (number of the atom, None) or (-1, condition)
+        self._complete = False
         self.rests_on: list[tuple[str, int]] = []
         self.inputs = [self._atom(None, (k,), value) for k, value in enumerate(values)]
         self._inputs = len(self.inputs)
@@ -190,7 +196,7 @@ class Tape:
     # -- what sizes do -------------------------------------------------------------------------------------------
     def add(self, a: Size, b: Any, sign: int) -> Any:
         kind = type(b)
-        if kind is Size and type(a.value) is type(b.value) is int:
+        if kind is Size and type(a.value) is type(b.value) is int and b.tape is self:
             other, value = b.terms, a.value + sign * b.value
         elif kind is int and type(a.value) is int:
             if not b:
@@ -215,7 +221,7 @@ class Tape:
             if b == 0:
                 return 0
             return Size(self, tuple([(m, c * b) for m, c in a.terms]), a.value * b)
-        if kind is Size and type(a.value) is type(b.value) is int:
+        if kind is Size and type(a.value) is type(b.value) is int and b.tape is self:
             total: dict[tuple[int, ...], int] = {}
             for m, c in a.terms:
                 for n, d in b.terms:
@@ -226,6 +232,8 @@ class Tape:
 
     def divided(self, how: Any, a: Any, b: Any) -> Any:
         """``a // b`` or ``a % b``, exact where the polynomial ``b`` (of one term) divides that of ``a``."""
+        if type(a) is type(b) is Size and a.tape is not b.tape:
+            return NotImplemented
         over = b.terms if type(b) is Size else (((), b),) if type(b) is int and b else ()
         if len(over) == 1 and type(a) in (Size, int):
             (monomial, c), = over
@@ -243,7 +251,7 @@ class Tape:
 
     def apply(self, function: Callable[..., Number], *args: Any, key: Any = None) -> Any:
         """The result of an operation that polynomials do not have. ``key``: what names the function, if not itself."""
-        if not all(type(x) in (Size, int, float, bool) for x in args):
+        if not all(x.tape is self if type(x) is Size else type(x) in (int, float, bool) for x in args):
             return NotImplemented
         given = tuple([x.terms if type(x) is Size else x for x in args])
         known = self._known.get((key or function, given, *map(type, args)))
@@ -261,8 +269,7 @@ class Tape:
         if not (type(b) is not Size and len(a.terms) == 1 and b <= 0 and self._is_positive(a)):
             key = (how, a.terms, right)
             if key not in self._conditions:
-                self._conditions[key] = outcome
-                self._events.append((-1, key))
+                self._condition(key, outcome)
         return bool(outcome)
 
     def fixed(self, a: Size) -> Number:
@@ -270,8 +277,7 @@ class Tape:
         if key not in self._conditions:
             frame = sys._getframe(2)  # of what asked
             self.rests_on.append((frame.f_code.co_filename, frame.f_lineno))
-            self._conditions[key] = True
-            self._events.append((-1, key))
+            self._condition(key, True)
         return a.value
 
     # -- building ------------------------------------------------------------------------------------------------
@@ -285,17 +291,27 @@ class Tape:
             return value
         return Size(self, tuple(sorted(terms.items())), value)
 
+    def _condition(self, key: tuple[Any, Any, Any], outcome: bool) -> None:
+        self._note(-1, key)
+        self._conditions[key] = outcome
+
+    def _note(self, atom: int, condition: Any) -> None:
+        if self._complete:
+            raise NotGeneric("a size is asked for when its tape is complete already")
+        self._events.append((atom, condition))
+
     def _atom(self, function: Any, args: tuple, value: Number, key: Any = None) -> Size:
         made = Size(self, (((len(self._atoms),), 1),), value)
+        self._note(len(self._atoms), None)
         if key is not None:
             self._known[key] = made
-        self._events.append((len(self._atoms), None))
         self._atoms.append((function, args))
         return made
 
     # -- replaying -----------------------------------------------------------------------------------------------
     def replay(self, wanted: Sequence[Size]) -> Callable[[Sequence[int]], list[Number] | None]:
         """A function that computes what the ``wanted`` sizes are for other inputs, or None where a condition fails."""
+        self._complete = True
         return _Source(self).function(wanted)
 
 

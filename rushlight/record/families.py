@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 
 from ..compile.expr import Expr, const, substitute, walk
 from ..compile.flags import flags
-from ..compile.resize import NotGeneric
-from ..compile.sizes import Tape
+from ..compile.sizes import NotGeneric, Tape
 from .meta import CPU, Meta
 from .paths import CompiledPath, compile_family, needed, no_collection
 from .trace import TraceNode
 
-__all__ = ["Description", "clear", "describe", "member", "met"]
+__all__ = ["Description", "clear", "describe", "member", "plan", "saw"]
 
 _MOST = 256       # structures that are remembered
 _MOST_SEEN = 4    # lists of numbers of each
@@ -74,37 +73,54 @@ def member(path: Description) -> CompiledPath | None:
     """The program of a path that belongs to a family, else None."""
     known = _known.get(path.structure)
     for made in known.made if known is not None else ():
-        program = made.program(path.numbers)
+        try:
+            program = made.program(path)
+        except NotGeneric as error:
+            _tell(error)
+            with _lock:
+                known.made = [one for one in known.made if one is not made]  # type: ignore[union-attr]
+            continue
         if program is not None:
             return program
     return None
 
 
-def met(path: Description, key: tuple) -> CompiledPath | None:
-    """A path is to be compiled: if it has been met with other numbers, plan for a family; None if that is of no use."""
+def saw(path: Description) -> int:
+    """A path is to be run: remember its numbers. How many others were seen before."""
     with _lock:
         known = _known.get(path.structure)
         if known is None:
             while len(_known) >= _MOST:
                 _known.pop(next(iter(_known)))
             known = _known[path.structure] = _Known()
-        seen = [numbers for numbers in known.seen if numbers != path.numbers]
-        known.seen = [*seen, path.numbers][-_MOST_SEEN:]
-    if not seen or not flags.families or len(known.made) >= _MOST_MADE or known.failed >= _MOST_FAILED:
+        others = [numbers for numbers in known.seen if numbers != path.numbers]
+        known.seen = [*others, path.numbers][-_MOST_SEEN:]
+    return len(others)
+
+
+def plan(path: Description, key: tuple) -> CompiledPath | None:
+    """The program of a path that has been seen with other numbers, too, by planning for all such numbers; None if that is of no
+    use."""
+    known = _known.get(path.structure)
+    if known is None or len(known.seen) < 2 or not flags.families or len(known.made) >= _MOST_MADE or known.failed >= _MOST_FAILED:
         return None
     try:
         with no_collection():
-            made = _Family(path, key, [*seen, path.numbers])
-        program = made.program(path.numbers)
+            made = _Family(path, key, known.seen)
+        program = made.program(path)
     except Exception as error:
-        if flags.debug >= 1:
-            print(f"no family: {type(error).__name__}: {error}")
+        _tell(error)
         program = None
     if program is None or made.family.rests_on:
         known.failed += 1
     else:
         known.made.append(made)
     return program
+
+
+def _tell(error: Exception) -> None:
+    if flags.debug >= 1:
+        print(f"no family: {type(error).__name__}: {error}")
 
 
 def _plain(attrs: Any, numbers: list[Any]) -> Any:
@@ -180,16 +196,24 @@ class _Family:
         self.relations = Relations(varying)
         self.inputs = [columns[column][0] for column in self.relations.free]
         self.follows = [(columns[column][0], column) for column in varying if column not in self.relations.free]
+        if min([path.numbers[k] for k in self.inputs], default=1) < 1:
+            raise NotGeneric("sizes are at least 1")
         tape = Tape([path.numbers[k] for k in self.inputs])
         free = dict(zip(self.relations.free, tape.inputs))
         sizes: dict[int, Any] = {}
         for column in varying:
             sizes.update(dict.fromkeys(columns[column], self.relations.value(column, free)))
         numbers = iter([sizes.get(k, n) for k, n in enumerate(path.numbers)])
+        self._lines = [node.line for node in path.nodes]
         self.family, self.leaves = compile_family([_Described(node, numbers) for node in path.nodes], key, tape)
 
-    def program(self, numbers: Sequence[Any]) -> CompiledPath | None:
-        """The program for these numbers; None where they do not fit."""
+    def program(self, path: Description) -> CompiledPath | None:
+        """The program for the numbers of a path; None where they do not fit.
+
+        Raises:
+            NotGeneric: the family holds what was made for other numbers.
+        """
+        numbers = path.numbers
         for k, n in self.constant:
             if numbers[k] != n:
                 return None
@@ -202,7 +226,12 @@ class _Family:
             if self.relations.value(column, free) != numbers[k]:
                 return None
         program = self.family.member(inputs)
-        return None if program is None else CompiledPath(program, self.leaves)
+        if program is None:
+            return None
+        others = {n.slot: n.line for n, line in zip(path.nodes, self._lines, strict=True) if n.line != line and n.line is not None}
+        if others:
+            program.relabel(others)
+        return CompiledPath(program, self.leaves)
 
 
 Column = tuple[Any, ...]  # the type of a number, and what it was each time

@@ -23,6 +23,7 @@ __all__ = ["flush", "flush_trace", "ready", "batch_boundary", "start_afresh", "c
 
 PROGRAMS_AT_NODE = 64   # programs kept at one point of the trie, for different sets of live values
 NODE_LIMIT = 100_000    # nodes of one thread's trie: with their programs, some 250 MB
+_COLD_SIZES = 2         # sizes of one path that run cold
 
 
 class Counters(threading.local):
@@ -209,20 +210,22 @@ def _donations(values: list[Value], live: list[Value]) -> tuple[tuple[tuple[int,
 
 
 def _program(node: TraceNode, key: tuple, seen: int) -> Any:
-    """The first small run of a path is cold (nobody waits for LLVM to fill a bias); then it is compiled."""
+    """The first small run of a path is cold (nobody waits for LLVM to fill a bias), also if it has run before with other sizes
+    once; then it is compiled."""
     path = paths.path_to(node)
     lowered = None
     described = families.describe(path, key)
     program: Any = None if settings.eager else families.member(described)
+    others = families.saw(described) if program is None else 0
     with paths.no_collection():
-        if program is None and (settings.eager or seen == 0 and paths.cost(path) < settings.cold_limit):
+        if program is None and (settings.eager or seen == 0 and others < _COLD_SIZES and paths.cost(path) < settings.cold_limit):
             program = cold.ColdProgram(path, key)
             if settings.eager or program.products < min(settings.cold_limit, PLAIN):
                 node.programs[key] = seen + 1
                 counters.cold_runs += 1
                 return program
             lowered, program = (program.graph, program.leaves), None
-        program = program or families.met(described, key) or paths.compile_path(path, key, lowered)
+        program = program or families.plan(described, key) or paths.compile_path(path, key, lowered)
     counters.programs_built += 1
     node.programs[key] = program
     if len(node.programs) > PROGRAMS_AT_NODE:

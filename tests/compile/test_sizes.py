@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rushlight.compile.sizes import Tape, entries, flattened, is_size, length, numeric
+from rushlight.compile.sizes import NotGeneric, Tape, entries, flattened, is_size, length, numeric
 
 OPERATIONS = [
     lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a * 3, lambda a, b: 7 - a, lambda a, b: -a,
@@ -108,3 +108,23 @@ def test_what_a_replay_cannot_compute_it_refuses():
     replay = tape.replay([100 // (n - 1)])
     with pytest.raises(ZeroDivisionError):  # families take it for a refusal
         replay([1])
+
+
+def test_a_size_that_outlives_its_tape_is_an_error():
+    tape = Tape([5])
+    n, = tape.inputs
+    assert n < 7
+    double = n * 2
+    assert tape.replay([double])([6]) == [12]
+    assert n < 7 and n * 2 == double  # known already
+    for late in (lambda: n < 8, lambda: int(n), lambda: n // 2, lambda: f"{n}", lambda: range(n)):
+        with pytest.raises(NotGeneric):
+            late()
+
+
+def test_sizes_of_different_tapes_do_not_mix():
+    (n,), (m,) = Tape([5]).inputs, Tape([5]).inputs
+    assert n != m
+    for mixed in (lambda: n + m, lambda: n - m, lambda: n * m, lambda: n // m, lambda: n % m, lambda: n / m, lambda: n < m):
+        with pytest.raises(TypeError):
+            mixed()

@@ -10,7 +10,7 @@
 """
 from __future__ import annotations
 
-import functools
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,9 @@ import numpy as np
 from rushlight.compile import dtypes as dt
 from rushlight.compile.cpu.native import has_kernel
 from rushlight.compile.cpu.render import supports
+from rushlight.compile.dtypes import DType
 from rushlight.compile.expr import Expr, e, input_
-from rushlight.compile.graph import ContractSpec, Graph, HostCall, Node, View, Window
+from rushlight.compile.graph import ContractSpec, Graph, HostCall, NativeCall, Node, View, Window
 from rushlight.compile.passes.layout import is_filter_gradient
 from rushlight.compile.reference.interpret import evaluate_node
 
@@ -88,7 +89,7 @@ def _rewrite(g: Graph, node: Node, inputs: tuple[Node, ...], checked: set[tuple[
         if wide is not None and has_kernel(wide, tuple(_computed(i.dtype) for i in inputs)):
             operands = tuple(g.cast(i, _computed(i.dtype)) for i in inputs)
             return g.node("native", operands, (wide,), node.shape, wide.results[0][1])
-        return g.node("host", inputs, (HostCall(call.reference, call.results, f"reference {call.name}"),), node.shape, node.dtype)
+        return g.node("host", inputs, (HostCall(_Reference(call), call.results, f"reference {call.name}"),), node.shape, node.dtype)
     if kind == "item" and inputs[0].kind == "native":
         return g.cast(g.node(kind, inputs, node.attrs, node.shape, inputs[0].attrs[0].results[node.attrs[0]][1]), node.dtype)
     if kind == "contract":
@@ -111,13 +112,39 @@ def _is_foreign(node: Node) -> bool:
 
 
 def _hosted(g: Graph, node: Node, inputs: tuple[Node, ...]) -> Node:
-    call = HostCall(functools.partial(_interpret, node), ((node.shape, node.dtype),), f"reference {node.kind}")
-    return g.host(call, *inputs)[0]
+    function = _Interpreted(node.kind, node.attrs, node.shape, node.dtype)
+    return g.host(HostCall(function, ((node.shape, node.dtype),), f"reference {node.kind}"), *inputs)[0]
 
 
-def _interpret(node: Node, *arrays: np.ndarray) -> Any:
-    with np.errstate(all="ignore"):
-        return np.array(evaluate_node(node, arrays))
+# Functions of arrays that say what they hold, so that it can be exchanged for another size's (``compile/resize.py``).
+@dataclass(frozen=True)
+class _Interpreted:
+    """What a node computes."""
+
+    kind: str
+    attrs: tuple
+    shape: tuple[int, ...]
+    dtype: DType
+
+    def __call__(self, *arrays: np.ndarray) -> Any:
+        with np.errstate(all="ignore"):
+            return np.array(evaluate_node(Node(self.kind, (), self.attrs, self.shape, self.dtype, 0, None), arrays))
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """What a native call computes."""
+
+    call: NativeCall
+
+    def __call__(self, *arrays: np.ndarray) -> Any:
+        return self.call.reference(*arrays)
+
+
+@dataclass(frozen=True)
+class _Copy:
+    def __call__(self, array: np.ndarray) -> Any:
+        return np.array(array)
 
 
 def _own_copy(g: Graph, x: Node, user: Node) -> Node:
@@ -126,7 +153,7 @@ def _own_copy(g: Graph, x: Node, user: Node) -> Node:
 
 def _result_copy(g: Graph, x: Node, number: int) -> Node:
     if x.dtype.kind == "c":
-        return g.host(HostCall(lambda a: np.array(a), ((x.shape, x.dtype),), f"copy of result {number}"), x)[0]
+        return g.host(HostCall(_Copy(), ((x.shape, x.dtype),), f"copy of result {number}"), x)[0]
     return g.node("copy", (x,), ("result", number), x.shape, x.dtype)
 
 
