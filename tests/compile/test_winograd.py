@@ -194,6 +194,7 @@ def test_another_batch_size_compiles_no_kernel():
 
     with always():
         both(16)
+        both(2)  # with few positions the border is filled in pieces
         for n in (11, 3):  # some blocks of tiles, one
             before = jit.counters.compiled + jit.counters.loaded
             both(n)
