@@ -9,6 +9,7 @@ from ctypes import c_double, c_int64
 from typing import Any
 
 from ..compile.dtypes import DType, float64, int64
+from ..record.meta import Meta
 from ..record.trace import Call, Known, Trace, TraceNode
 from ..record.value import Epoch, looks
 from .apply import value_of
@@ -40,7 +41,8 @@ SEQUENCES: set[type] = {tuple, list}  # of atoms or of tensors; the rooms above 
 
 OPERAND, POSITION = "operand", "position"  # what changing numbers are to a function: see ``quick``
 
-KNOWN = 32     # calls of one function that one node keeps; the oldest are forgotten
+KNOWN = 16     # calls of one function, on a first tensor of one meta, that one node keeps; the oldest are forgotten
+METAS = 512    # such metas
 PATIENCE = 32  # calls in a row with nothing to remember, after which a function is called in full for ...
 REST = 1024    # ... so many calls
 FAILURES = 8   # ... and after so many of them at one node, always there
@@ -63,13 +65,13 @@ class Attempt:
 
     Attributes:
         start: the node where it begins; ``epoch``, ``seen``, ``slot``: the epoch, the looks at content and the next slot then.
-        given: the arguments.
+        given: the arguments; ``meta``: of the first tensor among them.
     """
 
-    __slots__ = ("function", "trace", "start", "epoch", "seen", "slot", "given")
+    __slots__ = ("function", "trace", "start", "epoch", "seen", "slot", "given", "meta")
 
-    def __init__(self, function: Function, tr: Trace, given: tuple[Any, ...]) -> None:
-        self.function, self.trace, self.given = function, tr, given
+    def __init__(self, function: Function, tr: Trace, given: tuple[Any, ...], meta: Meta | None) -> None:
+        self.function, self.trace, self.given, self.meta = function, tr, given, meta
         self.start, self.epoch, self.seen, self.slot = tr.node, tr.epoch, looks.count, len(tr.values)
 
     def number(self) -> _Number | None:
@@ -106,9 +108,12 @@ class Attempt:
                 return out
             self.function.patience = PATIENCE
             known.failures = 0
-            known.append(call)
-            if len(known) > KNOWN:
-                del known[0]
+            if self.meta not in known and len(known) == METAS:
+                del known[next(iter(known))]
+            calls = known.setdefault(self.meta, [])
+            calls.append(call)
+            if len(calls) > KNOWN:
+                del calls[0]
             start.last = call
         return out
 
@@ -150,24 +155,27 @@ def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
         if function.patience > -REST:
             return _vain
         function.patience = 1
+    meta: Meta | None = None
     for a in given:
         if isinstance(a, Handle):
-            value_of(a)
+            fresh = value_of(a).meta
+            meta = meta or fresh
         elif type(a) is list or type(a) is tuple:
             for t in a:
                 if isinstance(t, Handle):
-                    value_of(t)
+                    fresh = value_of(t).meta
+                    meta = meta or fresh
     node = tr.node
     known = None if node.calls is None else node.calls.get(function)
     if known is not None:
-        for call in known:
+        for call in known.get(meta, ()):
             out = call.step(tr, call.facts, *given)
             if out is not None:
                 node.last = call
                 return out
         if known.failures >= FAILURES:
             return _vain
-    return Attempt(function, tr, given)
+    return Attempt(function, tr, given, meta)
 
 
 class _Sorted:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..record.op import Op
-from ..record.trace import NO_CALL, Known, Trace, TraceNode, user_line
+from ..record.trace import NO_CALL, Trace, TraceNode, user_line
 from ..record.value import scalar_value
 from .handle import make
 
@@ -65,7 +65,9 @@ def _forget(tr: Trace, what: Any, line: tuple[str, int] | None) -> None:
     for node in kept:
         node.last = NO_CALL
         if node.calls is not None:
-            node.calls = {f: Known([c for c in known if not _leads_to(c.facts[0], node, gone)]) for f, known in node.calls.items()}
+            for known in node.calls.values():
+                for calls in known.values():
+                    calls[:] = [c for c in calls if not _leads_to(c.facts[0], node, gone)]
     tr.nodes = len(kept)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
@@ -35,14 +34,15 @@ class Call:
         self.function, self.step, self.facts = function, step, facts
 
 
-class Known(list[Call]):
-    """The calls of one function at one node; ``failures``: how many since the last of them could not be remembered."""
+class Known(dict[Any, list[Call]]):
+    """The calls of one function at one node, by the meta of the first tensor (a cache that grows has another one in each step);
+    ``failures``: how many since the last of them could not be remembered."""
 
     __slots__ = ("failures",)
 
-    def __init__(self, calls: Iterable[Call] = (), failures: int = 0) -> None:
-        super().__init__(calls)
-        self.failures = failures
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures = 0
 
 
 NO_CALL = Call(None, None, ())

@@ -34,7 +34,23 @@ def counted(function):
 
 def kept(node):
     """How many calls a node of the trie keeps."""
-    return sum(map(len, (node.calls or {}).values()))
+    return sum(len(calls) for known in (node.calls or {}).values() for calls in known.values())
+
+
+def test_a_cache_that_grows_is_found_at_each_length():
+    calls = []
+
+    def full(parts):
+        calls.append(len(parts))
+        return torch.cat(parts, dim=0)
+    join = quick(full)
+    part = tensor(1, 3, grad=False)
+    for _ in range(ROUNDS):
+        cache = tensor(1, 3, seed=1, grad=False)
+        for _ in range(60):
+            cache = join([cache, part])
+            flush()
+    assert cache.shape == (61, 3) and len(calls) == 60
 
 
 def tensor(*shape, seed=0, grad=True, dtype=np.float32):
