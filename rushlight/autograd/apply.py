@@ -160,7 +160,7 @@ def apply(op: Op, attrs: tuple, tensors: Sequence[Handle], hold: bool = False) -
     if (tr.exported or node.stop) and not hold:
         # The budget is used up, or an input's memory can be written by others before the next flush.
         made = v = None  # type: ignore[assignment]  # so that liveness does not count these names
-        flush_trace(tr)
+        flush_trace(tr, False)
     return result
 
 
@@ -230,7 +230,7 @@ def apply_view(op: Op, attrs: tuple, t: Handle) -> Any:
     out = _record_view(op, attrs, t, grad)
     tr = local.trace
     if tr.node.stop:
-        flush_trace(tr)
+        flush_trace(tr, False)
     return out
 
 

@@ -83,6 +83,8 @@ class Attempt:
         v = values[slot]
         if v.buffer is None or v.meta.shape or v.meta.dtype not in (int64, float64):
             return None
+        if v.buffer.flight is not None:  # a tensor, which may have to be computed yet: no number that has just been written
+            return None
         if self.function.numbers == OPERAND:
             value = c_double.from_address(v.buffer.ptr).value if v.meta.dtype is float64 else 0.0
             # What is told by its value must be no number that 1 / x, x * x, ... leave as it is.

@@ -8,7 +8,6 @@ Example::
 """
 from __future__ import annotations
 
-import ctypes
 import math
 import struct
 import threading
@@ -20,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from .counters import Event, counters, tell, watchers
-from .cpu import alloc, executor, jit
+from .cpu import alloc, executor, jit, pool
+from .cpu.flight import Aftermath, Launch, flights, in_flight
 from .dtypes import DType
 from .errors import OutOfBounds, ZeroDivision, origin
 from .flags import flags
@@ -168,6 +168,10 @@ class Program:
         self._pack = struct.Struct(f"{n}q").pack_into
         self._lock = threading.RLock()  # a host function may run the very program that calls it
         self._only = steps[0] if len(steps) == 1 and isinstance(steps[0], Segment) else None
+        self._tables: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of launches: (error block, table)
+        #: Whether it can run while Python goes on, and how long it will take: an estimate in nanoseconds on one core.
+        self.can_fly = self._only is not None and pool.processors() > 1
+        self.work = sum(i.work for i in self.instructions)
 
     @property
     def instructions(self) -> list[Instruction]:
@@ -187,7 +191,7 @@ class Program:
 
     def run(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int], places: Sequence[int] = (),
             ready: tuple[bool, ...] = ()) -> None:
-        """Compute the results from the leaves; both are addresses of dense row-major arrays.
+        """Compute the results from the leaves; both are addresses of dense row-major arrays that no program in flight uses.
 
         Args:
             places: the address of each of ``packed``, 0 for one in the arena. Without, all are there.
@@ -199,14 +203,14 @@ class Program:
             ValueError: the number of addresses is wrong.
         """
         space = arena.space
-        if space.busy or watchers or flags.debug >= 2:
+        if space.busy or watchers or flags.debug >= 2 or in_flight:
             self._run_carefully(leaf_ptrs, result_ptrs, places, ready)
             return
         only = self._only
         with self._lock:
             space.busy = True
             try:
-                self._enter(leaf_ptrs, result_ptrs, space.pointer(self.arena_bytes), places, ready)
+                self._enter(self._view, leaf_ptrs, result_ptrs, space.pointer(self.arena_bytes), places, ready)
                 if only is not None:
                     failed = only.run(only.pointer, only.count, self._table_pointer)
                     if failed is not None:
@@ -216,20 +220,55 @@ class Program:
             finally:
                 space.busy = False
 
-    def _enter(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int], base: int, places: Sequence[int],
+    def launch(self, pointers: Sequence[int], places: Sequence[int], ready: tuple[bool, ...], aftermath: Aftermath) -> Launch:
+        """Run while Python goes on; only where ``can_fly``.
+
+        Args:
+            pointers: of leaves, then results. places, ready: as in ``run``.
+            aftermath: what a failure means.
+        """
+        return flights.launch(self, pointers, (places, ready), aftermath, pool.ready(), pool.native())
+
+    def inside_another(self) -> bool:
+        """Whether this thread is in a host function of a program, whose arena is in use."""
+        return arena.space.busy
+
+    def prepare(self, number: int, pointers: Sequence[int], packed: tuple[Sequence[int], tuple[bool, ...]]) -> tuple[int, int, int]:
+        """What the executor needs for a run: (address and number of instructions, address of the table). The arena is this thread's:
+        only for programs of one thread that run one after the other. Those that have not ended have tables of different numbers."""
+        assert self._only is not None
+        known = self._tables.get(number)
+        if known is None:
+            known = self._tables[number] = np.zeros(8, np.int64), np.zeros(len(self._table), np.int64)
+            known[1][0] = known[0].ctypes.data
+        table = known[1]
+        self._enter(table.data.cast("B"), pointers, (), arena.space.pointer(self.arena_bytes), *packed)
+        return self._only.pointer, self._only.count, table.ctypes.data
+
+    def take_error(self, number: int) -> Exception:
+        """The exception for the error that a launched run left."""
+        assert self._only is not None
+        return _error(executor.take_error(self._tables[number][1].ctypes.data), self._only)
+
+    def leaf_ranges(self, pointers: Sequence[int]) -> list[tuple[int, int]]:
+        """The memory of the leaves: [begin, end) each."""
+        return [(p, p + leaf.nbytes) for p, leaf in zip(pointers, self.leaves)]
+
+    def _enter(self, table: memoryview, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int], base: int, places: Sequence[int],
                ready: tuple[bool, ...]) -> None:
-        """Write the addresses into the table, and let the instructions rest whose work is done."""
+        """Write the addresses into a table, and let the instructions rest whose work is done."""
         packed = self.packed
         if packed:
             if not ready:
                 places, ready = [0] * len(packed), (False,) * len(packed)
             places = [place or base + p.offset for place, p in zip(places, packed, strict=True)]
             if ready != self._ready:
+                flights.drain()  # a program in flight may be this one
                 for (code, k, parts), done in zip(self._packing, ready, strict=True):
                     code[k, 2] = 0 if done else parts
                 self._ready = ready
         try:
-            self._pack(self._view, 8, *leaf_ptrs, *result_ptrs, base, *places)
+            self._pack(table, 8, *leaf_ptrs, *result_ptrs, base, *places)
         except struct.error:
             raise self._wrong_count(leaf_ptrs, result_ptrs) from None
 
@@ -244,10 +283,10 @@ class Program:
 
     def _run_carefully(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int], places: Sequence[int],
                        ready: tuple[bool, ...]) -> None:
-        """A run inside another one's host function, or one that is timed: with an arena of its own."""
+        """A run inside another one's host function, beside programs in flight, or one that is timed: with an arena of its own."""
         block = alloc.allocate(self.arena_bytes)
         with self._lock:
-            self._enter(leaf_ptrs, result_ptrs, block.ptr, places, ready)
+            self._enter(self._view, leaf_ptrs, result_ptrs, block.ptr, places, ready)
             if watchers or flags.debug >= 2:
                 self._run_timed()
             else:
@@ -273,10 +312,11 @@ class Program:
 
     def time_instructions(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int], repeats: int = 5) -> list[float]:
         """The least time in seconds of each instruction over some runs, as the profiler shows them."""
+        flights.drain()
         best = [float("inf")] * len(self.instructions)
         block = alloc.allocate(self.arena_bytes)
         with self._lock:
-            self._enter(leaf_ptrs, result_ptrs, block.ptr, (), ())
+            self._enter(self._view, leaf_ptrs, result_ptrs, block.ptr, (), ())
             for _ in range(repeats):
                 number = 0
                 for step in self.steps:
@@ -294,12 +334,12 @@ class Program:
 
     def _run_host(self, step: HostStep) -> None:
         pointers = self._table.copy()
-        arrays = [_array(int(pointers[t]) + offset, shape, dtype) for t, offset, shape, dtype in step.inputs]
+        arrays = [alloc.array_at(int(pointers[t]) + offset, shape, dtype.numpy) for t, offset, shape, dtype in step.inputs]
         made = step.call.function(*arrays)
         self._table[:] = pointers
         made = made if isinstance(made, tuple) else (made,)
         for which, t, offset, shape, dtype in step.outputs:
-            np.copyto(_array(int(self._table[t]) + offset, shape, dtype), np.asarray(made[which]).reshape(shape),
+            np.copyto(alloc.array_at(int(self._table[t]) + offset, shape, dtype.numpy), np.asarray(made[which]).reshape(shape),
                       casting="unsafe")
 
     def _wrong_count(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int]) -> ValueError:
@@ -318,16 +358,6 @@ def _tell(event: Event) -> None:
 
 def _value(shape: tuple[int, ...], dtype: DType) -> Value:
     return Value(shape, dtype, math.prod(shape) * dtype.itemsize)
-
-
-def _array(pointer: int, shape: tuple[int, ...], dtype: DType) -> np.ndarray:
-    nbytes = dtype.itemsize
-    for s in shape:
-        nbytes *= s
-    if nbytes == 0:
-        return np.zeros(shape, dtype.numpy)
-    memory = memoryview((ctypes.c_char * nbytes).from_address(pointer)).cast("B")
-    return np.frombuffer(memory, np.uint8).view(dtype.numpy).reshape(shape)
 
 
 def _error(failed: executor.RunError, segment: Segment, number: int | None = None) -> Exception:

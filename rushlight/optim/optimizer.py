@@ -14,7 +14,7 @@ from ..autograd.handle import Handle, make
 from ..autograd.hooks import RemovableHandle, add
 from ..autograd.modes import enable_grad
 from ..ops.update import Update
-from ..record.flush import flush
+from ..record.flush import flush_trace
 from ..record.trace import local
 from ..record.value import value_from_array
 from ..record.warn import warn
@@ -149,7 +149,7 @@ class Optimizer:
         finally:
             tr.grad_enabled = mode
         try:
-            flush()
+            flush_trace(tr, len(self.state) > known)
         except BaseException:
             for p in list(self.state)[known:]:  # a state that was to begin with a step that failed (a wrong label, say)
                 del self.state[p]

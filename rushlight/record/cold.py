@@ -17,7 +17,10 @@ __all__ = ["ColdProgram"]
 
 
 class ColdProgram:
-    """Has the interface of a compiled path."""
+    """Has the interface of a compiled path. ``waits``: it takes up memory as arrays, which wait for the programs in flight."""
+
+    can_fly, waits = False, True
+    work = 0.0
 
     def __init__(self, path: Sequence[TraceNode], key: tuple) -> None:
         live, _, moved = key

@@ -2,28 +2,36 @@
 
 A flush happens where a value is read, at the end of an optimizer step, at a batch boundary, and when a trace grows past
 its budget. The path and the set of live values name the program, so the second time round it is found, not built.
+
+Where nobody waits for a value, the program is launched and runs while Python goes on (``compile/cpu/flight.py``). Its results
+count as ready from then on; who looks at their memory waits.
 """
 from __future__ import annotations
 
 import ctypes
 import threading
 import time
+import traceback
+from collections.abc import Sequence
 from sys import getrefcount
 from typing import Any
 
 from ..compile.counters import Event, tell, watchers
+from ..compile.cpu.flight import Launch, failed, flights, in_flight, settle, unheard
+from ..compile.flags import flags
 from ..compile.reference.interpret import PLAIN
 from . import cold, families, paths
-from .salvage import salvage
+from .salvage import Aftermath, salvage
 from .settings import settings
 from .trace import NO_CALL, Trace, TraceNode, local, traces
-from .value import Buffer, Epoch, Value, allocate
+from .value import Buffer, Epoch, Value, allocate, allocate_behind
 
 __all__ = ["flush", "flush_trace", "ready", "batch_boundary", "start_afresh", "counters"]
 
 PROGRAMS_AT_NODE = 64   # programs kept at one point of the trie, for different sets of live values
 NODE_LIMIT = 100_000    # nodes of one thread's trie: with their programs, some 250 MB
 _COLD_SIZES = 2         # sizes of one path that run cold
+SHORT = 50_000.0        # estimated nanoseconds of work below which launching a program costs more than waiting for it
 
 
 class Counters(threading.local):
@@ -32,6 +40,7 @@ class Counters(threading.local):
     def __init__(self) -> None:
         self.programs_built = 0
         self.programs_run = 0
+        self.programs_launched = 0  # of these, how many without waiting
         self.cold_runs = 0
 
 
@@ -39,24 +48,35 @@ counters = Counters()
 
 
 def flush() -> None:
-    """Run what this thread has recorded."""
+    """Run what this thread has recorded; come back when that, and all that was launched before, has been done."""
     flush_trace(local.trace)
+    if in_flight:
+        flights.drain()
+    if unheard:
+        flights.complain()
 
 
 def batch_boundary() -> None:
     """A loop over data moves on: run what is pending, so that flushes fall on the user's loop boundaries."""
     tr = local.trace
     if tr.values:
-        flush_trace(tr)
+        flush_trace(tr, False)
 
 
-def flush_trace(tr: Trace) -> None:
+def flush_trace(tr: Trace, wait: bool = True) -> None:
+    """Run what is recorded in ``tr``; without ``wait`` it may still be running when this returns.
+
+    Raises:
+        what the run raises, or a program that this thread launched before.
+    """
+    launch = None
     with tr.lock:
         values, node, epoch = tr.values, tr.node, tr.epoch
         if not values:
             return
         live = _live(values)
         windows = tr.windows
+        wait = wait or tr.exported
         tr.windows = set()
         tr.values, tr.epoch = [], Epoch(tr)
         tr.exported, tr.full = False, tr.anomaly
@@ -67,10 +87,15 @@ def flush_trace(tr: Trace) -> None:
             try:
                 if watchers:
                     tell(Event("flush", "flush", start, 0.0, detail=(node, epoch)))
-                _run(tr, node, values, live, windows)
+                launch = _run(tr, node, values, live, windows, wait)
             except BaseException as error:
                 epoch.error = error
+                flights.drain()
                 salvage(node, values, live, error)
+                # The epoch keeps the error, whose frames must not keep values: they would count as alive.
+                if error.__traceback__ is not None:
+                    traceback.clear_frames(error.__traceback__)
+                values, live = [], []
                 raise
             finally:
                 if watchers:
@@ -78,6 +103,10 @@ def flush_trace(tr: Trace) -> None:
         if tr.nodes > NODE_LIMIT:
             _prune(tr)
             tr.node = tr.beginning()
+    if launch is not None and wait:
+        flights.wait(launch)
+    elif unheard:
+        flights.complain()
 
 
 def start_afresh() -> None:
@@ -113,13 +142,16 @@ class _Again:
     """A run that may come again: at one node, with these values alive, which take over the memory of these leaves (-1: of
     none). Checking that it is the same is quicker than working it out."""
 
-    __slots__ = ("slots", "takes", "path", "leaves")
+    __slots__ = ("slots", "takes", "path", "leaves", "in_place")
 
     def __init__(self, slots: tuple[int, ...], takes: tuple[tuple[int, int], ...], path: Any) -> None:
         self.slots, self.takes, self.path, self.leaves = slots, takes, path, path.leaves
+        self.in_place = tuple([leaf >= 0 for leaf, _ in takes])
 
-    def run(self, live: list[Value], values: list[Value]) -> bool:
-        """Run it; False, and nothing done, if this is another run."""
+    def run(self, node: TraceNode, live: list[Value], values: list[Value], windows: set[int], wait: bool) -> Any:
+        """Run it; returns the launch, if it is one, else None. False, and nothing done, if this is another run."""
+        if in_flight or failed or not (wait or self.path.work < SHORT or self.path.rests()):
+            return self._run_beside(node, live, values, windows, wait)
         made = []
         pointers = [values[s].buffer.ptr for s in self.leaves]  # type: ignore[union-attr]
         for v, (slot, nbytes) in zip(live, self.takes):
@@ -144,18 +176,53 @@ class _Again:
         for v, buffer in zip(live, made):
             v.buffer = buffer
             v.home = v.epoch = None
-        return True
+        return None
+
+    def _run_beside(self, node: TraceNode, live: list[Value], values: list[Value], windows: set[int], wait: bool) -> Any:
+        """The same with programs in flight, or to come."""
+        for v, (slot, _) in zip(live, self.takes):
+            home = v.home
+            if slot < 0:
+                if home is not None:
+                    return False
+            else:
+                leaf = values[slot]
+                if home is None or leaf.buffer is not home or getrefcount(leaf) > 3:  # the list, leaf, the argument
+                    return False
+        fly = _flies(self.path, values, live, windows, wait)
+        obtain = allocate_behind if fly else allocate
+        made: list[Any] = [obtain(nbytes) if slot < 0 else v.home for v, (slot, nbytes) in zip(live, self.takes)]
+        counters.programs_run += 1
+        pointers = [values[s].buffer.ptr for s in self.leaves]  # type: ignore[union-attr]
+        pointers += [b.ptr for b in made]
+        launch = None
+        if fly:
+            launch = _launch(self.path, pointers, values, Aftermath(self.path, node, self.slots, self.in_place), made, windows)
+        else:
+            self.path.start(pointers, values)
+        for buffer in made:
+            if buffer.packed:
+                buffer.packed = None
+        for v, buffer in zip(live, made):
+            v.buffer = buffer
+            v.home = v.epoch = None
+        return launch
 
 
-def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value], windows: set[int]) -> None:
+def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value], windows: set[int], wait: bool) -> Launch | None:
     # Memory that this program also reads through a window is written at the end.
     late = [(v, v.home) for v in live if v.home is not None and id(v.home) in windows] if windows else []
     again = node.again
-    if again is not None and not late and again.slots == tuple([v.slot for v in live]) and again.run(live, values):
-        node.used = tr.flushes
-        return
-    for v, _ in late:
-        v.home = None
+    if again is not None and not late and again.slots == tuple([v.slot for v in live]):
+        done = again.run(node, live, values, windows, wait)
+        if done is not False:
+            node.used = tr.flushes
+            return done  # type: ignore[no-any-return]
+    if late:
+        flights.drain()
+        for v, _ in late:
+            v.home = None
+    launch = None
     try:
         donations, moved = _donations(values, live)
         key = (tuple([v.slot for v in live]), donations, moved)
@@ -163,13 +230,20 @@ def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value], win
         if entry is None or type(entry) is int:
             entry = _program(node, key, entry or 0)
         node.used = tr.flushes
+        fly = _flies(entry, values, live, windows, wait or bool(late))
+        obtain = allocate_behind if fly else allocate
         buffers = []
         for v in live:
-            buffers.append(allocate(v.meta.nbytes or 1) if v.home is None else v.home)
+            buffers.append(obtain(v.meta.nbytes or 1) if v.home is None else v.home)
         for slot in moved:
-            buffers.append(allocate(values[slot].meta.nbytes or 1))
+            buffers.append(obtain(values[slot].meta.nbytes or 1))
         counters.programs_run += 1
-        entry.run(values, buffers)
+        if fly:
+            aftermath = Aftermath(entry, node, key[0], [v.home is not None for v in live], moved)
+            pointers = [*[values[s].buffer.ptr for s in entry.leaves], *[b.ptr for b in buffers]]  # type: ignore[union-attr]
+            launch = _launch(entry, pointers, values, aftermath, buffers, windows)
+        else:
+            entry.run(values, buffers)
     except BaseException:
         for v, home in late:
             v.home = home
@@ -184,12 +258,79 @@ def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value], win
         node.again = _Again(key[0], tuple([(takes.get(v.slot, -1), v.meta.nbytes or 1) for v in live]), entry)
     for v, buffer in zip(live, buffers):
         v.buffer, v.home, v.epoch = buffer, None, None
+    if late:
+        flights.drain()
+        _check([v.buffer for v, _ in late])
     for v, home in late:
         ctypes.memmove(home.ptr, v.buffer.ptr, v.meta.nbytes)  # type: ignore[union-attr]
         home.packed = home.packed and None
         v.buffer = home
     for slot, buffer in zip(moved, buffers[len(live):]):
         values[slot].buffer = buffer
+    return launch
+
+
+def _flies(entry: Any, values: list[Value], live: Sequence[Value], windows: set[int], wait: bool) -> bool:
+    """Whether to launch a program, rather than to run it here and now; what is in flight does not hinder it when this returns.
+
+    Raises:
+        the error because of which a leaf has no content.
+    """
+    short = wait or entry.work < SHORT
+    if not in_flight and not failed and (short or not settings.overlap):
+        return False
+    if in_flight:
+        flights.land()
+    if failed:
+        _check(_touched(entry, values, live, windows))
+    if entry.waits:
+        if windows:  # it looks at these, which do not know about what they are part of
+            for b in _roots([values[s].buffer for s in entry.leaves]):
+                settle(b)
+        return False
+    if short and not in_flight:
+        return False
+    if not entry.can_fly or not settings.overlap or watchers or flags.debug >= 2 or entry.inside_another():
+        flights.drain()
+        return False
+    if entry.work >= SHORT and entry.rests():
+        flights.drain()
+        return False
+    # A short one is launched where it has to come after another one.
+    return entry.work >= SHORT or any(b.flight is not None and not b.flight.done for b in _touched(entry, values, live, windows))
+
+
+def _touched(entry: Any, values: list[Value], live: Sequence[Value], windows: set[int]) -> list[Any]:
+    """The memory, there already, that a run reads or writes."""
+    leaves: list[Any] = [values[s].buffer for s in entry.leaves]
+    return [*leaves, *[v.home for v in live if v.home is not None], *(_roots(leaves) if windows else ())]
+
+
+def _roots(leaves: Sequence[Any]) -> list[Any]:
+    """The memory that those of ``leaves`` are part of which are windows."""
+    return [b.owner.buffer for b in leaves if type(b.owner) is Value]
+
+
+def _launch(entry: Any, pointers: list[int], values: list[Value], aftermath: Aftermath, results: list[Any], windows: set[int]) -> Launch:
+    launch = entry.launch(pointers, values, aftermath)
+    counters.programs_launched += 1
+    leaves: list[Any] = [values[s].buffer for s in entry.leaves]
+    for b in leaves:
+        b.flight = launch
+    for b in results:
+        b.flight = launch
+    if windows:
+        for b in _roots(leaves):
+            b.flight = launch
+    return launch  # type: ignore[no-any-return]
+
+
+def _check(blocks: Sequence[Any]) -> None:
+    """Raise the error because of which one of the blocks has no content."""
+    if failed:
+        for b in blocks:
+            if b.flight is not None and b.flight.done:
+                b.flight.check(b)
 
 
 def _donations(values: list[Value], live: list[Value]) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
@@ -260,7 +401,11 @@ def _prune(tr: Trace) -> None:
 
 
 def ready(v: Value) -> Buffer:
-    """The memory of a value, after whatever must run to fill it (views have none: see ``Tensor``)."""
+    """The memory of a value, after whatever must run to fill it (views have none: see ``Tensor``).
+
+    Raises:
+        what running it raised.
+    """
     if v.buffer is None:
         epoch = v.epoch
         if epoch is None:
@@ -269,4 +414,7 @@ def ready(v: Value) -> Buffer:
             flush_trace(epoch.trace)
         if v.buffer is None:
             raise epoch.error or RuntimeError("the value was not computed by the flush of its trace")
-    return v.buffer
+    buffer = v.buffer
+    if buffer.flight is not None:
+        buffer.flight.settle(buffer)
+    return buffer

@@ -13,7 +13,7 @@ stays with the memory that it was made from, ``Buffer.packed``, under a key that
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .settings import settings
 from .value import Value, allocate, is_exported
@@ -59,6 +59,12 @@ class PackedLeaves:
 
     def run(self, pointers: Sequence[int], values: Sequence[Value]) -> None:
         """Run the program with the addresses of its leaves, then results."""
+        places, ready, made = self.begin(values)
+        self.program.run(pointers, (), places, ready)
+        self.keep(ready, made)
+
+    def begin(self, values: Sequence[Value]) -> tuple[list[int], tuple[bool, ...], list[tuple[dict[Any, Any], Any, _Form]]]:
+        """Of each form: its address (0: in the arena), and whether it is there; and those that are to be kept, for ``keep``."""
         places, ready, made = [], [], []
         for k, (slot, packed) in enumerate(zip(self.slots, self.program.packed)):
             forms = values[slot].buffer.packed  # type: ignore[union-attr]
@@ -73,12 +79,15 @@ class PackedLeaves:
             ready.append(False)
             if form is not None:
                 made.append((values[slot].buffer.packed, packed.key, form))  # type: ignore[union-attr]
-        self.program.run(pointers, (), places, tuple(ready))
+        return places, tuple(ready), made  # type: ignore[return-value]
+
+    def keep(self, ready: tuple[bool, ...], made: Sequence[tuple[dict[Any, Any], Any, _Form]]) -> None:
+        """The run has been made, or will have been before anybody looks."""
         hits = ready.count(True)
         counters.reused += hits
         counters.made += len(ready) - hits
         for forms, key, form in made:
-            forms[key] = form  # type: ignore[index]  # if the memory was written to meanwhile, nobody sees these any more
+            forms[key] = form  # if the memory was written to meanwhile, nobody sees these any more
 
     def _place(self, k: int, leaf: Value) -> _Form | None:
         """Where the k-th form of a leaf is to be kept; None: nowhere."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..compile.cpu import compilers
+from ..compile.cpu.flight import Launch
 from ..compile.dtypes import DType
 from ..compile.graph import Graph, HostCall, Node
 from ..compile.sizes import Tape
@@ -95,17 +96,52 @@ class _Reference:
 
 
 class CompiledPath:
-    """A compiled program with the slots of its leaves."""
+    """A compiled program with the slots of its leaves; ``can_fly``: whether it may run while Python goes on, ``work``: how long
+    that will take, an estimate in nanoseconds on one core."""
 
-    __slots__ = ("program", "leaves", "packed")
+    __slots__ = ("program", "leaves", "packed", "can_fly", "work", "pause", "rest", "calm")
+    waits = False
 
     def __init__(self, program: Any, leaves: Sequence[int]) -> None:
         self.program, self.leaves = program, tuple(leaves)
         self.packed = PackedLeaves(program, self.leaves) if program.packed else None
+        self.can_fly, self.work = program.can_fly, program.work
+        self.pause = 0  # how many runs were not launched because nothing was done beside the one before them
+        self.rest = 0   # how many there are still to be
+        self.calm = 0   # launches since then
+
+    def rests(self) -> bool:
+        """Whether to run it rather than to launch it: nothing was done beside it of late."""
+        if self.rest:
+            self.rest -= 1
+            return True
+        return False
+
+    def idle(self) -> None:
+        """Nothing was done beside the last launch: try another after twice as many runs as before."""
+        self.rest = self.pause = min(2 * self.pause + 1, 63)
+        self.calm = 0
 
     def run(self, values: Sequence[Value], results: Sequence[Buffer]) -> None:
         """Run with the trace's values, among them the leaves, and memory for the results."""
         self.start([*(values[s].buffer.ptr for s in self.leaves), *(b.ptr for b in results)], values)  # type: ignore[union-attr]
+
+    def inside_another(self) -> bool:
+        """Whether this thread is in a host function that a program has called."""
+        return self.program.inside_another()  # type: ignore[no-any-return]
+
+    def launch(self, pointers: Sequence[int], values: Sequence[Value], aftermath: Any) -> Launch:
+        """Launch it with the addresses of leaves, then results."""
+        self.calm += 1
+        if self.calm > 4:
+            self.pause = 0
+        if self.packed is None:
+            return self.program.launch(pointers, (), (), aftermath)  # type: ignore[no-any-return]
+        places, ready, made = self.packed.begin(values)
+        aftermath.forms = made
+        launch = self.program.launch(pointers, places, ready, aftermath)
+        self.packed.keep(ready, made)
+        return launch  # type: ignore[no-any-return]
 
     def start(self, pointers: Sequence[int], values: Sequence[Value]) -> None:
         """Run with the addresses of leaves, then results."""

@@ -7,6 +7,7 @@
 | max_ops | RUSHLIGHT_MAX_OPS | a trace is flushed when it has this many operations |
 | max_bytes | RUSHLIGHT_MAX_BYTES | ... or when its results take this many bytes |
 | packed_bytes | RUSHLIGHT_PACKED_BYTES | packed forms of weights that are kept between runs take no more than this together |
+| overlap | RUSHLIGHT_OVERLAP | programs that nobody waits for run while Python goes on; 0: none do |
 | match_pytorch | RUSHLIGHT_MATCH_PYTORCH | everything random draws PyTorch's numbers (``rushlight.random.match_pytorch``) |
 """
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Settings:
         self.max_ops = 1 if self.eager else int(os.environ.get("RUSHLIGHT_MAX_OPS", "10000"))
         self.max_bytes = int(os.environ.get("RUSHLIGHT_MAX_BYTES", str(4 << 30)))
         self.packed_bytes = int(os.environ.get("RUSHLIGHT_PACKED_BYTES", _quarter_of_memory()))
+        self.overlap = os.environ.get("RUSHLIGHT_OVERLAP", "1") not in ("", "0")
         self.match_pytorch = os.environ.get("RUSHLIGHT_MATCH_PYTORCH", "0") not in ("", "0")
 
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from ..compile import dtypes
 from ..compile.cpu.alloc import Block as Buffer
-from ..compile.cpu.alloc import allocate, wrap
+from ..compile.cpu.alloc import allocate, allocate_behind, wrap
 from .meta import CPU, Meta, meta_of
 
-__all__ = ["Value", "DerivedValue", "Buffer", "Epoch", "allocate", "value_from_array", "array_of", "is_exported", "looks", "derived_value",
-           "new_value", "scalar_value"]
+__all__ = ["Value", "DerivedValue", "Buffer", "Epoch", "allocate", "allocate_behind", "value_from_array", "array_of", "is_exported",
+           "looks", "derived_value", "new_value", "scalar_value"]
 
 
 _epochs = itertools.count()
@@ -37,7 +37,8 @@ class Value:
     """An immutable array that is there or will be.
 
     * *pending*: ``epoch`` is the epoch of the trace that recorded it, ``slot`` its number there, ``buffer`` None.
-    * *ready*: ``buffer`` holds it, row-major. ``epoch`` and ``slot`` remember where it last entered a trace as a leaf.
+    * *ready*: ``buffer`` holds it, row-major. ``epoch`` and ``slot`` remember where it last entered a trace as a leaf. A program
+      in flight may still be about to write it there, which whoever looks at the memory waits for (``compile/cpu/flight.py``).
     * *derived* (a ``DerivedValue``): a view of the value ``origin``; it has no memory of its own and is recorded again where
       it is needed.
 

@@ -46,7 +46,8 @@ class Counts(NamedTuple):
     """What was done since the process (for recording: since the thread) began.
 
     Attributes:
-        flushes: how often recorded operations were run; programs_run: flushes that had something to compute.
+        flushes: how often recorded operations were run; programs_run: flushes that had something to compute;
+            programs_launched: of these, how many ran while Python went on.
         cold_runs: programs that ran in the reference interpreter, as small ones do the first time.
         programs_built: paths that were compiled to programs; instructions: their kernel calls.
         programs_planned: programs for which everything was decided anew; others differ from one of these in sizes alone.
@@ -57,6 +58,7 @@ class Counts(NamedTuple):
 
     flushes: int
     programs_run: int
+    programs_launched: int
     cold_runs: int
     programs_built: int
     programs_planned: int
@@ -74,7 +76,7 @@ def counters() -> Counts:
     """What was done so far; differences of two readings tell what was done in between."""
     jit = sys.modules.get("rushlight.compile.cpu.jit")  # not imported, and LLVM with it, only to say zero
     compiled, loaded = (jit.counters.compiled, jit.counters.loaded) if jit is not None else (0, 0)
-    return Counts(local.trace.flushes, _recorder.programs_run, _recorder.cold_runs, _recorder.programs_built,
+    return Counts(local.trace.flushes, _recorder.programs_run, _recorder.programs_launched, _recorder.cold_runs, _recorder.programs_built,
                   _compiler.outlines, _compiler.instructions, compiled, loaded, alloc.stats().system_allocations, _compiler.build_seconds)
 
 

@@ -498,3 +498,51 @@ def test_idle_workers_use_no_processor_time():
     chain.clear()
     chain.run()
     chain.check()
+
+
+# -- the queue of launched programs -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("staffed", [False, True])
+def test_launched_programs_run_in_order(threads, staffed):
+    """Also where there is no worker: who waits runs them."""
+    pool.set_num_threads(threads)
+    team, code = pool.Pool(threads), pool.native()
+    try:
+        if staffed:
+            team.staff()
+        first, second = Chain(3, 3), Chain(3, 2)
+        second.arrays[0][:256] = -7
+        second.table[1] = first.table[2]  # takes what the first one computes, in a program of one instruction
+        numbers = []
+        for _ in range(50):
+            first.clear()
+            numbers.append(code.launch(team.pointer, first.code.pointer, len(first.code), first.table.ctypes.data))
+            numbers.append(code.launch(team.pointer, second.code.pointer, 1, second.table.ctypes.data))
+            if numbers[-1] % 6:
+                time.sleep(0.0002)
+            code.wait(team.pointer, numbers[-1])
+            first.check()
+            np.testing.assert_array_equal(second.arrays[1][:16], first.arrays[1].reshape(-1, 16).sum(1) * 2)
+        assert numbers == list(range(1, 101))
+    finally:
+        team.stop()
+
+
+def test_a_failed_program_halts_the_queue():
+    team, code = pool.ready(), pool.native()
+    errors, params, words = np.zeros(8, np.int64), np.array([5], np.int64), pool.WORDS
+    table = np.array([errors.ctypes.data], np.int64)
+    bad = executor.Instructions([(check_kernel(), params.ctypes.data, 10, -1)])
+    good = Chain(2, 3)
+    numbers = [code.launch(team.pointer, bad.pointer, 1, table.ctypes.data),
+               code.launch(team.pointer, good.code.pointer, 2, good.table.ctypes.data)]
+    code.wait(team.pointer, numbers[1])
+    results = [team.words[words["QUEUE"] + (n - 1) % 4 * 4 + 3] for n in numbers]
+    assert results == [1, -1] and team.words[words["HALTED"]] == 1
+    assert executor.take_error(table.ctypes.data).index == 5 and not errors.any()
+    team.words[words["HALTED"]] = 0
+    number = code.launch(team.pointer, good.code.pointer, 2, good.table.ctypes.data)
+    code.wait(team.pointer, number)
+    good.check()

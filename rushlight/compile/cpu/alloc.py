@@ -11,6 +11,8 @@ system for nothing (``stats().system_allocations`` stands still; tests assert it
   64 MB (``$RUSHLIGHT_ALLOC_CACHE_MB``): a program with ever changing sizes does not grow. ``empty_cache()`` gives all
   of them back.
 * A finalizer takes no lock, so that the garbage collector may run anywhere. A forked child owns copies of all blocks.
+* While programs are in flight (:mod:`.flight`), what is given back may still be read or written by them. It waits until they
+  have ended; only programs that will run after them may have it before (``allocate_behind``).
 
 Measured on a 2-core Zen 5: allocating and freeing a block of a cached size takes 0.3 microseconds.
 
@@ -23,16 +25,19 @@ Example::
 
 from __future__ import annotations
 
+import ctypes
+import math
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rushlight.compile.cpu import pages
 
-__all__ = ["ALIGNMENT", "Block", "Stats", "allocate", "empty_cache", "reset_peak", "size_class", "stats", "wrap"]
+__all__ = ["ALIGNMENT", "Block", "Stats", "allocate", "allocate_behind", "array_at", "empty_cache", "landed", "launched", "reset_peak",
+           "size_class", "stats", "wrap"]
 
 ALIGNMENT = 64
 _SLAB_BYTES = 1 << 20
@@ -43,9 +48,13 @@ _MEMO_LIMIT = 1 << 14
 class _State:
     """The figures that every allocation touches, in bytes."""
 
-    __slots__ = ("live", "peak", "high", "cached", "slack", "system_allocations", "slab_next", "slab_end", "slab_bytes")
+    __slots__ = ("live", "peak", "high", "cached", "slack", "system_allocations", "slab_next", "slab_end", "slab_bytes",
+                 "flying", "later", "kept")
 
     def __init__(self) -> None:
+        self.flying = 0  # number of the last program launched, while it or one before it may run
+        self.later: list[_Bin] = []  # those with blocks that wait for programs to end
+        self.kept: list[tuple[int, Any]] = []  # (number of that program, owner of memory that it may use)
         self.live = 0  # in blocks that are in use
         self.peak = 0  # the most that was in use since reset_peak()
         self.high = 0  # the most that was ever in use
@@ -69,18 +78,21 @@ class _State:
 
 
 class _Bin(list):
-    """The free blocks (their addresses) of one size class."""
+    """The free blocks (their addresses) of one size class; ``later``: (number of a program, block): free when it has ended."""
 
-    __slots__ = ("size",)
+    __slots__ = ("later", "size")
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.size = size
+        self.later: list[tuple[int, int]] = []
 
 
 _state = _State()
 _bins: dict[int, _Bin] = {}  # size class -> its free list
 _bin_of: dict[int, _Bin] = {}  # requested bytes -> the free list of its size class: a memo
+#: Called when the system has no more memory: who holds some back gives it free.
+on_shortage: list[Callable[[], None]] = []
 _lock = threading.RLock()  # for the slow path; reentrant because a finalizer may allocate
 
 
@@ -89,15 +101,17 @@ class Block:
 
     ``packed``: other forms of the content by name, for whoever makes and finds them; who writes forgets them (sets None).
     ``()`` if there never can be any, because the address was handed out and anybody may write there.
+    ``flight``: the last launched program that reads or writes it (a :class:`.flight.Launch`; None: none, or it has ended).
     """
 
-    __slots__ = ("ptr", "nbytes", "owner", "packed", "__weakref__")
+    __slots__ = ("ptr", "nbytes", "owner", "packed", "flight", "__weakref__")
 
     def __init__(self, ptr: int, nbytes: int, owner: Any) -> None:
         self.ptr = ptr
         self.nbytes = nbytes
         self.owner = owner
         self.packed: dict[Any, Any] | tuple[()] | None = None
+        self.flight: Any = None
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
@@ -112,13 +126,16 @@ class Block:
         strides: Sequence[int] | None = None,
         offset: int = 0,
     ) -> np.ndarray:
-        """A NumPy array over this memory that keeps the Block alive.
+        """A NumPy array over this memory that keeps the Block alive. Waits for the programs in flight that use it.
 
         ``strides`` and ``offset`` are in bytes; without ``shape`` the array is one-dimensional, to the block's end.
 
         Raises:
             ValueError, TypeError: the array would reach outside the block (NumPy's own errors).
+            what the program that was to fill it raised.
         """
+        if self.flight is not None:
+            self.flight.settle(self)
         kind = np.dtype(dtype)
         raw = np.asarray(self)
         if shape is None:
@@ -139,10 +156,23 @@ class _PooledBlock(Block):
         # Runs wherever the garbage collector runs, so without locks; list.append is atomic.
         home = self.owner
         state.live -= home.size
-        if home.size <= slab_limit:
+        if state.flying:
+            home.later.append((state.flying, self.ptr))
+            state.later.append(home)  # after the block, so that none is forgotten
+        elif home.size <= slab_limit:
             home.append(self.ptr)
         else:
             state.release(home, self.ptr)
+
+
+class _WrappedBlock(Block):
+    """A block over the memory of the array ``owner``."""
+
+    __slots__ = ()
+
+    def __del__(self, state: _State = _state) -> None:
+        if state.flying:
+            state.kept.append((state.flying, self.owner))
 
 
 class Stats(NamedTuple):
@@ -182,9 +212,70 @@ def allocate(nbytes: int) -> Block:
     return _PooledBlock(ptr, nbytes, home)
 
 
+def allocate_behind(nbytes: int) -> Block:
+    """:func:`allocate` for what only programs that are launched from now on will touch: they may have memory that programs in
+    flight still use, since programs run one after the other."""
+    home = _bin_of.get(nbytes)
+    if home is None:
+        home = _find_bin(nbytes)
+    try:
+        _, ptr = home.later.pop()
+    except IndexError:
+        return allocate(nbytes)
+    state = _state
+    state.live += home.size
+    if state.live > state.peak:
+        state.grow()
+    return _PooledBlock(ptr, nbytes, home)
+
+
+def launched(number: int) -> None:
+    """The program with this number may run from now on; numbers grow."""
+    _state.flying = number
+
+
+def landed(number: int) -> None:
+    """All programs up to this number have ended: what was given back while they ran is free."""
+    state = _state
+    if number >= state.flying:
+        state.flying = 0
+    bins = {}
+    for _ in range(len(state.later)):
+        home = state.later.pop()
+        bins[home.size] = home
+    for home in bins.values():
+        waiting = home.later
+        for _ in range(len(waiting)):
+            try:
+                tag, ptr = waiting.pop(0)
+            except IndexError:
+                break  # another thread took the last one
+            if tag > number:
+                waiting.append((tag, ptr))
+            elif home.size <= _SLAB_LIMIT:
+                home.append(ptr)
+            else:
+                state.release(home, ptr)
+        if waiting:
+            state.later.append(home)
+    kept = state.kept
+    while kept and kept[0][0] <= number:
+        del kept[0]
+
+
 def wrap(array: np.ndarray) -> Block:
     """A Block over the memory of ``array``, from its first element on, which it keeps alive."""
-    return Block(array.ctypes.data, array.nbytes, array)
+    return _WrappedBlock(array.ctypes.data, array.nbytes, array)
+
+
+def array_at(pointer: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """The dense row-major array at an address, of a NumPy dtype; somebody else keeps the memory alive."""
+    kind = np.dtype(dtype)
+    nbytes = kind.itemsize * math.prod(shape)
+    if nbytes == 0:
+        return np.zeros(shape, kind)
+    memory = memoryview((ctypes.c_char * nbytes).from_address(pointer)).cast("B")
+    return np.frombuffer(memory, np.uint8).view(kind).reshape(shape)
 
 
 def stats() -> Stats:
@@ -246,6 +337,8 @@ def _create(home: _Bin) -> tuple[_Bin, int]:
     try:
         return home, pages.map_block(size)
     except MemoryError:
+        for wait in on_shortage:
+            wait()
         _trim(0)
         return home, pages.map_block(size)
 

@@ -37,7 +37,7 @@ import numpy as np
 
 from rushlight.compile.cpu import pool
 
-__all__ = ["RAISE_IR", "RunError", "Instructions", "run", "run_held"]
+__all__ = ["RAISE_IR", "RunError", "Instructions", "run", "run_held", "take_error"]
 
 #: To be put into a kernel's module: ``call void @rl_raise(ptr %table, i64 code, i64 index, i64 bound)``. The first
 #: error of a program is kept whole, even if several threads meet one at the same time.
@@ -100,7 +100,7 @@ def run(instructions: int, n: int, table: int) -> RunError | None:
     if execute is None:
         execute = _connect().execute
     if execute(instructions, n, table, _pool_pointer):
-        return _take_error(table)
+        return take_error(table)
     return None
 
 
@@ -110,7 +110,7 @@ def run_held(instructions: int, n: int, table: int) -> RunError | None:
     if execute is None:
         execute = _connect().execute_held
     if execute(instructions, n, table, _pool_pointer):
-        return _take_error(table)
+        return take_error(table)
     return None
 
 
@@ -131,7 +131,8 @@ def _disconnect() -> None:
 pool._on_change.append(_disconnect)
 
 
-def _take_error(table: int) -> RunError:
+def take_error(table: int) -> RunError:
+    """The error that a kernel left in the block of this table, which is cleared."""
     address = ctypes.c_int64.from_address(table).value
     block = (ctypes.c_int64 * 8).from_address(address)
     error = RunError(block[0], block[1], block[2], block[3], (block[4], block[5], block[6], block[7]))

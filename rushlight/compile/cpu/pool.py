@@ -27,18 +27,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rushlight.compile.cpu import jit, pages, target
+from rushlight.compile.cpu import flight, jit, pages, target
 from rushlight.compile.cpu.pool_ir import POOL_BYTES, WORDS, executor_ir
 
-__all__ = ["Native", "Pool", "get_num_threads", "native", "ready", "set_num_threads"]
+__all__ = ["Native", "Pool", "get_num_threads", "native", "processors", "ready", "set_num_threads"]
 
 
 @dataclass(frozen=True)
 class Native:
-    """The functions of :mod:`pool_ir`; ``execute`` gives up the GIL while it runs, ``execute_held`` keeps it."""
+    """The functions of :mod:`pool_ir`; ``execute`` and ``wait`` give up the GIL while they run, ``execute_held`` and ``launch``
+    keep it."""
 
     execute: Callable[[int, int, int, int], int]
     execute_held: Callable[[int, int, int, int], int]
+    launch: Callable[[int, int, int, int], int]
+    wait: Callable[[int, int], None]
     worker: Callable[[int], None]
     init: Callable[[int], None]
     stop: Callable[[int], None]
@@ -49,14 +52,16 @@ class Native:
 def native() -> Native:
     """Load (the first time on this machine: compile) the executor."""
     machine = target.machine()
-    names = ("rl_execute", "rl_worker", "rl_pool_init", "rl_pool_stop", "rl_spin")
-    addresses = jit.functions(f"executor 3 {machine}", lambda: executor_ir(machine), names)
+    names = ("rl_execute", "rl_worker", "rl_pool_init", "rl_pool_stop", "rl_spin", "rl_launch", "rl_await")
+    addresses = jit.functions(f"executor 4 {machine}", lambda: executor_ir(machine), names)
     integer, pointer = ctypes.c_int64, ctypes.c_void_p
     arguments = (pointer, integer, pointer, pointer)
     of_pool = ctypes.CFUNCTYPE(None, pointer)
     return Native(
         execute=ctypes.CFUNCTYPE(integer, *arguments)(addresses["rl_execute"]),
         execute_held=ctypes.PYFUNCTYPE(integer, *arguments)(addresses["rl_execute"]),
+        launch=ctypes.PYFUNCTYPE(integer, pointer, pointer, integer, pointer)(addresses["rl_launch"]),
+        wait=ctypes.CFUNCTYPE(None, pointer, integer)(addresses["rl_await"]),
         worker=of_pool(addresses["rl_worker"]),
         init=of_pool(addresses["rl_pool_init"]),
         stop=of_pool(addresses["rl_pool_stop"]),
@@ -78,23 +83,30 @@ class Pool:
         code = native()
         # Private to this process: a forked child must not write into its parent's pool.
         self.pointer = pages.map_slab(POOL_BYTES)
-        self._words = (ctypes.c_int64 * (POOL_BYTES // 8)).from_address(self.pointer)
-        self._words[WORDS["THREADS"]] = threads
+        self.words = (ctypes.c_int64 * (POOL_BYTES // 8)).from_address(self.pointer)
+        self.words[WORDS["THREADS"]] = threads
         longest = float(os.environ.get("RUSHLIGHT_SPIN_US", "1000"))
-        self._words[WORDS["SPIN"]] = _pauses(min(longest, _SPIN_US))
-        self._words[WORDS["SPIN_LONG"]] = _pauses(longest)
-        self._words[WORDS["NEAR"]] = int(longest * 1000)
+        self.words[WORDS["SPIN"]] = _pauses(min(longest, _SPIN_US))
+        self.words[WORDS["SPIN_LONG"]] = _pauses(longest)
+        self.words[WORDS["NEAR"]] = int(longest * 1000)
         code.init(self.pointer)
-        self._workers = [
-            threading.Thread(target=code.worker, args=(self.pointer,), name=f"rushlight-{number}", daemon=True)
-            for number in range(1, threads)
-        ]
-        for worker in self._workers:
-            worker.start()
+        self._workers: list[threading.Thread] = []
+        for _ in range(1, threads):
+            self._add_worker()
+
+    def _add_worker(self) -> None:
+        worker = threading.Thread(target=native().worker, args=(self.pointer,), name=f"rushlight-{len(self._workers) + 1}", daemon=True)
+        self._workers.append(worker)
+        worker.start()
+
+    def staff(self) -> None:
+        """See to it that there is a worker, who can run a program while its caller does something else."""
+        if not self._workers and not _leaving:
+            self._add_worker()
 
     def stop(self) -> None:
         """Tell the workers to leave and wait for them. Programs that are running go on, on their own thread."""
-        self._words[WORDS["THREADS"]] = 1
+        self.words[WORDS["THREADS"]] = 1
         native().stop(self.pointer)
         for worker in self._workers:
             worker.join()
@@ -102,9 +114,9 @@ class Pool:
 
     def disown(self) -> None:
         """In a forked child, where there are no workers: whoever still holds this pool runs its programs alone."""
-        self._words[WORDS["THREADS"]] = 1
-        self._words[WORDS["SLEEPING"]] = 0
-        self._words[WORDS["BUSY"]] = 0
+        self.words[WORDS["THREADS"]] = 1
+        self.words[WORDS["SLEEPING"]] = 0
+        self.words[WORDS["BUSY"]] = 0
         self._workers = []
 
 
@@ -140,6 +152,7 @@ def set_num_threads(n: int) -> None:
         raise TypeError(f"set_num_threads expects an int, but got {type(n).__name__}")
     if n < 1:
         raise RuntimeError(f"set_num_threads expects a positive integer, but got {n}")
+    flight.flights.drain()
     with _lock:
         _wanted = min(n, 1024)
         if _pool is not None and _pool.threads != _wanted:
@@ -166,6 +179,12 @@ def _default_threads() -> int:
         first = os.environ.get(variable, "").split(",")[0].strip()
         if first.isdigit() and int(first) > 0:
             return min(int(first), 1024)
+    return processors()
+
+
+@functools.cache
+def processors() -> int:
+    """The number of processors that this process may use."""
     if sys.platform.startswith("linux"):
         return max(1, min(len(os.sched_getaffinity(0)), _quota()))
     return os.cpu_count() or 1
@@ -207,6 +226,7 @@ def _after_fork_in_child() -> None:
 
 def _at_exit() -> None:
     global _leaving
+    flight.close()
     with _lock:
         _leaving = True
         _retire()

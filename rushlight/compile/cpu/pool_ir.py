@@ -1,11 +1,12 @@
 """The native code of the executor and of the thread pool's workers, as LLVM IR text.
 
-Three functions, compiled once and kept in the disk cache like any kernel:
+Compiled once and kept in the disk cache like any kernel:
 
 * ``i64 rl_execute(ptr instructions, i64 n, ptr table, ptr pool)`` walks the instructions; returns 0, or 1 + the number
   of the instruction that left an error in the error block;
 * ``void rl_worker(ptr pool)`` is a worker's life: it returns when the pool is told to stop;
-* ``void rl_pool_init(ptr pool)``, ``void rl_pool_stop(ptr pool)`` and ``void rl_spin(i64 n)`` (n pauses).
+* ``void rl_pool_init(ptr pool)``, ``void rl_pool_stop(ptr pool)`` and ``void rl_spin(i64 n)`` (n pauses);
+* ``rl_launch`` and ``rl_await``, for programs that run while Python goes on: :mod:`.queue_ir`.
 
 **How a fork-join works.** One 64-bit word, the *ticket*, holds ``generation << 32 | low << 16 | high``: the chunks
 ``low .. high-1`` of the present job are unclaimed. The caller claims chunks from the low end, workers from the high
@@ -27,6 +28,8 @@ from __future__ import annotations
 import string
 import time
 
+from rushlight.compile.cpu import queue_ir
+
 __all__ = ["POOL_BYTES", "WORDS", "executor_ir"]
 
 #: Where things are in the pool's memory, in 8-byte words. Fields that different threads write are 128 bytes apart.
@@ -39,8 +42,9 @@ WORDS = {
     "STOP": 80, "THREADS": 81, "SPIN": 82, "SPIN_LONG": 83, "NEAR": 84,
     "MUTEX": 96,  # pthread_mutex_t: 40 bytes on Linux, 64 on macOS
     "COND": 112,  # pthread_cond_t: 48 bytes
+    **queue_ir.WORDS,
 }  # fmt: skip
-POOL_BYTES = 128 * 8
+POOL_BYTES = 256 * 8
 
 #: An instruction is four words: kernel address, parameters, parts, grain.
 _INSTRUCTION_BYTES = 32
@@ -167,7 +171,8 @@ entry:
 
 ; %eager: the last pause between two jobs was a short one, so the next job may be near as well.
 fresh:
-  %eager = phi i1 [ false, %entry ], [ %eager, %work ], [ %eager, %lost ], [ true, %work2 ], [ %close, %woken ]
+  %eager = phi i1 [ false, %entry ], [ %eager, %work ], [ %eager, %lost ], [ %eager, %program ],
+                  [ true, %work2 ], [ true, %program2 ], [ %close, %woken ]
   %short = load i64, ptr %short_at
   br label %look
 look:
@@ -187,6 +192,12 @@ work:
   call void @run_chunk(ptr %pool, i64 %after_high)
   br label %fresh
 none:
+  %queued = call i1 @queued(ptr %pool)
+  br i1 %queued, label %program, label %nothing
+program:
+  call void @run_queued(ptr %pool, i64 9223372036854775807)
+  br label %fresh
+nothing:
   %stop = load atomic i64, ptr %stop_at monotonic, align 8
   %stopped = icmp ne i64 %stop, 0
   br i1 %stopped, label %leave, label %idle
@@ -205,7 +216,13 @@ look2:
   %left2 = phi i64 [ %long, %drowsy ], [ %left3, %again2 ]
   %ticket2 = load atomic i64, ptr %pool monotonic, align 8
   %some2 = call i1 @unclaimed(i64 %ticket2)
-  br i1 %some2, label %claim2, label %idle2
+  br i1 %some2, label %claim2, label %none2
+none2:
+  %queued2 = call i1 @queued(ptr %pool)
+  br i1 %queued2, label %program2, label %idle2
+program2:
+  call void @run_queued(ptr %pool, i64 9223372036854775807)
+  br label %fresh
 claim2:
   %after2 = sub i64 %ticket2, 1
   %swap2 = cmpxchg ptr %pool, i64 %ticket2, i64 %after2 acquire monotonic, align 8
@@ -238,7 +255,9 @@ sleep:
   fence seq_cst
   %ticket4 = load atomic i64, ptr %pool seq_cst, align 8
   %some4 = call i1 @unclaimed(i64 %ticket4)
-  br i1 %some4, label %stay, label %bed
+  %queued4 = call i1 @queued(ptr %pool)
+  %work4 = or i1 %some4, %queued4
+  br i1 %work4, label %stay, label %bed
 stay:
   %taken_back = atomicrmw sub ptr %sleeping_at, i64 1 seq_cst
   br label %woken
@@ -437,8 +456,9 @@ def executor_ir(machine: str) -> str:
     """The IR text for a machine (``"x86_64"``, ``"aarch64"``; others spin without a pause instruction)."""
     pause, declare_pause = _PAUSE.get(machine, ("fence seq_cst", ""))
     numbers = {name: str(word) for name, word in WORDS.items()}
-    return string.Template(_TEXT).substitute(
+    return string.Template(_TEXT + queue_ir.TEXT).substitute(
         numbers,
+        LAST=queue_ir.ROOM - 1,
         pause=pause,
         declare_pause=declare_pause,
         INSTRUCTION_BYTES=_INSTRUCTION_BYTES,
