@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .compile.flags import flags
+from .record.flush import start_afresh
 from .record.settings import settings
 from .tensor.random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 
@@ -28,7 +30,17 @@ def fork_rng(devices: Any = None, enabled: bool = True, device_type: str = "cpu"
 def match_pytorch(flag: bool = True) -> bool:
     """Whether everything random, dropout masks included, draws the numbers that PyTorch draws; returns the former setting.
 
-    Without it, what runs inside compiled programs may draw from a faster generator.
+    Without it, what runs inside compiled programs may draw from a faster generator. Convolutions then keep to plain sums, as
+    PyTorch's do: Winograd's algorithm rounds more, and one rounding error can choose another place in a pool, after which loss
+    curves part.
     """
     former, settings.match_pytorch = settings.match_pytorch, bool(flag)
+    if settings.match_pytorch is not former:
+        flags.winograd = 0 if flag else _winograd
+        start_afresh()  # programs that were built otherwise are not taken
     return former
+
+
+_winograd = flags.winograd
+if settings.match_pytorch:
+    flags.winograd = 0
