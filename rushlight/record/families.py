@@ -19,6 +19,7 @@ from ..compile.sizes import NotGeneric, Tape
 from .meta import CPU, Meta
 from .paths import CompiledPath, compile_family, needed, no_collection
 from .trace import TraceNode
+from .warn import warn
 
 __all__ = ["Description", "clear", "describe", "member", "plan", "saw"]
 
@@ -104,13 +105,15 @@ def plan(path: Description, key: tuple) -> CompiledPath | None:
     known = _known.get(path.structure)
     if known is None or len(known.seen) < 2 or not flags.families or len(known.made) >= _MOST_MADE or known.failed >= _MOST_FAILED:
         return None
+    program = None
     try:
         with no_collection():
             made = _Family(path, key, known.seen)
         program = made.program(path)
-    except Exception as error:
+    except NotGeneric as error:
         _tell(error)
-        program = None
+    except Exception as error:  # something that cannot take a size: the path can still be planned for its numbers
+        warn(f"planning for other sizes failed, so that each is planned by itself: {type(error).__name__}: {error}", RuntimeWarning)
     if program is None or made.family.rests_on:
         known.failed += 1
     else:
