@@ -17,10 +17,9 @@ from sys import getrefcount
 from typing import Any
 
 from ..compile.counters import Event, tell, watchers
-from ..compile.cpu.flight import Launch, failed, flights, in_flight, settle, unheard
-from ..compile.flags import flags
+from ..compile.cpu.flight import Launch, failed, flights, in_flight, unheard
 from ..compile.reference.interpret import PLAIN
-from . import cold, families, paths
+from . import cold, families, launching, paths
 from .salvage import Aftermath, salvage
 from .settings import settings
 from .trace import NO_CALL, Trace, TraceNode, local, traces
@@ -31,7 +30,6 @@ __all__ = ["flush", "flush_trace", "ready", "batch_boundary", "start_afresh", "c
 PROGRAMS_AT_NODE = 64   # programs kept at one point of the trie, for different sets of live values
 NODE_LIMIT = 100_000    # nodes of one thread's trie: with their programs, some 250 MB
 _COLD_SIZES = 2         # sizes of one path that run cold
-SHORT = 50_000.0        # estimated nanoseconds of work below which launching a program costs more than waiting for it
 
 
 class Counters(threading.local):
@@ -69,7 +67,7 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
     Raises:
         what the run raises, or a program that this thread launched before.
     """
-    launch = None
+    launched = None
     with tr.lock:
         values, node, epoch = tr.values, tr.node, tr.epoch
         if not values:
@@ -87,7 +85,7 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
             try:
                 if watchers:
                     tell(Event("flush", "flush", start, 0.0, detail=(node, epoch)))
-                launch = _run(tr, node, values, live, windows, wait)
+                launched = _run(tr, node, values, live, windows, wait)
             except BaseException as error:
                 epoch.error = error
                 flights.drain()
@@ -103,8 +101,8 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
         if tr.nodes > NODE_LIMIT:
             _prune(tr)
             tr.node = tr.beginning()
-    if launch is not None and wait:
-        flights.wait(launch)
+    if launched is not None and wait:
+        flights.wait(launched)
     elif unheard:
         flights.complain()
 
@@ -150,7 +148,7 @@ class _Again:
 
     def run(self, node: TraceNode, live: list[Value], values: list[Value], windows: set[int], wait: bool) -> Any:
         """Run it; returns the launch, if it is one, else None. False, and nothing done, if this is another run."""
-        if in_flight or failed or not (wait or self.path.work < SHORT or self.path.rests()):
+        if in_flight or failed or not (wait or self.path.work < launching.SHORT or self.path.rests()):
             return self._run_beside(node, live, values, windows, wait)
         made = []
         pointers = [values[s].buffer.ptr for s in self.leaves]  # type: ignore[union-attr]
@@ -170,12 +168,8 @@ class _Again:
         try:
             self.path.start(pointers, values)
         finally:
-            for buffer in made:
-                if buffer.packed:
-                    buffer.packed = None
-        for v, buffer in zip(live, made):
-            v.buffer = buffer
-            v.home = v.epoch = None
+            _written(made)
+        _fill(live, made)
         return None
 
     def _run_beside(self, node: TraceNode, live: list[Value], values: list[Value], windows: set[int], wait: bool) -> Any:
@@ -189,24 +183,35 @@ class _Again:
                 leaf = values[slot]
                 if home is None or leaf.buffer is not home or getrefcount(leaf) > 3:  # the list, leaf, the argument
                     return False
-        fly = _flies(self.path, values, live, windows, wait)
+        fly = launching.flies(self.path, values, live, windows, wait)
         obtain = allocate_behind if fly else allocate
         made: list[Any] = [obtain(nbytes) if slot < 0 else v.home for v, (slot, nbytes) in zip(live, self.takes)]
         counters.programs_run += 1
         pointers = [values[s].buffer.ptr for s in self.leaves]  # type: ignore[union-attr]
         pointers += [b.ptr for b in made]
-        launch = None
+        launched = None
         if fly:
-            launch = _launch(self.path, pointers, values, Aftermath(self.path, node, self.slots, self.in_place), made, windows)
+            counters.programs_launched += 1
+            launched = launching.launch(self.path, pointers, values, Aftermath(self.path, node, self.slots, self.in_place), made, windows)
         else:
             self.path.start(pointers, values)
-        for buffer in made:
-            if buffer.packed:
-                buffer.packed = None
-        for v, buffer in zip(live, made):
-            v.buffer = buffer
-            v.home = v.epoch = None
-        return launch
+        _written(made)
+        _fill(live, made)
+        return launched
+
+
+def _written(buffers: Sequence[Buffer]) -> None:
+    """A program wrote into them: packed forms of what they held are forgotten."""
+    for buffer in buffers:
+        if buffer.packed:
+            buffer.packed = None
+
+
+def _fill(live: Sequence[Value], buffers: Sequence[Buffer]) -> None:
+    """The values have been computed, or will have been once the program that was launched has run."""
+    for v, buffer in zip(live, buffers):
+        v.buffer = buffer
+        v.home = v.epoch = None
 
 
 def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value], windows: set[int], wait: bool) -> Launch | None:
@@ -222,7 +227,7 @@ def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value], win
         flights.drain()
         for v, _ in late:
             v.home = None
-    launch = None
+    launched = None
     try:
         donations, moved = _donations(values, live)
         key = (tuple([v.slot for v in live]), donations, moved)
@@ -230,7 +235,7 @@ def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value], win
         if entry is None or type(entry) is int:
             entry = _program(node, key, entry or 0)
         node.used = tr.flushes
-        fly = _flies(entry, values, live, windows, wait or bool(late))
+        fly = launching.flies(entry, values, live, windows, wait or bool(late))
         obtain = allocate_behind if fly else allocate
         buffers = []
         for v in live:
@@ -241,7 +246,8 @@ def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value], win
         if fly:
             aftermath = Aftermath(entry, node, key[0], [v.home is not None for v in live], moved)
             pointers = [*[values[s].buffer.ptr for s in entry.leaves], *[b.ptr for b in buffers]]  # type: ignore[union-attr]
-            launch = _launch(entry, pointers, values, aftermath, buffers, windows)
+            counters.programs_launched += 1
+            launched = launching.launch(entry, pointers, values, aftermath, buffers, windows)
         else:
             entry.run(values, buffers)
     except BaseException:
@@ -249,88 +255,22 @@ def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value], win
             v.home = home
         raise
     finally:
-        for v in live:
-            if v.home is not None and v.home.packed:
-                v.home.packed = None
+        _written([v.home for v in live if v.home is not None])
     takes = dict(donations)
     one_each = len(takes) == len(donations) == sum([v.home is not None for v in live])
     if one_each and not moved and not late and node.programs.get(key) is entry:
         node.again = _Again(key[0], tuple([(takes.get(v.slot, -1), v.meta.nbytes or 1) for v in live]), entry)
-    for v, buffer in zip(live, buffers):
-        v.buffer, v.home, v.epoch = buffer, None, None
+    _fill(live, buffers)
     if late:
         flights.drain()
-        _check([v.buffer for v, _ in late])
+        launching.check([v.buffer for v, _ in late])
     for v, home in late:
         ctypes.memmove(home.ptr, v.buffer.ptr, v.meta.nbytes)  # type: ignore[union-attr]
         home.packed = home.packed and None
         v.buffer = home
     for slot, buffer in zip(moved, buffers[len(live):]):
         values[slot].buffer = buffer
-    return launch
-
-
-def _flies(entry: Any, values: list[Value], live: Sequence[Value], windows: set[int], wait: bool) -> bool:
-    """Whether to launch a program, rather than to run it here and now; what is in flight does not hinder it when this returns.
-
-    Raises:
-        the error because of which a leaf has no content.
-    """
-    short = wait or entry.work < SHORT
-    if not in_flight and not failed and (short or not settings.overlap):
-        return False
-    if in_flight:
-        flights.land()
-    if failed:
-        _check(_touched(entry, values, live, windows))
-    if entry.waits:
-        if windows:  # it looks at these, which do not know about what they are part of
-            for b in _roots([values[s].buffer for s in entry.leaves]):
-                settle(b)
-        return False
-    if short and not in_flight:
-        return False
-    if not entry.can_fly or not settings.overlap or watchers or flags.debug >= 2 or entry.inside_another():
-        flights.drain()
-        return False
-    if entry.work >= SHORT and entry.rests():
-        flights.drain()
-        return False
-    # A short one is launched where it has to come after another one.
-    return entry.work >= SHORT or any(b.flight is not None and not b.flight.done for b in _touched(entry, values, live, windows))
-
-
-def _touched(entry: Any, values: list[Value], live: Sequence[Value], windows: set[int]) -> list[Any]:
-    """The memory, there already, that a run reads or writes."""
-    leaves: list[Any] = [values[s].buffer for s in entry.leaves]
-    return [*leaves, *[v.home for v in live if v.home is not None], *(_roots(leaves) if windows else ())]
-
-
-def _roots(leaves: Sequence[Any]) -> list[Any]:
-    """The memory that those of ``leaves`` are part of which are windows."""
-    return [b.owner.buffer for b in leaves if type(b.owner) is Value]
-
-
-def _launch(entry: Any, pointers: list[int], values: list[Value], aftermath: Aftermath, results: list[Any], windows: set[int]) -> Launch:
-    launch = entry.launch(pointers, values, aftermath)
-    counters.programs_launched += 1
-    leaves: list[Any] = [values[s].buffer for s in entry.leaves]
-    for b in leaves:
-        b.flight = launch
-    for b in results:
-        b.flight = launch
-    if windows:
-        for b in _roots(leaves):
-            b.flight = launch
-    return launch  # type: ignore[no-any-return]
-
-
-def _check(blocks: Sequence[Any]) -> None:
-    """Raise the error because of which one of the blocks has no content."""
-    if failed:
-        for b in blocks:
-            if b.flight is not None and b.flight.done:
-                b.flight.check(b)
+    return launched
 
 
 def _donations(values: list[Value], live: list[Value]) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:

@@ -37,7 +37,7 @@ N = 4096
 def launch_everything(monkeypatch):
     """However short a program is."""
     flush()
-    monkeypatch.setattr(flushes_module(), "SHORT", -1.0)
+    monkeypatch.setattr(rules_module(), "SHORT", -1.0)
     monkeypatch.setattr(settings, "cold_limit", 0)
     monkeypatch.setattr(settings, "overlap", True)
     monkeypatch.setattr(flight, "IDLE_SECONDS", 0.0)
@@ -47,8 +47,8 @@ def launch_everything(monkeypatch):
     unheard.clear()
 
 
-def flushes_module():
-    return sys.modules["rushlight.record.flush"]
+def rules_module():
+    return sys.modules["rushlight.record.launching"]
 
 
 # A program that lasts until params[0] is not zero.
@@ -145,7 +145,7 @@ def test_a_value_that_is_not_in_flight_is_read_at_once():
         batch_boundary()
         assert other.numpy().sum() == 28  # would not come back if it waited
         assert torch.tensor([1.0, 2.0]).numpy()[1] == 2
-        flushes_module().SHORT = 1e9
+        rules_module().SHORT = 1e9
         assert (other + 1).sum().item() == 36  # a short program that has nothing to do with it
         assert len(in_flight) == 1
     assert y[0].item() == 6
@@ -188,7 +188,7 @@ def test_a_loop_that_reads_its_loss_at_times_launches_the_other_steps():
 
 
 def test_short_programs_are_run_at_once(monkeypatch):
-    monkeypatch.setattr(flushes_module(), "SHORT", 50_000.0)
+    monkeypatch.setattr(rules_module(), "SHORT", 50_000.0)
     x = ready(torch.ones(100))
     before = launched()
     y = x + 1
@@ -448,7 +448,7 @@ HEAD = """import sys
 import numpy as np
 import rushlight as torch
 from rushlight.record import batch_boundary, counters, flush
-sys.modules["rushlight.record.flush"].SHORT = -1.0
+sys.modules["rushlight.record.launching"].SHORT = -1.0
 """
 
 
