@@ -217,7 +217,8 @@ def test_code_for_arm() -> None:
 
     import llvmlite.binding as llvm
 
-    from rushlight.compile.cpu.contract_ir import Driver, EpilogueOperand
+    from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
+    from rushlight.compile.cpu.contract_ir import Driver
     from rushlight.compile.cpu.dotkernel import Dot, dot_heights
     from rushlight.compile.cpu.microkernel import Micro, heights
     from rushlight.compile.cpu.pack import Pack

@@ -24,7 +24,7 @@ from rushlight.compile.attention import MAX_HEAD
 from rushlight.compile.cpu import mathlib
 from rushlight.compile.cpu.attention_tiles import Tiles
 from rushlight.compile.cpu.attention_writer import Writer
-from rushlight.compile.cpu.contract_ir import Frame
+from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import intrinsic_suffix, ir_type, mask, masked_load
 from rushlight.compile.cpu.values import V, splat, where

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rushlight.compile.cpu.contract_ir import Frame, gather, scattered
+from rushlight.compile.cpu.contract_epilogue import gather, scattered
+from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import ir_type, mask
 from rushlight.compile.cpu.nest_scope import iota

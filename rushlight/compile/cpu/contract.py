@@ -31,7 +31,8 @@ from rushlight.compile.contraction import Contraction
 from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE, Copy, Turn
 from rushlight.compile.cpu.contract_cut import LONGEST, TURNED_AT_ONCE, cut
-from rushlight.compile.cpu.contract_ir import Driver, EpilogueOperand
+from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
+from rushlight.compile.cpu.contract_ir import Driver
 from rushlight.compile.cpu.contract_pack import Packing, packing
 from rushlight.compile.cpu.contract_roles import (
     CHUNK,

@@ -1,4 +1,4 @@
-"""The kernels around the micro-kernel, as LLVM IR text: the loops over tiles, and the epilogue.
+"""The kernels around the micro-kernel, as LLVM IR text: the loops over tiles.
 
 Three kinds of kernel, all of the executor's form ``void (ptr table, ptr params, i64 begin, i64 end)``:
 
@@ -6,7 +6,7 @@ Three kinds of kernel, all of the executor's form ``void (ptr table, ptr params,
 * ``partial``: the reduction is cut into chunks; sums go to a scratch buffer, rows of one panel.
 * ``finish``: adds the splits of a ``partial`` in order and applies the epilogue.
 
-The fourth step, packing B, is in ``pack.py``.
+The fourth step, packing B, is in ``pack.py``, the epilogue in ``contract_epilogue.py``.
 
 The micro-kernel and the function that finds the rows (``contract_rows.py``) are called through addresses in the
 parameters, so an epilogue of its own costs only this small loop.
@@ -17,102 +17,21 @@ the reduction's runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from rushlight.compile.cpu import vecmath
 from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE
-from rushlight.compile.cpu.contract_rows import MAX_DIMS, MAX_ROWS
+from rushlight.compile.cpu.contract_epilogue import Epilogue, EpilogueOperand
+from rushlight.compile.cpu.contract_rows import MAX_ROWS
+from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
-from rushlight.compile.cpu.microkernel import intrinsic_suffix, ir_type, mask, masked_load, splat
-from rushlight.compile.cpu.values import V
+from rushlight.compile.cpu.microkernel import ir_type
 from rushlight.compile.dtypes import DType
 from rushlight.compile.expr import Expr, canonical
 
-__all__ = ["Driver", "EpilogueOperand", "Frame", "gather", "scattered"]
-
-
-#: Characters of an epilogue that is small.
-SMALL = 600
-
-
-@dataclass(frozen=True)
-class EpilogueOperand:
-    """C or an extra, as the epilogue sees it: its stride along n is "unit", "zero" or "any"."""
-
-    dtype: DType
-    stride: str
-    written: bool
-
-
-class Frame:
-    """What all kernels share: the parameters, addresses of the operands, odometers over dimension lists."""
-
-    def __init__(self, f: Function, operands: int, fields: Sequence[str]) -> None:
-        self.f = f
-        self.operands = operands
-        self.bases = []
-        for i in range(operands):
-            base = f.load("%table", f.load("%params", 2 * i), "ptr")
-            self.bases.append(f.at(base, f.load("%params", 2 * i + 1), "i8"))
-        self.value = {name: f.load("%params", 2 * operands + i) for i, name in enumerate(fields)}
-        self.tables = f.at("%params", 2 * operands + len(fields))
-
-    def __getitem__(self, name: str) -> str:
-        return self.value[name]
-
-    def offsets(self, table: str, dims: str, position: str, start: list[str]) -> tuple[list[str], str]:
-        """Slots with ``start`` moved to the flattened ``position`` over a dimension table; and its index array."""
-        f, width = self.f, 1 + self.operands
-        index = f.slot(f"[{MAX_DIMS} x i64]")
-        slots = [f.slot("i64", value) for value in start]
-        rest = f.slot("i64", position)
-        dim = f.slot("i64", f.sub(dims, 1))
-        with f.loop_while(dim, "sge", "0") as d:
-            row = f.at(table, f.mul(d, width))
-            extent, left = f.load(row), f.get(rest)
-            here = f.rem(left, extent)
-            f.set(rest, f.div(left, extent))
-            f.set(f.at(index, d), here)
-            for i, slot in enumerate(slots):
-                f.set(slot, f.add(f.get(slot), f.mul(here, f.load(row, 1 + i))))
-            f.set(dim, f.sub(d, 1))
-        return slots, index
-
-    def advance(self, table: str, dims: str, index: str, slots: list[str]) -> None:
-        """Moves ``slots`` (as ``offsets`` made them) on by one position."""
-        f, width = self.f, 1 + self.operands
-        dim = f.slot("i64", f.sub(dims, 1))
-        with f.loop_while(dim, "sge", "0") as d:
-            row = f.at(table, f.mul(d, width))
-            extent = f.load(row)
-            place = f.at(index, d)
-            here = f.add(f.get(place), 1)
-            carry = f.compare("sge", here, extent)
-            back = f.let(f"select i1 {carry}, i64 {extent}, i64 0")
-            f.set(place, f.sub(here, back))
-            for i, slot in enumerate(slots):
-                stride = f.load(row, 1 + i)
-                f.set(slot, f.add(f.get(slot), f.sub(stride, f.mul(stride, back))))
-            f.set(dim, f.let(f"select i1 {carry}, i64 {f.sub(d, 1)}, i64 -1"))
-
-    def row_tables(self, table: str, first: str, count: str, bases: list[str]) -> list[str]:
-        """Tables on the stack with the address of each operand at rows ``first .. first + count - 1``."""
-        f = self.f
-        memory = f.slot(f"[{MAX_ROWS * self.operands} x i64]", align=64)
-        start = f.slot(f"[{self.operands} x i64]")
-        for i, base in enumerate(bases):
-            f.set(f.at(start, i), base)
-        function = f.let(f"inttoptr i64 {self['rows']} to ptr")
-        f.do(f"call void {function}(ptr {memory}, ptr {table}, i64 {self['m_dims']}, i64 {self.operands}, i64 {first}, "
-             f"i64 {count}, ptr {start})")  # fmt: skip
-        return [f.at(memory, i * MAX_ROWS) for i in range(self.operands)]
-
-    def address(self, i: int) -> str:
-        return self.f.let(f"ptrtoint ptr {self.bases[i]} to i64")
-
+__all__ = ["A", "Driver", "Part"]
 
 @dataclass
 class Part:
@@ -184,6 +103,10 @@ class Driver:
         return common + [f"n_stride{i}" for i in range(len(self.outputs))]
 
     @property
+    def epilogue(self) -> Epilogue:
+        return Epilogue(self.accumulate, self.lanes, self.vectors, self.outputs, self.stores)
+
+    @property
     def row_bytes(self) -> int:
         """Of one row of a tile."""
         return self.lanes * self.vectors * self.accumulate.itemsize
@@ -234,25 +157,12 @@ class Driver:
             columns = self._columns(f, frame, panel)
             with self._tiles(f, count) as (here, height):
                 t = f.add(first, here)
-                self._prefetch(f, frame, outputs, t, height, panel)
+                self.epilogue.prefetch(f, frame, outputs, t, height, panel)
                 self._micro(f, frame, tile, a, here, height, b, columns, "0", panel)
                 with f.loop(0, height) as r:
                     sums = f.at(tile, f.mul(r, self.row_bytes), "i8")
                     vector_of = partial(self._tile_vector, f, sums)
-                    self._epilogue(f, frame, outputs, f.add(t, r), panel, columns, vector_of)
-
-    def _prefetch(self, f: Function, frame: Frame, tables: list[str], first: str, height: str, panel: str) -> None:
-        """Ask for the lines of the outputs that this tile will touch: they come into the second-level cache while the sums are
-        made. Asked for to be written, or into the first level, they would hold up the sums instead."""
-        f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-        with f.loop(0, height) as r:
-            for i, (table, operand) in enumerate(zip(tables, self.outputs, strict=True)):
-                if operand.stride != "unit":
-                    continue
-                at = f.let(f"inttoptr i64 {f.load(table, f.add(first, r))} to ptr")
-                start = f.at(at, f.mul(f.mul(panel, self.lanes * self.vectors), frame[f"n_stride{i}"]), "i8")
-                for line in range(0, self.lanes * self.vectors * operand.dtype.itemsize, 64):
-                    f.do(f"call void @llvm.prefetch.p0(ptr {f.at(start, line, 'i8')}, i32 0, i32 2, i32 1)")
+                    self.epilogue.row(f, frame, outputs, f.add(t, r), panel, columns, vector_of)
 
     def _partial(self, f: Function, part: Part) -> None:
         """``chunks`` at the end of the parameters: for each (first run, one past the last, first position, positions)."""
@@ -284,7 +194,7 @@ class Driver:
             columns = self._columns(f, frame, panel)
             source = f.at(own, f.mul(panel, frame["scratch_panel_bytes"]), "i8")
             sums = f.at(source, f.mul(f.add(part.first, r), self.row_bytes), "i8")
-            self._epilogue(f, frame, outputs, r, panel, columns, partial(self._sum_of_splits, f, frame, sums))
+            self.epilogue.row(f, frame, outputs, r, panel, columns, partial(self._sum_of_splits, f, frame, sums))
 
     # ------------------------------------------------------------------------------------------ their pieces
 
@@ -374,79 +284,3 @@ class Driver:
             add = "fadd" if self.accumulate.kind == "f" else "add"
             f.set(total, f.let(f"{add} {vector} {f.get(total, vector)}, {part}"), vector)
         return f.get(total, vector)
-
-    @property
-    def at_once(self) -> int:
-        """Columns that the epilogue works on together: two vectors, whose chains of operations then hide each other's latency,
-        but one where it is large (a whole optimizer) and would run out of registers."""
-        return self.lanes * (2 if self.vectors > 1 and len(canonical(*self.stores)) < SMALL else 1)
-
-    def _epilogue(
-        self, f: Function, frame: Frame, tables: list[str], row: str, panel: str, columns: str, vector_of: Callable[[str, int], str]
-    ) -> None:
-        """Reads the extras, evaluates the stores and writes them, for one row of one panel."""
-        width, lanes = self.lanes * self.vectors, self.at_once
-        start = []
-        for i, table in enumerate(tables):
-            at = f.let(f"inttoptr i64 {f.load(table, row)} to ptr")
-            start.append(f.at(at, f.mul(f.mul(panel, width), frame[f"n_stride{i}"]), "i8"))
-        with f.loop(0, f.mul(frame["vectors"], self.lanes), lanes) as lane:
-            lanes_on = mask(f, f.sub(columns, lane), lanes)
-            places = []
-            for i, (at, operand) in enumerate(zip(start, self.outputs, strict=True)):
-                if operand.stride == "unit":
-                    places.append(f.at(at, f.mul(lane, operand.dtype.itemsize), "i8"))
-                elif operand.stride == "zero":
-                    places.append(at)
-                else:
-                    stride = frame[f"n_stride{i}"]
-                    places.append(scattered(f, f.at(at, f.mul(lane, stride), "i8"), stride, 0, lanes))
-            env: dict[object, V] = {0: V(f, vector_of(lane, lanes), vecmath.register_type(self.accumulate), lanes)}
-            for place, operand in zip(places, self.outputs, strict=True):
-                if not operand.written:
-                    env[len(env)] = vecmath.load_form(read(f, place, operand, lanes, lanes_on), operand.dtype)
-            written = [(p, o) for p, o in zip(places, self.outputs, strict=True) if o.written]
-            memo: dict[Expr, V] = {}
-            for (place, operand), expr in zip(written, self.stores, strict=True):
-                value = vecmath.store_form(vecmath.emit(f, expr, env, lanes, memo), operand.dtype)
-                write(f, place, operand, lanes, lanes_on, value.name)
-
-
-def scattered(f: Function, pointer: str, stride: str, first: int, lanes: int) -> str:
-    """A vector of addresses ``pointer + (first + lane) * stride``."""
-    numbers = ", ".join(f"i64 {first + i}" for i in range(lanes))
-    steps = f.let(f"mul <{lanes} x i64> {splat(f, stride, 'i64', lanes)}, <{numbers}>")
-    return f.let(f"getelementptr i8, ptr {pointer}, <{lanes} x i64> {steps}")
-
-
-def read(f: Function, place: str, operand: EpilogueOperand, lanes: int, lanes_on: str) -> V:
-    memory = vecmath.memory_type(operand.dtype)
-    if operand.stride == "zero":
-        return V(f, f.let(f"load {memory}, ptr {place}, align {operand.dtype.itemsize}"), memory)
-    if operand.stride == "unit":
-        return V(f, masked_load(f, place, operand.dtype, lanes, lanes_on), memory, lanes)
-    return V(f, gather(f, place, operand.dtype, lanes, lanes_on), memory, lanes)
-
-
-def gather(f: Function, places: str, dtype: DType, lanes: int, lanes_on: str) -> str:
-    vector, suffix = ir_type(dtype, lanes), intrinsic_suffix(dtype, lanes)
-    f.module.declare(f"{vector} @llvm.masked.gather.{suffix}.v{lanes}p0(<{lanes} x ptr>, i32, <{lanes} x i1>, {vector})")
-    return f.let(
-        f"call {vector} @llvm.masked.gather.{suffix}.v{lanes}p0(<{lanes} x ptr> {places}, i32 {dtype.itemsize}, "
-        f"<{lanes} x i1> {lanes_on}, {vector} zeroinitializer)"
-    )
-
-
-def write(f: Function, place: str, operand: EpilogueOperand, lanes: int, lanes_on: str, value: str) -> None:
-    dtype = operand.dtype
-    vector, suffix = ir_type(dtype, lanes), intrinsic_suffix(dtype, lanes)
-    if operand.stride == "unit":
-        f.module.declare(f"void @llvm.masked.store.{suffix}.p0({vector}, ptr, i32, <{lanes} x i1>)")
-        f.do(f"call void @llvm.masked.store.{suffix}.p0({vector} {value}, ptr {place}, i32 {dtype.itemsize}, "
-             f"<{lanes} x i1> {lanes_on})")  # fmt: skip
-    else:
-        if operand.stride == "zero":
-            place = scattered(f, place, "0", 0, lanes)
-        f.module.declare(f"void @llvm.masked.scatter.{suffix}.v{lanes}p0({vector}, <{lanes} x ptr>, i32, <{lanes} x i1>)")
-        f.do(f"call void @llvm.masked.scatter.{suffix}.v{lanes}p0({vector} {value}, <{lanes} x ptr> {place}, "
-             f"i32 {dtype.itemsize}, <{lanes} x i1> {lanes_on})")  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 from rushlight.compile.contraction import Contraction, Dim
 from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract import Operand, Plan, Step
-from rushlight.compile.cpu.contract_ir import EpilogueOperand
+from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
 from rushlight.compile.cpu.depthwise_ir import Finish, Forward, Sums, Turn
 from rushlight.compile.expr import cast, input_
 

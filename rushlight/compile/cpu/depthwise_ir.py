@@ -18,7 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rushlight.compile import dtypes as dt
-from rushlight.compile.cpu.contract_ir import EpilogueOperand, Frame, scattered
+from rushlight.compile.cpu.contract_epilogue import EpilogueOperand, scattered
+from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import mask, masked_load, multiply_add, splat
 from rushlight.compile.cpu.winograd_ir import stored

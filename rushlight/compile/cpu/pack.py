@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rushlight.compile.cpu.contract_ir import Frame, gather, scattered
+from rushlight.compile.cpu.contract_epilogue import gather, scattered
+from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import convert, ir_type, mask, masked_load
 from rushlight.compile.dtypes import DType

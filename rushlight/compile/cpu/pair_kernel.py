@@ -19,8 +19,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rushlight.compile.cpu.contract_block import BLOCK_BYTES
-from rushlight.compile.cpu.contract_ir import A, Driver, Frame
+from rushlight.compile.cpu.contract_ir import A, Driver
 from rushlight.compile.cpu.contract_rows import MAX_ROWS
+from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.pair_pack import SQUARE, SQUARE_BYTES
 

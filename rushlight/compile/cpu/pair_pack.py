@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rushlight.compile.cpu.contract_ir import Frame
 from rushlight.compile.cpu.contract_rows import MAX_ROWS
+from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import mask, masked_load
 from rushlight.compile.cpu.pack import turned

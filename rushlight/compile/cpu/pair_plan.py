@@ -15,7 +15,7 @@ from rushlight.compile.contraction import Contraction
 from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract import Operand, Plan, Planner
 from rushlight.compile.cpu.contract_block import BLOCK_BYTES
-from rushlight.compile.cpu.contract_ir import EpilogueOperand
+from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
 from rushlight.compile.cpu.contract_roles import Axis, in_chunks, positions
 from rushlight.compile.cpu.contract_rows import MAX_ROWS, ROWS_KEY, rows_ir
 from rushlight.compile.cpu.pair_kernel import PairDriver, PairMicro

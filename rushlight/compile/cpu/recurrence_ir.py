@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from rushlight.compile.cpu import vecmath
-from rushlight.compile.cpu.contract_ir import EpilogueOperand, write
+from rushlight.compile.cpu.contract_epilogue import EpilogueOperand, write
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import mask, masked_load
 from rushlight.compile.cpu.values import V

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from rushlight.compile.contraction import Contraction, Dim
 from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract import Operand, Plan, Step
-from rushlight.compile.cpu.contract_ir import EpilogueOperand
+from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
 from rushlight.compile.cpu.winograd_ir import (
     CHUNK,
     PLANES,

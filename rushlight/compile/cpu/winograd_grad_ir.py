@@ -16,7 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rushlight.compile import dtypes as dt
-from rushlight.compile.cpu.contract_ir import EpilogueOperand, Frame, scattered
+from rushlight.compile.cpu.contract_epilogue import EpilogueOperand, scattered
+from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import fence, mask, multiply_add, splat
 from rushlight.compile.cpu.toomcook import matrices

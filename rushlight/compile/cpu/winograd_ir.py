@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 from rushlight.compile import dtypes as dt
 from rushlight.compile.cpu import vecmath
-from rushlight.compile.cpu.contract_ir import EpilogueOperand, Frame, gather, read, scattered, write
+from rushlight.compile.cpu.contract_epilogue import EpilogueOperand, gather, read, scattered, write
+from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import fence, mask, masked_load, multiply_add, splat
 from rushlight.compile.cpu.toomcook import matrices, multiplied

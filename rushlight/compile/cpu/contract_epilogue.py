@@ -1,0 +1,131 @@
+"""The epilogue of a contraction, as LLVM IR text: what becomes of finished sums, one row of a panel after the other.
+
+Its operands are C and the extras. Those that lie along n are loaded and stored as vectors under a mask, others lane by lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rushlight.compile.cpu import vecmath
+from rushlight.compile.cpu.frame import Frame
+from rushlight.compile.cpu.irtext import Function
+from rushlight.compile.cpu.microkernel import intrinsic_suffix, ir_type, mask, masked_load, splat
+from rushlight.compile.cpu.values import V
+from rushlight.compile.dtypes import DType
+from rushlight.compile.expr import Expr, canonical
+
+__all__ = ["Epilogue", "EpilogueOperand", "gather", "read", "scattered", "write"]
+
+#: Characters of an epilogue that is small.
+SMALL = 600
+
+
+@dataclass(frozen=True)
+class EpilogueOperand:
+    """C or an extra, as the epilogue sees it: its stride along n is "unit", "zero" or "any"."""
+
+    dtype: DType
+    stride: str
+    written: bool
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """Panels of ``vectors`` vectors of ``lanes`` sums; ``stores`` are expressions over input(0), the sum, and the read extras."""
+
+    accumulate: DType
+    lanes: int
+    vectors: int
+    outputs: tuple[EpilogueOperand, ...]
+    stores: tuple[Expr, ...]
+
+    @property
+    def at_once(self) -> int:
+        """Columns that the epilogue works on together: two vectors, whose chains of operations then hide each other's latency,
+        but one where it is large (a whole optimizer) and would run out of registers."""
+        return self.lanes * (2 if self.vectors > 1 and len(canonical(*self.stores)) < SMALL else 1)
+
+    def row(
+        self, f: Function, frame: Frame, tables: list[str], row: str, panel: str, columns: str, vector_of: Callable[[str, int], str]
+    ) -> None:
+        """Reads the extras, evaluates the stores and writes them, for one row of one panel."""
+        width, lanes = self.lanes * self.vectors, self.at_once
+        start = []
+        for i, table in enumerate(tables):
+            at = f.let(f"inttoptr i64 {f.load(table, row)} to ptr")
+            start.append(f.at(at, f.mul(f.mul(panel, width), frame[f"n_stride{i}"]), "i8"))
+        with f.loop(0, f.mul(frame["vectors"], self.lanes), lanes) as lane:
+            lanes_on = mask(f, f.sub(columns, lane), lanes)
+            places = []
+            for i, (at, operand) in enumerate(zip(start, self.outputs, strict=True)):
+                if operand.stride == "unit":
+                    places.append(f.at(at, f.mul(lane, operand.dtype.itemsize), "i8"))
+                elif operand.stride == "zero":
+                    places.append(at)
+                else:
+                    stride = frame[f"n_stride{i}"]
+                    places.append(scattered(f, f.at(at, f.mul(lane, stride), "i8"), stride, 0, lanes))
+            env: dict[object, V] = {0: V(f, vector_of(lane, lanes), vecmath.register_type(self.accumulate), lanes)}
+            for place, operand in zip(places, self.outputs, strict=True):
+                if not operand.written:
+                    env[len(env)] = vecmath.load_form(read(f, place, operand, lanes, lanes_on), operand.dtype)
+            written = [(p, o) for p, o in zip(places, self.outputs, strict=True) if o.written]
+            memo: dict[Expr, V] = {}
+            for (place, operand), expr in zip(written, self.stores, strict=True):
+                value = vecmath.store_form(vecmath.emit(f, expr, env, lanes, memo), operand.dtype)
+                write(f, place, operand, lanes, lanes_on, value.name)
+
+    def prefetch(self, f: Function, frame: Frame, tables: list[str], first: str, height: str, panel: str) -> None:
+        """Ask for the lines of the outputs that this tile will touch: they come into the second-level cache while the sums are
+        made. Asked for to be written, or into the first level, they would hold up the sums instead."""
+        f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        with f.loop(0, height) as r:
+            for i, (table, operand) in enumerate(zip(tables, self.outputs, strict=True)):
+                if operand.stride != "unit":
+                    continue
+                at = f.let(f"inttoptr i64 {f.load(table, f.add(first, r))} to ptr")
+                start = f.at(at, f.mul(f.mul(panel, self.lanes * self.vectors), frame[f"n_stride{i}"]), "i8")
+                for line in range(0, self.lanes * self.vectors * operand.dtype.itemsize, 64):
+                    f.do(f"call void @llvm.prefetch.p0(ptr {f.at(start, line, 'i8')}, i32 0, i32 2, i32 1)")
+
+
+def scattered(f: Function, pointer: str, stride: str, first: int, lanes: int) -> str:
+    """A vector of addresses ``pointer + (first + lane) * stride``."""
+    numbers = ", ".join(f"i64 {first + i}" for i in range(lanes))
+    steps = f.let(f"mul <{lanes} x i64> {splat(f, stride, 'i64', lanes)}, <{numbers}>")
+    return f.let(f"getelementptr i8, ptr {pointer}, <{lanes} x i64> {steps}")
+
+
+def read(f: Function, place: str, operand: EpilogueOperand, lanes: int, lanes_on: str) -> V:
+    memory = vecmath.memory_type(operand.dtype)
+    if operand.stride == "zero":
+        return V(f, f.let(f"load {memory}, ptr {place}, align {operand.dtype.itemsize}"), memory)
+    if operand.stride == "unit":
+        return V(f, masked_load(f, place, operand.dtype, lanes, lanes_on), memory, lanes)
+    return V(f, gather(f, place, operand.dtype, lanes, lanes_on), memory, lanes)
+
+
+def gather(f: Function, places: str, dtype: DType, lanes: int, lanes_on: str) -> str:
+    vector, suffix = ir_type(dtype, lanes), intrinsic_suffix(dtype, lanes)
+    f.module.declare(f"{vector} @llvm.masked.gather.{suffix}.v{lanes}p0(<{lanes} x ptr>, i32, <{lanes} x i1>, {vector})")
+    return f.let(
+        f"call {vector} @llvm.masked.gather.{suffix}.v{lanes}p0(<{lanes} x ptr> {places}, i32 {dtype.itemsize}, "
+        f"<{lanes} x i1> {lanes_on}, {vector} zeroinitializer)"
+    )
+
+
+def write(f: Function, place: str, operand: EpilogueOperand, lanes: int, lanes_on: str, value: str) -> None:
+    dtype = operand.dtype
+    vector, suffix = ir_type(dtype, lanes), intrinsic_suffix(dtype, lanes)
+    if operand.stride == "unit":
+        f.module.declare(f"void @llvm.masked.store.{suffix}.p0({vector}, ptr, i32, <{lanes} x i1>)")
+        f.do(f"call void @llvm.masked.store.{suffix}.p0({vector} {value}, ptr {place}, i32 {dtype.itemsize}, "
+             f"<{lanes} x i1> {lanes_on})")  # fmt: skip
+    else:
+        if operand.stride == "zero":
+            place = scattered(f, place, "0", 0, lanes)
+        f.module.declare(f"void @llvm.masked.scatter.{suffix}.v{lanes}p0({vector}, <{lanes} x ptr>, i32, <{lanes} x i1>)")
+        f.do(f"call void @llvm.masked.scatter.{suffix}.v{lanes}p0({vector} {value}, <{lanes} x ptr> {place}, "
+             f"i32 {dtype.itemsize}, <{lanes} x i1> {lanes_on})")  # fmt: skip
