@@ -10,7 +10,7 @@ axes together: softmax, layer norm and their gradients become one *row program*.
 """
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 from . import index as ix
 from .costs import CHEAP, node_cost
@@ -39,6 +39,7 @@ _MAX_OPS = 300     # expression nodes in one kernel
 _MAX_ROOTS = 12    # results of one kernel
 _LARGE = 1 << 14   # elements of which a kernel is worth its while
 _NUMBERS = 16      # elements that are in a register anyway
+_FEW = 8           # a value of which there are so many elements to each of another is read at next to no cost
 
 
 def fuse(graph: Graph, order: dict[Node, tuple[int, ...]], alone: Container[Node] = ()) -> Fusion:
@@ -57,7 +58,10 @@ class _Fuser(RowRules, PartRules):
         self.forced: set[Node] = set(graph.results)        # must be in memory whoever uses it
         self.shared = set()
         self.wishes = {}
+        self.columns = {}
+        self.copies: dict[Node, list[Node]] = {}           # a value -> copies of it that are results, until it is visited
         self.items: dict[Node, list[Node]] = {}
+        self.reduced = {node.inputs[0] for node in graph.nodes if node.kind == "reduce"}
         self._positional: dict[Node, bool] = {}
         for node in graph.nodes:  # operands first
             self._is_positional(node)
@@ -66,6 +70,8 @@ class _Fuser(RowRules, PartRules):
 
     def run(self) -> Fusion:
         for node in reversed(self.graph.nodes):
+            for copy in self.copies.pop(node, ()):
+                self._place_copy(copy, self.users.get(node, ()))
             if node in self.users or node in self.memory or node in self.forced:
                 getattr(self, "_" + node.kind)(node)
                 if node in self.wishes:
@@ -189,10 +195,23 @@ class _Fuser(RowRules, PartRules):
             self._place(node)
 
     def _copy(self, node: Node) -> None:
-        group = self.groups.new("loops", node.shape)
-        group.roots[node] = group.identity()
+        if node.attrs[0] == "result":
+            self.copies.setdefault(node.inputs[0], []).append(node)
+        else:
+            self._place_copy(node, ())
+
+    def _place_copy(self, node: Node, readers: Iterable[Group]) -> None:
+        """Copy in a group that reads all of the value anyway, as an update reads a gradient that is a result too; else in a new one."""
+        for group in readers if flags.fuse_siblings else ():
+            index = next((i for i in group.demand[node.inputs[0]] if group.covers(i, node.shape) == "all"), None)
+            if index is not None and group.kind == "loops" and not group.reduced and len(group.roots) < _MAX_ROOTS:
+                break
+        else:
+            group = self.groups.new("loops", node.shape)
+            index = group.identity()
+        group.roots[node] = index
         self._settle(node, group)
-        self._put(node, group, group.identity())
+        self._put(node, group, index)
 
     def _pointwise(self, node: Node) -> None:
         if flags.fuse_rows and flags.fuse_pointwise:
@@ -220,7 +239,7 @@ class _Fuser(RowRules, PartRules):
                 return False
         if len(users) > 1:
             wide = [i for i in node.inputs if spread_size(i) > 1 and not self._is_positional(i)]
-            if not flags.recompute or cost > 2 or len(wide) > 1 or node.kind == "gather":
+            if not flags.recompute or cost > 2 or node.kind == "gather" or len(wide) > 1 and not self._from_stored(node):
                 return False
         for group in users:
             indices = group.demand[node]
@@ -231,6 +250,20 @@ class _Fuser(RowRules, PartRules):
             if work > limit:
                 return False
         return True
+
+    def _from_stored(self, node: Node) -> bool:
+        """Whether a value follows cheaply from one that is in memory anyway and from a few numbers: what a normalisation makes of
+        its input, which was reduced to statistics before. Storing it too would be one more pass of writing."""
+        cost = 0
+        while node.kind == "pointwise":
+            cost += node_cost(node)
+            large = [i for i in node.inputs if spread_size(i) * _FEW > node.size]
+            if cost > CHEAP or len(large) != 1:
+                return False
+            if large[0].kind == "leaf" or large[0] in self.reduced or self._is_hard(large[0]):
+                return True
+            node = large[0]
+        return False
 
     def _is_positional(self, node: Node) -> bool:
         """Whether a value follows cheaply from positions alone, so that storing it would be waste."""

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from .flags import flags
 from .fuse_rules import memory_base, reduction_behind, spread_size
@@ -25,6 +26,7 @@ class RowRules:
     groups: Groups
     out: Fusion
     users: dict[Node, dict[Group, None]]
+    columns: dict[tuple, list[tuple[Node, Group]]]  # reductions by their operand's shape and axes, with their groups
 
     def _want(self, group: Group, node: Node, index: Index) -> None:
         raise NotImplementedError
@@ -56,14 +58,7 @@ class RowRules:
                 group.kept = [a for a in group.kept if a not in rest]
 
     def _reduce(self, node: Node) -> None:
-        group = None
-        if flags.fuse_rows:
-            for user in self.users.get(node, ()):
-                if self._may_host(user, node) and self._join_rows(node, user):
-                    group = user
-                    break
-        if group is None and flags.fuse_siblings:
-            group = self._join_columns(node)
+        group = self._join_rows(node, fresh=False) or self._join_columns(node) or self._join_rows(node, fresh=True)
         if group is None:
             x, axes = node.inputs[0], node.attrs[1]
             group = self.groups.new("loops", node.shape)
@@ -74,6 +69,7 @@ class RowRules:
             group.roots[node] = group.reduces[node][0]
         if node in group.roots:
             self._settle(node, group)
+        self.columns.setdefault((node.inputs[0].shape, node.attrs[1]), []).append((node, group))
         self._want(group, node.inputs[0], group.reduces[node][1])
 
     def _add_reduce(self, node: Node, group: Group, index: Index) -> None:
@@ -82,10 +78,17 @@ class RowRules:
         operand = tuple(axis_ix(next(inner)) if a in axes else next(outer) for a in range(len(node.inputs[0].shape)))
         group.reduces[node] = (index, operand)
 
-    def _join_rows(self, node: Node, group: Group) -> bool:
-        """Compute the reduction inside a group that uses its result once for each row."""
+    def _join_rows(self, node: Node, fresh: bool) -> Group | None:
+        """Compute the reduction inside a group that uses its result once for each row. ``fresh``: one without loops inside."""
+        if flags.fuse_rows and node.size:
+            for user in self.users.get(node, ()):
+                if user.kind == "loops" and self._may_host(user, node) and self._joins_rows(node, user, fresh):
+                    return user
+        return None
+
+    def _joins_rows(self, node: Node, group: Group, fresh: bool) -> bool:
         known = group.demand[node]
-        if group.kind != "loops" or len(known) != 1 or node.size == 0:
+        if len(known) != 1:
             return False
         index = known[0]
         axes = plain_axes(index, node.shape, group.extents)
@@ -94,22 +97,20 @@ class RowRules:
         x = node.inputs[0]
         lengths = [x.shape[a] for a in node.attrs[1]]
         long_kept = {a for a in group.kept if group.extents[a] != 1}
+        inside = bool(group.reduced) or set(axes) != long_kept
         if group.reduced:
-            if set(axes) != long_kept or [group.extents[a] for a in group.reduced] != lengths:
+            reduced = group.reduced
+            if set(axes) != long_kept or [group.extents[a] for a in reduced] != lengths:
                 return False
-            fresh, reduced = None, group.reduced
-        elif set(axes) == long_kept:
-            fresh, reduced = lengths, []
-        else:
+        elif inside:
             # The group loops over whole rows: its axes that the reduction's result does not move with are the reduced ones.
             reduced = [a for a in group.kept if a not in axes and group.extents[a] != 1]
             if [group.extents[a] for a in reduced] != [n for n in lengths if n != 1] or len(reduced) != len(lengths):
                 return False
-            fresh = None
-        if not self._rows_pay(node, group, multi=fresh is None) or not self._reads_alike(x, group):
+        if fresh == inside or not self._rows_pay(node, group, multi=inside) or not self._reads_alike(x, group):
             return False
-        if fresh is not None:
-            group.reduced = group.new_axes(fresh)
+        if fresh:
+            group.reduced = group.new_axes(lengths)
         elif not group.reduced:
             group.reduced = reduced
             group.kept = [a for a in group.kept if a not in reduced]
@@ -147,17 +148,26 @@ class RowRules:
         return length * x.dtype.itemsize <= _ROW_BYTES and (node.size >= 8 or total <= _BLOCK_BYTES // 2)
 
     def _join_columns(self, node: Node) -> Group | None:
-        """Join a group that reduces the same operand over the same axes."""
+        """Join a group that reduces over the same axes the same operand, or one that is computed from the same large values: the
+        sums of a gradient and of its product with something are one pass over the gradient."""
+        for group, at in self._column_groups(node):
+            if len(group.roots) < _MAX_ROOTS and self._may_host(group, node) and group.covers(at[0], node.shape) == "kept":
+                group.reduces[node] = at
+                group.roots[node] = at[0]
+                return group
+        return None
+
+    def _column_groups(self, node: Node) -> Iterator[tuple[Group, tuple[Index, Index]]]:
+        """Groups that ``node`` may join, with its index there and that of its operand."""
+        if not flags.fuse_siblings:
+            return
         x, axes = node.inputs[0], node.attrs[1]
         for group in self.users.get(x, ()):
-            if group.kind != "loops" or not group.reduced or len(group.roots) >= _MAX_ROOTS:
-                continue
-            for index in group.demand[x]:
-                kept = tuple(i for d, i in enumerate(index) if d not in axes)
-                inner = [i for d, i in enumerate(index) if d in axes]
-                if (inner == [axis_ix(a) for a in group.reduced] and self._may_host(group, node)
-                        and group.covers(kept, node.shape) == "kept"):
-                    self._add_reduce(node, group, kept)
-                    group.roots[node] = kept
-                    return group
-        return None
+            if group.kind == "loops" and group.reduced:
+                for index in group.demand[x]:
+                    if [i for d, i in enumerate(index) if d in axes] == [axis_ix(a) for a in group.reduced]:
+                        yield group, (tuple(i for d, i in enumerate(index) if d not in axes), index)
+        here = self._sources(x)
+        for other, group in self.columns.get((x.shape, axes), ()):
+            if group not in self.users.get(node, ()) and here & self._sources(other.inputs[0]):
+                yield group, group.reduces[other]

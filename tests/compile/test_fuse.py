@@ -7,7 +7,7 @@ from rushlight.compile import dtypes as dt
 from rushlight.compile.build import build
 from rushlight.compile.flags import Flags, flags
 from rushlight.compile.fuse import fuse
-from rushlight.compile.graph import Graph, Node
+from rushlight.compile.graph import ContractSpec, Graph, Node, Window
 from rushlight.compile.passes.layout import choose_orders
 from rushlight.compile.passes.legalise import legalise
 from rushlight.compile.passes.simplify import simplify
@@ -190,3 +190,95 @@ def test_more_operands_than_a_contraction_can_address():
     program.run([a.ctypes.data for a in leaves], [o.ctypes.data for o in out])
     for found, wanted in zip(out, expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-3)
+
+
+def run(g: Graph, *arrays: np.ndarray) -> list[np.ndarray]:
+    out = [np.empty(r.shape, r.dtype.numpy) for r in g.results]
+    build(g, {}).run([a.ctypes.data for a in arrays], [o.ctypes.data for o in out])
+    return out
+
+
+def channel_sums(g: Graph, x: Node) -> Node:
+    return g.reduce("add", x, (0, 2, 3), True)
+
+
+def test_a_norm_after_a_convolution_stores_its_result_alone():
+    """The normalised input, of which the backward needs sums, is made again from the convolution's result: that was stored for the
+    statistics."""
+    from step_graphs import conv2d
+
+    g = Graph()
+    x, w, grad = g.leaf((8, 16, 18, 18), F32), g.leaf((32, 16, 3, 3), F32), g.leaf((8, 32, 16, 16), F32)
+    scale, shift = g.leaf((32, 1, 1), F32), g.leaf((32, 1, 1), F32)
+    z = conv2d(g, x, w, 0)
+    mean = g.map(lambda e, s: s / 2048, channel_sums(g, z))
+    rstd = g.map(lambda e, q: 1 / e.sqrt(q / 2048 + 1e-5), channel_sums(g, g.map(lambda e, z, m: (z - m) * (z - m), z, mean)))
+    hat = g.map(lambda e, z, m, r: (z - m) * r, z, mean, rstd)
+    before = g.map(lambda e, h, a, b: h * a + b, hat, scale, shift)
+    y = g.map(lambda e, v: e.min(e.max(v, 0), 6), before)
+    masked = g.map(lambda e, v, d: e.where(e.gt(v, 0) & e.lt(v, 6), d, 0), before, grad)
+    g.results = [y, channel_sums(g, masked), channel_sums(g, g.map(lambda e, d, h: d * h, masked, hat))]
+    ready = legalise(simplify(g))
+    fusion = fuse(ready, choose_orders(ready))
+    large = [n for n in fusion.home if n.kind in ("pointwise", "contract") and n.size == y.size]
+    assert set(large) == {n for n in ready.nodes if n.kind == "contract"} | {ready.results[0]}
+    with flags.using(recompute=0):
+        fusion = fuse(ready, choose_orders(ready))
+    assert len([n for n in fusion.home if n.kind in ("pointwise", "contract") and n.size == y.size]) == 4
+
+
+def test_a_sum_that_is_not_stored_before_is_no_reason_to_compute_twice():
+    """x + y has no smaller operand than itself: it is stored for its two users, whatever statistics are taken of x."""
+    g = Graph()
+    x, y = g.leaf((64, 4096), F32), g.leaf((64, 4096), F32)
+    both = g.map(lambda e, x, y: x + y, x, y)
+    g.results = [g.reduce("add", both, (0,)), g.reduce("max", both, (1,)), g.reduce("add", x, (1,))]
+    ready = legalise(simplify(g))
+    assert [n for n in fuse(ready, {}).home if n.kind == "pointwise"]
+
+
+def test_sums_over_one_gradient_are_one_pass():
+    """However they are written down: the sum of the gradient before its product with something, or after."""
+    for early in (False, True):
+        g = Graph()
+        grad, x = g.leaf((16, 64, 32, 32), F32), g.leaf((16, 64, 32, 32), F32)
+        plain = channel_sums(g, grad) if early else None
+        product = g.map(lambda e, d, x: d * x, grad, x)
+        g.results = [channel_sums(g, product), plain or channel_sums(g, grad)]
+        assert groups(g) == ["loops"]
+        with flags.using(fuse_siblings=0):
+            assert groups(g) == ["loops", "loops"]
+
+
+def test_a_sum_joins_no_kernel_that_needs_it_on_the_way():
+    """Deviations from the mean share their data with the mean, and wait for it."""
+    g = Graph()
+    x = g.leaf((500, 40), F32)
+    total = g.reduce("add", x, (0,), True)
+    g.results = [g.reduce("add", g.map(lambda e, x, t: (x - t) * (x - t), x, total), (0,)), total]
+    array = np.random.default_rng(0).normal(size=(500, 40)).astype(np.float32)
+    expected = interpret(g, [array])
+    for got, want in zip(run(g, array), expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def filter_gradient(g: Graph, x: Node, d: Node, size: int) -> Node:
+    (n, c, _, _), (_, o, height, width) = x.shape, d.shape
+    sizes = (("n", n), ("c", c), ("o", o), ("y", height), ("x", width), ("u", size), ("v", size))
+    windows = Window("y", "u", 1, 1, 0), Window("x", "v", 1, 1, 0)
+    return g.contract(x, d, ContractSpec(("n", "c", *windows), ("n", "o", "y", "x"), ("o", "c", "u", "v"), sizes))
+
+
+def test_a_gradient_that_is_a_result_is_written_by_the_update_that_reads_it():
+    """The kernel positions of a filter's gradient lie elsewhere than in the filter: it is read once, for the update and for ``grad``."""
+    g = Graph()
+    x, d, rate = g.leaf((4, 128, 10, 10), F32), g.leaf((4, 128, 8, 8), F32), g.leaf((), F32)
+    w, velocity = g.leaf((128, 128, 3, 3), F32), g.leaf((128, 128, 3, 3), F32)
+    grad = filter_gradient(g, x, d, 3)
+    faster = g.map(lambda e, v, d: v * 0.9 + d, velocity, grad)
+    g.results = [update(g, w, faster, rate), faster, grad]
+    assert groups(g) == ["contract", "loops"]
+    with flags.using(fuse_siblings=0):
+        assert groups(g) == ["contract", "loops", "loops"]
+    g.results = [grad]
+    assert groups(g) == ["contract", "loops"]
