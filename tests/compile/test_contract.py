@@ -256,11 +256,11 @@ def test_narrower_processors(level: str) -> None:
 def test_rows_side_by_side_are_turned_and_sizes_are_run_time_numbers() -> None:
     """``x.T @ y`` turns blocks of A, and other sizes of the same kind need no other kernel."""
     keys = []
-    for m, n, k in ((300, 200, 700), (420, 264, 1900)):
+    for m, n, k in ((300, 200, 700), (420, 264, 900)):
         a, b, out = (np.zeros(shape, np.float32) for shape in ((k, m), (k, n), (m, n)))
         made = plan(of_einsum("km,kn->mn", a, b, out, dt.float32))
         keys.append([step.kernel[0] for step in made.steps])
-        main = next(step.kernel[1].__self__ for step in made.steps if "partial" in step.kernel[0])
+        main = next(step.kernel[1].__self__ for step in made.steps if "chunked" in step.kernel[0])
         assert main.block == "turned"
     assert keys[0] == keys[1]
     a, b, out = (np.zeros(shape, np.float32) for shape in ((300, 700), (700, 200), (300, 200)))
@@ -291,3 +291,38 @@ def test_two_threads_get_about_as_many_rows(rows, about, parts_n):
     half = sum(parts[:len(parts) // 2]), sum(parts[len(parts) // 2:])
     assert max(half) <= 1.06 * rows * parts_n / 2 or len(parts) < 2
     assert 0.6 * about <= block <= about + 12
+
+
+def test_a_weight_gradient_with_many_results_is_one_step() -> None:
+    """Parts that have all of the reduction apply the epilogue themselves; with few results the reduction is split, and a step adds up."""
+    for (m, n, k), kinds in (((256, 1024, 2048), ["chunked"]), ((192, 192, 1576), ["chunked"]), ((96, 128, 16384), ["partial", "finish"])):
+        a, b, out = (np.zeros(shape, np.float32) for shape in ((k, m), (k, n), (m, n)))
+        with target.using(dataclasses.replace(HOST, l2=1 << 20)):
+            steps = plan(of_einsum("km,kn->mn", a, b, out, dt.float32)).steps
+        assert [step.kernel[1].__self__.kind for step in steps] == kinds
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_chunked_reductions_with_epilogues(data: st.DataObject) -> None:
+    """An update of a weight in the epilogue of its gradient: batches, rests of tiles and panels, an extra that is written."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    batch = data.draw(st.sampled_from([(), (2,)]))
+    m, n, k = (data.draw(st.sampled_from(sizes)) for sizes in ([24, 37, 61, 100], [130, 160, 197, 256], [300, 513, 1030]))
+    a, b = (rng.standard_normal((*batch, k, x)).astype(np.float32) for x in (m, n))
+    weight, scale = rng.standard_normal((*batch, m, n)).astype(np.float32), rng.standard_normal((n,)).astype(np.float32)
+    out, grad = np.zeros_like(weight), np.zeros_like(weight)
+    rows = tuple(s // 4 for s in weight.strides)
+    total, old, factor = input_(0, dt.float32), input_(1, dt.float32), input_(2, dt.float32)
+    stores = (old - total * factor, total)
+    extras = (Extra(dt.float32, rows), Extra(dt.float32, (*(0 for _ in batch), 0, 1)), Extra(dt.float32, rows, True))
+    letters = "bkm,bkn->bmn" if batch else "km,kn->mn"
+    c = of_einsum(letters, a, b, out, dt.float32, extras=extras, stores=stores)
+    arrays = {"a": a, "b": b, "c": out, ("extra", 0): weight, ("extra", 1): scale, ("extra", 2): grad}
+    execute(c, arrays)
+    want = np.einsum(letters, a.astype(np.float64), b.astype(np.float64))
+    np.testing.assert_allclose(grad, want, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(out, weight - want * scale, rtol=1e-4, atol=1e-3)
+    before = out.tobytes(), grad.tobytes()
+    execute(c, arrays, random.Random(1))
+    assert (out.tobytes(), grad.tobytes()) == before

@@ -25,12 +25,10 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from rushlight.compile.contraction import Contraction
 from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE, Copy, Turn
-from rushlight.compile.cpu.contract_cut import LONGEST, TURNED_AT_ONCE, cut
+from rushlight.compile.cpu.contract_cut import LONGEST, TURNED_AT_ONCE, cut, even_blocks
 from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
 from rushlight.compile.cpu.contract_ir import Driver
 from rushlight.compile.cpu.contract_pack import Packing, packing
@@ -39,10 +37,11 @@ from rushlight.compile.cpu.contract_roles import (
     FEW_ROWS,
     Axis,
     Roles,
-    in_chunks,
+    chunk_table,
     merged,
+    offsets,
     one_stride,
-    positions,
+    run_table,
     size,
 )
 from rushlight.compile.cpu.contract_rows import MAX_DIMS, MAX_OPERANDS, MAX_ROWS, ROWS_KEY, rows_ir
@@ -149,6 +148,8 @@ class Planner:
         self.block_rows = self.turned or self._copies()
         block_m, block_n, splits = cut((self.rows, self.panels, self.n.extent, self.depth, self.batches, self.heights, self.panel,
                                         self.accumulate.itemsize, self.cpu.l2 // 4, self.longest, self.turned, self.dots), wanted)
+        if self.turned:
+            self.block_rows = even_blocks(block_m, self.turned, self.heights[0])
         self.chunked = not self.dots and (splits > 1 or self.depth > (TURNED_AT_ONCE if self.turned else self.longest))
         self._first_operand()
         b = self._second_operand()
@@ -203,7 +204,7 @@ class Planner:
         if self.m[-1].strides[0] != self.types["a"].itemsize or abs(self.k[-1].strides[0]) < 64:
             return 0
         turn, tall = self._turn(), self.heights[0]
-        tiles = BLOCK_BYTES // (min(self.depth, CHUNK) * turn.pitch * self.accumulate.itemsize)
+        tiles = BLOCK_BYTES // (min(self.depth, CHUNK) * turn.pitch * self.accumulate.itemsize + LINE)
         return min(MAX_ROWS, (tiles - len(self.heights) + 1) * tall)  # the last rows may need a tile of each smaller height
 
     def _copies(self) -> int:
@@ -326,7 +327,10 @@ class Planner:
         self.scratch.append(splits * split_bytes)
         place: Operand = ("scratch", len(self.scratch) - 1)
         common = self._common(block_m, block_n)
-        dims = 2 * 3 + len(self._driver("partial").fields) + 4 * (len(self.batch) + len(self.m))
+        outputs = self._outputs() if splits == 1 else ()
+        driver = self._driver("chunked" if splits == 1 else "partial", outputs)
+        width = 4 + len(outputs)  # of a line of the tables of dimensions
+        dims = 2 * (3 + len(outputs)) + len(driver.fields) + width * (len(self.batch) + len(self.m))
         values = common | {
             "micro": 0, "a_panel_bytes": self.panel * self.n.strides[0] if self.along else 0,
             "panel_bytes": b.panel_bytes, "b_step": b.step, "step": stride, "runs": count,
@@ -336,17 +340,20 @@ class Planner:
         scratch_strides, size = [0] * len(self.batch), batch_bytes
         for i in reversed(range(len(self.batch))):
             scratch_strides[i], size = size, size * self.batch[i].extent
-        tables = self._dims(self.batch, lambda i, x: (x.strides[0], b.batch_strides[i], scratch_strides[i]))
-        tables += self._dims(self.m, lambda i, x: (x.strides[0], 0, 0))
+        written = slice(2, 2 + len(outputs))
+        tables = self._dims(self.batch, lambda i, x: (x.strides[0], b.batch_strides[i], scratch_strides[i], *x.strides[written]))
+        tables += self._dims(self.m, lambda i, x: (x.strides[0], 0, 0, *x.strides[written]))
         tables += [*entries(runs), *entries(numbers)]
-        self._run(self._driver("partial"), [self.place, b.place[0], place], values, tables, splits)
+        results: list[Operand] = ["c", *(("extra", i) for i in range(len(self.c.extras)))]
+        self._run(driver, [self.place, b.place[0], place, *(results if outputs else ())], values, tables, splits)
+        if splits == 1:
+            return
         # Adding up is light work: parts of rows, all panels.
         values = self._common(max(1, min(MAX_ROWS, (1 << 14) // (self.panels * self.panel))), self.panels) | {
             "splits": splits, "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
-        names: list[Operand] = [place, "c", *(("extra", i) for i in range(len(self.c.extras)))]
         tables = self._dims(self.batch, lambda i, x: (scratch_strides[i], *x.strides[2:]))
         tables += self._dims(self.m, lambda i, x: (0, *x.strides[2:]))
-        self._run(self._driver("finish", self._outputs()), names, values, tables, 1)
+        self._run(self._driver("finish", self._outputs()), [place, *results], values, tables, 1)
 
     def _common(self, block_m: int, block_n: int) -> dict[str, int]:
         parts_m, parts_n = -(-self.rows // block_m), -(-self.panels // block_n)
@@ -416,28 +423,6 @@ class Planner:
         piece = min(inner.extent, longest or inner.extent)
         numbers = run_table(outer, inner.extent, inner.strides[0], 1, piece)
         return numbers, False, inner.strides[0], size(axes[:-1]) * -(-inner.extent // piece)
-
-
-@numeric
-def offsets(axes: tuple[tuple[int, int], ...]) -> list[int]:
-    """The offset at every position of some axes, (extent, bytes from one to the next) each."""
-    return positions([Axis(n, (step,)) for n, step in axes]).tolist()
-
-
-@numeric
-def run_table(outer: tuple[tuple[int, int], ...], extent: int, step: int, per_step: int, piece: int) -> list[int]:
-    """(offset, length) of the runs: pieces of the innermost axis, which moves by ``step`` bytes every ``per_step`` positions, at
-    every position of the outer ones."""
-    starts = positions([Axis(n, (s,)) for n, s in outer])
-    firsts = np.arange(0, extent, piece)
-    lengths = np.tile(np.minimum(piece, extent - firsts), len(starts))
-    return np.stack([(starts[:, None] + firsts // per_step * step).ravel(), lengths], 1).ravel().tolist()
-
-
-@numeric
-def chunk_table(runs: list[int], chunk: int) -> list[int]:
-    """The numbers of ``in_chunks``, four for each chunk."""
-    return [number for one in in_chunks(runs, chunk) for number in one]
 
 
 @dataclass(frozen=True)

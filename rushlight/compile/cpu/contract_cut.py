@@ -10,12 +10,20 @@ from rushlight.compile.cpu.contract_rows import MAX_ROWS
 from rushlight.compile.cpu.microkernel import ROW_CYCLES, TILE_CYCLES
 from rushlight.compile.sizes import numeric
 
-__all__ = ["LONGEST", "TURNED_AT_ONCE", "cut", "even_rows"]
+__all__ = ["LONGEST", "TURNED_AT_ONCE", "cut", "even_blocks", "even_rows"]
 
 #: Longest reduction in one go.
 LONGEST = 4096
 #: ... where blocks of A are turned.
 TURNED_AT_ONCE = CHUNK
+#: Into how many pieces a reduction is split, at most, where blocks of A are turned.
+MOST_SPLITS = 8
+#: Cycles, as in ``microkernel.py``, for one position of the reduction: of a tile that is turned, of a panel of B that comes from memory.
+TURN_CYCLES, PANEL_CYCLES = 3.0, 4.0
+#: Cycles for a row of a panel of sums, written and read again; for waiting until all are written.
+SUM_CYCLES, JOIN_CYCLES = 30.0, 20_000.0
+#: The part of a part that a thread waits for another, on average.
+UNEVEN = 0.1
 #: Threads that a cut is to be good for. What is computed never depends on how many there are.
 THREADS = (1, 2, 4)
 
@@ -23,7 +31,12 @@ THREADS = (1, 2, 4)
 @numeric
 def cut(extents: tuple[Any, ...], wanted: int) -> tuple[int, int, int]:
     """(rows of a part, panels of a part, pieces of the reduction); ``extents``: a :class:`Cut`'s fields, ``wanted``: parts."""
-    return Cut(*extents).blocks(wanted)
+    return _blocks(Cut(*extents), wanted)
+
+
+@functools.lru_cache(maxsize=4096)
+def _blocks(cut: Cut, wanted: int) -> tuple[int, int, int]:
+    return cut.blocks(wanted)
 
 
 class Cut(NamedTuple):
@@ -49,7 +62,7 @@ class Cut(NamedTuple):
         # A split costs another M x N numbers to write and add up: less than a twentieth of the work for this many.
         most_splits = max(1, self.depth // (2 * CHUNK))
         if self.turned:
-            return self._turned_blocks(wanted)
+            return self._turned_chunks(wanted) if self.depth > TURNED_AT_ONCE else self._turned_blocks(wanted)
         if self.dots:
             return self.rows, -(-self.panels // min(self.panels, max(1, wanted // self.batches))), 1
         if self.depth > self.longest or most_splits > 1 and self.batches * -(-self.rows // tall) * self.panels < wanted:
@@ -77,20 +90,50 @@ class Cut(NamedTuple):
         return self._even(best[1], -(-self.panels // best[2])), best[2], 1
 
     def _turned_blocks(self, wanted: int) -> tuple[int, int, int]:
-        """As ``blocks``: all panels use a turned block if there are parts enough without cutting there.
+        """As ``blocks``: all panels use a turned block if there are parts enough without cutting there."""
+        parts_m = max(-(-self.rows // MAX_ROWS), min(-(-self.rows // (4 * self.heights[0])), -(-wanted // self.batches)))
+        parts_n = max(1, min(self.panels // 4, -(-wanted // (self.batches * parts_m))))
+        return self._even(-(-self.rows // parts_m), parts_n), -(-self.panels // parts_n), 1
 
-        With a long reduction a part is a piece of it: what it reads of A and B stays in the cache for all its rows."""
-        tall, deep = self.heights[0], self.depth > TURNED_AT_ONCE
-        splits = max(1, min(self.depth // (2 * CHUNK), -(-wanted // self.batches))) if deep else 1
-        parts_m = -(-self.rows // MAX_ROWS)
-        # Rows enough to use a panel that comes from memory, panels enough to use the turned block.
-        tiles, panels = (8, 6) if deep else (4, 4)
-        parts_m = max(parts_m, min(-(-self.rows // (tiles * tall)), -(-wanted // (self.batches * splits))))
-        parts_n = max(1, min(self.panels // panels, -(-wanted // (self.batches * splits * parts_m))))
-        return self._even(-(-self.rows // parts_m), parts_n), -(-self.panels // parts_n), splits
+    def _turned_chunks(self, wanted: int) -> tuple[int, int, int]:
+        """As ``blocks``, for a reduction in chunks, by an estimate of the cycles of all threads together, idle or not."""
+        tall = self.heights[0]
+        fewest_m, most_m = -(-self.rows // (MAX_ROWS // tall * tall)), -(-self.rows // tall)
+        best: tuple[float, int, int, int] | None = None
+        for splits in range(1, max(1, min(self.depth // (2 * CHUNK), MOST_SPLITS)) + 1):
+            for parts_m in range(fewest_m, max(fewest_m, min(most_m, wanted // splits)) + 1):
+                block_m = min(self.rows, -(-self.rows // (parts_m * tall)) * tall)
+                for parts_n in range(1, max(1, min(self.panels, wanted // (splits * parts_m))) + 1):
+                    block_n = -(-self.panels // parts_n)
+                    time = self._turned_time(block_m, block_n, splits)
+                    if best is None or time < best[0]:
+                        best = time, block_m, block_n, splits
+        assert best is not None
+        return best[1:]
+
+    def _turned_time(self, block_m: int, block_n: int, splits: int) -> float:
+        """A part turns its rows for each chunk of the reduction, and reads each panel of B from memory once. Splits are written and read
+        once more, and threads wait for each other before that."""
+        def part(rows: int, panels: int) -> float:
+            tiles = -(-rows // self.heights[0])
+            return self.depth / splits * (TURN_CYCLES * tiles + panels * (PANEL_CYCLES + _tiles(rows, self.heights)))
+
+        parts_m, parts_n = -(-self.rows // block_m), -(-self.panels // block_n)
+        parts, full = self.batches * splits * parts_m * parts_n, part(block_m, block_n)
+        last_m, last_n = self.rows - (parts_m - 1) * block_m, self.panels - (parts_n - 1) * block_n
+        total = self.batches * splits * ((parts_m - 1) * ((parts_n - 1) * full + part(block_m, last_n))
+                                         + (parts_n - 1) * part(last_m, block_n) + part(last_m, last_n))  # fmt: skip
+        adding = self.batches * self.rows * self.panels * SUM_CYCLES * (splits + 1) + JOIN_CYCLES if splits > 1 else 0.0
+        return sum(max(total, threads * full * -(-parts // threads)) + threads * full * UNEVEN + adding for threads in THREADS)
 
     def _even(self, about: int, parts_n: int) -> int:
         return even_rows(self.rows, about, parts_n, self.heights)
+
+
+@numeric
+def even_blocks(rows: int, most: int, tall: int) -> int:
+    """Rows of as many blocks as there must be if one has ``most`` rows; whole tiles."""
+    return min(rows, -(-rows // (-(-rows // most) * tall)) * tall)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -1,12 +1,14 @@
 """The kernels around the micro-kernel, as LLVM IR text: the loops over tiles.
 
-Three kinds of kernel, all of the executor's form ``void (ptr table, ptr params, i64 begin, i64 end)``:
+Four kinds of kernel, all of the executor's form ``void (ptr table, ptr params, i64 begin, i64 end)``:
 
 * ``direct``: tiles of finished sums; the epilogue is applied to each tile while it is in the first-level cache.
-* ``partial``: the reduction is cut into chunks; sums go to a scratch buffer, rows of one panel.
+* ``chunked``: the reduction is cut into chunks; sums go to a scratch buffer, rows of one panel, and wait there in the second-level
+  cache for the next chunk. With the last one the epilogue is applied to each tile.
+* ``partial``: likewise, but the chunks are split among parts, each with sums of its own.
 * ``finish``: adds the splits of a ``partial`` in order and applies the epilogue.
 
-The fourth step, packing B, is in ``pack.py``, the epilogue in ``contract_epilogue.py``.
+Another step, packing B, is in ``pack.py``, the epilogue in ``contract_epilogue.py``.
 
 The micro-kernel and the function that finds the rows (``contract_rows.py``) are called through addresses in the
 parameters, so an epilogue of its own costs only this small loop.
@@ -17,7 +19,7 @@ the reduction's runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -60,12 +62,26 @@ class A:
 
 
 @dataclass(frozen=True)
-class Driver:
-    """A kernel of kind "direct", "partial" or "finish" for panels of ``vectors`` vectors.
+class Tile:
+    """A tile as names of IR values: its chunk, panel, first row within the part, rows and columns, where its sums are, and what adds the
+    chunk's products to them."""
 
-    Operands: direct: A, B, C, extras; partial: A, B, scratch; finish: scratch, C, extras. ``stores`` are the epilogue's
-    expressions over input(0) and the read extras. ``block``: "" where A is read in place; "turned" or "copied": it is, ``block_rows``
-    rows at a time (``contract_block.py``).
+    chunk: str
+    panel: str
+    first: str
+    height: str
+    columns: str
+    sums: str
+    product: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A kernel of kind "direct", "chunked", "partial" or "finish" for panels of ``vectors`` vectors.
+
+    Operands: direct: A, B, C, extras; chunked: A, B, scratch, C, extras; partial: A, B, scratch; finish: scratch, C, extras.
+    ``stores`` are the epilogue's expressions over input(0) and the read extras. ``block``: "" where A is read in place; "turned" or
+    "copied": it is, ``block_rows`` rows at a time (``contract_block.py``).
     """
 
     kind: str
@@ -80,24 +96,28 @@ class Driver:
     @property
     def key(self) -> str:
         outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
-        return (f"contract16 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
+        return (f"contract18 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
                 f"{self.heights} [{outputs}] {canonical(*self.stores)} {self.block}")  # fmt: skip
 
     @property
     def operands(self) -> int:
-        return {"direct": 2, "partial": 3, "finish": 1}[self.kind] + len(self.outputs)
+        return {"direct": 2, "chunked": 3, "partial": 3, "finish": 1}[self.kind] + len(self.outputs)
 
     @property
     def fields(self) -> list[str]:
         common = ["parts_m", "parts_n", "m", "n", "block_m", "block_n", "panels", "batch_dims", "m_dims", "vectors", "rows"]
         if self.kind != "finish":
             common += ["micro", "a_panel_bytes", "panel_bytes", "b_step", "step", "runs"]
+        if self.kind == "chunked":
+            common += ["chunk", "chunks"]
         if self.kind == "partial":
             common += ["splits", "chunk", "split_chunks", "chunks"]
         if self.block:
             common += ["turn", "depth", "block_rows"]
         if self.kind != "direct":
-            common += ["split_bytes", "scratch_panel_bytes"]
+            common += ["scratch_panel_bytes"]
+        if self.kind in ("partial", "finish"):
+            common += ["split_bytes"]
         if self.kind == "finish":
             common += ["splits"]
         return common + [f"n_stride{i}" for i in range(len(self.outputs))]
@@ -133,7 +153,7 @@ class Driver:
             rows = frame.row_tables(m_table, first, count, bases)
             panel0 = f.mul(ni, frame["block_n"])
             panel1 = f.minimum(f.add(panel0, frame["block_n"]), frame["panels"])
-            body = {"direct": self._direct, "partial": self._partial, "finish": self._finish}[self.kind]
+            body = {"direct": self._direct, "chunked": self._chunked, "partial": self._partial, "finish": self._finish}[self.kind]
             body(f, Part(frame, runs, bases, rows, first, count, (panel0, panel1), split))
         self._leave(f)
         return f.finish() + module.text()
@@ -144,7 +164,7 @@ class Driver:
     def _leave(self, f: Function) -> None:
         """What it does after its last."""
 
-    # ------------------------------------------------------------------------------------------ the three bodies
+    # ------------------------------------------------------------------------------------------ the four bodies
 
     def _direct(self, f: Function, part: Part) -> None:
         frame, outputs = part.frame, part.rows[2:]
@@ -159,33 +179,25 @@ class Driver:
                 t = f.add(first, here)
                 self.epilogue.prefetch(f, frame, outputs, t, height, panel)
                 self._micro(f, frame, tile, a, here, height, b, columns, "0", panel)
-                with f.loop(0, height) as r:
-                    sums = f.at(tile, f.mul(r, self.row_bytes), "i8")
-                    vector_of = partial(self._tile_vector, f, sums)
-                    self.epilogue.row(f, frame, outputs, f.add(t, r), panel, columns, vector_of)
+                self._apply(f, frame, outputs, Tile("0", panel, t, height, columns, tile))
+
+    def _chunked(self, f: Function, part: Part) -> None:
+        frame, outputs = part.frame, part.rows[3:]
+        own = f.let(f"inttoptr i64 {part.bases[2]} to ptr")
+        with self._chunks(f, part, own, "0", frame["chunk"]) as tile:
+            last = f.compare("eq", f.add(tile.chunk, 1), frame["chunk"])
+            with f.when(last):
+                self.epilogue.prefetch(f, frame, outputs, tile.first, tile.height, tile.panel)
+            tile.product()
+            with f.when(last):
+                self._apply(f, frame, outputs, tile)
 
     def _partial(self, f: Function, part: Part) -> None:
-        """``chunks`` at the end of the parameters: for each (first run, one past the last, first position, positions)."""
         frame = part.frame
-        b_base = f.let(f"inttoptr i64 {part.bases[1]} to ptr")
         own = f.let(f"inttoptr i64 {f.add(part.bases[2], f.mul(part.split, frame['split_bytes']))} to ptr")
-        chunk0 = f.mul(part.split, frame["split_chunks"])
-        chunk1 = f.minimum(f.add(chunk0, frame["split_chunks"]), frame["chunk"])
-        table = f.at("%params", frame["chunks"])
-        with f.loop(chunk0, chunk1) as chunk:
-            line = f.at(table, f.mul(chunk, 4))
-            run0, run1, position, length = (f.load(line, i) for i in range(4))
-            a = A(part.rows[0], f.at(part.runs, f.mul(run0, 2)), f.sub(run1, run0), frame["step"])
-            skipped = f.mul(position, frame["b_step"])
-            again = f.let(f"zext i1 {f.compare('sgt', chunk, chunk0)} to i64")
-            with self._blocks(f, frame, a, part.count, length) as (first, count, a), f.loop(*part.panels) as panel:
-                b = f.at(b_base, f.add(f.mul(panel, frame["panel_bytes"]), skipped), "i8")
-                columns = self._columns(f, frame, panel)
-                target = f.at(own, f.mul(panel, frame["scratch_panel_bytes"]), "i8")
-                start = f.add(part.first, first)
-                with self._tiles(f, count) as (t, height):
-                    tile = f.at(target, f.mul(f.add(start, t), self.row_bytes), "i8")
-                    self._micro(f, frame, tile, a, t, height, b, columns, again, panel)
+        first = f.mul(part.split, frame["split_chunks"])
+        with self._chunks(f, part, own, first, f.minimum(f.add(first, frame["split_chunks"]), frame["chunk"])) as tile:
+            tile.product()
 
     def _finish(self, f: Function, part: Part) -> None:
         frame, outputs = part.frame, part.rows[1:]
@@ -197,6 +209,35 @@ class Driver:
             self.epilogue.row(f, frame, outputs, r, panel, columns, partial(self._sum_of_splits, f, frame, sums))
 
     # ------------------------------------------------------------------------------------------ their pieces
+
+    @contextmanager
+    def _chunks(self, f: Function, part: Part, own: str, chunk0: str, chunk1: str) -> Iterator[Tile]:
+        """The tiles of a part, chunk after chunk of the reduction, with sums at ``own``. ``chunks`` at the end of the parameters: for
+        each (first run, one past the last, first position, positions)."""
+        frame = part.frame
+        b_base = f.let(f"inttoptr i64 {part.bases[1]} to ptr")
+        table = f.at("%params", frame["chunks"])
+        with f.loop(chunk0, chunk1) as chunk:
+            line = f.at(table, f.mul(chunk, 4))
+            run0, run1, position, length = (f.load(line, i) for i in range(4))
+            a = A(part.rows[0], f.at(part.runs, f.mul(run0, 2)), f.sub(run1, run0), frame["step"])
+            skipped = f.mul(position, frame["b_step"])
+            again = f.let(f"zext i1 {f.compare('sgt', chunk, chunk0)} to i64")
+            with self._blocks(f, frame, a, part.count, length) as (first, count, a), f.loop(*part.panels) as panel:
+                b = f.at(b_base, f.add(f.mul(panel, frame["panel_bytes"]), skipped), "i8")
+                columns = self._columns(f, frame, panel)
+                target = f.at(own, f.mul(panel, frame["scratch_panel_bytes"]), "i8")
+                with self._tiles(f, count) as (here, height):
+                    t = f.add(first, here)
+                    tile = f.at(target, f.mul(f.add(part.first, t), self.row_bytes), "i8")
+                    product = partial(self._micro, f, frame, tile, a, here, height, b, columns, again, panel)
+                    yield Tile(chunk, panel, t, height, columns, tile, product)
+
+    def _apply(self, f: Function, frame: Frame, outputs: list[str], tile: Tile) -> None:
+        """The epilogue of a tile of finished sums."""
+        with f.loop(0, tile.height) as r:
+            sums = f.at(tile.sums, f.mul(r, self.row_bytes), "i8")
+            self.epilogue.row(f, frame, outputs, f.add(tile.first, r), tile.panel, tile.columns, partial(self._tile_vector, f, sums))
 
     def _columns(self, f: Function, frame: Frame, panel: str) -> str:
         panel_width = self.lanes * self.vectors
@@ -251,7 +292,7 @@ class Driver:
         f.set(run, "0")
         f.set(f.at(run, 1), depth)
         turn = f.let(f"inttoptr i64 {frame['turn']} to ptr")
-        tile_bytes = f.mul(depth, pitch)
+        tile_bytes = f.add(f.mul(depth, pitch), LINE)  # so that a position's vectors of all tiles do not share a place of the cache
         f.do(f"call void {turn}(ptr {block}, ptr {f.at(a.rows, first)}, i64 {count}, ptr {a.runs}, i64 {a.n_runs}, i64 {a.step}, "
              f"i64 {tile_bytes})")  # fmt: skip
         start = f.slot("i64", f.let(f"ptrtoint ptr {block} to i64"))

@@ -14,8 +14,10 @@ import numpy as np
 
 from rushlight.compile.contraction import Contraction
 from rushlight.compile.dtypes import DType
+from rushlight.compile.sizes import numeric
 
-__all__ = ["CHUNK", "FEW_ROWS", "Axis", "Roles", "in_chunks", "merged", "one_stride", "positions", "size"]
+__all__ = ["CHUNK", "FEW_ROWS", "Axis", "Roles", "chunk_table", "in_chunks", "merged", "offsets", "one_stride", "positions", "run_table",
+           "size"]  # fmt: skip
 
 #: Up to so many rows, dot products are faster than packing B.
 FEW_ROWS = 16
@@ -182,3 +184,25 @@ def in_chunks(runs: list[int], chunk: int) -> list[tuple[int, int, int, int]]:
     if lengths:
         out.append((first, len(lengths), start, position - start))
     return out
+
+
+@numeric
+def offsets(axes: tuple[tuple[int, int], ...]) -> list[int]:
+    """The offset at every position of some axes, (extent, bytes from one to the next) each."""
+    return positions([Axis(n, (step,)) for n, step in axes]).tolist()
+
+
+@numeric
+def run_table(outer: tuple[tuple[int, int], ...], extent: int, step: int, per_step: int, piece: int) -> list[int]:
+    """(offset, length) of the runs: pieces of the innermost axis, which moves by ``step`` bytes every ``per_step`` positions, at
+    every position of the outer ones."""
+    starts = positions([Axis(n, (s,)) for n, s in outer])
+    firsts = np.arange(0, extent, piece)
+    lengths = np.tile(np.minimum(piece, extent - firsts), len(starts))
+    return np.stack([(starts[:, None] + firsts // per_step * step).ravel(), lengths], 1).ravel().tolist()
+
+
+@numeric
+def chunk_table(runs: list[int], chunk: int) -> list[int]:
+    """The numbers of ``in_chunks``, four for each chunk."""
+    return [number for one in in_chunks(runs, chunk) for number in one]
