@@ -149,6 +149,19 @@ def test_packed_first_operand_in_several_dimensions(letters: str, shape: tuple[i
     check(letters, *arrays)
 
 
+@pytest.mark.parametrize("dtype", [dt.float32, dt.float64, dt.float16], ids=lambda d: d.name)
+@pytest.mark.parametrize("m, x, y, z, n", [(3, 40, 3, 2, 37), (5, 17, 2, 2, 33), (3, 300, 2, 1, 96), (2, 16, 5, 3, 64)])
+def test_columns_are_turned_wherever_they_are_contiguous(m: int, x: int, y: int, z: int, n: int, dtype: dt.DType) -> None:
+    """Images as columns: the channels of a pixel lie side by side, and its neighbours in the window far away."""
+    rng = np.random.default_rng(3)
+    a = rng.standard_normal((m, x, y, z)).astype(dtype.numpy)
+    b = scrambled(rng, (x, y, z, n), dtype.numpy, [3, 1, 2, 0], 0)
+    out = np.zeros((m, n), dtype.numpy)
+    made = plan(of_einsum("mxyz,xyzn->mn", a, b, out, dt.by_name(ACCUMULATE.get(dtype.name, dtype.name))))
+    assert [step.kernel[0].split()[-1] for step in made.steps if step.packs] == ["turn"]
+    check("mxyz,xyzn->mn", a, b, out)
+
+
 def test_epilogue_reads_extras_and_writes_a_second_output() -> None:
     """relu(sum + bias[n] + residual[m, n] * scale[m]) to bfloat16, and the value before relu to a further output."""
     rng = np.random.default_rng(1)

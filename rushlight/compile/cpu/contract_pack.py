@@ -43,10 +43,17 @@ def packing(
     for i in reversed(range(len(batch))):
         if batch[i][1]:
             strides[i], nbytes = nbytes, nbytes * batch[i][0]
+    steps, step = [], panel_bytes  # of the result, along each axis of k
+    for extent, _ in k:
+        step //= extent
+        steps.append(step)
+    axes = [(extent, stride, to) for (extent, stride), to in zip(k, steps, strict=True)]
     kind = "unit" if n_stride == source.itemsize else "any"
-    if kind == "any" and k and k[-1][1] == source.itemsize and 4 <= lanes <= MAX_TURNED and lanes <= k[-1][0]:
+    along = next((i for i in reversed(range(len(k))) if k[i][1] == source.itemsize and k[i][0] >= lanes), None)
+    if kind == "any" and along is not None and 4 <= lanes <= MAX_TURNED:
         kind = "turn"
-    positions = k[-1][0] if kind == "turn" else depth
+        axes.append(axes.pop(along))
+    positions = axes[-1][0] if kind == "turn" else depth
     block_k = _block(positions, row, lanes if kind == "turn" else 1)
     parts_k = -(-positions // block_k)
     moving = [(extent, step, to) for (extent, step), to in zip(batch, strides, strict=True) if to]
@@ -54,11 +61,7 @@ def packing(
     values = {"parts_k": parts_k, "panels": panels, "k": positions, "block_k": block_k, "n": columns, "n_stride": n_stride,
               "batch_dims": len(moving), "k_dims": len(k), "panel_bytes": panel_bytes,
               "outer": depth // positions if positions else 0, "vectors": vectors}  # fmt: skip
-    tables = [number for triple in moving for number in triple]
-    step = panel_bytes
-    for extent, stride in k:
-        step //= extent
-        tables += [extent, stride, step]
+    tables = [number for triple in (*moving, *axes) for number in triple]
     parts = parts_k * panels * math.prod(extent for extent, _, _ in moving)
     return Packing(kernel, [values[name] for name in kernel.fields] + tables, parts, nbytes, row, panel_bytes, strides)
 

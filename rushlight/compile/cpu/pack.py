@@ -3,7 +3,8 @@
     out[batch][panel][k][column]
 
 in the accumulation type; a panel is as wide as the micro-kernel's tile. Columns beyond the last one hold anything
-finite: their sums are never stored. Where B is contiguous along k (``x @ weight.T``) blocks are turned in registers.
+finite: their sums are never stored. Where B is contiguous along one of the axes of k (``x @ weight.T``, images as columns of a
+convolution with few channels) blocks are turned in registers.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ MAX_TURNED = 16
 
 @dataclass(frozen=True)
 class Pack:
-    """Operands: B, out. ``stride`` of B along n: "unit", "any", or "turn" where B is contiguous along the last k axis.
+    """Operands: B, out. ``stride`` of B along n: "unit", "any", or "turn" where B is contiguous along a k axis, which is then the
+    last one of the k dimensions' table.
 
-    A part is a block of positions of one panel of one batch; for "turn" a block of the last k axis, at least ``lanes``
+    A part is a block of positions of one panel of one batch; for "turn" a block of that k axis, at least ``lanes``
     long, for all positions of the others.
     """
 
@@ -41,7 +43,7 @@ class Pack:
 
     @property
     def key(self) -> str:
-        return f"pack6 {self.source.name} {self.target.name} {self.lanes}x{self.vectors} {self.stride}"
+        return f"pack7 {self.source.name} {self.target.name} {self.lanes}x{self.vectors} {self.stride}"
 
     def ir(self) -> str:
         module = Module()
@@ -78,7 +80,7 @@ class Pack:
                 else:
                     places = scattered(f, src, frame["n_stride"], v * self.lanes, self.lanes)
                     value = gather(f, places, self.source, self.lanes, masks[v])
-                self._store(f, convert(f, value, self.source, self.target, self.lanes), dst, 0, v)
+                self._store(f, convert(f, value, self.source, self.target, self.lanes), dst, v)
             frame.advance(k_table, frame["k_dims"], index, here)
 
     def _turned(
@@ -86,24 +88,24 @@ class Pack:
     ) -> None:
         """Square blocks: ``lanes`` columns by ``lanes`` positions of the last k axis, for every position of the others.
 
-        The last row of the k dimensions' table is the last axis; ``outer`` is the number of positions of the others."""
+        ``outer`` is the number of positions of the other axes."""
         k_table = f.at(frame.tables, f.mul(frame["batch_dims"], 3))
         last = f.at(k_table, f.mul(f.sub(frame["k_dims"], 1), 3))
         dims = f.sub(frame["k_dims"], 1)
-        row = self.lanes * self.vectors * self.target.itemsize
-        start = [f.add(source, f.mul(first, f.load(last, 1))), f.add(target, f.mul(first, row))]
+        step = f.load(last, 2)
+        start = [f.add(source, f.mul(first, f.load(last, 1))), f.add(target, f.mul(first, step))]
         here, index = frame.offsets(k_table, dims, "0", start)
         with f.loop(0, frame["outer"]):
             src, dst = (f.let(f"inttoptr i64 {f.get(slot)} to ptr") for slot in here)
             with f.loop(0, count, self.lanes) as k, f.loop(0, frame["vectors"]) as v:
                 # The last block reaches back over positions that are done already: no other shape of block is needed.
-                self._block(f, frame, src, dst, f.minimum(k, f.sub(count, self.lanes)), f.mul(v, self.lanes), columns)
+                k_here, column = f.minimum(k, f.sub(count, self.lanes)), f.mul(v, self.lanes)
+                here_dst = f.at(f.at(dst, f.mul(k_here, step), "i8"), f.mul(column, self.target.itemsize), "i8")
+                self._block(f, frame, f.at(src, f.mul(k_here, self.source.itemsize), "i8"), here_dst, step, column, columns)
             frame.advance(k_table, dims, index, here)
 
-    def _block(self, f: Function, frame: Frame, src: str, dst: str, k: str, column: str, columns: str) -> None:
-        row = self.lanes * self.vectors * self.target.itemsize
-        src = f.at(src, f.mul(k, self.source.itemsize), "i8")
-        dst = f.at(f.at(dst, f.mul(k, row), "i8"), f.mul(column, self.target.itemsize), "i8")
+    def _block(self, f: Function, frame: Frame, src: str, dst: str, step: str, column: str, columns: str) -> None:
+        """One square, whose positions lie ``step`` bytes apart in ``dst``."""
         last = f.sub(columns, 1)
         rows = []
         for j in range(self.lanes):
@@ -112,10 +114,10 @@ class Pack:
             value = f.let(f"load {ir_type(self.source, self.lanes)}, ptr {at}, align {self.source.itemsize}")
             rows.append(convert(f, value, self.source, self.target, self.lanes))
         for j, value in enumerate(turned(f, rows, ir_type(self.target, self.lanes), self.lanes)):
-            self._store(f, value, dst, j, 0)
+            self._store(f, value, f.at(dst, f.mul(step, j), "i8"), 0)
 
-    def _store(self, f: Function, value: str, dst: str, row: int, v: int) -> None:
-        at = f.at(dst, (row * self.vectors + v) * self.lanes * self.target.itemsize, "i8")
+    def _store(self, f: Function, value: str, dst: str, v: int) -> None:
+        at = f.at(dst, v * self.lanes * self.target.itemsize, "i8")
         f.do(f"store {ir_type(self.target, self.lanes)} {value}, ptr {at}, align {self.target.itemsize}")
 
 
