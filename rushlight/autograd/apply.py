@@ -11,9 +11,9 @@ from ..record.flush import flush_trace, ready
 from ..record.meta import Meta, contiguous_strides, is_contiguous, meta_of
 from ..record.op import Op
 from ..record.trace import Trace, TraceNode, local
-from ..record.value import Buffer, Value, derived_value, is_exported, new_value
+from ..record.value import Buffer, Value, is_exported, new_value
 from .autocast import fitted
-from .handle import LEAF, Alias, Handle, How, derived, make, new_alias, storage_of
+from .handle import LEAF, Alias, Handle, How, derived, make, new_alias, new_view, renew, storage_of
 from .node import GradNode, grad_class
 from .varying import varying
 
@@ -22,9 +22,7 @@ __all__ = ["Restrided", "alias_of", "apply", "apply_view", "enter", "link", "ref
 
 def refresh(t: Handle) -> Value:
     """Bring a tensor up to date after its memory was written through another one."""
-    alias = t._alias
-    assert alias is not None
-    alias.version = alias.storage.version
+    alias = renew(t)
     if alias.parent is None:
         t._value = alias.storage.value
         return t._value
@@ -222,11 +220,8 @@ def apply_view(op: Op, attrs: tuple, t: Handle) -> Any:
     if op.is_cut and root.buffer is not None and not (grad and t._edge is not None) and root.meta.numel:
         m = t._value.meta
         shape, strides, _ = op.place(m.shape, m.strides or contiguous_strides(m.shape), 0, attrs)  # type: ignore[attr-defined]
-        own = new_alias(alias.storage, (t if alias.base is None else alias.base) if grad else None, alias,
-                        How(op, attrs, meta_of(shape, m.dtype, m.device, strides)))
-        out = make(derived_value(own.how.meta, root, own))
-        out._alias = own
-        return out
+        meta = meta_of(shape, m.dtype, m.device, strides)
+        return new_view(t, meta, How(op, attrs, meta), grad)
     out = _record_view(op, attrs, t, grad)
     tr = local.trace
     if tr.node.stop:
@@ -241,13 +236,12 @@ def _record_view(op: Op, attrs: tuple, t: Handle, grad: bool, alias: Alias | Non
     slot = v.slot if v.epoch is tr.epoch else enter(tr, v)
     node, numbers = _record(tr, op, attrs, slot)
     if alias is None:
-        parent = storage_of(t)
-        how = How(op, attrs, node.meta) if numbers else node
-        alias = new_alias(parent.storage, (t if parent.base is None else parent.base) if grad else None, parent, how)
-    made = derived_value(node.meta, alias.storage.value, alias, tr.epoch, node.slot)
+        out = new_view(t, node.meta, How(op, attrs, node.meta) if numbers else node, grad, tr.epoch, node.slot)
+    else:
+        out = make(derived(alias, node.meta, tr.epoch, node.slot))
+        out._alias = alias
+    made = out._value
     tr.values.append(made)
-    out = make(made)
-    out._alias = alias
     if grad and t._edge is not None:
         out._edge = link(tr, node, (t, *numbers), 1, (made,))
     return out
@@ -268,6 +262,5 @@ def alias_of(t: Handle, edge: Any = None) -> Any:
     alias = storage_of(t)
     v = value_of(t)
     out = make(v, edge)
-    out._alias = new_alias(alias.storage, None, alias.parent, alias.how)
-    out._alias._place = alias._place
+    out._alias = new_alias(alias.storage, None, alias.parent, alias.how, alias._place)
     return out

@@ -12,9 +12,10 @@ from ..compile.dtypes import DType
 from ..record.meta import Meta, contiguous_strides, meta_of
 from ..record.op import Op
 from ..record.trace import TraceNode
-from ..record.value import Value, derived_value
+from ..record.value import DerivedValue, Epoch, Value
 
-__all__ = ["Handle", "Storage", "Alias", "LEAF", "How", "make", "new_alias", "set_tensor_class"]
+__all__ = ["Handle", "Storage", "Alias", "LEAF", "How", "View", "derived", "make", "new_alias", "new_view", "renew", "set_tensor_class",
+           "storage_of"]
 
 
 class _Leaf:
@@ -56,14 +57,14 @@ class Alias:
     storage: Storage
     version: int
     base: Any
-    parent: Alias | None
+    parent: Any  # an Alias or a View
     how: How | TraceNode
     _place: tuple | None
 
-    def place(self) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    def place(self: Any) -> tuple[tuple[int, ...], tuple[int, ...], int]:
         """(shape, strides, offset) in elements of the storage."""
         if self._place is None:
-            chain = [self]
+            chain: list[Any] = [self]
             while chain[-1].parent is not None and chain[-1].parent._place is None:
                 chain.append(chain[-1].parent)
             for alias in reversed(chain):
@@ -72,16 +73,63 @@ class Alias:
                     shape = alias.how.meta.shape
                     alias._place = (shape, contiguous_strides(shape), 0)
                 else:
-                    alias._place = alias.how.op.place(*alias.parent.place(), alias.how.attrs)  # type: ignore[union-attr]
-        return self._place  # type: ignore[return-value]
+                    alias._place = alias.how.op.place(*alias.parent.place(), alias.how.attrs)
+        return self._place  # type: ignore[no-any-return]
 
 
-def new_alias(storage: Storage, base: Any, parent: Alias | None, how: How | TraceNode) -> Alias:
+def new_alias(storage: Storage, base: Any, parent: Any, how: How | TraceNode, place: tuple | None = None) -> Alias:
     alias = Alias()
     alias.storage, alias.version = storage, storage.version
     alias.base, alias.parent, alias.how = base, parent, how
-    alias._place = None
+    alias._place = place
     return alias
+
+
+class View(DerivedValue):
+    """The first value of a view and its alias in one object: two would cost as much again as all the rest of recording a view.
+
+    When the storage has been written, the tensor needs another value and gets an ``Alias`` (``renew``); this one stays the value
+    that it was.
+    """
+
+    __slots__ = ("storage", "version", "base", "parent", "how", "_place")  # made by ``new_view``
+    storage: Any
+    version: int
+    base: Any
+    parent: Any
+    how: Any
+    _place: Any
+    place = Alias.place
+    alias = property(lambda self: self)
+
+    def let_go(self) -> bool:
+        self.origin = self.storage = self.base = self.parent = self._place = None
+        return self.home is None and self.overwritten is None
+
+
+class _Again(DerivedValue):
+    """A later value of a view."""
+
+    __slots__ = ("alias",)
+
+    def let_go(self) -> bool:
+        self.origin = self.alias = None
+        return False
+
+
+def new_view(t: Handle, meta: Meta, how: How | TraceNode, grad: bool, epoch: Epoch | None = None, slot: int = -1) -> Any:
+    """A tensor that shares the memory of ``t``; ``grad``: in grad mode."""
+    parent = storage_of(t)
+    v: Any = View()
+    v.meta, v.epoch, v.slot = meta, epoch, slot
+    v.buffer = v.home = v.overwritten = None
+    v.storage = storage = parent.storage
+    v.origin, v.version = storage.value, storage.version
+    v.base = None if not grad else t if parent.base is None else parent.base
+    v.parent, v.how, v._place = parent, how, None
+    out = make(v)
+    out._alias = v
+    return out
 
 
 class Handle:
@@ -96,7 +144,7 @@ class Handle:
     _value: Value
     _edge: Any
     _grad: Any
-    _alias: Alias | None
+    _alias: Any  # an Alias, a View or None
     _version: int
     _more: dict[str, Any] | None
 
@@ -142,8 +190,26 @@ def storage_of(t: Handle) -> Alias:
     return alias
 
 
-def derived(alias: Alias) -> Value:
-    """The value of a view, taken from the present value of its storage when it is next needed."""
-    shape, strides, _ = alias.place()
-    meta = alias.how.meta
-    return derived_value(meta_of(shape, meta.dtype, meta.device, strides), alias.storage.value, alias)
+def derived(alias: Any, meta: Meta | None = None, epoch: Epoch | None = None, slot: int = -1) -> Value:
+    """A value of a view, taken from the present value of its storage; without ``meta`` to be recorded when it is next needed."""
+    if meta is None:
+        shape, strides, _ = alias.place()
+        known = alias.how.meta
+        meta = meta_of(shape, known.dtype, known.device, strides)
+    v: Any = _Again()
+    v.meta, v.epoch, v.slot = meta, epoch, slot
+    v.buffer = v.home = v.overwritten = None
+    v.origin, v.alias = alias.storage.value, alias
+    return v
+
+
+def renew(t: Handle) -> Alias:
+    """The storage of a view has another value, and the view another one soon: returns the alias that it then has."""
+    alias: Any = t._alias
+    if type(alias) is View:
+        whole: Any = alias.parent  # not what the view was made of: that holds the storage's value of that time
+        while whole.parent is not None:
+            whole = whole.parent
+        alias = t._alias = new_alias(alias.storage, alias.base, whole, alias.how, alias.place())
+    alias.version = alias.storage.version
+    return alias  # type: ignore[no-any-return]

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..record.trace import Trace, TraceNode
-from ..record.value import DerivedValue, Value, derived_value, is_exported, new_value, scalar_value
+from ..record.value import Value, is_exported, new_value, scalar_value
 from . import handle
 from .apply import link, window
-from .handle import LEAF, Alias, Handle, How, make, new_alias, storage_of
+from .handle import LEAF, Handle, How, View, make, new_view, storage_of
 from .node import grad_class
 
 __all__ = ["ATOM", "CONSTANTS", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "NUMBER", "INDEX", "RANGE", "NO", "A_LEAF", "YES",
@@ -78,7 +78,7 @@ def step_for(shape: Shape) -> Callable[..., Any]:
     """The step of all calls of a shape. Its facts: the node where the call arrives, meta and slot of the result, metas of the
     operation's inputs (of several views: their nodes and the class of the sequence), then those of each argument."""
     scope: dict[str, Any] = {f.__name__: f for f in (
-        Value, DerivedValue, Alias, How, storage_of, scalar_value, start_of, same, in_use, is_whole, part_of, results_of, pieces_of, make)}
+        Value, View, How, storage_of, scalar_value, start_of, same, in_use, is_whole, part_of, results_of, pieces_of, make)}
     scope |= {"__name__": __name__, "GradNode": grad_class(len(shape.inputs)), "new": object.__new__, "Tensor": handle._class, "LEAF": LEAF,
               "MISSING": object()}
     exec(compile(_source(shape), f"<step {shape.arguments}>", "exec"), scope)
@@ -204,8 +204,10 @@ def _result(shape: Shape) -> list[str]:
         outs = [f"made[{k}]" for k in range(shape.results)]
     else:
         # Objects are made without calling their ``__init__``: the call would cost as much as everything else here.
-        lines += [f"made = {'DerivedValue' if shape.is_view else 'Value'}()", "made.meta = meta", "made.epoch = epoch", "made.slot = slot",
-                  f"made.buffer = made.home = made.overwritten = {'' if shape.is_view else 'made.origin = '}None", "values.append(made)",
+        kind, spare, more = ("View", "spare_views", "_place") if shape.is_view else ("Value", "spare", "origin")
+        lines += [f"spare = tr.{spare}", "if spare: made = spare.pop()", "else:", f"  made = {kind}()",
+                  f"  made.buffer = made.home = made.overwritten = made.{more} = None"]
+        lines += ["made.meta = meta", "made.epoch = epoch", "made.slot = slot", "values.append(made)",
                   "out = new(Tensor)", "out._value = made", "out._version = 0",
                   f"out._grad = out._more = {'' if shape.is_view else 'out._alias = '}None"]
         if shape.moves:
@@ -213,10 +215,9 @@ def _result(shape: Shape) -> list[str]:
         if shape.is_view:
             how = f"How(op, op.moved(attrs, n{shape.inputs[1]}), meta)" if shape.moves else "node"
             base = "t0 if parent.base is None else parent.base" if shape.grad else "None"
-            lines += ["parent = t0._alias or storage_of(t0)", "storage = parent.storage",
-                      "out._alias = alias = Alias()", "alias.storage = storage", "alias.version = storage.version",
-                      f"alias.base = {base}", "alias.parent = parent", f"alias.how = {how}", "alias._place = None",
-                      "made.origin = storage.value", "made.alias = alias"]
+            lines += ["parent = t0._alias or storage_of(t0)", "made.storage = storage = parent.storage", "made.version = storage.version",
+                      "made.origin = storage.value", "made.parent = parent", f"made.base = {base}", f"made.how = {how}",
+                      "out._alias = made"]
         outs = ["made"]
     if shape.linked:
         lines += ["grad = GradNode()", "grad.node = node", "grad.epoch = epoch", "grad.in_metas = in_metas"]
@@ -302,14 +303,10 @@ def results_of(tr: Trace, node: TraceNode) -> list[Value]:
 def pieces_of(tr: Trace, nodes: Sequence[TraceNode], kind: type, t: Handle) -> Any:
     """Several views of ``t``, as a tuple or list."""
     outs = []
-    parent = storage_of(t)
-    base = None if not tr.grad_enabled else t if parent.base is None else parent.base
     for node in nodes:
-        alias = new_alias(parent.storage, base, parent, node)
-        made = derived_value(node.meta, parent.storage.value, alias, tr.epoch, node.slot)
+        out = new_view(t, node.meta, node, tr.grad_enabled, tr.epoch, node.slot)
+        made = out._value
         tr.values.append(made)
-        out = make(made)
-        out._alias = alias
         if tr.grad_enabled and t._edge is not None:
             out._edge = link(tr, node, (t,), 1, (made,))
         outs.append(out)

@@ -9,7 +9,7 @@ from ..record.op import Op
 from ..record.trace import Trace, local
 from ..record.value import Value, array_of, is_exported, new_value
 from .apply import Restrided, apply, enter, refresh
-from .handle import LEAF, Handle, derived, make
+from .handle import LEAF, Handle, derived, make, renew
 from .node import GradNode
 
 __all__ = ["apply_over", "check_writable", "write"]
@@ -147,7 +147,7 @@ def _write_part(tr: Trace, t: Handle, alias: Any, new: Handle, by: tuple[str, An
     whole.buffer = old.buffer
     storage.value = whole
     storage.version += 1
-    t._value, alias.version = derived(alias), storage.version
+    t._value = derived(renew(t))
     if tr.grad_enabled and new._edge is not None:
         t._edge = new._edge
     return t

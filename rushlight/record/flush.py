@@ -29,6 +29,7 @@ __all__ = ["flush", "flush_trace", "ready", "batch_boundary", "start_afresh", "c
 
 PROGRAMS_AT_NODE = 64   # programs kept at one point of the trie, for different sets of live values
 NODE_LIMIT = 100_000    # nodes of one thread's trie: with their programs, some 250 MB
+SPARE = 1000             # values that nobody needed, kept to be used again
 _COLD_SIZES = 2         # sizes of one path that run cold
 
 
@@ -72,7 +73,7 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
         values, node, epoch = tr.values, tr.node, tr.epoch
         if not values:
             return
-        live = _live(values)
+        live, dead, dead_views = _sorted(values)
         windows = tr.windows
         wait = wait or tr.exported
         tr.windows = set()
@@ -98,6 +99,10 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
             finally:
                 if watchers:
                     tell(Event("flushed", "flush", start, time.perf_counter() - start, detail=(node, epoch)))
+        if len(tr.spare) < SPARE:
+            tr.spare += dead
+        if len(tr.spare_views) < SPARE:
+            tr.spare_views += dead_views
         if tr.nodes > NODE_LIMIT:
             _prune(tr)
             tr.node = tr.beginning()
@@ -118,22 +123,25 @@ def start_afresh() -> None:
             tr.node = tr.beginning()
 
 
-def _live(values: list[Value]) -> list[Value]:
-    """Pending values that somebody outside the trace refers to, in slot order.
+def _sorted(values: list[Value]) -> tuple[list[Value], list[Value], list[Value]]:
+    """Pending values that somebody outside the trace refers to, in slot order; and those that nobody refers to, with nothing to
+    them but their place in the trace, which serve again: results and views (``Trace.spare``, ``Trace.spare_views``).
 
     Later values are looked at first: a dead view lets go of the value it is a view of.
     """
-    live = []
+    live, dead, dead_views = [], [], []
     for v in reversed(values):
         if v.buffer is None:
             held = getrefcount(v) > 3  # the list, v, the argument
             if v.origin is not None:
-                if not held:
-                    v.origin = v.alias = None  # type: ignore[attr-defined]
+                if not held and v.let_go():  # type: ignore[attr-defined]
+                    dead_views.append(v)
             elif held:
                 live.append(v)
+            elif v.home is None and v.overwritten is None:
+                dead.append(v)
     live.reverse()
-    return live
+    return live, dead, dead_views
 
 
 class _Again:

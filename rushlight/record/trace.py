@@ -114,6 +114,8 @@ class Trace:
     Attributes:
         node: where in the trie recording stands; ``root`` is shared by nothing: each thread has its own trie.
         values: every value of this epoch by slot (this list and outside holders are what liveness counts).
+        spare, spare_views: values of former epochs that were never needed; the next results (views) are made of them, because new
+            objects cost more, most of all by the collections of garbage that they bring about.
         epoch: identity of the present stretch of recording.
         grad_enabled, inference: the grad mode of this thread.
         anomaly: whether graph nodes are to keep where they were made.
@@ -124,13 +126,15 @@ class Trace:
             (``autograd/autocast.py``).
     """
 
-    __slots__ = ("root", "node", "values", "epoch", "grad_enabled", "inference", "lock", "flushes", "nodes", "anomaly",
-                 "exported", "full", "varying", "windows", "low", "regions", "__weakref__")
+    __slots__ = ("root", "node", "values", "spare", "spare_views", "epoch", "grad_enabled", "inference", "lock", "flushes", "nodes",
+                 "anomaly", "exported", "full", "varying", "windows", "low", "regions", "__weakref__")
 
     def __init__(self) -> None:
         self.root = TraceNode(None, None, (), (), (), 0)
         self.node = self.root
         self.values: list[Value] = []
+        self.spare: list[Value] = []
+        self.spare_views: list[Value] = []
         self.epoch = Epoch(self)
         self.grad_enabled = True
         self.inference = False

@@ -14,7 +14,7 @@ from ..compile.cpu.alloc import allocate, allocate_behind, wrap
 from .meta import CPU, Meta, meta_of
 
 __all__ = ["Value", "DerivedValue", "Buffer", "Epoch", "allocate", "allocate_behind", "value_from_array", "array_of", "is_exported",
-           "looks", "derived_value", "new_value", "scalar_value"]
+           "looks", "new_value", "scalar_value"]
 
 
 _epochs = itertools.count()
@@ -59,21 +59,14 @@ class Value:
 
 
 class DerivedValue(Value):
-    """``alias`` tells how this value lies in ``origin``."""
+    """``alias`` tells how this value lies in ``origin``. Its classes are in ``autograd/handle.py``."""
 
-    __slots__ = ("alias",)
+    __slots__ = ()
     alias: Any
 
-
-def derived_value(meta: Meta, origin: Value, alias: Any, epoch: Epoch | None = None, slot: int = -1) -> DerivedValue:
-    """A view of ``origin``."""
-    v = DerivedValue()
-    v.meta = meta
-    v.epoch = epoch
-    v.slot = slot
-    v.buffer = v.home = v.overwritten = None
-    v.origin, v.alias = origin, alias
-    return v
+    def let_go(self) -> bool:
+        """Nobody needs this value any more: refer to nothing. Returns whether it may serve again (``Trace.spare_views``)."""
+        raise NotImplementedError
 
 
 def new_value(meta: Meta, epoch: Epoch | None = None, slot: int = -1) -> Value:

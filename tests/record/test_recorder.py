@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import sys
 import threading
 import warnings
 import weakref
@@ -12,6 +13,7 @@ import pytest
 
 import rushlight as torch
 from rushlight import optim
+from rushlight.autograd.quick import quick
 from rushlight.compile.counters import counters as compiled
 from rushlight.compile.cpu import alloc, jit
 from rushlight.nn import functional
@@ -356,6 +358,62 @@ def test_a_dead_view_lets_go_of_what_it_was_a_view_of():
         assert kept.shape == (1, 3)
         flush()
         assert [key[0] for key in node.programs] == [(node.slot,)]
+
+
+def test_values_that_nobody_needed_serve_again_and_others_do_not():
+    flush()
+    times, view, exp = quick(lambda x, y: x * y), quick(lambda x, *shape: x.view(*shape)), quick(lambda x: x.exp())
+    plus, turned = quick(lambda x, y: x + y), quick(lambda x: x.t())
+
+    def chain(start, other):
+        return turned(plus(exp(view(view(times(start, other), -1), 2, 3)), 1))
+    start, other = torch.ones(2, 3, requires_grad=True), torch.full((2, 3), 2.0)
+    trace = local.trace
+    trace.spare.clear()
+    trace.spare_views.clear()
+    for _ in range(2):  # recorded, and remembered
+        chain(start, other)
+        flush()
+    chain(start, other)
+    used = {id(v) for v in trace.values if v.buffer is None}
+    flush()
+    kept = chain(start, other)  # as before, of what was used before
+    assert len(used) == 6 and {id(v) for v in trace.values if v.buffer is None} == used
+    flush()
+    mine = {id(kept._value), id(kept._value.origin)}
+    assert mine <= used
+    fresh = chain(torch.zeros(2, 3), other)
+    assert not mine & {id(v) for v in trace.values}
+    np.testing.assert_allclose(kept.detach().numpy(), np.full((3, 2), np.exp(np.float32(2)) + 1), rtol=1e-6)
+    np.testing.assert_allclose(fresh.detach().numpy(), np.full((3, 2), 2.0))
+
+
+def test_views_that_serve_again_know_their_own_tensors():
+    flush()
+    for k in range(4):
+        whole = torch.zeros(2, 3) * 1
+        part = whole.view(6).view(3, 2)
+        part.add_(k)
+        row = part[1]
+        assert whole.tolist() == [[float(k)] * 3] * 2 and row.tolist() == [float(k)] * 2
+        assert part._base is whole and row._base is whole and row.storage_offset() == 2 and part.stride() == (2, 1)
+        part = row = whole = None
+        (torch.zeros(3, 2) * 1).view(6).view(2, 3)  # dies unseen
+        flush()
+
+
+def test_a_view_that_was_written_through_holds_the_new_content_only():
+    flush()
+    whole = torch.zeros(2, 3) * 1
+    view = whole.view(3, 2).t()  # its alias goes over another view, whose tensor is dead
+    old = whole._value
+    whole.add_(1)
+    assert (view + 1).tolist() == [[2.0] * 3] * 2 and view.storage_offset() == 0 and view.stride() == (1, 2)
+    assert whole.data_ptr() == view.data_ptr()
+    flush()
+    assert sys.getrefcount(old) == 2  # the name here and the argument
+    whole.add_(1)
+    assert view.tolist() == [[2.0] * 3] * 2
 
 
 def test_a_warning_names_the_users_line():
