@@ -1,7 +1,7 @@
 """Linear algebra: ``rushlight.linalg``, laid out as ``torch.linalg``."""
 from __future__ import annotations
 
-from ..ops.lapack import LinAlgError
+from ..ops.solving import LinAlgError
 from ..tensor.matrices import LINALG
 
 globals().update(LINALG)

@@ -11,19 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..compile import dtypes as dt
-from ..compile.dtypes import DType
 from ..record.meta import Meta, meta_of
 from .derived import gradient_of
+from .solving import Arrays, LinAlgError, adj, eye_like, inv, like, solve
 from .structured import Structured
 
-__all__ = ["LinAlgError", "inv", "solve", "det", "slogdet", "cholesky", "qr", "svd", "eigh", "eig", "pinv", "lu", "matrix_exp", "geqrf"]
-
-Arrays = Sequence[np.ndarray]
-
-
-class LinAlgError(RuntimeError):
-    """A matrix is singular, not positive definite, or an iteration did not converge."""
-
+__all__ = ["det", "slogdet", "qr", "svd", "eigh", "eig", "pinv", "lu", "matrix_exp", "geqrf"]
 
 def _library(function: Callable[..., Any]) -> Callable[..., Any]:
     """A reference rule whose LAPACK errors are ours."""
@@ -36,59 +29,7 @@ def _library(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _like(m: Meta, shape: tuple[int, ...], d: DType | None = None) -> Meta:
-    return meta_of(shape, d or m.dtype, m.device)
-
-
-def adj(x: Any) -> Any:
-    """The conjugate transpose."""
-    t = x.transpose(-2, -1)
-    return t.conj() if x.dtype.kind == "c" else t
-
-
-def eye_like(x: Any) -> Any:
-    """The identity of the last dimension's size."""
-    from .basic import filled
-
-    n = x.shape[-1]
-    return filled((n,), (1, "i"), x.dtype).diag_embed()
-
-
-# -- inverse, solve, determinant ----------------------------------------------------------------------------------
-
-
-def _inv(x: Arrays, attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
-    try:
-        return np.linalg.inv(x[0])
-    except np.linalg.LinAlgError:
-        raise LinAlgError("linalg.inv: The diagonal element of a factor is zero, the inversion could not be completed because the input "
-                          "matrix is singular.") from None
-
-
-def _inv_grad(ctx: Any, g: Any) -> Any:
-    y = adj(ctx.outputs[0])
-    return -(y.matmul(g).matmul(y))
-
-
-inv = Structured("linalg_inv", meta=lambda metas: metas[0].plain, reference=_inv, grad=_inv_grad, saves=((), True))
-
-
-def _solve(x: Arrays, attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
-    try:
-        return np.linalg.solve(x[0], x[1])
-    except np.linalg.LinAlgError:
-        raise LinAlgError("torch.linalg.solve: The solver failed because the input matrix is singular.") from None
-
-
-def _solve_grad(ctx: Any, g: Any) -> Sequence[Any]:
-    a, x = ctx.inputs[0], ctx.outputs[0]
-    back = solve(adj(a), g)
-    return -(back.matmul(adj(x))) if ctx.needs[0] else None, back
-
-
-# inputs (a, b) of one batch shape: x with a x = b
-solve = Structured("linalg_solve", meta=lambda metas: metas[1].plain, reference=_solve, grad=_solve_grad,
-                   saves=lambda needs: ((0,), True))
+# -- determinant --------------------------------------------------------------------------------------------------
 
 
 def _cofactor(x: Arrays, attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
@@ -110,7 +51,7 @@ def _det_grad(ctx: Any, g: Any) -> Any:
     return g[..., None, None] * (c.conj() if c.dtype.kind == "c" else c)
 
 
-det: Structured = Structured("linalg_det", meta=lambda metas: _like(metas[0], metas[0].shape[:-2]), grad=_det_grad, saves=((0,), False),
+det: Structured = Structured("linalg_det", meta=lambda metas: like(metas[0], metas[0].shape[:-2]), grad=_det_grad, saves=((0,), False),
                  reference=_library(lambda x, attrs, outs: np.asarray(np.linalg.det(x[0]))))
 
 
@@ -119,32 +60,9 @@ def _slogdet_grad(ctx: Any, _: Any, g: Any) -> Any:
 
 
 slogdet = Structured("linalg_slogdet", saves=((0,), False), grad=_slogdet_grad,
-                     meta=lambda metas: (_like(metas[0], metas[0].shape[:-2]),
-                                         _like(metas[0], metas[0].shape[:-2], metas[0].dtype.to_real())),
+                     meta=lambda metas: (like(metas[0], metas[0].shape[:-2]),
+                                         like(metas[0], metas[0].shape[:-2], metas[0].dtype.to_real())),
                      reference=_library(lambda x, attrs, outs: tuple(np.asarray(r) for r in np.linalg.slogdet(x[0]))))
-
-
-# -- Cholesky -----------------------------------------------------------------------------------------------------
-
-
-def _cholesky(x: Arrays, attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
-    lower = np.tril(x[0])
-    try:
-        return np.linalg.cholesky(lower)
-    except np.linalg.LinAlgError:
-        raise LinAlgError("linalg.cholesky: The factorization could not be completed because the input is not positive-definite.") from None
-
-
-def _cholesky_grad(ctx: Any, g: Any) -> Any:
-    low = ctx.outputs[0]
-    phi = adj(low).matmul(g).tril()
-    phi = phi - phi.diagonal(0, -2, -1).diag_embed() * 0.5
-    back = inv(low)
-    made = adj(back).matmul(phi).matmul(back)
-    return (made + adj(made)) * 0.5
-
-
-cholesky = Structured("linalg_cholesky", meta=lambda metas: metas[0].plain, reference=_cholesky, grad=_cholesky_grad, saves=((), True))
 
 
 # -- QR -----------------------------------------------------------------------------------------------------------
@@ -154,7 +72,7 @@ def _qr_meta(metas: Sequence[Meta], mode: str) -> tuple[Meta, Meta]:
     x = metas[0]
     *lead, m, n = x.shape
     k = m if mode == "complete" else min(m, n)
-    return _like(x, (*lead, m, k) if mode != "r" else (0,)), _like(x, (*lead, k if mode != "r" else min(m, n), n))
+    return like(x, (*lead, m, k) if mode != "r" else (0,)), like(x, (*lead, k if mode != "r" else min(m, n), n))
 
 
 def _qr(x: Arrays, attrs: tuple, outs: Sequence[Meta]) -> Any:
@@ -220,7 +138,7 @@ def _geqrf(x: Arrays, attrs: tuple, outs: Sequence[Meta]) -> tuple[np.ndarray, n
 
 
 geqrf = Structured("geqrf", reference=_library(_geqrf), meta=lambda metas: (
-    metas[0].plain, _like(metas[0], (*metas[0].shape[:-2], min(metas[0].shape[-2:])))))
+    metas[0].plain, like(metas[0], (*metas[0].shape[:-2], min(metas[0].shape[-2:])))))
 
 
 # -- singular values ----------------------------------------------------------------------------------------------
@@ -230,7 +148,7 @@ def _svd_meta(metas: Sequence[Meta], full: bool) -> tuple[Meta, Meta, Meta]:
     x = metas[0]
     *lead, m, n = x.shape
     k = min(m, n)
-    return (_like(x, (*lead, m, m if full else k)), _like(x, (*lead, k), x.dtype.to_real()), _like(x, (*lead, n if full else k, n)))
+    return (like(x, (*lead, m, m if full else k)), like(x, (*lead, k), x.dtype.to_real()), like(x, (*lead, n if full else k, n)))
 
 
 def _svd_grad(ctx: Any, gu: Any, gs: Any, gvh: Any) -> Any:
@@ -290,13 +208,13 @@ def _eigh_grad(ctx: Any, gl: Any, gv: Any) -> Any:
 
 
 eigh = Structured("linalg_eigh", saves=((), True), grad=_eigh_grad,
-                  meta=lambda metas, uplo: (_like(metas[0], metas[0].shape[:-1], metas[0].dtype.to_real()), metas[0].plain),
+                  meta=lambda metas, uplo: (like(metas[0], metas[0].shape[:-1], metas[0].dtype.to_real()), metas[0].plain),
                   reference=_library(lambda x, attrs, outs: tuple(np.linalg.eigh(x[0], attrs[0]))))
 
 
 def _eig_meta(metas: Sequence[Meta]) -> tuple[Meta, Meta]:
     d = metas[0].dtype.to_complex()
-    return _like(metas[0], metas[0].shape[:-1], d), _like(metas[0], metas[0].shape, d)
+    return like(metas[0], metas[0].shape[:-1], d), like(metas[0], metas[0].shape, d)
 
 
 def _eig_grad(ctx: Any, gl: Any, gv: Any) -> Any:
@@ -347,7 +265,7 @@ def _pinv_grad(ctx: Any, g: Any) -> Any:
 
 def _pinv_meta(metas: Sequence[Meta]) -> Meta:
     *lead, m, n = metas[0].shape
-    return _like(metas[0], (*lead, n, m))
+    return like(metas[0], (*lead, n, m))
 
 
 pinv = Structured("linalg_pinv", meta=_pinv_meta, reference=_library(_pinv), grad=_pinv_grad, saves=lambda needs: ((0,), True))
@@ -420,7 +338,7 @@ def _lu_grad(ctx: Any, g: Any, _: Any) -> Any:
 
 
 lu = Structured("linalg_lu_factor_ex", reference=_library(_lu), grad=_lu_grad, saves=((), True),
-                meta=lambda metas, pivot: (metas[0].plain, _like(metas[0], (*metas[0].shape[:-2], min(metas[0].shape[-2:])), dt.int32)))
+                meta=lambda metas, pivot: (metas[0].plain, like(metas[0], (*metas[0].shape[:-2], min(metas[0].shape[-2:])), dt.int32)))
 
 
 def _expm(x: Arrays, attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:

@@ -77,6 +77,9 @@ class finfo(_Info):
     """Limits of a floating dtype: ``bits``, ``eps``, ``max``, ``min``, ``tiny``, ``smallest_normal``, ``resolution``."""
 
     eps: float
+    max: float
+    min: float
+    tiny: float
 
     def __init__(self, type: DType | None = None) -> None:
         import ml_dtypes

@@ -7,7 +7,7 @@ from typing import Any
 from ..autograd.autocast import full_precision
 from ..autograd.handle import Handle
 from ..compile import dtypes as dt
-from ..ops import lapack
+from ..ops import lapack, solving
 from ..ops.pointwise import broadcast_shapes
 from ..ops.structured import wrap_dim
 from .einsum import _cross, multi_dot
@@ -60,10 +60,9 @@ def inv(A: Any) -> Any:
     """The inverse of square matrices.
 
     Raises:
-        LinAlgError: a matrix is singular (when the result is needed).
+        LinAlgError: a matrix is singular.
     """
-    check_square("linalg.inv", A)
-    return lapack.inv(A)
+    return _inverse("linalg.inv", A, True)[0]
 
 
 public(name="inverse")(lambda input: inv(input))
@@ -72,12 +71,26 @@ public(name="inverse")(lambda input: inv(input))
 @linear_algebra("inv_ex")
 @full_precision
 def inv_ex(A: Any, *, check_errors: bool = False) -> Any:
-    """(inverse, 0 for every matrix that has one)."""
-    return named("linalg_inv_ex", "inverse", "info")((inv(A), _no_error(A)))
+    """(inverse, for each matrix 0, or the place of a zero pivot); raises only if ``check_errors``."""
+    return named("linalg_inv_ex", "inverse", "info")(_inverse("linalg.inv_ex", A, check_errors))
 
 
-def _no_error(A: Any) -> Any:
-    return A.detach().new_zeros(tuple(A.shape[:-2]), dtype=dt.int32)
+def _inverse(name: str, A: Any, check: bool) -> Any:
+    check_square(name, A)
+    inverse, info = solving.inv_ex(A)
+    if check:
+        raise_failed(name, info, lambda place: f"The diagonal element {place} is zero, the inversion could not be completed because "
+                                               "the input matrix is singular.")
+    return inverse, info
+
+
+def raise_failed(name: str, info: Any, message: Callable[[int], str], error: type[Exception] = solving.LinAlgError) -> None:
+    """Raise for the first matrix that failed. That is looked up at once, not when the result is needed: callers catch it."""
+    places = info._array()
+    if places.any():
+        first = int(places.reshape(-1).nonzero()[0][0])
+        where = f"(Batch element {first}): " if places.ndim else ""
+        raise error(f"{name}: {where}{message(int(places.reshape(-1)[first]))}")
 
 
 @linear_algebra("det")
@@ -118,7 +131,7 @@ def _matrix_power(A: Any, n: int) -> Any:
     """Square matrices to the integer power n; negative powers are those of the inverse."""
     check_square("linalg.matrix_power", A)
     if n == 0:
-        return lapack.eye_like(A).expand(tuple(A.shape)).clone()
+        return solving.eye_like(A).expand(tuple(A.shape)).clone()
     base, n = (inv(A), -n) if n < 0 else (A, n)
     made = None
     while n:
@@ -157,13 +170,13 @@ def _batched(name: str, a: Any, b: Any) -> tuple[Any, Any]:
     return a.expand((*lead, *a.shape[-2:])), b.expand((*lead, *b.shape[-2:]))
 
 
-def solve_left(name: str, a: Any, b: Any) -> Any:
-    """X with A X = B, batches broadcast."""
+def solve_left(name: str, a: Any, b: Any) -> tuple[Any, Any]:
+    """X with A X = B, batches broadcast, and where A is singular."""
     if a.shape[-1] != b.shape[-2]:
         raise RuntimeError(f"{name}: Incompatible shapes of A and B for the equation AX = B ({a.shape[-2]}x{a.shape[-1]} and "
                            f"{b.shape[-2]}x{b.shape[-1]})")
     a, b = _batched(name, a, b)
-    return lapack.solve(a, b)
+    return solving.solve_ex(a, b)
 
 
 @linear_algebra("solve")
@@ -172,29 +185,39 @@ def solve(A: Any, B: Any, *, left: bool = True) -> Any:
     """X with A X = B (or X A = B unless ``left``); B may hold vectors.
 
     Raises:
-        LinAlgError: a matrix is singular (when the result is needed).
+        LinAlgError: a matrix is singular.
     """
-    check_square("linalg.solve", A)
-    check_same("linalg.solve", A, B)
-    if _is_vector(A, B):
-        if not left:
-            raise RuntimeError("linalg.solve: Vector broadcasting of the left hand side is not supported for left=False. In this case "
-                               "linalg.solve is equivalent to B / A.squeeze(-1)")
-        return solve_left("linalg.solve", A, B.unsqueeze(-1)).squeeze(-1)
-    if not left:
-        return solve_left("linalg.solve", A.transpose(-2, -1), B.transpose(-2, -1)).transpose(-2, -1)
-    return solve_left("linalg.solve", A, B)
+    return _solution("linalg.solve", A, B, left, True)[0]
 
 
 @linear_algebra("solve_ex")
 def solve_ex(A: Any, B: Any, *, left: bool = True, check_errors: bool = False) -> Any:
-    """(solution, 0 for every matrix that is not singular)."""
-    return named("linalg_solve_ex", "result", "info")((solve(A, B, left=left), _no_error(A)))
+    """(solution, for each matrix 0, or the place of a zero pivot); raises only if ``check_errors``."""
+    return named("linalg_solve_ex", "result", "info")(_solution("linalg.solve_ex", A, B, left, check_errors))
+
+
+def _solution(name: str, A: Any, B: Any, left: bool, check: bool) -> tuple[Any, Any]:
+    check_square(name, A)
+    check_same(name, A, B)
+    if _is_vector(A, B):
+        if not left:
+            raise RuntimeError(f"{name}: Vector broadcasting of the left hand side is not supported for left=False. In this case "
+                               "linalg.solve is equivalent to B / A.squeeze(-1)")
+        result, info = solve_left(name, A, B.unsqueeze(-1))
+        result = result.squeeze(-1)
+    elif left:
+        result, info = solve_left(name, A, B)
+    else:
+        result, info = solve_left(name, A.transpose(-2, -1), B.transpose(-2, -1))
+        result = result.transpose(-2, -1)
+    if check:
+        raise_failed(f"torch.{name}", info, lambda place: "The solver failed because the input matrix is singular.")
+    return result, info
 
 
 def _triangle(a: Any, upper: bool, unitriangular: bool) -> Any:
     if unitriangular:
-        return (a.triu(1) if upper else a.tril(-1)) + lapack.eye_like(a)
+        return (a.triu(1) if upper else a.tril(-1)) + solving.eye_like(a)
     return a.triu() if upper else a.tril()
 
 
@@ -205,8 +228,8 @@ def solve_triangular(A: Any, B: Any, *, upper: bool, left: bool = True, unitrian
     check_same("linalg.solve_triangular", A, B)
     a = _triangle(A, upper, unitriangular)
     if left:
-        return solve_left("linalg.solve_triangular", a, B)
-    return solve_left("linalg.solve_triangular", a.transpose(-2, -1), B.transpose(-2, -1)).transpose(-2, -1)
+        return solve_left("linalg.solve_triangular", a, B)[0]
+    return solve_left("linalg.solve_triangular", a.transpose(-2, -1), B.transpose(-2, -1))[0].transpose(-2, -1)
 
 
 @public()
@@ -215,7 +238,7 @@ def triangular_solve(input: Any, A: Any, upper: bool = True, transpose: bool = F
     """(solution of a triangular system, a copy of A)."""
     check_square("triangular_solve", A)
     a = _triangle(A, upper, unitriangular)
-    made = solve_left("triangular_solve", lapack.adj(a) if transpose else a, input)
+    made = solve_left("triangular_solve", solving.adj(a) if transpose else a, input)[0]
     return named("triangular_solve", "solution", "cloned_coefficient")((made, A.clone()))
 
 
@@ -224,8 +247,8 @@ def triangular_solve(input: Any, A: Any, upper: bool = True, transpose: bool = F
 def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Any:
     """X with A X = ``input`` where A is given by its Cholesky factor."""
     check_square("cholesky_solve", L)
-    low = lapack.adj(L.triu()) if upper else L.tril()
-    return solve_left("cholesky_solve", lapack.adj(low), solve_left("cholesky_solve", low, input))
+    low = solving.adj(L.triu()) if upper else L.tril()
+    return solve_left("cholesky_solve", solving.adj(low), solve_left("cholesky_solve", low, input)[0])[0]
 
 
 @public()
@@ -233,8 +256,8 @@ def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Any:
 def cholesky_inverse(L: Any, upper: bool = False) -> Any:
     """The inverse of a matrix given by its Cholesky factor."""
     check_square("cholesky_inverse", L)
-    back = lapack.inv(lapack.adj(L.triu()) if upper else L.tril())
-    return lapack.adj(back).matmul(back)
+    back = solving.inv(solving.adj(L.triu()) if upper else L.tril())
+    return solving.adj(back).matmul(back)
 
 
 @linear_algebra("lstsq")
@@ -355,7 +378,7 @@ def householder_product(A: Any, tau: Any) -> Any:
         raise RuntimeError("torch.linalg.householder_product: input.shape[-2] must be greater than or equal to input.shape[-1]")
     if n < tau.shape[-1]:
         raise RuntimeError("torch.linalg.householder_product: input.shape[-1] must be greater than or equal to tau.shape[-1]")
-    return _reflected(A, tau, lapack.eye_like(A.transpose(-2, -1)).narrow(-1, 0, n).expand(tuple(A.shape)))
+    return _reflected(A, tau, solving.eye_like(A.transpose(-2, -1)).narrow(-1, 0, n).expand(tuple(A.shape)))
 
 
 def _reflected(A: Any, tau: Any, C: Any) -> Any:
@@ -367,7 +390,7 @@ def _reflected(A: Any, tau: Any, C: Any) -> Any:
         tail = A.select(-1, k).narrow(-1, k + 1, m - k - 1)
         head = A.detach().new_zeros((*A.shape[:-2], k)).cat_with(A.detach().new_ones((*A.shape[:-2], 1)), -1)
         v = head.cat_with(tail, -1).unsqueeze(-1)
-        C = C - v.matmul(lapack.adj(v).matmul(C)) * tau.select(-1, k)[..., None, None]
+        C = C - v.matmul(solving.adj(v).matmul(C)) * tau.select(-1, k)[..., None, None]
     return C
 
 
@@ -378,8 +401,8 @@ public(name="orgqr")(lambda input, input2: householder_product(input, input2))
 @full_precision
 def ormqr(input: Any, tau: Any, other: Any, left: bool = True, transpose: bool = False) -> Any:
     """The product of Householder reflections with ``other``."""
-    q = _reflected(input, tau, lapack.eye_like(input.transpose(-2, -1)).expand((*input.shape[:-2], input.shape[-2], input.shape[-2])))
-    q = lapack.adj(q) if transpose else q
+    q = _reflected(input, tau, solving.eye_like(input.transpose(-2, -1)).expand((*input.shape[:-2], input.shape[-2], input.shape[-2])))
+    q = solving.adj(q) if transpose else q
     return q.matmul(other) if left else other.matmul(q)
 
 

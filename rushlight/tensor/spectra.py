@@ -7,9 +7,9 @@ from typing import Any
 from ..autograd.autocast import full_precision
 from ..autograd.handle import Handle
 from ..compile import dtypes as dt
-from ..ops import lapack
+from ..ops import lapack, solving
 from ..ops.structured import no_dims, wrap_dims
-from .matrices import _no_error, check_matrix, check_square, linear_algebra, solve_left
+from .matrices import check_matrix, check_square, linear_algebra, raise_failed, solve_left
 from .registry import public
 from .return_types import named
 from .statistics import norm_over
@@ -26,21 +26,28 @@ def _cholesky(A: Any, *, upper: bool = False) -> Any:
     """The lower (upper) triangular factor L of A = L L^H.
 
     Raises:
-        LinAlgError: a matrix is not positive definite (when the result is needed).
+        LinAlgError: a matrix is not positive definite.
     """
-    check_square("linalg.cholesky", A)
-    low = lapack.cholesky(lapack.adj(A) if upper else A)
-    return lapack.adj(low) if upper else low
+    return _factor("linalg.cholesky", A, upper, True)[0]
 
 
-public(name="cholesky")(lambda input, upper=False: _cholesky(input, upper=upper))
+public(name="cholesky")(lambda input, upper=False: _factor("cholesky", input, upper, True)[0])
 
 
 @linear_algebra("cholesky_ex")
 @full_precision
 def cholesky_ex(A: Any, *, upper: bool = False, check_errors: bool = False) -> Any:
-    """(factor, 0 for every positive definite matrix)."""
-    return named("linalg_cholesky_ex", "L", "info")((_cholesky(A, upper=upper), _no_error(A)))
+    """(factor, for each matrix 0, or the order of a leading minor that is not positive definite); raises only if ``check_errors``."""
+    return named("linalg_cholesky_ex", "L", "info")(_factor("linalg.cholesky_ex", A, upper, check_errors))
+
+
+def _factor(name: str, A: Any, upper: bool, check: bool) -> tuple[Any, Any]:
+    check_square(name, A)
+    low, info = solving.cholesky_ex(solving.adj(A) if upper else A)
+    if check:
+        raise_failed(name, info, lambda order: "The factorization could not be completed because the input is not positive-definite "
+                                               f"(the leading minor of order {order} is not positive-definite).")
+    return solving.adj(low) if upper else low, info
 
 
 @linear_algebra("qr")
@@ -70,24 +77,38 @@ def geqrf(input: Any) -> Any:
 
 @linear_algebra("lu_factor_ex")
 def lu_factor_ex(A: Any, *, pivot: bool = True, check_errors: bool = False) -> Any:
-    """(L and U in one matrix, row exchanges counted from 1, 0 for every matrix without zero pivot)."""
-    check_matrix("linalg.lu_factor_ex", A)
-    packed, pivots = lapack.lu(A, attrs=(bool(pivot),))
-    return named("linalg_lu_factor_ex", "LU", "pivots", "info")((packed, pivots, _no_error(A)))
+    """(L and U in one matrix, row exchanges counted from 1, for each matrix 0 or the place of a zero pivot)."""
+    return named("linalg_lu_factor_ex", "LU", "pivots", "info")(_packed("linalg.lu_factor_ex", A, pivot, check_errors))
 
 
 @linear_algebra("lu_factor")
 def lu_factor(A: Any, *, pivot: bool = True) -> Any:
-    """(L and U in one matrix, row exchanges counted from 1)."""
-    check_matrix("linalg.lu_factor", A)
-    return named("linalg_lu_factor", "LU", "pivots")(lapack.lu(A, attrs=(bool(pivot),)))
+    """(L and U in one matrix, row exchanges counted from 1).
+
+    Raises:
+        RuntimeError: a pivot is zero.
+    """
+    return named("linalg_lu_factor", "LU", "pivots")(_packed("linalg.lu_factor", A, pivot, True)[:2])
+
+
+def _packed(name: str, A: Any, pivot: bool, check: bool) -> tuple[Any, Any, Any]:
+    check_matrix(name, A)
+    packed, pivots = lapack.lu(A, attrs=(bool(pivot),))
+    zeros = packed.detach().diagonal(0, -2, -1) == 0
+    found = zeros.any(-1) if zeros.shape[-1] else zeros.new_zeros(zeros.shape[:-1])
+    info = ((zeros.int().argmax(-1) + 1) * found if zeros.shape[-1] else found).to(dt.int32)
+    if check:
+        raise_failed(f"torch.{name}", info, lambda place: f"U[{place},{place}] is zero and using it on lu_solve would result in a "
+                     "division by zero. If you still want to perform the factorization, consider calling linalg.lu(A, pivot) or "
+                     "linalg.lu_factor_ex(A, pivot)", RuntimeError)
+    return packed, pivots, info
 
 
 def _parts(packed: Any) -> tuple[Any, Any]:
     m, n = packed.shape[-2:]
     k = min(m, n)
     low = packed.narrow(-1, 0, k).tril(-1)
-    one = lapack.eye_like(low)
+    one = solving.eye_like(low)
     if m > k:
         one = one.cat_with(one.new_zeros((m - k, k)), -2)
     return low + one, packed.narrow(-2, 0, k).triu()
@@ -96,7 +117,7 @@ def _parts(packed: Any) -> tuple[Any, Any]:
 def _permutation(pivots: Any, m: int, d: Any) -> Any:
     """P with A = P L U."""
     order = lapack.row_order(pivots, attrs=(m,))
-    one = lapack.eye_like(order.to(d))
+    one = solving.eye_like(order.to(d))
     return one.expand((*order.shape, m)).gather(-2, order.unsqueeze(-1).expand((*order.shape, m))).transpose(-2, -1).contiguous()
 
 
@@ -127,10 +148,10 @@ def _lu_solve(LU: Any, pivots: Any, B: Any, *, left: bool = True, adjoint: bool 
     check_square("linalg.lu_solve", LU)
     low, up = _parts(LU)
     A = _permutation(pivots, LU.shape[-2], LU.dtype).matmul(low.matmul(up))
-    A = lapack.adj(A) if adjoint else A
+    A = solving.adj(A) if adjoint else A
     if left:
-        return solve_left("linalg.lu_solve", A, B)
-    return solve_left("linalg.lu_solve", A.transpose(-2, -1), B.transpose(-2, -1)).transpose(-2, -1)
+        return solve_left("linalg.lu_solve", A, B)[0]
+    return solve_left("linalg.lu_solve", A.transpose(-2, -1), B.transpose(-2, -1))[0].transpose(-2, -1)
 
 
 @public()
@@ -201,7 +222,7 @@ def svd(input: Any, some: bool = True, compute_uv: bool = True) -> Any:
         m, n = input.shape[-2:]
         lead = tuple(input.shape[:-2])
         u, vh = input.detach().new_zeros((*lead, m, m)), input.detach().new_zeros((*lead, n, n))
-    return named("svd", "U", "S", "V")((u, s, lapack.adj(vh)))
+    return named("svd", "U", "S", "V")((u, s, solving.adj(vh)))
 
 
 def _cuts(A: Any, atol: Any, rtol: Any, both_given: bool) -> tuple[Any, Any]:
@@ -231,7 +252,7 @@ def pinv(A: Any, rcond: Any = None, hermitian: bool = False, *, atol: Any = None
     if hermitian:
         check_square("linalg.pinv", A)
         low, middle = A.tril(-1), A.diagonal(0, -2, -1)
-        A = low + lapack.adj(low) + (middle.real.to(A.dtype) if A.dtype.kind == "c" else middle).diag_embed()
+        A = low + solving.adj(low) + (middle.real.to(A.dtype) if A.dtype.kind == "c" else middle).diag_embed()
     if 0 in A.shape[-2:]:
         return A.transpose(-2, -1).clone()
     return lapack.pinv(A, *_cuts(A, atol, rtol if rtol is not None else rcond, True))
@@ -335,7 +356,7 @@ def cond(A: Any, p: Any = None) -> Any:
     check_square("linalg.cond", A)
     if 0 in A.shape:
         return A.detach().new_zeros(tuple(A.shape[:-2]), dtype=A.dtype.to_real())
-    return matrix_norm(A, p) * matrix_norm(lapack.inv(A), p)
+    return matrix_norm(A, p) * matrix_norm(solving.inv(A), p)
 
 
 # -- low rank -----------------------------------------------------------------------------------------------------
@@ -350,14 +371,14 @@ def svd_lowrank(A: Any, q: int | None = 6, niter: int = 2, M: Any = None) -> Any
     m, n = A.shape[-2:]
     q = 6 if q is None else q
     if m < n:
-        v, s, u = svd_lowrank(lapack.adj(A), q, niter)
+        v, s, u = svd_lowrank(solving.adj(A), q, niter)
         return u, s, v
     Q = lapack.qr(A.matmul(randn((n, q), dtype=A.dtype)), attrs=("reduced",))[0]
     for _ in range(niter):
-        Q = lapack.qr(lapack.adj(A).matmul(Q), attrs=("reduced",))[0]
+        Q = lapack.qr(solving.adj(A).matmul(Q), attrs=("reduced",))[0]
         Q = lapack.qr(A.matmul(Q), attrs=("reduced",))[0]
-    u, s, vh = lapack.svd(lapack.adj(Q).matmul(A), attrs=(False,))
-    return Q.matmul(u), s, lapack.adj(vh)
+    u, s, vh = lapack.svd(solving.adj(Q).matmul(A), attrs=(False,))
+    return Q.matmul(u), s, solving.adj(vh)
 
 
 @public(method=False, out=False)

@@ -1,0 +1,268 @@
+"""Distributions of functions of random values."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import rushlight as torch
+
+from ..autograd.modes import no_grad
+from ..tensor.kinds import finfo
+from . import constraints
+from .distribution import Distribution
+from .independent import Independent, sum_rightmost
+from .location import Uniform
+from .normal import Normal
+from .transforms import AbsTransform, AffineTransform, ComposeTransform, ExpTransform, Transform
+from .utils import broadcast_all
+
+__all__ = ["Gumbel", "HalfNormal", "LogNormal", "TransformedDistribution"]
+
+Size = torch.Size
+EULER = 0.57721566490153286060  # the Euler-Mascheroni constant
+
+
+def _expanded_base(base: Distribution, transform: Transform) -> Distribution:
+    """``base`` with the batch shape and event dimensions that ``transform`` makes of it."""
+    shape = base.batch_shape + base.event_shape
+    if len(shape) < transform.domain.event_dim:
+        raise ValueError(f"base_distribution needs to have shape with size at least {transform.domain.event_dim}, but got {shape}.")
+    needed = transform.inverse_shape(transform.forward_shape(shape))
+    if shape != needed:
+        base = base.expand(needed[:len(needed) - len(base.event_shape)])
+    together = transform.domain.event_dim - len(base.event_shape)
+    return Independent(base, together) if together > 0 else base
+
+
+class TransformedDistribution(Distribution):
+    """What ``transforms``, one after another, make of values of ``base_distribution``.
+
+    Example:
+        >>> D = rushlight.distributions
+        >>> squashed = D.TransformedDistribution(D.Normal(0.0, 1.0), [D.TanhTransform(cache_size=1)])
+        >>> squashed.log_prob(torch.tensor(0.5))
+        tensor(-0.7821)
+    """
+
+    arg_constraints: dict = {}
+
+    def __init__(self, base_distribution: Distribution, transforms: Any, validate_args: bool | None = None) -> None:
+        if isinstance(transforms, Transform):
+            self.transforms = [transforms]
+        elif isinstance(transforms, list) and all(isinstance(f, Transform) for f in transforms):
+            self.transforms = transforms
+        elif isinstance(transforms, list):
+            raise ValueError("transforms must be a Transform or a list of Transforms")
+        else:
+            raise ValueError(f"transforms must be a Transform or list, but was {transforms}")
+        transform = ComposeTransform(self.transforms)
+        self.base_dist = base = _expanded_base(base_distribution, transform)
+        shape = transform.forward_shape(base.batch_shape + base.event_shape)
+        event_dim = transform.codomain.event_dim + max(len(base.event_shape) - transform.domain.event_dim, 0)
+        cut = len(shape) - event_dim
+        super().__init__(shape[:cut], shape[cut:], validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        new = self._get_checked_instance(TransformedDistribution, _instance)
+        batch_shape = Size(batch_shape)
+        shape = ComposeTransform(self.transforms).inverse_shape(batch_shape + self.event_shape)
+        new.base_dist = self.base_dist.expand(shape[:len(shape) - len(self.base_dist.event_shape)])
+        new.transforms = self.transforms
+        Distribution.__init__(new, batch_shape, self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    @constraints.dependent_property(is_discrete=False)
+    def support(self) -> Any:
+        """The last transform's codomain."""
+        if not self.transforms:
+            return self.base_dist.support
+        result = self.transforms[-1].codomain
+        more = len(self.event_shape) - result.event_dim
+        return constraints.independent(result, more) if more > 0 else result
+
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        """Whether samples have gradients."""
+        return self.base_dist.has_rsample
+
+    def _transformed(self, x: Any) -> Any:
+        for transform in self.transforms:
+            x = transform(x)
+        return x
+
+    def sample(self, sample_shape: Any = Size()) -> Any:  # noqa: B008
+        with no_grad():
+            return self._transformed(self.base_dist.sample(sample_shape))
+
+    def rsample(self, sample_shape: Any = Size()) -> Any:  # noqa: B008
+        return self._transformed(self.base_dist.rsample(sample_shape))
+
+    def log_prob(self, value: Any) -> Any:
+        if self._validate_args:
+            self._validate_sample(value)
+        event_dim, log_prob, y = len(self.event_shape), 0.0, value
+        for transform in reversed(self.transforms):
+            x = transform.inv(y)
+            event_dim += transform.domain.event_dim - transform.codomain.event_dim
+            log_prob = log_prob - sum_rightmost(transform.log_abs_det_jacobian(x, y), event_dim - transform.domain.event_dim)
+            y = x
+        return log_prob + sum_rightmost(self.base_dist.log_prob(y), event_dim - len(self.base_dist.event_shape))
+
+    def _turned(self, probability: Any) -> Any:
+        """A probability where the transforms increase, the opposite one where they decrease."""
+        sign = math.prod(transform.sign for transform in self.transforms)
+        return probability if isinstance(sign, int) and sign == 1 else sign * (probability - 0.5) + 0.5
+
+    def cdf(self, value: Any) -> Any:
+        if self._validate_args:
+            self._validate_sample(value)
+        for transform in reversed(self.transforms):
+            value = transform.inv(value)
+        return self._turned(self.base_dist.cdf(value))
+
+    def icdf(self, value: Any) -> Any:
+        return self._transformed(self.base_dist.icdf(self._turned(value)))
+
+
+class LogNormal(TransformedDistribution):
+    """exp of a normal number with mean ``loc`` and standard deviation ``scale``."""
+
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
+    support = constraints.positive  # type: ignore[assignment]
+    has_rsample = True  # type: ignore[assignment]
+    base_dist: Normal
+
+    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
+        super().__init__(Normal(loc, scale, validate_args=validate_args), ExpTransform(), validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        return super().expand(batch_shape, _instance=self._get_checked_instance(LogNormal, _instance))
+
+    @property
+    def loc(self) -> Any:
+        """Mean of the logarithm."""
+        return self.base_dist.loc
+
+    @property
+    def scale(self) -> Any:
+        """Standard deviation of the logarithm."""
+        return self.base_dist.scale
+
+    @property
+    def mean(self) -> Any:
+        return (self.loc + self.scale.pow(2) / 2).exp()
+
+    @property
+    def mode(self) -> Any:
+        return (self.loc - self.scale.square()).exp()
+
+    @property
+    def variance(self) -> Any:
+        square = self.scale.pow(2)
+        return square.expm1() * (2 * self.loc + square).exp()
+
+    def entropy(self) -> Any:
+        return self.base_dist.entropy() + self.loc
+
+
+class HalfNormal(TransformedDistribution):
+    """The absolute value of a normal number with mean 0 and standard deviation ``scale``."""
+
+    arg_constraints = {"scale": constraints.positive}
+    support = constraints.nonnegative  # type: ignore[assignment]
+    has_rsample = True  # type: ignore[assignment]
+    base_dist: Normal
+
+    def __init__(self, scale: Any, validate_args: bool | None = None) -> None:
+        super().__init__(Normal(0, scale, validate_args=False), AbsTransform(), validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        return super().expand(batch_shape, _instance=self._get_checked_instance(HalfNormal, _instance))
+
+    @property
+    def scale(self) -> Any:
+        """The standard deviation of the normal number."""
+        return self.base_dist.scale
+
+    @property
+    def mean(self) -> Any:
+        return self.scale * math.sqrt(2 / math.pi)
+
+    @property
+    def mode(self) -> Any:
+        return torch.zeros_like(self.scale)
+
+    @property
+    def variance(self) -> Any:
+        return self.scale.pow(2) * (1 - 2 / math.pi)
+
+    def log_prob(self, value: Any) -> Any:
+        if self._validate_args:
+            self._validate_sample(value)
+        log_prob = self.base_dist.log_prob(value) + math.log(2)
+        return torch.where(value >= 0, log_prob, -math.inf)
+
+    def cdf(self, value: Any) -> Any:
+        if self._validate_args:
+            self._validate_sample(value)
+        return 2 * self.base_dist.cdf(value) - 1
+
+    def icdf(self, prob: Any) -> Any:
+        return self.base_dist.icdf((prob + 1) / 2)
+
+    def entropy(self) -> Any:
+        return self.base_dist.entropy() - math.log(2)
+
+
+class Gumbel(TransformedDistribution):
+    """The distribution of largest values: loc - scale · log(-log(u)) of uniform numbers u."""
+
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
+    support = constraints.real  # type: ignore[assignment]
+
+    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
+        self.loc, self.scale = broadcast_all(loc, scale)
+        info = finfo(self.loc.dtype)
+        low, high = torch.full_like(self.loc, info.tiny), torch.full_like(self.loc, 1 - info.eps)
+        if all(not isinstance(v, torch.Tensor) for v in (loc, scale)):
+            low, high = info.tiny, 1 - info.eps
+        super().__init__(Uniform(low, high, validate_args=validate_args), self._chain(), validate_args=validate_args)
+
+    def _chain(self) -> list[Transform]:
+        return [ExpTransform().inv, AffineTransform(0, -torch.ones_like(self.scale)), ExpTransform().inv,
+                AffineTransform(self.loc, -self.scale)]
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        new = self._get_checked_instance(Gumbel, _instance)
+        new.loc, new.scale = self.loc.expand(batch_shape), self.scale.expand(batch_shape)
+        new.base_dist = self.base_dist.expand(batch_shape)
+        new.transforms = new._chain()
+        Distribution.__init__(new, batch_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    @property
+    def mean(self) -> Any:
+        return self.loc + self.scale * EULER
+
+    @property
+    def mode(self) -> Any:
+        return self.loc
+
+    @property
+    def stddev(self) -> Any:
+        return (math.pi / math.sqrt(6)) * self.scale
+
+    @property
+    def variance(self) -> Any:
+        return self.stddev.pow(2)
+
+    def log_prob(self, value: Any) -> Any:
+        if self._validate_args:
+            self._validate_sample(value)
+        y = (self.loc - value) / self.scale
+        return (y - y.exp()) - self.scale.log()
+
+    def entropy(self) -> Any:
+        return self.scale.log() + (1 + EULER)
