@@ -27,6 +27,7 @@ from .fuse_rules import (
     reshaped,
     spread_size,
     through_pad,
+    varying,
 )
 from .fusion import Fusion
 from .graph import Graph, Node
@@ -162,7 +163,7 @@ class _Fuser(RowRules, PartRules):
                 continue  # in a group of its own it can become the contraction's epilogue
             if (group.kind in ("loops", "contract") and len(known) == 1 and len(group.roots) < _MAX_ROOTS
                     and group.ops + node_cost(node) <= _MAX_OPS
-                    and not (group.kind == "contract" and is_irregular(node))
+                    and not (group.kind == "contract" and (is_irregular(node) or not self._leaves_whole(node, group)))
                     and group.covers(known[0], node.shape) and self._may_host(group, node)):
                 return group
         return None
@@ -239,7 +240,9 @@ class _Fuser(RowRules, PartRules):
                 return False
         if len(users) > 1:
             wide = [i for i in node.inputs if spread_size(i) > 1 and not self._is_positional(i)]
-            if not flags.recompute or cost > 2 or node.kind == "gather" or len(wide) > 1 and not self._from_stored(node):
+            if not flags.recompute or cost > 2 or node.kind == "gather":
+                return False
+            if len(wide) > 1 and not (self._from_stored(node) and all(self._leaves_whole(node, g) for g in users)):
                 return False
         for group in users:
             indices = group.demand[node]
@@ -264,6 +267,19 @@ class _Fuser(RowRules, PartRules):
                 return True
             node = large[0]
         return False
+
+    def _leaves_whole(self, node: Node, group: Group) -> bool:
+        """Whether the formula's operands leave a contraction's dimensions in one piece. Numbers for each group of channels, among
+        values that are seen by groups, would cut them: short rows, and no Winograd convolution."""
+        if group.kind != "contract" or group.anchor is None:
+            return True
+        anchor, index = group.anchor, group.demand[node][0]
+        pieces = [{a for a, _ in i.terms if group.extents[a] != 1} for i in group.roots.get(anchor) or group.demand[anchor][0]]
+        for operand in node.inputs:
+            covered = group.covered(tuple(index[d] for d in varying(operand)))
+            if any(whole & covered and not whole <= covered for whole in pieces):
+                return False
+        return True
 
     def _is_positional(self, node: Node) -> bool:
         """Whether a value follows cheaply from positions alone, so that storing it would be waste."""

@@ -10,7 +10,7 @@ from .group import Group
 from .index import CannotSplit, Index, NeedSplit
 
 __all__ = ["contiguous_axis", "is_irregular", "iterations", "memory_base", "native_operand", "product_behind", "reduction_behind",
-           "reshaped", "spread_size", "through_pad"]
+           "reshaped", "spread_size", "through_pad", "varying"]
 
 
 def memory_base(node: Node) -> Node:
@@ -79,6 +79,14 @@ def spread_size(node: Node) -> int:
     while node.kind in ("view", "reshape"):
         node = node.inputs[0]
     return node.size
+
+
+def varying(node: Node) -> list[int]:
+    """The dimensions along which an operand is not spread."""
+    dims = range(len(node.shape))
+    if node.kind != "view":
+        return [d for d in dims if node.shape[d] != 1]
+    return [d for d in dims if any(row[d] for row in node.attrs[0].matrix)]
 
 
 def iterations(group: Group, index: Index) -> int:

@@ -227,6 +227,24 @@ def test_a_norm_after_a_convolution_stores_its_result_alone():
     assert len([n for n in fusion.home if n.kind in ("pointwise", "contract") and n.size == y.size]) == 4
 
 
+def test_an_epilogue_is_not_cut_into_groups_of_channels():
+    """A product whose result is multiplied by a normalised value: numbers for each channel are one more vector, but those for each
+    image and group would be dimensions of the product. Its rows would be short, and it no Winograd convolution."""
+    from step_graphs import conv2d
+
+    for shape, axes, stores in (((8, 32, 32, 32), (0, 2, 3), 0), ((8, 8, 4, 32, 32), (2, 3, 4), 1)):
+        g = Graph()
+        d, w, x = g.leaf((8, 16, 34, 34), F32), g.leaf((32, 16, 3, 3), F32), g.leaf(shape, F32)
+        centred = g.map(lambda e, a, m: a - m, x, g.map(lambda e, t: t / 8192, g.reduce("add", x, axes, True)))
+        product = g.reshape(conv2d(g, d, w, 0), shape)
+        value = g.map(lambda e, p, c: p * c, product, centred)
+        g.results = [g.reduce("add", value, axes), g.reduce("max", value, axes[1:]), g.reduce("max", centred, axes)]
+        ready = legalise(simplify(g))
+        fusion = fuse(ready, choose_orders(ready))
+        stored = {n: group.kind for n, group in fusion.home.items() if n.kind == "pointwise" and n.size == x.size}
+        assert sorted(stored.values()) == ["contract"] + ["loops"] * stores
+
+
 def test_a_sum_that_is_not_stored_before_is_no_reason_to_compute_twice():
     """x + y has no smaller operand than itself: it is stored for its two users, whatever statistics are taken of x."""
     g = Graph()
