@@ -88,7 +88,7 @@ def _backward_again(root: Any, retain_graph: bool) -> bool:
     found = replay.describe(root, epoch)
     if found is None:
         return False
-    if not replay.replay(tr, found, retain_graph):
+    if not replay.replay(tr, root, found, retain_graph):
         start, before = tr.node, len(tr.values)
         engine.run([root], _seeds([root], None), retain_graph=retain_graph, create_graph=False, accumulate=True)
         replay.remember(start, tr, epoch, before, found)

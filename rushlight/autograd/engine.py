@@ -213,6 +213,8 @@ def _finish_leaf(leaf: Handle, grad: Any, create_graph: bool, wanted: dict[int, 
                  captured: dict[int, Any], inner: int | None) -> None:
     if wanted is not None and id(leaf) not in wanted:
         return
+    if accumulate and leaf._edge is None:
+        return  # it was told to want none since
     meta = leaf._value.meta
     if grad._value.meta.plain is not meta.plain:
         grad = Rules.reduce_to(grad, meta)

@@ -16,6 +16,7 @@ from ..record.trace import Trace, TraceNode
 from ..record.value import Buffer, Epoch, Value, looks, new_value
 from .handle import LEAF, Handle, make
 from .node import GradNode
+from .replay_steps import LIMIT, never, overwritten, written_for
 from .steps import in_use, is_whole, part_of
 
 __all__ = ["describe", "replay", "remember", "Description"]
@@ -23,6 +24,7 @@ __all__ = ["describe", "replay", "remember", "Description"]
 # Fills the slots of values that nobody refers to; its buffer keeps it from being taken for a live pending value.
 _DEAD = new_value(None)  # type: ignore[arg-type]
 _DEAD.buffer = Buffer(0, 0, None)
+_WRITTEN = 2  # a step is worth writing for a graph that keeps coming
 _EARLIER = object()  # in a signature: the node was recorded before the last flush
 
 
@@ -38,13 +40,16 @@ class Description:
 
 class Recipe:
     """Where a walk ended, the slots of the leaves' gradients in the order of the description, and (number among the saved values,
-    slot) of those that entered."""
+    slot) of those that entered. ``uses``: how often it was taken; at the ``_WRITTEN``-th time it gets a ``step`` of its own."""
 
-    __slots__ = ("signature", "end", "slots", "dead", "entering")
+    __slots__ = ("signature", "end", "slots", "dead", "entering", "uses", "step", "facts")
 
     def __init__(self, signature: list[Any], end: TraceNode, slots: list[int], count: int, entering: list[tuple[int, int]]) -> None:
         self.signature, self.end, self.slots, self.entering = signature, end, slots, entering
         self.dead = [_DEAD] * count
+        self.uses = 0
+        self.step: Callable[..., bool] = never
+        self.facts: tuple = ()
 
 
 def describe(root: Handle, epoch: Epoch) -> Description | None:
@@ -68,9 +73,9 @@ def describe(root: Handle, epoch: Epoch) -> Description | None:
         put(n.node)
         if n.epoch is not epoch:
             put(_EARLIER)
-            if _overwritten(n) or not _number(n, epoch, put, saved, saved_number):
+            if overwritten(n) or not _number(n, epoch, put, saved, saved_number):
                 return None
-        elif writes and _overwritten(n):
+        elif writes and overwritten(n):
             return None
         for edge in n.edges:
             if edge is None:
@@ -117,19 +122,14 @@ def _number(n: GradNode, epoch: Epoch, put: Callable[[Any], None], saved: list[V
     return True
 
 
-def _overwritten(n: GradNode) -> bool:
-    """Whether something that a node saved was written over."""
-    for v in n.kept:
-        if v is not None and (v.overwritten is not None or v.origin is not None and v.origin.overwritten is not None):
-            return True
-    return any(v is not None and v.overwritten is not None for v in n.kept_outs)
-
-
-def replay(tr: Trace, found: Description, retain_graph: bool) -> bool:
+def replay(tr: Trace, root: Handle, found: Description, retain_graph: bool) -> bool:
     """Take the recorded walk of this graph, if there is one."""
     recipe = tr.node.backward
     if recipe is None or recipe.signature != found.signature:
         return False
+    recipe.uses += 1
+    if recipe.uses == _WRITTEN and len(found.nodes) <= LIMIT:
+        recipe.step, recipe.facts = written_for(root, found.nodes, tr, recipe)
     epoch, values = tr.epoch, tr.values
     values += recipe.dead
     for k, slot in recipe.entering:

@@ -19,6 +19,7 @@ from ..ops.promotion import default_dtype
 from ..ops.views import as_strided
 from ..record.flush import ready
 from ..record.meta import CPU, Device, contiguous_strides, is_contiguous
+from ..record.trace import local
 from ..record.value import allocate, array_of, looks
 from . import printing
 from .shape import Size, size_argument
@@ -471,6 +472,11 @@ class Tensor(Handle):
 
     def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
         """Add the gradient of this tensor to ``grad`` of the leaves that it was computed from."""
+        if gradient is None and inputs is None and not create_graph:
+            tr = local.trace
+            recipe = tr.node.backward
+            if recipe is not None and recipe.step(tr, self, retain_graph, recipe.facts):
+                return  # the same graph as before, from the same point of the trace
         backward(self, gradient, retain_graph, create_graph, inputs=inputs)
 
     def detach(self) -> Any:
@@ -573,7 +579,6 @@ class Tensor(Handle):
 def _settle(v: Any) -> None:
     """Give a derived value memory of its own: it is the whole content of a storage now."""
     from ..record.flush import flush_trace
-    from ..record.trace import local
 
     holder = make(v)
     made = holder.clone()  # type: ignore[attr-defined]

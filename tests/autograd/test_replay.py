@@ -6,7 +6,7 @@ import pytest
 
 import rushlight as torch
 from rushlight import nn
-from rushlight.autograd import engine
+from rushlight.autograd import engine, replay
 from rushlight.record import counters, flush
 from rushlight.record.flush import start_afresh
 
@@ -170,3 +170,161 @@ def test_parts_that_are_kept():
         s = np.sin(x.numpy())
         want = s[1:5] * np.exp(s[1:5] * w.detach().numpy()) + s[2:].sum(1, keepdims=True)
         np.testing.assert_allclose(w.grad.numpy(), want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def descriptions(monkeypatch):
+    """How often a graph was described: not where the step that was written for it knows it."""
+    calls = []
+    describe = replay.describe
+    monkeypatch.setattr(replay, "describe", lambda *args: (calls.append(1), describe(*args))[1])
+    return calls
+
+
+@pytest.mark.parametrize("look", [lambda loss: None, lambda loss: loss.item()])
+def test_a_graph_that_keeps_coming_is_known_without_a_description(look, descriptions):
+    model = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.LayerNorm(7), nn.Linear(7, 3))
+    optimizer, y = torch.optim.SGD(model.parameters(), lr=0.1), torch.tensor([0, 2, 1, 0])
+    for k in range(10):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(tensor(4, 5, seed=k, grad=False)), y)
+        look(loss)
+        loss.backward()
+        optimizer.step()
+    assert len(descriptions) <= 4  # the first times: what a step takes over is new, and begins in the interpreter
+    known = len(descriptions)
+    (model(tensor(4, 5, grad=False)).sum() * 2.0).backward()
+    assert len(descriptions) > known  # another graph
+
+
+def _changed(name, w, other, h):
+    """Change something of the graph of ``h`` before its backward; returns what undoes it."""
+    if name == "a hook of a leaf":
+        return w.register_hook(lambda g: g * 3).remove
+    if name == "a hook of a node":
+        h.register_hook(lambda g: g * 3)
+    if name == "a gradient to add to":
+        w.grad = torch.ones(3)
+    if name == "a gradient that is a part":
+        w.grad = torch.ones(6)[3:]
+    if name == "a leaf that wants no gradient any more":
+        other.requires_grad_(False)
+        return lambda: other.requires_grad_(True)
+    if name == "anomaly mode":
+        torch.autograd.set_detect_anomaly(True)
+        return lambda: torch.autograd.set_detect_anomaly(False)
+    return lambda: None
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("name", ["a hook of a leaf", "a hook of a node", "a gradient to add to", "a gradient that is a part",
+                                  "a leaf that wants no gradient any more", "anomaly mode", "autocast", "one leaf instead of two"])
+def test_what_changes_when_a_step_has_been_written(name, early, walks):
+    w, other = tensor(3), tensor(3, seed=1)
+    for k in range(12):
+        w.grad = other.grad = None
+        changed = k in (7, 8, 10)
+        again = other if name == "one leaf instead of two" and changed else w
+        if name == "one leaf instead of two":
+            w.data = other.data  # one value, two leaves: one slot
+        h = torch.sin(w) * torch.cos(again) + other
+        if early:
+            flush()
+        undo = _changed(name, w, other, h) if changed else lambda: None
+        base = 0.0 if w.grad is None else 1.0
+        before = len(walks)
+        if name == "autocast" and changed:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                h.sum().backward()
+        else:
+            h.sum().backward()
+        undo()
+        if k == 6:
+            assert len(walks) == before  # known by now
+        v, u = w.detach().numpy().astype(np.float64), again.detach().numpy().astype(np.float64)
+        factor = 3.0 if changed and name.startswith("a hook") else 1.0
+        want_w, want_other = np.cos(v) * np.cos(u), np.ones(3)
+        if again is w:
+            want_w -= np.sin(v) * np.sin(u)
+        else:
+            want_other -= np.sin(v) * np.sin(u)
+        np.testing.assert_allclose(w.grad.numpy(), base + factor * want_w, rtol=1e-5, atol=1e-6)
+        if changed and "no gradient" in name:
+            assert other.grad is None
+        else:
+            np.testing.assert_allclose(other.grad.numpy(), (factor if "node" in name else 1.0) * want_other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_several_results_and_nodes_of_one_kind_in_many_epochs(early, descriptions):
+    w = tensor(4, 1)
+    for k in range(8):
+        w.grad = None
+        total, want = 0.0, np.zeros((4, 1))
+        for t in range(3):
+            x = tensor(4, 5, seed=10 * k + t, grad=False)
+            a, b = (x * w).split(2)
+            value, _ = torch.max(a * b, dim=1)
+            if early:
+                flush()
+            total = total + value.sum()
+            p = x.numpy() * w.detach().numpy()
+            for row, column in enumerate((p[:2] * p[2:]).argmax(1)):
+                want[row] += x.numpy()[row, column] * p[row + 2, column]
+                want[row + 2] += x.numpy()[row + 2, column] * p[row, column]
+        before = len(descriptions)
+        total.backward()
+        assert k < 5 or len(descriptions) == before
+        np.testing.assert_allclose(w.grad.numpy(), want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_one_node_twice_is_no_two_nodes(early):
+    """Log probabilities of two epochs, then one of them twice: the same trie nodes."""
+    w = tensor(3)
+    for k in range(12):
+        w.grad = None
+        x = [tensor(3, seed=2 * k + i, grad=False) for i in range(2)]
+        made = []
+        for i in range(2):
+            made.append(torch.exp(w + x[i]))
+            flush()
+        first, second = (made[0], made[0]) if k in (7, 9) else made
+        loss = (first + second).sum()
+        if early:
+            loss.item()
+        loss.backward()
+        v = w.detach().numpy()
+        want = np.exp(v + x[0].numpy()) + np.exp(v + (x[0] if k in (7, 9) else x[1]).numpy())
+        np.testing.assert_allclose(w.grad.numpy(), want, rtol=1e-5)
+
+
+def test_a_graph_that_is_kept_and_one_that_is_gone_after_a_step_was_written():
+    w = tensor(3)
+    for k in range(9):
+        w.grad = None
+        loss = (w.exp() * w).sum()
+        loss.backward(retain_graph=k % 2 == 1)
+        first = w.grad.numpy().copy()
+        w.grad = None
+        if k % 2:
+            loss.backward()
+            np.testing.assert_array_equal(w.grad.numpy(), first)
+        with pytest.raises(RuntimeError, match="second time"):
+            loss.backward()
+        assert w.grad is None or k % 2
+
+
+def test_an_overwritten_value_is_an_error_after_a_step_was_written():
+    w = tensor(3)
+    for k in range(9):
+        w.grad = None
+        h = w * 2.0
+        loss = h.exp().mul(h).sum()
+        if k > 5:
+            with torch.no_grad():
+                h.add_(1.0)
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                loss.backward()
+        else:
+            loss.backward()
