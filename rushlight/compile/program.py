@@ -168,6 +168,8 @@ class Program:
         self._pack = struct.Struct(f"{n}q").pack_into
         self._lock = threading.RLock()  # a host function may run the very program that calls it
         self._only = steps[0] if len(steps) == 1 and isinstance(steps[0], Segment) else None
+        #: Whether ``run_plain`` runs it: one segment that makes no packed forms.
+        self.is_plain = self._only is not None and not self.packed
         self._tables: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of launches: (error block, table)
         #: Whether it can run while Python goes on, and how long it will take: an estimate in nanoseconds on one core.
         self.can_fly = self._only is not None and pool.processors() > 1
@@ -217,6 +219,23 @@ class Program:
                         raise _error(failed, only)
                 else:
                     self._run_steps()
+            finally:
+                space.busy = False
+
+    def run_plain(self, *pointers: int) -> None:
+        """``run`` where ``is_plain``, without what takes longer than a program of some instructions: addresses of leaves, then results."""
+        space = arena.space
+        if space.busy or watchers or flags.debug >= 2 or in_flight:
+            self._run_carefully(pointers, (), (), ())
+            return
+        with self._lock:
+            space.busy = True
+            try:
+                self._pack(self._view, 8, *pointers, space.pointer(self.arena_bytes))
+                segment: Any = self._only
+                failed = segment.run(segment.pointer, segment.count, self._table_pointer)
+                if failed is not None:
+                    raise _error(failed, segment)
             finally:
                 space.busy = False
 

@@ -43,21 +43,20 @@ class Update(Op):
     def __init__(self, name: str, scalars: Sequence[str], states: int, rule: Callable[..., Sequence[Node]]) -> None:
         self.name, self.grad_name = name, ""
         self.scalars, self.states, self.rule = tuple(scalars), states, rule
-        self._flags: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # as given -> in order
 
     def __call__(self, hyper: Any, rows: Sequence[Sequence[Any]], **flags: Any) -> None:
         """Update in place: each row is (parameter, gradient, *states)."""
-        given = tuple(flags.items())
-        known = self._flags.get(given)
-        if known is None:
-            known = self._flags[given] = tuple(sorted(given))
         tensors = [hyper]
         targets = []
         for row in rows:
             tensors += row
             targets.append(row[0])
             targets += row[2:]
-        apply_over(self, (len(rows), known), tensors, targets, update_view)
+        self.over(tensors, targets, (len(rows), tuple(sorted(flags.items()))))
+
+    def over(self, tensors: Sequence[Any], targets: Sequence[Any], attrs: tuple) -> None:
+        """The same for inputs one after the other, and what is updated of them; attrs: (number of parameters, sorted flags)."""
+        apply_over(self, attrs, tensors, targets, update_view)
 
     def meta(self, metas: Sequence[Meta], attrs: tuple) -> tuple[Meta, ...]:
         width = 2 + self.states

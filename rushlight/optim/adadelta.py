@@ -51,7 +51,6 @@ class Adadelta(Optimizer):
     def new_state(self, p: Any, group: dict[str, Any]) -> dict[str, Any]:
         return {"step": step_count(), "square_avg": zeros_like(p), "acc_delta": zeros_like(p)}
 
-    def update_group(self, group: dict[str, Any], params: Sequence[Any]) -> None:
-        h = self.hyper(_update, group, [group[k] for k in _SCALARS])
-        _update(h, self.rows(group, params, ("square_avg", "acc_delta", "step")), decay=group["weight_decay"] != 0,
-                maximize=bool(group["maximize"]))
+    def update_for(self, group: dict[str, Any]) -> tuple[Update, Sequence[str], Sequence[Any], dict[str, Any]]:
+        return _update, ("square_avg", "acc_delta", "step"), [group[k] for k in _SCALARS], {
+            "decay": group["weight_decay"] != 0, "maximize": bool(group["maximize"])}

@@ -61,6 +61,6 @@ class Adagrad(Optimizer):
         for state in self.state.values():
             state["sum"].share_memory_()
 
-    def update_group(self, group: dict[str, Any], params: Sequence[Any]) -> None:
-        h = self.hyper(_update, group, [group[k] for k in _SCALARS])
-        _update(h, self.rows(group, params, ("sum", "step")), decay=group["weight_decay"] != 0, maximize=bool(group["maximize"]))
+    def update_for(self, group: dict[str, Any]) -> tuple[Update, Sequence[str], Sequence[Any], dict[str, Any]]:
+        return _update, ("sum", "step"), [group[k] for k in _SCALARS], {
+            "decay": group["weight_decay"] != 0, "maximize": bool(group["maximize"])}

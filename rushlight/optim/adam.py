@@ -77,13 +77,14 @@ class Adam(Optimizer):
             state["max_exp_avg_sq"] = zeros_like(p)
         return state
 
-    def update_group(self, group: dict[str, Any], params: Sequence[Any]) -> None:
+    def update_for(self, group: dict[str, Any]) -> tuple[Update, Sequence[str], Sequence[Any], dict[str, Any]]:
         amsgrad = bool(group["amsgrad"])
         update = _updates[amsgrad]
         names = ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if amsgrad else ()), "step")
-        h = self.hyper(update, group, [group["lr"], *group["betas"], group["eps"], group["weight_decay"]])
-        update(h, self.rows(group, params, names), amsgrad=amsgrad, decay=group["weight_decay"] != 0,
-               decoupled=bool(group["decoupled_weight_decay"]), maximize=bool(group["maximize"]))
+        numbers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+        return update, names, numbers, {
+            "amsgrad": amsgrad, "decay": group["weight_decay"] != 0, "decoupled": bool(group["decoupled_weight_decay"]),
+            "maximize": bool(group["maximize"])}
 
 
 class AdamW(Adam):

@@ -52,7 +52,7 @@ class Adamax(Optimizer):
     def new_state(self, p: Any, group: dict[str, Any]) -> dict[str, Any]:
         return {"step": step_count(), "exp_avg": zeros_like(p), "exp_inf": zeros_like(p)}
 
-    def update_group(self, group: dict[str, Any], params: Sequence[Any]) -> None:
-        h = self.hyper(_update, group, [group["lr"], *group["betas"], group["eps"], group["weight_decay"]])
-        _update(h, self.rows(group, params, ("exp_avg", "exp_inf", "step")), decay=group["weight_decay"] != 0,
-                maximize=bool(group["maximize"]))
+    def update_for(self, group: dict[str, Any]) -> tuple[Update, Sequence[str], Sequence[Any], dict[str, Any]]:
+        numbers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"]]
+        return _update, ("exp_avg", "exp_inf", "step"), numbers, {
+            "decay": group["weight_decay"] != 0, "maximize": bool(group["maximize"])}

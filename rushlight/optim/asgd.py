@@ -58,7 +58,6 @@ class ASGD(Optimizer):
         eta, mu = (make(value_from_array(np.array(x, np.float32))) for x in (float(group["lr"]), 1.0))
         return {"step": step_count(), "eta": eta, "mu": mu, "ax": zeros_like(p)}
 
-    def update_group(self, group: dict[str, Any], params: Sequence[Any]) -> None:
-        h = self.hyper(_update, group, [group[k] for k in _SCALARS])
-        _update(h, self.rows(group, params, ("ax", "eta", "mu", "step")), decay=group["weight_decay"] != 0,
-                maximize=bool(group["maximize"]))
+    def update_for(self, group: dict[str, Any]) -> tuple[Update, Sequence[str], Sequence[Any], dict[str, Any]]:
+        return _update, ("ax", "eta", "mu", "step"), [group[k] for k in _SCALARS], {
+            "decay": group["weight_decay"] != 0, "maximize": bool(group["maximize"])}

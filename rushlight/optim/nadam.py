@@ -71,7 +71,7 @@ class NAdam(Optimizer):
         one = make(value_from_array(np.ones((), np.float32)))
         return {"step": step_count(), "mu_product": one, "exp_avg": zeros_like(p), "exp_avg_sq": zeros_like(p)}
 
-    def update_group(self, group: dict[str, Any], params: Sequence[Any]) -> None:
-        h = self.hyper(_update, group, [group["lr"], *group["betas"], group["eps"], group["weight_decay"], group["momentum_decay"]])
-        _update(h, self.rows(group, params, ("exp_avg", "exp_avg_sq", "mu_product", "step")), decay=group["weight_decay"] != 0,
-                decoupled=bool(group["decoupled_weight_decay"]), maximize=bool(group["maximize"]))
+    def update_for(self, group: dict[str, Any]) -> tuple[Update, Sequence[str], Sequence[Any], dict[str, Any]]:
+        numbers = [group["lr"], *group["betas"], group["eps"], group["weight_decay"], group["momentum_decay"]]
+        return _update, ("exp_avg", "exp_avg_sq", "mu_product", "step"), numbers, {
+            "decay": group["weight_decay"] != 0, "decoupled": bool(group["decoupled_weight_decay"]), "maximize": bool(group["maximize"])}

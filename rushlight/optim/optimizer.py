@@ -18,6 +18,7 @@ from ..record.flush import flush_trace
 from ..record.trace import local
 from ..record.value import value_from_array
 from ..record.warn import warn
+from .prepared import Prepared, is_constant
 
 __all__ = ["Optimizer", "required", "register_optimizer_step_pre_hook", "register_optimizer_step_post_hook"]
 
@@ -30,8 +31,9 @@ _global_post_hooks: OrderedDict[int, Callable] = OrderedDict()
 class Optimizer:
     """Base of all optimizers.
 
-    A subclass says how one parameter begins (``new_state``) and which update runs on a group (``update_group``); the
-    update itself is an ``ops.update.Update``, written for one parameter.
+    A subclass says how one parameter begins (``new_state``) and which update the options of a group ask for (``update_for``); the
+    update itself is an ``ops.update.Update``, written for one parameter. Where one update for all parameters of a group is not
+    enough, it says what to do with a group (``update_group``).
 
     Args:
         params: tensors, ``(name, tensor)`` pairs, or dicts with ``"params"`` and options of their own (parameter groups).
@@ -53,6 +55,7 @@ class Optimizer:
         self._post_hooks: OrderedDict[int, Callable] = OrderedDict()
         self._state_hooks: dict[str, OrderedDict[int, Callable]] = defaultdict(OrderedDict)
         self._vectors: dict[int, tuple[tuple[float, ...], Any]] = {}
+        self._prepared: dict[int, Prepared] = {}  # by the identity of the group
         if isinstance(params, Handle):
             raise TypeError("params argument given to the optimizer should be an iterable of Tensors or dicts, but got "
                             f"{_type_name(params)}")
@@ -128,9 +131,15 @@ class Optimizer:
         """The state of a parameter before its first update, in the order in which the update takes it."""
         return {}
 
+    def update_for(self, group: dict[str, Any]) -> tuple[Update, Sequence[str], Sequence[Any], dict[str, Any]]:
+        """The update of parameters that have states, the names of these in the order in which it takes them, its hyper-parameters
+        and flags. It follows from the options of the group alone."""
+        raise NotImplementedError(f"{type(self).__name__} says neither update_for nor step")
+
     def update_group(self, group: dict[str, Any], params: Sequence[Any]) -> None:
-        """Update the parameters of a group that have gradients."""
-        raise NotImplementedError(f"{type(self).__name__} says neither update_group nor step")
+        """Update the parameters of a group that have gradients; of those that have states as ``update_for`` says, if it does."""
+        update, names, numbers, flags = self.update_for(group)
+        update(self.hyper(update, group, numbers), self.rows(group, params, names), **flags)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient; returns what ``closure`` (if given) returns."""
@@ -143,9 +152,13 @@ class Optimizer:
         mode, tr.grad_enabled = tr.grad_enabled, False
         try:
             for group in self.param_groups:
+                ready = self._prepared.get(id(group))
+                if ready is not None and ready.fits(group) and ready.update_again(self.state):
+                    continue
                 params = [p for p in group["params"] if p._grad is not None]
                 if params:
                     self.update_group(group, params)
+                    self._prepare(group)
         finally:
             tr.grad_enabled = mode
         try:
@@ -155,6 +168,15 @@ class Optimizer:
                 del self.state[p]
             raise
         return loss
+
+    def _prepare(self, group: dict[str, Any]) -> None:
+        """Work out what the steps of a group need whose options stay what they are: those that come for the second time."""
+        known = self._prepared.get(id(group))
+        if known is None or not known.fits(group):
+            self._prepared[id(group)] = Prepared(group)
+        elif known.update is None and type(self).update_for is not Optimizer.update_for and is_constant(group):
+            update, names, numbers, flags = self.update_for(group)
+            known.begin(update, names, self.hyper(update, group, numbers), flags)
 
     def hyper(self, update: Update, group: dict[str, Any], values: Sequence[Any]) -> Any:
         """The hyper-parameters as the vector an update takes; made anew only where a number has changed."""
@@ -166,11 +188,13 @@ class Optimizer:
 
     def rows(self, group: dict[str, Any], params: Sequence[Any], names: Sequence[str]) -> list[tuple[Any, ...]]:
         """(parameter, gradient, *states) for each, states made where a parameter has none."""
+        if not names:
+            return [(p, p._grad) for p in params]
         rows = []
         state = self.state
         for p in params:
             s = state[p]
-            if not s and names:
+            if not s:
                 s.update(self.new_state(p, group))
             rows.append((p, p._grad, *[s[n] for n in names]))
         return rows
@@ -230,7 +254,7 @@ class Optimizer:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._vectors = {}
+        self._vectors, self._prepared = {}, {}
         for name in ("_pre_hooks", "_post_hooks"):
             self.__dict__.setdefault(name, OrderedDict())
         self.__dict__.setdefault("_state_hooks", defaultdict(OrderedDict))
@@ -280,7 +304,7 @@ def _with_hooks(step: Callable) -> Callable:
     @functools.wraps(step)
     def call(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
         if not (self._pre_hooks or self._post_hooks or _global_pre_hooks or _global_post_hooks):
-            return step(self, *args, **kwargs)
+            return step(self, *args, **kwargs) if args or kwargs else step(self)
         args = (self, *args)
         for hook in (*_global_pre_hooks.values(), *self._pre_hooks.values()):
             changed = hook(self, args, kwargs)

@@ -69,9 +69,9 @@ class RMSprop(Optimizer):
             state["grad_avg"] = zeros_like(p)
         return state
 
-    def update_group(self, group: dict[str, Any], params: Sequence[Any]) -> None:
+    def update_for(self, group: dict[str, Any]) -> tuple[Update, Sequence[str], Sequence[Any], dict[str, Any]]:
         momentum, centered = group["momentum"] > 0, bool(group["centered"])
         update = _updates[momentum + centered]
         names = ("square_avg", *(("momentum_buffer",) if momentum else ()), *(("grad_avg",) if centered else ()), "step")
-        update(self.hyper(update, group, [group[k] for k in _SCALARS]), self.rows(group, params, names), momentum=momentum,
-               centered=centered, decay=group["weight_decay"] != 0, maximize=bool(group["maximize"]))
+        return update, names, [group[k] for k in _SCALARS], {
+            "momentum": momentum, "centered": centered, "decay": group["weight_decay"] != 0, "maximize": bool(group["maximize"])}

@@ -52,6 +52,6 @@ class Rprop(Optimizer):
     def new_state(self, p: Any, group: dict[str, Any]) -> dict[str, Any]:
         return {"step": step_count(), "prev": zeros_like(p), "step_size": full_like(p, float(group["lr"]))}
 
-    def update_group(self, group: dict[str, Any], params: Sequence[Any]) -> None:
-        h = self.hyper(_update, group, [group["lr"], *group["etas"], *group["step_sizes"]])
-        _update(h, self.rows(group, params, ("prev", "step_size", "step")), maximize=bool(group["maximize"]))
+    def update_for(self, group: dict[str, Any]) -> tuple[Update, Sequence[str], Sequence[Any], dict[str, Any]]:
+        numbers = [group["lr"], *group["etas"], *group["step_sizes"]]
+        return _update, ("prev", "step_size", "step"), numbers, {"maximize": bool(group["maximize"])}

@@ -56,19 +56,21 @@ class SGD(Optimizer):
                                   "fused": fused})
         implementation(fused, foreach, differentiable)
 
-    def update_group(self, group: dict[str, Any], params: Sequence[Any]) -> None:
+    def update_for(self, group: dict[str, Any]) -> tuple[Update, Sequence[str], Sequence[Any], dict[str, Any]]:
         momentum = group["momentum"] != 0
         flags = {"momentum": momentum, "nesterov": group["nesterov"], "decay": group["weight_decay"] != 0,
                  "maximize": group["maximize"]}
         numbers = [group[k] for k in _SCALARS]
-        if not momentum:
-            _plain(self.hyper(_plain, group, numbers), [(p, p._grad) for p in params], **flags)
-            return
-        fresh = [p for p in params if self.state[p].get("momentum_buffer") is None]
-        for p in fresh:
-            self.state[p]["momentum_buffer"] = zeros_like(p._grad)
+        return (_with_momentum, ("momentum_buffer",), [*numbers, 0], flags) if momentum else (_plain, (), numbers, flags)
+
+    def update_group(self, group: dict[str, Any], params: Sequence[Any]) -> None:
+        update, names, numbers, flags = self.update_for(group)
+        fresh = [p for p in params if self.state[p].get("momentum_buffer") is None] if names else []
+        if fresh:
+            for p in fresh:
+                self.state[p]["momentum_buffer"] = zeros_like(p._grad)
+            update(self.hyper(update, group, [*numbers[:-1], 1]), self.rows(group, fresh, names), **flags)
         known = {id(p) for p in fresh}
-        for first, some in ((1, fresh), (0, [p for p in params if id(p) not in known])):
-            if some:
-                h = self.hyper(_with_momentum, group, [*numbers, first])
-                _with_momentum(h, [(p, p._grad, self.state[p]["momentum_buffer"]) for p in some], **flags)
+        rest = [p for p in params if id(p) not in known]
+        if rest:
+            update(self.hyper(update, group, numbers), self.rows(group, rest, names), **flags)

@@ -9,7 +9,6 @@ count as ready from then on; who looks at their memory waits.
 from __future__ import annotations
 
 import ctypes
-import threading
 import time
 import traceback
 from collections.abc import Sequence
@@ -17,13 +16,14 @@ from sys import getrefcount
 from typing import Any
 
 from ..compile.counters import Event, tell, watchers
-from ..compile.cpu.flight import Launch, failed, flights, in_flight, unheard
+from ..compile.cpu.flight import Launch, flights, in_flight, unheard
 from ..compile.reference.interpret import PLAIN
 from . import cold, families, launching, paths
+from .again import Again, counters, fill, written
 from .salvage import Aftermath, salvage
 from .settings import settings
 from .trace import NO_CALL, Trace, TraceNode, local, traces
-from .value import Buffer, Epoch, Value, allocate, allocate_behind
+from .value import Buffer, Value, allocate, allocate_behind, new_epoch
 
 __all__ = ["flush", "flush_trace", "ready", "batch_boundary", "start_afresh", "counters"]
 
@@ -31,19 +31,6 @@ PROGRAMS_AT_NODE = 64   # programs kept at one point of the trie, for different 
 NODE_LIMIT = 100_000    # nodes of one thread's trie: with their programs, some 250 MB
 SPARE = 1000             # values that nobody needed, kept to be used again
 _COLD_SIZES = 2         # sizes of one path that run cold
-
-
-class Counters(threading.local):
-    """What flushes did in this thread: asserted by tests, printed by the profiler."""
-
-    def __init__(self) -> None:
-        self.programs_built = 0
-        self.programs_run = 0
-        self.programs_launched = 0  # of these, how many without waiting
-        self.cold_runs = 0
-
-
-counters = Counters()
 
 
 def flush() -> None:
@@ -73,36 +60,46 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
         values, node, epoch = tr.values, tr.node, tr.epoch
         if not values:
             return
-        live, dead, dead_views = _sorted(values)
+        counts = list(map(getrefcount, values))
+        again = node.again
+        live: Sequence[Value] = ()
+        if again is None or not again.is_this(counts, values):
+            again = None
+            live, dead, dead_views = _sorted(values)
         windows = tr.windows
         wait = wait or tr.exported
-        tr.windows = set()
-        tr.values, tr.epoch = [], Epoch(tr)
+        if windows:
+            tr.windows = set()
+        tr.values, tr.epoch = [], new_epoch(tr)
         tr.exported, tr.full = False, tr.anomaly
         tr.node = tr.root if tr.low is None else tr.beginning()
         tr.flushes += 1
-        if live:
+        if again is not None or live:
             start = time.perf_counter() if watchers else 0.0
             try:
                 if watchers:
                     tell(Event("flush", "flush", start, 0.0, detail=(node, epoch)))
-                launched = _run(tr, node, values, live, windows, wait)
+                if again is None or windows or watchers or not again.run_alone(values, wait):
+                    live = live or again.live(values)
+                    launched = _run(tr, node, values, live, windows, wait, counts, again)
+                node.used = tr.flushes
             except BaseException as error:
                 epoch.error = error
                 flights.drain()
+                live = live or again.live(values)
                 salvage(node, values, live, error)
                 # The epoch keeps the error, whose frames must not keep values: they would count as alive.
                 if error.__traceback__ is not None:
                     traceback.clear_frames(error.__traceback__)
-                values, live = [], []
+                values, live = [], ()
                 raise
             finally:
                 if watchers:
                     tell(Event("flushed", "flush", start, time.perf_counter() - start, detail=(node, epoch)))
         if len(tr.spare) < SPARE:
-            tr.spare += dead
+            tr.spare += dead if again is None else again.dead(values)
         if len(tr.spare_views) < SPARE:
-            tr.spare_views += dead_views
+            tr.spare_views += dead_views if again is None else again.dead_views(values)
         if tr.nodes > NODE_LIMIT:
             _prune(tr)
             tr.node = tr.beginning()
@@ -144,93 +141,21 @@ def _sorted(values: list[Value]) -> tuple[list[Value], list[Value], list[Value]]
     return live, dead, dead_views
 
 
-class _Again:
-    """A run that may come again: at one node, with these values alive, which take over the memory of these leaves (-1: of
-    none). Checking that it is the same is quicker than working it out."""
-
-    __slots__ = ("slots", "takes", "path", "leaves", "in_place")
-
-    def __init__(self, slots: tuple[int, ...], takes: tuple[tuple[int, int], ...], path: Any) -> None:
-        self.slots, self.takes, self.path, self.leaves = slots, takes, path, path.leaves
-        self.in_place = tuple([leaf >= 0 for leaf, _ in takes])
-
-    def run(self, node: TraceNode, live: list[Value], values: list[Value], windows: set[int], wait: bool) -> Any:
-        """Run it; returns the launch, if it is one, else None. False, and nothing done, if this is another run."""
-        if in_flight or failed or not (wait or self.path.work < launching.SHORT or self.path.rests()):
-            return self._run_beside(node, live, values, windows, wait)
-        made = []
-        pointers = [values[s].buffer.ptr for s in self.leaves]  # type: ignore[union-attr]
-        for v, (slot, nbytes) in zip(live, self.takes):
-            buffer = v.home
-            if slot < 0:
-                if buffer is not None:
-                    return False
-                buffer = allocate(nbytes)
-            else:
-                leaf = values[slot]
-                if buffer is None or leaf.buffer is not buffer or getrefcount(leaf) > 3:  # the list, leaf, the argument
-                    return False
-            made.append(buffer)
-            pointers.append(buffer.ptr)
-        counters.programs_run += 1
-        try:
-            self.path.start(pointers, values)
-        finally:
-            _written(made)
-        _fill(live, made)
-        return None
-
-    def _run_beside(self, node: TraceNode, live: list[Value], values: list[Value], windows: set[int], wait: bool) -> Any:
-        """The same with programs in flight, or to come."""
-        for v, (slot, _) in zip(live, self.takes):
-            home = v.home
-            if slot < 0:
-                if home is not None:
-                    return False
-            else:
-                leaf = values[slot]
-                if home is None or leaf.buffer is not home or getrefcount(leaf) > 3:  # the list, leaf, the argument
-                    return False
-        fly = launching.flies(self.path, values, live, windows, wait)
-        obtain = allocate_behind if fly else allocate
-        made: list[Any] = [obtain(nbytes) if slot < 0 else v.home for v, (slot, nbytes) in zip(live, self.takes)]
-        counters.programs_run += 1
-        pointers = [values[s].buffer.ptr for s in self.leaves]  # type: ignore[union-attr]
-        pointers += [b.ptr for b in made]
-        launched = None
-        if fly:
-            counters.programs_launched += 1
-            launched = launching.launch(self.path, pointers, values, Aftermath(self.path, node, self.slots, self.in_place), made, windows)
-        else:
-            self.path.start(pointers, values)
-        _written(made)
-        _fill(live, made)
-        return launched
-
-
-def _written(buffers: Sequence[Buffer]) -> None:
-    """A program wrote into them: packed forms of what they held are forgotten."""
-    for buffer in buffers:
-        if buffer.packed:
-            buffer.packed = None
-
-
-def _fill(live: Sequence[Value], buffers: Sequence[Buffer]) -> None:
-    """The values have been computed, or will have been once the program that was launched has run."""
-    for v, buffer in zip(live, buffers):
-        v.buffer = buffer
-        v.home = v.epoch = None
-
-
-def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value], windows: set[int], wait: bool) -> Launch | None:
+def _run(tr: Trace, node: TraceNode, values: list[Value], live: Sequence[Value], windows: set[int], wait: bool, counts: list[int],
+         again: Again | None) -> Launch | None:
+    """``counts``: references to the values; ``again``: the run that they tell that this may be."""
     # Memory that this program also reads through a window is written at the end.
     late = [(v, v.home) for v in live if v.home is not None and id(v.home) in windows] if windows else []
-    again = node.again
-    if again is not None and not late and again.slots == tuple([v.slot for v in live]):
+    if again is None:
+        known = node.again
+        if known is not None and known.slots == tuple([v.slot for v in live]):
+            known.found(counts, values)
+            again = known
+    if again is not None and not late:
         done = again.run(node, live, values, windows, wait)
         if done is not False:
-            node.used = tr.flushes
             return done  # type: ignore[no-any-return]
+        again.dead_views(values)  # they have to let go, if that was not seen to
     if late:
         flights.drain()
         for v, _ in late:
@@ -242,7 +167,6 @@ def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value], win
         entry = node.programs.get(key)
         if entry is None or type(entry) is int:
             entry = _program(node, key, entry or 0)
-        node.used = tr.flushes
         fly = launching.flies(entry, values, live, windows, wait or bool(late))
         obtain = allocate_behind if fly else allocate
         buffers = []
@@ -263,12 +187,13 @@ def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value], win
             v.home = home
         raise
     finally:
-        _written([v.home for v in live if v.home is not None])
+        written([v.home for v in live if v.home is not None])
     takes = dict(donations)
     one_each = len(takes) == len(donations) == sum([v.home is not None for v in live])
     if one_each and not moved and not late and node.programs.get(key) is entry:
-        node.again = _Again(key[0], tuple([(takes.get(v.slot, -1), v.meta.nbytes or 1) for v in live]), entry)
-    _fill(live, buffers)
+        node.again = Again(key[0], tuple([(takes.get(v.slot, -1), v.meta.nbytes or 1) for v in live]), entry)
+        node.again.found(counts, values)
+    fill(live, buffers)
     if late:
         flights.drain()
         launching.check([v.buffer for v, _ in late])
@@ -281,7 +206,7 @@ def _run(tr: Trace, node: TraceNode, values: list[Value], live: list[Value], win
     return launched
 
 
-def _donations(values: list[Value], live: list[Value]) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
+def _donations(values: list[Value], live: Sequence[Value]) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
     """Which live values take over the memory of which leaves, and which of those leaves are still needed elsewhere.
 
     The content of a leaf that is still needed (kept for a backward, say) moves to new memory: memory belongs to the

@@ -97,14 +97,16 @@ class _Reference:
 
 class CompiledPath:
     """A compiled program with the slots of its leaves; ``can_fly``: whether it may run while Python goes on, ``work``: how long
-    that will take, an estimate in nanoseconds on one core."""
+    that will take, an estimate in nanoseconds on one core; ``plain``: runs it with one address after the other, of leaves and
+    results, where that is all there is to do, else None."""
 
-    __slots__ = ("program", "leaves", "packed", "can_fly", "work", "pause", "rest", "calm")
+    __slots__ = ("program", "leaves", "packed", "plain", "can_fly", "work", "pause", "rest", "calm")
     waits = False
 
     def __init__(self, program: Any, leaves: Sequence[int]) -> None:
         self.program, self.leaves = program, tuple(leaves)
         self.packed = PackedLeaves(program, self.leaves) if program.packed else None
+        self.plain = program.run_plain if self.packed is None and program.is_plain else None
         self.can_fly, self.work = program.can_fly, program.work
         self.pause = 0  # how many runs were not launched because nothing was done beside the one before them
         self.rest = 0   # how many there are still to be

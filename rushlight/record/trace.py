@@ -17,7 +17,7 @@ from typing import Any
 from .meta import Meta
 from .op import Op
 from .settings import settings
-from .value import Epoch, Value
+from .value import Value, new_epoch
 
 __all__ = ["Call", "Known", "TraceNode", "Trace", "local", "traces", "user_frame", "user_line"]
 
@@ -63,7 +63,7 @@ class TraceNode:
     """
 
     __slots__ = ("edges", "calls", "last", "parent", "op", "attrs", "inputs", "metas", "meta", "slot", "depth", "bytes", "programs",
-                 "saves", "line", "scalars", "used", "stop", "backward", "again")
+                 "saves", "line", "scalars", "used", "stop", "backward", "again", "over")
 
     depth: int
     bytes: int
@@ -86,6 +86,7 @@ class TraceNode:
         self.used = 0
         self.again: Any = None  # the last run that began here; see record/flush.py
         self.backward: Any = None  # the walk of a backward that began here; see autograd/replay.py
+        self.over: Any = None  # writes in place that began here; see autograd/writing.py
         # Recording stops here for a flush: always at the same points of a path, so that programs repeat.
         self.stop = op is not None and (self.depth >= settings.max_ops or self.bytes >= settings.max_bytes)
 
@@ -135,7 +136,7 @@ class Trace:
         self.values: list[Value] = []
         self.spare: list[Value] = []
         self.spare_views: list[Value] = []
-        self.epoch = Epoch(self)
+        self.epoch = new_epoch(self)
         self.grad_enabled = True
         self.inference = False
         self.lock = threading.RLock()

@@ -147,7 +147,8 @@ class Block:
 
 
 class _PooledBlock(Block):
-    """A block whose memory returns to a free list; ``owner`` is that list."""
+    """A block whose memory returns to a free list; ``owner`` is that list. Made by ``_pooled``: every result of every program is one,
+    and a call of ``__init__`` would take as long as everything else."""
 
     __slots__ = ()
 
@@ -163,6 +164,18 @@ class _PooledBlock(Block):
             home.append(self.ptr)
         else:
             state.release(home, self.ptr)
+
+
+def _pooled(ptr: int, nbytes: int, home: _Bin) -> _PooledBlock:
+    block = _new(_PooledBlock)
+    block.ptr = ptr
+    block.nbytes = nbytes
+    block.owner = home
+    block.packed = block.flight = None
+    return block
+
+
+_new: Any = object.__new__
 
 
 class _WrappedBlock(Block):
@@ -209,7 +222,12 @@ def allocate(nbytes: int) -> Block:
     state.live += home.size
     if state.live > state.peak:
         state.grow()
-    return _PooledBlock(ptr, nbytes, home)
+    block = _new(_PooledBlock)  # as ``_pooled`` does
+    block.ptr = ptr
+    block.nbytes = nbytes
+    block.owner = home
+    block.packed = block.flight = None
+    return block  # type: ignore[no-any-return]
 
 
 def allocate_behind(nbytes: int) -> Block:
@@ -226,7 +244,7 @@ def allocate_behind(nbytes: int) -> Block:
     state.live += home.size
     if state.live > state.peak:
         state.grow()
-    return _PooledBlock(ptr, nbytes, home)
+    return _pooled(ptr, nbytes, home)
 
 
 def launched(number: int) -> None:
