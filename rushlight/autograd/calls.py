@@ -25,6 +25,7 @@ from .steps import (
     OLD_PART,
     PART,
     RANGE,
+    SLICE,
     SLOT,
     VIEW,
     YES,
@@ -219,6 +220,9 @@ def _sort(attempt: Attempt) -> _Sorted | None:
                 return kind
         if not _is_atom(a):
             return None
+        if type(a) is slice:
+            found.facts += (a.start, a.stop, a.step)
+            return SLICE
         found.facts.append(_frozen(a))
         return ATOM
 
@@ -229,6 +233,9 @@ def _sort(attempt: Attempt) -> _Sorted | None:
         elif k == attempt.function.star or type(a) in SEQUENCES and any(isinstance(item, Handle) for item in a):
             items = tuple([kind_of(item) for item in a])
             kind = None if None in items else ("*" if k == attempt.function.star else "[]", items)
+        elif type(a) is tuple and any(type(item) is slice for item in a):  # an index
+            items = tuple([kind_of(item) for item in a])
+            kind = None if None in items else ("()", items)
         else:
             kind = kind_of(a)
         if kind is None:
@@ -278,7 +285,10 @@ def remember(attempt: Attempt, out: Any) -> Call | None:
         nodes = _pieces(tr, attempt, out, tensors[0])
         if nodes is None:
             return None
-        return Call(attempt.function, step_for(shape._replace(pieces=True)), (node, (nodes, type(out)), 0, None, *found.facts))
+        linked = out[0]._edge is not None
+        shape = shape._replace(inputs=(0,), is_view=True, pieces=True, linked=linked, outs=(False,))
+        each = tuple([(n, n.meta, n.slot) for n in nodes])
+        return Call(attempt.function, step_for(shape), (node, each, type(out), nodes[0].saves[1][0] if linked else None, *found.facts))
     if not _is_result(out, node, epoch):
         return None
     nr = out._value.slot - node.slot
@@ -315,6 +325,8 @@ def _pieces(tr: Trace, attempt: Attempt, out: Sequence[Any], t: Handle) -> tuple
             return None
         nodes.append(node)
         node = node.parent
+    if len({piece._edge is None for piece in out}) > 1:
+        return None
     if not nodes or not _begins(node, attempt.start, 1 if t._value.slot >= attempt.slot else 0):
         return None
     return tuple(reversed(nodes))

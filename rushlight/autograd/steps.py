@@ -18,17 +18,18 @@ import numpy as np
 from ..record.trace import Trace, TraceNode
 from ..record.value import Value, is_exported, new_value, scalar_value
 from . import handle
-from .apply import link, window
-from .handle import LEAF, Handle, How, View, make, new_view, storage_of
+from .apply import window
+from .handle import LEAF, How, View, make, storage_of
 from .node import grad_class
 
-__all__ = ["ATOM", "CONSTANTS", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "NUMBER", "INDEX", "RANGE", "NO", "A_LEAF", "YES",
+__all__ = ["ATOM", "CONSTANTS", "SLICE", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "NUMBER", "INDEX", "RANGE", "NO", "A_LEAF",
            "Shape", "same", "start_of", "step_for"]
 
 # What an argument can be, and what ``facts`` hold of it. Groups of arguments are ("*", kinds) for *args, ("[]", kinds) for a list
-# or tuple, and ("**", (name, kind) pairs) for **kwargs.
+# or tuple of tensors, ("()", kinds) for a tuple with slices, and ("**", (name, kind) pairs) for **kwargs.
 CONSTANTS = {"None": None, "True": True, "False": False}  # nothing
 ATOM = "atom"          # no tensor: the object
+SLICE = "slice"        # its three fields
 SLOT = "slot"          # a tensor in the trace: its slot
 VIEW = "view"          # ... that is a view: likewise
 OLD_PART = "old part"  # ... that entered as a leaf of its own before: likewise
@@ -55,7 +56,8 @@ class Shape(NamedTuple):
         results: how many results the operation has; ``nr``: which of them is the result of the call.
         is_view: the result shares the memory of the tensor; ``moves``: its position is a number, and the facts have besides the
             meta the operation and its attributes with another position.
-        pieces: the result is a sequence of several views of the tensor.
+        pieces: the result is a sequence of several such views; instead of the result's meta the facts have (node, meta, slot) of
+            each, instead of its slot the class of the sequence.
     """
 
     arguments: tuple[Any, ...]
@@ -76,9 +78,9 @@ class Shape(NamedTuple):
 @functools.lru_cache(4096)
 def step_for(shape: Shape) -> Callable[..., Any]:
     """The step of all calls of a shape. Its facts: the node where the call arrives, meta and slot of the result, metas of the
-    operation's inputs (of several views: their nodes and the class of the sequence), then those of each argument."""
+    operation's inputs, then those of each argument."""
     scope: dict[str, Any] = {f.__name__: f for f in (
-        Value, View, How, storage_of, scalar_value, start_of, same, in_use, is_whole, part_of, results_of, pieces_of, make)}
+        Value, View, How, storage_of, scalar_value, start_of, same, in_use, is_whole, part_of, results_of, make)}
     scope |= {"__name__": __name__, "GradNode": grad_class(len(shape.inputs)), "new": object.__new__, "Tensor": handle._class, "LEAF": LEAF,
               "MISSING": object()}
     exec(compile(_source(shape), f"<step {shape.arguments}>", "exec"), scope)
@@ -122,7 +124,11 @@ def _source(shape: Shape) -> str:
         made += [f"v{i}.epoch = epoch", f"v{i}.slot = len(values)",
                  f"values.append(v{i})" if tensors[i] != PART else f"values.append(part_of(tr, v{i}))"]
     made.append("tr.node = node")
-    made += ["return pieces_of(tr, *meta, t0)"] if shape.pieces else [*_result(shape), "return out"]
+    if shape.pieces:
+        made += ["outs, kind = [], slot", "for node, meta, slot in meta:", *["  " + line for line in _result(shape)],
+                 "  outs.append(out)", "return kind(outs)"]
+    else:
+        made += [*_result(shape), "return out"]
     odd = "  except (AttributeError, ValueError): return None  # one of them is no tensor, or a group has another length"
     return "\n".join([f"def step(tr, facts, {', '.join(names)}):", "  try:", *["    " + line for line in lines], odd,
                       *["  " + line for line in made]]) + "\n"
@@ -156,6 +162,12 @@ def _arguments(shape: Shape) -> tuple[list[str], list[str], list[str], list[str]
             facts.append("f" + name)
             doubts.append(f"{name} is not f{name} and not same({name}, f{name})")
             return name
+        if kind == SLICE:
+            doubts.append(f"type({name}) is not slice")
+            for field in ("start", "stop", "step"):
+                facts.append(f"{field}_{name}")
+                doubts.append(f"{name}.{field} is not {field}_{name} and not same({name}.{field}, {field}_{name})")
+            return name
         i = len(tensors)
         tensors.append(kind)
         if kind == NUMBER:
@@ -180,6 +192,8 @@ def _arguments(shape: Shape) -> tuple[list[str], list[str], list[str], list[str]
         names.append(f"a{n}")
         if group == "[]":
             doubts.append(f"type(a{n}) is not list and type(a{n}) is not tuple")
+        elif group == "()":
+            doubts.append(f"type(a{n}) is not tuple")
         if not items:
             doubts.append(f"a{n}")
             continue
@@ -298,16 +312,3 @@ def results_of(tr: Trace, node: TraceNode) -> list[Value]:
     made = [new_value(meta, tr.epoch, node.slot + k) for k, meta in enumerate(node.metas)]
     tr.values += made
     return made
-
-
-def pieces_of(tr: Trace, nodes: Sequence[TraceNode], kind: type, t: Handle) -> Any:
-    """Several views of ``t``, as a tuple or list."""
-    outs = []
-    for node in nodes:
-        out = new_view(t, node.meta, node, tr.grad_enabled, tr.epoch, node.slot)
-        made = out._value
-        tr.values.append(made)
-        if tr.grad_enabled and t._edge is not None:
-            out._edge = link(tr, node, (t,), 1, (made,))
-        outs.append(out)
-    return kind(outs)

@@ -3,19 +3,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..autograd.quick import quick
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
-from .registry import METHODS
+from .registry import CONVENIENCES, METHODS
 
 __all__: list[str] = []
 
 
 def _converter(name: str, d: DType) -> None:
+    convert = quick(lambda self: self.to(d))
+
     def call(self: Any, memory_format: Any = None) -> Any:
-        return self.to(d)
+        return self if self._value.meta.dtype is d else convert(self)
     call.__name__ = name
     call.__doc__ = f"The tensor converted to {d}."
     METHODS[name] = call
+    CONVENIENCES.add(name)
 
 
 for _name, _dtype in (("float", dt.float32), ("double", dt.float64), ("half", dt.float16), ("bfloat16", dt.bfloat16),

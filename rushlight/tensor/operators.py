@@ -1,4 +1,4 @@
-"""Python's operators and the conversions ``t.float()``, ``t.long()``, ...: attached to Tensor when all functions are known."""
+"""Python's operators: attached to Tensor when all functions are known."""
 from __future__ import annotations
 
 from types import FunctionType
@@ -9,8 +9,7 @@ import numpy as np
 from ..autograd.engine import Rules
 from ..autograd.handle import Handle, set_tensor_class
 from ..autograd.quick import OPERAND, PLAIN_TENSORS, POSITION, quick
-from ..compile import dtypes as dt
-from ..compile.dtypes import DType
+from .registry import CONVENIENCES
 from .tensor import Tensor
 
 __all__ = ["complete"]
@@ -20,8 +19,6 @@ _BINARY = {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv
            "rshift": "bitwise_right_shift"}
 _COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 _UNARY = {"neg": "neg", "abs": "abs", "invert": "bitwise_not"}
-_CONVERSIONS = {"float": dt.float32, "double": dt.float64, "half": dt.float16, "bfloat16": dt.bfloat16, "int": dt.int32, "long": dt.int64,
-                "short": dt.int16, "char": dt.int8, "byte": dt.uint8, "bool": dt.bool_, "cfloat": dt.complex64, "cdouble": dt.complex128}
 
 
 def _operator(define: Any, reflected: bool, numbers: str | None = None) -> Any:
@@ -35,19 +32,10 @@ def _operator(define: Any, reflected: bool, numbers: str | None = None) -> Any:
     return quick(call, numbers)
 
 
-def _converter(d: DType) -> Any:
-    def call(self: Any, memory_format: Any = None) -> Any:
-        return self.to(d)
-    call.__doc__ = f"The tensor as {d!r}."
-    return call
-
-
 def complete(methods: dict[str, Any]) -> None:
     """Attach the methods that other modules define, and let results be Tensors."""
-    for name, d in _CONVERSIONS.items():
-        methods.setdefault(name, _converter(d))
     for name, define in methods.items():
-        if isinstance(define, FunctionType) and (not name.endswith("_") or name == "__getitem__"):
+        if isinstance(define, FunctionType) and name not in CONVENIENCES and (not name.endswith("_") or name == "__getitem__"):
             define = quick(define, POSITION if name == "__getitem__" else None)
         setattr(Tensor, name, define)
     for dunder, name in _BINARY.items():
@@ -60,7 +48,7 @@ def complete(methods: dict[str, Any]) -> None:
     for name in _COMPARISONS:
         setattr(Tensor, f"__{name}__", _operator(methods[name], False))
     for dunder, name in _UNARY.items():
-        setattr(Tensor, f"__{dunder}__", methods[name])
+        setattr(Tensor, f"__{dunder}__", getattr(Tensor, name))
     Tensor.__rdiv__ = Tensor.__rtruediv__  # type: ignore[attr-defined]
     set_tensor_class(Tensor)
     PLAIN_TENSORS.add(Tensor)

@@ -15,12 +15,13 @@ from ..autograd.writing import write
 from ..ops.basic import cast, clone, update_view
 from ..record.warn import warn
 
-__all__ = ["FUNCTIONS", "METHODS", "public", "assign", "fill_out"]
+__all__ = ["CONVENIENCES", "FUNCTIONS", "METHODS", "public", "assign", "fill_out"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {}  # names of the public namespace
 METHODS: dict[str, Callable[..., Any]] = {}    # names on Tensor
+CONVENIENCES: set[str] = set()  # those that only call another method, or return the tensor itself: there is nothing to remember
 
 
 def public(*, function: bool = True, method: bool = True, inplace: bool = False, out: bool = True, aliases: tuple[str, ...] = (),

@@ -10,7 +10,7 @@ from ..ops import basic, views
 from ..ops.promotion import result_type
 from ..ops.structured import no_dims, wrap_dim, wrap_dims
 from ..record.meta import is_contiguous
-from .registry import METHODS, public
+from .registry import CONVENIENCES, METHODS, public
 
 __all__ = ["size_argument", "Size"]
 
@@ -83,7 +83,7 @@ def _view(self: Any, *size: Any, dtype: Any = None) -> Any:
 
 _view.__name__ = "view"
 METHODS["view"] = _view
-METHODS["view_as"] = lambda self, other: _view(self, other.shape)
+METHODS["view_as"] = lambda self, other: self.view(*other.shape or [()])
 
 
 @public(method=False, out=False)
@@ -97,7 +97,7 @@ def reshape(input: Any, shape: Any) -> Any:
 
 
 METHODS["reshape"] = lambda self, *given, shape=None: reshape(self, size_argument(given) if shape is None else shape)
-METHODS["reshape_as"] = lambda self, other: reshape(self, other.shape)
+METHODS["reshape_as"] = lambda self, other: self.reshape(*other.shape or [()])
 
 
 @public(out=False)
@@ -189,7 +189,8 @@ def movedim(input: Any, source: Any, destination: Any) -> Any:
 
 
 METHODS["expand"] = lambda self, *given, size=None, implicit=False: views.expand(self, size_argument(given if size is None else (size,)))
-METHODS["expand_as"] = lambda self, other: views.expand(self, tuple(other.shape))
+METHODS["expand_as"] = lambda self, other: self.expand(*other.shape or [()])
+CONVENIENCES.update(("view_as", "reshape_as", "expand_as"))
 
 
 @public(method=True, out=False)

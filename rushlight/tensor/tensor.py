@@ -12,6 +12,7 @@ from ..autograd.apply import alias_of, apply_view, value_of
 from ..autograd.handle import LEAF, Handle, make, storage_of
 from ..autograd.hooks import RemovableHandle, add
 from ..autograd.node import GradNode
+from ..autograd.quick import quick
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..ops.basic import cast
@@ -562,8 +563,8 @@ class Tensor(Handle):
 
         return deepcopy_tensor(self, memo)
 
-    T = property(lambda self: self.permute(*reversed(range(self.ndim))))
-    mT = property(lambda self: self.transpose(-2, -1))
+    T = property(quick(lambda self: self.permute(*reversed(range(self.ndim)))))
+    mT = property(quick(lambda self: self.transpose(-2, -1)))
 
     @property
     def H(self) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...autograd.handle import make
+from ...autograd.quick import quick
 from ...compile.dtypes import int64
 from ...ops.dropout import dropout as dropout_op
 from ...record.meta import meta_of
@@ -41,6 +42,11 @@ def fresh_seed() -> Any:
     return make(v)
 
 
+@quick
+def _masked(input: Any, seed: Any, *attrs: Any) -> Any:
+    return dropout_op(input, seed, attrs=attrs)
+
+
 def _drop(input: Any, p: float, training: bool, feature: bool, alpha: bool) -> Any:
     if p == 0 or not training or input.numel() == 0:
         return input
@@ -55,7 +61,7 @@ def _drop(input: Any, p: float, training: bool, feature: bool, alpha: bool) -> A
         a, shift, dropped = 1.0 / (1.0 - p), 0.0, 0.0
     if settings.match_pytorch:
         return _matching(input, p, mask_shape, a, alpha)
-    return dropout_op(input, fresh_seed(), attrs=(float(p), mask_shape, a, shift, dropped))
+    return _masked(input, fresh_seed(), float(p), mask_shape, a, shift, dropped)
 
 
 def _matching(input: Any, p: float, mask_shape: tuple[int, ...], a: float, alpha: bool) -> Any:

@@ -82,7 +82,9 @@ class Module(Stateful):
             raise AttributeError(f"'{type(self).__name__}' object has no attribute '{missing.args[0]}'") from None
         if hooked:
             return call_with_hooks(self, args, kwargs)
-        return self.forward(*args, **kwargs)
+        if kwargs or len(args) != 1:
+            return self.forward(*args, **kwargs)
+        return self.forward(args[0])  # the same, quicker: nothing to unpack
 
     _call_impl = _wrapped_call_impl = __call__
 
