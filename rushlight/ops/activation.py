@@ -33,8 +33,8 @@ softplus = pointwise("softplus", lambda e, x, beta, threshold: e.where(
     lambda e, g, out, x, beta, threshold: g * e.where(e.gt(x * beta, threshold), e.const(1, g.dtype), 1 / (1 + e.exp(-(x * beta)))),))
 silu = pointwise("silu", lambda e, x: x / (1 + e.exp(-x)), allowed="f", grads=(
     lambda e, g, out, x: g * (lambda s: s * (1 + x * (1 - s)))(1 / (1 + e.exp(-x))),))
-mish = pointwise("mish", lambda e, x: x * e.tanh(_softplus(e, x)), allowed="f", grads=(
-    lambda e, g, out, x: g * (lambda t, s: t + x * s * (1 - t * t))(e.tanh(_softplus(e, x)), 1 / (1 + e.exp(-x))),))
+mish = pointwise("mish", lambda e, x: x * _tanh_softplus(_grown(e, x)), allowed="f", grads=(
+    lambda e, g, out, x: g * (lambda n, t: t + x * (n / (n + 1)) * (1 - t * t))(_grown(e, x), _tanh_softplus(_grown(e, x))),))
 gelu = pointwise("gelu", lambda e, x: x * e.normal_cdf(x), allowed="f", grads=(
     lambda e, g, out, x: g * (e.normal_cdf(x) + x * e.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))),))
 gelu_tanh = pointwise("gelu", lambda e, x: x * 0.5 * (e.tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)) + 1), allowed="f")
@@ -57,5 +57,12 @@ prelu = pointwise("prelu_kernel", lambda e, x, w: e.where(e.gt(x, 0), x, x * w),
 prelu.autocast = "low"
 
 
-def _softplus(e: Any, x: Any) -> Any:
-    return e.max(x, 0) + e.log1p(e.exp(-e.abs(x)))
+def _grown(e: Any, x: Any) -> Any:
+    """exp(x), no greater than need be: from there on tanh(log(1 + exp(x))) and the sigmoid are 1."""
+    return e.exp(e.min(x, 40))
+
+
+def _tanh_softplus(n: Any) -> Any:
+    """tanh(log(1 + n)) for n >= 0."""
+    w = n * (n + 2)
+    return w / (w + 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from rushlight.compile.cpu import coefficients as c
+from rushlight.compile.cpu import target
 from rushlight.compile.cpu.mathlib import (
     at_least,
     at_most,
@@ -12,6 +13,7 @@ from rushlight.compile.cpu.mathlib import (
     normal,
     poly,
     power_of_two,
+    rarely,
     scale,
     slow_lanes,
     split_exponent,
@@ -25,6 +27,10 @@ __all__: list[str] = []
 LN2_HI = float.fromhex("0x1.62e4p-1")  # 16 bits: n * LN2_HI is exact
 LN2_LO = 1.4286068203094173e-06
 LOG2E = 1 / math.log(2)
+MAGIC = 1.5 * 2.0**23  # added to a small number, it leaves a whole number in the low bits
+
+#: -pi / 2 in three numbers: -1.5707963705062866, what that is too much, and what is left.
+PI_2 = (-1.5707963705062866, 4.371138828673793e-08, 1.7151245100058819e-15)
 
 _WIDENED = ("log2", "log10", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "asinh", "acosh", "atanh",
             "erfc", "hypot", "fmod")
@@ -66,16 +72,19 @@ def expm1(x: V) -> V:
 
 @defines("tanh", "float")
 def tanh(x: V) -> V:
-    # expm1(2a) / (expm1(2a) + 2); 2a <= 20 keeps n within what 2^-n needs, and tanh(10) rounds to 1.
-    n, r = reduced(at_most(x.abs() * 2.0, 20.0))
-    return tanh_from(n, r, poly(r, c.EXPM1_F32)).copysign(x)
+    # expm1(2a) / (expm1(2a) + 2); tanh(10) rounds to 1. An error of r is an error of the result only where n > 0, and there
+    # half of it or less counts: log(2) need not have more digits than one number.
+    a = at_most(x.abs(), 10.0)
+    shifted = mad(a, 2 * LOG2E, MAGIC)  # 2a / log(2) rounded to a whole number, in the low bits
+    r = mad(shifted - MAGIC, -math.log(2), a + a)
+    grown = ((shifted.bits() + 127) << 23).as_float()
+    return tanh_from(grown, r, poly(r, c.EXPM1_F32)).copysign(x)
 
 
-def tanh_from(n: V, r: V, q: V, exact_sum: bool = False) -> V:
-    """tanh(a) for 2a = n log(2) + r and expm1(r) = r + r^2 q; ``exact_sum``: make up for the rounding of em + 2."""
+def tanh_from(grown: V, r: V, q: V, exact_sum: bool = False) -> V:
+    """tanh(a) for 2a = n log(2) + r, 2^n and expm1(r) = r + r^2 q; ``exact_sum``: make up for the rounding of em + 2."""
     square = r * r
     p = mad(square, q, r)
-    grown = power_of_two(n)
     less = grown - 1.0
     em = mad(grown, p, less)
     # Add what rounding p and em lost, times the derivative of t = em / (em + 2), which is (1 - t)^2 / 2.
@@ -91,16 +100,33 @@ def tanh_from(n: V, r: V, q: V, exact_sum: bool = False) -> V:
 
 @defines("log", "float")
 def log(x: V) -> V:
+    e, _ = _exponent(x)
+    m = (x.bits() - (e << 23)).as_float()
+    return rarely("log_of_any", x, _log_tail(m - 1.0, e.convert("sitofp", "float")), _special(x))
+
+
+@defines("log_of_any", "float")
+def log_of_any(x: V) -> V:
     y, shift = normal(x)
     m, e = split_exponent(y)
-    return _log_specials(_log_tail(m - 1.0, e + shift, None), x)
+    return _log_specials(_log_tail(m - 1.0, e + shift), x)
 
 
-def _log_tail(f: V, e: V, correction: V | None) -> V:
+def _exponent(x: V) -> tuple[V, V]:
+    """(e as i32, 2^-e) with x 2^-e in [sqrt(1/2), sqrt(2)), for positive normal x."""
+    e = (x.bits() - 0x3F3504F3) >> 23
+    return e, (const(x.f, "i32", x.lanes, 0x3F800000) - (e << 23)).as_float()
+
+
+def _special(x: V, beyond: int = 0x7F800000) -> V:
+    """Whether x is anything but a positive normal number below the one whose bits are ``beyond``."""
+    return (x.bits() - 0x00800000).uge(beyond - 0x00800000)
+
+
+def _log_tail(f: V, e: V) -> V:
+    """log(1 + f) + e log(2)"""
     square = f * f
     low = mad(e, LN2_LO, square * mad(f, poly(f, c.LOG_F32), -0.5))
-    if correction is not None:
-        low = low + correction
     return mad(e, LN2_HI, f + low)
 
 
@@ -113,37 +139,70 @@ def _log_specials(result: V, x: V) -> V:
 
 @defines("log1p", "float")
 def log1p(x: V) -> V:
+    u, value = _log1p_tail(x)
+    return rarely("log1p_of_any", x, value, _special(u, 0x7EB504F3))  # from there on 2^-e is no normal number
+
+
+@defines("log1p_of_any", "float")
+def log1p_of_any(x: V) -> V:
+    u, value = _log1p_tail(x)
+    return where(x.lt(2.0**60), _log_specials(value, u), log_of_any(x))
+
+
+def _log1p_tail(x: V) -> tuple[V, V]:
+    """(1 + x, log(1 + x)). 1 + x = 2^e (1 + f), and f = 2^-e x + (2^-e - 1) loses nothing of x to the rounding of 1 + x."""
     u = x + 1.0
-    m, e = split_exponent(u)
-    lost = where(x.gt(1.0), 1.0 - (u - x), x - (u - 1.0))  # what the addition rounded away
-    near = e.eq(0.0)
-    result = _log_tail(where(near, x, m - 1.0), e, where(near, const(x.f, x.type, x.lanes, 0.0), lost / u))
-    result = where(x.eq(0.0), x, result)
-    return where(x.lt(math.inf), _log_specials(result, u), x)
+    e, shrunk = _exponent(u)
+    f = mad(x, shrunk, shrunk - 1.0)  # the product is exact
+    return u, _log_tail(f, e.convert("sitofp", "float")).copysign(x)  # the sign of -0
 
 
 def _sin_cos(x: V, quadrants: int, name: str) -> V:
-    """sin for 0, cos for 1 ``quadrants`` ahead. The reduction is in float64, good to 2^30; beyond: the C library."""
+    """sin for 0, cos for 1 ``quadrants`` ahead. n pi / 2 is subtracted in three parts, of which the first leaves no rounding."""
+    if not target.current().fma:
+        return _sin_cos_of_any(x, quadrants, f"{name}f")
+    n = (x * (2 / math.pi)).nearest()
+    r = fma(n, PI_2[2], fma(n, PI_2[1], fma(n, PI_2[0], x)))
+    value = _quadrant(r, whole_bits(n) + quadrants)
+    return rarely(f"{name}_of_any", x, value, ~x.abs().lt(2.0**13))
+
+
+def _sin_cos_of_any(x: V, quadrants: int, name: str) -> V:
+    """The reduction is in float64, good to 2^30; beyond: the C library."""
     wide = x.convert("fpext", "double")
     n = (wide * (2 / math.pi)).nearest()
     r = mad(n, -6.123233995736766e-17, fma(n, -math.pi / 2, wide)).convert("fptrunc", "float")
-    q = whole_bits(n).convert("trunc", "i32") + quadrants
+    value = _quadrant(r, whole_bits(n).convert("trunc", "i32") + quadrants)
+    return slow_lanes(name, [x], value, x.abs().ge(2.0**30))
+
+
+def _quadrant(r: V, q: V) -> V:
+    """sin(r + q pi / 2)"""
     z = r * r
     sine = mad(r * z, poly(z, c.SIN_F32), r)
     cosine = mad(z * z, poly(z, c.COS_F32), mad(z, -0.5, 1.0))
     value = where((q & 1).ne(0), cosine, sine)
-    value = (value.bits() ^ ((q & 2) << 30)).as_float()
-    return slow_lanes(name, [x], value, x.abs().ge(2.0**30))
+    return (value.bits() ^ ((q & 2) << 30)).as_float()
 
 
 @defines("sin", "float")
 def sin(x: V) -> V:
-    return where(x.eq(0.0), x, _sin_cos(x, 0, "sinf"))
+    return where(x.eq(0.0), x, _sin_cos(x, 0, "sin"))
 
 
 @defines("cos", "float")
 def cos(x: V) -> V:
-    return _sin_cos(x, 1, "cosf")
+    return _sin_cos(x, 1, "cos")
+
+
+@defines("sin_of_any", "float")
+def sin_of_any(x: V) -> V:
+    return _sin_cos_of_any(x, 0, "sinf")
+
+
+@defines("cos_of_any", "float")
+def cos_of_any(x: V) -> V:
+    return _sin_cos_of_any(x, 1, "cosf")
 
 
 @defines("erf", "float")

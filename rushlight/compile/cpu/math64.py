@@ -13,6 +13,7 @@ from rushlight.compile.cpu.mathlib import (
     defines,
     normal,
     poly,
+    power_of_two,
     scale,
     slow_lanes,
     split_exponent,
@@ -90,7 +91,7 @@ def expm1(x: V) -> V:
 @defines("tanh", "double")
 def tanh(x: V) -> V:
     n, r = reduced(at_most(x.abs() * 2.0, 44.0))
-    return tanh_from(n, r, poly(r, c.EXP_F64), exact_sum=True).copysign(x)
+    return tanh_from(power_of_two(n), r, poly(r, c.EXP_F64), exact_sum=True).copysign(x)
 
 
 @defines("sinh", "double")

@@ -17,7 +17,7 @@ from rushlight.compile.cpu import target
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.values import V, const, mad, type_text, where
 
-__all__ = ["call", "defines", "poly", "scale", "at_least", "at_most", "any_lane", "slow_lanes"]
+__all__ = ["call", "defines", "poly", "scale", "at_least", "at_most", "any_lane", "rarely", "slow_lanes"]
 
 _definitions: dict[tuple[str, str], Callable[..., V]] = {}  # (function, "float" or "double")
 _MAGIC = {"float": 1.5 * 2.0**23, "double": 1.5 * 2.0**52}
@@ -190,6 +190,23 @@ def slow_lanes(function: str, args: Sequence[V], fast: V, rare: V) -> V:
         else:
             f.set(slot, f.let(f"call {type_} @{function}({', '.join(map(repr, args))})"), type_)
     return V(f, f.get(slot, text), type_, lanes)
+
+
+def rarely(name: str, x: V, fast: V, rare: V) -> V:
+    """``fast``, but where a lane of ``rare`` is true all lanes are the library function ``name`` of x, by a call that is not inlined:
+    for numbers that formulas hardly ever meet, and whose care would double what every vector costs."""
+    f = fast.f
+    _load()
+    symbol, declarations, functions = _text(name, x.type, x.lanes, 1, target.current().key)
+    add(f.module, declarations, functions)
+    apart = Function(f"private {fast.text} @{symbol}_apart({fast.text} %x) noinline cold nounwind")
+    body = apart.finish(f"{fast.text} " + apart.let(f"call {fast.text} @{symbol}({fast.text} %x)"))
+    if body not in f.module.functions:
+        f.module.functions.append(body)
+    slot = f.slot(fast.text, fast.name)
+    with f.when(any_lane(rare)):
+        f.set(slot, f.let(f"call {fast.text} @{symbol}_apart({x!r})"), fast.text)
+    return V(f, f.get(slot, fast.text), fast.type, fast.lanes)
 
 
 @functools.lru_cache(maxsize=256)

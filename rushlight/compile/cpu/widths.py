@@ -11,8 +11,8 @@ from rushlight.compile.nest import Accumulate, Accumulator, Load, Loop, LoopNest
 __all__ = ["lanes_of"]
 
 _HEAVY = 64  # from here on two registers at a time fill the pipelines, and four would not fit beside the constants
-_COST = {"pow": 60, "sin": 30, "cos": 30, "tan": 60, "erf": 26, "normal_cdf": 20, "tanh": 26, "exp": 14, "exp2": 14, "expm1": 18,
-         "log": 18, "log1p": 24, "div": 4, "sqrt": 4, "rsqrt": 6, "reciprocal": 4, "floordiv": 40, "mod": 40,
+_COST = {"pow": 60, "sin": 24, "cos": 24, "tan": 60, "erf": 26, "normal_cdf": 20, "tanh": 26, "exp": 14, "exp2": 14, "expm1": 18,
+         "log": 16, "log1p": 18, "div": 4, "sqrt": 4, "rsqrt": 6, "reciprocal": 4, "floordiv": 40, "mod": 40,
          "fmod": 40}  # fmt: skip
 _LIBRARY = {"log2", "log10", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "erfc", "hypot", "atan2"}
 
@@ -29,7 +29,7 @@ def lanes_of(nest: LoopNest, loop: Loop, cpu: target.CPU) -> tuple[int, int]:
             step = operand.strides[loop.axis]
             if step != 0:
                 widths.append(register_bytes(operand.dtype))
-            scattered |= step not in (0, 1)
+            scattered |= step is None
         if isinstance(s, Accumulate):
             widths.append(register_bytes(declared[s.accumulator].dtype))
         for root in formulas(s):
