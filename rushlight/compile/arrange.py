@@ -2,15 +2,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .body import Body
 from .expr import Expr, inputs_of
 from .index import Ix
 
-__all__ = ["Plan", "arrange", "Info", "LANES"]
+__all__ = ["Plan", "arrange", "Info", "LANES", "WOVEN"]
 
 LANES = 16  # a typical number of elements in a vector; only choices depend on it
+WOVEN = (2, 3, 4)  # steps along the vector axis at which whole vectors are read and written, and shuffled, in place of gathering
 
 
 @dataclass
@@ -23,6 +25,7 @@ class Plan:
     extents: dict[int, int]
     vector: int | None
     chunk: tuple[int, int, int] | None = None  # (chunk axis, axis it cuts, chunk length)
+    woven: tuple[int, ...] = ()  # short axes inside the vector loop: together with it they fill memory without gaps
 
 
 def _memory_forms(body: Body) -> list[tuple[Ix, int, float]]:
@@ -69,12 +72,13 @@ def arrange(body: Body, serial: frozenset[int]) -> Plan:
 
     candidates = [a for a in live if a not in serial]
     vector = max(candidates, key=lambda a: (score(a), a in reduced, -rank[a]), default=None)
+    woven = () if vector is None or serial else _woven(body, extents, vector, reduced if vector in reduced else live)
 
     def ordered(axes: list[int]) -> list[int]:
-        out = sorted((a for a in axes if a != vector and a not in serial), key=lambda a: -rank[a])
+        out = sorted((a for a in axes if a != vector and a not in serial and a not in woven), key=lambda a: -rank[a])
         if vector in axes:
             out.append(vector)  # type: ignore[arg-type]
-        return out + [a for a in axes if a in serial]
+        return out + [a for a in axes if a in woven or a in serial]
 
     kept, reduced = ordered(kept), ordered(reduced)
     into: dict[int, int] = {}  # merged axis -> the inner axis that carries it
@@ -83,13 +87,23 @@ def arrange(body: Body, serial: frozenset[int]) -> Plan:
         while k >= 0:
             outer, inner = axes[k], axes[k + 1]
             n = extents[inner]
-            if not serial & {outer, inner} and all(f.get(outer, 0) == f.get(inner, 0) * n for f in forms):
+            if not (serial | {*woven}) & {outer, inner} and all(f.get(outer, 0) == f.get(inner, 0) * n for f in forms):
                 into[outer] = inner
                 extents[inner] = n * extents[outer]
                 del axes[k]
             k -= 1
     # A merged axis is the inner one, grown: positions on the outer one are multiples of the inner's former length.
-    return Plan(body, kept, reduced, extents, vector)
+    return Plan(body, kept, reduced, extents, vector, woven=woven)
+
+
+def _woven(body: Body, extents: dict[int, int], vector: int, axes: Sequence[int]) -> tuple[int, ...]:
+    """The axis of which a result has the elements between two neighbours along the vector, if there is one."""
+    for put in body.puts:
+        steps = dict(put.at.terms)
+        for a in axes:
+            if a != vector and steps.get(a) == 1 and any(extents[a] == n and steps.get(vector) == n for n in WOVEN):
+                return (a,)
+    return ()
 
 
 class Info:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import dtypes as dt
-from .arrange import LANES, Info, Plan
+from .arrange import LANES, WOVEN, Info, Plan
 from .body import Put, Test, Value, guard_expr
 from .costs import expr_cost, expr_flops, nanoseconds
 from .cpu import target
@@ -23,6 +23,7 @@ __all__ = ["Lowered", "Emitter", "PART_NS"]
 PART_NS = 16_000.0      # the least work of a part, so that handing it to another thread pays
 _SHARED_CACHE = 64 << 20  # of a larger cache, which many cores share, a program does not get more
 _FIXED = 16             # vector loops up to this length are compiled for it
+_WINDOW = 16            # loops inside a vector loop that together make no more turns than this may be compiled for their lengths
 _SHORT = 16             # so many terms of a floating sum are added one after the other in any case,
 _CHAIN = 64             # ... and of longer ones about so many
 _CHUNKS = 8             # sums of chunks are few, and the error of each counts for more
@@ -105,8 +106,8 @@ class Emitter:
                            + sum(p.expr.dtype.itemsize for p in self.body.puts) * total,
                            1 + sum(expr_cost(p.expr) for p in self.body.puts)
                            + sum(expr_cost(v.expr) for v in self.body.values if v.expr is not None))
-        parallel = [a for a in kept if a != plan.vector and a not in self.serial]
-        inner = [a for a in kept if a == plan.vector or a in self.serial]
+        parallel = [a for a in kept if a != plan.vector and a not in self.serial and a not in plan.woven]
+        inner = [a for a in kept if a not in parallel]
         chunk = plan.chunk
         flat = False
         if chunk is not None:
@@ -136,7 +137,7 @@ class Emitter:
         for a, scope in zip(reversed(inner), reversed(scopes[1:])):
             assert scope.outer is not None
             scope.outer.statements.append(Loop(self.position[a], tuple(scope.statements), a == plan.vector))
-        fixed = {plan.vector} if self._fixed(total, flat) else set()
+        fixed = self._window() | ({plan.vector} if self._fixed(total, flat) else set())
         axes = tuple(Axis(operator.index(extents[a]) if a in fixed else None,
                           self.position[chunk[1]] if chunk and a == chunk[0] else None) for a in self.axes)
         axes += (Axis(),) * len(self.counts)
@@ -187,6 +188,19 @@ class Emitter:
             return False
         length = self.extents[vector]
         return length <= _FIXED and total > length
+
+    def _window(self) -> set[int]:
+        """The short axes inside the vector loop that the kernel is compiled for, so that their loops are written out: the elements of
+        a pool's window, say. A window is known by neighbours along the vector that lie apart, or by having several dimensions;
+        a single short axis may be a batch."""
+        plan = self.plan
+        if plan.vector is None or plan.vector in plan.reduced:
+            return {*plan.woven}
+        inside = [a for a in plan.reduced if a not in plan.woven]
+        apart = any(o.strides[self.position[plan.vector]] in WOVEN for o in self.operands)
+        if not (apart or len(inside) > 1 or plan.woven) or math.prod(plan.extents[a] for a in inside) > _WINDOW:
+            return {*plan.woven}
+        return {*inside, *plan.woven}
 
     def _fill(self, scope: _Scope) -> None:
         """The statements of one position on the kept axes."""
@@ -357,6 +371,10 @@ class Emitter:
         found = self._expr(test.found, scope)
         scope.statements.append(Check(condition, test.code, found, self._number(test.bound)))
 
+    def _stride(self, axis: int, step: int) -> int | None:
+        """The stride that the kernel is compiled for; None for a run-time number."""
+        return next((n for n in ((0, 1, *WOVEN) if axis == self.plan.vector else (0, 1)) if step == n), None)
+
     def _operand(self, node: Node | None, dtype: DType, at: Ix, written: bool) -> int:
         terms = dict(at.terms)
         steps = tuple(terms.get(a, 0) for a in self.axes)
@@ -364,7 +382,7 @@ class Emitter:
         known = self._operand_of.get(key)
         if known is None:
             known = self._operand_of[key] = len(self.operands)
-            self.operands.append(Operand(dtype, tuple(s if s in (0, 1) else None for s in steps), written))
+            self.operands.append(Operand(dtype, tuple(self._stride(a, s) for a, s in zip(self.axes, steps)), written))
             self.memory.append((node, at.offset * dtype.itemsize))
             self.steps.append(steps)
             self.nbytes += dtype.itemsize * math.prod(self.extents[a] for a, s in zip(self.axes, steps) if s)

@@ -107,7 +107,7 @@ def _split(plan: Plan, axis: int) -> list[Lowered]:
         second.values[k].expr = input_(len(second.values) - 1, value.dtype)
         offset += -(-(step * chunks * value.dtype.itemsize) // 64) * 64
     _drop_merged(second, plan)
-    whole = Plan(first, [*plan.kept], plan.reduced, {**extents, chunk: chunks}, plan.vector, (chunk, axis, length))
+    whole = Plan(first, [*plan.kept], plan.reduced, {**extents, chunk: chunks}, plan.vector, (chunk, axis, length), plan.woven)
     made = [Emitter(whole, frozenset()).emit(), *lower(second, frozenset())]
     for lowered in made:
         lowered.scratch = offset

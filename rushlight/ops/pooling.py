@@ -13,7 +13,7 @@ from ..compile import dtypes as dt
 from ..compile.graph import Graph, Node
 from ..record.meta import Meta, meta_of
 from .structured import Structured
-from .windows import Windows, cut, inside_position, lowest, spread_back
+from .windows import Windows, cut, inside_position, lowest, repeated, spread_back
 
 __all__ = ["max_pool", "max_pool_indices", "avg_pool", "ragged_max", "ragged_mean", "unfold_windows", "fold_windows"]
 
@@ -41,8 +41,7 @@ def _chosen(g: Graph, x: Node, w: Windows) -> tuple[Node, Node]:
     parts = cut(g, x, w, lowest(x.dtype))
     axes = _axes(parts.shape, w.nd)
     top = g.reduce("max", parts, axes)
-    lead = parts.shape[:len(parts.shape) - w.nd]
-    spread = g.expand(g.reshape(top, (*lead, *(1,) * w.nd)), parts.shape)
+    spread = repeated(g, top, w)
     at = inside_position(g, parts.shape, w)
     hit = (lambda e, a, m: e.eq(a, m) | e.isnan(a)) if x.dtype.kind == "f" else (lambda e, a, m: e.eq(a, m))
     first = g.map(lambda e, a, m, k: e.where(hit(e, a, m), k, e.const(math.prod(w.kernel) - 1, dt.int32)), parts, spread, at)
@@ -100,8 +99,7 @@ def _max_back_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequen
     lead = shape[:len(shape) - w.nd]
     if w.apart or w.overlap <= _MOST_WINDOWS:
         whole = (*lead, *w.out, *w.kernel)
-        kept = (*lead, *w.out, *(1,) * w.nd)
-        spread = [g.expand(g.reshape(a, kept), whole) for a in (grad, chosen)]
+        spread = [repeated(g, a, w) for a in (grad, chosen)]
         at = inside_position(g, whole, w)
         return spread_back(g, g.map(lambda e, a, c, k: e.where(e.eq(c, k), a, e.const(0, a.dtype)), *spread, at), w)
     rows, n = math.prod(lead), math.prod(w.size)
@@ -121,7 +119,7 @@ def _pick_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[M
     (w,) = attrs
     _, chosen = _chosen(g, x, w)
     parts = cut(g, v, w, 0)
-    spread = g.expand(g.reshape(chosen, (*chosen.shape, *(1,) * w.nd)), parts.shape)
+    spread = repeated(g, chosen, w)
     at = inside_position(g, parts.shape, w)
     picked = g.map(lambda e, a, c, k: e.where(e.eq(c, k), a, e.const(0, a.dtype)), parts, spread, at)
     return g.reduce("add", picked, _axes(parts.shape, w.nd))
@@ -202,10 +200,10 @@ def _avg_back_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequen
     if not grad.size:
         return g.const(0, grad.dtype, outs[0].shape)
     wide = g.cast(grad, grad.dtype.compute)
-    share = _divide(g, wide, _divisor(g, grad.shape, w, include, divisor, wide.dtype))
-    whole = (*grad.shape, *w.kernel)
-    parts = g.expand(g.reshape(share, (*grad.shape, *(1,) * w.nd)), whole)
-    return g.cast(spread_back(g, parts, w), grad.dtype)
+    by = _divisor(g, grad.shape, w, include, divisor, wide.dtype)
+    if isinstance(by, Node):
+        wide, by = _divide(g, wide, by), 1
+    return g.cast(_divide(g, spread_back(g, repeated(g, wide, w), w), by), grad.dtype)  # a number divides the sums, in the same pass
 
 
 def _avg_back_meta(metas: Sequence[Meta], w: Windows, *_: Any) -> Meta:

@@ -11,7 +11,7 @@ from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..compile.graph import Graph, Node, View
 
-__all__ = ["Windows", "windows", "cut", "spread_back", "inside_position"]
+__all__ = ["Windows", "windows", "cut", "repeated", "spread_back", "inside_position"]
 
 Shape = tuple[int, ...]
 
@@ -78,6 +78,13 @@ def cut(g: Graph, x: Node, w: Windows, value: Any) -> Node:
     return g.view(x, View((*lead, *w.out, *w.kernel), (0,) * len(x.shape), tuple(matrix)))
 
 
+def repeated(g: Graph, x: Node, w: Windows) -> Node:
+    """A value for each window, (*lead, *out), at all of the window's elements: (*lead, *out, *kernel)."""
+    shape = (*x.shape, *w.kernel)
+    rows = tuple(tuple(int(j == d) for j in range(len(shape))) for d in range(len(x.shape)))
+    return g.view(x, View(shape, (0,) * len(x.shape), rows))
+
+
 def inside_position(g: Graph, shape: Shape, w: Windows) -> Node:
     """For values of shape (*lead, *out, *kernel): the number of the window's element, row-major, int32."""
     nd = w.nd
@@ -108,28 +115,52 @@ def spread_back(g: Graph, x: Node, w: Windows) -> Node:
 
 
 def _overlapping(g: Graph, x: Node, w: Windows, n: int) -> Node:
-    """Without dilation: element s q + r of the padded input is element r + s t of window q - t, for every t: an affine view."""
+    """Without dilation: each element of the input adds up those of the windows over it, a few neighbours: an affine view."""
     nd = w.nd
     lead = x.shape[:n]
-    most = [-(-k // s) for k, s in zip(w.kernel, w.stride)]  # windows over one element
-    edge = [t - 1 for t in most]
-    x = g.pad(x, [0] * n + edge + [0] * nd, [0] * n + edge + [t * s - k for t, s, k in zip(most, w.stride, w.kernel)])
-    count = [o + t - 1 for o, t in zip(w.out, most)]
-    # Axes of the view: lead, then (q, r) for each dimension, then t for each.
+    sides = [_side(*numbers) for numbers in zip(w.size, w.out, w.kernel, w.stride, w.padding)]
+    x = g.pad(x, [0] * n + [a.low for a in sides] + [0] * nd, [0] * n + [a.high for a in sides] + [
+        a.most * s - k for a, s, k in zip(sides, w.stride, w.kernel)])
+    # Axes of the view: lead, then (j, c) for each dimension, then t for each.
     rank = n + 3 * nd
-    offset, matrix = [0] * n + edge + [0] * nd, [tuple(int(j == d) for j in range(rank)) for d in range(n)]
+    matrix = [tuple(int(j == d) for j in range(rank)) for d in range(n)]
     windows_, elements = [], []
-    for d in range(nd):
+    for d, (a, s) in enumerate(zip(sides, w.stride)):
         row, column = [0] * rank, [0] * rank
-        row[n + 2 * d], row[n + 2 * nd + d] = 1, -1
-        column[n + 2 * d + 1], column[n + 2 * nd + d] = 1, w.stride[d]
+        row[n + 2 * d], row[n + 2 * d + 1], row[n + 2 * nd + d] = 1, a.twist, -1
+        column[n + 2 * d + 1], column[n + 2 * nd + d] = 1 - 2 * a.twist, s
         windows_.append(tuple(row))
         elements.append(tuple(column))
-    shape = (*lead, *[m for q, s in zip(count, w.stride) for m in (q, s)], *most)
-    read = g.view(x, View(shape, tuple(offset), (*matrix, *windows_, *elements)))
+    offset = (*(0,) * n, *[a.low + a.ahead for a in sides], *[a.twist for a in sides])
+    shape = (*lead, *[m for a, s in zip(sides, w.stride) for m in (a.count, s)], *[a.most for a in sides])
+    read = g.view(x, View(shape, offset, (*matrix, *windows_, *elements)))
     total = g.reduce("add", read, range(n + 2 * nd, rank))
-    flat = g.reshape(total, (*lead, *[q * s for q, s in zip(count, w.stride)]))
-    return _fit(g, flat, n, [-p for p in w.padding], w.size)
+    flat = g.reshape(total, (*lead, *[a.count * s for a, s in zip(sides, w.stride)]))
+    return _fit(g, flat, n, [a.start for a in sides], w.size)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One dimension of ``_overlapping``. Position ``start + s j + c`` of the input, with c < s and j < ``count``, is element
+    ``r + s t`` of window ``q - t`` for every t < ``most``, where q = ``ahead`` + j + ``twist`` c, and r = c, or 1 - c with a twist.
+    ``low`` and ``high``: how many of these windows there would have to be before and behind those that there are."""
+
+    start: int
+    count: int
+    most: int
+    ahead: int
+    twist: int
+    low: int
+    high: int
+
+
+def _side(size: int, out: int, kernel: int, stride: int, padding: int) -> _Side:
+    """From the first position of the input where that has a simple form, else from the first of the padding, which is cut off later."""
+    most, count = -(-kernel // stride), -(-size // stride)
+    ahead, left = divmod(padding, stride)
+    if left and stride != 2:
+        return _Side(-padding, out + most - 1, most, 0, 0, most - 1, most - 1)
+    return _Side(0, count, most, ahead, left, max(0, most - 1 - ahead), max(0, count - 1 + ahead + left - (out - 1)))
 
 
 def _dilated(g: Graph, x: Node, w: Windows, n: int) -> Node:

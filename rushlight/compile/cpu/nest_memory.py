@@ -8,9 +8,12 @@ from rushlight.compile.cpu.nest_scope import Scope, iota
 from rushlight.compile.cpu.nest_sums import combine
 from rushlight.compile.cpu.values import V, const, splat, type_text
 from rushlight.compile.dtypes import DType
-from rushlight.compile.nest import Operand
+from rushlight.compile.nest import Operand, Store
 
-__all__ = ["Memory"]
+__all__ = ["Memory", "WOVEN"]
+
+#: Strides along vectors at which whole vectors are read and the elements picked out, or put together and written.
+WOVEN = (2, 3, 4)
 
 
 class Memory:
@@ -63,6 +66,10 @@ class Memory:
         if guard is not None:
             guard = splat(guard, lanes)
         mask = _both(guard, scope.mask)
+        step = self.strides[k][scope.axis]
+        if step in WOVEN and (offset is None or not offset.lanes) and _shuffles(dtype):
+            base = scope.at[k] if offset is None else f.at(scope.at[k], offset.name, type_)
+            return vecmath.load_form(self._every(base, int(step), mask, self._other(dtype, lanes, other), dtype), dtype)
         if uniform:  # one address, but only where the guard says so
             address, one = f.let(f"getelementptr {type_}, ptr {address}, <{lanes} x i64> zeroinitializer"), False
         if one and mask is None:
@@ -72,6 +79,25 @@ class Memory:
         rest = self._other(dtype, lanes, other if guard is not None else 0)
         value = masked_load(f, address, one, mask, rest, dtype.itemsize)
         return vecmath.load_form(value, dtype)
+
+    def _every(self, base: str, step: int, mask: V | None, rest: V, dtype: DType) -> V:
+        """The elements at 0, step, 2 step, ... from ``base``: vectors of what lies in between are loaded whole, none beyond the last
+        element that is wanted, and the elements picked out of them."""
+        f, lanes, text = self.f, rest.lanes, rest.text
+        value, have = rest, 0  # the lanes of ``value`` before ``have`` are right
+        for j in range(step):
+            start = min(j * lanes, step * (lanes - 1) + 1 - lanes)
+            at = f.at(base, str(start), rest.type)
+            wanted = {p // step: p - start for p in range(start, start + lanes) if p % step == 0 and p // step >= have}
+            if mask is None:
+                part = V(f, f.let(f"load {text}, ptr {at}, align {dtype.itemsize}"), rest.type, lanes)
+            else:
+                places = {p - start: p // step for p in range(start, start + lanes) if p % step == 0}
+                inside = _shuffled(mask, const(f, "i1", lanes, 0), [places.get(i, lanes) for i in range(lanes)])
+                part = masked_load(f, at, True, inside, rest, dtype.itemsize)
+            value = _shuffled(value, part, [lanes + wanted[i] if i in wanted else i for i in range(lanes)])
+            have = max([have, *(i + 1 for i in wanted)])
+        return value
 
     def _scalar(self, address: str, dtype: DType, guard: V | None, other: float) -> V:
         f, type_ = self.f, vecmath.memory_type(dtype)
@@ -134,6 +160,27 @@ class Memory:
         # LLVM's scatter writes the lanes in order, so that the last of several wins.
         masked_store(f, vecmath.store_form(value, dtype), address, False, mask, dtype.itemsize)
 
+    def weaves(self, scope: Scope, s: Store, axis: int, length: int) -> bool:
+        """Whether the turns of a loop over ``axis`` fill what this store leaves out between two neighbours along the vector."""
+        strides, dtype = self.strides[s.operand], self.operands[s.operand].dtype
+        plain = s.combine is None and s.offset is None and s.guard is None
+        return plain and strides[axis] == 1 and strides[scope.axis] == length and length in WOVEN and _shuffles(dtype)
+
+    def store_woven(self, scope: Scope, k: int, values: list[V]) -> None:
+        """Store ``values[0][0], values[1][0], ..., values[0][1], ...`` one after the other."""
+        dtype, f, lanes, n = self.operands[k].dtype, self.f, scope.lanes, len(values)
+        parts = [vecmath.store_form(splat(v, lanes), dtype) for v in values]
+        whole, have = parts[0], 1
+        for part in parts[1:]:  # lane i * have + j of ``whole`` is lane i of part j
+            wide = _shuffled(part, part, [i % lanes for i in range(have * lanes)]) if have > 1 else part
+            order = [i * have + j if j < have else have * lanes + i for i in range(lanes) for j in range(have + 1)]
+            whole, have = _shuffled(whole, wide, order), have + 1
+        if scope.mask is None:
+            f.do(f"store {whole!r}, ptr {scope.at[k]}, align {dtype.itemsize}")
+        else:
+            mask = _shuffled(scope.mask, scope.mask, [i // n for i in range(n * lanes)])
+            masked_store(f, whole, scope.at[k], True, mask, dtype.itemsize)
+
     def _read(self, address: str, one: bool, mask: V | None, dtype: DType, lanes: int) -> V:
         type_ = vecmath.memory_type(dtype)
         if mask is None and one:
@@ -163,6 +210,18 @@ class Memory:
         with f.loop("0", str(lanes)) as i, f.when(f.let(f"trunc i8 {f.load(exists, i, 'i8')} to i1")):
             one = V(f, f.load(values, i, wide), wide)
             self._store_one(f.load(places, i, "ptr"), one.ne(0) if value.type == "i1" else one, dtype, op)
+
+
+def _shuffled(a: V, b: V, order: list[int]) -> V:
+    """The lanes of a, then those of b, in this order."""
+    lanes = ", ".join(f"i32 {i}" for i in order)
+    name = a.f.let(f"shufflevector {a!r}, {b!r}, <{len(order)} x i32> <{lanes}>")
+    return V(a.f, name, a.type, len(order))
+
+
+def _shuffles(dtype: DType) -> bool:
+    """Whether vectors of these elements are read and written under a mask at once: narrow ones only since AVX-512."""
+    return dtype.itemsize >= 4 or target.current().vector_bytes >= 64
 
 
 def _both(a: V | None, b: V | None) -> V | None:

@@ -364,6 +364,8 @@ class _Renderer:
         low, high = self.range(scope, s.axis)
         if s.vector:
             self.vector_loop(scope, s, low, high)
+        elif scope.lanes and self.nest.axes[s.axis].extent is not None:
+            self.written_out(scope, s)
         else:
             with self.f.when(self.f.compare("slt", low, high)):
                 outer = scope.inner()
@@ -375,6 +377,26 @@ class _Renderer:
         for total in dict.fromkeys(opened):
             total.close(self.f)
         scope.forget(changed)
+
+    def written_out(self, scope: Scope, s: Loop) -> None:
+        """A short loop inside a vector loop, turn after turn. What the turns store side by side is stored at once: vectors whose
+        elements lie apart would have to be scattered."""
+        length = self.nest.axes[s.axis].extent
+        assert length is not None
+        woven = [x for x in s.body if isinstance(x, Store) and self.memory.weaves(scope, x, s.axis, length)]
+        values: list[list[V]] = [[] for _ in woven]
+        first = scope
+        for k in range(length):
+            turn = scope.inner()
+            self.bind(turn, s.axis, str(k), s.body)
+            first = turn if not k else first
+            for x in s.body:
+                if x in woven:
+                    values[woven.index(x)].append(self.value(turn, x.expr))
+                else:
+                    self.statement(turn, x)
+        for x, parts in zip(woven, values):
+            self.memory.store_woven(first, x.operand, parts)
 
     def hoist(self, scope: Scope, s: Loop) -> frozenset[int]:
         """Emit the loads and subexpressions of the loop's own body that do not move with it; returns their numbers."""

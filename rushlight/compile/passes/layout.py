@@ -125,12 +125,13 @@ def _inherited(node: Node, orders: dict[Node, Order]) -> Order | None:
 
 
 def _viewed(view: View, order: Order) -> Order | None:
-    """Output dimensions in the order of the input dimensions that they move along."""
+    """Output dimensions in the order of the input dimensions that they move along; one that repeats follows the one before it, as
+    the elements of a window follow its position."""
     rank = {d: k for k, d in enumerate(order)}
-    places = []
+    places: list[tuple[int, int]] = []
     for j in range(len(view.shape)):
         moved = [rank[d] for d, row in enumerate(view.matrix) if row[j]]
-        places.append((min(moved, default=-1), j))
+        places.append((min(moved, default=places[-1][0] if places else -1), j))
     return tuple(j for _, j in sorted(places))
 
 
