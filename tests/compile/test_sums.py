@@ -1,6 +1,7 @@
 """Long sums are as exact as short ones: against float64, for every order of loops, and with infinities."""
 from __future__ import annotations
 
+import contextlib
 import math
 
 import nests
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 import rushlight
 import rushlight.nn.functional as F
 from rushlight.compile import dtypes as dt
+from rushlight.compile.cpu import target
 from rushlight.compile.cpu.render import render
 from rushlight.compile.expr import input_
 from rushlight.compile.nest import Accumulate, Accumulator, Axis, Load, Loop, LoopNest, Operand, Store
@@ -159,6 +161,68 @@ def test_means_of_losses(n, classes):
     exact = np.log(np.exp(wide).sum(1)) - wide[np.arange(n), y]
     assert error(F.cross_entropy(rushlight.tensor(x), rushlight.tensor(y)), exact.mean()) < 2e-7
     assert error(F.mse_loss(rushlight.tensor(x), rushlight.tensor(x * 0.5)), ((wide - x * np.float32(0.5)) ** 2).mean()) < 2e-7
+
+
+# -- products ----------------------------------------------------------------------------------------------------------
+def spread(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Numbers of one sign, whose long sums lose most."""
+    return np.random.default_rng(seed).random(shape, np.float32)
+
+
+def rms(actual, expected: np.ndarray) -> float:
+    return float(np.sqrt(((actual.detach().numpy() - expected) ** 2).mean() / (expected ** 2).mean()))
+
+
+@pytest.mark.parametrize("cpu", ["host", "avx2", "sse"])
+@pytest.mark.parametrize("subscripts", ["mk,kn->mn", "mk,nk->mn", "km,kn->mn", "bmk,bkn->bmn", "kab,kb->ab", "uvmk,uvkn->mn"])
+def test_products_over_a_long_dimension(subscripts, cpu):
+    """In tiles; of blocks of A that are turned or copied; with one run, many runs, and a table of offsets."""
+    for m, n, k, b, a, u, v in ((40, 70, 3000, 2, 3, 1, 1), (1, 33, 3000, 16, 8, 1, 1), (30, 150, 30, 2, 2, 10, 10),
+                                (8, 40, 3, 2, 1, 40, 25), (48, 320, 2048, 1, 3, 1, 1)):  # fmt: skip
+        sizes = {"m": m, "n": n, "k": k, "b": b, "a": a, "u": u, "v": v}
+        left, right = subscripts.split("->")[0].split(",")
+        x, y = (spread(tuple(sizes[c] for c in letters), seed) for seed, letters in enumerate((left, right)))
+        expected = np.einsum(subscripts, x.astype(np.float64), y.astype(np.float64))
+        with target.using(cpu) if cpu != "host" and target.machine() == "x86_64" else contextlib.nullcontext():
+            assert rms(rushlight.einsum(subscripts, rushlight.tensor(x), rushlight.tensor(y)), expected) < 2.5e-7
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_dot_products_of_long_rows(rows):
+    x, w = data((rows, 100000), 0, seed=1), data((20, 100000), 0, seed=2)
+    assert rms(rushlight.tensor(x) @ rushlight.tensor(w).T, x.astype(np.float64) @ w.astype(np.float64).T) < 5e-7
+
+
+@pytest.mark.parametrize(("channels", "groups", "window", "side"), [(512, 1, 3, 16), (100, 1, 5, 16), (32, 32, 3, 64), (32, 4, 3, 64)])
+def test_convolutions_and_their_gradients(channels, groups, window, side):
+    """The plain way, Winograd's, and a filter for each channel: sums over many channels, and over many positions."""
+    x, w = spread((8, channels, side, side), 0), spread((32, channels // groups, window, window), 1)
+    g = spread((8, 32, side, side), 2)
+    t, k = rushlight.tensor(x, requires_grad=True), rushlight.tensor(w, requires_grad=True)
+    y = F.conv2d(t, k, padding=window // 2, groups=groups)
+    y.backward(rushlight.tensor(g))
+    p = window // 2
+    wide = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (p, p), (p, p)))
+    windows = np.lib.stride_tricks.sliding_window_view(wide, (window, window), (2, 3)).reshape(8, groups, -1, side, side, window, window)
+    split = w.reshape(groups, -1, *w.shape[1:]).astype(np.float64)
+    out = np.einsum("ngcyxuv,gocuv->ngoyx", windows, split, optimize=True).reshape(g.shape)
+    back = np.einsum("ngcyxuv,ngoyx->gocuv", windows, g.reshape(8, groups, -1, side, side).astype(np.float64), optimize=True)
+    assert rms(y, out) < 2.5e-7
+    assert rms(k.grad, back.reshape(w.shape)) < 2.5e-7
+
+
+def test_attention_over_many_keys():
+    q, k, v, g = (spread((1, 1, n, 32), seed) for seed, n in enumerate((64, 5000, 5000, 64)))
+    tensors = [rushlight.tensor(x, requires_grad=True) for x in (q, k, v)]
+    y = F.scaled_dot_product_attention(*tensors)
+    y.backward(rushlight.tensor(g))
+    q, k, v, g = (x[0, 0].astype(np.float64) for x in (q, k, v, g))
+    weights = np.exp(q @ k.T / math.sqrt(32))
+    weights /= weights.sum(1, keepdims=True)
+    changes = weights * (g @ v.T - (weights @ v * g).sum(1, keepdims=True)) / math.sqrt(32)
+    assert rms(y[0, 0], weights @ v) < 2.5e-7
+    assert rms(tensors[2].grad[0, 0], weights.T @ g) < 2.5e-7
+    assert np.abs(tensors[0].grad[0, 0].numpy() - changes @ k).max() < 2e-6
 
 
 # -- scans -------------------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class AttentionKernel:
 
     @property
     def key(self) -> str:
-        return f"attention8 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs}"
+        return f"attention9 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs}"
 
     @property
     def operands(self) -> list[str]:
@@ -238,13 +238,19 @@ class Backward(Writer):
         self.turn_out("to_q", self.to_q, rows, frame["e_size"], self.ones, **here)
 
     def inner_products(self, rows: str, here: dict[str, str]) -> None:
-        """For each query, its result times the gradient of that: what softmax's gradient subtracts."""
+        """For each query, its result times the gradient of that: what softmax's gradient subtracts.
+
+        An error here is one of all keys' gradients, in the same direction, so a few terms at a time are added up."""
         f, frame = self.f, self.frame
+        terms = f.slot(self.vector)
         self.turn_in(self.to_q, "result", rows, frame["v_size"], self.one, **here)
         self.set(self.inner, self.constant(0))
-        with f.loop(0, frame["v_size"]) as d:
-            product = self.load(self.row_of(self.to_q, d)) * self.load(self.row_of(self.grads, d))
-            self.set(self.inner, self.get(self.inner) + product)
+        with f.loop(0, frame["v_size"], 8) as first:
+            self.set(terms, self.constant(0))
+            with f.loop(first, f.minimum(f.add(first, 8), frame["v_size"])) as d:
+                product = self.load(self.row_of(self.to_q, d)) * self.load(self.row_of(self.grads, d))
+                self.set(terms, self.get(terms) + product)
+            self.set(self.inner, self.get(self.inner) + self.get(terms))
 
     def tile(self, b: str, h: str, g: str, query: str, rows: str, key: str, count: str) -> None:
         f, frame, item = self.f, self.frame, self.dtype.itemsize

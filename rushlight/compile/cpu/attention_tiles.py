@@ -89,10 +89,6 @@ class Tiles:
         for slots in sums:
             for slot in slots:
                 f.set(slot, "zeroinitializer", vector)
-        with f.when(f.compare("ne", "%accumulate", 0)):
-            for r, slots in enumerate(sums):
-                for v, slot in enumerate(slots):
-                    f.set(slot, self.load(f, place(r, v), on[v]), vector)
         b = f.slot("ptr")
         f.set(b, "%b", "ptr")
         with f.loop(0, "%k"):
@@ -110,6 +106,10 @@ class Tiles:
                 left = self.spread(f, f.at(rows[r // 4], moves[r % 4], "i8"))
                 for slot, other in zip(slots, right, strict=True):
                     f.set(slot, self.times(f, left, other, f.get(slot, vector)), vector)
+        with f.when(f.compare("ne", "%accumulate", 0)):  # sums of sums round less than one long sum
+            for r, slots in enumerate(sums):
+                for v, slot in enumerate(slots):
+                    f.set(slot, f.let(f"fadd {vector} {self.load(f, place(r, v), on[v])}, {f.get(slot, vector)}"), vector)
         for r, slots in enumerate(sums):
             for v, slot in enumerate(slots):
                 self.store(f, place(r, v), f.get(slot, vector), on[v])

@@ -22,6 +22,7 @@ from rushlight.compile.cpu.contract_epilogue import EpilogueOperand, scattered
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import mask, masked_load, multiply_add, splat
+from rushlight.compile.cpu.product_sums import STRETCH, clear, put_away
 from rushlight.compile.cpu.winograd_ir import stored
 from rushlight.compile.expr import Expr, canonical
 
@@ -162,7 +163,7 @@ class Forward:
 @dataclass(frozen=True)
 class Sums:
     """Operands: A, B (the gradient), scratch: ``sums[chunk][tap][member][channel]``. A part is a chunk of rows for one vector of
-    channels. Taps are summed in groups that fit the registers, whole lines of the window."""
+    channels. Taps are summed in groups that fit the registers, whole lines of the window, and in stretches (``product_sums.py``)."""
 
     lanes: int
     registers: int
@@ -175,7 +176,7 @@ class Sums:
 
     @property
     def key(self) -> str:
-        return f"depthwise sums 2 {self.lanes} {self.registers} {self.fma} {self.window} {self.each} {self.ragged}"
+        return f"depthwise sums 3 {self.lanes} {self.registers} {self.fma} {self.window} {self.each} {self.ragged}"
 
     def ir(self) -> str:
         module = Module()
@@ -197,30 +198,37 @@ class Sums:
     def _lines(self, f: Function, frame: Frame, lines: range, c: str, on: str, first: str, count: str, target: str) -> None:
         wide, vector = self.window[1], f"<{self.lanes} x float>"
         sums = [[[f.slot(vector) for _ in range(self.each)] for _ in range(wide)] for _ in lines]
-        for slot in (s for line in sums for tap in line for s in tap):
-            f.set(slot, "zeroinitializer", vector)
+        flat = [slot for line in sums for tap in line for slot in tap]
+        places = [f.at(target, f.mul(frame["row"], (u * wide + v) * self.each + i), "i8")
+                  for u in lines for v in range(wide) for i in range(self.each)]  # fmt: skip
+        clear(f, flat, vector)
+        again, terms = f.slot("i64", "0"), f.slot("i64", "0")
         start = [f.add(frame.address(0), f.mul(c, 4)), f.add(frame.address(1), f.mul(c, 4)), frame.address(2)]
         slots, index = frame.offsets(frame.tables, frame["dims"], first, start)
         columns = [f.mul(frame["a_v"], v) for v in range(wide)]
         with f.loop(0, count):
             source, gradient = (f.let(f"inttoptr i64 {f.get(s)} to ptr") for s in slots[:2])
             rows = [f.at(source, f.mul(frame["a_u"], u), "i8") for u in lines]
-            with f.loop(0, frame["wide"]) as x:
-                value = load(f, f.at(gradient, f.mul(x, frame["b_x"]), "i8"), self.lanes, on)
-                along = f.mul(x, frame["a_x"])
-                for row, line in zip(rows, sums, strict=True):
-                    here = f.at(row, along, "i8")
-                    for column, tap in zip(columns, line, strict=True):
-                        other = load(f, f.at(here, column, "i8"), self.lanes, on)
-                        for i, slot in enumerate(tap):
-                            seen = member(f, other, self.lanes, self.each, i)
-                            f.set(slot, multiply_add(f, dt.float32, self.lanes, self.fma, value, seen, f.get(slot, vector)), vector)
+            with f.loop(0, frame["wide"], STRETCH) as begin:
+                end = f.minimum(f.add(begin, STRETCH), frame["wide"])
+                with f.loop(begin, end) as x:
+                    value = load(f, f.at(gradient, f.mul(x, frame["b_x"]), "i8"), self.lanes, on)
+                    along = f.mul(x, frame["a_x"])
+                    for row, line in zip(rows, sums, strict=True):
+                        here = f.at(row, along, "i8")
+                        for column, tap in zip(columns, line, strict=True):
+                            other = load(f, f.at(here, column, "i8"), self.lanes, on)
+                            for i, slot in enumerate(tap):
+                                seen = member(f, other, self.lanes, self.each, i)
+                                f.set(slot, multiply_add(f, dt.float32, self.lanes, self.fma, value, seen, f.get(slot, vector)), vector)
+                f.set(terms, f.add(f.get(terms), f.sub(end, begin)))
+                with f.when(f.compare("sge", f.get(terms), STRETCH)):
+                    put_away(f, flat, places, dt.float32, vector, f.compare("ne", f.get(again), 0))
+                    clear(f, flat, vector)
+                    f.set(again, "1")
+                    f.set(terms, "0")
             frame.advance(frame.tables, frame["dims"], index, slots)
-        for u, line in zip(lines, sums, strict=True):
-            for v, tap in enumerate(line):
-                for i, slot in enumerate(tap):
-                    at = f.at(target, f.mul(frame["row"], (u * wide + v) * self.each + i), "i8")
-                    f.do(f"store {vector} {f.get(slot, vector)}, ptr {at}, align 4")
+        put_away(f, flat, places, dt.float32, vector, f.compare("ne", f.get(again), 0))
 
 
 @dataclass(frozen=True)

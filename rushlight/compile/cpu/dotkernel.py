@@ -4,7 +4,8 @@ It has the form of :mod:`microkernel`, with another meaning of B's step: ``b_ste
 A and B are contiguous along the reduction, which is one run. For ``x @ weight.T`` with a handful of rows, or a matrix
 times a vector, packing B would cost as much as the product; here both are read once, as they lie.
 
-Sums are kept one for each lane, and added across lanes at the end, always in the same order.
+Sums are kept one for each lane, and added across lanes at the end, always in the same order. Those of a long reduction are taken
+up by memory after each stretch (``product_sums.py``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import convert, fence, intrinsic_suffix, ir_type, mask, masked_load, multiply_add
+from rushlight.compile.cpu.product_sums import STRETCH, add, clear, put_away
 from rushlight.compile.dtypes import DType
 
 __all__ = ["Dot", "dot_heights"]
@@ -40,7 +42,7 @@ class Dot:
 
     @property
     def key(self) -> str:
-        return (f"dot6 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} "
+        return (f"dot7 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} "
                 f"{self.heights} {self.fma} {self.fence}")  # fmt: skip
 
     def ir(self) -> str:
@@ -63,14 +65,22 @@ class Dot:
         rows = [f.let(f"inttoptr i64 {f.load('%rows', r)} to ptr") for r in range(height)]
         last = f.sub("%columns", 1)
         sums = [[f.slot(vector) for _ in range(wide)] for _ in range(height)]
+        stretch, memory = self.lanes * STRETCH, f.slot(f"[{height * wide} x {vector}]", align=self.lanes * self.accumulate.itemsize)
+        flat = [slot for row in sums for slot in row]
+        totals = [f.at(memory, i, vector) for i in range(len(flat))]
         with f.loop(0, "%columns", wide) as column:
             places = [f.minimum(f.add(column, c), last) for c in range(wide)]  # beyond the last column: that one again
             columns = [f.at("%b", f.mul(p, "%b_step"), "i8") for p in places]
-            for slots in sums:
-                for slot in slots:
-                    f.set(slot, "zeroinitializer", vector)
-            with f.loop(0, length, self.lanes) as k:
-                self._step(f, rows, columns, sums, k, mask(f, f.minimum(f.sub(length, k), self.lanes), self.lanes))
+            clear(f, flat, vector)
+            with f.loop(0, length, stretch) as first:
+                with f.when(f.compare("ne", first, 0)):
+                    put_away(f, flat, totals, self.accumulate, vector, f.compare("ne", first, stretch))
+                    clear(f, flat, vector)
+                with f.loop(first, f.minimum(f.add(first, stretch), length), self.lanes) as k:
+                    self._step(f, rows, columns, sums, k, mask(f, f.minimum(f.sub(length, k), self.lanes), self.lanes))
+            with f.when(f.compare("sgt", length, stretch)):
+                for slot, total in zip(flat, totals, strict=True):
+                    f.set(slot, add(f, self.accumulate, vector, f.get(total, vector), f.get(slot, vector)), vector)
             for r in range(height):
                 for c in range(wide):
                     at = f.at("%tile", f.add(places[c], r * self.lanes * self.vectors), ir_type(self.accumulate))

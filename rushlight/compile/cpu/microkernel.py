@@ -17,6 +17,8 @@ in vector registers. ``tile`` has rows of ``panel`` columns, one after the other
 
 There is code for a full register file of rows and for 8, 4, 2 and 1; other heights are sums of these. With few rows the
 reduction is spread over several sets of accumulators, so that the multiply-adds do not wait for each other.
+
+A tile is summed in stretches (``product_sums.py``): after so many terms in each accumulator it takes them up, and they begin again.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rushlight.compile.cpu.irtext import Function, Module
+from rushlight.compile.cpu.product_sums import STRETCH, add, clear, put_away
 from rushlight.compile.dtypes import DType
 
 __all__ = ["ROW_CYCLES", "TILE_CYCLES", "Micro", "convert", "fence", "ir_type", "heights", "intrinsic_suffix", "mask", "masked_load",
@@ -101,6 +104,17 @@ def heights(registers: int, vectors: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
+class _Place:
+    """How far a tile has come, as names of stack slots: the address in B; the run, or the position in the table; positions of the run that
+    are done; the offset into A."""
+
+    b: str
+    run: str
+    done: str
+    offset: str
+
+
+@dataclass(frozen=True)
 class Micro:
     """What makes one micro-kernel different from another.
 
@@ -129,7 +143,7 @@ class Micro:
     @property
     def key(self) -> str:
         heights = ",".join(map(str, self.heights))
-        return (f"micro15 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
+        return (f"micro16 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
                 f"{self.table} {self.masked} {self.fma} {self.fence} {self.along} {self.ahead}")  # fmt: skip
 
     @property
@@ -165,46 +179,56 @@ class Micro:
         sums = [[[f.slot(vector) for _ in range(self.vectors)] for _ in range(height)] for _ in range(sets)]
         size = (self.pitch or self.panel) * self.accumulate.itemsize
 
-        def tile_at(r: int, v: int) -> str:
-            return f.at("%tile", r * size + v * self.lanes * self.accumulate.itemsize, "i8")
+        places = [f.at("%tile", r * size + v * self.lanes * self.accumulate.itemsize, "i8")
+                  for r in range(height) for v in range(self.vectors)]  # fmt: skip
+        first, *others = ([slot for row in one for slot in row] for one in sums)
+        place = _Place(*(f.slot(type_, start) for type_, start in (("ptr", "%b"), ("i64", "0"), ("i64", "0"), ("i64", "0"))))
+        again, more = f.slot("i64", "%accumulate"), f.slot("i64", "1")
+        with f.loop_while(more, "eq", "1"):
+            for one in (first, *others):
+                clear(f, one, vector)
+            stretch = self._table_stretch if self.table else self._runs_stretch
+            stretch(f, rows, sums, place, masks)
+            for one in others:
+                for slot, more_of_it in zip(first, one, strict=True):
+                    f.set(slot, add(f, self.accumulate, vector, f.get(slot, vector), f.get(more_of_it, vector)), vector)
+            put_away(f, first, places, self.accumulate, vector, f.compare("ne", f.get(again), 0))
+            f.set(again, "1")
+            f.set(more, f.let(f"zext i1 {f.compare('slt', f.get(place.run), '%n_runs')} to i64"))
 
-        for s in range(sets):
-            for r in range(height):
-                for v in range(self.vectors):
-                    f.set(sums[s][r][v], "zeroinitializer", vector)
-        b = f.slot("ptr")
-        f.set(b, "%b", "ptr")
-        loops = self._table_loop if self.table else self._runs_loop
-        loops(f, rows, sums, b, masks)
-        for r in range(height):
-            for v in range(self.vectors):
-                total = f.get(sums[0][r][v], vector)
-                for s in range(1, sets):
-                    total = self._add(f, total, f.get(sums[s][r][v], vector))
-                f.set(sums[0][r][v], total, vector)
-        with f.when(f.compare("ne", "%accumulate", 0)):  # sums of sums round less than one long sum
-            for r in range(height):
-                for v in range(self.vectors):
-                    before = f.let(f"load {vector}, ptr {tile_at(r, v)}, align {self.accumulate.itemsize}")
-                    f.set(sums[0][r][v], self._add(f, before, f.get(sums[0][r][v], vector)), vector)
-        for r in range(height):
-            for v in range(self.vectors):
-                total = f.get(sums[0][r][v], vector)
-                f.do(f"store {vector} {total}, ptr {tile_at(r, v)}, align {self.accumulate.itemsize}")
-
-    def _runs_loop(self, f: Function, rows: list[str], sums: list, b: str, masks: list[str]) -> None:
-        unroll = len(sums)
-        offset = f.slot("i64")
-        with f.loop(0, "%n_runs") as run:
+    def _runs_stretch(self, f: Function, rows: list[str], sums: list, place: _Place, masks: list[str]) -> None:
+        """From run to run, as far as a stretch goes; it may begin and end inside of one."""
+        left = f.slot("i64", f.let(f"select i1 {f.compare('sgt', '%n_runs', 0)}, i64 {STRETCH * len(sums)}, i64 0"))
+        with f.loop_while(left, "sgt", "0") as most:
+            run, done = f.get(place.run), f.get(place.done)
             pair = f.mul(run, 2)
-            f.set(offset, f.load("%runs", pair))
-            length = f.load("%runs", f.add(pair, 1))
-            whole = length if unroll == 1 else f.let(f"and i64 {length}, {-unroll}")
-            with f.loop(0, whole, unroll):
-                self._steps(f, rows, sums, b, masks, unroll, lambda _: self._advance(f, offset))
-            if unroll > 1:
-                with f.loop(whole, length):
-                    self._steps(f, rows, sums, b, masks, 1, lambda _: self._advance(f, offset))
+            rest = f.sub(f.load("%runs", f.add(pair, 1)), done)
+            count = f.minimum(rest, most)
+            f.set(place.offset, f.add(f.load("%runs", pair), f.mul(done, "%step")))
+            self._positions(f, rows, sums, place.b, masks, "0", count, lambda _: self._advance(f, place.offset))
+            ends = f.compare("eq", count, rest)
+            after = f.add(run, f.let(f"zext i1 {ends} to i64"))
+            f.set(place.run, after)
+            f.set(place.done, f.let(f"select i1 {ends}, i64 0, i64 {f.add(done, count)}"))
+            f.set(left, f.let(f"select i1 {f.compare('slt', after, '%n_runs')}, i64 {f.sub(most, count)}, i64 0"))
+
+    def _table_stretch(self, f: Function, rows: list[str], sums: list, place: _Place, masks: list[str]) -> None:
+        first = f.get(place.run)
+        end = f.minimum(f.add(first, STRETCH * len(sums)), "%n_runs")
+        self._positions(f, rows, sums, place.b, masks, first, end, lambda k: f.load("%runs", k))
+        f.set(place.run, end)
+
+    def _positions(
+        self, f: Function, rows: list[str], sums: list, b: str, masks: list[str], first: str, end: str, offset_of: Callable[[str], str]
+    ) -> None:  # fmt: skip
+        """The positions ``first`` to ``end`` of the reduction, several at a time where there are several sets of sums."""
+        unroll = len(sums)
+        whole = end if unroll == 1 else f.add(first, f.let(f"and i64 {f.sub(end, first)}, {-unroll}"))
+        with f.loop(first, whole, unroll) as k:
+            self._steps(f, rows, sums, b, masks, unroll, lambda j: offset_of(f.add(k, j)))
+        if unroll > 1:
+            with f.loop(whole, end) as k:
+                self._steps(f, rows, sums, b, masks, 1, lambda _: offset_of(k))
 
     def _advance(self, f: Function, offset: str) -> str:
         """The present offset into A; moves it on by one step."""
@@ -215,15 +239,6 @@ class Micro:
             there = f.let(f'call i64 asm "", "=r,0"(i64 {there})')
         f.set(offset, there)
         return here
-
-    def _table_loop(self, f: Function, rows: list[str], sums: list, b: str, masks: list[str]) -> None:
-        unroll = len(sums)
-        whole = "%n_runs" if unroll == 1 else f.let(f"and i64 %n_runs, {-unroll}")
-        with f.loop(0, whole, unroll) as k:
-            self._steps(f, rows, sums, b, masks, unroll, lambda j: f.load("%runs", f.add(k, j)))
-        if unroll > 1:
-            with f.loop(whole, "%n_runs") as k:
-                self._steps(f, rows, sums, b, masks, 1, lambda j: f.load("%runs", k))
 
     def _steps(
         self, f: Function, rows: list[str], sums: list, b: str, masks: list[str], count: int, offset_of: Callable[[int], str]
@@ -270,9 +285,6 @@ class Micro:
         f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         for line in range(0, self.panel * self.b.itemsize, 64):
             f.do(f"call void @llvm.prefetch.p0(ptr {f.at(pointer, line, 'i8')}, i32 0, i32 3, i32 1)")
-
-    def _add(self, f: Function, a: str, b: str) -> str:
-        return f.let(f"{'fadd' if self.accumulate.kind == 'f' else 'add'} {ir_type(self.accumulate, self.lanes)} {a}, {b}")
 
 
 def fence(f: Function, slots: list[str], vector: str, letter: str) -> None:

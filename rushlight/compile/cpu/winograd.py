@@ -3,7 +3,7 @@
 ``plan(contraction)`` gives the steps that compute it, or None: the contraction is no such convolution, or the plain way is
 faster. Forward passes and input gradients have this form, channels last; their kernels are in ``winograd_ir.py``.
 
-Sums are rounded differently from a plain convolution's, about 1.8 times as much on average (``toomcook.py``), and an infinity
+Errors of rounding are two to four times a plain convolution's (four where numbers have no mean, ``toomcook.py``), and an infinity
 or NaN reaches all results of its 4×4 tile. ``RUSHLIGHT_WINOGRAD=0`` does without.
 """
 

@@ -20,6 +20,7 @@ from rushlight.compile.cpu.contract_epilogue import EpilogueOperand, scattered
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import fence, mask, multiply_add, splat
+from rushlight.compile.cpu.product_sums import clear, put_away
 from rushlight.compile.cpu.toomcook import matrices
 from rushlight.compile.cpu.winograd_ir import (
     CHUNK,
@@ -54,7 +55,7 @@ class Outer:
 
     @property
     def key(self) -> str:
-        return f"winograd outer 1 {self.lanes} {self.registers} {self.fma} {self.fence}"
+        return f"winograd outer 2 {self.lanes} {self.registers} {self.fma} {self.fence}"
 
     def ir(self) -> str:
         f = Function("void @outer(ptr noalias %sums, ptr noalias %a, ptr noalias %b, i64 %height, i64 %count, i64 %again)")
@@ -65,14 +66,9 @@ class Outer:
     def _height(self, f: Function, height: int) -> None:
         vector, size, row = f"<{self.lanes} x float>", self.lanes * 4, CHUNK * 4
         sums = [[f.slot(vector) for _ in range(VECTORS)] for _ in range(height)]
-        places = [[f.at("%sums", r * row + v * size, "i8") for v in range(VECTORS)] for r in range(height)]
-        for slots in sums:
-            for slot in slots:
-                f.set(slot, "zeroinitializer", vector)
-        with f.when(f.compare("ne", "%again", 0)):
-            for slots, line in zip(sums, places, strict=True):
-                for slot, at in zip(slots, line, strict=True):
-                    f.set(slot, f.let(f"load {vector}, ptr {at}, align 4"), vector)
+        flat = [slot for slots in sums for slot in slots]
+        places = [f.at("%sums", r * row + v * size, "i8") for r in range(height) for v in range(VECTORS)]
+        clear(f, flat, vector)
         with f.loop(0, "%count") as k:
             here, there = f.at("%a", f.mul(k, row), "i8"), f.at("%b", f.mul(k, row), "i8")
             if self.fence:
@@ -84,9 +80,7 @@ class Outer:
                 value = splat(f, f.let(f"load float, ptr {f.at(here, 4 * r, 'i8')}, align 4"), "float", self.lanes)
                 for slot, other in zip(slots, loaded, strict=True):
                     f.set(slot, multiply_add(f, dt.float32, self.lanes, self.fma, value, other, f.get(slot, vector)), vector)
-        for slots, line in zip(sums, places, strict=True):
-            for slot, at in zip(slots, line, strict=True):
-                f.do(f"store {vector} {f.get(slot, vector)}, ptr {at}, align 4")
+        put_away(f, flat, places, dt.float32, vector, f.compare("ne", "%again", 0))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from rushlight.compile.cpu.contract_epilogue import EpilogueOperand, gather, rea
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import fence, mask, masked_load, multiply_add, splat
+from rushlight.compile.cpu.product_sums import clear, put_away
 from rushlight.compile.cpu.toomcook import matrices, multiplied
 from rushlight.compile.cpu.values import V
 from rushlight.compile.expr import Expr, canonical
@@ -144,8 +145,8 @@ class Gather:
 
 @dataclass(frozen=True)
 class Product:
-    """``void product(ptr tile, ptr a, ptr b, i64 height, i64 channels, i64 chunk_bytes)``: rows of one panel of sums, all in
-    registers; A as ``Gather`` leaves it."""
+    """``void product(ptr tile, ptr a, ptr b, i64 height, i64 channels, i64 chunk_bytes)``: rows of one panel of sums, in
+    registers; A as ``Gather`` leaves it. The tile takes the sums up after each chunk of channels (``product_sums.py``)."""
 
     lanes: int
     registers: int
@@ -154,7 +155,7 @@ class Product:
 
     @property
     def key(self) -> str:
-        return f"winograd product 1 {self.lanes} {self.registers} {self.fma} {self.fence}"
+        return f"winograd product 2 {self.lanes} {self.registers} {self.fma} {self.fence}"
 
     def ir(self) -> str:
         f = Function("void @product(ptr noalias %tile, ptr noalias %a, ptr noalias %b, i64 %height, i64 %channels, i64 %chunk_bytes)")
@@ -165,14 +166,13 @@ class Product:
     def _height(self, f: Function, height: int) -> None:
         vector, size = f"<{self.lanes} x float>", self.lanes * 4
         sums = [[f.slot(vector) for _ in range(VECTORS)] for _ in range(height)]
-        for slots in sums:
-            for slot in slots:
-                f.set(slot, "zeroinitializer", vector)
+        flat, places = [slot for row in sums for slot in row], [f.at("%tile", i * size, "i8") for i in range(height * VECTORS)]
         a, b = f.slot("ptr"), f.slot("ptr")
         f.set(a, "%a", "ptr")
         f.set(b, "%b", "ptr")
         with f.loop(0, "%channels", CHUNK) as first:
             chunk = f.get(a, "ptr")
+            clear(f, flat, vector)
             with f.loop(0, f.minimum(f.sub("%channels", first), CHUNK)) as k:
                 row = f.get(b, "ptr")
                 if self.fence:
@@ -187,9 +187,7 @@ class Product:
                     for slot, other in zip(slots, loaded, strict=True):
                         f.set(slot, multiply_add(f, dt.float32, self.lanes, self.fma, value, other, f.get(slot, vector)), vector)
             f.set(a, f.at(chunk, "%chunk_bytes", "i8"), "ptr")
-        for r, slots in enumerate(sums):
-            for v, slot in enumerate(slots):
-                f.do(f"store {vector} {f.get(slot, vector)}, ptr {f.at('%tile', (r * VECTORS + v) * size, 'i8')}, align 4")
+            put_away(f, flat, places, dt.float32, vector, f.compare("ne", first, 0))
 
 
 @dataclass(frozen=True)
