@@ -13,8 +13,8 @@ from ..record.op import Op
 from ..record.trace import Trace, TraceNode, local
 from ..record.value import Buffer, Value, is_exported, new_value
 from .autocast import fitted
-from .handle import LEAF, Alias, Handle, How, derived, make, new_alias, new_view, renew, storage_of
-from .node import GradNode, grad_class
+from .handle import Alias, Handle, How, derived, make, new_alias, new_view, renew, storage_of
+from .node import GradNode, filler, grad_class
 from .varying import varying
 
 __all__ = ["Restrided", "alias_of", "apply", "apply_view", "enter", "link", "refresh", "value_of", "window"]
@@ -134,12 +134,14 @@ def apply(op: Op, attrs: tuple, tensors: Sequence[Handle], hold: bool = False) -
         tr.node = node
     linked = needs and tr.grad_enabled and op.differentiable
     if len(node.metas) == 1:
-        # Made without calling ``__init__``: this is the path of every operation.
-        v = Value()
+        if tr.spare:
+            v = tr.spare.pop()
+        else:  # made without calling ``__init__``: this is the path of every operation
+            v = Value()
+            v.buffer = v.origin = v.home = v.overwritten = None
         v.meta = node.meta
         v.epoch = epoch
         v.slot = node.slot
-        v.buffer = v.origin = v.home = v.overwritten = None
         tr.values.append(v)
         result: Any = make(v)
         if linked:
@@ -167,18 +169,15 @@ def link(tr: Trace, node: TraceNode, tensors: Sequence[Handle], needs: int, outp
     plan = node.saves.get(needs)
     if plan is None:
         plan = _plan(node, tensors, needs)
-    in_metas, mask, outs = plan
+    in_metas, _, outs, kind, fill = plan
     if in_metas is None:
         return None
-    made = grad_class(len(tensors))()
+    made = kind()
     made.node = node
     made.epoch = tr.epoch
     made.in_metas = in_metas
     made.rare = None
-    for t, name in zip(tensors, made.EDGES):
-        setattr(made, name, t if t._edge is LEAF else t._edge)
-    for k, name in enumerate(made.KEPT):
-        setattr(made, name, tensors[k]._value if mask is not None and mask[k] else None)
+    fill(made, tensors)
     if len(outputs) == 1:
         made.kept_out = outputs[0] if outs else None
     else:
@@ -187,13 +186,14 @@ def link(tr: Trace, node: TraceNode, tensors: Sequence[Handle], needs: int, outp
         from .anomaly import stack_text
 
         made.rare = {"trace_text": stack_text()}
-    return made
+    return made  # type: ignore[no-any-return]
 
 
 def _plan(node: TraceNode, tensors: Sequence[Handle], needs: int) -> tuple[Any, ...]:
     """(metas of the inputs or None where no result is differentiable, mask of the inputs to keep or None, whether to keep
-    the results or a mask of those to keep), worked out once for a node and a set of inputs that want gradients."""
-    found: tuple[Any, ...] = (None, None, False)
+    the results or a mask of those to keep, class of the graph node, what fills in its inputs), worked out once for a node and a
+    set of inputs that want gradients."""
+    found: tuple[Any, ...] = (None, None, False, None, None)
     if any(m.dtype.kind in "fc" for m in node.metas):
         in_metas = tuple(t._value.meta for t in tensors)
         wanted = tuple(bool(needs >> k & 1) for k in range(len(tensors)))
@@ -202,7 +202,8 @@ def _plan(node: TraceNode, tensors: Sequence[Handle], needs: int) -> tuple[Any, 
             outs = outs is True or outs is not False and 0 in outs
         elif not isinstance(outs, bool):
             outs = tuple(k in outs for k in range(len(node.metas)))
-        found = (in_metas, tuple(k in positions for k in range(len(tensors))) if positions else None, outs)
+        mask = tuple(k in positions for k in range(len(tensors)))
+        found = (in_metas, mask if positions else None, outs, grad_class(len(tensors)), filler(mask))
     node.saves[needs] = found
     return found
 
@@ -236,7 +237,8 @@ def _record_view(op: Op, attrs: tuple, t: Handle, grad: bool, alias: Alias | Non
     slot = v.slot if v.epoch is tr.epoch else enter(tr, v)
     node, numbers = _record(tr, op, attrs, slot)
     if alias is None:
-        out = new_view(t, node.meta, How(op, attrs, node.meta) if numbers else node, grad, tr.epoch, node.slot)
+        how = How(op, attrs, node.meta) if numbers else node
+        out = new_view(t, node.meta, how, grad, tr.epoch, node.slot, tr.spare_views.pop() if tr.spare_views else None)
     else:
         out = make(derived(alias, node.meta, tr.epoch, node.slot))
         out._alias = alias

@@ -307,7 +307,7 @@ def remember(attempt: Attempt, out: Any) -> Call | None:
     shape = shape._replace(inputs=inputs, is_view=is_view, moves=moves, results=len(node.metas), nr=nr)
     in_metas = None
     if out._edge is not None:
-        in_metas, keeps, outs = node.saves[sum([1 << k for k, i in enumerate(inputs) if shape.wants[i] is not NO])]
+        in_metas, keeps, outs, *_ = node.saves[sum([1 << k for k, i in enumerate(inputs) if shape.wants[i] is not NO])]
         outs = (outs,) * len(node.metas) if type(outs) is bool else outs
         shape = shape._replace(linked=True, keeps=keeps, outs=outs)
     meta = (out._value.meta, out._alias.how.op, out._alias.how.attrs) if moves else out._value.meta

@@ -117,16 +117,18 @@ class _Again(DerivedValue):
         return False
 
 
-def new_view(t: Handle, meta: Meta, how: How | TraceNode, grad: bool, epoch: Epoch | None = None, slot: int = -1) -> Any:
-    """A tensor that shares the memory of ``t``; ``grad``: in grad mode."""
+def new_view(t: Handle, meta: Meta, how: How | TraceNode, grad: bool, epoch: Epoch | None = None, slot: int = -1, spare: Any = None) -> Any:
+    """A tensor that shares the memory of ``t``; ``grad``: in grad mode. ``spare``: a view that is to serve again."""
     parent = storage_of(t)
-    v: Any = View()
+    v: Any = spare
+    if v is None:
+        v = View()
+        v.buffer = v.home = v.overwritten = v._place = None
     v.meta, v.epoch, v.slot = meta, epoch, slot
-    v.buffer = v.home = v.overwritten = None
     v.storage = storage = parent.storage
     v.origin, v.version = storage.value, storage.version
     v.base = None if not grad else t if parent.base is None else parent.base
-    v.parent, v.how, v._place = parent, how, None
+    v.parent, v.how = parent, how
     out = make(v)
     out._alias = v
     return out

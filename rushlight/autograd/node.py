@@ -11,7 +11,7 @@ from ..record.trace import TraceNode, local
 from ..record.value import Value
 from .handle import LEAF, Handle, make
 
-__all__ = ["Node", "GradNode", "AccumulateGrad", "edge_of", "grad_class"]
+__all__ = ["Node", "GradNode", "AccumulateGrad", "edge_of", "filler", "grad_class"]
 
 
 def edge_of(t: Handle) -> Any:
@@ -89,7 +89,7 @@ class GradNode(Node):
 
     There is a subclass for each number of inputs (``grad_class``), with a slot ``edge0``, ``edge1``, ... and a slot ``kept0``, ...
     for each: tuples of them would be two more objects to make, and to be looked at by the garbage collector, for every
-    operation. ``apply.link`` and ``steps`` fill all slots: a class without ``__init__`` is called in half the time.
+    operation. ``apply.link`` (``filler``) and ``steps`` fill all slots: a class without ``__init__`` is called in half the time.
 
     Attributes:
         node, epoch: where the operation was recorded.
@@ -200,6 +200,29 @@ def grad_class(inputs: int) -> type[GradNode]:
     return type("GradNode", (GradNode,), {"__slots__": (*edges, *kept), "__module__": __name__, "__doc__": GradNode.__doc__,
                                           "edges": together(edges), "kept": together(kept), "EDGES": edges, "KEPT": kept})
 
+
+
+LONG = 32  # inputs from which on code is not written for each number of them
+
+
+@functools.cache
+def filler(keep: tuple[bool, ...]) -> Callable[[Any, Sequence[Handle]], None]:
+    """``fill(node, tensors)`` sets the edges of the node of an operation on these tensors, and what it keeps of them: straight-line
+    code, because looking up names takes as long as all the rest of recording."""
+    def fill(node: Any, tensors: Sequence[Handle]) -> None:
+        for t, k, edge, kept in zip(tensors, keep, node.EDGES, node.KEPT):
+            setattr(node, edge, edge_of(t))
+            setattr(node, kept, t._value if k else None)
+
+    if len(keep) > LONG:
+        return fill
+    lines = [f"  {''.join([f't{k}, ' for k in range(len(keep))])} = tensors"] if keep else ["  pass"]
+    for k, kept in enumerate(keep):
+        lines += [f"  edge = t{k}._edge", f"  node.edge{k} = t{k} if edge is LEAF else edge",
+                  f"  node.kept{k} = " + (f"t{k}._value" if kept else "None")]
+    scope: dict[str, Any] = {"LEAF": LEAF, "__name__": __name__}
+    exec(compile("\n".join(["def fill(node, tensors):", *lines]), f"<fill {len(keep)}>", "exec"), scope)
+    return scope["fill"]  # type: ignore[no-any-return]
 
 
 def leaf_like(leaf: Handle, value: Value) -> Any:

@@ -310,7 +310,7 @@ def index_select(input: Any, dim: int, index: Any) -> Any:
         raise RuntimeError("index_select(): Expected dtype int32 or int64 for index")
     if not input.shape:
         return ix.index(input.reshape((1,)), index.reshape((-1,)), attrs=(0,)).reshape(())
-    return ix.index(input, index.reshape((-1,)), attrs=(dim,))
+    return ix.index(input, index if index.shape else index.reshape((1,)), attrs=(dim,))
 
 
 @public()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..autograd.apply import value_of
+from ..autograd.quick import quick
 from ..ops import basic, views
 from ..ops.promotion import result_type
 from ..ops.structured import no_dims, wrap_dim, wrap_dims
@@ -354,7 +355,12 @@ def stack(tensors: Any, dim: int = 0, *, axis: int | None = None) -> Any:
             raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and {list(x.shape)} at "
                                f"entry {k}")
     dim = wrap_dim(dim, len(shape) + 1)
-    return cat([views.unsqueeze(x, dim) for x in tensors], dim)
+    return _joined([_apart(x, dim) for x in tensors], dim)
+
+
+# Repeated calls of their own: the whole, which records several operations, is none.
+_apart = quick(lambda x, dim: views.unsqueeze(x, dim))
+_joined = quick(lambda tensors, dim: cat(tensors, dim))
 
 
 @public(out=False)

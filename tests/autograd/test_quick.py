@@ -10,6 +10,7 @@ from hypothesis import given, settings
 
 import rushlight as torch
 import rushlight.nn.functional as F
+from rushlight.autograd.node import LONG
 from rushlight.autograd.quick import quick
 from rushlight.record import flush, local
 from rushlight.record.flush import start_afresh
@@ -247,6 +248,18 @@ def test_long_lists_are_done_anew():
             assert w.grad.tolist() == [n, n]
 
 
+@pytest.mark.parametrize("n", [1, LONG, LONG + 1])
+def test_an_operation_of_many_tensors_is_linked_as_one_of_few(n):
+    parts = [tensor(2, 3, seed=k, grad=k % 2 == 0) for k in range(n)]
+    for _ in range(ROUNDS):
+        whole = torch.stack([p * 2.0 if k % 4 else p for k, p in enumerate(parts)], dim=1)
+        (whole * torch.arange(n).reshape(1, n, 1)).sum().backward()
+        for k, p in enumerate(parts):
+            assert p.grad is None if k % 2 else p.grad.tolist() == [[k * (2.0 if k % 4 else 1.0)] * 3] * 2
+            p.grad = None
+        assert whole.shape == (2, n, 3) and len(whole.grad_fn.next_functions) == n
+
+
 def test_what_is_no_tensor_after_all_goes_the_full_way():
     x, w = tensor(3), tensor(3, seed=1)
     for other in (w, 2.0, w, np.float32(3.0), w, 2, [w], w):
@@ -348,7 +361,8 @@ def test_random_programs_repeat_themselves(steps, grad):
     lambda x, w: F.scaled_dot_product_attention(x, w, w * 1.0, is_causal=True),
     lambda x, w: F.embedding(torch.tensor([1, 0]), w), lambda x, w: x[:, 1:3], lambda x, w: x[..., -1], lambda x, w: x[:, None],
     lambda x, w: x[1:2], lambda x, w: x[:, ::2], lambda x, w: x.T, lambda x, w: -x, lambda x, w: x.expand_as(w), lambda x, w: x.double(),
-    lambda x, w: x.reshape(3, 2).view_as(w)[:, 1:], lambda x, w: x.reshape_as(w.detach())[0]])
+    lambda x, w: x.reshape(3, 2).view_as(w)[:, 1:], lambda x, w: x.reshape_as(w.detach())[0],
+    lambda x, w: torch.stack([x, w], dim=1), lambda x, w: x.index_select(1, torch.tensor([2, 0]))])
 def test_pieces_lists_and_other_orders_are_found(call, monkeypatch):
     """Calls that give several views, take a list, or whose operation takes the tensors in another order."""
     start_afresh()  # the other calls cut tensors at the same place of a trace, which would make positions inputs
