@@ -4,6 +4,7 @@ Several sizes change at once: batch, length, height and width. The table of rand
 """
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -58,7 +59,38 @@ ON_IMAGES: dict[str, Callable[[], nn.Module]] = {
     "global": lambda: nn.AdaptiveMaxPool2d(1), "nearest": lambda: nn.Upsample(scale_factor=2),
     "bilinear": lambda: nn.Upsample(scale_factor=2, mode="bilinear"), "to a size": lambda: nn.Upsample(size=(7, 9), mode="bilinear"),
     "dropout": lambda: nn.Sequential(nn.Conv2d(4, 4, 1), nn.Dropout(0.3), nn.Dropout2d(0.2)),
-}
+    "adaptive maxima": lambda: nn.AdaptiveMaxPool2d((3, 2)), "area": lambda: nn.Upsample(size=(5, 6), mode="area"),
+    "bicubic to a size": lambda: nn.Upsample(size=(7, 9), mode="bicubic"), "nearest to a size": lambda: nn.Upsample(size=(9, 6)),
+    "half as large": lambda: nn.Upsample(scale_factor=0.5, mode="bilinear"), "stem": conv(8, 7, stride=2, padding=3),
+    "patches": conv(8, 2, stride=2), "back up": lambda: BackUp(), "in eights": lambda: InEights(),
+}  # fmt: skip
+
+
+class BackUp(nn.Module):
+    """Down by strides and pools, and up again beside what was there before, cut to its size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Sequential(nn.Conv2d(4, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.up, self.last = nn.ConvTranspose2d(8, 4, 4, 2, 1), nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, x: Any) -> Any:
+        h, w = x.shape[2:]
+        y = self.up(self.down(x))[:, :, :h, :w]
+        pooled = F.interpolate(F.max_pool2d(x, 2), size=(h, w), mode="bilinear", align_corners=False)
+        return self.last(torch.cat([y, pooled], 1))
+
+
+class InEights(nn.Module):
+    """Padded to a multiple of eight and cut again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv2d(4, 6, 3, 2, 1), nn.ConvTranspose2d(6, 4, 2, 2)
+
+    def forward(self, x: Any) -> Any:
+        h, w = x.shape[2:]
+        return self.up(self.down(F.pad(x, (0, -w % 8, 0, -h % 8))).relu())[:, :, :h, :w]
 
 
 def packed(m: nn.Module, x: Any) -> Any:
@@ -113,6 +145,12 @@ ON_TEXTS: dict[str, tuple[Callable[[], nn.Module | None], Callable[[Any, Any], A
     "scatter": (lambda: None, lambda m, x: torch.zeros(x.shape[0], 5, D).scatter_add(1, buckets(x), x)),
     "gather": (lambda: None, lambda m, x: x.gather(1, buckets(x) % x.shape[1])),
     "selection": (lambda: None, lambda m, x: x[x > 0] * 2), "scale": (lambda: None, lambda m, x: x / x.shape[1] ** 0.5),
+    "square root": (lambda: None, lambda m, x: (x / math.sqrt(x.shape[1])).exp() + x * math.log(x.shape[0] + 1.5)),
+    "share": (lambda: None, lambda m, x: x[:, :x.shape[1] // 2 + 1] * (x.shape[1] / (x.shape[1] // 2 + 1))),
+    "exponent": (lambda: None, lambda m, x: (x.abs() + 1) ** (1 / x.shape[1])),
+    "deviation": (lambda: None, lambda m, x: (x - x.mean()) / (x.std() + 1e-3)),
+    "scaled product": (lambda: None, lambda m, x: (x @ x.transpose(1, 2) / math.sqrt(x.shape[1])).softmax(-1) @ x),
+    "half and a number": (lambda: None, lambda m, x: (x.to(torch.bfloat16) / math.sqrt(x.shape[1])).float() * 2),
     "half": (lambda: None, lambda m, x: (x.to(torch.bfloat16) * 2).float() + x.half().float()),
     "in place": (lambda: None, lambda m, x: (lambda y: (y[:, 1:].mul_(2), y)[1])(x * 1)),
     "every row": (lambda: None, lambda m, x: sum(x.unbind(1))),
@@ -199,7 +237,7 @@ PROGRAMS: dict[str, tuple[Callable[[], Step], list[tuple[int, ...]]]] = {
     **{f"loss: {name}": (lambda name=name: on_losses(name), TEXTS) for name in LOSSES},
     "training": (lambda: training(False), TEXTS), "bfloat16": (lambda: training(True), TEXTS), "bfloat16 images": (half_images, IMAGES),
 }
-NO_FAMILY = ("text: scale", "text: every row")  # a number that follows from no size; another structure for each length
+NO_FAMILY = ("text: every row",)  # another structure for each length
 
 
 def outcomes(name: str, on: int) -> list[list[np.ndarray]]:
@@ -227,6 +265,22 @@ def test_the_same_bits_with_and_without_families(name: str) -> None:
     made = [one for known in families._known.values() for one in known.made]
     assert bool(made) == (name not in NO_FAMILY) and not any(one.family.rests_on for one in made)
     assert done.programs_planned <= done.programs_built
+
+
+def test_a_number_that_follows_from_a_size_compiles_no_kernel() -> None:
+    def step(n: int, t: int) -> None:
+        x = normal(n, t, D)
+        y = (x @ x.transpose(1, 2)) * (1 / (t - 1)) + x.mean() / math.sqrt(n * t)
+        assert np.isfinite((y.softmax(-1) @ x).sum().item())
+
+    for n, t in [(20, 40), (22, 45), (25, 50)]:
+        step(n, t)
+    before = counters()
+    for n, t in [(21, 43), (24, 47), (23, 49)]:
+        step(n, t)
+    done = counters() - before
+    assert done.programs_built == 3 and done.programs_planned == 0
+    assert done.kernels_compiled + done.kernels_loaded == 0
 
 
 def test_an_empty_batch_between_others() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .body import Body
 from .expr import Expr, inputs_of
 from .index import Ix
+from .sizes import largest
 
 __all__ = ["Plan", "arrange", "Info", "LANES", "WOVEN"]
 
@@ -68,7 +69,7 @@ def arrange(body: Body, serial: frozenset[int]) -> Plan:
     def score(a: int) -> float:
         good = sum(w * spread(s) * (1.0 if abs(s.get(a, 0)) == 1 else 0.8 if not s.get(a) else 0.3) for s, w in steps)
         n = grown(a)
-        return good * n / (LANES * max(1, -(-n // LANES)))
+        return good * n / (LANES * largest(1, -(-n // LANES)))
 
     candidates = [a for a in live if a not in serial]
     vector = max(candidates, key=lambda a: (score(a), a in reduced, -rank[a]), default=None)

@@ -25,7 +25,7 @@ from .lower_loops import lower, lower_body
 from .memory import ALIGN, Memory, lay_out
 from .nest import Load, Loop, Store
 from .outline import HostWork, NativeWork, Nests, Outline, Piece, Work, outline
-from .program import HostStep, Instruction, Packed, Program, Segment, note_built
+from .program import ERROR_WORDS, HostStep, Instruction, Packed, Program, Segment, note_built
 from .sizes import flattened
 
 __all__ = ["Kernels", "build", "kernels_afresh", "kernels_of", "load_llvm", "make"]
@@ -121,8 +121,9 @@ class _Assembler:
 
     def __init__(self, plan: Outline, works: list[tuple[Work, Kernels]], memory: Memory) -> None:
         self.plan, self.works, self.memory = plan, works, memory
-        self.arena = 1 + len(plan.leaves) + len(plan.results)
-        self.constant = set(range(len(plan.leaves))) - plan.overwritten
+        self.given = len(plan.leaves) - len(plan.numbers)  # leaves that come from outside
+        self.arena = 1 + self.given + len(plan.results)
+        self.constant = set(range(self.given)) - plan.overwritten
         self.packed = 0
         self.steps: list[Segment | HostStep] = []
         self.waiting: list[tuple[Any, Instruction]] = []  # (what names the kernel, the instruction)
@@ -141,15 +142,15 @@ class _Assembler:
         for node, nbytes, result in self.plan.memory.late:
             self._late_copy(node, nbytes, result)
         self._flush()
-        return Program(self.plan.leaves, self.plan.results, self.steps, self.memory.size)
+        return Program(self.plan.leaves[:self.given], self.plan.results, self.steps, self.memory.size, self.plan.numbers)
 
     def address(self, node: Node) -> tuple[int, int]:
         """(table index, byte offset) of a stored value."""
         kind, where = self.memory.place[node]
         if kind == "leaf":
-            return 1 + where, 0
+            return (1 + where, 0) if where < self.given else (0, 8 * (ERROR_WORDS + where - self.given))
         if kind == "result":
-            return 1 + len(self.plan.leaves) + where, 0
+            return 1 + self.given + where, 0
         return self.arena, where
 
     def _flush(self) -> None:
@@ -194,7 +195,7 @@ class _Assembler:
     def _location(self, node: Node) -> tuple[int, int]:
         """The address, with a result that takes over a leaf standing for the leaf."""
         table, offset = self.address(node)
-        result = table - 1 - len(self.plan.leaves)
+        result = table - 1 - self.given
         return (1 + self.plan.direct[result], offset) if result in self.plan.direct else (table, offset)
 
     def _planned(self, number: int, piece: Piece, work: Work, plan: KernelPlan) -> None:
@@ -250,7 +251,7 @@ class _Assembler:
         x = body.number(Value("load", dtype, axis_ix(0), 0))
         body.puts.append(Put(1, axis_ix(0), x))
         for lowered in lower_body(body):
-            places = (self.address(node), (1 + len(self.plan.leaves) + result, 0))
+            places = (self.address(node), (1 + self.given + result, 0))
             params = [number for operand, _ in lowered.memory for number in places[operand]]
             self.waiting.append((_kernel(lowered), Instruction(
                 0, [*params, lowered.grain, *lowered.sizes], lowered.parts, 0, "copy result",

@@ -16,7 +16,7 @@ from .expr import Expr, cast, e, extent, input_, inputs_of, substitute
 from .graph import Node
 from .index import Ix
 from .nest import Accumulate, Accumulator, Axis, Check, Compute, Load, Loop, LoopNest, Operand, Statement, Store
-from .sizes import is_size
+from .sizes import is_size, largest, smallest
 
 __all__ = ["Lowered", "Emitter", "PART_NS"]
 
@@ -118,7 +118,7 @@ class Emitter:
             length = extents[plan.vector]
             positions = math.prod(extents[a] for a in parallel)
             if positions < 16 and length >= 2 * 64:  # also for little work: the same kernel serves both
-                pieces = min(-(-length // 64), max(1, math.floor(work / PART_NS / positions)))
+                pieces = smallest(-(-length // 64), largest(1, math.floor(work / PART_NS / positions)))
                 piece = -(-length // pieces)
                 size = -(-piece // 64) * 64
                 new = max([*extents, 0]) + 1
@@ -155,10 +155,10 @@ class Emitter:
         for operand, steps in zip(self.operands, self.steps):
             sizes.extend(s for s, known in zip(steps, operand.strides) if known is None)
         positions = math.prod(extents[a] for a in parallel)
-        parts = max(1, min(positions, math.floor(work / PART_NS)))
-        grain = max(1, -(-positions // parts))
+        parts = largest(1, smallest(positions, math.floor(work / PART_NS)))
+        grain = largest(1, -(-positions // parts))
         if flat:
-            grain = min(max(positions, 1), -(-grain // 256) * 256)
+            grain = smallest(largest(positions, 1), -(-grain // 256) * 256)
         return Lowered(nest, self.memory, sizes, grain, positions, 0, self.nbytes, self._flops(nest, extents), work,
                        len(set(self.steps)) == 1)
 
@@ -297,9 +297,11 @@ class Emitter:
         if n.fn == "count":
             return self._number(n.attr)
         if n.fn != "const" or n.dtype.kind != "f" or n.dtype.itemsize < 4 or not _FEW < n.attr < _EXACT or n.attr % 1:
-            if n.fn == "const" and is_size(n.attr):  # it becomes part of the kernel
-                return e.const((int if n.dtype.kind in "iu" else float)(n.attr), n.dtype)
-            return None
+            if n.fn != "const" or not is_size(n.attr):
+                return None
+            if n.dtype.kind == "i" and n.dtype.itemsize >= 4 and type(n.attr.value) is int:
+                return cast(self._number(n.attr), n.dtype)
+            return e.const((int if n.dtype.kind in "iu" else float)(n.attr), n.dtype)  # it becomes part of the kernel
         return cast(self._number(n.attr if is_size(n.attr) else int(n.attr)), n.dtype)
 
     def _number(self, n: int) -> Expr:

@@ -15,6 +15,7 @@ from typing import Any
 from .build import Kernels, kernels_afresh, kernels_of, make
 from .cpu import jit
 from .graph import Graph
+from .numbers import apart
 from .outline import HostWork, Outline, Work, outline
 from .program import Program, note_built
 from .resize import Sizes
@@ -35,7 +36,9 @@ class Family:
     """
 
     def __init__(self, graph: Graph, donations: dict[int, int], tape: Tape) -> None:
+        graph, numbers = apart(graph)
         plan = outline(graph, donations)
+        plan.numbers = numbers
         works, plan.works = plan.works, []
         sizes = Sizes()
         self._plan = plan
@@ -91,7 +94,7 @@ class _Lowering:
     def _make(self, inputs: list[int]) -> bool:
         """Lower the work with sizes; False if that is of no use for others."""
         assert self._resize is not None
-        if isinstance(self._work, HostWork) or min(inputs) < 1:
+        if isinstance(self._work, HostWork):
             return False
         tape, sizes = Tape(inputs), Sizes()
         with jit.batch():

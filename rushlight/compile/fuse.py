@@ -173,7 +173,7 @@ class _Fuser(RowRules, PartRules):
         if not flags.fuse_siblings or node.kind != "pointwise" or node.size == 0:
             return None
         for source in node.inputs:
-            if node.size >= _LARGE and spread_size(source) <= _NUMBERS:
+            if spread_size(source) <= _NUMBERS and node.size >= _LARGE:
                 continue  # they would share a learning rate: a kernel less, and memory of all of them at once
             for group in self.users.get(source, ()):
                 if (group.kind == "loops" and not group.reduced and len(group.roots) < _MAX_ROOTS
@@ -184,7 +184,7 @@ class _Fuser(RowRules, PartRules):
         return None
 
     def _sibling_index(self, node: Node, group: Group) -> Index:
-        return next(i for source in node.inputs if source in group.demand and (node.size < _LARGE or spread_size(source) > _NUMBERS)
+        return next(i for source in node.inputs if source in group.demand and (spread_size(source) > _NUMBERS or node.size < _LARGE)
                     for i in group.demand[source] if group.covers(i, node.shape) == "all")
 
     # -- pointwise-like nodes ------------------------------------------------------------------------------------

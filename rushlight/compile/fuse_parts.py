@@ -16,6 +16,7 @@ from .fusion import Fusion
 from .graph import Node, View
 from .group import Group, Groups
 from .index import Index
+from .sizes import is_size
 
 __all__ = ["PartRules"]
 
@@ -129,16 +130,18 @@ def _identity(n: int) -> tuple[tuple[int, ...], ...]:
 
 
 def _border(node: Node) -> list[View]:
-    """The places of a padded value that lie outside: for each dimension, what the dimensions before it leave."""
+    """The places of a padded value that lie outside: for each dimension, what the dimensions before it leave. How wide they are is
+    not asked where another size would change it."""
     low, source = node.attrs[0], node.inputs[0].shape
     rank = len(node.shape)
     out = []
     for d in range(rank):
         high = node.shape[d] - low[d] - source[d]
-        both = low[d] == high  # then the two ends are one piece: position = end * (low + size) + k
+        varies = is_size(low[d]) or is_size(high)
+        both = not varies and low[d] == high  # then the two ends are one piece: position = end * (low + size) + k
         ends = [(0, low[d], 2)] if both else [(0, low[d], 1), (low[d] + source[d], high, 1)]
         for start, width, count in ends:
-            if not width:
+            if not is_size(width) and not width:
                 continue
             shape, offset = list(node.shape), [0] * rank
             shape[:d], offset[:d] = source[:d], low[:d]

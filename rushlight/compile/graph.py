@@ -36,6 +36,7 @@ from typing import Any
 from . import dtypes as dt
 from .dtypes import DType
 from .expr import Expr, cast, const, e, input_, inputs_of, substitute, walk
+from .sizes import is_size
 
 __all__ = ["Graph", "Node", "View", "ContractSpec", "Window", "HostCall", "NativeCall", "told_apart"]
 
@@ -59,7 +60,7 @@ class View:
         return View(outer.shape, offset, matrix)
 
     def is_identity(self, shape: Shape) -> bool:
-        return (self.shape == shape and not any(self.offset)
+        return (same_shape(self.shape, shape) and not any(self.offset)
                 and all(c == (d == j) for d, row in enumerate(self.matrix) for j, c in enumerate(row) if shape[j] != 1))
 
 
@@ -267,7 +268,7 @@ class Graph:
 
     def expand(self, x: Node, shape: Shape) -> Node:
         """Broadcast to ``shape`` (NumPy rules)."""
-        if x.shape == shape:
+        if same_shape(x.shape, shape):
             return x
         lead = len(shape) - len(x.shape)
         matrix = tuple(tuple(int(j == d + lead and s != 1) for j in range(len(shape))) for d, s in enumerate(x.shape))
@@ -290,7 +291,7 @@ class Graph:
             raise ValueError(f"cannot reshape {x.shape} to {shape}")
         if x.kind == "reshape":
             return self.reshape(x.inputs[0], shape)
-        return x if x.shape == shape else self.node("reshape", (x,), (), shape, x.dtype)
+        return x if same_shape(x.shape, shape) else self.node("reshape", (x,), (), shape, x.dtype)
 
     def pad(self, x: Node, low: Sequence[int], high: Sequence[int], value: Any = 0) -> Node:
         """Grow by ``low`` and ``high`` elements at each end (both >= 0; use slice to shrink)."""
@@ -391,11 +392,24 @@ def broadcast(shapes: Sequence[Shape]) -> Shape:
     out = [1] * rank
     for s in shapes:
         for d, extent in enumerate(s, rank - len(s)):
-            if extent != 1:
-                if out[d] not in (1, extent):
-                    raise ValueError(f"shapes {' and '.join(map(str, shapes))} do not broadcast")
-                out[d] = extent
+            if out[d] is not extent:
+                if is_one(out[d]):
+                    out[d] = extent
+                elif not is_one(extent) and out[d] != extent and extent != 1:
+                    if out[d] != 1:
+                        raise ValueError(f"shapes {' and '.join(map(str, shapes))} do not broadcast")
+                    out[d] = extent
     return tuple(out)
+
+
+def same_shape(a: Shape, b: Shape) -> bool:
+    """Tuples compare their items before their lengths, and sizes would be asked about what cannot be equal."""
+    return len(a) == len(b) and a == b
+
+
+def is_one(extent: int) -> bool:
+    """Whether it is 1 for every size."""
+    return not is_size(extent) and extent == 1
 
 
 def renumber(expr: Expr, positions: Sequence[int]) -> Expr:

@@ -13,6 +13,7 @@ from .emit_nest import Emitter, Lowered
 from .expr import input_
 from .flags import flags
 from .index import Ix
+from .sizes import largest, smallest
 
 __all__ = ["Lowered", "lower", "lower_body"]
 
@@ -80,7 +81,7 @@ def _split(plan: Plan, axis: int) -> list[Lowered]:
     results = math.prod(extents[a] for a in plan.kept)
     total = results * math.prod(extents[a] for a in plan.reduced)
     n = extents[axis]
-    wanted = max(2, min(64, n if axis != plan.vector else n // 1024, total // _SPLIT))
+    wanted = largest(2, smallest(64, n if axis != plan.vector else n // 1024, total // _SPLIT))
     length = -(-n // wanted)
     if axis == plan.vector:
         length = -(-length // 64) * 64

@@ -93,6 +93,7 @@ class Outline:
         leaves, results: (shape, dtype) of what enters and leaves.
         direct: result -> leaf in whose place it is written straight away.
         overwritten: leaves whose memory a result takes over, straight away or at the end.
+        numbers: (value, dtype) of the last leaves, which the program brings along (``numbers.py``).
     """
 
     leaves: list[tuple[tuple[int, ...], Any]]
@@ -102,6 +103,7 @@ class Outline:
     overwritten: frozenset[int]
     works: list[Work] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
+    numbers: list[tuple[Any, Any]] = field(default_factory=list)
 
 
 def outline(source: Graph, donations: dict[int, int]) -> Outline:

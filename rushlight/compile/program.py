@@ -21,13 +21,17 @@ import numpy as np
 from .counters import Event, counters, tell, watchers
 from .cpu import alloc, executor, jit, pool
 from .cpu.flight import Aftermath, Launch, flights, in_flight
+from .cpu.vecmath import constant_bits
 from .dtypes import DType
 from .errors import OutOfBounds, ZeroDivision, origin
 from .flags import flags
 from .graph import HostCall
 from .nest import ERRORS
 
-__all__ = ["Program", "Packed", "Instruction", "Segment", "HostStep", "Value", "arena"]
+__all__ = ["ERROR_WORDS", "Program", "Packed", "Instruction", "Segment", "HostStep", "Value", "arena"]
+
+
+ERROR_WORDS = 8  # of the block that the table's first entry points to; a program's own numbers lie behind it
 
 
 @dataclass(frozen=True)
@@ -147,15 +151,17 @@ class Program:
         steps: segments of instructions and host steps, in order.
         arena_bytes: scratch memory that a run needs.
         packed: the packed forms of leaves, in the order of the table's last entries.
+
+    ``numbers``: (value, dtype) of what it reads besides, which lies behind the error block, 8 bytes each.
     """
 
     def __init__(self, leaves: Sequence[tuple[tuple[int, ...], DType]], results: Sequence[tuple[tuple[int, ...], DType]],
-                 steps: list[Segment | HostStep], arena_bytes: int) -> None:
+                 steps: list[Segment | HostStep], arena_bytes: int, numbers: Sequence[tuple[float, DType]] = ()) -> None:
         self.leaves = tuple(_value(*x) for x in leaves)
         self.results = tuple(_value(*x) for x in results)
         self.steps = steps
         self.arena_bytes = arena_bytes
-        self._errors = np.zeros(8, np.int64)
+        self._errors = np.array([0] * ERROR_WORDS + [constant_bits(*x) for x in numbers], np.uint64)
         self.packed = [p for i in self.instructions if (p := i.packed) is not None]
         self._packing = [(s.code.array, k, i.parts) for s in steps if isinstance(s, Segment)
                          for k, i in enumerate(s.instructions) if i.packed is not None]
@@ -258,7 +264,7 @@ class Program:
         assert self._only is not None
         known = self._tables.get(number)
         if known is None:
-            known = self._tables[number] = np.zeros(8, np.int64), np.zeros(len(self._table), np.int64)
+            known = self._tables[number] = self._errors.copy(), np.zeros(len(self._table), np.int64)
             known[1][0] = known[0].ctypes.data
         table = known[1]
         self._enter(table.data.cast("B"), pointers, (), arena.space.pointer(self.arena_bytes), *packed)

@@ -7,7 +7,8 @@ comparisons come out as before; if they do, planning anew would decide the same.
 
 Sizes are polynomials with whole coefficients over *atoms*, the inputs and the results of other operations (quotients,
 floating-point arithmetic), in one normal form: equal polynomials are equal without a comparison being noted, ``(64 * n) % 64``
-is simply 0, and ``n * 64 // n`` is 64. Inputs are at least 1.
+is simply 0, and ``n * 64 // n`` is 64. An input that is a whole number
+of at least 1 stays one.
 
 A size is no ``int``: whatever needs the number itself (``range``, an index, a format string) asks for it by ``__index__``,
 ``__int__`` or ``__repr__``, and the tape notes that planning rests on this very value. So nothing is lost in silence. A tape is
@@ -30,7 +31,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["NotGeneric", "Size", "Tape", "entries", "flattened", "is_size", "length", "numeric"]
+__all__ = ["NotGeneric", "Size", "Tape", "entries", "flattened", "is_size", "largest", "length", "numeric", "smallest"]
 
 Number = Any  # an int or a float
 Terms = tuple[tuple[tuple[int, ...], int], ...]  # monomials (sorted atoms, () for the constant one) with coefficients, sorted
@@ -64,11 +65,28 @@ def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
 
         def of_flat(*numbers: Number) -> Any:
             return function(*_unflatten(shape, iter(numbers)))
-        made = tape.apply(of_flat, *flat, key=(function, shape))
+        plain = all(x is None for x in shape)  # nothing is nested
+        made = tape.apply(function, *flat) if plain else tape.apply(of_flat, *flat, key=(function, shape))
         if type(made.value) is not tuple:
             return made
         return tuple([tape.apply(operator.getitem, made, k) for k in range(len(made.value))])
     return call
+
+
+def largest(*numbers: Any) -> Any:
+    """``max`` of numbers, which is no decision: with sizes it is a size, whichever of them is the largest."""
+    for x in numbers:
+        if type(x) is Size:
+            return x.tape.apply(max, *numbers)
+    return max(numbers)
+
+
+def smallest(*numbers: Any) -> Any:
+    """``min`` of numbers, likewise."""
+    for x in numbers:
+        if type(x) is Size:
+            return x.tape.apply(min, *numbers)
+    return min(numbers)
 
 
 def entries(numbers: Any) -> list[Any]:
@@ -182,7 +200,7 @@ class Tape:
         rests_on: (file, line) of what asked for a number itself.
     """
 
-    def __init__(self, values: Sequence[int]) -> None:
+    def __init__(self, values: Sequence[Number]) -> None:
         self._atoms: list[tuple[Callable[..., Number] | None, tuple[Terms | Number, ...]]] = []
         self._values: list[Number] = []
         self._known: dict[Any, Size] = {}
@@ -192,6 +210,7 @@ class Tape:
         self.rests_on: list[tuple[str, int]] = []
         self.inputs = [self._atom(None, (k,), value) for k, value in enumerate(values)]
         self._inputs = len(self.inputs)
+        self._positive = frozenset([k for k, value in enumerate(values) if type(value) is int and value >= 1])
 
     # -- what sizes do -------------------------------------------------------------------------------------------
     def add(self, a: Size, b: Any, sign: int) -> Any:
@@ -284,7 +303,7 @@ class Tape:
     def _is_positive(self, a: Size) -> bool:
         """Whether a product of inputs needs no look to be known as positive."""
         (monomial, c), = a.terms
-        return c > 0 and all(atom < self._inputs for atom in monomial)
+        return c > 0 and all(atom in self._positive for atom in monomial)
 
     def _size(self, terms: dict[tuple[int, ...], int], value: Number) -> Any:
         if not terms or len(terms) == 1 and () in terms:
@@ -345,7 +364,8 @@ class _Source:
         inputs = [f"a{k}" for k in range(tape._inputs)]
         self.written.update(range(tape._inputs))
         self.lines.append(f"    {', '.join(inputs)}, = inputs")
-        self.lines.append(f"    if {' or '.join(f'{name} < 1' for name in inputs)}: return None")
+        if tape._positive:
+            self.lines.append(f"    if {' or '.join(f'a{k} < 1' for k in sorted(tape._positive))}: return None")
         for number, condition in tape._events:
             if condition is not None:
                 how, a, b = condition

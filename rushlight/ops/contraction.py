@@ -9,6 +9,7 @@ from typing import Any
 
 from ..compile.dtypes import DType
 from ..compile.graph import ContractSpec, Graph, Node, View, Window
+from ..compile.sizes import largest
 from ..record.meta import Meta, meta_of
 from .complexes import conj
 from .structured import Structured
@@ -303,7 +304,8 @@ def _input_grad_lower(graph: Graph, inputs: Sequence[Node], attrs: tuple, outs: 
         size, stride, padding, dilation, w.shape[2:]))]
     # One padded gradient serves all phases, as windows that begin inside it.
     low = [max(0, *(p.padding for p in ps)) for ps in phases]
-    high = [max(0, *(p.last + 1 - m for p in ps)) for ps, m in zip(phases, g.shape[2:])]
+    high = [largest(0, _room(*rest), *(p.last + 1 - m for p in ps)) for ps, m, *rest in zip(
+        phases, g.shape[2:], stride, padding, dilation, w.shape[2:])]
     padded = graph.pad(g, (0, 0, *low), (0, 0, *high))
     parts, views = [], []
     for chosen in itertools.product(*phases):
@@ -317,6 +319,12 @@ def _input_grad_lower(graph: Graph, inputs: Sequence[Node], attrs: tuple, outs: 
         matrix = tuple(tuple(steps[d] if j == d else 0 for j in range(len(shape))) for d in range(len(shape)))
         views.append(View(count, (0, 0, *(p.first for p in chosen)), matrix))
     return graph.weave(parts, views, shape)
+
+
+def _room(stride: int, padding: int, dilation: int, kernel: int) -> int:
+    """How far beyond the gradient's last position the windows of the phases may reach, for some size of the result: then the next
+    size, where the last window ends elsewhere, is no other graph. No room where windows do not overlap, which are read in place."""
+    return -(-(dilation * (kernel - 1) - padding) // stride) if 1 < stride < kernel else 0
 
 
 @dataclass(frozen=True)

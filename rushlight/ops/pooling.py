@@ -11,6 +11,7 @@ from typing import Any
 
 from ..compile import dtypes as dt
 from ..compile.graph import Graph, Node
+from ..compile.sizes import numeric
 from ..record.meta import Meta, meta_of
 from .structured import Structured
 from .windows import Windows, cut, inside_position, lowest, repeated, spread_back
@@ -221,6 +222,7 @@ _avg_back: Structured = Structured("avg_pool_backward", meta=_avg_back_meta, low
 # [floor(i m / n), ceil((i + 1) m / n)): the adjoint is of the same kind.
 
 
+@numeric
 def _longest(n: int, m: int) -> int:
     return max((((o + 1) * n + m - 1) // m - o * n // m for o in range(m)), default=0)
 

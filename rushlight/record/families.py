@@ -7,16 +7,17 @@ attributes). Where a structure comes back with other numbers, those that changed
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ..compile.expr import Expr, const, substitute, walk
 from ..compile.flags import flags
-from ..compile.sizes import NotGeneric, Tape
+from ..compile.sizes import NotGeneric, Tape, is_size
+from .columns import Columns
 from .meta import CPU, Meta
+from .op import Op
 from .paths import CompiledPath, compile_family, needed, no_collection
 from .trace import TraceNode
 from .warn import warn
@@ -24,8 +25,8 @@ from .warn import warn
 __all__ = ["Description", "clear", "describe", "member", "plan", "saw"]
 
 _MOST = 256       # structures that are remembered
-_MOST_SEEN = 4    # lists of numbers of each
-_MOST_MADE = 12   # families of each: planning decides otherwise for very small sizes, say
+_MOST_SEEN = 8    # lists of numbers of each
+_MOST_MADE = 48   # families of each: planning decides otherwise for very small sizes, say
 _MOST_FAILED = 3  # attempts to plan for sizes that were of no use
 
 
@@ -82,6 +83,9 @@ def member(path: Description) -> CompiledPath | None:
                 known.made = [one for one in known.made if one is not made]  # type: ignore[union-attr]
             continue
         if program is not None:
+            if made is not known.made[0]:  # type: ignore[union-attr]
+                with _lock:  # the latest first
+                    known.made = [made, *(one for one in known.made if one is not made)]  # type: ignore[union-attr]
             return program
     return None
 
@@ -103,7 +107,7 @@ def plan(path: Description, key: tuple) -> CompiledPath | None:
     """The program of a path that has been seen with other numbers, too, by planning for all such numbers; None if that is of no
     use."""
     known = _known.get(path.structure)
-    if known is None or len(known.seen) < 2 or not flags.families or len(known.made) >= _MOST_MADE or known.failed >= _MOST_FAILED:
+    if known is None or len(known.seen) < 2 or not flags.families or known.failed >= _MOST_FAILED:
         return None
     program = None
     try:
@@ -117,7 +121,7 @@ def plan(path: Description, key: tuple) -> CompiledPath | None:
     if program is None or made.family.rests_on:
         known.failed += 1
     else:
-        known.made.append(made)
+        known.made = [made, *known.made[:_MOST_MADE - 1]]
     return program
 
 
@@ -157,16 +161,42 @@ def _formula(expr: Expr, numbers: list[Any]) -> tuple:
     return tuple(out)
 
 
+class _Opaque(Exception):
+    """The rule of an operation for the shapes of its results cannot take sizes."""
+
+    def __init__(self, op: Op) -> None:
+        self.op = op
+
+
+_opaque: set[Op] = set()  # operations that were found to be so
+
+
 class _Described:
     """A trace node with sizes in its shapes and attributes."""
 
     __slots__ = ("op", "slot", "inputs", "attrs", "metas", "meta", "line")
 
-    def __init__(self, node: TraceNode, numbers: Iterator[Any]) -> None:
+    def __init__(self, node: TraceNode, attrs: tuple, metas: Sequence[Meta]) -> None:
         self.op, self.slot, self.inputs, self.line = node.op, node.slot, node.inputs, node.line
-        self.attrs = _sized(node.attrs, numbers)
-        self.metas = tuple([Meta(tuple([next(numbers) for _ in m.shape]), m.dtype, CPU, None) for m in node.metas])
-        self.meta = self.metas[0]
+        self.attrs, self.metas, self.meta = attrs, tuple(metas), metas[0]
+
+
+def _given(nodes: Sequence[TraceNode]) -> tuple[list[int], frozenset[int], list[int]]:
+    """The places of numbers that do not follow by the operations' rules, those of attributes among them, and where the shapes of each
+    node's results begin."""
+    given: list[int] = []
+    attributes: list[int] = []
+    shapes, end = [], 0
+    for node in nodes:
+        numbers: list[Any] = []
+        _plain(node.attrs, numbers)
+        attributes += range(end, end + len(numbers))
+        given += range(end, end + len(numbers))
+        shapes.append(end + len(numbers))
+        end = shapes[-1] + sum([len(meta.shape) for meta in node.metas])
+        if node.op is None or node.op in _opaque:
+            given += range(shapes[-1], end)
+    return given, frozenset(attributes), shapes
 
 
 def _sized(attrs: Any, numbers: Iterator[Any]) -> Any:
@@ -190,25 +220,18 @@ class _Family:
     """A family, and how the numbers of a path give its inputs."""
 
     def __init__(self, path: Description, key: tuple, seen: list[tuple[Any, ...]]) -> None:
-        columns: dict[Column, list[int]] = {}
-        for k, column in enumerate(zip(*seen)):
-            columns.setdefault((type(column[0]), *column), []).append(k)
-        varying = [column for column in columns if len(set(column)) > 2]
-        self.constant = [(places[0], column[1]) for column, places in columns.items() if len(set(column)) == 2]
-        self.same = [(places[0], k) for places in columns.values() for k in places[1:]]
-        self.relations = Relations(varying)
-        self.inputs = [columns[column][0] for column in self.relations.free]
-        self.follows = [(columns[column][0], column) for column in varying if column not in self.relations.free]
-        if min([path.numbers[k] for k in self.inputs], default=1) < 1:
-            raise NotGeneric("sizes are at least 1")
-        tape = Tape([path.numbers[k] for k in self.inputs])
-        free = dict(zip(self.relations.free, tape.inputs))
-        sizes: dict[int, Any] = {}
-        for column in varying:
-            sizes.update(dict.fromkeys(columns[column], self.relations.value(column, free)))
-        numbers = iter([sizes.get(k, n) for k, n in enumerate(path.numbers)])
         self._lines = [node.line for node in path.nodes]
-        self.family, self.leaves = compile_family([_Described(node, numbers) for node in path.nodes], key, tape)
+        while True:
+            try:
+                given, attributes, shapes = _given(path.nodes)
+                self.columns = Columns(seen, given, attributes)
+                self.inputs = self.columns.inputs
+                tape = Tape([path.numbers[k] for k in self.inputs])
+                nodes = _Sizing(self.columns, tape, path).described(shapes)
+                break
+            except _Opaque as found:  # then the sizes of its results are told apart by what they were
+                _opaque.add(found.op)
+        self.family, self.leaves = compile_family(nodes, key, tape)
 
     def program(self, path: Description) -> CompiledPath | None:
         """The program for the numbers of a path; None where they do not fit.
@@ -217,18 +240,9 @@ class _Family:
             NotGeneric: the family holds what was made for other numbers.
         """
         numbers = path.numbers
-        for k, n in self.constant:
-            if numbers[k] != n:
-                return None
-        for k, other in self.same:
-            if numbers[k] != numbers[other]:
-                return None
-        inputs = [numbers[k] for k in self.inputs]
-        free = dict(zip(self.relations.free, inputs))
-        for k, column in self.follows:
-            if self.relations.value(column, free) != numbers[k]:
-                return None
-        program = self.family.member(inputs)
+        if not self.columns.fit(numbers):
+            return None
+        program = self.family.member([numbers[k] for k in self.inputs])
         if program is None:
             return None
         others = {n.slot: n.line for n, line in zip(path.nodes, self._lines, strict=True) if n.line != line and n.line is not None}
@@ -237,74 +251,53 @@ class _Family:
         return CompiledPath(program, self.leaves)
 
 
-Column = tuple[Any, ...]  # the type of a number, and what it was each time
+class _Sizing:
+    """Puts sizes in the place of a path's numbers: in leaves and attributes as the columns say, in results as the operations' own rules
+    do."""
 
+    def __init__(self, columns: Columns, tape: Tape, path: Description) -> None:
+        self.columns, self.tape, self.path = columns, tape, path
+        self.sizes: dict[int, Any] = dict(zip(columns.inputs, tape.inputs))
+        self.metas: dict[int, Meta] = {}  # of values, by their slots
 
-class Relations:
-    """Which columns of numbers follow from others.
-
-    Whole numbers: a multiple of one or of a product of two, or a fixed distance away. Floating-point numbers: a whole number over
-    one of these, or one less (the gradients of means and variances).
-
-    Attributes:
-        free: the columns that follow from no other, whole numbers all.
-
-    Raises:
-        NotGeneric: a floating-point number follows from none.
-    """
-
-    def __init__(self, columns: Sequence[Column]) -> None:
-        self.free: list[Column] = []
-        self._rules: dict[Column, Callable[[dict[Column, Any]], Any]] = {}
-        for column in sorted((c for c in columns if c[0] is int), key=lambda c: c[:0:-1]):  # the smallest first
-            rule = self._whole(column)
-            if rule is None:
-                self.free.append(column)
+    def described(self, shapes: Sequence[int]) -> list[_Described]:
+        out, start = [], 0
+        for node, at in zip(self.path.nodes, shapes, strict=True):
+            attrs = _sized(node.attrs, iter([self._number(k) for k in range(start, at)]))
+            if node.op is None or node.op in _opaque:
+                metas = self._as_seen(node, at)
             else:
-                self._rules[column] = rule
-        for column in columns:
-            if column[0] is float:
-                self._rules[column] = self._fraction(column)
+                metas = self._by_rule(node, attrs, at)
+            for k, meta in enumerate(metas):
+                self.metas[node.slot + k] = meta
+            start = at + sum([len(meta.shape) for meta in metas])
+            out.append(_Described(node, attrs, metas))
+        return out
 
-    def value(self, column: Column, free: dict[Column, Any]) -> Any:
-        """The number in the place of ``column``, from those of the free columns."""
-        return free[column] if column in free else self._rules[column](free)
+    def _number(self, k: int) -> Any:
+        found = self.columns.number(k, self.sizes)
+        return self.path.numbers[k] if found is None else found
 
-    def _products(self) -> Iterator[tuple[list[Column], list[int]]]:
-        """One free column, or two: what they are and their product."""
-        for a in self.free:
-            yield [a], list(a[1:])
-        for i, a in enumerate(self.free):
-            for b in self.free[i:]:
-                yield [a, b], [m * n for m, n in zip(a[1:], b[1:])]
+    def _as_seen(self, node: TraceNode, at: int) -> list[Meta]:
+        metas = []
+        for m in node.metas:
+            metas.append(Meta(tuple([self._number(at + d) for d in range(len(m.shape))]), m.dtype, CPU, None))
+            at += len(m.shape)
+        return metas
 
-    def _whole(self, column: Column) -> Callable[[dict[Column, Any]], Any] | None:
-        for factors, product in self._products():
-            if all(p > 0 and n % p == 0 and n // p == column[1] // product[0] for p, n in zip(product, column[1:])):
-                return functools.partial(_product, factors, column[1] // product[0], 0)
-        for a in self.free:
-            if all(n - m == column[1] - a[1] for m, n in zip(a[1:], column[1:])):
-                return functools.partial(_product, [a], 1, column[1] - a[1])
-        return None
-
-    def _fraction(self, column: Column) -> Callable[[dict[Column, Any]], Any]:
-        for factors, product in self._products():
-            for less in (0, 1):
-                if min(product) <= less:
-                    continue
-                over = round(column[1] * (product[0] - less))
-                if all(over / (p - less) == n for p, n in zip(product, column[1:])):
-                    return functools.partial(_quotient, factors, over, less)
-        if all(n == int(n) for n in column[1:]):
-            rule = self._whole((int, *map(int, column[1:])))
-            if rule is not None:
-                return lambda free: rule(free) * 1.0
-        raise NotGeneric(f"{column[1:]} follow from no sizes")
-
-
-def _product(factors: list[Column], by: int, distance: int, free: dict[Column, Any]) -> Any:
-    return math.prod([free[column] for column in factors]) * by + distance
-
-
-def _quotient(factors: list[Column], over: int, less: int, free: dict[Column, Any]) -> Any:
-    return over / (math.prod([free[column] for column in factors]) - less)
+    def _by_rule(self, node: TraceNode, attrs: tuple, at: int) -> list[Meta]:
+        asked = len(self.tape.rests_on)
+        assert node.op is not None
+        try:
+            made = node.op.meta([self.metas[s] for s in node.inputs], attrs)
+        except Exception:  # a function of numbers only
+            raise _Opaque(node.op) from None
+        shapes = [m.shape for m in (made if type(made) is tuple else (made,))]
+        known = [m.shape for m in node.metas]
+        numbers = [tuple([x.value if is_size(x) else x for x in shape]) for shape in shapes]
+        if len(self.tape.rests_on) > asked or numbers != known:
+            raise _Opaque(node.op)
+        for x in [x for shape in shapes for x in shape]:
+            self.sizes.setdefault(at, x)
+            at += 1
+        return [Meta(shape, m.dtype, CPU, None) for shape, m in zip(shapes, node.metas)]

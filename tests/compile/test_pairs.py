@@ -12,11 +12,13 @@ from test_contract import EINSUMS, check, execute, of_einsum, scrambled, strides
 
 from rushlight.compile import dtypes as dt
 from rushlight.compile.contraction import Contraction, Dim, Extra
-from rushlight.compile.cpu import amx, target
-from rushlight.compile.cpu.contract import plan
+from rushlight.compile.cpu import amx, jit, target
+from rushlight.compile.cpu.contract import Plan, plan
 from rushlight.compile.cpu.pair_kernel import PairDriver, PairMicro
 from rushlight.compile.cpu.pair_pack import PackColumns, Squares
+from rushlight.compile.cpu.pair_plan import PairPlanner
 from rushlight.compile.expr import cast, e, input_
+from rushlight.compile.sizes import Tape, flattened, is_size
 
 B = dt.bfloat16.numpy
 HOST = target.host()
@@ -186,3 +188,38 @@ def test_the_code_multiplies_pairs(cpu: target.CPU) -> None:
     for first in (False, True):
         text = jit.assembly(Squares(first, "k", 1024).ir())
         assert (("vpermt2d" in text or "vpunpck" in text or "vshuf" in text) is first)  # only B's are turned
+
+
+def flat(made: Plan) -> list:
+    """All numbers of a plan, and which kernels it calls."""
+    return [*made.scratch, made.flops, *(x for s in made.steps for x in (s.kernel[0], tuple(s.operands), s.parts, *flattened(s.params)))]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.data())
+def test_a_plan_for_many_sizes_is_that_of_each(data: st.DataObject) -> None:
+    """No kernel is made here, so the processor need not have the instructions."""
+    able = dataclasses.replace(HOST, bf16_dot=True, vector_bytes=64)
+    rows, columns, depth = (st.sampled_from([8, 9, 31, 64, 200, 513, 1100, 2100, 5000]) for _ in range(3))
+    seen = [(data.draw(rows), data.draw(columns), data.draw(depth)) for _ in range(4)]
+    times, batch = data.draw(st.sampled_from([1, 3])), data.draw(st.sampled_from([1, 5]))
+
+    def planned(m: int, n: int, k: int) -> list | None:
+        c = Contraction((Dim(batch, m * k * times, n * k * times, m * n),), (Dim(m, k * times, 0, n),), (Dim(n, 0, 1, 1),),
+                        (Dim(times, k, k * n), Dim(k, 1, n)), dt.bfloat16, dt.bfloat16, dt.float32, dt.float32)  # fmt: skip
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(jit, "kernels", lambda requests: [0] * len(requests))
+            made = PairPlanner(c, able)
+            return flat(made.plan()) if made.fits else None
+
+    tape = Tape(seen[0])
+    sizes = planned(*tape.inputs)
+    wanted = [] if sizes is None else [x for x in sizes if is_size(x)]
+    replay = tape.replay(wanted)
+    assert not tape.rests_on
+    for one in seen:
+        found = replay(one)
+        if found is not None:
+            numbers = iter(found)
+            put = None if sizes is None else [next(numbers) if is_size(x) else x for x in sizes]
+            assert (None if put is None else flattened(put)) == planned(*one)

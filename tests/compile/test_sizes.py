@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rushlight.compile.sizes import NotGeneric, Tape, entries, flattened, is_size, length, numeric
+from rushlight.compile.sizes import NotGeneric, Tape, entries, flattened, is_size, largest, length, numeric, smallest
 
 OPERATIONS = [
     lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a * 3, lambda a, b: 7 - a, lambda a, b: -a,
@@ -44,6 +44,21 @@ def test_a_replay_gives_what_the_numbers_would_have_given(program, first, others
             expected = evaluated(program, inputs)
             assert found == [expected[k] for k in wanted]
             assert all(expected[k] == plain[k] for k in range(len(plain)) if k not in wanted)
+
+
+def test_the_largest_and_the_smallest_are_no_condition():
+    tape = Tape([5, 0.5])
+    n, x = tape.inputs
+    replay = tape.replay([largest(n, 7), smallest(9, n * 2), x * n])
+    assert replay([5, 0.5]) == [7, 9, 2.5] and replay([11, -3.0]) == [11, 9, -33.0] and replay([1, 0.0]) == [7, 2, 0.0]
+    assert largest(3, 4) == 4 and smallest(3, 4) == 3
+
+
+def test_an_input_that_is_not_positive_is_taken_for_nothing():
+    tape = Tape([0])
+    n, = tape.inputs
+    assert not n and n * 2 >= 0
+    assert tape.replay([n])([0]) == [0] and tape.replay([n])([3]) is None
 
 
 def test_what_follows_from_algebra_is_no_condition():

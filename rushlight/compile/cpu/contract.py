@@ -48,7 +48,7 @@ from rushlight.compile.cpu.contract_rows import MAX_DIMS, MAX_OPERANDS, MAX_ROWS
 from rushlight.compile.cpu.dotkernel import Dot, dot_heights
 from rushlight.compile.cpu.microkernel import Micro, heights
 from rushlight.compile.expr import cast, input_
-from rushlight.compile.sizes import entries, length, numeric
+from rushlight.compile.sizes import entries, largest, length, numeric, smallest
 
 __all__ = ["Plan", "Step", "plan"]
 
@@ -141,7 +141,7 @@ class Planner:
         self.panels = -(-self.n.extent // self.panel)
         self.flops = 2 * self.batches * self.rows * self.n.extent * self.depth
         read = self.batches * self.depth * (self.rows * self.types["a"].itemsize + self.n.extent * self.types["b"].itemsize)
-        wanted = min(MOST_PARTS, max(1, self.flops // PART_FLOPS, read // PART_BYTES))
+        wanted = smallest(MOST_PARTS, largest(1, self.flops // PART_FLOPS, read // PART_BYTES))
         once = int(LONGEST_SHARE * self.cpu.l2) // ((self.panel + self.heights[0]) * self.accumulate.itemsize)
         self.longest = min(LONGEST, once)
         self.turned = self._turns()
@@ -317,7 +317,7 @@ class Planner:
         self._use_micro(table, b)
         numbers = chunk_table(runs, CHUNK)
         chunks = length(numbers) // 4
-        splits = min(splits, chunks)
+        splits = smallest(splits, chunks)
         split_chunks = -(-chunks // splits)
         splits = -(-chunks // split_chunks)
         row = self.panel * self.accumulate.itemsize
@@ -349,7 +349,7 @@ class Planner:
         if splits == 1:
             return
         # Adding up is light work: parts of rows, all panels.
-        values = self._common(max(1, min(MAX_ROWS, (1 << 14) // (self.panels * self.panel))), self.panels) | {
+        values = self._common(largest(1, smallest(MAX_ROWS, (1 << 14) // (self.panels * self.panel))), self.panels) | {
             "splits": splits, "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
         tables = self._dims(self.batch, lambda i, x: (scratch_strides[i], *x.strides[2:]))
         tables += self._dims(self.m, lambda i, x: (0, *x.strides[2:]))

@@ -120,21 +120,31 @@ class Roles:
         partial = 1.4 * (depth // CHUNK) if across and self.rate == 1 else 0.0
         best, choice = math.inf, 0
         for i, x in enumerate(n_axes):
-            width = self.lanes if x.extent <= self.lanes else 2 * self.lanes
-            # Panels of one vector need a load for each multiply-add.
-            filled = -(-x.extent // width) * width / max(1, x.extent) * (1.4 if width == self.lanes else 1.0)
+            filled = _filled(x.extent, self.lanes)
             unit = x.strides[which] == item
             if dots and not unit:
                 filled, packing = 1.3, 0.0
             else:
                 packing = 0.1 if unit else 0.2 if along_k else 2.0
-                if columns * depth > PACKED_IN_CACHE:
-                    packing = max(packing, 1.0)
+                packing = _packing(packing, columns * depth)
             storing = sum(0.2 if s in (0, d.itemsize) else 2.5 for s, d in zip(x.strides[2:], self.outputs, strict=True))
             cycles = columns * (rows * (depth * filled / (2 * self.lanes * self.rate) + storing + partial) + depth * packing)
             if cycles < best:
                 best, choice = cycles, i
         return best, choice
+
+
+@numeric
+def _filled(extent: int, lanes: int) -> float:
+    """Lanes over those in use. Panels of one vector need a load for each multiply-add."""
+    width = lanes if extent <= lanes else 2 * lanes
+    return -(-extent // width) * width / max(1, extent) * (1.4 if width == lanes else 1.0)
+
+
+@numeric
+def _packing(cycles: float, elements: int) -> float:
+    """Cycles for packing an element, given those where it is in the cache."""
+    return max(cycles, 1.0) if elements > PACKED_IN_CACHE else cycles
 
 
 def size(axes: list[Axis]) -> int:

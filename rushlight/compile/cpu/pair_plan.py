@@ -8,19 +8,19 @@ copy of its windows in memory. A reduction longer than ``LONGEST`` goes chunk by
 from __future__ import annotations
 
 import math
-
-import numpy as np
+from typing import Any
 
 from rushlight.compile.contraction import Contraction
 from rushlight.compile.cpu import jit, target
-from rushlight.compile.cpu.contract import Operand, Plan, Planner
+from rushlight.compile.cpu.contract import Operand, Plan, Planner, run_table
 from rushlight.compile.cpu.contract_block import BLOCK_BYTES
 from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
-from rushlight.compile.cpu.contract_roles import Axis, in_chunks, positions
+from rushlight.compile.cpu.contract_roles import Axis, in_chunks
 from rushlight.compile.cpu.contract_rows import MAX_ROWS, ROWS_KEY, rows_ir
 from rushlight.compile.cpu.pair_kernel import PairDriver, PairMicro
 from rushlight.compile.cpu.pair_pack import DEEP, SQUARE, SQUARE_BYTES, PackColumns, Squares
 from rushlight.compile.dtypes import bfloat16, float32
+from rushlight.compile.sizes import entries, largest, length, numeric, smallest
 
 __all__ = ["PairPlanner", "multiplies_pairs", "pair_plan"]
 
@@ -56,20 +56,22 @@ class PairPlanner(Planner):
         self.fits = (not self.empty and not self.along and min(self.rows, self.n.extent, self.depth) >= FEWEST
                      and squares * DEEP <= 2 * self.depth + DEEP)  # fmt: skip
         self.deep = squares * DEEP > LONGEST
-        self.piece = min(self.inner.extent, CHUNK) if self.deep else self.inner.extent
+        self.piece = smallest(self.inner.extent, CHUNK) if self.deep else self.inner.extent
+        self.pieces_of = self.inner.extent, self.piece, math.prod(x.extent for x in self.outer)
 
     def plan(self) -> Plan:
         self.vectors, self.heights, self.dots, self.panel = 2, (TALL, SQUARE), False, TALL
         self.panels = -(-self.n.extent // self.panel)
         self.flops = 2 * self.batches * self.rows * self.n.extent * self.depth
-        self.lengths = self._lengths()
-        squares = [number for i, n in enumerate(self.lengths) for number in (i, -(-n // DEEP))]
-        self.squares = sum(squares[1::2])
-        self.chunks = in_chunks(squares, CHUNK // DEEP if self.deep else self.squares)
-        deepest = max(chunk[3] for chunk in self.chunks)
-        self.turned = min(MAX_ROWS, BLOCK_BYTES // (deepest * SQUARE_BYTES) * SQUARE // TALL * TALL)
+        extent, piece, times = self.pieces_of
+        self.runs = times * -(-extent // piece)
+        self.squares = times * (extent // piece * -(-piece // DEEP) + -(-(extent % piece) // DEEP))
+        self.chunks = chunks(*self.pieces_of, CHUNK // DEEP if self.deep else self.squares)
+        self.turned = smallest(MAX_ROWS, BLOCK_BYTES // (deepest(self.chunks) * SQUARE_BYTES) * SQUARE // TALL * TALL)
         b_strides = self._pack_columns()
-        block_m, block_n, splits = self._parts()
+        wanted = smallest(MOST_PARTS, largest(1, self.flops // PART_FLOPS))
+        block_m, block_n, splits = cut(self.rows, self.panels, self.n.extent, self.batches,
+                                       length(self.chunks) // 4 if self.deep else 0, wanted)
         if self.deep:
             self._in_chunks(b_strides, splits, block_m, block_n)
         else:
@@ -95,39 +97,12 @@ class PairPlanner(Planner):
             return "rows"
         return "any"
 
-    def _parts(self) -> tuple[int, int, int]:
-        """Rows and panels of a part, and into how many pieces the reduction is split.
-
-        Among the ways to cut, the one that moves the fewest bytes: each part reads its panels of B, and packs its rows of A,
-        which costs about as much as reading them three times."""
-        wanted = min(MOST_PARTS, max(1, self.flops // PART_FLOPS))
-        splits = max(1, min(len(self.chunks) // 2, -(-wanted // self.batches))) if self.deep else 1
-        best: tuple[tuple[int, int], int, int] | None = None
-        for block_n in sorted({-(-self.panels // p) for p in range(1, min(self.panels, wanted) + 1)}):
-            parts_n = -(-self.panels // block_n)
-            parts_m = min(-(-self.rows // TALL), -(-wanted // (self.batches * splits * parts_n)))
-            parts_m = max(-(-self.rows // MAX_ROWS), parts_m)
-            even = -(-self.rows // parts_m)
-            block_m = -(-even // TALL) * TALL if parts_m > 1 else self.rows
-            parts = min(parts_m * parts_n * self.batches * splits, wanted)
-            moved = parts_m * self.n.extent + 3 * parts_n * self.rows
-            if best is None or (-parts, moved) < best[0]:
-                best = (-parts, moved), block_m, block_n
-        assert best is not None
-        return best[1], best[2], splits
-
     # ------------------------------------------------------------------------------------------------- the reduction
 
-    def _lengths(self) -> list[int]:
-        """Of the runs: pieces of the innermost dimension, at every position of the others."""
-        inner, piece = self.inner.extent, self.piece
-        return ([piece] * (inner // piece) + [inner % piece] * (inner % piece > 0)) * math.prod(x.extent for x in self.outer)
-
-    def _runs_of(self, operand: int) -> list[int]:
-        """(byte offset, length) of each run."""
-        starts = positions([Axis(x.extent, (x.strides[operand],)) for x in self.outer])
-        firsts = np.arange(0, self.inner.extent, self.piece) * self.inner.strides[operand]
-        return np.stack([(starts[:, None] + firsts).ravel(), self.lengths], 1).ravel().tolist()
+    def _runs_of(self, operand: int) -> list[Any]:
+        """(byte offset, length) of each run: pieces of the innermost dimension, at every position of the others."""
+        outer = tuple([(x.extent, x.strides[operand]) for x in self.outer])
+        return entries(run_table(outer, self.inner.extent, self.inner.strides[operand], 1, self.piece))
 
     # ------------------------------------------------------------------------------------------------- steps
 
@@ -142,21 +117,20 @@ class PairPlanner(Planner):
         self.scratch.append(nbytes)
         moving = [(x.extent, x.strides[1], to) for x, to in zip(self.batch, strides, strict=True) if to]
         runs = self._runs_of(1)
-        groups = in_chunks([number for i, n in enumerate(self.lengths) for number in (i, -(-n // DEEP))], PACK_SQUARES)
+        groups = packed_together(*self.pieces_of)
         tables = [number for line in moving for number in line] + runs
-        values = {"parts_k": len(groups), "panels": self.panels, "n": self.n.extent, "n_stride": self.n.strides[1],
+        values = {"parts_k": length(groups) // 3, "panels": self.panels, "n": self.n.extent, "n_stride": self.n.strides[1],
                   "step": self.inner.strides[1], "batch_dims": len(moving), "panel_bytes": panel_bytes, "pack": 0,
-                  "triples": 4 + len(kernel.fields) + len(tables)}  # fmt: skip
-        triples = [number for first, end, square, _ in groups for number in (first, end, square)]
-        parts = len(groups) * self.panels * math.prod(extent for extent, _, _ in moving)
-        self._step((kernel.key, kernel.ir, "contract"), [self.names["b"], ("scratch", 0)], kernel.fields, values, tables + triples, parts,
-                   packs=True)
+                  "triples": 4 + len(kernel.fields) + 3 * len(moving) + 2 * self.runs}  # fmt: skip
+        parts = length(groups) // 3 * self.panels * math.prod(extent for extent, _, _ in moving)
+        self._step((kernel.key, kernel.ir, "contract"), [self.names["b"], ("scratch", 0)], kernel.fields, values,
+                   tables + entries(groups), parts, packs=True)
         return strides
 
     def _values(self, block_m: int, block_n: int) -> dict[str, int]:
         return self._common(block_m, block_n) | {
             "micro": 0, "a_panel_bytes": 0, "panel_bytes": 2 * SQUARE_BYTES * self.squares, "b_step": 2 * SQUARE_BYTES,
-            "step": self.inner.strides[0], "runs": len(self.lengths), "turn": 0, "depth": self.squares,
+            "step": self.inner.strides[0], "runs": self.runs, "turn": 0, "depth": self.squares,
             "block_rows": self.turned}  # fmt: skip
 
     def _pair_driver(self, kind: str, outputs: tuple[EpilogueOperand, ...] = ()) -> PairDriver:
@@ -170,8 +144,9 @@ class PairPlanner(Planner):
         self._run(self._pair_driver("direct", self._outputs()), names, self._values(block_m, block_n), tables + self._runs_of(0), 1)
 
     def _in_chunks(self, b_strides: list[int], splits: int, block_m: int, block_n: int) -> None:
-        split_chunks = -(-len(self.chunks) // splits)
-        splits = -(-len(self.chunks) // split_chunks)
+        count = length(self.chunks) // 4
+        split_chunks = -(-count // splits)
+        splits = -(-count // split_chunks)
         panel_bytes = (-(-self.rows // TALL) * TALL + 1) * self.panel * 4  # whole tiles are stored; and as in contract.py
         batch_bytes = self.panels * panel_bytes
         split_bytes = self.batches * batch_bytes
@@ -179,21 +154,66 @@ class PairPlanner(Planner):
         driver, runs = self._pair_driver("partial"), self._runs_of(0)
         dims = 2 * 3 + len(driver.fields) + 4 * (len(self.batch) + len(self.m))
         values = self._values(block_m, block_n) | {
-            "splits": splits, "chunk": len(self.chunks), "split_chunks": split_chunks, "chunks": dims + len(runs),
+            "splits": splits, "chunk": count, "split_chunks": split_chunks, "chunks": dims + 2 * self.runs,
             "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
         to, nbytes = [0] * len(self.batch), batch_bytes
         for i in reversed(range(len(self.batch))):
             to[i], nbytes = nbytes, nbytes * self.batch[i].extent
         tables = self._dims(self.batch, lambda i, x: (x.strides[0], b_strides[i], to[i]))
         tables += self._dims(self.m, lambda i, x: (x.strides[0], 0, 0))
-        numbers = [number for chunk in self.chunks for number in chunk]
-        self._run(driver, [self.names["a"], ("scratch", 0), ("scratch", 1)], values, tables + runs + numbers, splits)
-        values = self._common(max(1, min(MAX_ROWS, (1 << 14) // (self.panels * self.panel))), self.panels) | {
+        self._run(driver, [self.names["a"], ("scratch", 0), ("scratch", 1)], values, tables + runs + entries(self.chunks), splits)
+        values = self._common(largest(1, smallest(MAX_ROWS, (1 << 14) // (self.panels * self.panel))), self.panels) | {
             "splits": splits, "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
         names: list[Operand] = [("scratch", 1), "c", *(("extra", i) for i in range(len(self.c.extras)))]
         tables = self._dims(self.batch, lambda i, x: (to[i], *x.strides[2:]))
         tables += self._dims(self.m, lambda i, x: (0, *x.strides[2:]))
         self._run(self._pair_driver("finish", self._outputs()), names, values, tables, 1)
+
+
+def _squares(extent: int, piece: int, times: int) -> list[int]:
+    """Of each run in order: a number, and how many squares its positions fill. ``times`` so many runs as ``extent`` has pieces."""
+    lengths = ([piece] * (extent // piece) + [extent % piece] * (extent % piece > 0)) * times
+    return [number for i, n in enumerate(lengths) for number in (i, -(-n // DEEP))]
+
+
+@numeric
+def chunks(extent: int, piece: int, times: int, most: int) -> list[int]:
+    """Runs of about ``most`` squares together: four numbers for each chunk, as ``in_chunks`` gives them."""
+    return [number for chunk in in_chunks(_squares(extent, piece, times), most) for number in chunk]
+
+
+@numeric
+def packed_together(extent: int, piece: int, times: int) -> list[int]:
+    """The runs that a part packs: (first, one past the last, first square) each."""
+    return [number for chunk in in_chunks(_squares(extent, piece, times), PACK_SQUARES) for number in chunk[:3]]
+
+
+@numeric
+def deepest(numbers: list[int]) -> int:
+    """The squares of the longest chunk."""
+    return max(numbers[3::4])
+
+
+@numeric
+def cut(rows: int, panels: int, columns: int, batches: int, chunks: int, wanted: int) -> tuple[int, int, int]:
+    """Rows and panels of a part, and into how many pieces the reduction is split, if it has ``chunks``.
+
+    Among the ways to cut, the one that moves the fewest bytes: each part reads its panels of B, and packs its rows of A,
+    which costs about as much as reading them three times."""
+    splits = max(1, min(chunks // 2, -(-wanted // batches)))
+    best: tuple[tuple[int, int], int, int] | None = None
+    for block_n in sorted({-(-panels // p) for p in range(1, min(panels, wanted) + 1)}):
+        parts_n = -(-panels // block_n)
+        parts_m = min(-(-rows // TALL), -(-wanted // (batches * splits * parts_n)))
+        parts_m = max(-(-rows // MAX_ROWS), parts_m)
+        even = -(-rows // parts_m)
+        block_m = -(-even // TALL) * TALL if parts_m > 1 else rows
+        parts = min(parts_m * parts_n * batches * splits, wanted)
+        moved = parts_m * columns + 3 * parts_n * rows
+        if best is None or (-parts, moved) < best[0]:
+            best = (-parts, moved), block_m, block_n
+    assert best is not None
+    return best[1], best[2], splits
 
 
 def pair_plan(c: Contraction, cpu: target.CPU) -> Plan | None:

@@ -23,6 +23,7 @@ from rushlight.compile.expr import Expr, e, input_
 from rushlight.compile.graph import ContractSpec, Graph, HostCall, NativeCall, Node, View, Window
 from rushlight.compile.passes.layout import is_filter_gradient
 from rushlight.compile.reference.interpret import evaluate_node
+from rushlight.compile.sizes import largest
 
 __all__ = ["legalise", "live_nodes"]
 
@@ -183,7 +184,7 @@ def _without_padding(g: Graph, x: Node, dims: tuple, sizes: dict[str, int]) -> t
         if isinstance(dim, Window):
             before = dim.padding
             last = (sizes[dim.output] - 1) * dim.stride + (sizes[dim.kernel] - 1) * dim.dilation - dim.padding
-            after = max(0, last + 1 - x.shape[d])
+            after = largest(0, last + 1 - x.shape[d])  # an even length and an odd one are not two graphs
             dim = Window(dim.output, dim.kernel, dim.stride, dim.dilation, 0)
         low.append(before)
         high.append(after)

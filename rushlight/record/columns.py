@@ -1,0 +1,165 @@
+"""Which numbers of a path follow from which, as far as the sizes tell that its structure was met with.
+
+A *column* is what one number of a path (its place in ``Description.numbers``) was each time. Some are *given*: the shapes of leaves
+and the numbers among attributes. Others follow by the operations' own rules for shapes and are *derived*. A given number may be
+the same as another, a constant, or follow from others by a rule that is guessed here, and checked for each new path; what is left
+are the inputs.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+__all__ = ["Columns"]
+
+Column = tuple[Any, ...]  # the type of a number, and what it was each time
+Numbers = Mapping[int, Any] | Sequence[Any]
+
+_MOST_DERIVED = 24  # that are tried as factors of others
+
+
+class _Product(NamedTuple):
+    """A multiple of the product of the numbers in some places, and some more."""
+
+    places: tuple[int, ...]
+    by: int
+    more: int
+    floating: bool = False
+
+    def of(self, numbers: Numbers) -> Any:
+        found = math.prod([numbers[k] for k in self.places]) * self.by + self.more
+        return found * 1.0 if self.floating else found
+
+
+class _Quotient(NamedTuple):
+    """A whole number over such a product, or one less (the gradients of means and variances)."""
+
+    places: tuple[int, ...]
+    over: int
+    less: int
+
+    def of(self, numbers: Numbers) -> Any:
+        return self.over / (math.prod([numbers[k] for k in self.places]) - self.less)
+
+
+class Columns:
+    """Args:
+        seen: the numbers of some paths of one structure.
+        given: the places of the given numbers, in order.
+        attributes: those of them that belong to operations, which know the shapes before them.
+
+    Attributes:
+        inputs: the places of the numbers from which all given ones follow: whole ones first, then floating-point ones.
+    """
+
+    def __init__(self, seen: Sequence[Sequence[Any]], given: Sequence[int], attributes: frozenset[int]) -> None:
+        self._columns = [(type(column[0]), *column) for column in zip(*seen)]
+        self._attributes = attributes
+        self._first: dict[Column, int] = {}  # where a varying column is met first
+        self._home: dict[int, int] = {}      # place of a given number that varies -> the first place of its column
+        self._rules: dict[int, _Product | _Quotient] = {}
+        self.inputs: list[int] = []
+        wanted, own = set(given), []
+        self._derived: list[int] = []
+        constant, same = [], []
+        for k, column in enumerate(self._columns):
+            varies = len(set(column)) > 2
+            first = self._first.setdefault(column, k) if varies else k
+            if k not in wanted:
+                if first == k and varies:
+                    self._derived.append(k)
+            elif not varies:
+                constant.append(k)
+            else:
+                self._home[k] = first
+                if first == k:
+                    own.append(k)
+                else:
+                    same.append((k, first))
+        self._constant = _getter(constant), tuple([self._columns[k][1] for k in constant])
+        self._same = _getter([k for k, _ in same]), _getter([first for _, first in same])
+        self._find_rules(own)
+
+    def fit(self, numbers: Sequence[Any]) -> bool:
+        """Whether the given numbers of a path follow from its inputs as they did in the paths that were seen."""
+        if self._constant[0](numbers) != self._constant[1] or self._same[0](numbers) != self._same[1](numbers):
+            return False
+        try:
+            return all(rule.of(numbers) == numbers[k] for k, rule in self._rules.items())
+        except ArithmeticError:
+            return False
+
+    def number(self, k: int, sizes: dict[int, Any]) -> Any:
+        """The given number in place ``k``; ``sizes``: what is known in the first places of columns, to which it may be added. None
+        where it is a constant."""
+        home = self._home.get(k)
+        if home is None:
+            return None
+        if home not in sizes:
+            rule = self._rules[home]
+            for place in rule.places:
+                if place not in sizes:
+                    self.number(place, sizes)
+            sizes[home] = rule.of(sizes)
+        return sizes[home]
+
+    # -- rules ---------------------------------------------------------------------------------------------------
+    def _find_rules(self, own: Sequence[int]) -> None:
+        whole = [k for k in own if self._columns[k][0] is int]
+        for k in sorted(whole, key=lambda k: self._columns[k][:0:-1]):  # the smallest first
+            self._follow(k, self._whole(k, self._columns[k]))
+        for k in own:
+            if self._columns[k][0] is float:
+                self._follow(k, self._fraction(k))
+
+    def _follow(self, k: int, rule: _Product | _Quotient | None) -> None:
+        if rule is None:
+            self.inputs.append(k)
+        else:
+            self._rules[k] = rule
+
+    def _products(self, k: int) -> Iterator[tuple[tuple[int, ...], list[int]]]:
+        """One number that is known before place ``k``, or two: where they are and their product."""
+        known = [i for i in self.inputs if self._columns[i][0] is int]
+        if k in self._attributes:
+            known += [i for i in self._derived if i < k][:_MOST_DERIVED]
+        columns = self._columns
+        for i in known:
+            yield (i,), list(columns[i][1:])
+        for at, i in enumerate(known):
+            for j in known[at:]:
+                yield (i, j), [m * n for m, n in zip(columns[i][1:], columns[j][1:])]
+
+    def _whole(self, k: int, column: Column) -> _Product | None:
+        distance: _Product | None = None
+        for places, product in self._products(k):
+            by = column[1] // product[0] if product[0] else 0
+            if by and all(p > 0 and n == p * by for p, n in zip(product, column[1:])):
+                return _Product(places, by, 0)
+            more = column[1] - product[0]
+            if distance is None and len(places) == 1 and all(n - p == more for p, n in zip(product, column[1:])):
+                distance = _Product(places, 1, more)
+        return distance
+
+    def _fraction(self, k: int) -> _Product | _Quotient | None:
+        column = self._columns[k]
+        for places, product in self._products(k):
+            for less in (0, 1):
+                if min(product) <= less:
+                    continue
+                over = round(column[1] * (product[0] - less))
+                if all(over / (p - less) == n for p, n in zip(product, column[1:])):
+                    return _Quotient(places, over, less)
+        if all(n == int(n) for n in column[1:]):
+            rule = self._whole(k, (int, *map(int, column[1:])))
+            return None if rule is None else rule._replace(floating=True)
+        return None
+
+
+def _getter(places: Sequence[int]) -> Any:
+    """The numbers in these places, as one tuple."""
+    if not places:
+        return lambda numbers: ()
+    return itemgetter(*places) if len(places) > 1 else lambda numbers, k=places[0]: (numbers[k],)
