@@ -3,7 +3,9 @@
     python -m benchmarks.bandwidth [--threads 2] [--rounds 7] [--megabytes 64] [--no-torch]
 
 Bytes are what the chain must read and write, each array once; the bandwidth is that of a copy of 64 MB, measured again beside
-each chain. A chain of few operations is held up by memory alone; from how many on it is held up by arithmetic, the last rows show.
+each chain. "of streams": of what a sum of as many arrays reaches, which only loads, adds and stores. Where memory delivers less
+than it takes, a chain that reads two or three arrays cannot be as fast as a copy. A chain of few operations is held up by memory
+alone; from how many on it is held up by arithmetic, the last rows show.
 """
 from __future__ import annotations
 
@@ -19,10 +21,16 @@ CHAINS: dict[str, tuple[int, Callable[..., Any]]] = {  # name -> (arrays read an
     "x + y": (3, lambda torch, x, y, z: x + y),
     "(x - y) * z": (4, lambda torch, x, y, z: (x - y) * z),
     "clamp(x * y + z, 0, 6) - x": (4, lambda torch, x, y, z: (x * y + z).clamp(0, 6) - x),
+    "x * y + z": (4, lambda torch, x, y, z: x * y + z),
+    "where(x > 0.5, y, z)": (4, lambda torch, x, y, z: torch.where(x > 0.5, y, z)),
     "x.mul_(0.9).add_(y)": (3, lambda torch, x, y, z: x.mul_(0.9).add_(y)),
     "sqrt(x * x + y * y)": (3, lambda torch, x, y, z: (x * x + y * y).sqrt()),
     "sigmoid(x)": (2, lambda torch, x, y, z: torch.sigmoid(x)),
     "gelu(x + y)": (3, lambda torch, x, y, z: torch.nn.functional.gelu(x + y)),
+    "silu(x) * y": (3, lambda torch, x, y, z: torch.nn.functional.silu(x) * y),
+    "softplus(x)": (2, lambda torch, x, y, z: torch.nn.functional.softplus(x)),
+    "mish(x)": (2, lambda torch, x, y, z: torch.nn.functional.mish(x)),
+    "log(x) + sin(y)": (3, lambda torch, x, y, z: x.log() + y.sin()),
     "tanh(x) * exp(-y)": (3, lambda torch, x, y, z: torch.tanh(x) * torch.exp(-y)),
 }
 
@@ -64,21 +72,21 @@ def main() -> None:
     for side in sides:
         side.set_num_threads(args.threads)
     elements = (args.megabytes << 20) // 4
-    print(f"{f'chain over {args.megabytes} MB':30}{'GB/s':>8}{'copy':>8}{'of copy':>9}{'PyTorch ÷ Rushlight':>21}")
+    print(f"{f'chain over {args.megabytes} MB':30}{'GB/s':>8}{'copy':>8}{'of copy':>9}{'of streams':>12}{'PyTorch ÷ Rushlight':>21}")
     for name, (arrays, chain) in CHAINS.items():
         if args.only not in name:
             continue
         runs = [Chain(side, chain, elements) for side in sides]
-        best, copy = [float("inf")] * len(runs), 0.0
+        best, copy, sums = [float("inf")] * len(runs), 0.0, 0.0
         for _ in range(args.rounds):
-            copy = max(copy, peaks.measure().copy)
+            copy, sums = max(copy, peaks.measure().copy), max(sums, peaks.streams(arrays - 1))
             for k, run in enumerate(runs):
                 best[k] = min(best[k], run.seconds(5))
                 if k:
                     time.sleep(0.3)  # PyTorch's idle threads spin that long on the core that our second thread needs
         rate = arrays * elements * 4 / best[0]
         ratio = f"{best[1] / best[0]:>20.2f}×" if len(best) > 1 else ""
-        print(f"{name:30}{rate / 1e9:>8.1f}{copy / 1e9:>8.1f}{rate / copy:>9.0%}{ratio}", flush=True)
+        print(f"{name:30}{rate / 1e9:>8.1f}{copy / 1e9:>8.1f}{rate / copy:>9.0%}{rate / sums:>12.0%}{ratio}", flush=True)
 
 
 if __name__ == "__main__":

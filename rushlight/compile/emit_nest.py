@@ -181,13 +181,14 @@ class Emitter:
     def _fixed(self, total: int, flat: bool) -> bool:
         """Whether the kernel is compiled for the length of its vector loop, which saves masks and empty loops.
 
-        Only where that loop runs many times: such lengths are classes, heads or channels, but hardly ever the batch.
+        Only where that loop runs many times: such lengths are classes, heads or channels, but hardly ever the batch. Of those that
+        do not fill the main loop's registers only whole vectors, so that a length that grows takes few kernels.
         """
         vector = self.plan.vector
         if vector is None or flat or self.chunk is not None and self.chunk[1] == vector:
             return False
         length = self.extents[vector]
-        return length <= _FIXED and total > length
+        return (length <= _FIXED or length < 4 * LANES and length % LANES == 0) and total > length
 
     def _window(self) -> set[int]:
         """The short axes inside the vector loop that the kernel is compiled for, so that their loops are written out: the elements of
@@ -375,7 +376,7 @@ class Emitter:
 
     def _stride(self, axis: int, step: int) -> int | None:
         """The stride that the kernel is compiled for; None for a run-time number."""
-        return next((n for n in ((0, 1, *WOVEN) if axis == self.plan.vector else (0, 1)) if step == n), None)
+        return next((n for n in ((0, 1, *WOVEN, -1) if axis == self.plan.vector else (0, 1)) if step == n), None)
 
     def _operand(self, node: Node | None, dtype: DType, at: Ix, written: bool) -> int:
         terms = dict(at.terms)

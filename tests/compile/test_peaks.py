@@ -30,6 +30,16 @@ def test_the_copies_copy_and_the_multiply_adds_multiply_and_add(level):
     assert (memory.array(np.float32)[: 2 * numbers] == 42).all() and (memory.array(np.float32)[2 * numbers :] == 1).all()
 
 
+def test_the_sum_of_arrays_is_their_sum():
+    name = "rl_test_sum3"
+    kernel = jit.functions(f"test {name} {target.current().key}", lambda: peaks._sum_ir(name, 3), (name,))[name]
+    error, arrays = np.zeros(8, np.int64), [alloc.allocate(4 << 10) for _ in range(4)]
+    for k, a in enumerate(arrays):
+        a.array(np.float32)[:] = k + 1
+    _run(kernel, [error.ctypes.data, *(a.ptr for a in arrays)], [1 << 10], 3)
+    assert (arrays[3].array(np.float32)[:768] == 6).all() and (arrays[3].array(np.float32)[768:] == 4).all()
+
+
 def _run(kernel, table, params, parts):
     table, params = np.array(table, np.int64), np.array(params, np.int64)
     code = executor.Instructions([(kernel, params.ctypes.data, parts, 0)])

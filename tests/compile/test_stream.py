@@ -117,3 +117,26 @@ def test_only_kernels_that_no_cache_holds_stream(monkeypatch):
     both.array(np.float32)[:] = a
     build(g, {0: 0}).run([both.ptr], [both.ptr])
     np.testing.assert_array_equal(both.array(np.float32), np.maximum(2 * a + 1, 0))
+
+
+def turned(d):
+    """(v, u) to (u, v)"""
+    body = (Load(0, 0), Store(1, input_(0, d)))
+    return LoopNest((Axis(), Axis()), (Operand(d, (1, None)), Operand(d, (None, 1), True)), (0,), (Loop(1, body, True),), False, True)
+
+
+@pytest.mark.parametrize(("u", "v", "shift"), [(64, 48, 0), (64, 48, 3), (40, 50, 0), (5, 7, 0), (33, 160, 0), (17, 64, 16)])
+@pytest.mark.parametrize("d", [dt.float32, dt.float64, dt.int16], ids=lambda d: d.name)
+def test_transposed_tiles_go_past_the_caches_where_their_rows_are_whole_lines(d, u, v, shift):
+    block = [alloc.allocate(d.itemsize * (u * v + 64)).array(d.numpy) for _ in range(2)]
+    x, out = block[0][: u * v], block[1][shift : shift + u * v]
+    x[:] = np.random.default_rng(u).integers(0, 100, u * v)
+    block[1][:] = 1
+    native(turned(d), [x, out], [u, v, u, v], 1, range(u + 1))
+    np.testing.assert_array_equal(out.reshape(u, v), x.reshape(v, u).T)
+    assert (block[1][:shift] == 1).all() and (block[1][shift + u * v :] == 1).all()
+
+
+@pytest.mark.skipif(target.host().vector_bytes < 64, reason="tiles of whole lines need the longest vectors")
+def test_transposed_tiles_have_a_form_past_the_caches():
+    assert "nontemporal" in render(turned(dt.float32)) and "gather" not in render(turned(dt.float32))

@@ -11,14 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
-from nests import check  # noqa: E402
+from nests import KERNEL, check  # noqa: E402
 
 import rushlight  # noqa: E402
 import rushlight.nn.functional as F  # noqa: E402
+from rushlight import nn  # noqa: E402
 from rushlight.compile import dtypes as dt  # noqa: E402
 from rushlight.compile import emit_nest, lower_loops  # noqa: E402
 from rushlight.compile.cpu import target  # noqa: E402
-from rushlight.compile.cpu.render import render  # noqa: E402
+from rushlight.compile.cpu.render import kernel_address, render  # noqa: E402
 from rushlight.compile.expr import Expr, e, index, input_  # noqa: E402
 from rushlight.compile.nest import Accumulate, Accumulator, Axis, Load, Loop, LoopNest, Operand, Store  # noqa: E402
 from rushlight.record import families  # noqa: E402
@@ -46,6 +47,12 @@ def spread(d: dt.DType, step: int) -> LoopNest:
     return LoopNest((Axis(), Axis(), Axis(step)), operands, (0,), (Loop(1, body, True),))
 
 
+def backwards(d: dt.DType) -> LoopNest:
+    """Each row from its end to its beginning."""
+    operands = (Operand(d, (None, -1)), Operand(d, (None, 1), True))
+    return LoopNest((Axis(), Axis()), operands, (0,), (Loop(1, (Load(0, 0), Store(1, input_(0, d))), True),))
+
+
 def numbers(d: dt.DType, n: int) -> np.ndarray:
     return np.random.default_rng(n).integers(0, 2 if d.kind == "b" else 100, n).astype(d.numpy)
 
@@ -61,7 +68,23 @@ def test_any_length_and_element_type(level: str, d: dt.DType, step: int, rows: i
         check(spread(d, step), [numbers(d, rows * n), np.ones(rows * long - more, d.numpy)], [rows, n, n, long], rows)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@given(st.sampled_from(DTYPES), st.integers(1, 4), st.integers(1, 150), st.integers(0, 5))
+@settings(max_examples=30, deadline=None)
+def test_rows_backwards(level: str, d: dt.DType, rows: int, n: int, more: int) -> None:
+    x, out = numbers(d, rows * (n + more)), np.zeros(rows * n, d.numpy)
+    sizes = [rows, n, n + more, n]
+    with target.using(level):
+        address = kernel_address(backwards(d))
+        error = np.zeros(8, np.int64)
+        table = np.array([error.ctypes.data, x.ctypes.data, out.ctypes.data], np.int64)
+        params = np.array([1, d.itemsize * (n - 1), 2, 0, rows, *sizes], np.int64)
+        KERNEL(address)(table.ctypes.data, params.ctypes.data, 0, 1)
+    np.testing.assert_array_equal(out.reshape(rows, n), x.reshape(rows, n + more)[:, :n][:, ::-1])
+
+
 def test_nothing_is_gathered_or_scattered() -> None:
+    assert "gather" not in render(backwards(dt.float32))
     for step in (2, 3, 4):
         assert "gather" not in render(windows(dt.float32, step)) and "scatter" not in render(spread(dt.float32, step))
 
@@ -101,3 +124,19 @@ def test_pools_read_and_write_whole_vectors(monkeypatch: pytest.MonkeyPatch, poo
     for nest in made:
         text = render(nest)
         assert "gather" not in text and "scatter" not in text
+
+
+def test_channels_last_passes_through_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between convolutions nothing changes its order for a pool or its gradient."""
+    net = nn.Sequential(nn.Conv2d(16, 32, 3), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Conv2d(32, 32, 3))
+    x = rushlight.randn(2, 16, 26, 26)
+
+    def step() -> None:
+        net(x).sum().backward()
+        net[0].weight.grad.numpy()
+
+    monkeypatch.setattr(recorder, "cold_limit", 0)
+    families.clear()
+    monkeypatch.setattr(lower_loops, "_lowered", {})
+    pools = [render(nest) for nest in _nests(monkeypatch, step) if len(nest.axes) > 4]
+    assert pools and not [text for text in pools if "gather" in text or "scatter" in text]

@@ -67,9 +67,10 @@ class Memory:
             guard = splat(guard, lanes)
         mask = _both(guard, scope.mask)
         step = self.strides[k][scope.axis]
-        if step in WOVEN and (offset is None or not offset.lanes) and _shuffles(dtype):
+        if step in (*WOVEN, -1) and (offset is None or not offset.lanes) and _shuffles(dtype):
             base = scope.at[k] if offset is None else f.at(scope.at[k], offset.name, type_)
-            return vecmath.load_form(self._every(base, int(step), mask, self._other(dtype, lanes, other), dtype), dtype)
+            pick = self._backwards if step == -1 else self._every
+            return vecmath.load_form(pick(base, int(step), mask, self._other(dtype, lanes, other), dtype), dtype)
         if uniform:  # one address, but only where the guard says so
             address, one = f.let(f"getelementptr {type_}, ptr {address}, <{lanes} x i64> zeroinitializer"), False
         if one and mask is None:
@@ -98,6 +99,17 @@ class Memory:
             value = _shuffled(value, part, [lanes + wanted[i] if i in wanted else i for i in range(lanes)])
             have = max([have, *(i + 1 for i in wanted)])
         return value
+
+    def _backwards(self, base: str, _: int, mask: V | None, rest: V, dtype: DType) -> V:
+        """The elements at 0, -1, -2, ... from ``base``."""
+        f, lanes = self.f, rest.lanes
+        order = list(reversed(range(lanes)))
+        at = f.at(base, str(1 - lanes), rest.type)
+        if mask is None:
+            part = V(f, f.let(f"load {rest.text}, ptr {at}, align {dtype.itemsize}"), rest.type, lanes)
+        else:
+            part = masked_load(f, at, True, _shuffled(mask, mask, order), rest, dtype.itemsize)
+        return _shuffled(part, part, order)
 
     def _scalar(self, address: str, dtype: DType, guard: V | None, other: float) -> V:
         f, type_ = self.f, vecmath.memory_type(dtype)

@@ -7,10 +7,12 @@ touch a cache line for every element, and touch it again N positions later.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rushlight.compile.cpu import target, vecmath
+from rushlight.compile.cpu.irtext import Function
 from rushlight.compile.cpu.nest_memory import masked_load
 from rushlight.compile.cpu.nest_scope import Scope, formulas, iota
 from rushlight.compile.cpu.values import V, const, splat
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Tiles", "tiles_of", "tiled_positions"]
 
 _MOST_NODES = 24  # the body is written out for every row of the tile
+_AHEAD = 4        # tiles: their lines lie far apart, and nothing but a request fetches them in advance
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def tiled_positions(r: _Renderer, scope: Scope, tiles: Tiles, low: str, high: st
             r.bind(corner, u, first, r.nest.body)
             begin, end = r.range(corner, loop.axis)
             with f.loop(begin, end, n) as i:
-                _tile(r, outer, corner, tiles, first, rows, i, f.sub(end, i))
+                _tiles_at(r, outer, corner, tiles, first, rows, i, f.sub(end, i))
             f.set(position, f.add(p, rows))
             f.set(counters[u], f.add(f.get(counters[u]), rows))
             if len(axes) > 1:
@@ -92,28 +95,64 @@ def tiled_positions(r: _Renderer, scope: Scope, tiles: Tiles, low: str, high: st
                     r.count(list(axes[:-1]), counters)
 
 
-def _tile(r: _Renderer, outer: Scope, corner: Scope, tiles: Tiles, first: str, rows: str, i: str, left: str) -> None:
+def _tiles_at(r: _Renderer, outer: Scope, corner: Scope, tiles: Tiles, first: str, rows: str, i: str, left: str) -> None:
+    """The tile at (first, i): whole, with or without stores past the caches, or what there is of it."""
+    f, n = r.f, tiles.size
+    whole = f.let(f"and i1 {f.compare('eq', rows, n)}, {f.compare('sge', left, n)}")
+    broken = f.let(f"xor i1 {whole}, true")
+    streamed, past = _past_caches(r, corner, tiles, i)
+    if streamed:
+        with f.when(f.let(f"and i1 {whole}, {past}")):
+            r.memory.streamed = streamed
+            _tile(r, outer, corner, tiles, first, i, None, None)
+            r.memory.streamed = frozenset()
+        whole = f.let(f"and i1 {whole}, {f.let(f'xor i1 {past}, true')}")
+    with f.when(whole):
+        _tile(r, outer, corner, tiles, first, i, None, None)
+    with f.when(broken):
+        _tile(r, outer, corner, tiles, first, i, rows, left)
+
+
+def _past_caches(r: _Renderer, corner: Scope, tiles: Tiles, i: str) -> tuple[frozenset[int], str]:
+    """The operands whose rows of a tile are whole cache lines that may go past the caches, and a bool: whether they lie so."""
+    f, width, past, found = r.f, r.cpu.vector_bytes, "", set()
+    for s in tiles.loop.body:
+        if isinstance(s, Store) and s.operand in r.fresh and r.nest.operands[s.operand].dtype.itemsize * tiles.size == width:
+            size = r.nest.operands[s.operand].dtype.itemsize
+            found.add(s.operand)
+            at = f.let(f"ptrtoint ptr {f.at(corner.at[s.operand], f.mul(i, str(size)), 'i8')} to i64")
+            step = f.mul(str(r.memory.strides[s.operand][r.nest.parallel[-1]]), str(size))
+            even = f.compare("eq", f.let(f"and i64 {f.let(f'or i64 {at}, {step}')}, {width - 1}"), 0)
+            both = f.let(f"and i1 {even}, {r.fresh[s.operand]}")
+            past = both if not past else f.let(f"and i1 {past}, {both}")
+    return frozenset(found), past
+
+
+def _tile(r: _Renderer, outer: Scope, corner: Scope, tiles: Tiles, first: str, i: str, rows: str | None, left: str | None) -> None:
+    """``rows`` and ``left``: how many rows and columns there are, None: all."""
     f, n, loop, operands = r.f, tiles.size, tiles.loop, r.nest.operands
-    number = iota(f, "i64", n)
-    row_mask, column_mask = (splat(V(f, count, "i64"), n).gt(number) for count in (rows, left))
+    row_mask, column_mask = (None if count is None else splat(V(f, count, "i64"), n).gt(iota(f, "i64", n)) for count in (rows, left))
     corner = corner.inner()
     r.memory.advance(corner, {s.operand for s in tiles.loads}, loop.axis, i)
     turned: dict[int, list[V]] = {}
     for s in tiles.loads:
         dtype = operands[s.operand].dtype
         type_ = vecmath.memory_type(dtype)
-        step = r.memory.strides[s.operand][loop.axis]
+        step = str(r.memory.strides[s.operand][loop.axis])
         rest = const(f, type_, n, 0) if type_ != "half" else V(f, "zeroinitializer", type_, n)
         columns = []
         for k in range(n):
-            here = f.let(f"select i1 {f.compare('sgt', left, k)}, {row_mask.text} {row_mask.name}, "
-                         f"{row_mask.text} zeroinitializer")
-            at = f.at(corner.at[s.operand], f.mul(str(step), str(k)), type_)
+            at = f.at(corner.at[s.operand], f.mul(step, str(k)), type_)
+            _ask(f, f.at(corner.at[s.operand], f.mul(step, str(k + _AHEAD * n)), type_))
+            if row_mask is None:
+                columns.append(V(f, f.let(f"load {rest.text}, ptr {at}, align {dtype.itemsize}"), type_, n))
+                continue
+            here = f.let(f"select i1 {f.compare('sgt', str(left), k)}, {row_mask!r}, {row_mask.text} zeroinitializer")
             columns.append(masked_load(f, at, True, V(f, here, "i1", n), rest, dtype.itemsize))
         turned[s.value] = transposed(columns)
     done = frozenset(turned)
     for k in range(n):
-        with f.when(f.compare("sgt", rows, k)):
+        with contextlib.nullcontext() if rows is None else f.when(f.compare("sgt", rows, k)):
             row = outer.inner()
             r.bind(row, r.nest.parallel[-1], f.add(first, k), r.nest.body)
             r.body(row, r.nest.body[:-1])
@@ -121,6 +160,11 @@ def _tile(r: _Renderer, outer: Scope, corner: Scope, tiles: Tiles, first: str, r
             for s in tiles.loads:
                 inner.env[s.value] = vecmath.load_form(turned[s.value][k], operands[s.operand].dtype)
             r.body(inner, loop.body, done)
+
+
+def _ask(f: Function, address: str) -> None:
+    f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+    f.do(f"call void @llvm.prefetch.p0(ptr {address}, i32 0, i32 2, i32 1)")
 
 
 def transposed(rows: list[V]) -> list[V]:

@@ -23,7 +23,7 @@ import numpy as np
 from rushlight.compile.cpu import executor, jit, pages, pool, target
 from rushlight.compile.cpu.irtext import Function, Module
 
-__all__ = ["Peaks", "measure", "peaks"]
+__all__ = ["Peaks", "measure", "peaks", "streams"]
 
 _COPIED = 64 << 20  # bytes of each array of the copy
 _PART = 256 << 10  # bytes of a part of it
@@ -85,6 +85,22 @@ def measure(threads: int | None = None) -> Peaks:
             pages.unmap(block)
     lanes = target.current().vector_bytes // 4
     return Peaks(threads, 2 * lanes * _SUMS * _TURNS * threads / fma, 2 * _COPIED / min(copies), 2 * room * 50 * threads / cached)
+
+
+def streams(reads: int, threads: int | None = None) -> float:
+    """Bytes a second, read and written, where ``reads`` arrays of 64 MB are read side by side and their sum is written: what memory
+    gives a chain of pointwise operations. With more arrays to read it is less than a copy, where reads are what it is short of."""
+    threads = pool.get_num_threads() if threads is None else threads
+    blocks = [pages.map_block(_COPIED) for _ in range(reads + 1)]
+    try:
+        for block in blocks:
+            ctypes.memset(block, 0, _COPIED)
+        name = f"rl_peak_sum{reads}"
+        kernel = jit.functions(f"{name} {_VERSION} {target.current().key}", lambda: _sum_ir(name, reads), (name,))[name]
+        return (reads + 1) * _COPIED / _best(kernel, blocks, [_PART], _COPIED // _PART, threads, 6)
+    finally:
+        for block in blocks:
+            pages.unmap(block)
 
 
 @functools.cache
@@ -149,3 +165,22 @@ def _copy(module: Module, vector: str, lanes: int, how: str) -> str:
                 x = f.let(f"load volatile {vector}, ptr {f.at(f.at(a, i, 'i8'), 4 * lanes * k, 'i8')}, align 64")
                 f.do(f"store {vector} {x}, ptr {f.at(f.at(b, i, 'i8'), 4 * lanes * k, 'i8')}, align 64{how}")
     return f.finish()
+
+
+def _sum_ir(name: str, reads: int) -> str:
+    """Each part reads ``params[0]`` bytes of each of the first arrays, and writes their sum past the caches."""
+    module = Module()
+    lanes = target.current().vector_bytes // 4
+    vector = f"<{lanes} x float>"
+    f = Function(f"void @{name}(ptr %table, ptr %params, i64 %begin, i64 %end)", module)
+    arrays, nbytes = [f.load("%table", 1 + k, "ptr") for k in range(reads + 1)], f.load("%params")
+    with f.loop("%begin", "%end") as part:
+        first = f.mul(part, nbytes)
+        with f.loop(first, f.add(first, nbytes), 4 * lanes) as i:
+            total = ""
+            for array in arrays[:-1]:
+                x = f.let(f"load {vector}, ptr {f.at(array, i, 'i8')}, align 64")
+                total = x if not total else f.let(f"fadd {vector} {total}, {x}")
+            f.do(f"store {vector} {total}, ptr {f.at(arrays[-1], i, 'i8')}, align {4 * lanes}, !nontemporal !0")
+    module.functions.append(f.finish())
+    return module.text() + "!0 = !{i32 1}\n"
