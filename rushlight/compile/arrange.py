@@ -66,8 +66,16 @@ def arrange(body: Body, serial: frozenset[int]) -> Plan:
             n *= extents[b]
         return n
 
+    unguarded = [True] * len(body.puts) + [not v.conds for v in body.values if v.kind in ("load", "partial")]
+
+    def worth(step: int, whole: bool) -> float:
+        """How well a vector is read or written whose elements lie this far apart; ``whole``: not some of its lanes alone."""
+        if abs(step) == 1 or not step:
+            return 1.0 if step else 0.8
+        return (0.7 if whole else 0.5) if any(step == n for n in WOVEN) else 0.3
+
     def score(a: int) -> float:
-        good = sum(w * spread(s) * (1.0 if abs(s.get(a, 0)) == 1 else 0.8 if not s.get(a) else 0.3) for s, w in steps)
+        good = sum(w * spread(s) * worth(s.get(a, 0), whole) for (s, w), whole in zip(steps, unguarded))
         n = grown(a)
         return good * n / (LANES * largest(1, -(-n // LANES)))
 
