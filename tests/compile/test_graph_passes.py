@@ -55,6 +55,25 @@ def test_integer_products_become_sums():
     same(g, legalise(g), [np.arange(12).reshape(3, 4), np.arange(20).reshape(4, 5)])
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(("subscripts", "vectors"), [("k,k->", True), ("bk,bk->b", True), ("kb,kb->b", True), ("bok,bkl->bol", True),
+                                                     ("b,b->b", True), ("bk,k->b", False), ("bnk,bk->bn", False)])
+def test_dot_products_become_sums(subscripts, vectors, dtype):
+    """Letters o and l are of length 1. Products of narrow types are not rounded before they are summed."""
+    sizes = {"b": 3, "k": 300, "o": 1, "l": 1, "n": 2}
+    left, right = (tuple(sizes[c] for c in x) for x in subscripts.split("->")[0].split(","))
+    g = Graph()
+    g.results = [g.einsum(subscripts, g.leaf(left, dt.by_name(dtype)), g.leaf(right, dt.by_name(dtype)))]
+    ready = legalise(g)
+    ready.verify()
+    assert ("contract" not in [n.kind for n in ready.nodes]) == vectors
+    rng = np.random.default_rng(0)
+    arrays = [rng.random(x.shape).astype(x.dtype.numpy) for x in g.leaves]
+    exact = np.einsum(subscripts, *(x.astype(np.float64) for x in arrays))
+    half_unit = {"float16": 2**-11, "bfloat16": 2**-8, "float32": 2**-22, "float64": 2**-50}[dtype]
+    np.testing.assert_allclose(interpret(ready, arrays)[0].astype(np.float64), exact, rtol=1.01 * half_unit)
+
+
 def test_a_checked_label_scatter_becomes_a_choice():
     def build(checked: bool) -> list[str]:
         g = Graph()

@@ -193,6 +193,12 @@ def test_dot_products_of_long_rows(rows):
     assert rms(rushlight.tensor(x) @ rushlight.tensor(w).T, x.astype(np.float64) @ w.astype(np.float64).T) < 5e-7
 
 
+@pytest.mark.parametrize("n", [1, 1000, 100000, 1000003])
+def test_dot_products_of_two_vectors(n):
+    x, y = spread((n,), 1), spread((n,), 2)
+    assert error(rushlight.tensor(x) @ rushlight.tensor(y), x.astype(np.float64) @ y.astype(np.float64)) < 1.5e-7
+
+
 @pytest.mark.parametrize(("channels", "groups", "window", "side"), [(512, 1, 3, 16), (100, 1, 5, 16), (32, 32, 3, 64), (32, 4, 3, 64)])
 def test_convolutions_and_their_gradients(channels, groups, window, side):
     """The plain way, Winograd's, and a filter for each channel: sums over many channels, and over many positions."""

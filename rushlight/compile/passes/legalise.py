@@ -3,7 +3,7 @@
 * What has no native form (complex numbers, functions without a vector version, native calls without a kernel) becomes a host node
   that calls the reference interpreter.
 * A convolution's padding becomes a pad node, so that contractions never look outside their operands.
-* A contraction of integers becomes products and a sum.
+* A contraction of integers becomes products and a sum, and so does one of vectors, whose operands have no rows of their own.
 * The base of a scatter or an update becomes a copy that only it uses, to be overwritten in place.
 * A scatter of one element into each row, whose index a gather has checked, becomes a choice by position.
 * Results become separate nodes where one value leaves twice, or a leaf leaves as it is.
@@ -164,16 +164,23 @@ def _contract(g: Graph, node: Node, a: Node, b: Node) -> Node:
     a, in_a = _without_padding(g, a, spec.a, sizes)
     b, in_b = _without_padding(g, b, spec.b, sizes)
     spec = ContractSpec(in_a, in_b, spec.out, spec.sizes)
-    if node.dtype.name in _CONTRACTED and all(sizes.values()):
+    if node.dtype.name in _CONTRACTED and all(sizes.values()) and not _is_of_vectors(spec, sizes):
         return g.node("contract", (a, b), (spec,), node.shape, node.dtype)
     summed = [c for c in sizes if c not in spec.out]
     letters = [*spec.out, *summed]
-    parts = [_spread(g, x, dims, letters, sizes) for x, dims in ((a, in_a), (b, in_b))]
+    parts = [g.cast(_spread(g, x, dims, letters, sizes), _computed(x.dtype)) for x, dims in ((a, in_a), (b, in_b))]
     if node.dtype.kind == "b":
         product, op = g.map(lambda e, x, y: x & y, *parts), "or"
     else:
         product, op = g.map(lambda e, x, y: x * y, *parts), "add"
-    return g.reduce(op, product, range(len(spec.out), len(letters))) if summed else product
+    return g.cast(g.reduce(op, product, range(len(spec.out), len(letters))) if summed else product, node.dtype)
+
+
+def _is_of_vectors(spec: ContractSpec, sizes: dict[str, int]) -> bool:
+    """Dot products: of two vectors, or of many pairs of them. As tiles of a matrix product they would be one column wide."""
+    if any(isinstance(d, Window) for d in (*spec.a, *spec.b)):
+        return False
+    return all(c in spec.a and c in spec.b or sizes[c] == 1 for c in spec.out)
 
 
 def _without_padding(g: Graph, x: Node, dims: tuple, sizes: dict[str, int]) -> tuple[Node, tuple]:
