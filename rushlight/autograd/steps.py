@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..record.trace import Trace, TraceNode
-from ..record.value import Value, is_exported, new_value, scalar_value
+from ..record.trace import Trace
+from ..record.value import Value, is_exported, scalar_value
 from . import handle
 from .apply import window
-from .handle import LEAF, How, View, make, storage_of
+from .handle import LEAF, How, View, storage_of
 from .node import grad_class
 
 __all__ = ["ATOM", "CONSTANTS", "SLICE", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "NUMBER", "INDEX", "RANGE", "NO", "A_LEAF",
@@ -80,7 +80,7 @@ def step_for(shape: Shape) -> Callable[..., Any]:
     """The step of all calls of a shape. Its facts: the node where the call arrives, meta and slot of the result, metas of the
     operation's inputs, then those of each argument."""
     scope: dict[str, Any] = {f.__name__: f for f in (
-        Value, View, How, storage_of, scalar_value, start_of, same, in_use, is_whole, part_of, results_of, make)}
+        Value, View, How, storage_of, scalar_value, start_of, same, in_use, is_whole, part_of)}
     scope |= {"__name__": __name__, "GradNode": grad_class(len(shape.inputs)), "new": object.__new__, "Tensor": handle._class, "LEAF": LEAF,
               "MISSING": object()}
     exec(compile(_source(shape), f"<step {shape.arguments}>", "exec"), scope)
@@ -211,28 +211,25 @@ def _arguments(shape: Shape) -> tuple[list[str], list[str], list[str], list[str]
 
 def _result(shape: Shape) -> list[str]:
     """Lines that make the result."""
-    lines = []
     edge = "None" if not shape.linked else "grad" if shape.results == 1 else f"(grad, {shape.nr})"
-    if shape.results > 1:
-        lines += ["made = results_of(tr, node)", f"out = make(made[{shape.nr}])"]
-        outs = [f"made[{k}]" for k in range(shape.results)]
-    else:
-        # Objects are made without calling their ``__init__``: the call would cost as much as everything else here.
-        kind, spare, more = ("View", "spare_views", "_place") if shape.is_view else ("Value", "spare", "origin")
-        lines += [f"spare = tr.{spare}", "if spare: made = spare.pop()", "else:", f"  made = {kind}()",
-                  f"  made.buffer = made.home = made.overwritten = made.{more} = None"]
-        lines += ["made.meta = meta", "made.epoch = epoch", "made.slot = slot", "values.append(made)",
-                  "out = new(Tensor)", "out._value = made", "out._version = 0",
-                  f"out._grad = out._more = {'' if shape.is_view else 'out._alias = '}None"]
-        if shape.moves:
-            lines.insert(0, "meta, op, attrs = meta")
-        if shape.is_view:
-            how = f"How(op, op.moved(attrs, n{shape.inputs[1]}), meta)" if shape.moves else "node"
-            base = "t0 if parent.base is None else parent.base" if shape.grad else "None"
-            lines += ["parent = t0._alias or storage_of(t0)", "made.storage = storage = parent.storage", "made.version = storage.version",
-                      "made.origin = storage.value", "made.parent = parent", f"made.base = {base}", f"made.how = {how}",
-                      "out._alias = made"]
-        outs = ["made"]
+    # Objects are made without calling their ``__init__``: the call would cost as much as everything else here.
+    kind, spare, more = ("View", "spare_views", "_place") if shape.is_view else ("Value", "spare", "origin")
+    lines = ["meta, op, attrs = meta"] if shape.moves else []
+    lines.append(f"spare = tr.{spare}")
+    outs = ["made"] if shape.results == 1 else [f"made{k}" for k in range(shape.results)]
+    for k, made in enumerate(outs):
+        place = f"node.metas[{k}]", f"slot + {k - shape.nr}"  # of one of several
+        lines += [f"if spare: {made} = spare.pop()", "else:", f"  {made} = {kind}()",
+                  f"  {made}.buffer = {made}.home = {made}.overwritten = {made}.{more} = None",
+                  f"{made}.meta = {'meta' if k == shape.nr else place[0]}", f"{made}.epoch = epoch",
+                  f"{made}.slot = {'slot' if k == shape.nr else place[1]}", f"values.append({made})"]
+    lines += ["out = new(Tensor)", f"out._value = {outs[shape.nr]}", "out._version = 0",
+              f"out._grad = out._more = {'' if shape.is_view else 'out._alias = '}None"]
+    if shape.is_view:
+        how = f"How(op, op.moved(attrs, n{shape.inputs[1]}), meta)" if shape.moves else "node"
+        base = "t0 if parent.base is None else parent.base" if shape.grad else "None"
+        lines += ["parent = t0._alias or storage_of(t0)", "made.storage = storage = parent.storage", "made.version = storage.version",
+                  "made.origin = storage.value", "made.parent = parent", f"made.base = {base}", f"made.how = {how}", "out._alias = made"]
     if shape.linked:
         lines += ["grad = GradNode()", "grad.node = node", "grad.epoch = epoch", "grad.in_metas = in_metas"]
         absent = ["grad.rare"]
@@ -305,10 +302,3 @@ def part_of(tr: Trace, v: Value) -> Value:
     leaf = window(tr, v.origin, v.meta.plain, v.alias.place()[2])  # type: ignore[arg-type, attr-defined]
     leaf.epoch, leaf.slot = v.epoch, v.slot
     return leaf
-
-
-def results_of(tr: Trace, node: TraceNode) -> list[Value]:
-    """The values of an operation with several results."""
-    made = [new_value(meta, tr.epoch, node.slot + k) for k, meta in enumerate(node.metas)]
-    tr.values += made
-    return made
