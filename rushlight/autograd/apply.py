@@ -10,7 +10,7 @@ from typing import Any
 from ..record.flush import flush_trace, ready
 from ..record.meta import Meta, contiguous_strides, is_contiguous, meta_of
 from ..record.op import Op
-from ..record.trace import Trace, TraceNode, local
+from ..record.trace import NOTHING, Trace, TraceNode, local
 from ..record.value import Buffer, Value, is_exported, new_value
 from .autocast import fitted
 from .handle import Alias, Handle, How, derived, make, new_alias, new_view, renew, storage_of
@@ -189,6 +189,10 @@ def link(tr: Trace, node: TraceNode, tensors: Sequence[Handle], needs: int, outp
     return made  # type: ignore[no-any-return]
 
 
+_plans: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # one tuple for equal ones: there are few
+_MOST_PLANS = 10_000
+
+
 def _plan(node: TraceNode, tensors: Sequence[Handle], needs: int) -> tuple[Any, ...]:
     """(metas of the inputs or None where no result is differentiable, mask of the inputs to keep or None, whether to keep
     the results or a mask of those to keep, class of the graph node, what fills in its inputs), worked out once for a node and a
@@ -204,7 +208,11 @@ def _plan(node: TraceNode, tensors: Sequence[Handle], needs: int) -> tuple[Any, 
             outs = tuple(k in outs for k in range(len(node.metas)))
         mask = tuple(k in positions for k in range(len(tensors)))
         found = (in_metas, mask if positions else None, outs, grad_class(len(tensors)), filler(mask))
-    node.saves[needs] = found
+    if node.saves is NOTHING:
+        node.saves = {}
+    if len(_plans) > _MOST_PLANS:
+        _plans.clear()
+    found = node.saves[needs] = _plans.setdefault(found, found)
     return found
 
 

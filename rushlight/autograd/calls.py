@@ -66,14 +66,15 @@ class Attempt:
 
     Attributes:
         start: the node where it begins; ``epoch``, ``seen``, ``slot``: the epoch, the looks at content and the next slot then.
+        nodes: how many nodes the trie had.
         given: the arguments; ``meta``: of the first tensor among them.
     """
 
-    __slots__ = ("function", "trace", "start", "epoch", "seen", "slot", "given", "meta")
+    __slots__ = ("function", "trace", "start", "epoch", "seen", "slot", "nodes", "given", "meta")
 
     def __init__(self, function: Function, tr: Trace, given: tuple[Any, ...], meta: Meta | None) -> None:
         self.function, self.trace, self.given, self.meta = function, tr, given, meta
-        self.start, self.epoch, self.seen, self.slot = tr.node, tr.epoch, looks.count, len(tr.values)
+        self.start, self.epoch, self.seen, self.slot, self.nodes = tr.node, tr.epoch, looks.count, len(tr.values), tr.nodes
 
     def number(self) -> _Number | None:
         """The number that entered with the call, if it can be told which argument that is."""
@@ -96,8 +97,10 @@ class Attempt:
         return _Number(slot, c_int64.from_address(v.buffer.ptr).value, values[node.inputs[0]].meta.shape[dim], length, step)
 
     def keep(self, out: Any) -> Any:
-        """Remember the call, whose result was ``out``; returns ``out``."""
+        """Remember the call, whose result was ``out``, if it may come again: it went where somebody had been. Returns ``out``."""
         tr = self.trace
+        if tr.nodes != self.nodes:
+            return out  # a size that is met once would pay for this, and keep it
         self.function.patience -= 1
         if tr.epoch is self.epoch and looks.count == self.seen and not tr.full:
             call, start = remember(self, out), self.start

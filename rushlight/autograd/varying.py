@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..record.op import Op
-from ..record.trace import NO_CALL, Trace, TraceNode, user_line
+from ..record.trace import NO_CALL, NOTHING, Trace, TraceNode, user_line
 from ..record.value import scalar_value
 from .handle import make
 
@@ -42,10 +42,13 @@ def varying(tr: Trace, op: Op, attrs: tuple, slots: Sequence[int]) -> Runtime | 
     what = "positions" if op.positions else op  # one line may read and write at the same place
     surprises, most = tr.varying.get((what, line), 0), POSITIONS if op.positions else OPERANDS
     if surprises < most:
-        seen = tr.node.scalars.setdefault((runtime, others, *slots), set())
-        if seen and attrs not in seen:
+        if tr.node.scalars is NOTHING:
+            tr.node.scalars = {}
+        place = runtime, others, *slots
+        seen = tr.node.scalars.setdefault(place, (attrs,))
+        if attrs not in seen:
             surprises = tr.varying[what, line] = surprises + 1
-        seen.add(attrs)
+            tr.node.scalars[place] = (*seen, attrs)
         if surprises < most:
             return None
         _forget(tr, what, line)

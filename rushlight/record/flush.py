@@ -22,7 +22,7 @@ from . import cold, families, launching, paths
 from .again import Again, counters, fill, written
 from .salvage import Aftermath, salvage
 from .settings import settings
-from .trace import NO_CALL, Trace, TraceNode, local, traces
+from .trace import NO_CALL, NOTHING, Trace, TraceNode, local, traces
 from .value import Buffer, Value, allocate, allocate_behind, new_epoch
 
 __all__ = ["flush", "flush_trace", "ready", "batch_boundary", "start_afresh", "counters"]
@@ -226,6 +226,8 @@ def _donations(values: list[Value], live: Sequence[Value]) -> tuple[tuple[tuple[
 def _program(node: TraceNode, key: tuple, seen: int) -> Any:
     """The first small run of a path is cold (nobody waits for LLVM to fill a bias), also if it has run before with other sizes
     once; then it is compiled."""
+    if node.programs is NOTHING:
+        node.programs = {}
     path = paths.path_to(node)
     lowered = None
     described = families.describe(path, key)

@@ -19,9 +19,14 @@ from .op import Op
 from .settings import settings
 from .value import Value, new_epoch
 
-__all__ = ["Call", "Known", "TraceNode", "Trace", "local", "traces", "user_frame", "user_line"]
+__all__ = ["NOTHING", "Call", "Known", "TraceNode", "Trace", "local", "traces", "user_frame", "user_line"]
 
 _PACKAGE = __name__.split(".", 1)[0] + "."
+#: Of nodes that hold nothing yet, as most do for good: never written to.
+NOTHING: dict[Any, Any] = {}
+_inside: dict[str, bool] = {}                              # names of modules -> whether they belong to this package
+_lines: dict[tuple[str, int], tuple[str, int]] = {}        # one tuple for each line
+_MOST_LINES = 100_000
 
 
 class Call:
@@ -79,9 +84,9 @@ class TraceNode:
         self.meta = metas[0] if metas else None
         self.depth = parent.depth + 1 if parent is not None else 0
         self.bytes = (parent.bytes if parent is not None else 0) + (sum(m.nbytes for m in metas) if op else 0)
-        self.programs: dict[tuple, Any] = {}
-        self.saves: dict[int, tuple] = {}
-        self.scalars: dict[tuple, set[tuple]] = {}  # calls with numbers -> the numbers seen
+        self.programs: dict[tuple, Any] = NOTHING
+        self.saves: dict[int, tuple] = NOTHING
+        self.scalars: dict[tuple, tuple] = NOTHING  # calls with numbers -> the numbers seen
         self.line = user_line() if op is not None else None
         self.used = 0
         self.again: Any = None  # the last run that began here; see record/flush.py
@@ -98,7 +103,13 @@ class TraceNode:
 def user_frame() -> FrameType | None:
     """The innermost caller outside this package."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        inside = _inside.get(name)
+        if inside is None:
+            inside = _inside[name] = name.startswith(_PACKAGE)
+        if not inside:
+            break
         frame = frame.f_back
     return frame
 
@@ -106,7 +117,12 @@ def user_frame() -> FrameType | None:
 def user_line() -> tuple[str, int] | None:
     """File and line of the innermost caller outside this package."""
     frame = user_frame()
-    return None if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+    if frame is None:
+        return None
+    if len(_lines) > _MOST_LINES:
+        _lines.clear()
+    line = frame.f_code.co_filename, frame.f_lineno
+    return _lines.setdefault(line, line)
 
 
 class Trace:
