@@ -11,8 +11,8 @@ through the keys, a tile of them at a time.
   order). A part is all queries of one key head, or every n-th block of them: then each part adds up gradients of its own,
   and ``add`` puts them together.
 
-Blocks above the diagonal are never looked at. ``fields`` names the parameters after the operands' pointer pairs; a stride is
-in bytes.
+Blocks above the diagonal are never looked at; on it, products leave the first vector of queries out for keys that only the second
+sees. ``fields`` names the parameters after the operands' pointer pairs; a stride is in bytes.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class AttentionKernel:
 
     @property
     def key(self) -> str:
-        return f"attention9 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs}"
+        return f"attention10 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs}"
 
     @property
     def operands(self) -> list[str]:
@@ -77,9 +77,10 @@ class AttentionKernel:
 
     @property
     def tile_rows(self) -> int:
-        """Keys of a tile: few enough for the first-level cache, a whole number of the tallest products."""
+        """Keys of a tile: few enough for the first-level cache, a whole number of the tallest products. On the diagonal tiles fall to
+        pieces, of which larger ones have fewer."""
         tall = self.tiles.heights[0]
-        rows = 112 if self.kind == "forward" else 56
+        rows = 112 if self.kind == "forward" or self.causal else 56
         return rows // tall * tall
 
     def ir(self) -> str:
@@ -138,6 +139,7 @@ class Forward(Writer):
     def tile(self, b: str, h: str, g: str, query: str, rows: str, key: str, count: str) -> None:
         f, frame = self.f, self.frame
         again = f.let(f"zext i1 {f.compare('sgt', key, 0)} to i64")
+        self.look(query, key, count)
         self.scored(self.scores, "k", self.place("k", b=b, g=g, s=key), self.queries, "e_size", count)
         before = self.get(self.most)
         self.each_key(count, key, query, lambda r, on: self.bounded(b, h, query, rows, f.add(key, r), self.row_of(self.scores, r), on))
@@ -255,25 +257,38 @@ class Backward(Writer):
     def tile(self, b: str, h: str, g: str, query: str, rows: str, key: str, count: str) -> None:
         f, frame, item = self.f, self.frame, self.dtype.itemsize
         again = f.let(f"zext i1 {f.compare('sgt', key, 0)} to i64")
+        self.look(query, key, count)
         self.scored(self.weights, "k", self.place("k", b=b, g=g, s=key), self.queries, "e_size", count)
         self.scored(self.changes, "v", self.place("v", b=b, g=g, s=key), self.grads, "v_size", count)
         self.each_key(count, key, query, lambda r, on: self.derived(b, h, query, rows, f.add(key, r), r, on))
         self.summed(self.to_q, "k", self.changes, count, "e_size", again, b=b, g=g, s=key)
         for name, tile, size, source in (("to_v", self.weights, "v_size", "grad"), ("to_k", self.changes, "e_size", "q")):
             into, (other, other_row) = self.gradient(name, b, g, key), self.sources[source]
-            left, left_row, steps = self.rows_of(tile, rows)
-            with f.loop(0, frame[size], self.tiles.width) as e:
-                columns = f.sub(frame[size], e)
-                start = f.mul(e, item)
-                wide = f.compare("sgt", columns, self.tiles.lanes)
-                for kind, here in (("product_part", wide), ("product_thin", f.let(f"xor i1 {wide}, true"))):
-                    with f.when(here):
-                        self.tiles.call(f, kind, f.at(into, start, "i8"), frame[f"{name}_s"], left, left_row, item,
-                                        f.at(other, start, "i8"), other_row, steps, count, columns, 1)  # fmt: skip
+            left, left_row = self.left_of(tile)
+            self.gathered(name, size, into, left, left_row, other, other_row, self.steps_of(rows), self.seen or count)
+            if self.seen:
+                rest, skipped = f.sub(count, self.seen), self.steps_of(str(self.tiles.lanes))
+                with f.when(f.compare("sgt", rest, 0)):
+                    self.gathered(name, size, f.at(into, f.mul(frame[f"{name}_s"], self.seen), "i8"),
+                                  f.at(f.at(left, f.mul(self.seen, left_row), "i8"), f.mul(skipped, item), "i8"), left_row,
+                                  f.at(other, f.mul(other_row, skipped), "i8"), other_row, f.sub(self.steps_of(rows), skipped),
+                                  rest)  # fmt: skip
 
-    def rows_of(self, tile: str, rows: str) -> tuple[str, int, str]:
-        """A tile that is multiplied by rows of the block's queries: where it is, bytes of a row, steps of the product."""
-        return tile, self.row, rows
+    def gathered(self, name: str, size: str, into: str, left: str, left_row: int, other: str, other_row: str, steps: str,
+                 rows: str) -> None:  # fmt: skip
+        """Adds rows of a tile times rows of the block's queries (or their gradients) to the gradients of so many keys."""
+        f, frame, item = self.f, self.frame, self.dtype.itemsize
+        with f.loop(0, frame[size], self.tiles.width) as e:
+            columns, start = f.sub(frame[size], e), f.mul(e, item)
+            wide = f.compare("sgt", columns, self.tiles.lanes)
+            for kind, here in (("product_part", wide), ("product_thin", f.let(f"xor i1 {wide}, true"))):
+                with f.when(here):
+                    self.tiles.call(f, kind, f.at(into, start, "i8"), frame[f"{name}_s"], left, left_row, item,
+                                    f.at(other, start, "i8"), other_row, steps, rows, columns, 1)  # fmt: skip
+
+    def left_of(self, tile: str) -> tuple[str, int]:
+        """A tile whose rows are multiplied by rows of the block's queries: where it is, bytes of a row."""
+        return tile, self.row
 
     def derived(self, b: str, h: str, query: str, rows: str, key: str, r: str, on: V | None) -> None:
         """A row of scores becomes weights, a row of the weights' gradients becomes those of the scores."""

@@ -90,6 +90,9 @@ class _Pairs(Writer):
     def pairs_of(self, number: str) -> str:
         return self.f.div(self.f.add(number, 1), 2)
 
+    def steps_of(self, rows: str) -> str:
+        return self.pairs_of(rows)
+
     def pair_rows(self, target: str, target_row: str | int, source: str, source_row: str | int, rows: str, columns: str | int) -> None:
         self.f.do(f"call void @pair_rows(ptr {target}, i64 {target_row}, ptr {source}, i64 {source_row}, i64 {rows}, i64 {columns})")
 
@@ -97,7 +100,7 @@ class _Pairs(Writer):
         self.turn_in(tile, name, rows, self.pairs_of(self.frame[size]), self.one, **at)
 
     def scored(self, tile: str, name: str, place: str, turned: str, size: str, count: str) -> None:
-        self.product(tile, place, self.frame[f"{name}_s"], _PAIR, turned, self.pairs_of(self.frame[size]), count, "0")
+        self.by_rows(tile, place, self.frame[f"{name}_s"], _PAIR, turned, self.pairs_of(self.frame[size]), count)
 
     def keep(self, tile: str, r: str, value: V) -> None:
         narrow = half.narrow_bfloat(half.round_bfloat(value))
@@ -108,7 +111,7 @@ class _Pairs(Writer):
         self.pair_rows(self.paired, self.row, self.narrow[tile], self.row // 2, count, self.tiles.width)
         name = {"k": "pairs_k"}.get(name, name)
         place = self.place(name, **at | {"s": f.div(at["s"], 2)})  # tiles begin at an even key
-        self.product(total, place, _PAIR, frame[f"{name}_s"], self.paired, self.pairs_of(count), frame[size], again)
+        self.over_rows(total, place, _PAIR, frame[f"{name}_s"], self.paired, self.pairs_of(count), frame[size], again)
 
     def scale(self) -> V:
         return splat(V(self.f, self.number(self.frame["scale"]), self.scalar), self.tiles.width)
@@ -134,8 +137,8 @@ class _PairBackward(_Pairs, Backward):
         self.pair_rows(buffer, pitch, place, row, rows, self.frame[size])
         return buffer, pitch
 
-    def rows_of(self, tile: str, rows: str) -> tuple[str, int, str]:
-        return self.narrow[tile], self.row // 2, self.pairs_of(rows)
+    def left_of(self, tile: str) -> tuple[str, int]:
+        return self.narrow[tile], self.row // 2
 
     def inner_products(self, rows: str, here: dict[str, str]) -> None:
         f, lanes = self.f, self.tiles.lanes

@@ -29,6 +29,7 @@ class Writer:
         self.scalar = ir_type(self.dtype)
         self.row = self.tiles.row
         self.slim = "false"  # whether the present block's queries fill one vector at most
+        self.seen = ""       # with a causal mask: the rows of the present tile whose keys the first vector of queries sees some of
 
     def part(self, part: str) -> None:
         raise NotImplementedError
@@ -151,6 +152,48 @@ class Writer:
             with f.when(here):
                 self.tiles.call(f, kind, c, self.row, a, a_row, a_step, b, self.row, k, rows, 0, accumulate)
 
+    def look(self, query: str, key: str, count: str) -> None:
+        """Which rows of the tile of ``count`` keys from ``key`` on the first vector of queries does not see: products leave them out."""
+        if not self.kernel.causal:
+            return
+        f = self.f
+        seen = f.minimum(f.sub(f.add(query, self.tiles.lanes), key), count)
+        self.seen = f.let(f"select i1 {f.compare('slt', seen, 0)}, i64 0, i64 {seen}")
+
+    @property
+    def half(self) -> int:
+        """Bytes of the first vector of a tile's row."""
+        return self.row // 2
+
+    def by_rows(self, c: str, a: str, a_row: str, a_step: str | int, b: str, k: str, count: str) -> None:
+        """A product whose rows are those of the present tile, ``count`` of them."""
+        f = self.f
+        self.product(c, a, a_row, a_step, b, k, self.seen or count, "0")
+        if self.seen:
+            rest = f.sub(count, self.seen)
+            with f.when(f.compare("sgt", rest, 0)):
+                self.tiles.call(f, "product_slim", f.at(self.row_of(c, self.seen), self.half, "i8"), self.row,
+                                f.at(a, f.mul(a_row, self.seen), "i8"), a_row, a_step, f.at(b, self.half, "i8"), self.row, k, rest, 0,
+                                "0")  # fmt: skip
+
+    def over_rows(self, c: str, a: str, a_row: int, a_step: str, tile: str, count: str, rows: str, again: str) -> None:
+        """A product that adds up over the rows of the present tile, ``count`` of them; a moves by ``a_step`` from one to the next."""
+        f = self.f
+        if not self.seen:
+            self.product(c, a, a_row, a_step, tile, count, rows, again)
+            return
+        seen = self.steps_of(self.seen)
+        with f.when(f.compare("sgt", seen, 0)):  # of a head's first tile all see some
+            self.product(c, a, a_row, a_step, tile, seen, rows, again)
+        rest = f.sub(count, seen)
+        with f.when(f.compare("sgt", rest, 0)):
+            self.tiles.call(f, "product_slim", f.at(c, self.half, "i8"), self.row, f.at(a, f.mul(a_step, seen), "i8"), a_row, a_step,
+                            f.at(self.row_of(tile, seen), self.half, "i8"), self.row, rest, rows, 0, "1")  # fmt: skip
+
+    def steps_of(self, rows: str) -> str:
+        """Steps of a product over so many numbers."""
+        return rows
+
     def turn_in(self, tile: str, name: str, rows: str, columns: str, factor: str, **at: str) -> None:
         self.f.do(f"call void @turn_in(ptr {tile}, ptr {self.place(name, **at)}, i64 {self.frame[f'{name}_l']}, i64 {rows}, "
                   f"i64 {columns}, {self.scalar} {factor})")  # fmt: skip
@@ -169,7 +212,7 @@ class Writer:
 
     def scored(self, tile: str, name: str, place: str, turned: str, size: str, count: str) -> None:
         """``count`` rows of keys or values times a turned tile."""
-        self.product(tile, place, self.frame[f"{name}_s"], self.dtype.itemsize, turned, self.frame[size], count, "0")
+        self.by_rows(tile, place, self.frame[f"{name}_s"], self.dtype.itemsize, turned, self.frame[size], count)
 
     def score(self, at: str) -> V:
         """A row of scores, without the mask."""
@@ -182,7 +225,7 @@ class Writer:
     def summed(self, total: str, name: str, tile: str, count: str, size: str, again: str, **at: str) -> None:
         """``total[d] (+)=`` the sum over the rows of ``tile`` of those times number d of the operand's rows."""
         place = self.place(name, **at)
-        self.product(total, place, self.dtype.itemsize, self.frame[f"{name}_s"], tile, count, self.frame[size], again)
+        self.over_rows(total, place, self.dtype.itemsize, self.frame[f"{name}_s"], tile, count, self.frame[size], again)
 
     def near(self, buffer: str, place: str, row: str, rows: str, size: str) -> tuple[str, str]:
         """Some rows of memory and their distance: where they lie, or side by side in ``buffer`` if that is far apart."""
