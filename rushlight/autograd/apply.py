@@ -267,10 +267,10 @@ def _record(tr: Trace, op: Op, attrs: tuple, slot: int) -> tuple[TraceNode, Sequ
     return tr.record(key), ()
 
 
-def alias_of(t: Handle, edge: Any = None) -> Any:
+def alias_of(t: Handle, edge: Any = None, kind: type[Alias] = Alias) -> Any:
     """Another tensor over the whole of the same memory (``detach``, ``data``)."""
     alias = storage_of(t)
     v = value_of(t)
     out = make(v, edge)
-    out._alias = new_alias(alias.storage, None, alias.parent, alias.how, alias._place)
+    out._alias = new_alias(alias.storage, None, alias.parent, alias.how, alias._place, kind)
     return out

@@ -8,7 +8,7 @@ from ..record.meta import Meta
 from ..record.trace import local
 from .apply import alias_of
 from .autocast import resumed
-from .handle import LEAF, Handle
+from .handle import LEAF, UNWATCHED, Handle
 from .modes import no_grad
 from .node import Node, edge_of
 
@@ -38,7 +38,7 @@ class _Context:
             raise RuntimeError("Trying to backward through the graph a second time (or directly access saved tensors after they have "
                                "already been freed). Specify retain_graph=True if you need to backward through the graph a second time.")
         for _, value in self._saved:
-            if value is not None and value.overwritten is not None:
+            if value is not None and value.overwritten is not None and value.overwritten[1] is not UNWATCHED:
                 raise RuntimeError("one of the variables needed for gradient computation has been modified by an inplace operation: "
                                    f"{list(value.meta.shape)} was modified by {value.overwritten[0]}")
         return tuple(t for t, _ in self._saved)

@@ -77,8 +77,26 @@ class Alias:
         return self._place  # type: ignore[no-any-return]
 
 
-def new_alias(storage: Storage, base: Any, parent: Any, how: How | TraceNode, place: tuple | None = None) -> Alias:
-    alias = Alias()
+class DataAlias(Alias):
+    """How ``x.data`` lies in a storage: a write through it, or through a view of it, is not held against what saved the content."""
+
+    __slots__ = ()
+
+
+#: Stands for the writing operation where the write was through ``x.data``.
+UNWATCHED = object()
+
+
+def is_unwatched(alias: Any) -> bool:
+    """Whether ``alias`` is that of ``x.data`` or of a view of it."""
+    while alias is not None and type(alias) is not DataAlias:
+        alias = alias.parent
+    return alias is not None
+
+
+def new_alias(storage: Storage, base: Any, parent: Any, how: How | TraceNode, place: tuple | None = None,
+              kind: type[Alias] = Alias) -> Alias:
+    alias = kind()
     alias.storage, alias.version = storage, storage.version
     alias.base, alias.parent, alias.how = base, parent, how
     alias._place = place
@@ -212,6 +230,7 @@ def renew(t: Handle) -> Alias:
         whole: Any = alias.parent  # not what the view was made of: that holds the storage's value of that time
         while whole.parent is not None:
             whole = whole.parent
-        alias = t._alias = new_alias(alias.storage, alias.base, whole, alias.how, alias.place())
+        kind = DataAlias if is_unwatched(alias) else Alias
+        alias = t._alias = new_alias(alias.storage, alias.base, whole, alias.how, alias.place(), kind)
     alias.version = alias.storage.version
     return alias  # type: ignore[no-any-return]

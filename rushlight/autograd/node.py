@@ -9,7 +9,7 @@ from typing import Any
 from ..record.meta import Meta
 from ..record.trace import TraceNode, local
 from ..record.value import Value
-from .handle import LEAF, Handle, make
+from .handle import LEAF, UNWATCHED, Handle, make
 
 __all__ = ["Node", "GradNode", "AccumulateGrad", "edge_of", "filler", "grad_class"]
 
@@ -159,7 +159,7 @@ class GradNode(Node):
 
     def _checked(self, v: Value) -> Value:
         by = v.overwritten or (v.origin.overwritten if v.origin is not None else None)
-        if by is not None and by[1] is not self:
+        if by is not None and by[1] is not self and by[1] is not UNWATCHED:
             line = self.node.line
             where = f" (recorded at {line[0]}:{line[1]})" if line else ""
             raise RuntimeError(

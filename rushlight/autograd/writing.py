@@ -12,7 +12,7 @@ from ..record.op import Op
 from ..record.trace import Trace, TraceNode, local
 from ..record.value import Value, array_of, is_exported, new_value
 from .apply import Restrided, apply, enter, refresh
-from .handle import LEAF, Handle, derived, make, renew
+from .handle import LEAF, UNWATCHED, Handle, derived, is_unwatched, make, renew
 from .node import GradNode
 from .steps import in_use
 
@@ -48,6 +48,8 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
         if tr.grad_enabled and new._edge is not None:
             t._edge = new._edge
     else:
+        if is_unwatched(alias):
+            by = UNWATCHED
         storage = alias.storage
         old = storage.value
         seen_outside = old.buffer is not None and is_exported(old)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..autograd import backward
 from ..autograd.apply import alias_of, apply_view, value_of
-from ..autograd.handle import LEAF, Handle, make, storage_of
+from ..autograd.handle import LEAF, DataAlias, Handle, make, storage_of
 from ..autograd.hooks import RemovableHandle, add
 from ..autograd.node import GradNode
 from ..autograd.quick import quick
@@ -491,7 +491,7 @@ class Tensor(Handle):
 
     @property
     def data(self) -> Any:
-        return alias_of(self)
+        return alias_of(self, kind=DataAlias)
 
     @data.setter
     def data(self, other: Any) -> None:
