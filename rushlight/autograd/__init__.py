@@ -4,8 +4,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..record.flush import flush_trace
 from ..record.settings import settings
-from ..record.trace import local
+from ..record.trace import Trace, local
 from . import engine, functional, graph, replay
 from .anomaly import detect_anomaly, is_anomaly_enabled, set_detect_anomaly
 from .autocast import paused
@@ -56,6 +57,7 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
     """Add the gradients of ``tensors`` to the ``grad`` of the leaves (or only of ``inputs``)."""
     if (grad_tensors is None and inputs is None and grad_variables is None and not create_graph and isinstance(tensors, Handle)
             and _backward_again(tensors, bool(retain_graph))):
+        count_backward(local.trace)
         return
     roots = _many(tensors)
     for k, t in enumerate(roots):
@@ -74,6 +76,15 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
     for k, g in captured.items():  # tensors that are not leaves
         t = wanted[k]  # type: ignore[index]
         t._grad = g if t._grad is None else Rules.add(t._grad, g)
+    count_backward(local.trace)
+
+
+def count_backward(tr: Trace) -> None:
+    """A loop of backwards whose number changes (one for each step of an episode) is cut into pieces of one length: a path of
+    each number would be a program of its own."""
+    tr.epoch.backwards += 1
+    if tr.epoch.backwards >= settings.max_backwards:
+        flush_trace(tr, False)
 
 
 def _backward_again(root: Any, retain_graph: bool) -> bool:

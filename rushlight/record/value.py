@@ -22,14 +22,15 @@ _epochs = itertools.count()
 
 class Epoch:
     """The stretch of recording between two flushes of one trace. ``error`` is set where running it failed; ``number`` grows with
-    time; ``writes`` tells whether something was written in place meanwhile."""
+    time; ``writes`` tells whether something was written in place meanwhile, ``backwards`` how often a backward was recorded."""
 
     # Made by ``new_epoch``: a class without ``__init__`` is called in half the time.
-    __slots__ = ("trace", "error", "number", "writes")
+    __slots__ = ("trace", "error", "number", "writes", "backwards")
     trace: Any
     error: BaseException | None
     number: int
     writes: bool
+    backwards: int
 
 
 def new_epoch(trace: Any) -> Epoch:
@@ -38,6 +39,7 @@ def new_epoch(trace: Any) -> Epoch:
     epoch.number = next(_epochs)
     epoch.error = None
     epoch.writes = False
+    epoch.backwards = 0
     return epoch
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import backward
+from ..autograd import backward, count_backward
 from ..autograd.apply import alias_of, apply_view, value_of
 from ..autograd.handle import LEAF, DataAlias, Handle, make, storage_of
 from ..autograd.hooks import RemovableHandle, add
@@ -477,7 +477,7 @@ class Tensor(Handle):
             tr = local.trace
             recipe = tr.node.backward
             if recipe is not None and recipe.step(tr, self, retain_graph, recipe.facts):
-                return  # the same graph as before, from the same point of the trace
+                return count_backward(tr)  # the same graph as before, from the same point of the trace
         backward(self, gradient, retain_graph, create_graph, inputs=inputs)
 
     def detach(self) -> Any:

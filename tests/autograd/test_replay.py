@@ -328,3 +328,27 @@ def test_an_overwritten_value_is_an_error_after_a_step_was_written():
                 loss.backward()
         else:
             loss.backward()
+
+
+def test_a_changing_number_of_backwards_stops_building():
+    """One backward for each step of an episode, as policy gradients are written: episodes of any length share their programs."""
+    torch.manual_seed(0)
+    net = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+
+    def episode(length):
+        probabilities = []
+        for _ in range(length):
+            probabilities.append(torch.softmax(net(torch.randn(4)), 0)[0])
+            probabilities[-1].item()
+        optimizer.zero_grad()
+        for k, p in enumerate(probabilities):
+            (-torch.log(p) * (0.5 + k)).backward()
+        optimizer.step()
+
+    for length in (*range(8, 32), *range(8, 32)):
+        episode(length)
+    before = counters.programs_built
+    for length in (50, 33, 61, 47, 58):
+        episode(length)
+    assert counters.programs_built == before
