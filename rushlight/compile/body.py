@@ -19,6 +19,7 @@ from .fusion import Fusion
 from .graph import Node
 from .group import Group
 from .index import Index, Ix, bounds
+from .passes.layout import reshaped_order
 
 __all__ = ["Body", "Builder", "Value", "Put", "Test", "address_of", "strides_of"]
 
@@ -100,10 +101,7 @@ class Body:
 
 def strides_of(fusion: Fusion, node: Node) -> tuple[int, ...]:
     """Strides, in elements, of a stored value's dimensions."""
-    origin = fusion.origin(node)
-    if origin is not node and origin.shape != node.shape:
-        return ix.row_major(node.shape)
-    order = fusion.order.get(origin)
+    order = _order_of(fusion, node)
     if order is None:
         return ix.row_major(node.shape)
     steps = ix.row_major([node.shape[d] for d in order])
@@ -111,6 +109,21 @@ def strides_of(fusion: Fusion, node: Node) -> tuple[int, ...]:
     for d, step in zip(order, steps):
         out[d] = step
     return tuple(out)
+
+
+def _order_of(fusion: Fusion, node: Node) -> tuple[int, ...] | None:
+    """The order of a stored value's dimensions: follows from that of the value whose memory it is."""
+    aliases = []
+    while node in fusion.alias:
+        aliases.append(node)
+        node = fusion.alias[node]
+    order = fusion.order.get(node)
+    for alias in reversed(aliases):
+        if order is not None and alias.shape != node.shape:
+            order = reshaped_order(order, node.shape, alias.shape)
+            assert order is not None, f"{alias} is not the memory of {node}"
+        node = alias
+    return order
 
 
 def address_of(fusion: Fusion, node: Node, index: Index) -> Ix:

@@ -33,6 +33,7 @@ from .fusion import Fusion
 from .graph import Graph, Node
 from .group import Group, Groups
 from .index import CannotSplit, Index, axis_ix
+from .passes.layout import reshaped_order
 
 __all__ = ["Fusion", "fuse"]
 
@@ -320,10 +321,14 @@ class _Fuser(RowRules, PartRules):
         return source.kind in ("leaf", "item") or self._is_hard(source) and source not in self.out.order
 
     def _alias(self, node: Node, source: Node) -> None:
-        """The reshape is its operand's memory, read with other strides."""
+        """The reshape is its operand's memory, read with other strides. The memory is row-major, unless the reshape takes dimensions
+        apart or together that lie side by side in the operand's order too: channels seen by groups."""
         self.out.alias[node] = source
         self.shared.add(source)
-        self.out.order.pop(source, None)
+        order = self.out.order.get(source)
+        kept = None if order is None else reshaped_order(order, source.shape, node.shape)
+        if kept is None or kept != self.out.order.get(node):
+            self.out.order.pop(source, None)
         for group in self.users.get(node, ()):
             self._need(group, source)
         for group in self.memory.get(node, ()):

@@ -300,3 +300,29 @@ def test_a_gradient_that_is_a_result_is_written_by_the_update_that_reads_it():
         assert groups(g) == ["contract", "loops", "loops"]
     g.results = [grad]
     assert groups(g) == ["contract", "loops"]
+
+
+def test_a_reshape_of_channels_into_groups_keeps_them_last():
+    """What a convolution reads through it stays in the order in which the convolution wants it; a flattened image is row-major."""
+    from step_graphs import conv2d
+
+    rng = np.random.default_rng(0)
+    x, w, w2 = (rng.normal(size=s).astype(np.float32) for s in ((2, 3, 10, 10), (32, 3, 3, 3), (16, 32, 3, 3)))
+    for flat in (False, True):
+        g = Graph()
+        first, second, third = g.leaf(x.shape, F32), g.leaf(w.shape, F32), g.leaf(w2.shape, F32)
+        z = conv2d(g, first, second, 0)
+        grouped = g.reshape(z, (2, 4, 8, 8, 8))
+        mean = g.map(lambda e, t: t / 512, g.reduce("add", grouped, (2, 3, 4), True))
+        centred = g.map(lambda e, v, m: e.exp(v - m), grouped, mean)
+        back = g.reshape(centred, (2, 32, 8, 8))
+        g.results = [conv2d(g, back, third, 0), g.reduce("max", centred, (0,))]
+        if flat:
+            g.results.append(g.einsum("nk,mk->nm", g.reshape(back, (2, 2048)), g.leaf((5, 2048), F32)))
+        ready = legalise(simplify(g))
+        fusion = fuse(ready, choose_orders(ready))
+        stored = next(n for n in fusion.home if n.kind == "pointwise" and n.size == z.size)
+        assert (stored in fusion.order) == (not flat)
+        arrays = [x, w, w2, *[rng.normal(size=(5, 2048)).astype(np.float32)] * flat]
+        for got, want in zip(run(g, *arrays), interpret(g, arrays), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3)

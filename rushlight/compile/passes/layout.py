@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rushlight.compile.graph import ContractSpec, Graph, Node, View, Window
 
-__all__ = ["choose_orders", "is_filter_gradient"]
+__all__ = ["choose_orders", "is_filter_gradient", "reshaped_order"]
 
 Order = tuple[int, ...]
 _LANES = 16
@@ -120,7 +120,7 @@ def _inherited(node: Node, orders: dict[Node, Order]) -> Order | None:
     if kind == "view":
         return _viewed(node.attrs[0], order)
     if kind == "reshape":
-        return _reshaped(order, node.inputs[0].shape, node.shape)
+        return reshaped_order(order, node.inputs[0].shape, node.shape)
     return None
 
 
@@ -135,7 +135,7 @@ def _viewed(view: View, order: Order) -> Order | None:
     return tuple(j for _, j in sorted(places))
 
 
-def _reshaped(order: Order, source: Sequence[int], shape: Sequence[int]) -> Order | None:
+def reshaped_order(order: Order, source: Sequence[int], shape: Sequence[int]) -> Order | None:
     """The order after a reshape that only splits dimensions, merges neighbours, or adds and drops ones."""
     blocks: list[tuple[list[int], list[int]]] = []
     i = j = 0
