@@ -42,6 +42,10 @@ class _Attention(PlacedCall):
         """Heads are read along vectors; the mask is looked up number by number."""
         return not strides or strides[-1] == 1 or self.masked and k == self.mask_input
 
+    def writes(self, output: Output) -> bool:
+        """Heads are written along vectors, too; the logarithms of sums, which have no such dimension, number by number."""
+        return len(output.shape) < 4 or output.shape[-1] == 1 or output.strides[-1] == 1
+
     def wide(self: Call) -> Call:
         return replace(self, arrays=tuple((shape, dtype.compute) for shape, dtype in self.arrays))
 

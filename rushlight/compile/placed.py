@@ -53,6 +53,10 @@ class PlacedCall(NativeCall):
     def results(self) -> tuple[tuple[Shape, DType], ...]:
         return self.arrays
 
+    def writes(self, output: Output) -> bool:
+        """Whether the call's kernel can write an output there."""
+        return True
+
     def values(self, *inputs: np.ndarray) -> Sequence[Any]:
         """The outputs, from whole inputs: the meaning of the call."""
         raise NotImplementedError

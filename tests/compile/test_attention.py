@@ -282,6 +282,22 @@ def test_projections_are_read_and_their_gradients_written_where_they_lie(low):
         assert not [n for n in names if n.split()[0] in ("update", "part", "concat", "copy") or n.startswith("pointwise 2x40x4x16")], names
 
 
+@pytest.mark.parametrize("positions", [20, 64])
+def test_gradients_of_heads_whose_positions_lie_side_by_side(positions):
+    """Diffusion models project with 1×1 convolutions: the channels of a head lie a map apart, where the kernels cannot write them."""
+    rng = np.random.default_rng(0)
+    given = rng.normal(size=(2, 3, 4, 8, positions)).astype(np.float32)
+    q, k, v = (given[:, j].swapaxes(-1, -2) for j in range(3))
+    with compiled():
+        x = torch.tensor(given, requires_grad=True)
+        y = F.scaled_dot_product_attention(*(x * 1.0).transpose(3, 4).unbind(1))
+        (y * y).sum().backward()
+        result = y.detach().numpy()
+        found = x.grad.numpy()
+    wanted = written_out(q, k, v, 2 * result, None, 8 ** -0.5, False)
+    np.testing.assert_allclose(found, np.stack([g.swapaxes(-1, -2) for g in wanted[1:]], 1), rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_modules_use_the_kernels(batch_first):
     nn = torch.nn

@@ -57,6 +57,7 @@ class _Assembly:
         self.out = Graph()
         self.parts: dict[Node, Parts] = {}  # nodes of the old graph that are zero outside these parts
         self.source: dict[Node, Node] = {}  # native nodes of the new graph: of the old one
+        self.gathered: set[Node] = set()  # of the old graph: native calls write all of their parts
         self.moved: list[tuple[Node, Node]] = []  # native nodes of the new graph: with results of their own, with a common one
 
     def run(self) -> Graph:
@@ -83,7 +84,12 @@ class _Assembly:
         """The parts side by side, if they are all there is."""
         if len(parts) < 2 or sum(p.node.size for p in parts) != node.size or node.size == 0:
             return None
-        return self.native(node, parts) or _concat(self.out, node, parts)
+        made = self.native(node, parts)
+        if made is not None:
+            self.gathered.add(node)
+        elif node.inputs[0] in self.gathered:
+            return None  # whole already, only to be seen in another order
+        return made or _concat(self.out, node, parts)
 
     def native(self, node: Node, parts: Parts) -> Node | None:
         """A result of a native call that computes all the parts: the call with these outputs in one place."""
@@ -100,7 +106,7 @@ class _Assembly:
         for part, item in zip(parts, origins, strict=True):
             outputs = [k for k, o in enumerate(call.outputs) if o.result == item.attrs[0]]
             placed = _placed(part, item, call.outputs[outputs[0]], node.shape) if len(outputs) == 1 else None
-            if placed is None or outputs[0] in moved:
+            if placed is None or outputs[0] in moved or not call.writes(placed):
                 return None
             moved[outputs[0]] = placed
         if len(moved) < len(call.outputs):
