@@ -6,6 +6,7 @@ version; a tensor that sees an old version on its next read takes its value from
 """
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..compile.dtypes import DType
@@ -31,10 +32,9 @@ LEAF = _Leaf()
 class Storage:
     """Memory shared by several tensors: the value of the tensor it began with (row-major), and how often it was written."""
 
-    __slots__ = ("value", "version", "__weakref__")
-
-    def __init__(self, value: Value, version: int) -> None:
-        self.value, self.version = value, version
+    __slots__ = ("value", "version", "__weakref__")  # made by ``storage_of``
+    value: Value
+    version: int
 
 
 class How(NamedTuple):
@@ -202,11 +202,23 @@ def make(value: Value, edge: Any = None) -> Any:
     return t
 
 
+@functools.lru_cache(4096)
+def _whole(meta: Meta) -> How:
+    return How(None, (), meta)
+
+
 def storage_of(t: Handle) -> Alias:
     """The alias of a tensor; the first call gives it a storage."""
     alias = t._alias
     if alias is None:
-        alias = t._alias = new_alias(Storage(t._value, t._version), None, None, How(None, (), t._value.meta))
+        # Written out: most views are the first one of a result.
+        storage = Storage()
+        storage.value = value = t._value
+        storage.version = t._version
+        alias = t._alias = Alias()
+        alias.storage, alias.version = storage, t._version
+        alias.base = alias.parent = alias._place = None
+        alias.how = _whole(value.meta)
     return alias
 
 
