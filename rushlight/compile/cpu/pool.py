@@ -53,7 +53,7 @@ def native() -> Native:
     """Load (the first time on this machine: compile) the executor."""
     machine = target.machine()
     names = ("rl_execute", "rl_worker", "rl_pool_init", "rl_pool_stop", "rl_spin", "rl_launch", "rl_await")
-    addresses = jit.functions(f"executor 4 {machine}", lambda: executor_ir(machine), names)
+    addresses = jit.functions(f"executor 5 {machine}", lambda: executor_ir(machine), names)
     integer, pointer = ctypes.c_int64, ctypes.c_void_p
     arguments = (pointer, integer, pointer, pointer)
     of_pool = ctypes.CFUNCTYPE(None, pointer)

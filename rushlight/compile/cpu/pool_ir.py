@@ -157,6 +157,32 @@ define private i1 @unclaimed(i64 %ticket) alwaysinline {
   ret i1 %some
 }
 
+; Claim a chunk of the present job and run it; false if all are claimed. The caller of a job passes 65536 and takes the first
+; one that is left, workers pass -1 and take the last.
+define private i1 @work(ptr %pool, i64 %step) alwaysinline {
+entry:
+  br label %look
+look:
+  %ticket = load atomic i64, ptr %pool monotonic, align 8
+  %some = call i1 @unclaimed(i64 %ticket)
+  br i1 %some, label %claim, label %none
+claim:
+  %after = add i64 %ticket, %step
+  %swap = cmpxchg ptr %pool, i64 %ticket, i64 %after acquire monotonic, align 8
+  %mine = extractvalue { i64, i1 } %swap, 1
+  br i1 %mine, label %run, label %look
+run:
+  %low_ = lshr i64 %ticket, 16
+  %low = and i64 %low_, 65535
+  %high = and i64 %after, 65535
+  %first = icmp sgt i64 %step, 0
+  %index = select i1 %first, i64 %low, i64 %high
+  call void @run_chunk(ptr %pool, i64 %index)
+  ret i1 true
+none:
+  ret i1 false
+}
+
 define void @rl_worker(ptr %pool) {
 entry:
   %stop_at = getelementptr i64, ptr %pool, i64 $STOP
@@ -171,26 +197,14 @@ entry:
 
 ; %eager: the last pause between two jobs was a short one, so the next job may be near as well.
 fresh:
-  %eager = phi i1 [ false, %entry ], [ %eager, %work ], [ %eager, %lost ], [ %eager, %program ],
-                  [ true, %work2 ], [ true, %program2 ], [ %close, %woken ]
+  %eager = phi i1 [ false, %entry ], [ %eager, %look ], [ %eager, %program ],
+                  [ true, %look2 ], [ true, %program2 ], [ %close, %woken ]
   %short = load i64, ptr %short_at
   br label %look
 look:
   %left = phi i64 [ %short, %fresh ], [ %left1, %idle ]
-  %ticket = load atomic i64, ptr %pool monotonic, align 8
-  %some = call i1 @unclaimed(i64 %ticket)
-  br i1 %some, label %claim, label %none
-claim:
-  %after = sub i64 %ticket, 1
-  %swap = cmpxchg ptr %pool, i64 %ticket, i64 %after acquire monotonic, align 8
-  %mine = extractvalue { i64, i1 } %swap, 1
-  br i1 %mine, label %work, label %lost
-lost:
-  br label %fresh
-work:
-  %after_high = and i64 %after, 65535
-  call void @run_chunk(ptr %pool, i64 %after_high)
-  br label %fresh
+  %worked = call i1 @work(ptr %pool, i64 -1)
+  br i1 %worked, label %fresh, label %none
 none:
   %queued = call i1 @queued(ptr %pool)
   br i1 %queued, label %program, label %nothing
@@ -214,23 +228,13 @@ drowsy:
   br i1 %eager, label %look2, label %sleep
 look2:
   %left2 = phi i64 [ %long, %drowsy ], [ %left3, %again2 ]
-  %ticket2 = load atomic i64, ptr %pool monotonic, align 8
-  %some2 = call i1 @unclaimed(i64 %ticket2)
-  br i1 %some2, label %claim2, label %none2
+  %worked2 = call i1 @work(ptr %pool, i64 -1)
+  br i1 %worked2, label %fresh, label %none2
 none2:
   %queued2 = call i1 @queued(ptr %pool)
   br i1 %queued2, label %program2, label %idle2
 program2:
   call void @run_queued(ptr %pool, i64 9223372036854775807)
-  br label %fresh
-claim2:
-  %after2 = sub i64 %ticket2, 1
-  %swap2 = cmpxchg ptr %pool, i64 %ticket2, i64 %after2 acquire monotonic, align 8
-  %mine2 = extractvalue { i64, i1 } %swap2, 1
-  br i1 %mine2, label %work2, label %idle2
-work2:
-  %after_high2 = and i64 %after2, 65535
-  call void @run_chunk(ptr %pool, i64 %after_high2)
   br label %fresh
 idle2:
   $pause
@@ -315,20 +319,8 @@ call_wake:
   call void @wake(ptr %pool)
   br label %look
 look:
-  %ticket = load atomic i64, ptr %pool monotonic, align 8
-  %low_ = lshr i64 %ticket, 16
-  %low = and i64 %low_, 65535
-  %high = and i64 %ticket, 65535
-  %some = icmp ult i64 %low, %high
-  br i1 %some, label %claim, label %join
-claim:
-  %after = add i64 %ticket, 65536
-  %swap = cmpxchg ptr %pool, i64 %ticket, i64 %after acquire monotonic, align 8
-  %mine = extractvalue { i64, i1 } %swap, 1
-  br i1 %mine, label %work, label %look
-work:
-  call void @run_chunk(ptr %pool, i64 %low)
-  br label %look
+  %worked = call i1 @work(ptr %pool, i64 65536)
+  br i1 %worked, label %look, label %join
 join:
   br label %wait
 wait:

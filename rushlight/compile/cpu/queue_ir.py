@@ -159,7 +159,7 @@ fresh:
   %long = load i64, ptr %long_at
   br label %look
 look:
-  %left = phi i64 [ %long, %fresh ], [ %left1, %idle ], [ %left1, %offer ], [ %left, %lost ]
+  %left = phi i64 [ %long, %fresh ], [ %left1, %idle ], [ %left1, %offer ]
   %ended = load atomic i64, ptr %ended_at seq_cst, align 8
   %over = icmp sge i64 %ended, %number
   br i1 %over, label %out, label %open
@@ -170,20 +170,8 @@ run:
   call void @run_queued(ptr %pool, i64 %number)
   br label %fresh
 help:
-  %ticket = load atomic i64, ptr %pool monotonic, align 8
-  %some = call i1 @unclaimed(i64 %ticket)
-  br i1 %some, label %claim, label %idle
-claim:
-  %after = sub i64 %ticket, 1
-  %swap = cmpxchg ptr %pool, i64 %ticket, i64 %after acquire monotonic, align 8
-  %mine = extractvalue { i64, i1 } %swap, 1
-  br i1 %mine, label %work, label %lost
-lost:
-  br label %look
-work:
-  %after_high = and i64 %after, 65535
-  call void @run_chunk(ptr %pool, i64 %after_high)
-  br label %fresh
+  %worked = call i1 @work(ptr %pool, i64 -1)
+  br i1 %worked, label %fresh, label %idle
 idle:
   $pause
   %left1 = sub i64 %left, 1
