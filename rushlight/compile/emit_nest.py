@@ -182,13 +182,14 @@ class Emitter:
         """Whether the kernel is compiled for the length of its vector loop, which saves masks and empty loops.
 
         Only where that loop runs many times: such lengths are classes, heads or channels, but hardly ever the batch. Of those that
-        do not fill the main loop's registers only whole vectors, so that a length that grows takes few kernels.
+        do not fill the main loop's registers only whole vectors, so that a length that grows takes few kernels. Where another size
+        is known to change it, a kernel serves all.
         """
         vector = self.plan.vector
         if vector is None or flat or self.chunk is not None and self.chunk[1] == vector:
             return False
         length = self.extents[vector]
-        return (length <= _FIXED or length < 4 * LANES and length % LANES == 0) and total > length
+        return not is_size(length) and (length <= _FIXED or length < 4 * LANES and length % LANES == 0) and total > length
 
     def _window(self) -> set[int]:
         """The short axes inside the vector loop that the kernel is compiled for, so that their loops are written out: the elements of
@@ -198,6 +199,8 @@ class Emitter:
         if plan.vector is None or plan.vector in plan.reduced:
             return {*plan.woven}
         inside = [a for a in plan.reduced if a not in plan.woven]
+        if any(is_size(plan.extents[a]) for a in inside):
+            return {*plan.woven}
         apart = any(o.strides[self.position[plan.vector]] in WOVEN for o in self.operands)
         if not (apart or len(inside) > 1 or plan.woven) or math.prod(plan.extents[a] for a in inside) > _WINDOW:
             return {*plan.woven}
