@@ -31,7 +31,8 @@ def broadcast_shapes(shapes: Sequence[tuple[int, ...]], name: str = "") -> tuple
     out = [1] * rank
     for s in shapes:
         lead = rank - len(s)
-        for d, extent in enumerate(s, lead):
+        for d in range(rank - 1, lead - 1, -1):  # the last dimension that does not fit is named, as PyTorch does
+            extent = s[d - lead]
             if extent != 1 and out[d] != extent:
                 if out[d] != 1:
                     where = f"[{name}] " if name else ""
