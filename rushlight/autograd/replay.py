@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..record.trace import Trace, TraceNode
-from ..record.value import Buffer, Epoch, Value, looks, new_value
+from ..record.value import Buffer, Epoch, Value, looks
 from .handle import LEAF, Handle, make
 from .node import GradNode
 from .replay_steps import LIMIT, never, overwritten, written_for
@@ -21,9 +21,17 @@ from .steps import in_use, is_whole, part_of
 
 __all__ = ["describe", "replay", "remember", "Description"]
 
-# Fills the slots of values that nobody refers to; its buffer keeps it from being taken for a live pending value.
-_DEAD = new_value(None)  # type: ignore[arg-type]
-_DEAD.buffer = Buffer(0, 0, None)
+
+class _Dead(Value):
+    """What fills the slots of values that nobody refers to. A flush sees by the class that there was nothing to refer to."""
+
+    __slots__ = ()
+
+
+_DEAD = _Dead()
+_DEAD.meta = _DEAD.epoch = _DEAD.origin = _DEAD.home = _DEAD.overwritten = None  # type: ignore[assignment]
+_DEAD.slot = -1
+_DEAD.buffer = Buffer(0, 0, None)  # keeps it from being taken for a live pending value
 _WRITTEN = 2  # a step is worth writing for a graph that keeps coming
 _EARLIER = object()  # in a signature: the node was recorded before the last flush
 

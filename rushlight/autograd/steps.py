@@ -16,14 +16,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..record.trace import Trace
-from ..record.value import Value, is_exported, scalar_value
+from ..record.value import Buffer, Value, is_exported, scalar_value
 from . import handle
-from .apply import window
 from .handle import LEAF, How, View, storage_of
 from .node import grad_class
 
 __all__ = ["ATOM", "CONSTANTS", "SLICE", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "NUMBER", "INDEX", "RANGE", "NO", "A_LEAF",
            "Shape", "same", "start_of", "step_for"]
+
+new_block: Any = object.__new__  # a class without its ``__init__`` is called in half the time
 
 # What an argument can be, and what ``facts`` hold of it. Groups of arguments are ("*", kinds) for *args, ("[]", kinds) for a list
 # or tuple of tensors, ("()", kinds) for a tuple with slices, and ("**", (name, kind) pairs) for **kwargs.
@@ -299,6 +300,17 @@ def is_whole(v: Value, epoch: Any, others: Sequence[Value]) -> bool:
 
 def part_of(tr: Trace, v: Value) -> Value:
     """The leaf as which a part of ready memory enters."""
-    leaf = window(tr, v.origin, v.meta.plain, v.alias.place()[2])  # type: ignore[arg-type, attr-defined]
-    leaf.epoch, leaf.slot = v.epoch, v.slot
+    # As ``window``, written out: batches of a data set are such parts, two of them in every step.
+    root: Any = v.origin
+    buffer = root.buffer
+    tr.windows.add(id(buffer))
+    meta = v.meta.plain
+    leaf = Value()
+    leaf.meta, leaf.epoch, leaf.slot = meta, v.epoch, v.slot
+    leaf.origin = leaf.home = leaf.overwritten = None
+    alias: Any = v.alias  # type: ignore[attr-defined]
+    place = alias._place or alias.place()
+    leaf.buffer = part = new_block(Buffer)
+    part.ptr, part.nbytes, part.owner = buffer.ptr + place[2] * meta.dtype.itemsize, meta.nbytes, root
+    part.packed = part.flight = None
     return leaf

@@ -131,7 +131,9 @@ def apply_over(op: Op, attrs: tuple, tensors: Sequence[Handle], targets: Sequenc
         old = t._value
         t._value = v
         old.overwritten = by
-        if old.buffer is not None and is_exported(old):
+        if old.buffer is None:
+            epoch.rewrites = True
+        elif is_exported(old):
             at_once = True
         v.home = old.home if old.home is not None else old.buffer
         old.home = None
@@ -150,7 +152,7 @@ class _Over:
     """Writes in place of one operation that were recorded at a trie node, to make them again from there.
 
     Attributes:
-        slots: of the inputs; those from ``before`` on entered as leaves, of the ``metas`` (None: of an input that was there).
+        slots: of the inputs; ``metas``: of those that entered as leaves, by their slots.
         path: the trie nodes after so many leaves; ``end``: the one of the operation.
     """
 
@@ -158,7 +160,7 @@ class _Over:
 
     def __init__(self, op: Op, attrs: tuple, slots: list[int], start: TraceNode, before: int, end: TraceNode, values: list[Value]) -> None:
         self.op, self.attrs, self.slots, self.end = op, attrs, slots, end
-        self.metas = [values[s].meta if s >= before else None for s in slots]
+        self.metas = {s: values[s].meta for s in slots if s >= before}
         self.path: list[Any] = [end.parent]
         while self.path[-1] is not start:
             self.path.append(self.path[-1].parent)
@@ -170,12 +172,12 @@ class _Over:
         Raises:
             RuntimeError: as ``check_writable``.
         """
-        epoch, values = tr.epoch, tr.values
+        epoch, values, metas = tr.epoch, tr.values, self.metas
         if tr.grad_enabled:
             for t in targets:
                 check_writable(t)
         before = n = len(values)
-        for t, s, meta in zip(tensors, self.slots, self.metas):
+        for t, s in zip(tensors, self.slots):
             v, alias = t._value, t._alias
             if alias is not None and (alias.parent is not None or alias.version != alias.storage.version):
                 break
@@ -183,7 +185,7 @@ class _Over:
                 if values[s] is not v:
                     break
             else:
-                if v.meta is not meta or v.epoch is epoch or v.buffer is None or in_use(v):
+                if v.meta is not metas[s] or v.epoch is epoch or v.buffer is None or in_use(v):
                     break
                 v.epoch = epoch
                 v.slot = n
@@ -195,16 +197,19 @@ class _Over:
         return None
 
     def _write(self, tr: Trace, targets: Sequence[Handle], slot: int) -> bool:
-        epoch, values, by = tr.epoch, tr.values, (self.op.name, None)
+        epoch, values, by, spare = tr.epoch, tr.values, (self.op.name, None), tr.spare
         epoch.writes = True
         tr.node = self.end
         at_once = False
         for t, meta in zip(targets, self.end.metas, strict=True):
-            v = Value()
+            if spare:
+                v = spare.pop()
+            else:
+                v = Value()
+                v.buffer = v.origin = v.overwritten = None
             v.meta = meta
             v.epoch = epoch
             v.slot = slot
-            v.buffer = v.origin = v.overwritten = None
             values.append(v)
             slot += 1
             alias, old = t._alias, t._value
@@ -217,8 +222,10 @@ class _Over:
                 alias.version = storage.version
             t._value = v
             old.overwritten = by
+            if old.buffer is None:
+                epoch.rewrites = True
             # As ``in_use``, without another call: old.buffer, the argument.
-            if old.buffer is not None and (getrefcount(old.buffer) > 2 or type(old.buffer.owner) is ndarray and is_exported(old)):
+            elif (getrefcount(old.buffer) > 2 or type(old.buffer.owner) is ndarray and is_exported(old)):
                 at_once = True
             v.home = old.buffer if old.home is None else old.home
             old.home = None
@@ -270,7 +277,7 @@ def _replace(old: Value, new: Value, name: str, by: Any) -> None:
     the old value."""
     old.overwritten = (name, by)
     tr = local.trace
-    tr.epoch.writes = True
+    tr.epoch.writes = tr.epoch.rewrites = True
     if old.buffer is not None and old.epoch is not tr.epoch:
         enter(tr, old)  # so that the flush sees whether somebody still needs the old content, and moves it
     new.home = old.home if old.home is not None else old.buffer

@@ -237,7 +237,8 @@ class Program:
         with self._lock:
             space.busy = True
             try:
-                self._pack(self._view, 8, *pointers, space.pointer(self.arena_bytes))
+                need = self.arena_bytes
+                self._pack(self._view, 8, *pointers, space.block.ptr if need <= space.size else space.pointer(need))  # type: ignore[union-attr]
                 segment: Any = self._only
                 failed = segment.run(segment.pointer, segment.count, self._table_pointer)
                 if failed is not None:

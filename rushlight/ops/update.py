@@ -52,11 +52,7 @@ class Update(Op):
             tensors += row
             targets.append(row[0])
             targets += row[2:]
-        self.over(tensors, targets, (len(rows), tuple(sorted(flags.items()))))
-
-    def over(self, tensors: Sequence[Any], targets: Sequence[Any], attrs: tuple) -> None:
-        """The same for inputs one after the other, and what is updated of them; attrs: (number of parameters, sorted flags)."""
-        apply_over(self, attrs, tensors, targets, update_view)
+        apply_over(self, (len(rows), tuple(sorted(flags.items()))), tensors, targets, update_view)
 
     def meta(self, metas: Sequence[Meta], attrs: tuple) -> tuple[Meta, ...]:
         width = 2 + self.states

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
+from ..autograd.writing import apply_over
+from ..ops.basic import update_view
 from ..ops.update import Update
 
 __all__ = ["Prepared", "is_constant"]
@@ -58,7 +60,7 @@ class Prepared:
             count = len(targets) // self.width
             if count != self.attrs[0]:
                 self.attrs = (count, self.attrs[1])
-            update.over(tensors, targets, self.attrs)
+            apply_over(update, self.attrs, tensors, targets, update_view)
         return True
 
 

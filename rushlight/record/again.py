@@ -13,6 +13,7 @@ from operator import itemgetter
 from sys import getrefcount
 from typing import Any
 
+from ..compile.cpu.alloc import allocate_each, free_list
 from ..compile.cpu.flight import failed, in_flight
 from . import launching
 from .salvage import Aftermath
@@ -22,6 +23,7 @@ from .value import Buffer, Value, allocate, allocate_behind
 __all__ = ["Again", "counters", "fill", "written"]
 
 _WRITTEN = 3   # the run for which code is written
+_SMALL = 4096  # bytes of results, at most, whose memory is kept for the next run
 _LIMIT = 100   # leaves and results of a run, at most: the others' programs take longer than a loop over them
 
 
@@ -46,14 +48,18 @@ class Again:
         path: the program.
 
     Attributes:
-        counts: references to each value of the trace; where they are the same, so is what is alive.
-        types: of the values if some are views, which keep others alive; else None.
-        live, read: from the values of a trace: those that are alive, the leaves.
-        step: ``(values, program's run, facts)``: runs it, or returns False where memory is taken over otherwise; None: not written.
+        counts: references to each pending value of the trace; where they are the same, so is what is alive.
+        types: of the ``odd`` values: views, which keep others alive, and what only holds a slot; None: there are none.
+        pending, odd, live, read: from the values of a trace: those that were no leaves, those of other types, those that are alive,
+            the leaves.
+        dead, dead_views: likewise, the results that nobody refers to (with nothing to them but their place in the trace, where
+            nothing pending was written in place), and the views (None: there are none).
+        step: ``(values, windows, program's run, facts)``: runs it, or returns False where memory is taken over otherwise, or is read
+            through a window, too; None: not written.
     """
 
-    __slots__ = ("slots", "takes", "path", "leaves", "in_place", "counts", "types", "live", "read", "runs", "step", "facts",
-                 "_dead", "_dead_views")
+    __slots__ = ("slots", "takes", "path", "leaves", "in_place", "counts", "types", "pending", "odd", "live", "read", "dead", "dead_views",
+                 "runs", "step", "facts")
     counts: list[int]
     types: list[type] | None
 
@@ -62,32 +68,28 @@ class Again:
         self.in_place = tuple([leaf >= 0 for leaf, _ in takes])
         self.live, self.read = _items(slots), _items(path.leaves)
         self.runs = 0
-        self.step: Callable[[list[Value], Any, tuple], bool] | None = None
+        self.step: Callable[[list[Value], set[int], Any, tuple], bool] | None = None
         self.facts: tuple = ()
 
     def found(self, counts: list[int], values: Sequence[Value]) -> None:
-        """Remember what it is known by, when dead views have let go of what they were views of."""
-        self.counts = counts
-        types = list(map(type, values))
-        self.types = None if types.count(Value) == len(types) else types
+        """Remember what it is known by: the references to all values, as they were before dead views let go of what they were views of."""
+        odd = [k for k, v in enumerate(values) if type(v) is not Value]
+        self.odd, self.types = _items(odd), [type(values[k]) for k in odd] or None
+        pending = [k for k, v in enumerate(values) if v.buffer is None]
+        self.pending = _items(pending)
+        self.counts = [counts[k] + 1 for k in pending]  # with the sequence of those that are pending
         held = set(self.slots)
-        pending = [(k, v) for k, v in enumerate(values) if v.buffer is None and k not in held]
-        self._dead = _items([k for k, v in pending if type(v) is Value])
-        self._dead_views = _items([k for k, v in pending if type(v) is not Value and v.origin is None])
+        others = [(k, values[k]) for k in pending if k not in held]
+        self.dead = _items([k for k, v in others if type(v) is Value and v.home is None and v.overwritten is None])
+        views = [k for k, v in others if type(v) is not Value and v.origin is None]
+        self.dead_views = _items(views) if views else None
 
-    def is_this(self, counts: list[int], values: Sequence[Value]) -> bool:
+    def is_this(self, values: Sequence[Value]) -> bool:
         """Whether the same values are alive."""
-        return counts == self.counts and (self.types is None or list(map(type, values)) == self.types)
+        return (list(map(getrefcount, self.pending(values))) == self.counts
+                and (self.types is None or list(map(type, self.odd(values))) == self.types))
 
-    def dead(self, values: Sequence[Value]) -> list[Value]:
-        """The results that nobody refers to, with nothing to them but their place in the trace."""
-        return [v for v in self._dead(values) if v.home is None and v.overwritten is None]
-
-    def dead_views(self, values: Sequence[Value]) -> list[Value]:
-        """The same of views, which let go of what they are views of."""
-        return [] if self.types is None else [v for v in self._dead_views(values) if v.let_go()]  # type: ignore[attr-defined]
-
-    def run_alone(self, values: list[Value], wait: bool) -> bool:
+    def run_alone(self, values: list[Value], windows: set[int], wait: bool) -> bool:
         """Run it if its code is written and nothing is or will be in flight; the same values have to be alive. False if not, and nothing
         is done."""
         path, step = self.path, self.step
@@ -98,12 +100,16 @@ class Again:
             return False
         if in_flight or failed or not (wait or path.work < launching.SHORT or path.rests()):
             return False
-        return step(values, path.plain, self.facts)
+        return step(values, windows, path.plain, self.facts)
 
     def _write(self) -> None:
         if all(leaf < 0 or leaf in self.leaves for leaf, _ in self.takes):  # not memory that is written and not read
-            self.step = _step_for(len(self.leaves), tuple([-1 if leaf < 0 else self.leaves.index(leaf) for leaf, _ in self.takes]))
-            self.facts = (*self.leaves, *self.slots, *[nbytes for _, nbytes in self.takes])
+            keeps = sum([nbytes for leaf, nbytes in self.takes if leaf < 0]) <= _SMALL
+            takes = tuple([-1 if leaf < 0 else self.leaves.index(leaf) for leaf, _ in self.takes])
+            self.step = _step_for(len(self.leaves), takes, keeps)
+            sizes = tuple([nbytes for leaf, nbytes in self.takes if leaf < 0])
+            homes: Any = [allocate(nbytes) for nbytes in sizes] if keeps else tuple(map(free_list, sizes))
+            self.facts = (*self.leaves, *self.slots, homes, sizes)
 
     def run(self, node: TraceNode, live: Sequence[Value], values: list[Value], windows: set[int], wait: bool) -> Any:
         """Run it; returns the launch, if it is one, else None. False, and nothing done, if this is another run."""
@@ -181,23 +187,37 @@ def fill(live: Sequence[Value], buffers: Sequence[Buffer]) -> None:
 
 
 @functools.lru_cache(1024)
-def _step_for(leaves: int, takes: tuple[int, ...]) -> Callable[[list[Value], Any, tuple], bool]:
+def _step_for(leaves: int, takes: tuple[int, ...], keeps: bool) -> Callable[[list[Value], set[int], Any, tuple], bool]:
     """The code of all runs with so many leaves, whose results take over the memory of these of them (-1: of none). Facts: the slots of
-    leaves and of results, and the results' bytes."""
+    leaves and of results, where the results' memory comes from, and its sizes. With ``keeps`` it comes from the run before: small
+    blocks that no result refers to any more serve again, which is quicker than giving them back and asking for as much."""
     n = len(takes)
-    facts = [*[f"L{k}" for k in range(leaves)], *[f"S{k}" for k in range(n)], *[f"N{k}" for k in range(n)]]
-    lines = [f"{', '.join(facts)}, = facts"]
+    facts = [*[f"L{k}" for k in range(leaves)], *[f"S{k}" for k in range(n)], "homes", "sizes"]
+    lines = [f"{', '.join(facts)} = facts"]
     lines += [f"b{k} = values[L{k}].buffer" for k in range(leaves)]
     lines += [f"v{k} = values[S{k}]" for k in range(n)]
     doubts = [f"v{k}.home is not {'None' if leaf < 0 else f'b{leaf}'}" for k, leaf in enumerate(takes)]
+    # A leaf that is needed elsewhere has to move: it has other references than those of the list and the argument.
+    doubts += [f"getrefcount(values[L{leaf}]) > 2" for leaf in takes if leaf >= 0]
+    taken = [f"id(b{leaf})" for leaf in takes if leaf >= 0]
+    if taken:
+        doubts.append(f"windows and not windows.isdisjoint(({', '.join(taken)},))")
     lines += [f"if {' or '.join(doubts)}: return False"]
-    lines += [f"m{k} = allocate(N{k})" for k, leaf in enumerate(takes) if leaf < 0]
+    fresh = [f"m{k}" for k, leaf in enumerate(takes) if leaf < 0]
+    if keeps:
+        for k, m in enumerate(fresh):
+            lines += [f"home = homes[{k}]", f"if getrefcount(home) > 3: home = homes[{k}] = allocate(sizes[{k}])",
+                      f"{m} = new(Buffer)", f"{m}.ptr, {m}.nbytes, {m}.owner = home.ptr, home.nbytes, home",
+                      f"{m}.packed = {m}.flight = None"]
+    elif fresh:
+        lines.append(f"{', '.join(fresh)}, = allocate_each(homes, sizes)")
     # A program that makes no packed forms reads none: they can be forgotten before it writes.
     lines += [f"if b{leaf}.packed: b{leaf}.packed = None" for leaf in takes if leaf >= 0]
     made = [f"m{k}" if leaf < 0 else f"b{leaf}" for k, leaf in enumerate(takes)]
     lines += ["counters.programs_run += 1", f"run({', '.join([f'{b}.ptr' for b in [*[f'b{k}' for k in range(leaves)], *made]])})"]
     for k, b in enumerate(made):
         lines += [f"v{k}.buffer = {b}", f"v{k}.home = v{k}.epoch = None"]
-    scope: dict[str, Any] = {"__name__": __name__, "allocate": allocate, "counters": counters}
-    exec(compile("\n  ".join(["def step(values, run, facts):", *lines, "return True"]) + "\n", "<run>", "exec"), scope)
+    scope: dict[str, Any] = {"__name__": __name__, "allocate": allocate, "allocate_each": allocate_each, "counters": counters,
+                             "Buffer": Buffer, "new": object.__new__, "getrefcount": getrefcount}
+    exec(compile("\n  ".join(["def step(values, windows, run, facts):", *lines, "return True"]) + "\n", "<run>", "exec"), scope)
     return scope["step"]  # type: ignore[no-any-return]

@@ -60,11 +60,14 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
         values, node, epoch = tr.values, tr.node, tr.epoch
         if not values:
             return
-        counts = list(map(getrefcount, values))
         again = node.again
+        counts: list[int] = []
         live: Sequence[Value] = ()
-        if again is None or not again.is_this(counts, values):
+        dead: Sequence[Value]
+        dead_views: Sequence[Value]
+        if again is None or not again.is_this(values):
             again = None
+            counts = list(map(getrefcount, values))
             live, dead, dead_views = _sorted(values)
         windows = tr.windows
         wait = wait or tr.exported
@@ -79,7 +82,7 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
             try:
                 if watchers:
                     tell(Event("flush", "flush", start, 0.0, detail=(node, epoch)))
-                if again is None or windows or watchers or not again.run_alone(values, wait):
+                if again is None or watchers or not again.run_alone(values, windows, wait):
                     live = live or again.live(values)
                     launched = _run(tr, node, values, live, windows, wait, counts, again)
                 node.used = tr.flushes
@@ -96,10 +99,15 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
             finally:
                 if watchers:
                     tell(Event("flushed", "flush", start, time.perf_counter() - start, detail=(node, epoch)))
-        if len(tr.spare) < SPARE:
-            tr.spare += dead if again is None else again.dead(values)
-        if len(tr.spare_views) < SPARE:
-            tr.spare_views += dead_views if again is None else again.dead_views(values)
+        if again is not None:
+            dead = again.dead(values)
+            if epoch.rewrites:
+                dead = [v for v in dead if v.home is None and v.overwritten is None]
+            dead_views = () if again.dead_views is None else _let_go(again.dead_views(values))
+        if dead and len(tr.spare) < SPARE:
+            tr.spare += dead
+        if dead_views and len(tr.spare_views) < SPARE:
+            tr.spare_views += dead_views
         if tr.nodes > NODE_LIMIT:
             _prune(tr)
             tr.node = tr.beginning()
@@ -141,6 +149,11 @@ def _sorted(values: list[Value]) -> tuple[list[Value], list[Value], list[Value]]
     return live, dead, dead_views
 
 
+def _let_go(views: Sequence[Any]) -> list[Value]:
+    """Views that nobody refers to let go of what they are views of; returns those that may serve again."""
+    return [v for v in views if v.let_go()]
+
+
 def _run(tr: Trace, node: TraceNode, values: list[Value], live: Sequence[Value], windows: set[int], wait: bool, counts: list[int],
          again: Again | None) -> Launch | None:
     """``counts``: references to the values; ``again``: the run that they tell that this may be."""
@@ -151,11 +164,13 @@ def _run(tr: Trace, node: TraceNode, values: list[Value], live: Sequence[Value],
         if known is not None and known.slots == tuple([v.slot for v in live]):
             known.found(counts, values)
             again = known
-    if again is not None and not late:
-        done = again.run(node, live, values, windows, wait)
+    if again is not None:
+        done: Any = False if late else again.run(node, live, values, windows, wait)
         if done is not False:
             return done  # type: ignore[no-any-return]
-        again.dead_views(values)  # they have to let go, if that was not seen to
+        counts = counts or list(map(getrefcount, values))
+        if again.dead_views is not None:
+            _let_go(again.dead_views(values))  # if that was not seen to
     if late:
         flights.drain()
         for v, _ in late:

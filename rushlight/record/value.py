@@ -22,14 +22,16 @@ _epochs = itertools.count()
 
 class Epoch:
     """The stretch of recording between two flushes of one trace. ``error`` is set where running it failed; ``number`` grows with
-    time; ``writes`` tells whether something was written in place meanwhile, ``backwards`` how often a backward was recorded."""
+    time; ``writes`` tells whether something was written in place meanwhile, ``rewrites`` whether what is pending may have been,
+    ``backwards`` how often a backward was recorded."""
 
     # Made by ``new_epoch``: a class without ``__init__`` is called in half the time.
-    __slots__ = ("trace", "error", "number", "writes", "backwards")
+    __slots__ = ("trace", "error", "number", "writes", "rewrites", "backwards")
     trace: Any
     error: BaseException | None
     number: int
     writes: bool
+    rewrites: bool
     backwards: int
 
 
@@ -38,7 +40,7 @@ def new_epoch(trace: Any) -> Epoch:
     epoch.trace = trace
     epoch.number = next(_epochs)
     epoch.error = None
-    epoch.writes = False
+    epoch.writes = epoch.rewrites = False
     epoch.backwards = 0
     return epoch
 

@@ -36,7 +36,8 @@ import numpy as np
 
 from rushlight.compile.cpu import pages
 
-__all__ = ["ALIGNMENT", "Block", "Stats", "allocate", "allocate_behind", "array_at", "empty_cache", "landed", "launched", "reset_peak",
+__all__ = ["ALIGNMENT", "Block", "Stats", "allocate", "allocate_behind", "allocate_each", "array_at", "empty_cache", "free_list", "landed",
+           "launched", "reset_peak",
            "size_class", "stats", "wrap"]
 
 ALIGNMENT = 64
@@ -228,6 +229,35 @@ def allocate(nbytes: int) -> Block:
     block.owner = home
     block.packed = block.flight = None
     return block  # type: ignore[no-any-return]
+
+
+def allocate_each(homes: Sequence[_Bin], sizes: Sequence[int]) -> list[Block]:
+    """Blocks of these sizes from free lists that ``free_list`` has told: for who asks for the same again and again."""
+    state = _state
+    blocks = []
+    for home, nbytes in zip(homes, sizes):
+        try:
+            ptr = home.pop()
+            if home.size > _SLAB_LIMIT:
+                state.cached -= home.size
+        except IndexError:
+            home, ptr = _create(home)
+        block = _new(_PooledBlock)  # as ``_pooled`` does
+        block.ptr = ptr
+        block.nbytes = nbytes
+        block.owner = home
+        block.packed = block.flight = None
+        state.live += home.size
+        blocks.append(block)
+    if state.live > state.peak:
+        state.grow()
+    return blocks
+
+
+def free_list(nbytes: int) -> _Bin:
+    """The free list of a size, for ``allocate_each``."""
+    home = _bin_of.get(nbytes)
+    return _find_bin(nbytes) if home is None else home
 
 
 def allocate_behind(nbytes: int) -> Block:
