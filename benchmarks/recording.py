@@ -21,7 +21,8 @@ def operations(torch: Any, w: Any, b: Any) -> dict[str, Callable[[Any], Any]]:
         "F.relu(x)": F.relu, "torch.sigmoid(x)": torch.sigmoid, "torch.matmul(x, w)": lambda x: torch.matmul(x, w),
         "F.linear(x, w, b)": lambda x: F.linear(x, w, b), "F.softmax(x, dim=-1)": lambda x: F.softmax(x, dim=-1),
         "x.sum()": lambda x: x.sum(), "x.mean(1, keepdim=True)": lambda x: x.mean(1, keepdim=True), "x.view(4, 4)": lambda x: x.view(4, 4),
-        "x.transpose(0, 1)": lambda x: x.transpose(0, 1), "nn.Linear(4, 4)(x)": linear, "nn.LayerNorm(4)(x)": norm}
+        "x.transpose(0, 1)": lambda x: x.transpose(0, 1), "x.exp().view(4, 4): both": lambda x: x.exp().view(4, 4),
+        "nn.Linear(4, 4)(x)": linear, "nn.LayerNorm(4)(x)": norm}
 
 
 def microseconds(torch: Any, call: Callable[[Any], Any], grad: bool, drop: Callable[[], None], rounds: int = 15) -> float:

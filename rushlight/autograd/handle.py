@@ -7,13 +7,14 @@ version; a tensor that sees an old version on its next read takes its value from
 from __future__ import annotations
 
 import functools
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..compile.dtypes import DType
 from ..record.meta import Meta, contiguous_strides, meta_of
 from ..record.op import Op
-from ..record.trace import TraceNode
-from ..record.value import DerivedValue, Epoch, Value
+from ..record.trace import TraceNode, local
+from ..record.value import SPARE, DerivedValue, Epoch, Value
 
 __all__ = ["Handle", "Storage", "Alias", "LEAF", "How", "View", "derived", "make", "new_alias", "new_view", "renew", "set_tensor_class",
            "storage_of"]
@@ -121,7 +122,14 @@ class View(DerivedValue):
     alias = property(lambda self: self)
 
     def let_go(self) -> bool:
+        parent = self.parent
         self.origin = self.storage = self.base = self.parent = self._place = None
+        if type(parent) is Alias and parent.parent is None and getrefcount(parent) == 2:  # the name and the argument
+            storage = parent.storage
+            spare = local.trace.spare_wholes
+            if getrefcount(storage) == 3 and len(spare) < SPARE:  # the same, and the alias
+                storage.value = None
+                spare.append(parent)
         return self.home is None and self.overwritten is None
 
 
@@ -212,13 +220,20 @@ def storage_of(t: Handle) -> Alias:
     alias = t._alias
     if alias is None:
         # Written out: most views are the first one of a result.
-        storage = Storage()
-        storage.value = value = t._value
-        storage.version = t._version
-        alias = t._alias = Alias()
-        alias.storage, alias.version = storage, t._version
-        alias.base = alias.parent = alias._place = None
-        alias.how = _whole(value.meta)
+        value = t._value
+        try:
+            alias = t._alias = local.trace.spare_wholes.pop()
+            storage = alias.storage
+            if alias.how.meta is not value.meta:
+                alias.how, alias._place = _whole(value.meta), None
+        except IndexError:
+            storage = Storage()
+            alias = t._alias = Alias()
+            alias.storage = storage
+            alias.base = alias.parent = alias._place = None
+            alias.how = _whole(value.meta)
+        storage.value = value
+        storage.version = alias.version = t._version
     return alias
 
 

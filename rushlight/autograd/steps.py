@@ -229,8 +229,17 @@ def _result(shape: Shape) -> list[str]:
     if shape.is_view:
         how = f"How(op, op.moved(attrs, n{shape.inputs[1]}), meta)" if shape.moves else "node"
         base = "t0 if parent.base is None else parent.base" if shape.grad else "None"
-        lines += ["parent = t0._alias or storage_of(t0)", "made.storage = storage = parent.storage", "made.version = storage.version",
-                  "made.origin = storage.value", "made.parent = parent", f"made.base = {base}", f"made.how = {how}", "out._alias = made"]
+        first = "t0" if shape.grad else "None"
+        # The first view of a result: ``storage_of`` written out, since the call would be a tenth of all this.
+        lines += ["parent = t0._alias", "if parent is None:", f"  made.base = {first}", "  wholes = tr.spare_wholes",
+                  "  if wholes and wholes[-1].how.meta is v0.meta:", "    parent = t0._alias = wholes.pop()",
+                  "    storage = parent.storage", "    made.origin = storage.value = v0",
+                  "    made.version = parent.version = storage.version = t0._version",
+                  "  else:", "    parent = storage_of(t0)", "    storage = parent.storage", "    made.origin = v0",
+                  "    made.version = t0._version",
+                  "else:", f"  made.base = {base}", "  storage = parent.storage", "  made.origin = storage.value",
+                  "  made.version = storage.version",
+                  "made.storage = storage", "made.parent = parent", f"made.how = {how}", "out._alias = made"]
     if shape.linked:
         lines += ["grad = GradNode()", "grad.node = node", "grad.epoch = epoch", "grad.in_metas = in_metas"]
         absent = ["grad.rare"]

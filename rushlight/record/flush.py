@@ -23,13 +23,12 @@ from .again import Again, counters, fill, written
 from .salvage import Aftermath, salvage
 from .settings import settings
 from .trace import NO_CALL, NOTHING, Trace, TraceNode, local, traces
-from .value import Buffer, Value, allocate, allocate_behind, new_epoch
+from .value import SPARE, Buffer, Value, allocate, allocate_behind, new_epoch
 
 __all__ = ["flush", "flush_trace", "ready", "batch_boundary", "start_afresh", "counters"]
 
 PROGRAMS_AT_NODE = 64   # programs kept at one point of the trie, for different sets of live values
 NODE_LIMIT = 100_000    # nodes of one thread's trie: with their programs, some 250 MB
-SPARE = 1000             # values that nobody needed, kept to be used again
 _COLD_SIZES = 2         # sizes of one path that run cold
 
 

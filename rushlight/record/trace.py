@@ -132,7 +132,8 @@ class Trace:
         node: where in the trie recording stands; ``root`` is shared by nothing: each thread has its own trie.
         values: every value of this epoch by slot (this list and outside holders are what liveness counts).
         spare, spare_views: values of former epochs that were never needed; the next results (views) are made of them, because new
-            objects cost more, most of all by the collections of garbage that they bring about.
+            objects cost more, most of all by the collections of garbage that they bring about. spare_wholes: the same of what tensors
+            got when the first view was made of them (``autograd/handle.py::storage_of``).
         epoch: identity of the present stretch of recording.
         grad_enabled, inference: the grad mode of this thread.
         anomaly: whether graph nodes are to keep where they were made.
@@ -143,8 +144,8 @@ class Trace:
             (``autograd/autocast.py``).
     """
 
-    __slots__ = ("root", "node", "values", "spare", "spare_views", "epoch", "grad_enabled", "inference", "lock", "flushes", "nodes",
-                 "anomaly", "exported", "full", "varying", "windows", "low", "regions", "__weakref__")
+    __slots__ = ("root", "node", "values", "spare", "spare_views", "spare_wholes", "epoch", "grad_enabled", "inference", "lock", "flushes",
+                 "nodes", "anomaly", "exported", "full", "varying", "windows", "low", "regions", "__weakref__")
 
     def __init__(self) -> None:
         self.root = TraceNode(None, None, (), (), (), 0)
@@ -152,6 +153,7 @@ class Trace:
         self.values: list[Value] = []
         self.spare: list[Value] = []
         self.spare_views: list[Value] = []
+        self.spare_wholes: list[Any] = []
         self.epoch = new_epoch(self)
         self.grad_enabled = True
         self.inference = False

@@ -17,6 +17,8 @@ __all__ = ["Value", "DerivedValue", "Buffer", "Epoch", "allocate", "allocate_beh
            "looks", "new_epoch", "new_value", "scalar_value"]
 
 
+#: Objects of one kind that nobody needs any more, kept to be used again.
+SPARE = 1000
 _epochs = itertools.count()
 
 

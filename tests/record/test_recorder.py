@@ -402,6 +402,31 @@ def test_views_that_serve_again_know_their_own_tensors():
         flush()
 
 
+def test_a_storage_serves_again_when_no_tensor_is_left_in_it():
+    flush()
+    spare = local.trace.spare_wholes
+    spare.clear()
+
+    def views(k):
+        whole = torch.full((2, 3), float(k)) * 1
+        return whole, whole.view(6), whole.detach()
+    whole, view, other = views(1)
+    mine = whole._alias.storage
+    del whole, view
+    flush()
+    assert not any(alias.storage is mine for alias in spare)  # ``other`` lies in it
+    other.add_(1)
+    views(2)
+    flush()
+    (old,) = [alias for alias in spare if alias.storage is not mine]
+    assert old.storage.value is None
+    whole, view, _ = views(3)
+    assert whole._alias is old and not spare
+    whole.add_(1)
+    other.mul_(2)
+    assert view.tolist() == [4.0] * 6 and view._base is whole and other.tolist() == [[4.0] * 3] * 2 and other._alias.storage.version == 2
+
+
 def test_a_view_that_was_written_through_holds_the_new_content_only():
     flush()
     whole = torch.zeros(2, 3) * 1
