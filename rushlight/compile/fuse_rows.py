@@ -40,6 +40,9 @@ class RowRules:
     def _settle(self, node: Node, group: Group) -> None:
         raise NotImplementedError
 
+    def _is_positional(self, node: Node) -> bool:
+        raise NotImplementedError
+
     def _expect_rows(self, node: Node) -> None:
         """Where a group uses one value for each row, and that value comes from a reduction of rows as long as the
         group's, let the group be ready for it: ``1 / sqrt(var + eps)`` is visited before the variance."""
@@ -131,7 +134,7 @@ class RowRules:
         found, edge = {x}, [x]
         for _ in range(_STEPS):
             edge = [i for n in edge if n.kind in ("pointwise", "reshape", "view") and not self._is_hard(n) for i in n.inputs
-                    if spread_size(i) * 2 > x.size]
+                    if spread_size(i) * 2 > x.size and not self._is_positional(i)]
             found.update(edge)
         return found
 
@@ -151,7 +154,9 @@ class RowRules:
         """Join a group that reduces over the same axes the same operand, or one that is computed from the same large values: the
         sums of a gradient and of its product with something are one pass over the gradient."""
         for group, at in self._column_groups(node):
-            if len(group.roots) < _MAX_ROOTS and self._may_host(group, node) and group.covers(at[0], node.shape) == "kept":
+            # Who reads the result at other places than it is computed at, as windows do, reads it from memory.
+            here = all(index == at[0] for index in group.demand.get(node, ()))
+            if here and len(group.roots) < _MAX_ROOTS and self._may_host(group, node) and group.covers(at[0], node.shape) == "kept":
                 group.reduces[node] = at
                 group.roots[node] = at[0]
                 return group

@@ -7,7 +7,7 @@ from rushlight.compile import dtypes as dt
 from rushlight.compile.build import build
 from rushlight.compile.flags import Flags, flags
 from rushlight.compile.fuse import fuse
-from rushlight.compile.graph import ContractSpec, Graph, Node, Window
+from rushlight.compile.graph import ContractSpec, Graph, Node, View, Window
 from rushlight.compile.passes.layout import choose_orders
 from rushlight.compile.passes.legalise import legalise
 from rushlight.compile.passes.simplify import simplify
@@ -326,3 +326,25 @@ def test_a_reshape_of_channels_into_groups_keeps_them_last():
         arrays = [x, w, w2, *[rng.normal(size=(5, 2048)).astype(np.float32)] * flat]
         for got, want in zip(run(g, *arrays), interpret(g, arrays), strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3)
+
+
+def test_a_pool_of_a_pool_reads_its_windows_from_memory():
+    """Both look for the position of the greatest in each window. The second one's windows are neighbours in the first one's result."""
+    def windows(x: Node) -> Node:
+        n, c, h, w = x.shape
+        rows = ((1, 0, 0, 0, 0, 0), (0, 1, 0, 0, 0, 0), (0, 0, 1, 0, 1, 0), (0, 0, 0, 1, 0, 1))
+        return g.view(g.pad(x, (0, 0, 1, 1), (0, 0, 1, 1), -np.inf), View((n, c, h, w, 3, 3), (0, 0, 0, 0), rows))
+
+    g = Graph()
+    x = g.leaf((2, 16, 9, 9), F32)
+    positions = g.map(lambda e, i, j: i * 3 + j, g.index((2, 16, 9, 9, 3, 3), 4), g.index((2, 16, 9, 9, 3, 3), 5))
+    g.results = []
+    value = x
+    for _ in range(2):
+        seen = windows(value)
+        value = g.reduce("max", seen, (4, 5), True)
+        g.results.append(g.reduce("min", g.map(lambda e, a, m, p: e.where(e.eq(a, m), p, 9), seen, value, positions), (4, 5)))
+        value = g.reshape(value, x.shape)
+    array = np.random.default_rng(0).normal(size=x.shape).astype(np.float32)
+    for got, want in zip(run(g, array), interpret(g, [array]), strict=True):
+        np.testing.assert_array_equal(got, want)
