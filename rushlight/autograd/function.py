@@ -8,7 +8,7 @@ from ..record.meta import Meta
 from ..record.trace import local
 from .apply import alias_of
 from .autocast import resumed
-from .handle import LEAF, UNWATCHED, Handle
+from .handle import LEAF, UNWATCHED, Handle, type_name
 from .modes import no_grad
 from .node import Node, edge_of
 
@@ -40,7 +40,7 @@ class _Context:
         for _, value in self._saved:
             if value is not None and value.overwritten is not None and value.overwritten[1] is not UNWATCHED:
                 raise RuntimeError("one of the variables needed for gradient computation has been modified by an inplace operation: "
-                                   f"{list(value.meta.shape)} was modified by {value.overwritten[0]}")
+                                   f"[{type_name(value.meta.dtype)} {list(value.meta.shape)}] was modified by {value.overwritten[0]}")
         return tuple(t for t, _ in self._saved)
 
     def mark_dirty(self, *tensors: Any) -> None:

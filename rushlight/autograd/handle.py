@@ -17,7 +17,17 @@ from ..record.trace import TraceNode, local
 from ..record.value import SPARE, DerivedValue, Epoch, Value
 
 __all__ = ["Handle", "Storage", "Alias", "LEAF", "How", "View", "derived", "make", "new_alias", "new_view", "renew", "set_tensor_class",
-           "storage_of"]
+           "storage_of", "TYPE_NAMES", "type_name"]
+
+
+TYPE_NAMES = {"float32": "FloatTensor", "float64": "DoubleTensor", "float16": "HalfTensor", "bfloat16": "BFloat16Tensor",
+              "uint8": "ByteTensor", "int8": "CharTensor", "int16": "ShortTensor", "int32": "IntTensor", "int64": "LongTensor",
+              "bool": "BoolTensor", "complex64": "ComplexFloatTensor", "complex128": "ComplexDoubleTensor"}
+
+
+def type_name(d: DType) -> str:
+    """How tensors of a dtype have always been called: ``torch.FloatTensor``."""
+    return "torch." + TYPE_NAMES.get(d.name, f"{d.name.capitalize()}Tensor")
 
 
 class _Leaf:

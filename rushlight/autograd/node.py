@@ -9,7 +9,7 @@ from typing import Any
 from ..record.meta import Meta
 from ..record.trace import TraceNode, local
 from ..record.value import Value
-from .handle import LEAF, UNWATCHED, Handle, make
+from .handle import LEAF, UNWATCHED, Handle, make, type_name
 
 __all__ = ["Node", "GradNode", "AccumulateGrad", "edge_of", "filler", "grad_class"]
 
@@ -164,7 +164,7 @@ class GradNode(Node):
             where = f" (recorded at {line[0]}:{line[1]})" if line else ""
             raise RuntimeError(
                 "one of the variables needed for gradient computation has been modified by an inplace operation: "
-                f"[torch.{v.meta.dtype.name.capitalize()}Tensor {list(v.meta.shape)}], saved by {self.name()}{where}, was "
+                f"[{type_name(v.meta.dtype)} {list(v.meta.shape)}], saved by {self.name()}{where}, was "
                 f"modified by {by[0]}. Hint: enable anomaly detection to find the operation that failed to compute its "
                 "gradient, with torch.autograd.set_detect_anomaly(True).")
         return v

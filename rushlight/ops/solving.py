@@ -16,7 +16,8 @@ from ..compile.dtypes import DType
 from ..record.meta import Meta, meta_of
 from .structured import Structured
 
-__all__ = ["LinAlgError", "adj", "cholesky_ex", "eye_like", "inv", "inv_ex", "like", "solve", "solve_ex"]
+__all__ = ["LinAlgError", "adj", "cholesky_ex", "eye_like", "inv", "inv_ex", "like", "solve", "solve_ex",
+           "solve_triangular"]
 
 Arrays = Sequence[np.ndarray]
 
@@ -126,6 +127,50 @@ solve_ex = Structured("linalg_solve_ex", meta=_with_info(1), grad=_solve_grad, s
 def solve(a: Any, b: Any) -> Any:
     """x with a x = b; NaN where a is singular."""
     return solve_ex(a, b)[0]
+
+
+# -- triangular systems -------------------------------------------------------------------------------------------
+
+_BLOCK = 16  # rows solved one by one; between blocks matrix products do the work
+
+
+def _forward(a: np.ndarray, b: np.ndarray, unitriangular: bool) -> np.ndarray:
+    """x with a x = b for a lower triangular a, by substitution in blocks: no entry above the diagonal is read."""
+    n = a.shape[-1]
+    if n > _BLOCK:
+        half = n // 2
+        top = _forward(a[..., :half, :half], b[..., :half, :], unitriangular)
+        rest = b[..., half:, :] - a[..., half:, :half] @ top
+        return np.concatenate([top, _forward(a[..., half:, half:], rest, unitriangular)], axis=-2)
+    x = b.copy()
+    for i in range(n):
+        if not unitriangular:
+            x[..., i, :] /= a[..., i, i, None]
+        x[..., i + 1:, :] -= a[..., i + 1:, i, None] * x[..., i, None, :]
+    return x
+
+
+def _substituted(x: Arrays, attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
+    """What NumPy has no routine for; a zero on the diagonal divides, as in BLAS, and is no error."""
+    (a, b), (upper, unitriangular) = x, attrs
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        if upper:  # a lower triangular system from its last row to its first
+            return _forward(a[..., ::-1, ::-1], b[..., ::-1, :], unitriangular)[..., ::-1, :]
+        return _forward(a, b, unitriangular)
+
+
+def _triangular_grad(ctx: Any, g: Any) -> Sequence[Any]:
+    (a, _), x, (upper, unitriangular) = ctx.inputs, ctx.outputs[0], ctx.attrs
+    back = solve_triangular(adj(a), g, attrs=(not upper, unitriangular))
+    if not ctx.needs[0]:
+        return None, back
+    whole, k = back.matmul(adj(x)), int(unitriangular)
+    return (-whole).triu(k) if upper else (-whole).tril(-k), back
+
+
+# inputs (a, b) of one batch shape; attributes (upper, unitriangular): x with a x = b, reading that triangle of a alone
+solve_triangular = Structured("linalg_solve_triangular", meta=lambda metas, upper, unitriangular: metas[1].plain, grad=_triangular_grad,
+                              saves=lambda needs: ((0,), needs[0]), reference=_substituted)
 
 
 # -- Cholesky -----------------------------------------------------------------------------------------------------

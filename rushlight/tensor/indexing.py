@@ -130,11 +130,7 @@ def _selected(t: Any, dim: int, at: int, named: int) -> Any:
 
 def _sliced(t: Any, dim: int, s: slice) -> Any:
     n = t._value.meta.shape[dim]
-    try:
-        start, stop, step = s.indices(n)
-    except TypeError:
-        fields = [None if x is None else int(x) for x in (s.start, s.stop, s.step)]
-        start, stop, step = slice(*fields).indices(n)
+    start, stop, step = s.indices(n)
     if step < 1:
         raise ValueError("step must be greater than zero")
     if start == 0 and stop == n and step == 1:

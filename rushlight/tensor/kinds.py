@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..autograd.handle import TYPE_NAMES, type_name
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 
@@ -28,22 +29,13 @@ strided, sparse_coo = layout("strided"), layout("sparse_coo")
 contiguous_format, channels_last = memory_format("contiguous_format"), memory_format("channels_last")
 channels_last_3d, preserve_format = memory_format("channels_last_3d"), memory_format("preserve_format")
 
-_NAMES = {"float32": "FloatTensor", "float64": "DoubleTensor", "float16": "HalfTensor", "bfloat16": "BFloat16Tensor",
-          "uint8": "ByteTensor", "int8": "CharTensor", "int16": "ShortTensor", "int32": "IntTensor", "int64": "LongTensor",
-          "bool": "BoolTensor", "complex64": "ComplexFloatTensor", "complex128": "ComplexDoubleTensor"}
-
-
-def type_name(d: DType) -> str:
-    return "torch." + _NAMES[d.name]
-
-
 def type_named(which: Any) -> DType:
     """A dtype from a dtype, a name like ``torch.FloatTensor``, or a typed constructor."""
     if isinstance(which, DType):
         return which
     name = which if isinstance(which, str) else getattr(which, "__name__", str(which))
     short = name.rsplit(".", 1)[-1]
-    for key, known in _NAMES.items():
+    for key, known in TYPE_NAMES.items():
         if known == short:
             return dt.by_name(key)
     raise ValueError(f"invalid type: '{name}'")

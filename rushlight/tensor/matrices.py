@@ -170,13 +170,22 @@ def _batched(name: str, a: Any, b: Any) -> tuple[Any, Any]:
     return a.expand((*lead, *a.shape[-2:])), b.expand((*lead, *b.shape[-2:]))
 
 
-def solve_left(name: str, a: Any, b: Any) -> tuple[Any, Any]:
-    """X with A X = B, batches broadcast, and where A is singular."""
+def _fitting(name: str, a: Any, b: Any) -> tuple[Any, Any]:
+    """A and B of A X = B, batches broadcast."""
     if a.shape[-1] != b.shape[-2]:
         raise RuntimeError(f"{name}: Incompatible shapes of A and B for the equation AX = B ({a.shape[-2]}x{a.shape[-1]} and "
                            f"{b.shape[-2]}x{b.shape[-1]})")
-    a, b = _batched(name, a, b)
-    return solving.solve_ex(a, b)
+    return _batched(name, a, b)
+
+
+def solve_left(name: str, a: Any, b: Any) -> tuple[Any, Any]:
+    """X with A X = B, batches broadcast, and where A is singular."""
+    return solving.solve_ex(*_fitting(name, a, b))
+
+
+def _substitute(name: str, a: Any, b: Any, upper: bool, unitriangular: bool = False) -> Any:
+    """X with A X = B, batches broadcast, where one triangle of A is read."""
+    return solving.solve_triangular(*_fitting(name, a, b), attrs=(bool(upper), bool(unitriangular)))
 
 
 @linear_algebra("solve")
@@ -215,21 +224,15 @@ def _solution(name: str, A: Any, B: Any, left: bool, check: bool) -> tuple[Any, 
     return result, info
 
 
-def _triangle(a: Any, upper: bool, unitriangular: bool) -> Any:
-    if unitriangular:
-        return (a.triu(1) if upper else a.tril(-1)) + solving.eye_like(a)
-    return a.triu() if upper else a.tril()
-
-
 @linear_algebra("solve_triangular")
 def solve_triangular(A: Any, B: Any, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Any:
-    """``solve`` that reads one triangle of A."""
-    check_square("linalg.solve_triangular", A)
-    check_same("linalg.solve_triangular", A, B)
-    a = _triangle(A, upper, unitriangular)
+    """``solve`` that reads one triangle of A, by substitution: a zero on the diagonal gives infinities, no error."""
+    name = "linalg.solve_triangular"
+    check_square(name, A)
+    check_same(name, A, B)
     if left:
-        return solve_left("linalg.solve_triangular", a, B)[0]
-    return solve_left("linalg.solve_triangular", a.transpose(-2, -1), B.transpose(-2, -1))[0].transpose(-2, -1)
+        return _substitute(name, A, B, upper, unitriangular)
+    return _substitute(name, A.transpose(-2, -1), B.transpose(-2, -1), not upper, unitriangular).transpose(-2, -1)
 
 
 @public()
@@ -237,8 +240,7 @@ def solve_triangular(A: Any, B: Any, *, upper: bool, left: bool = True, unitrian
 def triangular_solve(input: Any, A: Any, upper: bool = True, transpose: bool = False, unitriangular: bool = False) -> Any:
     """(solution of a triangular system, a copy of A)."""
     check_square("triangular_solve", A)
-    a = _triangle(A, upper, unitriangular)
-    made = solve_left("triangular_solve", solving.adj(a) if transpose else a, input)[0]
+    made = _substitute("triangular_solve", solving.adj(A) if transpose else A, input, upper != transpose, unitriangular)
     return named("triangular_solve", "solution", "cloned_coefficient")((made, A.clone()))
 
 
@@ -247,8 +249,8 @@ def triangular_solve(input: Any, A: Any, upper: bool = True, transpose: bool = F
 def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Any:
     """X with A X = ``input`` where A is given by its Cholesky factor."""
     check_square("cholesky_solve", L)
-    low = solving.adj(L.triu()) if upper else L.tril()
-    return solve_left("cholesky_solve", solving.adj(low), solve_left("cholesky_solve", low, input)[0])[0]
+    low = solving.adj(L) if upper else L
+    return _substitute("cholesky_solve", solving.adj(low), _substitute("cholesky_solve", low, input, False), True)
 
 
 @public()

@@ -71,6 +71,15 @@ def test_writes_through_data_are_not_held_against_a_backward(program, look):
     np.testing.assert_allclose(grads[1], grads[0], 1e-5)
 
 
+@pytest.mark.parametrize("kind, named", [("float32", "FloatTensor"), ("float64", "DoubleTensor"), ("bfloat16", "BFloat16Tensor")])
+def test_the_error_names_the_type_as_pytorch_does(kind, named):
+    x = rushlight.ones(3, dtype=getattr(rushlight, kind), requires_grad=True)
+    y = x.exp()
+    y.add_(1)
+    with pytest.raises(RuntimeError, match=rf"\[torch\.{named} \[3\]\]"):
+        y.sum().backward()
+
+
 def test_other_writes_are_held_against_it():
     x = rushlight.tensor([1.0, 2.0], requires_grad=True)
     for write in (lambda w: w.detach().add_(1), lambda w: w.detach()[0:1].add_(1), lambda w: w.add_(1)):
