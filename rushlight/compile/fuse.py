@@ -16,7 +16,7 @@ from . import index as ix
 from .costs import CHEAP, node_cost
 from .flags import flags
 from .fuse_parts import PartRules
-from .fuse_rows import RowRules
+from .fuse_rows import RowRules, operands_of
 from .fuse_rules import (
     contiguous_axis,
     is_irregular,
@@ -64,6 +64,7 @@ class _Fuser(RowRules, PartRules):
         self.copies: dict[Node, list[Node]] = {}           # a value -> copies of it that are results, until it is visited
         self.items: dict[Node, list[Node]] = {}
         self.reduced = {node.inputs[0] for node in graph.nodes if node.kind == "reduce"}
+        self.operands = operands_of(graph)
         self._positional: dict[Node, bool] = {}
         for node in graph.nodes:  # operands first
             self._is_positional(node)

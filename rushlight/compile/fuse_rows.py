@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from .flags import flags
 from .fuse_rules import memory_base, reduction_behind, spread_size
 from .fusion import Fusion
-from .graph import Node
+from .graph import Graph, Node
 from .group import Group, Groups
 from .index import Index, axis_ix, plain_axes
 
-__all__ = ["RowRules"]
+__all__ = ["RowRules", "operands_of"]
 
 _MAX_ROOTS = 12    # results of one kernel
 _ROW_BYTES = 512 << 10     # a row that is read several times should stay in the cache
@@ -26,6 +26,7 @@ class RowRules:
     groups: Groups
     out: Fusion
     users: dict[Node, dict[Group, None]]
+    operands: set[Node]                             # of contractions and native calls
     columns: dict[tuple, list[tuple[Node, Group]]]  # reductions by their operand's shape and axes, with their groups
 
     def _want(self, group: Group, node: Node, index: Index) -> None:
@@ -130,11 +131,12 @@ class RowRules:
         return all(here & self._sources(other) for other in others)
 
     def _sources(self, x: Node) -> set[Node]:
-        """The values from which ``x`` is computed element by element, back to those in memory, for some steps."""
+        """The values from which ``x`` is computed element by element, back to those in memory, for some steps. What a contraction reads
+        will be there: the gradients of a residual network, each the next one's and something more, have nothing in common."""
         found, edge = {x}, [x]
         for _ in range(_STEPS):
-            edge = [i for n in edge if n.kind in ("pointwise", "reshape", "view") and not self._is_hard(n) for i in n.inputs
-                    if spread_size(i) * 2 > x.size and not self._is_positional(i)]
+            edge = [i for n in edge if n.kind in ("pointwise", "reshape", "view") and n not in self.operands and not self._is_hard(n)
+                    for i in n.inputs if spread_size(i) * 2 > x.size and not self._is_positional(i)]
             found.update(edge)
         return found
 
@@ -174,5 +176,15 @@ class RowRules:
                         yield group, (tuple(i for d, i in enumerate(index) if d not in axes), index)
         here = self._sources(x)
         for other, group in self.columns.get((x.shape, axes), ()):
-            if group not in self.users.get(node, ()) and here & self._sources(other.inputs[0]):
+            if group not in self.users.get(node, ()) and all(here & self._sources(n.inputs[0]) for n in group.reduces):
                 yield group, group.reduces[other]
+
+
+def operands_of(graph: Graph) -> set[Node]:
+    """The values that contractions and native calls read, themselves or in another shape."""
+    found = set()
+    for node in (i for user in graph.nodes if user.kind in ("contract", "native") for i in user.inputs):
+        while node.kind in ("view", "reshape"):
+            node = node.inputs[0]
+        found.add(node)
+    return found

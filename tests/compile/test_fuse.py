@@ -268,6 +268,28 @@ def test_sums_over_one_gradient_are_one_pass():
             assert groups(g) == ["loops", "loops"]
 
 
+def test_sums_of_a_residual_network_are_one_pass_for_each_gradient():
+    """The gradient at each layer is that of the next one and a product's, and so are the inputs of the layers. A bias's gradient and
+    the two of a norm are sums over values that lie in memory for the products, and each pass reads what it needs of them alone."""
+    g = Graph()
+    spec = ContractSpec(("i", "k"), ("k", "j"), ("i", "j"), (("i", 512), ("j", 128), ("k", 128)))
+    x, grad, weight = g.leaf((512, 128), F32), g.leaf((512, 128), F32), g.leaf((128, 128), F32)
+    inputs, sums, product = [x], [], None
+    for _ in range(3):
+        inputs.append(g.map(lambda e, a, b: a + b, inputs[-1], g.contract(inputs[-1], weight, spec)))
+    for x in reversed(inputs[:-1]):
+        hat = g.map(lambda e, x, m: x - m, x, g.map(lambda e, s: s / 128, g.reduce("add", x, (1,), True)))
+        product = g.contract(grad, weight, spec)
+        sums += [g.reduce("add", v, (0,)) for v in (grad, product, g.map(lambda e, d, h: d * h, product, hat))]
+        grad = g.map(lambda e, d, p, h: d + p * h, grad, product, hat)
+    g.results = [*sums, g.contract(grad, weight, spec)]
+    ready = legalise(simplify(g))
+    fusion = fuse(ready, choose_orders(ready))
+    joint = [{n.inputs[0] for n in x.reduces} for x in fusion.groups.all if any(n.shape == (128,) for n in x.reduces)]
+    assert sorted(map(len, joint)) == [1, 1, 1, 2, 2, 2]
+    assert all(any(n.kind == "contract" for n in pair) for pair in joint if len(pair) == 2)
+
+
 def test_a_sum_joins_no_kernel_that_needs_it_on_the_way():
     """Deviations from the mean share their data with the mean, and wait for it."""
     g = Graph()
