@@ -7,6 +7,7 @@ from ..autograd.apply import alias_of
 from ..autograd.handle import LEAF, Handle
 from ..autograd.quick import PLAIN_TENSORS
 from ..tensor import Tensor
+from ..tensor.pickling import deepcopy_tensor
 
 __all__ = ["Parameter", "Buffer"]
 
@@ -50,6 +51,10 @@ class Parameter(Tensor):
 
     def __repr__(self, *, tensor_contents: str | None = None) -> str:  # type: ignore[override]  # the same signature; mypy drops the name
         return self._repr(is_parameter=True)
+
+    def __deepcopy__(self, memo: dict) -> Any:
+        """A copy without ``grad``: the copy of a model that was being trained begins with no gradients, as in PyTorch."""
+        return deepcopy_tensor(self, memo, with_grad=False)
 
 
 class _BufferKind(type(Tensor)):  # type: ignore[misc]

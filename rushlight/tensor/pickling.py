@@ -40,8 +40,8 @@ def _leaf_only(t: Any, what: str) -> None:
                            "you were attempting to deepcopy a module, this may be because of a torch.nn.utils.weight_norm usage.")
 
 
-def deepcopy_tensor(t: Any, memo: dict) -> Any:
-    """A copy of a leaf, its ``grad`` and attributes."""
+def deepcopy_tensor(t: Any, memo: dict, *, with_grad: bool = True) -> Any:
+    """A copy of a leaf, its attributes and, ``with_grad``, its ``grad``."""
     if id(t) in memo:
         return memo[id(t)]
     import copy
@@ -52,7 +52,7 @@ def deepcopy_tensor(t: Any, memo: dict) -> Any:
         new = new.as_subclass(type(t))
     new._edge = t._edge
     memo[id(t)] = new
-    if t._grad is not None:
+    if with_grad and t._grad is not None:
         new._grad = copy.deepcopy(t._grad.detach(), memo)
     new.__dict__.update(copy.deepcopy(t.__dict__, memo))
     return new

@@ -143,3 +143,13 @@ def test_copy_and_pickle():
             other[0].weight.zero_()
         assert net[0].weight.detach().numpy().any()
         assert other[0].weight.requires_grad
+
+
+def test_a_copied_parameter_has_no_gradient():
+    net = rushlight.nn.Linear(3, 2)
+    net(rushlight.ones(1, 3)).sum().backward()
+    other = copy.deepcopy(net)
+    assert net.weight.grad is not None and other.weight.grad is None and other.bias.grad is None
+    leaf = rushlight.ones(2, requires_grad=True)  # a tensor that is no parameter keeps it
+    leaf.sum().backward()
+    np.testing.assert_array_equal(copy.deepcopy(leaf).grad.numpy(), leaf.grad.numpy())
