@@ -4,6 +4,11 @@ Inputs are q (B, H, L, E), k (B, G, S, E), v (B, G, S, V), with G dividing H: qu
 is added to the scores; it has the shape (B, H, L, S), usually as a view that repeats something smaller. ``causal``: query i
 sees the keys up to i. A row that sees nothing gives zeros.
 
+What people write out by hand (``passes/attend.py``) differs in two things. With ``fill`` the mask is zero or that number, which then
+takes the score's place. And where ``strict``, a row that sees nothing is NaN, as a softmax of nothing but -inf is.
+
+Keys that no query of a block sees are not looked at, whether ``causal`` says so or the mask does: a NaN of theirs does not spread.
+
 With ``drop`` each weight is dropped with that probability, the others grow by 1 / (1 - drop). Which ones, a hash of a weight's
 position and of a seed says (``ops/dropout.py``), here as in the kernels: nothing of it is stored.
 
@@ -22,10 +27,13 @@ from .dtypes import DType
 from .graph import Graph, Node
 from .placed import Output, PlacedCall
 
-__all__ = ["MAX_HEAD", "Attention", "AttentionBackward", "attend", "attend_backward", "dropout_limit"]
+__all__ = ["MARK", "MAX_HEAD", "Attention", "AttentionBackward", "attend", "attend_backward", "dropout_limit"]
 
 Call = TypeVar("Call", bound="_Attention")
 
+#: Where ``fill`` is the largest score of a row, -1e9 say, the logarithm would be lost beside it. What stands in its place is the row's
+#: sum (relative to ``fill``), multiplied with this and negative.
+MARK = 2.0**100
 #: The longest head (E and V) that the calls take: a kernel keeps some of it in the first-level cache for each query.
 MAX_HEAD = 256
 
@@ -37,6 +45,8 @@ class _Attention(PlacedCall):
     causal: bool
     masked: bool
     drop: float = 0.0  # then the seed is the last input
+    fill: float | None = None
+    strict: bool = False
 
     def in_place(self, k: int, strides: tuple[int, ...]) -> bool:
         """Heads are read along vectors; the mask is looked up number by number."""
@@ -75,7 +85,8 @@ class _Attention(PlacedCall):
         """(B, G, H / G, L, S)"""
         scores = _einsum("bghle,bgse->bghls", q, k) * self.scale
         if mask is not None:
-            scores = scores + self._grouped(mask)
+            numbers = self._grouped(mask)
+            scores = scores + numbers if self.fill is None else np.where(numbers == 0, scores, numbers)
         if self.causal:
             _, _, _, length, source, _, _ = self.sizes
             scores = np.where(np.tril(np.ones((length, source), bool)), scores, -np.inf)
@@ -142,9 +153,11 @@ class Attention(_Attention):
         most = np.where(most == -np.inf, 0, most)
         weights = np.exp(scores - most)
         total = weights.sum(-1, keepdims=True)
-        weights = weights / np.where(total == 0, 1, total)
+        nothing = np.nan if self.strict else 0
+        weights = weights / np.where(total == 0, np.nan if self.strict else 1, total)
         out = _einsum("bghls,bgsv->bghlv", weights * factor, v)
-        rows = np.where(total == 0, 0, most + np.log(np.where(total == 0, 1, total)))
+        rows = most + np.log(np.where(total == 0, 1, total))
+        rows = np.where(total == 0, nothing, rows if self.fill is None else np.where(most == self.fill, -MARK * total, rows))
         return out.reshape(b, h, length, width), rows.reshape(b, h, length)
 
 
@@ -169,10 +182,17 @@ class AttentionBackward(_Attention):
         k, v = k.astype(_wide(k)), v.astype(_wide(v))
         shape = q.shape
         q, out, grad, rows = (self._grouped(x) for x in (q, out, grad, rows))
-        weights = np.exp(np.minimum(self._scores(q, k, mask) - rows[..., None], 0))
+        scores, rows = self._scores(q, k, mask), rows[..., None]
+        if self.fill is not None:
+            marked = rows < -MARK / 2
+            scores = scores - np.where(marked, self.fill, 0)
+            rows = np.where(marked, np.log(np.where(marked, -rows / MARK, 1)), rows)
+        weights = np.exp(np.minimum(scores - rows, 0))
         to_v = _einsum("bghls,bghlv->bgsv", weights * factor, grad)
         inner = (grad * out).sum(-1, keepdims=True)
         to_scores = weights * (_einsum("bghlv,bgsv->bghls", grad, v) * factor - inner) * self.scale
+        if mask is not None and self.fill is not None:
+            to_scores = np.where(self._grouped(mask) == 0, to_scores, 0)
         to_q = _einsum("bghls,bgse->bghle", to_scores, k)
         to_k = _einsum("bghls,bghle->bgse", to_scores, q)
         return to_q.reshape(shape), to_k, to_v
@@ -195,24 +215,25 @@ def _turned(shape: Sequence[int]) -> tuple[int, int, int, int]:
 
 
 def attend(g: Graph, q: Node, k: Node, v: Node, mask: Node | None, scale: float, causal: bool, drop: float = 0.0,
-           seed: Node | None = None) -> tuple[Node, Node]:
+           seed: Node | None = None, fill: float | None = None, strict: bool = False) -> tuple[Node, Node]:
     """The result (B, H, L, V) and the rows' log-sum-exp (B, H, L)."""
     sizes = _sizes(q, k, v)
     b, h, _, length, _, _, width = sizes
     shape = (b, h, length, width)
     call = Attention(((_turned(shape), q.dtype), ((b, h, length), q.dtype.compute)),
-                     (_heads_inside(shape, 0), Output.alone((b, h, length), 1)), sizes, scale, causal, mask is not None, drop)
+                     (_heads_inside(shape, 0), Output.alone((b, h, length), 1)), sizes, scale, causal, mask is not None, drop, fill, strict)
     out, rows = g.native(call, *(x for x in (q, k, v, mask, seed) if x is not None))
     return g.permute(out, (0, 2, 1, 3)), rows
 
 
 def attend_backward(g: Graph, q: Node, k: Node, v: Node, out: Node, grad: Node, rows: Node, mask: Node | None,
-                    scale: float, causal: bool, drop: float = 0.0, seed: Node | None = None) -> tuple[Node, Node, Node]:
+                    scale: float, causal: bool, drop: float = 0.0, seed: Node | None = None, fill: float | None = None,
+                    strict: bool = False) -> tuple[Node, Node, Node]:
     """The gradients of q, k and v."""
     shapes = (q.shape, k.shape, v.shape)
     results: tuple[tuple[tuple[int, ...], DType], ...] = tuple((_turned(s), q.dtype) for s in shapes)
     call = AttentionBackward(results, tuple(_heads_inside(s, i) for i, s in enumerate(shapes)), _sizes(q, k, v), scale, causal,
-                             mask is not None, drop)
+                             mask is not None, drop, fill, strict)
     inputs = (q, k, v, out, grad, rows, mask, seed)
     made = g.native(call, *(x for x in inputs if x is not None))
     to_q, to_k, to_v = (g.permute(x, (0, 2, 1, 3)) for x in made)

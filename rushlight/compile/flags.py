@@ -4,6 +4,7 @@
 | --- | --- | --- |
 | debug | RUSHLIGHT_DEBUG | 1: a line per program built; 2: a line per instruction with its time; 4: the graph after each pass |
 | simplify | RUSHLIGHT_SIMPLIFY | rewrite the graph before anything else |
+| attend | RUSHLIGHT_ATTEND | attention that is written out as products and a softmax takes attention's kernels |
 | assemble | RUSHLIGHT_ASSEMBLE | gradients of the parts of a value are written side by side, not added up |
 | carry | RUSHLIGHT_CARRY | what a backward computes from a saved value alone, and half of it the forward, is stored instead of that |
 | layout | RUSHLIGHT_LAYOUT | channels-last intermediates around convolutions |
@@ -35,11 +36,12 @@ __all__ = ["Flags", "flags"]
 class Flags:
     """The values of all switches; attributes are integers."""
 
-    NAMES = ("simplify", "assemble", "carry", "layout", "fuse_pointwise", "fuse_views", "fuse_parts", "fuse_rows",
+    NAMES = ("simplify", "attend", "assemble", "carry", "layout", "fuse_pointwise", "fuse_views", "fuse_parts", "fuse_rows",
              "fuse_siblings", "fuse_contract", "winograd", "recompute", "split", "inplace", "families")
 
     debug: int
     simplify: int
+    attend: int
     assemble: int
     carry: int
     layout: int

@@ -23,6 +23,7 @@ from .lower_group import group_body
 from .lower_native import lower_native
 from .memory import Lifetimes, donate, lifetimes
 from .passes.assemble import assemble
+from .passes.attend import attention_calls
 from .passes.carry import carry
 from .passes.layout import choose_orders
 from .passes.legalise import legalise
@@ -138,6 +139,9 @@ def _rewritten(graph: Graph) -> Graph:
     if flags.simplify:
         graph = simplify(graph)
         _show("simplified", graph)
+    if flags.attend:
+        graph = attention_calls(graph)
+        _show("attention found", graph)
     if flags.assemble:
         graph = assemble(graph)
         _show("assembled", graph)

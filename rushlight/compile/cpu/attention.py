@@ -152,7 +152,7 @@ def _kernel(kind: str, call: Call, far: bool = False) -> AttentionKernel:
     tiles = (PairTiles if pairs else Tiles)(dtype, lanes, cpu.vector_registers, cpu.fma, _fence(cpu))
     if kind in ("add", "gather"):
         return AttentionKernel(kind, tiles, False, False, pairs=pairs)
-    return AttentionKernel(kind, tiles, call.causal, call.masked, call.drop > 0, far, pairs)
+    return AttentionKernel(kind, tiles, call.causal, call.masked, call.drop > 0, far, pairs, call.fill is not None, call.strict)
 
 
 def _given(call: Call, *names: str) -> list[str]:
@@ -171,6 +171,8 @@ def _common(call: Call, blocks: int, chunk: int) -> dict[str, int]:
               "chunk": chunk, "scale": _bits(call, call.scale)}  # fmt: skip
     if call.drop:
         values |= {"limit": dropout_limit(call.drop), "growth": _bits(call, 1 / (1 - call.drop))}
+    if call.masked:
+        values |= {"fill": _bits(call, -math.inf if call.fill is None else call.fill)}
     return values
 
 

@@ -12,7 +12,9 @@ through the keys, a tile of them at a time.
   and ``add`` puts them together.
 
 Blocks above the diagonal are never looked at; on it, products leave the first vector of queries out for keys that only the second
-sees. ``fields`` names the parameters after the operands' pointer pairs; a stride is in bytes.
+sees. A mask is looked at tile by tile: what it shuts wholly is left out, and what it leaves alone is computed without it.
+
+``fields`` names the parameters after the operands' pointer pairs; a stride is in bytes.
 """
 
 from __future__ import annotations
@@ -20,14 +22,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rushlight.compile.attention import MAX_HEAD
+from rushlight.compile.attention import MARK, MAX_HEAD
 from rushlight.compile.cpu import mathlib
 from rushlight.compile.cpu.attention_tiles import Tiles
 from rushlight.compile.cpu.attention_writer import Writer
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import intrinsic_suffix, ir_type, mask, masked_load
-from rushlight.compile.cpu.values import V, splat, where
+from rushlight.compile.cpu.values import V, literal, splat, where
 
 __all__ = ["AttentionKernel", "Backward", "ByKeys", "Forward"]
 
@@ -59,10 +61,13 @@ class AttentionKernel:
     drops: bool = False
     far: bool = False
     pairs: bool = False  # operands of bfloat16, multiplied by pairs: ``attention_pairs.py``
+    fills: bool = False  # the mask's numbers take the place of scores; else they are added
+    strict: bool = False  # a row that sees nothing is NaN
 
     @property
     def key(self) -> str:
-        return f"attention10 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs}"
+        return (f"attention13 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs} "
+                f"{self.fills} {self.strict}")  # fmt: skip
 
     @property
     def operands(self) -> list[str]:
@@ -73,7 +78,8 @@ class AttentionKernel:
     @property
     def fields(self) -> list[str]:
         splits = {"backward": ("to_k_split", "to_v_split"), "add": ("k_split", "v_split")}.get(self.kind, ())
-        return [*_COMMON, *splits, *(("limit", "growth") if self.drops else ()), *(f"{x}_{d}" for x in self.operands for d in _DIMS[x])]
+        numbers = [*(("limit", "growth") if self.drops else ()), *(("fill",) if self.masked else ())]
+        return [*_COMMON, *splits, *numbers, *(f"{x}_{d}" for x in self.operands for d in _DIMS[x])]
 
     @property
     def tile_rows(self) -> int:
@@ -103,6 +109,7 @@ class Forward(Writer):
         self.define("product", "product_slim", "turn_in", "turn_out")
         self.queries, self.out = self.buffer(MAX_HEAD), self.buffer(MAX_HEAD)
         self.scores, self.factors = self.buffer(self.kernel.tile_rows), self.buffer(1)
+        self.numbers = self.mask_buffer()
         self.tiles_made()
         self.most, self.total = f.slot(self.vector), f.slot(self.vector)
         chunks = f.div(f.add(frame["blocks"], f.sub(frame["chunk"], 1)), frame["chunk"])
@@ -125,9 +132,14 @@ class Forward(Writer):
         total = self.get(self.total)
         none = total.eq(0)
         whole = self.growth if self.kernel.drops else self.constant(1)
-        self.store(self.factors, where(none, self.constant(0), whole / total))
+        nothing = self.constant(math.nan if self.kernel.strict else 0)
+        self.store(self.factors, where(none, nothing, whole / total))
         self.turn_out("out", self.out, rows, frame["v_size"], self.factors, b=b, h=h, l=query)
-        lse = where(none, self.constant(0), self.get(self.most) + mathlib.call("log", where(none, self.constant(1), total)))
+        most = self.get(self.most)
+        lse = most + mathlib.call("log", where(none, self.constant(1), total))
+        if self.kernel.fills:
+            lse = where(most.eq(splat(self.fill, self.tiles.width)), total * -MARK, lse)
+        lse = where(none, nothing, lse)
         f.module.declare(f"void @llvm.masked.store.{self.suffix}.p0({self.vector}, ptr, i32, <{self.tiles.width} x i1>)")
         f.do(f"call void @llvm.masked.store.{self.suffix}.p0({lse!r}, ptr {self.place('lse', b=b, h=h, l=query)}, "
              f"i32 {self.dtype.itemsize}, {self.lanes(rows)!r})")  # fmt: skip
@@ -137,12 +149,24 @@ class Forward(Writer):
         return intrinsic_suffix(self.dtype, self.tiles.width)
 
     def tile(self, b: str, h: str, g: str, query: str, rows: str, key: str, count: str) -> None:
+        if not self.kernel.masked:
+            self.keys(b, h, g, query, rows, key, count, "")
+            return
+        f = self.f
+        endless = f.let(f"fcmp oeq {self.fill!r}, {literal(self.scalar, -math.inf)}")
+        trims = f.let(f"or i1 {endless}, {self.beyond(self.get(self.most))}")
+        count, plain = self.left_by_mask(self.place("mask", b=b, h=h, l=query, s=key), rows, key, count, trims)
+        with f.when(f.compare("sgt", count, 0)):
+            self.mask_tile(plain, rows, count, b=b, h=h, l=query, s=key)
+            self.keys(b, h, g, query, rows, key, count, plain)
+
+    def keys(self, b: str, h: str, g: str, query: str, rows: str, key: str, count: str, plain: str) -> None:
         f, frame = self.f, self.frame
         again = f.let(f"zext i1 {f.compare('sgt', key, 0)} to i64")
         self.look(query, key, count)
         self.scored(self.scores, "k", self.place("k", b=b, g=g, s=key), self.queries, "e_size", count)
         before = self.get(self.most)
-        self.each_key(count, key, query, lambda r, on: self.bounded(b, h, query, rows, f.add(key, r), self.row_of(self.scores, r), on))
+        self.each_masked_key(plain, count, key, query, self.bounded)
         most = self.get(self.most)
         # Where nothing has been seen yet, the maximum is -inf, and so would be all differences NaN.
         self.shift = where(most.eq(-math.inf), self.constant(0), most)
@@ -156,12 +180,13 @@ class Forward(Writer):
             self.store(at, self.load(at) * shrink)
         self.summed(self.out, "v", self.scores, count, "v_size", again, b=b, g=g, s=key)
 
-    def bounded(self, b: str, h: str, query: str, rows: str, key: str, at: str, on: V | None) -> None:
+    def bounded(self, r: str, on: V | None, masked: bool) -> None:
         """A row of scores, masked; the running maximum."""
+        at = self.row_of(self.scores, r)
         value = self.score(at)
-        if self.kernel.masked:
-            value = value + self.mask_row(self.place("mask", b=b, h=h, l=query, s=key), key, rows)
-        if self.kernel.masked or self.kernel.pairs:
+        if masked:
+            value = self.masked(value, self.load(self.row_of(self.numbers, r)))
+        if masked or self.kernel.pairs:
             self.store(at, value)
         most = self.get(self.most)
         above = value.gt(most)
@@ -185,6 +210,7 @@ class Backward(Writer):
         self.query_rows, self.grad_rows = (self.buffer(MAX_HEAD) if self.kernel.far else "" for _ in range(2))
         self.queries, self.grads, self.to_q = self.buffer(MAX_HEAD), self.buffer(MAX_HEAD), self.buffer(MAX_HEAD)
         self.weights, self.changes = self.buffer(self.kernel.tile_rows), self.buffer(self.kernel.tile_rows)
+        self.numbers = self.mask_buffer()
         self.tiles_made()
         self.ones = self.buffer(1)
         self.store(self.ones, self.constant(1))
@@ -231,7 +257,11 @@ class Backward(Writer):
         at, width = self.place("lse", **here), self.tiles.width
         on = self.lanes(rows)
         lse = V(f, masked_load(f, at, self.dtype, width, on.name), self.scalar, width)
-        self.lse = where(on, lse, math.inf)  # lanes beyond the last query get no weight
+        self.reach = self.lse = where(on, lse, math.inf)  # lanes beyond the last query get no weight
+        if self.kernel.fills:
+            marked = lse.lt(-MARK / 2)
+            self.lse = where(marked, mathlib.call("log", lse * (-1 / MARK)), self.lse)
+            self.filled = where(marked, splat(self.fill, width), 0.0)
         self.sources = {name: self.near(buffer, self.place(name, **here), frame[f"{name}_l"], rows, size)
                         for name, buffer, size in (("q", self.query_rows, "e_size"), ("grad", self.grad_rows, "v_size"))}
         keys = self.keys_of(query, rows)
@@ -255,12 +285,23 @@ class Backward(Writer):
             self.set(self.inner, self.get(self.inner) + self.get(terms))
 
     def tile(self, b: str, h: str, g: str, query: str, rows: str, key: str, count: str) -> None:
+        if not self.kernel.masked:
+            self.keys(b, h, g, query, rows, key, count, "")
+            return
+        f, start = self.f, self.place("mask", b=b, h=h, l=query, s=key)
+        count, plain = self.left_by_mask(start, rows, key, count, self.beyond(self.reach))
+        with f.when(f.compare("sgt", count, 0)):
+            self.mask_tile(plain, rows, count, b=b, h=h, l=query, s=key)
+            self.keys(b, h, g, query, rows, key, count, plain)
+
+    def keys(self, b: str, h: str, g: str, query: str, rows: str, key: str, count: str, plain: str) -> None:
         f, frame, item = self.f, self.frame, self.dtype.itemsize
         again = f.let(f"zext i1 {f.compare('sgt', key, 0)} to i64")
         self.look(query, key, count)
         self.scored(self.weights, "k", self.place("k", b=b, g=g, s=key), self.queries, "e_size", count)
         self.scored(self.changes, "v", self.place("v", b=b, g=g, s=key), self.grads, "v_size", count)
-        self.each_key(count, key, query, lambda r, on: self.derived(b, h, query, rows, f.add(key, r), r, on))
+        self.each_masked_key(plain, count, key, query, lambda r, on, masked: self.derived(
+            b, h, query, f.add(key, r), r, on, masked))  # fmt: skip
         self.summed(self.to_q, "k", self.changes, count, "e_size", again, b=b, g=g, s=key)
         for name, tile, size, source in (("to_v", self.weights, "v_size", "grad"), ("to_k", self.changes, "e_size", "q")):
             into, (other, other_row) = self.gradient(name, b, g, key), self.sources[source]
@@ -290,13 +331,14 @@ class Backward(Writer):
         """A tile whose rows are multiplied by rows of the block's queries: where it is, bytes of a row."""
         return tile, self.row
 
-    def derived(self, b: str, h: str, query: str, rows: str, key: str, r: str, on: V | None) -> None:
+    def derived(self, b: str, h: str, query: str, key: str, r: str, on: V | None, masked: bool) -> None:
         """A row of scores becomes weights, a row of the weights' gradients becomes those of the scores."""
         weights, changes = self.row_of(self.weights, r), self.row_of(self.changes, r)
         score = self.score(weights)
-        if self.kernel.masked:
-            score = score + self.mask_row(self.place("mask", b=b, h=h, l=query, s=key), key, rows)
-        below = score - self.lse
+        numbers = self.load(self.row_of(self.numbers, r)) if masked else None
+        if numbers is not None:
+            score = self.masked(score, numbers)
+        below = (score - self.filled if self.kernel.fills else score) - self.lse
         weight = mathlib.call("exp", where(below.gt(0.0), 0.0, below))  # huge scores are rounded by more than 1
         if on is not None:
             weight = where(on, weight, 0.0)
@@ -306,7 +348,10 @@ class Backward(Writer):
             used, change = weight * factor, change * factor
         self.keep(self.weights, r, used)
         scale = splat(V(self.f, self.number(self.frame["scale"]), self.scalar), self.tiles.width)
-        self.keep(self.changes, r, weight * (change - self.get(self.inner)) * scale)
+        change = weight * (change - self.get(self.inner)) * scale
+        if numbers is not None and self.kernel.fills:
+            change = where(numbers.eq(0.0), change, 0.0)  # a number that stands in a score's place has no gradient
+        self.keep(self.changes, r, change)
 
 
 class ByKeys(Writer):

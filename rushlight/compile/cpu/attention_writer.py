@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from rushlight.compile.cpu.contract_epilogue import gather, scattered
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
-from rushlight.compile.cpu.microkernel import ir_type, mask
+from rushlight.compile.cpu.microkernel import ir_type, mask, masked_load
 from rushlight.compile.cpu.nest_scope import iota
-from rushlight.compile.cpu.values import V, const, splat
+from rushlight.compile.cpu.values import V, const, splat, where
 
 if TYPE_CHECKING:
     from rushlight.compile.cpu.attention_ir import AttentionKernel
@@ -29,6 +29,7 @@ class Writer:
         self.scalar = ir_type(self.dtype)
         self.row = self.tiles.row
         self.slim = "false"  # whether the present block's queries fill one vector at most
+        self.numbers = ""    # with a mask: that of the present tile, turned
         self.seen = ""       # with a causal mask: the rows of the present tile whose keys the first vector of queries sees some of
 
     def part(self, part: str) -> None:
@@ -41,6 +42,11 @@ class Writer:
         for d, position in at.items():
             offset = self.f.add(self.f.mul(position, self.frame[f"{name}_{d}"]), offset)
         return self.f.at(self.base[name], offset, "i8")
+
+    def mask_buffer(self) -> str:
+        """For ``numbers``: whole vectors of keys."""
+        lanes = self.tiles.lanes
+        return self.buffer(-(-self.kernel.tile_rows // lanes) * lanes) if self.kernel.masked else ""
 
     def buffer(self, rows: int) -> str:
         return self.f.slot(f"[{rows * self.tiles.width} x {self.scalar}]", align=64)
@@ -80,7 +86,73 @@ class Writer:
         return V(self.f, mask(self.f, count, self.tiles.width), "i1", self.tiles.width)
 
     # -- scores --------------------------------------------------------------------------------------------------
-    def mask_row(self, start: str, row: str, rows: str) -> V:
+    def left_by_mask(self, start: str, rows: str, key: str, count: str, trims: str) -> tuple[str, str]:
+        """What the mask leaves of a tile of ``count`` keys from ``key`` on: how many of them, and (i1) whether it says nothing.
+
+        Where ``trims`` (i1), keys at the end that no query of the block sees are left out, a vector of them at a time: of a mask
+        below a diagonal half. Of a block's first tile something always remains, because it sets the sums that others add to.
+        ``start``: the mask at the block's first query and the tile's first key."""
+        f, lanes, item, step = self.f, self.tiles.lanes, self.dtype.itemsize, self.frame["mask_l"]
+        bits = V(f, "zeroinitializer", "i32" if self.scalar == "float" else "i64", lanes)
+        left, plain = f.slot("i64", count), f.slot("i1", "false")
+        with f.when(f.compare("eq", self.frame["mask_s"], item)):  # else it is looked up number by number
+            shut = splat(self.fill, lanes).bits()
+            any_bits, open_bits = f.slot(bits.text, bits.name), f.slot(bits.text)
+            last = f.slot("i64", "0")
+            looked_at = f.let(f"select i1 {f.compare('eq', step, 0)}, i64 1, i64 {rows}")
+            with f.loop(0, count, lanes) as s:
+                on = mask(f, f.sub(count, s), lanes)
+                f.set(open_bits, bits.name, bits.text)
+                with f.loop(0, looked_at) as r:
+                    place = f.at(start, f.add(f.mul(s, item), f.mul(r, step)), "i8")
+                    here = V(f, masked_load(f, place, self.dtype, lanes, on), self.scalar, lanes).bits()
+                    f.set(any_bits, (V(f, f.get(any_bits, bits.text), bits.type, lanes) | here << 1).name, bits.text)
+                    f.set(open_bits, (V(f, f.get(open_bits, bits.text), bits.type, lanes) | here ^ shut).name, bits.text)
+                seen = V(f, f.get(open_bits, bits.text), bits.type, lanes).ne(0) & V(f, on, "i1", lanes)
+                with f.when(any_of(seen)):
+                    f.set(last, f.minimum(f.add(s, lanes), count))
+            something = any_of(V(f, f.get(any_bits, bits.text), bits.type, lanes).ne(0))
+            f.set(plain, f.let(f"xor i1 {something}, true"), "i1")
+            first = f.let(f"select i1 {f.compare('eq', key, 0)}, i64 {f.minimum(count, lanes)}, i64 0")
+            f.set(left, f.let(f"select i1 {trims}, i64 {f.maximum(f.get(last), first)}, i64 {count}"))
+        return f.get(left), f.get(plain, "i1")
+
+    @property
+    def fill(self) -> V:
+        """What the mask holds where a key is not seen."""
+        return V(self.f, self.number(self.frame["fill"]), self.scalar)
+
+    def beyond(self, most: V) -> str:
+        """Whether (i1) what the mask shuts has no weight beside scores like these: an exponential that is zero."""
+        return all_of(most.gt(splat(self.fill + (110.0 if self.scalar == "float" else 750.0), self.tiles.width)))
+
+    def masked(self, score: V, numbers: V) -> V:
+        """A row of scores with those of the mask: added, or in the place of the scores where they are not zero."""
+        return where(numbers.eq(0.0), score, numbers) if self.kernel.fills else score + numbers
+
+    def each_masked_key(self, plain: str, count: str, key: str, query: str, body: Callable[[str, V | None, bool], None]) -> None:
+        """``each_key``; the last argument says whether the mask has to be looked at (``plain``: its tile is all zeros)."""
+        f = self.f
+        if plain:
+            with f.when(plain):
+                self.each_key(count, key, query, lambda r, on: body(r, on, False))
+            with f.when(f.let(f"xor i1 {plain}, true")):
+                self.each_key(count, key, query, lambda r, on: body(r, on, True))
+        else:
+            self.each_key(count, key, query, lambda r, on: body(r, on, False))
+
+    def mask_tile(self, plain: str, rows: str, count: str, **at: str) -> None:
+        """Turns the mask of the present tile, of ``count`` keys, into ``numbers``; where it is not ``plain``."""
+        f = self.f
+        near = f.compare("eq", self.frame["mask_s"], self.dtype.itemsize)
+        with f.when(f.let(f"xor i1 {plain}, true")):
+            with f.when(near):
+                self.turn_in(self.numbers, "mask", rows, count, "1.0", **at)
+            with f.when(f.let(f"xor i1 {near}, true")), f.loop(0, count) as r:
+                place = f.at(self.place("mask", **at), f.mul(r, self.frame["mask_s"]), "i8")
+                self.store(self.row_of(self.numbers, r), self.mask_row(place, rows))
+
+    def mask_row(self, start: str, rows: str) -> V:
         """The mask at one key for the block's queries; ``start``: at the block's first query and the key."""
         f, width = self.f, self.tiles.width
         step = self.frame["mask_l"]
@@ -246,3 +318,15 @@ def _mixed(x: V) -> V:
     x = (x ^ x.lshr(16)) * 0x7FEB352D
     x = (x ^ x.lshr(15)) * (0x846CA68B - (1 << 32))
     return x ^ x.lshr(16)
+
+
+def any_of(x: V) -> str:
+    """Whether (i1) one of a vector of bits is set."""
+    whole = f"i{x.lanes}"
+    return x.f.let(f"icmp ne {whole} {x.f.let(f'bitcast {x!r} to {whole}')}, 0")
+
+
+def all_of(x: V) -> str:
+    """Whether (i1) all are."""
+    whole = f"i{x.lanes}"
+    return x.f.let(f"icmp eq {whole} {x.f.let(f'bitcast {x!r} to {whole}')}, -1")
