@@ -15,11 +15,11 @@ FLOORS = [
     {"autograd"},
     {"ops"},
     {"tensor"},
-    {"random", "version", "backends", "accelerator", "compiler", "fft", "linalg"},
+    {"random", "version", "backends", "accelerator", "compiler", "distributed", "fft", "linalg"},
     {"special", "masked"},
     {"nn", "utils", "metrics", "amp", "func", "jit"},
     {"optim", "distributions", "cpu", "cuda"},
-    {"io", "distributed", "signal"},
+    {"io", "signal"},
     {"vision", "text", "audio", "tools", "serialization", "testing"},
     {"compat"},
 ]

@@ -11,7 +11,8 @@ import rushlight
 INF, NAN = float("inf"), float("nan")
 
 
-@pytest.mark.parametrize("n, columns, lead", [(1, 1, ()), (5, 4, (2,)), (16, 3, ()), (17, 1, (2, 3)), (50, 4, (2,)), (0, 3, ()), (3, 0, ())])
+@pytest.mark.parametrize("n, columns, lead", [(1, 1, ()), (5, 4, (2,)), (16, 3, ()), (17, 1, (2, 3)), (50, 4, (2,)), (0, 3, ()),
+                                              (3, 0, ())])
 def test_solves_what_the_named_triangle_holds(n, columns, lead):
     rng = np.random.default_rng(0)
     for upper, left, unit, kind in itertools.product((False, True), (False, True), (False, True), ("float64", "complex128")):

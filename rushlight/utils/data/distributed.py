@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sized
 
+from ...distributed import get_rank, get_world_size
 from .sampler import Sampler
 
 __all__ = ["DistributedSampler"]
@@ -25,8 +26,8 @@ class DistributedSampler(Sampler[int]):
         drop_last: leave out the tail instead of repeating indices.
 
     Raises:
-        RuntimeError: ``num_replicas`` or ``rank`` is left to the process group and there is none.
-        ValueError: ``rank`` is not in ``[0, num_replicas - 1]``.
+        ValueError: ``num_replicas`` or ``rank`` is left to the process group and there is none; or
+            ``rank`` is not in ``[0, num_replicas - 1]``.
     """
 
     def __init__(
@@ -38,11 +39,8 @@ class DistributedSampler(Sampler[int]):
         seed: int = 0,
         drop_last: bool = False,
     ) -> None:
-        if num_replicas is None or rank is None:
-            raise RuntimeError(
-                "Requires distributed package to be available: this build has no process group to take num_replicas "
-                "and rank from, so pass both"
-            )
+        num_replicas = get_world_size() if num_replicas is None else num_replicas
+        rank = get_rank() if rank is None else rank
         if not 0 <= rank < num_replicas:
             raise ValueError(f"Invalid rank {rank}, rank should be in the interval [0, {num_replicas - 1}]")
         self.dataset = dataset
