@@ -404,3 +404,9 @@ def test_common_subexpressions_are_emitted_once() -> None:
     shared = e.exp(input_(0, dt.float32))
     vecmath.emit(f, shared * shared + shared, {0: x}, 16)
     assert sum("call" in line for line in f.lines) == 1
+
+
+def test_the_bits_of_a_number_beyond_its_type():
+    assert vecmath.constant_bits(2.0 ** 128, dt.float32) == 0x7F800000
+    assert vecmath.constant_bits(-1e39, dt.float32) == 0xFF800000
+    assert vecmath.constant_bits(-1, dt.int8) == 0xFF

@@ -100,7 +100,8 @@ def constant_bits(value: float | bool, dtype: DType) -> int:
     """The bits of a number as an element of ``dtype``, as an unsigned integer."""
     if dtype.kind in "iu":
         return int(value) & ((1 << 8 * dtype.itemsize) - 1)
-    return int.from_bytes(np.array(value).astype(dtype.numpy).tobytes(), "little")
+    with np.errstate(over="ignore"):  # a number beyond the type's range is infinite, as anywhere
+        return int.from_bytes(np.array(value).astype(dtype.numpy).tobytes(), "little")
 
 
 def constant(f: Function, value: float | bool, dtype: DType) -> V:
