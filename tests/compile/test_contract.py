@@ -15,7 +15,8 @@ from rushlight.compile import dtypes as dt
 from rushlight.compile.contraction import Contraction, Dim, Extra
 from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract import plan
-from rushlight.compile.cpu.contract_cut import even_rows
+from rushlight.compile.cpu.contract_cut import LONGEST, cut, even_rows
+from rushlight.compile.cpu.contract_roles import CHUNK
 from rushlight.compile.expr import cast, e, input_
 
 HOST = target.host()
@@ -306,9 +307,24 @@ def test_two_threads_get_about_as_many_rows(rows, about, parts_n):
     assert 0.6 * about <= block <= about + 12
 
 
+@pytest.mark.parametrize("rows, columns, depth, wanted", [(200, 200, 1000, 20), (100, 100, 5000, 25), (320, 320, 3000, 32)])
+def test_two_threads_get_about_as_much_of_a_weight_gradient(rows: int, columns: int, depth: int, wanted: int) -> None:
+    """Four parts of 2, 2, 2 and 1 panels, or seven pieces of a reduction, would leave one thread a seventh more than the other."""
+    panels, chunks = -(-columns // 32), -(-depth // CHUNK)
+    block_m, block_n, splits = cut((rows, panels, columns, depth, 1, (12, 8, 4, 2, 1), 32, 4, 1 << 18, LONGEST, 228, False), wanted)
+    each = -(-chunks // splits)
+    assert -(-chunks // each) == splits
+    parts = [min(block_m, rows - i) * min(block_n, panels - j) * min(each * CHUNK, depth - k * CHUNK)
+             for k in range(0, chunks, each) for i in range(0, rows, block_m) for j in range(0, panels, block_n)]
+    threads = [0, 0]
+    for part in parts:
+        threads[threads.index(min(threads))] += part
+    assert max(threads) <= 1.06 * rows * panels * depth / 2
+
+
 def test_a_weight_gradient_with_many_results_is_one_step() -> None:
     """Parts that have all of the reduction apply the epilogue themselves; with few results the reduction is split, and a step adds up."""
-    for (m, n, k), kinds in (((256, 1024, 2048), ["chunked"]), ((192, 192, 1576), ["chunked"]), ((96, 128, 16384), ["partial", "finish"])):
+    for (m, n, k), kinds in (((1024, 256, 2048), ["chunked"]), ((192, 192, 1576), ["chunked"]), ((96, 128, 16384), ["partial", "finish"])):
         a, b, out = (np.zeros(shape, np.float32) for shape in ((k, m), (k, n), (m, n)))
         with target.using(dataclasses.replace(HOST, l2=1 << 20)):
             steps = plan(of_einsum("km,kn->mn", a, b, out, dt.float32)).steps

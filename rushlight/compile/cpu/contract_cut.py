@@ -19,7 +19,7 @@ TURNED_AT_ONCE = CHUNK
 #: Into how many pieces a reduction is split, at most, where blocks of A are turned.
 MOST_SPLITS = 8
 #: Cycles, as in ``microkernel.py``, for one position of the reduction: of a tile that is turned, of a panel of B that comes from memory.
-TURN_CYCLES, PANEL_CYCLES = 3.0, 4.0
+TURN_CYCLES, PANEL_CYCLES = 7.0, 1.5
 #: Cycles for a row of a panel of sums, written and read again; for waiting until all are written.
 SUM_CYCLES, JOIN_CYCLES = 30.0, 20_000.0
 #: The part of a part that a thread waits for another, on average.
@@ -100,7 +100,9 @@ class Cut(NamedTuple):
         tall = self.heights[0]
         fewest_m, most_m = -(-self.rows // (MAX_ROWS // tall * tall)), -(-self.rows // tall)
         best: tuple[float, int, int, int] | None = None
-        for splits in range(1, max(1, min(self.depth // (2 * CHUNK), MOST_SPLITS)) + 1):
+        chunks = -(-self.depth // CHUNK)
+        for each in sorted({-(-chunks // n) for n in range(1, max(1, min(self.depth // (2 * CHUNK), MOST_SPLITS)) + 1)}, reverse=True):
+            splits = -(-chunks // each)
             for parts_m in range(fewest_m, max(fewest_m, min(most_m, wanted // splits)) + 1):
                 block_m = min(self.rows, -(-self.rows // (parts_m * tall)) * tall)
                 for parts_n in range(1, max(1, min(self.panels, wanted // (splits * parts_m))) + 1):
