@@ -1,0 +1,45 @@
+"""Switches of libraries that are not here: programs import, set and read them."""
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+import rushlight
+from rushlight.nn.attention import SDPBackend, sdpa_kernel
+
+
+def test_a_backend_can_be_imported_by_its_path():
+    import rushlight.backends.cudnn as cudnn
+    from rushlight.backends.cuda import matmul, sdp_kernel
+
+    assert cudnn is rushlight.backends.cudnn and not cudnn.is_available() and cudnn.version() is None
+    before = cudnn.benchmark
+    with cudnn.flags(benchmark=not before):
+        assert cudnn.benchmark is not before
+    assert cudnn.benchmark is before
+    assert matmul is rushlight.backends.cuda.matmul and sdp_kernel
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("rushlight.backends.nothing")
+
+
+def test_a_choice_of_attention_is_kept_inside_its_block_and_changes_no_value():
+    cuda = rushlight.backends.cuda
+    enabled = lambda: (cuda.flash_sdp_enabled(), cuda.math_sdp_enabled(), cuda.mem_efficient_sdp_enabled(),  # noqa: E731
+                       cuda.cudnn_sdp_enabled())
+    q = rushlight.randn(1, 2, 4, 8)
+    attend = lambda: rushlight.nn.functional.scaled_dot_product_attention(q, q, q)  # noqa: E731
+    plain = attend().numpy()
+    for backends, want in ((SDPBackend.MATH, (False, True, False, False)),
+                           ([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION], (True, False, True, False))):
+        with sdpa_kernel(backends):
+            assert enabled() == want
+            assert abs(attend().numpy() - plain).max() < 1e-6
+        assert enabled() == (True,) * 4
+    with cuda.sdp_kernel(enable_flash=False):
+        assert enabled() == (False, True, True, True)
+    cuda.enable_math_sdp(False)
+    assert enabled() == (True, False, True, True)
+    cuda.enable_math_sdp(True)
+    with pytest.raises(AssertionError, match="instance of SDPBackend"), sdpa_kernel("math"):
+        pass
