@@ -11,7 +11,7 @@ from ..record.flush import flush_trace, ready
 from ..record.meta import Meta, contiguous_strides, is_contiguous, meta_of
 from ..record.op import Op
 from ..record.trace import NOTHING, Trace, TraceNode, local
-from ..record.value import Buffer, Value, is_exported, new_value
+from ..record.value import COPIED, Buffer, Value, copied, is_exported, new_value
 from .autocast import fitted
 from .handle import Alias, Handle, How, derived, make, new_alias, new_view, renew, storage_of
 from .node import GradNode, filler, grad_class
@@ -44,15 +44,16 @@ def value_of(t: Handle) -> Value:
     return t._value
 
 
-def enter(tr: Trace, v: Value) -> int:
-    """The slot of a value in the present epoch of a trace."""
+def enter(tr: Trace, v: Value, copies: bool = False) -> int:
+    """The slot of a value in the present epoch of a trace. With ``copies``, a copy of the content enters where that is small and somebody
+    outside may change it."""
     if v.epoch is tr.epoch:
         return v.slot
     if v.buffer is None:
         if v.origin is not None:
             root, alias = v.origin, v.alias  # type: ignore[attr-defined]
             if root.buffer is not None and root.epoch is not tr.epoch:
-                return _enter_window(tr, v, root, alias)
+                return _enter_window(tr, v, root, alias, copies)
             node, _ = _record(tr, Restrided.op, alias.place(), enter(tr, root))
             v.epoch, v.slot = tr.epoch, node.slot
             tr.values.append(v)
@@ -61,16 +62,27 @@ def enter(tr: Trace, v: Value) -> int:
             return v.slot
         ready(v)  # pending in another thread's trace
     if is_exported(v):
+        if copies and v.meta.nbytes <= COPIED:
+            return _enter_copy(tr, v, ready(v).ptr)
         tr.read_at_once()
     return tr.add_leaf(v)
 
 
-def _enter_window(tr: Trace, v: Value, root: Value, alias: Any) -> int:
+def _enter_copy(tr: Trace, v: Value, address: int) -> int:
+    """Let what now lies at the address enter in place of ``v``, which is not marked as being there: its next use sees what it is then."""
+    slot = tr.add_leaf(copied(v, address))
+    tr.copied = v, slot
+    return slot
+
+
+def _enter_window(tr: Trace, v: Value, root: Value, alias: Any, copies: bool) -> int:
     """Let a view of ready memory enter as a leaf that starts where the view starts, so that its position is no part of
     the path."""
-    if is_exported(root):
-        tr.read_at_once()
     shape, strides, offset = alias.place()
+    if is_exported(root):
+        if copies and v.meta.nbytes <= COPIED and is_contiguous(shape, strides):
+            return _enter_copy(tr, v, ready(root).ptr + offset * v.meta.dtype.itemsize)
+        tr.read_at_once()
     if is_contiguous(shape, strides):
         v.slot = tr.add_leaf(window(tr, root, v.meta.plain, offset))
         v.epoch = tr.epoch
@@ -114,7 +126,7 @@ def apply(op: Op, attrs: tuple, tensors: Sequence[Handle], hold: bool = False) -
     for t in tensors:
         alias = t._alias
         v = t._value if alias is None or alias.version == alias.storage.version else refresh(t)
-        parts.append(v.slot if v.epoch is epoch else enter(tr, v))
+        parts.append(v.slot if v.epoch is epoch else enter(tr, v, not hold))
         if t._edge is not None:
             needs += bit
         bit += bit
@@ -231,8 +243,13 @@ def apply_view(op: Op, attrs: tuple, t: Handle) -> Any:
         shape, strides, _ = op.place(m.shape, m.strides or contiguous_strides(m.shape), 0, attrs)  # type: ignore[attr-defined]
         meta = meta_of(shape, m.dtype, m.device, strides)
         return new_view(t, meta, How(op, attrs, meta), grad)
-    out = _record_view(op, attrs, t, grad)
     tr = local.trace
+    if root.buffer is not None and root.epoch is not tr.epoch and not (grad and t._edge is not None) and is_exported(root):
+        # Recorded, it would read memory that others can write before it is used: as a window it is read where it is used.
+        fresh: Any = op.meta((t._value.meta,), attrs)
+        if fresh.nbytes <= COPIED and fresh.dtype is root.meta.dtype and fresh.strides is None and root.meta.numel:
+            return new_view(t, fresh, How(op, attrs, fresh), grad)
+    out = _record_view(op, attrs, t, grad)
     if tr.node.stop:
         flush_trace(tr, False)
     return out

@@ -205,7 +205,11 @@ def _sort(attempt: Attempt) -> _Sorted | None:
         if type(a) in PLAIN_TENSORS:
             v = a._value
             if v.epoch is not attempt.epoch:
-                return None
+                if attempt.trace.copied[0] is not v or attempt.trace.copied[1] < attempt.slot or v.buffer is None:
+                    return None
+                found.tensors.append(a)
+                found.facts.append(v.meta)
+                return LEAF_VALUE
             found.tensors.append(a)
             found.facts.append(v.meta if v.slot >= attempt.slot else v.slot)
             if v.slot >= attempt.slot:
@@ -280,7 +284,7 @@ def remember(attempt: Attempt, out: Any) -> Call | None:
     if found is None or not 0 < len(found.tensors) <= TENSORS:
         return None
     tensors = found.tensors
-    slots = [t.slot if type(t) is _Number else t._value.slot for t in tensors]
+    slots = [t.slot if type(t) is _Number else t._value.slot if t._value.epoch is epoch else tr.copied[1] for t in tensors]
     entering = sorted([i for i, s in enumerate(slots) if s >= attempt.slot], key=slots.__getitem__)
     shape = Shape(tuple(found.kinds), entering=tuple(entering), grad=tr.grad_enabled,
                   wants=tuple([NO if type(t) is _Number or t._edge is None else A_LEAF if t._edge is LEAF else YES for t in tensors]))

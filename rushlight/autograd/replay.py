@@ -18,6 +18,7 @@ from .handle import LEAF, Handle, make
 from .node import GradNode
 from .replay_steps import LIMIT, never, overwritten, written_for
 from .steps import in_use, is_whole, part_of
+from .writing import replace
 
 __all__ = ["describe", "replay", "remember", "Description"]
 
@@ -33,12 +34,14 @@ _DEAD.meta = _DEAD.epoch = _DEAD.origin = _DEAD.home = _DEAD.overwritten = None 
 _DEAD.slot = -1
 _DEAD.buffer = Buffer(0, 0, None)  # keeps it from being taken for a live pending value
 _WRITTEN = 2  # a step is worth writing for a graph that keeps coming
+_ADDED = object()    # in a signature: a leaf has a gradient, which is told by what follows
 _EARLIER = object()  # in a signature: the node was recorded before the last flush
 
 
 class Description:
     """The graph below a root: ``signature`` is equal for equal graphs; ``nodes`` and ``leaves`` are what it was read from.
-    ``saved`` are the values in memory that it keeps, ``seen`` how often content had been looked at."""
+    ``saved`` are the values in memory that it keeps and the gradients there that are added to, ``seen`` how often content had been
+    looked at."""
 
     __slots__ = ("signature", "nodes", "leaves", "saved", "seen")
 
@@ -61,8 +64,8 @@ class Recipe:
 
 
 def describe(root: Handle, epoch: Epoch) -> Description | None:
-    """The graph below ``root`` if a walk of it depends on nothing else: there are no hooks, no gradients to add to, no saved value was
-    overwritten, and those of earlier epochs are in memory that nobody else writes."""
+    """The graph below ``root`` if a walk of it depends on nothing else: there are no hooks, no saved value was overwritten, and those of
+    earlier epochs, like the gradients to add to, are in memory that nobody else writes."""
     edge = root._edge
     if not isinstance(edge, GradNode):
         return None
@@ -75,6 +78,7 @@ def describe(root: Handle, epoch: Epoch) -> Description | None:
     writes = epoch.writes
     saved: list[Value] = []
     saved_number: dict[int, int] = {}
+    sums: set[int] = set()
     for n in nodes:  # grows while it is read
         if n.rare is not None or n.in_metas is None:
             return None
@@ -101,7 +105,9 @@ def describe(root: Handle, epoch: Epoch) -> Description | None:
             elif isinstance(edge, Handle):
                 k = leaf_number.get(id(edge))
                 if k is None:
-                    if edge._more is not None or edge._grad is not None or edge._edge is not LEAF:
+                    if edge._more is not None or edge._edge is not LEAF:
+                        return None
+                    if edge._grad is not None and not _number_sum(edge, epoch, put, saved, saved_number, sums):
                         return None
                     k = leaf_number[id(edge)] = len(leaves)
                     leaves.append(edge)
@@ -130,6 +136,27 @@ def _number(n: GradNode, epoch: Epoch, put: Callable[[Any], None], saved: list[V
     return True
 
 
+def _number_sum(leaf: Handle, epoch: Epoch, put: Callable[[Any], None], saved: list[Value], number: dict[int, int], sums: set[int]) -> bool:
+    """Describe the gradient that a leaf has, to which another is added in place; False where that is no matter of one leaf and one add."""
+    g: Any = leaf._grad
+    v = g._value
+    if g._alias is not None or g._edge is not None or g._more is not None or v.overwritten is not None or v.origin is not None:
+        return False
+    if v.meta is not leaf._value.meta.plain or id(v) in sums or id(v) in number:
+        return False
+    sums.add(id(v))
+    put(_ADDED)
+    if v.epoch is epoch:
+        put((v.slot,))
+        return True
+    if v.buffer is None or in_use(v):
+        return False
+    k = number[id(v)] = len(saved)
+    saved.append(v)
+    put(k)
+    return True
+
+
 def replay(tr: Trace, root: Handle, found: Description, retain_graph: bool) -> bool:
     """Take the recorded walk of this graph, if there is one."""
     recipe = tr.node.backward
@@ -152,7 +179,13 @@ def replay(tr: Trace, root: Handle, found: Description, retain_graph: bool) -> b
             v.epoch = epoch
             v.slot = slot
             v.buffer = v.origin = v.home = v.overwritten = None
-        leaf._grad = make(v)
+        g = leaf._grad
+        if g is None:
+            leaf._grad = make(v)
+        else:
+            replace(g._value, v, "add_", None)
+            g._value = v
+            g._version += 1
     tr.node = recipe.end
     if not retain_graph:
         for n in found.nodes:

@@ -17,6 +17,7 @@ from . import handle
 from .handle import LEAF, Handle
 from .node import GradNode
 from .steps import in_use, is_whole, part_of
+from .writing import replace
 
 __all__ = ["LIMIT", "never", "written_for", "overwritten"]
 
@@ -46,7 +47,7 @@ def written_for(root: Handle, nodes: Sequence[GradNode], tr: Trace, recipe: Any)
 def _compiled(source: str) -> Callable[..., bool]:
     scope: dict[str, Any] = {"__name__": __name__, "new": object.__new__, "Tensor": handle._class, "LEAF": LEAF, "Value": Value,
                              "settings": settings, "overwritten": overwritten, "in_use": in_use, "is_whole": is_whole,
-                             "part_of": part_of}
+                             "part_of": part_of, "replace": replace}
     exec(compile(source, "<backward>", "exec"), scope)
     return scope["step"]
 
@@ -112,8 +113,25 @@ class _Writer:
                 known = f"l{len(self.leaves)}"
                 self.leaves[id(edge)] = known, edge
                 lines.append(f"{known} = {place}")
-                doubts += [f"{known}._edge is not LEAF", f"{known}._grad is not None", f"{known}._more is not None"]
+                doubts += [f"{known}._edge is not LEAF", f"{known}._more is not None"]
+                if edge._grad is None:
+                    doubts.append(f"{known}._grad is not None")
+                else:
+                    lines += self._sum(known, edge._grad)
         return [*lines, _unless(doubts)] if doubts else lines
+
+    def _sum(self, leaf: str, g: Any) -> list[str]:
+        """Lines that look at the gradient that a leaf has, which they call ``g_`` and its name, and its value ``w_`` and its name."""
+        v, name, old = g._value, "g_" + leaf, "w_" + leaf
+        doubts = [f"{old}.overwritten is not None"]
+        if v.epoch is self.epoch:
+            doubts += [f"{old}.epoch is not epoch", f"{old}.slot != {self.fact(f'S{len(self.names)}', v.slot)}"]
+        else:
+            self.saved[id(v)] = old, v
+            meta = self.fact(f"M_{leaf}", v.meta)
+            doubts += [f"{old}.epoch is epoch", f"{old}.buffer is None", f"{old}.meta is not {meta}", f"in_use({old})"]
+        return [f"{name} = {leaf}._grad", _unless([f"{name} is None", f"{name}._alias is not None", f"{name}._edge is not None",
+                                                   f"{name}._more is not None"]), f"{old} = {name}._value", _unless(doubts)]
 
     def _kept(self, name: str, n: GradNode) -> list[str]:
         """Lines that look at what a node of an earlier epoch keeps."""
@@ -175,6 +193,9 @@ class _Writer:
                 at, meta = self.fact(f"G{k}", slot), self.fact(f"M{k}", leaf._value.meta.plain)
                 lines += [f"{v} = values[{at}] = Value()", f"{v}.meta = {meta}", f"{v}.epoch = epoch", f"{v}.slot = {at}",
                           f"{v}.buffer = {v}.origin = {v}.home = {v}.overwritten = None"]
+            if leaf._grad is not None:
+                lines += [f"replace(w_{name}, {v}, 'add_', None)", f"g_{name}._value = {v}", f"g_{name}._version += 1"]
+                continue
             lines += [f"{name}._grad = t = new(Tensor)", f"t._value = {v}", "t._edge = t._grad = t._alias = t._more = None",
                       "t._version = 0"]
         return lines

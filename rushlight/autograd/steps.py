@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..record.flush import ready
 from ..record.trace import Trace
-from ..record.value import Buffer, Value, is_exported, scalar_value
+from ..record.value import COPIED, Buffer, Value, copied, is_exported, scalar_value
 from . import handle
 from .handle import LEAF, How, View, storage_of
 from .node import grad_class
@@ -81,7 +82,7 @@ def step_for(shape: Shape) -> Callable[..., Any]:
     """The step of all calls of a shape. Its facts: the node where the call arrives, meta and slot of the result, metas of the
     operation's inputs, then those of each argument."""
     scope: dict[str, Any] = {f.__name__: f for f in (
-        Value, View, How, storage_of, scalar_value, start_of, same, in_use, is_whole, part_of)}
+        Value, View, How, storage_of, scalar_value, start_of, same, in_use, is_whole, part_of, copy_of)}
     scope |= {"__name__": __name__, "GradNode": grad_class(len(shape.inputs)), "new": object.__new__, "Tensor": handle._class, "LEAF": LEAF,
               "MISSING": object()}
     exec(compile(_source(shape), f"<step {shape.arguments}>", "exec"), scope)
@@ -112,8 +113,13 @@ def _source(shape: Shape) -> str:
             doubts += [f"{v}.slot != w{i}", f"{v}.epoch is not epoch"]
         else:
             doubts += [f"{v}.meta is not w{i}", f"{v}.epoch is epoch", *[f"{v} is {other}" for other in entered]]
-            doubts.append(f"{v}.buffer is None or in_use({v})" if kind == LEAF_VALUE else
-                          f"{v}.buffer is not None or not is_whole({v}, epoch, ({''.join([other + ', ' for other in entered])}))")
+            may_copy = kind == LEAF_VALUE and not shape.is_view  # as ``apply`` does
+            if may_copy:
+                lines.append(f"copy{i} = {v}.buffer is not None and in_use({v})")
+                doubts.append(f"{v}.buffer is None or copy{i} and {v}.meta.nbytes > {COPIED}")
+            else:
+                doubts.append(f"{v}.buffer is None or in_use({v})" if kind == LEAF_VALUE else
+                              f"{v}.buffer is not None or not is_whole({v}, epoch, ({''.join([other + ', ' for other in entered])}))")
             entered.append(v)
         lines.append(_unless(doubts))
         if shape.grad:
@@ -122,8 +128,12 @@ def _source(shape: Shape) -> str:
     for i in shape.entering:
         if tensors[i] in NUMBERS:
             made.append(f"v{i} = scalar_value(n{i})")
-        made += [f"v{i}.epoch = epoch", f"v{i}.slot = len(values)",
-                 f"values.append(v{i})" if tensors[i] != PART else f"values.append(part_of(tr, v{i}))"]
+        enters = [f"v{i}.epoch = epoch", f"v{i}.slot = len(values)",
+                  f"values.append(v{i})" if tensors[i] != PART else f"values.append(part_of(tr, v{i}))"]
+        if tensors[i] == LEAF_VALUE and not shape.is_view:
+            made += [f"if copy{i}: values.append(copy_of(v{i}, epoch, len(values)))", "else: " + "; ".join(enters)]
+        else:
+            made += enters
     made.append("tr.node = node")
     if shape.pieces:
         made += ["outs, kind = [], slot", "for node, meta, slot in meta:", *["  " + line for line in _result(shape)],
@@ -305,6 +315,13 @@ def is_whole(v: Value, epoch: Any, others: Sequence[Value]) -> bool:
         return False
     root = v.origin
     return root.buffer is not None and root.epoch is not epoch and root not in others and not is_exported(root)
+
+
+def copy_of(v: Value, epoch: Any, slot: int) -> Value:
+    """The leaf as which small memory enters that somebody outside can write."""
+    leaf = copied(v, ready(v).ptr)
+    leaf.epoch, leaf.slot = epoch, slot
+    return leaf
 
 
 def part_of(tr: Trace, v: Value) -> Value:

@@ -16,7 +16,7 @@ from .handle import LEAF, UNWATCHED, Handle, derived, is_unwatched, make, renew
 from .node import GradNode
 from .steps import in_use
 
-__all__ = ["apply_over", "check_writable", "write"]
+__all__ = ["apply_over", "check_writable", "replace", "write"]
 
 
 def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
@@ -42,7 +42,7 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
     if alias is None:
         old = t._value
         seen_outside = old.buffer is not None and is_exported(old)
-        _replace(old, fresh, name, by)
+        replace(old, fresh, name, by)
         t._value = fresh
         t._version += 1
         if tr.grad_enabled and new._edge is not None:
@@ -64,7 +64,7 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
             whole = apply(update, alias.place(), (holder, new), hold=True)
             if linked:
                 base._edge = whole._edge
-        _replace(old, whole._value, name, by)
+        replace(old, whole._value, name, by)
         storage.value = whole._value
         storage.version += 1
         if tr.grad_enabled and (new._edge is not None) and (alias.parent is None or alias.base is None):
@@ -272,7 +272,7 @@ def check_writable(t: Handle) -> None:
             "cloning the output of the custom Function.")
 
 
-def _replace(old: Value, new: Value, name: str, by: Any) -> None:
+def replace(old: Value, new: Value, name: str, by: Any) -> None:
     """``new`` takes over the memory of ``old``; ``by`` is the graph node of the writing operation, which may itself keep
     the old value."""
     old.overwritten = (name, by)

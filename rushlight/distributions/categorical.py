@@ -91,9 +91,10 @@ class Categorical(Distribution):
     def sample(self, sample_shape: Any = Size()) -> Any:  # noqa: B008
         sample_shape = Size(sample_shape)
         with no_grad():
-            rows = self.probs.detach().reshape(-1, self._num_events)
-            drawn = torch.multinomial(rows, sample_shape.numel(), True).T
-            return drawn.reshape(self._extended_shape(sample_shape))
+            probs, shape = self.probs, self._extended_shape(sample_shape)
+            if probs.dim() == 1:
+                return torch.multinomial(probs, sample_shape.numel(), True).reshape(shape)
+            return torch.multinomial(probs.reshape(-1, self._num_events), sample_shape.numel(), True).T.reshape(shape)
 
     def log_prob(self, value: Any) -> Any:
         if self._validate_args:

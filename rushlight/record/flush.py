@@ -22,7 +22,7 @@ from . import cold, families, launching, paths
 from .again import Again, counters, fill, written
 from .salvage import Aftermath, salvage
 from .settings import settings
-from .trace import NO_CALL, NOTHING, Trace, TraceNode, local, traces
+from .trace import NO_CALL, NO_COPY, NOTHING, Trace, TraceNode, local, traces
 from .value import SPARE, Buffer, Value, allocate, allocate_behind, new_epoch
 
 __all__ = ["flush", "flush_trace", "ready", "batch_boundary", "start_afresh", "counters"]
@@ -73,7 +73,7 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
         if windows:
             tr.windows = set()
         tr.values, tr.epoch = [], new_epoch(tr)
-        tr.exported, tr.full = False, tr.anomaly
+        tr.exported, tr.full, tr.copied = False, tr.anomaly, NO_COPY
         tr.node = tr.root if tr.low is None else tr.beginning()
         tr.flushes += 1
         if again is not None or live:

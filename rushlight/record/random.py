@@ -19,6 +19,7 @@ import math
 import os
 import threading
 import weakref
+from ctypes import c_float
 from typing import Any
 
 import ml_dtypes
@@ -44,6 +45,7 @@ _STATE = np.dtype(
 _WIDE_RANGE = 1 << 28  # from here on an integer in a range takes 64 bits of the stream
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 # Significand bits (the hidden one counted): the integers that the type holds without a gap reach 2**bits.
+_FEW = 32  # categories of one row, at most, that are drawn from without arrays
 _DIGITS = {np.dtype(F64): 53, np.dtype(F32): 24, np.dtype(np.float16): 11, _BFLOAT16: 8}
 _RANDOM_INTEGERS = ("int64", "int32", "int16", "int8", "uint8", "bool")
 
@@ -407,6 +409,10 @@ class Mt19937Stream:
                 f"cannot sample n_sample > prob_dist.size(-1) samples without replacement: {num_samples} > {categories}"
             )
         work = F64 if dtype == F64 else F32
+        if num_samples == 1 and 0 < probabilities.size == categories <= _FEW and dtype in (F32, F64):
+            first = self._first(probabilities.ravel().tolist(), dtype == F32)
+            if first is not None:
+                return np.array(first, np.int64).reshape((1,) * probabilities.ndim)
         weights = np.atleast_2d(probabilities).astype(work)
         if not (np.isfinite(weights) & (weights >= 0)).all():
             raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
@@ -427,6 +433,22 @@ class Mt19937Stream:
             chosen = np.array(rows, np.int64).reshape(uniforms.shape)
         chosen = chosen.astype(np.int64, copy=False)
         return chosen if probabilities.ndim == 2 else chosen[0]
+
+
+    def _first(self, weights: list[float], narrow: bool) -> int | None:
+        """One draw from few weights, as ``multinomial`` makes it (``narrow``: in float32), but without arrays: they would take longer than
+        the arithmetic. None, and nothing is drawn, where the weights are not valid."""
+        if not all(0.0 <= w < math.inf for w in weights) or not any(weights):
+            return None
+        bits = self.raw32(2 * len(weights)).tolist()
+        race = []
+        for w, high, low in zip(weights, bits[::2], bits[1::2]):
+            clock = -math.log1p(-(((high << 32 | low) & (1 << 53) - 1) * 2.0**-53))
+            if narrow:
+                clock = c_float(clock).value
+            at = w / clock if clock else math.inf if w else -1.0  # 0 / 0 is never the first
+            race.append(c_float(at).value if narrow else at)
+        return race.index(max(race))
 
 
 def _inner_bounds(low: int, high: int, dtype: np.dtype) -> tuple[int, int]:

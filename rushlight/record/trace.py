@@ -19,11 +19,12 @@ from .op import Op
 from .settings import settings
 from .value import Value, new_epoch
 
-__all__ = ["NOTHING", "Call", "Known", "TraceNode", "Trace", "local", "traces", "user_frame", "user_line"]
+__all__ = ["NOTHING", "NO_COPY", "Call", "Known", "TraceNode", "Trace", "local", "traces", "user_frame", "user_line"]
 
 _PACKAGE = __name__.split(".", 1)[0] + "."
 #: Of nodes that hold nothing yet, as most do for good: never written to.
 NOTHING: dict[Any, Any] = {}
+NO_COPY: tuple[Any, int] = (None, -1)
 _inside: dict[str, bool] = {}                              # names of modules -> whether they belong to this package
 _lines: dict[tuple[str, int], tuple[str, int]] = {}        # one tuple for each line
 _MOST_LINES = 100_000
@@ -137,6 +138,7 @@ class Trace:
         epoch: identity of the present stretch of recording.
         grad_enabled, inference: the grad mode of this thread.
         anomaly: whether graph nodes are to keep where they were made.
+        copied: the last value that entered as a copy of memory that NumPy can write, and the slot of that copy.
         exported: an operation of this epoch reads memory that NumPy can write, so that everything runs at once.
         full: one of these two: no call may be made from memory.
         varying: (operation or "positions", the user's line) -> how often another Python number came there; see ``autograd/varying.py``.
@@ -145,7 +147,7 @@ class Trace:
     """
 
     __slots__ = ("root", "node", "values", "spare", "spare_views", "spare_wholes", "epoch", "grad_enabled", "inference", "lock", "flushes",
-                 "nodes", "anomaly", "exported", "full", "varying", "windows", "low", "regions", "__weakref__")
+                 "nodes", "anomaly", "copied", "exported", "full", "varying", "windows", "low", "regions", "__weakref__")
 
     def __init__(self) -> None:
         self.root = TraceNode(None, None, (), (), (), 0)
@@ -164,6 +166,7 @@ class Trace:
         self.low: Any = None
         self.regions: Any = None
         self.windows: set[int] = set()  # identities of the buffers that this epoch reads through windows
+        self.copied: tuple[Any, int] = NO_COPY
         self.exported = False
         self.full = False
         self.varying: dict[tuple, int] = {}

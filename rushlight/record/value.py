@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import itertools
-from ctypes import c_double, c_int64
+from ctypes import c_double, c_int64, memmove
 from sys import getrefcount
 from typing import Any
 
@@ -13,8 +13,8 @@ from ..compile.cpu.alloc import Block as Buffer
 from ..compile.cpu.alloc import allocate, allocate_behind, wrap
 from .meta import CPU, Meta, meta_of
 
-__all__ = ["Value", "DerivedValue", "Buffer", "Epoch", "allocate", "allocate_behind", "value_from_array", "array_of", "is_exported",
-           "looks", "new_epoch", "new_value", "scalar_value"]
+__all__ = ["COPIED", "Value", "DerivedValue", "Buffer", "Epoch", "allocate", "allocate_behind", "value_from_array", "array_of",
+           "copied", "is_exported", "looks", "new_epoch", "new_value", "scalar_value"]
 
 
 #: Objects of one kind that nobody needs any more, kept to be used again.
@@ -136,6 +136,18 @@ def array_of(v: Value) -> np.ndarray:
     meta = v.meta
     looks.count += 1
     return v.buffer.array(meta.dtype.numpy, meta.shape)  # type: ignore[union-attr]
+
+
+COPIED = 4096  # bytes of memory that others can write, at most, that are copied where they are read: a run of its own would take longer
+
+
+def copied(v: Value, address: int) -> Value:
+    """A ready value of the meta of ``v``, row-major, with the content that lies at the address now."""
+    meta = v.meta.plain
+    leaf = new_value(meta)
+    leaf.buffer = allocate(meta.nbytes or 1)
+    memmove(leaf.buffer.ptr, address, meta.nbytes)
+    return leaf
 
 
 def is_exported(v: Value) -> bool:

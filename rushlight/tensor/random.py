@@ -263,7 +263,7 @@ METHODS["bernoulli"] = bernoulli
 @public(method=True)
 def multinomial(input: Any, num_samples: int, replacement: bool = False, *, generator: Generator | None = None) -> Any:
     """``num_samples`` category numbers drawn by the weights in each row of ``input``."""
-    return _made(_stream(generator).multinomial(np.ascontiguousarray(input.detach()._array()), num_samples, replacement))
+    return _made(_stream(generator).multinomial(np.ascontiguousarray(input._array()), num_samples, replacement))
 
 
 def _poisson(stream: Mt19937Stream, rate: float) -> float:

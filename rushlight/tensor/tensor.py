@@ -210,9 +210,16 @@ class Tensor(Handle):
         if meta.numel != 1:
             raise RuntimeError(f"a Tensor with {meta.numel} elements cannot be converted to Scalar")
         read = _READERS.get(meta.dtype)
-        if read is not None and self._alias is None:
+        if read is not None:
             looks.count += 1
-            return read(ready(self._value).ptr).value
+            alias = self._alias
+            if alias is None:
+                return read(ready(self._value).ptr).value
+            root = alias.storage.value
+            if root.origin is not None:
+                _settle(root)
+            offset = 0 if alias.parent is None else alias.place()[2] * meta.dtype.itemsize
+            return read(ready(root).ptr + offset).value
         return self._array().item() if self.dtype is not dt.bfloat16 else float(self._array().reshape(()))
 
     def tolist(self) -> Any:
@@ -224,7 +231,7 @@ class Tensor(Handle):
         if n != 1:
             raise RuntimeError("Boolean value of Tensor with no values is ambiguous" if n == 0 else
                                "Boolean value of Tensor with more than one value is ambiguous")
-        return bool(self._array().reshape(()))
+        return bool(self.item())
 
     def __float__(self) -> float:
         return float(self.item())

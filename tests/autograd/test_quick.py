@@ -12,7 +12,7 @@ import rushlight as torch
 import rushlight.nn.functional as F
 from rushlight.autograd.node import LONG
 from rushlight.autograd.quick import quick
-from rushlight.record import flush, local
+from rushlight.record import counters, flush, local
 from rushlight.record.flush import start_afresh
 
 ROUNDS = 4
@@ -387,3 +387,54 @@ def test_pieces_lists_and_other_orders_are_found(call, monkeypatch):
     for other in results[1:]:
         for a, b in zip(other, results[0], strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+# -- memory that NumPy can write ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shaped", [
+    lambda x: x, lambda x: x[1:], lambda x: x.unsqueeze(0), lambda x: x.view(2, 2), lambda x: x.expand(3, 4), lambda x: x.float()])
+def test_small_memory_that_numpy_can_write_is_read_when_the_call_is_made(shaped):
+    w = tensor(4)
+    for k in range(ROUNDS):
+        array = np.arange(4, dtype=np.float32) + k
+        x = shaped(torch.from_numpy(array))
+        scale = w[:x.shape[-1]]
+        first = (x * scale).exp()
+        array *= 2
+        second = x * scale
+        array *= 0
+        base = shaped(torch.tensor(np.arange(4, dtype=np.float32) + k)).numpy()
+        np.testing.assert_allclose(first.detach().numpy(), np.exp(base * scale.detach().numpy()), rtol=1e-5)
+        np.testing.assert_allclose(second.detach().numpy(), 2 * base * scale.detach().numpy(), rtol=1e-6)
+
+
+def test_small_memory_that_numpy_can_write_runs_nothing_at_once():
+    """A state of the environment, which the program goes on to hold, enters the model in every step."""
+    model, calls = torch.nn.Linear(4, 3), []
+
+    def full(x, weight, bias):
+        calls.append(1)
+        return F.linear(x, weight, bias)
+    layer = quick(full)
+    start_afresh()
+    for k in range(ROUNDS):
+        state = np.full(4, k, np.float32)
+        flush()
+        before = counters.programs_run
+        out = layer(torch.from_numpy(state), model.weight, model.bias).relu().sum()
+        state += 1
+        out.item()
+        assert counters.programs_run == before + 1
+    assert len(calls) == FULL
+
+
+def test_what_a_backward_keeps_of_memory_that_numpy_can_write_is_that_memory():
+    w = tensor(3)
+    for _ in range(ROUNDS):
+        array = np.ones(3, np.float32)
+        x = torch.from_numpy(array)
+        y = (w * x).sum()
+        x.mul_(2)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.backward()

@@ -9,6 +9,7 @@ from rushlight import nn
 from rushlight.autograd import engine, replay
 from rushlight.record import counters, flush
 from rushlight.record.flush import start_afresh
+from rushlight.record.settings import settings
 
 
 @pytest.fixture(autouse=True)
@@ -352,3 +353,65 @@ def test_a_changing_number_of_backwards_stops_building():
     for length in (50, 33, 61, 47, 58) * 2:
         episode(length)
     assert counters.programs_built == before
+
+
+@pytest.mark.parametrize("look", [True, False])
+def test_gradients_that_are_added_to(look, walks, monkeypatch):
+    """A backward for each step of an episode: from the second on, gradients are there already."""
+    monkeypatch.setattr(settings, "cold_limit", 0)
+
+    def episodes(replays):
+        start_afresh()
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        params, rng, seen = list(model.parameters()), np.random.default_rng(0), []
+        for _ in range(8):
+            chances = []
+            for _ in range(11):
+                p = torch.softmax(model(tensor(4, seed=int(rng.integers(100)), grad=False)), -1)
+                if look:
+                    p[0].item()
+                chances.append(p[1])
+            fresh(params)
+            first = None
+            for n, p in enumerate(chances):
+                loss = -torch.log(p) * (n + 0.5)
+                loss.backward()
+                first = first or [p.grad for p in params]
+                assert all(p.grad is g for p, g in zip(params, first))
+                del loss
+            assert {p.grad._version for p in params} == {len(chances) - 1}
+            seen.append(gradients(params))
+        return seen
+
+    found = episodes(True)
+    n = len(walks)
+    assert n < 45  # of 88
+    del walks[:]
+    monkeypatch.setattr(replay, "describe", lambda root, epoch: None)
+    for got, want in zip(found, episodes(False), strict=True):
+        for a, b in zip(got, want, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert len(walks) == 88
+
+
+@pytest.mark.parametrize("change", [
+    lambda g: g.mul_(2), lambda g: g.view(-1).zero_(), lambda g: g.numpy().fill(3), lambda g: g.detach().add_(1), lambda g: None])
+def test_a_gradient_that_is_changed_before_more_is_added(change):
+    w = tensor(3, 2)
+    for k in range(6):
+        w.grad = None
+        x, y = tensor(4, 3, seed=k, grad=False), tensor(4, 3, seed=k + 9, grad=False)
+        (x @ w).sum().backward()
+        change(w.grad)
+        want = w.grad.numpy() + y.numpy().sum(0)[:, None]
+        (y @ w).sum().backward()
+        np.testing.assert_allclose(w.grad.numpy(), want, rtol=1e-5, atol=1e-5)
+
+
+def test_one_gradient_of_two_leaves_is_added_to_twice():
+    a, b = tensor(3), tensor(3, seed=1)
+    for _ in range(5):
+        a.grad = b.grad = torch.ones(3)
+        (a * b).sum().backward()
+        np.testing.assert_allclose(a.grad.numpy(), 1 + a.detach().numpy() + b.detach().numpy(), rtol=1e-6)

@@ -178,7 +178,7 @@ def test_bernoulli_of_a_tensor_of_probabilities(dtype):
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("replacement", [False, True])
 @pytest.mark.parametrize("samples", [1, 4, 9])
-@pytest.mark.parametrize("shape", [(9,), (3, 9), (2, 70)])
+@pytest.mark.parametrize("shape", [(9,), (1, 9), (3, 9), (2, 70)])
 def test_multinomial(dtype, samples, replacement, shape):
     ours_dtype, torch_dtype = FLOATS[dtype]
     for seed in range(3):
@@ -192,6 +192,17 @@ def test_multinomial(dtype, samples, replacement, shape):
             assert bits(stream.get_state()) == torch_bits(generator.get_state())
             continue
         assert_same(stream, generator, stream.multinomial(weights, samples, replacement), theirs)
+
+
+@not_on_intel
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("weights", [[1.0], [0.0, 1.0, 0.0], [0.5, 0.0, 0.5], [1e-38, 3e38], [1e-45, 0.0]])
+def test_multinomial_of_few_categories(dtype, weights):
+    ours_dtype, torch_dtype = FLOATS[dtype]
+    stream, generator = pair(0)
+    for _ in range(20):
+        theirs = torch.multinomial(torch.tensor(weights, dtype=torch_dtype), 1, generator=generator)
+        assert_same(stream, generator, stream.multinomial(np.array(weights, ours_dtype), 1), theirs)
 
 
 MIXED = {
