@@ -138,7 +138,7 @@ class View(DerivedValue):
             storage = parent.storage
             spare = local.trace.spare_wholes
             if getrefcount(storage) == 3 and len(spare) < SPARE:  # the same, and the alias
-                storage.value = None
+                storage.value = None  # type: ignore[assignment]
                 spare.append(parent)
         return self.home is None and self.overwritten is None
 
