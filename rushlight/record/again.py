@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 from sys import getrefcount
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..compile.cpu.alloc import allocate_each, free_list
 from ..compile.cpu.flight import failed, in_flight
@@ -20,7 +20,7 @@ from .salvage import Aftermath
 from .trace import TraceNode
 from .value import Buffer, Value, allocate, allocate_behind
 
-__all__ = ["Again", "counters", "fill", "written"]
+__all__ = ["Again", "References", "counters", "fill", "references", "written"]
 
 _WRITTEN = 3   # the run for which code is written
 _SMALL = 4096  # bytes of results, at most, whose memory is kept for the next run
@@ -40,6 +40,32 @@ class Counters(threading.local):
 counters = Counters()
 
 
+class References(NamedTuple):
+    """How many references lead to each value of a trace; by the slots of views of pending values, to what those keep
+    (``_kept_by``)."""
+
+    counts: list[int]
+    kept: dict[int, list[int]]
+
+
+def references(values: Sequence[Value]) -> References:
+    """Counted before dead views let go of what they are views of."""
+    counts = list(map(getrefcount, values))
+    views: Any = [(k, v) for k, v in enumerate(values) if v.origin is not None and v.origin.buffer is None]
+    return References(counts, {k: _kept_by(v) for k, v in views})
+
+
+def _kept_by(view: Any) -> list[int]:
+    """References to the storage of a view and to the tensors that it was made of. They refer to the value that it is a view of and are
+    kept by the view, so that the references to the value do not tell whether the user has one of them, too."""
+    alias = view.alias
+    counts = [getrefcount(alias.storage)]
+    while alias.parent is not None:
+        counts.append(0 if alias.base is None else getrefcount(alias.base))
+        alias = alias.parent
+    return counts
+
+
 class Again:
     """A run that may come again.
 
@@ -48,19 +74,21 @@ class Again:
         path: the program.
 
     Attributes:
-        counts: references to each pending value of the trace; where they are the same, so is what is alive.
+        counts, kept: references to each pending value of the trace, and to what the ``views`` keep alive (None: there are none);
+            where they are the same, so is what is alive.
         types: of the ``odd`` values: views, which keep others alive, and what only holds a slot; None: there are none.
         pending, odd, live, read: from the values of a trace: those that were no leaves, those of other types, those that are alive,
-            the leaves.
+            the leaves; ``views``: the views of pending values that nobody refers to.
         dead, dead_views: likewise, the results that nobody refers to (with nothing to them but their place in the trace, where
             nothing pending was written in place), and the views (None: there are none).
         step: ``(values, windows, program's run, facts)``: runs it, or returns False where memory is taken over otherwise, or is read
             through a window, too; None: not written.
     """
 
-    __slots__ = ("slots", "takes", "path", "leaves", "in_place", "counts", "types", "pending", "odd", "live", "read", "dead", "dead_views",
-                 "runs", "step", "facts")
+    __slots__ = ("slots", "takes", "path", "leaves", "in_place", "counts", "kept", "types", "pending", "odd", "views", "live", "read",
+                 "dead", "dead_views", "runs", "step", "facts")
     counts: list[int]
+    kept: list[list[int]] | None
     types: list[type] | None
 
     def __init__(self, slots: tuple[int, ...], takes: tuple[tuple[int, int], ...], path: Any) -> None:
@@ -71,14 +99,16 @@ class Again:
         self.step: Callable[[list[Value], set[int], Any, tuple], bool] | None = None
         self.facts: tuple = ()
 
-    def found(self, counts: list[int], values: Sequence[Value]) -> None:
-        """Remember what it is known by: the references to all values, as they were before dead views let go of what they were views of."""
+    def found(self, known: References, values: Sequence[Value]) -> None:
+        """Remember what it is known by."""
         odd = [k for k, v in enumerate(values) if type(v) is not Value]
         self.odd, self.types = _items(odd), [type(values[k]) for k in odd] or None
         pending = [k for k, v in enumerate(values) if v.buffer is None]
         self.pending = _items(pending)
-        self.counts = [counts[k] + 1 for k in pending]  # with the sequence of those that are pending
+        self.counts = [known.counts[k] + 1 for k in pending]  # with the sequence of those that are pending
         held = set(self.slots)
+        keepers = [k for k in known.kept if values[k].origin is None]  # those that have let go
+        self.views, self.kept = _items(keepers), [known.kept[k] for k in keepers] or None
         others = [(k, values[k]) for k in pending if k not in held]
         self.dead = _items([k for k, v in others if type(v) is Value and v.home is None and v.overwritten is None])
         views = [k for k, v in others if type(v) is not Value and v.origin is None]
@@ -87,7 +117,8 @@ class Again:
     def is_this(self, values: Sequence[Value]) -> bool:
         """Whether the same values are alive."""
         return (list(map(getrefcount, self.pending(values))) == self.counts
-                and (self.types is None or list(map(type, self.odd(values))) == self.types))
+                and (self.types is None or list(map(type, self.odd(values))) == self.types)
+                and (self.kept is None or list(map(_kept_by, self.views(values))) == self.kept))
 
     def run_alone(self, values: list[Value], windows: set[int], wait: bool) -> bool:
         """Run it if its code is written and nothing is or will be in flight; the same values have to be alive. False if not, and nothing

@@ -19,7 +19,7 @@ from ..compile.counters import Event, tell, watchers
 from ..compile.cpu.flight import Launch, flights, in_flight, unheard
 from ..compile.reference.interpret import PLAIN
 from . import cold, families, launching, paths
-from .again import Again, counters, fill, written
+from .again import Again, References, counters, fill, references, written
 from .salvage import Aftermath, salvage
 from .settings import settings
 from .trace import NO_CALL, NO_COPY, NOTHING, Trace, TraceNode, local, traces
@@ -60,13 +60,13 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
         if not values:
             return
         again = node.again
-        counts: list[int] = []
+        known: References | None = None
         live: Sequence[Value] = ()
         dead: Sequence[Value]
         dead_views: Sequence[Value]
         if again is None or not again.is_this(values):
             again = None
-            counts = list(map(getrefcount, values))
+            known = references(values)
             live, dead, dead_views = _sorted(values)
         windows = tr.windows
         wait = wait or tr.exported
@@ -83,7 +83,7 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
                     tell(Event("flush", "flush", start, 0.0, detail=(node, epoch)))
                 if again is None or watchers or not again.run_alone(values, windows, wait):
                     live = live or again.live(values)
-                    launched = _run(tr, node, values, live, windows, wait, counts, again)
+                    launched = _run(tr, node, values, live, windows, wait, known, again)
                 node.used = tr.flushes
             except BaseException as error:
                 epoch.error = error
@@ -153,21 +153,21 @@ def _let_go(views: Sequence[Any]) -> list[Value]:
     return [v for v in views if v.let_go()]
 
 
-def _run(tr: Trace, node: TraceNode, values: list[Value], live: Sequence[Value], windows: set[int], wait: bool, counts: list[int],
-         again: Again | None) -> Launch | None:
-    """``counts``: references to the values; ``again``: the run that they tell that this may be."""
+def _run(tr: Trace, node: TraceNode, values: list[Value], live: Sequence[Value], windows: set[int], wait: bool,
+         known: References | None, again: Again | None) -> Launch | None:
+    """``known``: references to the values, if ``again``, the run that they tell that this may be, is None."""
     # Memory that this program also reads through a window is written at the end.
     late = [(v, v.home) for v in live if v.home is not None and id(v.home) in windows] if windows else []
     if again is None:
-        known = node.again
-        if known is not None and known.slots == tuple([v.slot for v in live]):
-            known.found(counts, values)
-            again = known
+        last = node.again
+        if last is not None and last.slots == tuple([v.slot for v in live]):
+            last.found(known, values)
+            again = last
     if again is not None:
         done: Any = False if late else again.run(node, live, values, windows, wait)
         if done is not False:
             return done  # type: ignore[no-any-return]
-        counts = counts or list(map(getrefcount, values))
+        known = known or references(values)
         if again.dead_views is not None:
             _let_go(again.dead_views(values))  # if that was not seen to
     if late:
@@ -206,7 +206,7 @@ def _run(tr: Trace, node: TraceNode, values: list[Value], live: Sequence[Value],
     one_each = len(takes) == len(donations) == sum([v.home is not None for v in live])
     if one_each and not moved and not late and node.programs.get(key) is entry:
         node.again = Again(key[0], tuple([(takes.get(v.slot, -1), v.meta.nbytes or 1) for v in live]), entry)
-        node.again.found(counts, values)
+        node.again.found(known, values)
     fill(live, buffers)
     if late:
         flights.drain()

@@ -86,6 +86,45 @@ def test_a_view_that_is_held_instead_of_its_whole():
         np.testing.assert_array_equal(b.numpy(), array(2, 3).T * 2)
 
 
+@pytest.mark.parametrize("grad", [(True, True), (True, False), (False, True)])
+def test_what_a_view_was_made_of_is_held(grad):
+    """A view keeps the tensor that it was made of: as many references lead to its value whether the user has the tensor, too."""
+    held = []
+    for k in range(14):
+        x, keep = torch.tensor(array(2, 3, seed=k)), k in (7, 8, 11)
+        with torch.set_grad_enabled(grad[keep]):
+            a = x * 2
+            c = a.view(3, 2).exp()
+        if keep:
+            held.append((k, a))
+        a = None
+        flush()
+        np.testing.assert_allclose(c.numpy().ravel(), np.exp(array(2, 3, seed=k) * 2).ravel(), rtol=1e-5)
+    for k, a in held:
+        np.testing.assert_array_equal(a.numpy(), array(2, 3, seed=k) * 2)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_other_tensors_are_held_each_time(seed):
+    random, held = np.random.default_rng(seed), []
+    for k in range(150):
+        x = torch.tensor(array(2, 3, seed=k), requires_grad=seed % 2 == 1)
+        with torch.set_grad_enabled(bool(random.integers(4))):
+            a = x * 2
+            b = a.view(3, 2)
+            with torch.set_grad_enabled(bool(random.integers(4))):
+                c = b.t()
+            d = c.exp()
+        want = array(2, 3, seed=k) * 2
+        turned = want.reshape(3, 2).T
+        some = [(a, want), (b, want.reshape(3, 2)), (c, turned), (d, np.exp(turned))]
+        held += [pair for pair in some if random.integers(3)]
+        del a, b, c, d, some
+        flush()
+    for t, want in held:
+        np.testing.assert_allclose(t.detach().numpy(), want, rtol=1e-5)
+
+
 def test_a_gradient_that_a_hook_keeps_where_the_walk_was_replayed():
     """The replay has no value for a gradient in the middle; a walk has, and the hook keeps it."""
     w, kept, want = torch.tensor(array(3), requires_grad=True), [], []
