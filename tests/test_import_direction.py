@@ -15,7 +15,7 @@ FLOORS = [
     {"autograd"},
     {"ops"},
     {"tensor"},
-    {"random", "version", "backends", "accelerator", "compiler", "distributed", "fft", "linalg"},
+    {"random", "version", "backends", "accelerator", "compiler", "distributed", "multiprocessing", "fft", "linalg"},
     {"special", "masked"},
     {"nn", "utils", "metrics", "amp", "func", "jit"},
     {"optim", "distributions", "cpu", "cuda"},
