@@ -41,6 +41,8 @@ def trained(torch: Any, layer: Any, x: Any) -> Any:
 
 SHAPES = [
     Case("linear", lambda t: t.nn.Linear(4, 3)(t.zeros(2, 5)), RuntimeError, (r"2x5", r"4x3")),
+    Case("linear with a weight of three dimensions", lambda t: t.nn.functional.linear(t.zeros(2, 2, 3), t.zeros(2, 2, 3)), RuntimeError,
+         (r"<= 2 dimensions", r"3D")),
     Case("linear without batch", lambda t: t.nn.Linear(4, 3)(t.zeros(5)), RuntimeError, (r"5", r"4")),
     Case("conv2d channels", lambda t: t.nn.Conv2d(3, 8, 3)(t.zeros(2, 4, 9, 9)), RuntimeError, (r"3", r"4 channels")),
     Case("conv2d rank", lambda t: t.nn.Conv2d(3, 8, 3)(t.zeros(9, 9)), RuntimeError, (r"3D.*4D|conv2d",)),

@@ -75,6 +75,8 @@ einsum2_as_is = Structured("mv", meta=_einsum_meta, grad=_einsum_grad, saves=_ot
 def _linear_meta(metas: Sequence[Meta]) -> Meta:
     x, w = metas[0], metas[1]
     _same_dtype("linear", *metas)
+    if len(w.shape) > 2:
+        raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {len(w.shape)}D")
     if not x.shape or x.shape[-1] != w.shape[-1]:
         rows = x.numel // max(x.shape[-1], 1) if x.shape else 1
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({rows}x{x.shape[-1] if x.shape else 1} and "

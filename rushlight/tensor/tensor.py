@@ -194,6 +194,7 @@ class Tensor(Handle):
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         if self.dtype is dt.bfloat16:
             raise TypeError("Got unsupported ScalarType BFloat16")
+        _read_first(self._value if self._alias is None else self._alias.storage.value)
         return self._array()
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
@@ -582,6 +583,15 @@ class Tensor(Handle):
     @property
     def mH(self) -> Any:
         return self.adjoint()  # type: ignore[attr-defined]
+
+
+def _read_first(v: Any) -> None:
+    """Run what was recorded to read the memory of a ready value: who gets it now may write there."""
+    from ..record.flush import flush_trace
+
+    tr = local.trace
+    if v.buffer is not None and (v.epoch is tr.epoch or id(v.buffer) in tr.windows):
+        flush_trace(tr)
 
 
 def _settle(v: Any) -> None:

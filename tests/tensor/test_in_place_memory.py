@@ -45,3 +45,14 @@ def test_the_second_step_of_a_fresh_model_repeats_the_first():
     assert counters.programs_built == before + 1  # the same path as the first, which ran cold: now it is compiled
     step()
     assert counters.programs_built == before + 1
+
+
+@pytest.mark.parametrize("array", [lambda t: t.numpy(), np.asarray, lambda t: t[1].detach().numpy()], ids=["numpy", "asarray", "of a part"])
+@pytest.mark.parametrize("read", [lambda t: t * 2, lambda t: t[1:] * 2, lambda t: t.t()[:, 1:] * 2], ids=["whole", "part", "strided part"])
+def test_what_was_recorded_reads_the_memory_before_numpy_gets_it(read, array):
+    for _ in range(3):  # interpreted, compiled, again
+        t = torch.tensor(np.ones((3, 4), np.float32))
+        out = read(t)
+        array(t)[:] = 7
+        assert set(out.flatten().tolist()) == {2.0}
+        assert 7.0 in t.flatten().tolist()
