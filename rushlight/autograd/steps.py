@@ -105,10 +105,8 @@ def _source(shape: Shape) -> str:
         if kind in (VIEW, PART, OLD_PART):
             lines.append(f"alias = t{i}._alias")
             doubts = ["alias is None or alias.version != alias.storage.version"]
-        if kind == SLOT:
+        if kind in (SLOT, VIEW):
             doubts += [f"values[w{i}] is not {v}"]  # what is no view in this slot never is one
-        elif kind == VIEW:
-            doubts += [f"values[w{i}] is not {v}"]
         elif kind == OLD_PART:
             doubts += [f"{v}.slot != w{i}", f"{v}.epoch is not epoch"]
         else:

@@ -336,28 +336,6 @@ class Program:
                     raise _error(failed, step, k)
                 _tell(Event("kernel", one.name, start, seconds, one.lines, one.nbytes, one.flops))
 
-    def time_instructions(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int], repeats: int = 5) -> list[float]:
-        """The least time in seconds of each instruction over some runs, as the profiler shows them."""
-        flights.drain()
-        best = [float("inf")] * len(self.instructions)
-        block = alloc.allocate(self.arena_bytes)
-        with self._lock:
-            self._enter(self._view, leaf_ptrs, result_ptrs, block.ptr, (), ())
-            for _ in range(repeats):
-                number = 0
-                for step in self.steps:
-                    if isinstance(step, HostStep):
-                        self._run_host(step)
-                        continue
-                    for k in range(step.count):
-                        start = time.perf_counter()
-                        failed = executor.run(step.pointer + 32 * k, 1, self._table_pointer)
-                        best[number] = min(best[number], time.perf_counter() - start)
-                        number += 1
-                        if failed is not None:
-                            raise _error(failed, step, k)
-        return best
-
     def _run_host(self, step: HostStep) -> None:
         pointers = self._table.copy()
         arrays = [alloc.array_at(int(pointers[t]) + offset, shape, dtype.numpy) for t, offset, shape, dtype in step.inputs]

@@ -189,9 +189,12 @@ class Again:
         if fly:
             counters.programs_launched += 1
             launched = launching.launch(self.path, pointers, values, Aftermath(self.path, node, self.slots, self.in_place), made, windows)
+            written(made)
         else:
-            self.path.start(pointers, values)
-        written(made)
+            try:
+                self.path.start(pointers, values)
+            finally:
+                written(made)
         fill(live, made)
         return launched
 

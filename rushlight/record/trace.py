@@ -90,7 +90,7 @@ class TraceNode:
         self.scalars: dict[tuple, tuple] = NOTHING  # calls with numbers -> the numbers seen
         self.line = user_line() if op is not None else None
         self.used = 0
-        self.again: Any = None  # the last run that began here; see record/flush.py
+        self.again: Any = None  # the last run that ended here; see record/again.py
         self.backward: Any = None  # the walk of a backward that began here; see autograd/replay.py
         self.over: Any = None  # writes in place that began here; see autograd/writing.py
         # Recording stops here for a flush: always at the same points of a path, so that programs repeat.
