@@ -13,6 +13,7 @@ import pytest
 
 import rushlight as torch
 from rushlight import optim
+from rushlight.autograd import calls
 from rushlight.autograd.quick import quick
 from rushlight.compile.counters import counters as compiled
 from rushlight.compile.cpu import alloc, jit
@@ -107,7 +108,8 @@ def test_ragged_batches_build_a_program_for_each_size_once():
     assert built() == before
 
 
-def test_a_number_that_keeps_changing_becomes_an_input():
+def test_a_number_that_keeps_changing_becomes_an_input(monkeypatch):
+    monkeypatch.setattr(calls, "REST", 0)  # calls are looked for, however many were made in vain before
     x = torch.ones(4)
     for k in range(10):
         (x * (k + 0.5)).sum().item()
