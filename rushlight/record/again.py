@@ -59,10 +59,11 @@ def _kept_by(view: Any) -> list[int]:
     """References to the storage of a view and to the tensors that it was made of. They refer to the value that it is a view of and are
     kept by the view, so that the references to the value do not tell whether the user has one of them, too."""
     alias = view.alias
-    counts = [getrefcount(alias.storage)]
-    while alias.parent is not None:
-        counts.append(0 if alias.base is None else getrefcount(alias.base))
-        alias = alias.parent
+    base, parent = alias.base, alias.parent
+    counts = [getrefcount(alias.storage), 0 if base is None else getrefcount(base)]
+    while parent.parent is not None:  # a view of a view
+        base, parent = parent.base, parent.parent
+        counts.append(0 if base is None else getrefcount(base))
     return counts
 
 
