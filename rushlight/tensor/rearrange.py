@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd.handle import Handle
+from ..autograd.apply import value_of
+from ..autograd.handle import Handle, make, storage_of
+from ..autograd.writing import check_writable
 from ..compile import dtypes as dt
 from ..ops import views
 from ..ops.pointwise import broadcast_shapes
 from ..ops.structured import wrap_dim
+from ..record.trace import local
 from .creation import from_owned, full
 from .registry import FUNCTIONS, METHODS, public
 from .shape import cat, size_argument, stack
@@ -387,7 +390,11 @@ METHODS["resize_as_"] = lambda self, other, memory_format=None: self.resize_(tup
 def _become(name: str, of: str) -> None:
     """``x.t_()``: the tensor becomes a view of its own memory."""
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        made = METHODS[of](self, *args, **kwargs)
+        if local.trace.grad_enabled:
+            check_writable(self)
+        base = make(value_of(self), self._edge)  # what it was: a view needs another tensor to be taken from when that is written
+        base._alias = storage_of(self)
+        made = METHODS[of](base, *args, **kwargs)
         self._value, self._alias = made._value, made._alias
         if made._edge is not None:
             self._edge = made._edge

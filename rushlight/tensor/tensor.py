@@ -370,6 +370,8 @@ class Tensor(Handle):
     # -- autograd --------------------------------------------------------------------------------------------------
     @property
     def requires_grad(self) -> bool:
+        if self._edge is None and self._alias is not None:
+            value_of(self)  # its memory may have been written with what wants a gradient
         return self._edge is not None
 
     @requires_grad.setter
@@ -396,7 +398,7 @@ class Tensor(Handle):
 
     @property
     def is_leaf(self) -> bool:
-        return self._edge is None or self._edge is LEAF
+        return not self.requires_grad or self._edge is LEAF
 
     @property
     def grad_fn(self) -> Any:

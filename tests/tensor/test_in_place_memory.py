@@ -56,3 +56,42 @@ def test_what_was_recorded_reads_the_memory_before_numpy_gets_it(read, array):
         array(t)[:] = 7
         assert set(out.flatten().tolist()) == {2.0}
         assert 7.0 in t.flatten().tolist()
+
+
+@pytest.mark.parametrize("change", [lambda t: t.unsqueeze_(0), lambda t: t.t_(), lambda t: t.transpose_(0, 1).squeeze_(0)],
+                         ids=["unsqueeze_", "t_", "two"])
+@pytest.mark.parametrize("write", [lambda t: t.detach().mul_(0.5), lambda t: t.data.mul_(0.5), lambda t: t.mul_(0.5),
+                                   lambda t: t[0].mul_(0.5)],
+                         ids=["detached", "data", "itself", "a part"])
+def test_a_tensor_that_changed_its_shape_in_place_sees_what_is_written(change, write):
+    oracle = pytest.importorskip("torch")
+
+    def run(torch):
+        p = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], requires_grad=True)
+        y = p * 2
+        change(y)
+        write(y)
+        loss = (y * y).sum()
+        loss.backward()
+        return loss.item(), y.tolist(), p.grad.tolist()
+
+    assert run(torch) == run(oracle)
+
+
+def test_a_parameter_does_not_change_its_shape_in_place():
+    p = torch.ones(2, 3, requires_grad=True)
+    with pytest.raises(RuntimeError, match="leaf Variable that requires grad"):
+        p.t_()
+    with torch.no_grad():
+        assert p.t_().shape == (3, 2) and p.is_leaf
+
+
+def test_a_view_wants_a_gradient_as_soon_as_its_memory_does():
+    p = torch.ones(4, requires_grad=True)
+    x = torch.zeros(3, 4)
+    part, other = x[:, ::2], x[1]
+    assert not part.requires_grad and part.is_leaf
+    other.add_(p)
+    assert x.requires_grad and part.requires_grad and not part.is_leaf
+    part.sum().backward()
+    assert p.grad.tolist() == [1.0, 0.0, 1.0, 0.0]
