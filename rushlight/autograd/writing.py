@@ -8,10 +8,11 @@ from typing import Any
 from numpy import ndarray
 
 from ..record.flush import flush_trace, ready
+from ..record.meta import contiguous_strides
 from ..record.op import Op
 from ..record.trace import Trace, TraceNode, local
 from ..record.value import Value, array_of, is_exported, new_value
-from .apply import Restrided, apply, enter, refresh
+from .apply import Restrided, apply, enter, refresh, value_of
 from .handle import LEAF, UNWATCHED, Handle, derived, is_unwatched, make, renew
 from .node import GradNode
 from .steps import in_use
@@ -34,6 +35,10 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
         check_writable(t)
     if new._value.buffer is not None:
         new = apply(Restrided.copy, (), (new,), hold=True)  # it has memory; the target's memory is to hold the content
+    if tr.grad_enabled and new._edge is None and t._edge is not None and (alias is None or alias.parent is None):
+        # The new content depends on nothing: what led to the old one gets zeros.
+        shape = new._value.meta.shape
+        new = apply(update, (shape, contiguous_strides(shape), 0), (make(value_of(t), t._edge), new), hold=True)
     fresh = new._value
     seen_outside = False
     by = new._edge

@@ -95,3 +95,16 @@ def test_a_view_wants_a_gradient_as_soon_as_its_memory_does():
     assert x.requires_grad and part.requires_grad and not part.is_leaf
     part.sum().backward()
     assert p.grad.tolist() == [1.0, 0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("write", [lambda t, c: t.copy_(c), lambda t, c: t[:].copy_(c), lambda t, c: t.normal_()],
+                         ids=["copy_", "part", "normal_"])
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "with an alias"])
+def test_no_gradient_passes_content_that_was_overwritten(write, shared):
+    p, c = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor([5.0, 6.0])
+    y = p.sin()
+    alias = y.detach() if shared else None
+    write(y, c)
+    (y * y).sum().backward()
+    assert y.requires_grad and p.grad.tolist() == [0.0, 0.0]
+    assert alias is None or alias.tolist() == y.tolist()
