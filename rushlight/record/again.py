@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 from sys import getrefcount
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..compile.cpu.alloc import allocate_each, free_list
 from ..compile.cpu.flight import failed, in_flight
@@ -20,7 +20,7 @@ from .salvage import Aftermath
 from .trace import TraceNode
 from .value import Buffer, Value, allocate, allocate_behind
 
-__all__ = ["Again", "References", "counters", "fill", "references", "written"]
+__all__ = ["Again", "counters", "fill", "keep_pending", "written"]
 
 _WRITTEN = 3   # the run for which code is written
 _SMALL = 4096  # bytes of results, at most, whose memory is kept for the next run
@@ -40,31 +40,13 @@ class Counters(threading.local):
 counters = Counters()
 
 
-class References(NamedTuple):
-    """How many references lead to each value of a trace; by the slots of views of pending values, to what those keep
-    (``_kept_by``)."""
-
-    counts: list[int]
-    kept: dict[int, list[int]]
-
-
-def references(values: Sequence[Value]) -> References:
-    """Counted before dead views let go of what they are views of."""
-    counts = list(map(getrefcount, values))
-    views: Any = [(k, v) for k, v in enumerate(values) if v.origin is not None and v.origin.buffer is None]
-    return References(counts, {k: _kept_by(v) for k, v in views})
-
-
-def _kept_by(view: Any) -> list[int]:
-    """References to the storage of a view and to the tensors that it was made of. They refer to the value that it is a view of and are
-    kept by the view, so that the references to the value do not tell whether the user has one of them, too."""
-    alias = view.alias
-    base, parent = alias.base, alias.parent
-    counts = [getrefcount(alias.storage), 0 if base is None else getrefcount(base)]
-    while parent.parent is not None:  # a view of a view
-        base, parent = parent.base, parent.parent
-        counts.append(0 if base is None else getrefcount(base))
-    return counts
+def keep_pending(values: Sequence[Any]) -> bool:
+    """Whether one of these is a view that keeps something pending alive: what it is a view of, or what its storage holds by now. Then
+    references do not tell what is alive, because a dead view holds its storage and the tensor that it was made of, as a user would."""
+    for v in values:
+        if v.origin is not None and (v.origin.buffer is None or v.alias.storage.value.buffer is None):
+            return True
+    return False
 
 
 class Again:
@@ -75,21 +57,20 @@ class Again:
         path: the program.
 
     Attributes:
-        counts, kept: references to each pending value of the trace, and to what the ``views`` keep alive (None: there are none);
-            where they are the same, so is what is alive.
+        counts: references to each pending value of the trace: where they are the same, so is what is alive, unless a view keeps
+            something pending; None: one did.
         types: of the ``odd`` values: views, which keep others alive, and what only holds a slot; None: there are none.
         pending, odd, live, read: from the values of a trace: those that were no leaves, those of other types, those that are alive,
-            the leaves; ``views``: the views of pending values that nobody refers to.
+            the leaves.
         dead, dead_views: likewise, the results that nobody refers to (with nothing to them but their place in the trace, where
             nothing pending was written in place), and the views (None: there are none).
         step: ``(values, windows, program's run, facts)``: runs it, or returns False where memory is taken over otherwise, or is read
             through a window, too; None: not written.
     """
 
-    __slots__ = ("slots", "takes", "path", "leaves", "in_place", "counts", "kept", "types", "pending", "odd", "views", "live", "read",
-                 "dead", "dead_views", "runs", "step", "facts")
-    counts: list[int]
-    kept: list[list[int]] | None
+    __slots__ = ("slots", "takes", "path", "leaves", "in_place", "counts", "types", "pending", "odd", "live", "read", "dead", "dead_views",
+                 "runs", "step", "facts")
+    counts: list[int] | None
     types: list[type] | None
 
     def __init__(self, slots: tuple[int, ...], takes: tuple[tuple[int, int], ...], path: Any) -> None:
@@ -100,26 +81,28 @@ class Again:
         self.step: Callable[[list[Value], set[int], Any, tuple], bool] | None = None
         self.facts: tuple = ()
 
-    def found(self, known: References, values: Sequence[Value]) -> None:
-        """Remember what it is known by."""
+    def found(self, counts: list[int] | None, values: Sequence[Value]) -> None:
+        """Remember what it is known by: the references to all values, as they were before dead views let go of what they were views of;
+        None: they do not tell."""
         odd = [k for k, v in enumerate(values) if type(v) is not Value]
         self.odd, self.types = _items(odd), [type(values[k]) for k in odd] or None
         pending = [k for k, v in enumerate(values) if v.buffer is None]
         self.pending = _items(pending)
-        self.counts = [known.counts[k] + 1 for k in pending]  # with the sequence of those that are pending
+        self.counts = None if counts is None else [counts[k] + 1 for k in pending]  # with the sequence of those that are pending
         held = set(self.slots)
-        keepers = [k for k in known.kept if values[k].origin is None]  # those that have let go
-        self.views, self.kept = _items(keepers), [known.kept[k] for k in keepers] or None
         others = [(k, values[k]) for k in pending if k not in held]
         self.dead = _items([k for k, v in others if type(v) is Value and v.home is None and v.overwritten is None])
         views = [k for k, v in others if type(v) is not Value and v.origin is None]
         self.dead_views = _items(views) if views else None
 
     def is_this(self, values: Sequence[Value]) -> bool:
-        """Whether the same values are alive."""
-        return (list(map(getrefcount, self.pending(values))) == self.counts
-                and (self.types is None or list(map(type, self.odd(values))) == self.types)
-                and (self.kept is None or list(map(_kept_by, self.views(values))) == self.kept))
+        """Whether the references tell that the same values are alive."""
+        if self.counts is None or list(map(getrefcount, self.pending(values))) != self.counts:
+            return False
+        if self.types is None:
+            return True
+        odd = self.odd(values)
+        return list(map(type, odd)) == self.types and not keep_pending(odd)
 
     def run_alone(self, values: list[Value], windows: set[int], wait: bool) -> bool:
         """Run it if its code is written and nothing is or will be in flight; the same values have to be alive. False if not, and nothing

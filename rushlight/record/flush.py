@@ -19,7 +19,7 @@ from ..compile.counters import Event, tell, watchers
 from ..compile.cpu.flight import Launch, flights, in_flight, unheard
 from ..compile.reference.interpret import PLAIN
 from . import cold, families, launching, paths
-from .again import Again, References, counters, fill, references, written
+from .again import Again, counters, fill, keep_pending, written
 from .salvage import Aftermath, salvage
 from .settings import settings
 from .trace import NO_CALL, NO_COPY, NOTHING, Trace, TraceNode, local, traces
@@ -60,13 +60,13 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
         if not values:
             return
         again = node.again
-        known: References | None = None
+        known: list[int] | None = None
         live: Sequence[Value] = ()
         dead: Sequence[Value]
         dead_views: Sequence[Value]
         if again is None or not again.is_this(values):
             again = None
-            known = references(values)
+            known = None if keep_pending(values) else list(map(getrefcount, values))
             live, dead, dead_views = _sorted(values)
         windows = tr.windows
         wait = wait or tr.exported
@@ -154,22 +154,21 @@ def _let_go(views: Sequence[Any]) -> list[Value]:
 
 
 def _run(tr: Trace, node: TraceNode, values: list[Value], live: Sequence[Value], windows: set[int], wait: bool,
-         known: References | None, again: Again | None) -> Launch | None:
-    """``known``: references to the values, if ``again``, the run that they tell that this may be, is None."""
+         known: list[int] | None, again: Again | None) -> Launch | None:
+    """``again``: the run that references told. If None, ``known`` has the references to the values, or is None where they do not tell."""
     # Memory that this program also reads through a window is written at the end.
     late = [(v, v.home) for v in live if v.home is not None and id(v.home) in windows] if windows else []
-    if again is None:
-        last = node.again
-        if last is not None and last.slots == tuple([v.slot for v in live]):
-            last.found(known, values)
-            again = last
-    if again is not None:
+    told, again = again, again or node.again
+    if again is not None and (told or again.slots == tuple([v.slot for v in live])):
+        if known is not None:
+            again.found(known, values)
         done: Any = False if late else again.run(node, live, values, windows, wait)
         if done is not False:
             return done  # type: ignore[no-any-return]
-        known = known or references(values)
-        if again.dead_views is not None:
-            _let_go(again.dead_views(values))  # if that was not seen to
+        if told:  # then nobody has seen to the dead views
+            known = list(map(getrefcount, values))
+            if again.dead_views is not None:
+                _let_go(again.dead_views(values))
     if late:
         flights.drain()
         for v, _ in late:

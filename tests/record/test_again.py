@@ -234,3 +234,25 @@ def test_the_same_values_over_other_memory():
         flush()
         if y is not None:
             np.testing.assert_array_equal(y.numpy(), array(4) * 2)
+
+
+def test_a_value_that_a_graph_keeps_in_one_round_and_a_tensor_in_the_next():
+    """References to the last value are as many whether the user has its graph, which saved the value before, or has cut it."""
+    for k in range(24):
+        x = torch.tensor(array(4, seed=k), requires_grad=True)
+        a = x * 2
+        b = a.exp() if k % 3 else a.sin()
+        c = b.view(2, 2).sum()
+        kept = (a if k % 4 == 1 else b) if k % 2 else c.detach() if k % 4 else c
+        del a, b, c
+        flush()
+        torch.exp(torch.ones(4) * k) + 1  # what is recycled is made of others
+        flush()
+        want = 2 * array(4, seed=k)
+        if not (k % 4 == 1):
+            want = np.exp(want) if k % 3 else np.sin(want)
+        np.testing.assert_allclose(kept.detach().numpy(), want if k % 2 else want.sum(), rtol=1e-5)
+        if not k % 4:
+            kept.backward()
+            want = 2 * array(4, seed=k)
+            np.testing.assert_allclose(x.grad.numpy(), 2 * (np.exp(want) if k % 3 else np.cos(want)), rtol=1e-5)
