@@ -12,8 +12,9 @@ Keys that no query of a block sees are not looked at, whether ``causal`` says so
 With ``drop`` each weight is dropped with that probability, the others grow by 1 / (1 - drop). Which ones, a hash of a weight's
 position and of a seed says (``ops/dropout.py``), here as in the kernels: nothing of it is stored.
 
-The forward gives the result, and for each row the logarithm of the sum of its exponentials, from which the backward
-recomputes the weights piece by piece. No L × S matrix is ever stored.
+The forward gives the result, and two numbers for each row, from which the backward recomputes the weights piece by piece: its
+largest score and the reciprocal of the sum of its exponentials beside that. One number, the logarithm of the whole sum, would
+not do: of rows that lie far from zero, at -1e9 say, it keeps the largest score alone. No L × S matrix is ever stored.
 """
 from __future__ import annotations
 
@@ -27,13 +28,10 @@ from .dtypes import DType
 from .graph import Graph, Node
 from .placed import Output, PlacedCall
 
-__all__ = ["MARK", "MAX_HEAD", "Attention", "AttentionBackward", "attend", "attend_backward", "dropout_limit"]
+__all__ = ["MAX_HEAD", "Attention", "AttentionBackward", "attend", "attend_backward", "dropout_limit"]
 
 Call = TypeVar("Call", bound="_Attention")
 
-#: Where ``fill`` is the largest score of a row, -1e9 say, the logarithm would be lost beside it. What stands in its place is the row's
-#: sum (relative to ``fill``), multiplied with this and negative.
-MARK = 2.0**100
 #: The longest head (E and V) that the calls take: a kernel keeps some of it in the first-level cache for each query.
 MAX_HEAD = 256
 
@@ -53,8 +51,8 @@ class _Attention(PlacedCall):
         return not strides or strides[-1] == 1 or self.masked and k == self.mask_input
 
     def writes(self, output: Output) -> bool:
-        """Heads are written along vectors, too; the logarithms of sums, which have no such dimension, number by number."""
-        return len(output.shape) < 4 or output.shape[-1] == 1 or output.strides[-1] == 1
+        """Heads are written along vectors, too, and the rows' numbers query beside query."""
+        return output.shape[-1] == 1 or output.strides[-1] == 1
 
     def wide(self: Call) -> Call:
         return replace(self, arrays=tuple((shape, dtype.compute) for shape, dtype in self.arrays))
@@ -82,11 +80,13 @@ class _Attention(PlacedCall):
         return mask, kept.reshape(b, g, h // g, length, source) / (1 - self.drop)
 
     def _scores(self, q: np.ndarray, k: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-        """(B, G, H / G, L, S)"""
+        """(B, G, H / G, L, S), rounded as in the kernels: beside a mask of -1e9 nothing is left of float32 scores."""
+        compute = self.arrays[0][1].compute.numpy
         scores = _einsum("bghle,bgse->bghls", q, k) * self.scale
         if mask is not None:
-            numbers = self._grouped(mask)
+            numbers, scores = self._grouped(mask), scores.astype(compute)
             scores = scores + numbers if self.fill is None else np.where(numbers == 0, scores, numbers)
+        scores = scores.astype(compute).astype(_wide(scores))
         if self.causal:
             _, _, _, length, source, _, _ = self.sizes
             scores = np.where(np.tril(np.ones((length, source), bool)), scores, -np.inf)
@@ -134,7 +134,8 @@ def _wide(x: np.ndarray) -> Any:
 
 @dataclass(frozen=True)
 class Attention(_Attention):
-    """Outputs: the result (B, H, L, V); the rows' log-sum-exp (B, H, L), zero where a row sees nothing."""
+    """Outputs: the result (B, H, L, V); of each row (B, H, 2, L) the largest score, and one over the sum of the exponentials of what
+    the scores differ from it. Zeros where a row sees nothing."""
 
     name = "attention"
 
@@ -154,16 +155,15 @@ class Attention(_Attention):
         weights = np.exp(scores - most)
         total = weights.sum(-1, keepdims=True)
         nothing = np.nan if self.strict else 0
-        weights = weights / np.where(total == 0, np.nan if self.strict else 1, total)
-        out = _einsum("bghls,bgsv->bghlv", weights * factor, v)
-        rows = most + np.log(np.where(total == 0, 1, total))
-        rows = np.where(total == 0, nothing, rows if self.fill is None else np.where(most == self.fill, -MARK * total, rows))
-        return out.reshape(b, h, length, width), rows.reshape(b, h, length)
+        share = np.where(total == 0, nothing, 1 / np.where(total == 0, 1, total))
+        out = _einsum("bghls,bgsv->bghlv", weights * share * factor, v)
+        rows = np.stack([np.where(total == 0, nothing, most), share], 3)  # (B, G, H / G, 2, L, 1)
+        return out.reshape(b, h, length, width), rows.reshape(b, h, 2, length)
 
 
 @dataclass(frozen=True)
 class AttentionBackward(_Attention):
-    """Inputs: q, k, v, the result, its gradient, the rows' log-sum-exp, [mask]. Outputs: the gradients of q, k and v."""
+    """Inputs: q, k, v, the result, its gradient, the rows' numbers, [mask]. Outputs: the gradients of q, k and v."""
 
     name = "attention backward"
 
@@ -182,12 +182,8 @@ class AttentionBackward(_Attention):
         k, v = k.astype(_wide(k)), v.astype(_wide(v))
         shape = q.shape
         q, out, grad, rows = (self._grouped(x) for x in (q, out, grad, rows))
-        scores, rows = self._scores(q, k, mask), rows[..., None]
-        if self.fill is not None:
-            marked = rows < -MARK / 2
-            scores = scores - np.where(marked, self.fill, 0)
-            rows = np.where(marked, np.log(np.where(marked, -rows / MARK, 1)), rows)
-        weights = np.exp(np.minimum(scores - rows, 0))
+        most, share = rows[:, :, :, 0, :, None], rows[:, :, :, 1, :, None]
+        weights = np.exp(np.minimum(self._scores(q, k, mask) - most, 0)) * share
         to_v = _einsum("bghls,bghlv->bgsv", weights * factor, grad)
         inner = (grad * out).sum(-1, keepdims=True)
         to_scores = weights * (_einsum("bghlv,bgsv->bghls", grad, v) * factor - inner) * self.scale
@@ -216,14 +212,15 @@ def _turned(shape: Sequence[int]) -> tuple[int, int, int, int]:
 
 def attend(g: Graph, q: Node, k: Node, v: Node, mask: Node | None, scale: float, causal: bool, drop: float = 0.0,
            seed: Node | None = None, fill: float | None = None, strict: bool = False) -> tuple[Node, Node]:
-    """The result (B, H, L, V) and the rows' log-sum-exp (B, H, L)."""
+    """The result (B, H, L, V) and what the backward wants to know of each row (B, H, 2, L)."""
     sizes = _sizes(q, k, v)
     b, h, _, length, _, _, width = sizes
     shape = (b, h, length, width)
-    call = Attention(((_turned(shape), q.dtype), ((b, h, length), q.dtype.compute)),
-                     (_heads_inside(shape, 0), Output.alone((b, h, length), 1)), sizes, scale, causal, mask is not None, drop, fill, strict)
-    out, rows = g.native(call, *(x for x in (q, k, v, mask, seed) if x is not None))
-    return g.permute(out, (0, 2, 1, 3)), rows
+    rows = (b, h, 2, length)
+    call = Attention(((_turned(shape), q.dtype), (rows, q.dtype.compute)), (_heads_inside(shape, 0), Output.alone(rows, 1)), sizes, scale,
+                     causal, mask is not None, drop, fill, strict)
+    out, numbers = g.native(call, *(x for x in (q, k, v, mask, seed) if x is not None))
+    return g.permute(out, (0, 2, 1, 3)), numbers
 
 
 def attend_backward(g: Graph, q: Node, k: Node, v: Node, out: Node, grad: Node, rows: Node, mask: Node | None,

@@ -22,8 +22,8 @@ __all__ = ["attention"]
 
 # Inputs q (*N, H, L, E), k (*N, G, S, E), v (*N, G, S, V), [numbers to add to the scores: they broadcast to (*N, H, L, S)],
 # [seed of the weights to drop: int64, zero-dimensional]; G divides H. attrs: (scale, whether query i sees the keys up to i only,
-# whether there is a mask, probability of dropping a weight). Results: (*N, H, L, V), and the logarithm of each row's sum of
-# exponentials (*N, H, L), for the gradient.
+# whether there is a mask, probability of dropping a weight). Results: (*N, H, L, V), and for the gradient (*N, H, 2, L): of each
+# row the largest score, and one over its sum of exponentials beside that.
 
 _FEW = 4  # queries; with fewer, most of a vector would be empty
 
@@ -39,7 +39,7 @@ def _meta(metas: Sequence[Meta], scale: float, causal: bool, masked: bool, drop:
         if len(have) > len(want) or any(n not in (1, w) for n, w in zip(reversed(have), reversed(want))):
             raise RuntimeError(f"scaled_dot_product_attention: attn_mask {list(have)} does not broadcast to {list(want)}")
     first = metas[0]
-    return meta_of((*q[:-1], v[-1]), first.dtype, first.device), meta_of(q[:-1], first.dtype.compute, first.device)
+    return meta_of((*q[:-1], v[-1]), first.dtype, first.device), meta_of((*q[:-2], 2, q[-2]), first.dtype.compute, first.device)
 
 
 def _four(g: Graph, x: Node, dtype: DType) -> Node:
@@ -122,17 +122,19 @@ def _written_out(g: Graph, q: Node, k: Node, v: Node, mask: Node | None, scale: 
     safe = g.map(lambda e, t: e.where(e.eq(t, 0), e.const(1, t.dtype), t), total)
     weights = _times(g, g.map(lambda e, w, t: w / t, weights, safe), _factor(g, scores, drop, seed))
     out = g.einsum("ngrls,ngsv->ngrlv", weights, v)
-    rows = g.map(lambda e, t, s, m: e.where(e.eq(t, 0), e.const(0, t.dtype), m + e.log(s)), total, safe, most)
-    return g.reshape(out, (*q.shape[:3], v.shape[3])), g.reshape(rows, q.shape[:3])
+    share = g.map(lambda e, t, s: e.where(e.eq(t, 0), e.const(0, t.dtype), 1 / s), total, safe)
+    b, h, length, _ = q.shape
+    rows = g.concat([g.reshape(x, (b, h, 1, length)) for x in (most, share)], 2)
+    return g.reshape(out, (b, h, length, v.shape[3])), rows
 
 
 def _written_out_backward(g: Graph, q: Node, k: Node, v: Node, out: Node, grad: Node, rows: Node, mask: Node | None, scale: float,
                           causal: bool, drop: float, seed: Node | None) -> Sequence[Node]:
     groups = k.shape[1]
-    shape = q.shape
-    q, out, grad, rows = (_grouped(g, x, groups) for x in (q, out, grad, rows))
-    rows = g.reshape(rows, (*rows.shape, 1))
-    weights = g.map(lambda e, a, r: e.exp(a - r), _scores(g, q, k, mask, scale, causal), rows)
+    shape = b, h, length, _ = q.shape
+    most, share = (g.reshape(g.slice(rows, (0, 0, n, 0), (b, h, 1, length)), (b, h, length, 1)) for n in range(2))
+    q, out, grad, most, share = (_grouped(g, x, groups) for x in (q, out, grad, most, share))
+    weights = g.map(lambda e, a, m, s: e.exp(e.min(a - m, e.const(0, a.dtype))) * s, _scores(g, q, k, mask, scale, causal), most, share)
     inner = g.reduce("add", g.map(lambda e, a, b: a * b, grad, out), (4,), True)
     factor = _factor(g, weights, drop, seed)
     change = _times(g, g.einsum("ngrlv,ngsv->ngrls", grad, v), factor)
@@ -141,7 +143,7 @@ def _written_out_backward(g: Graph, q: Node, k: Node, v: Node, out: Node, grad: 
             g.einsum("ngrls,ngrlv->ngsv", _times(g, weights, factor), grad))
 
 
-# -- gradient: inputs q, k, v, the result, its gradient, the rows' log-sum-exp, [mask], [seed]; attrs as above ------
+# -- gradient: inputs q, k, v, the result, its gradient, the rows' numbers, [mask], [seed]; attrs as above ------
 
 
 def _backward_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Sequence[Node]:
@@ -150,7 +152,7 @@ def _backward_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequen
         return [g.const(0, m.dtype, m.shape) for m in outs]
     direct = _direct(*inputs[:3])
     q, k, v, out, grad = (_four(g, x, _inside(x.dtype, direct)) for x in inputs[:5])
-    rows = g.reshape(inputs[5], q.shape[:3])
+    rows = g.reshape(inputs[5], (*q.shape[:2], 2, q.shape[2]))
     mask, seed = _mask(g, inputs, 6, masked), inputs[-1] if drop else None
     back = attend_backward if direct else _written_out_backward
     made = back(g, q, k, v, out, grad, rows, mask, scale, causal, drop, seed)

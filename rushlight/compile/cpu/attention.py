@@ -60,7 +60,7 @@ def _forward(call: Attention, strides: Strides) -> Plan:
     chunk = min(blocks, max(1, PART_FLOPS // block_flops))
     given = dict(zip(_given(call, "q", "k", "v"), strides, strict=True))
     out, rows = call.outputs
-    places = {"out": out, "lse": rows}
+    places = {"out": out, "stats": rows}
     operands = [_operand(call, name, given, places) for name in kernel.operands]
     values = _common(call, blocks, chunk) | _moves(call, kernel, given, places)
     made = Plan([_step(kernel, operands, values, b * h * -(-blocks // chunk))], [], call.flops)
@@ -76,7 +76,7 @@ def _backward(call: AttentionBackward, strides: Strides) -> Plan:
     item = call.arrays[0][1].compute.itemsize
     blocks = -(-length // kernel.tiles.width)
     splits = max(1, min(blocks, -(-PARTS // (b * g)), call.flops // (b * g) // PART_FLOPS))
-    given = dict(zip(_given(call, "q", "k", "v", "result", "grad", "lse"), strides, strict=True))
+    given = dict(zip(_given(call, "q", "k", "v", "result", "grad", "stats"), strides, strict=True))
     places = dict(zip(("to_q", "to_k", "to_v"), call.outputs))
     places |= {"into_k": call.outputs[1], "into_v": call.outputs[2]}
     common = _common(call, blocks, splits)
@@ -186,7 +186,7 @@ def _bits(call: Call, number: float) -> int:
 def _item(call: Call, name: str) -> int:
     """Bytes of an element of an operand."""
     dtype = call.arrays[0][1]
-    return (dtype.compute if name in ("lse", "mask") else dtype).itemsize
+    return (dtype.compute if name in ("stats", "mask") else dtype).itemsize
 
 
 def _operand(call: Call, name: str, given: dict[str, tuple[int, ...]], places: dict[str, Output]) -> tuple:
@@ -205,7 +205,7 @@ def _moves(call: Call, kernel: AttentionKernel, given: dict[str, tuple[int, ...]
     for name in kernel.operands:
         item = _item(call, name)
         strides = given.get(name) or (places[name].strides if name in places else ())
-        for d, stride in zip("bhls" if name == "mask" else "bhl", strides):
+        for d, stride in zip({"mask": "bhls", "stats": "bhnl"}.get(name, "bhl"), strides):
             for letter in {d, {"h": "g", "l": "s"}.get(d, d)} if name != "mask" else {d}:
                 out[f"{name}_{letter}"] = stride * item
     return {k: v for k, v in out.items() if k in kernel.fields}

@@ -6,7 +6,7 @@ through the keys, a tile of them at a time.
 * Forward: the scores of a tile; the running maximum of each query; exponentials and their running sum; the result so far
   is scaled down where the maximum has grown, and the tile's weights times its values are added. A part is some
   blocks of queries of one head.
-* Backward: scores again, weights from the saved log-sum-exp; their gradient; then a product for each of the gradients of
+* Backward: scores again, weights from what was saved of each row; their gradient; then a product for each of the gradients of
   q (which stays in the first-level cache), k and v (which are added to where they lie, by the blocks of queries in their
   order). A part is all queries of one key head, or every n-th block of them: then each part adds up gradients of its own,
   and ``add`` puts them together.
@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rushlight.compile.attention import MARK, MAX_HEAD
+from rushlight.compile.attention import MAX_HEAD
 from rushlight.compile.cpu import mathlib
 from rushlight.compile.cpu.attention_tiles import Tiles
 from rushlight.compile.cpu.attention_writer import Writer
@@ -33,12 +33,13 @@ from rushlight.compile.cpu.values import V, literal, splat, where
 
 __all__ = ["AttentionKernel", "Backward", "ByKeys", "Forward"]
 
-_OPERANDS = {"forward": ("q", "k", "v", "mask", "seed", "out", "lse"),
-             "backward": ("q", "k", "v", "result", "grad", "lse", "mask", "seed", "to_q", "to_k", "to_v", "into_k", "into_v",
+_OPERANDS = {"forward": ("q", "k", "v", "mask", "seed", "out", "stats"),
+             "backward": ("q", "k", "v", "result", "grad", "stats", "mask", "seed", "to_q", "to_k", "to_v", "into_k", "into_v",
                           "pairs_k"),
              "gather": ("near_k", "near_v", "k", "v"), "add": ("parts_k", "parts_v", "to_k", "to_v")}  # fmt: skip
-#: Of each operand, the dimensions that it moves along: batch, query head or key head, query or key.
-_DIMS = {"q": "bhl", "k": "bgs", "v": "bgs", "mask": "bhls", "seed": "", "out": "bhl", "lse": "bhl", "result": "bhl", "grad": "bhl",
+#: Of each operand, the dimensions that it moves along: batch, query head or key head, query or key. Each row's largest score and
+#: share (one over its sum) lie in ``stats``, ``n`` apart.
+_DIMS = {"q": "bhl", "k": "bgs", "v": "bgs", "mask": "bhls", "seed": "", "out": "bhl", "stats": "bhnl", "result": "bhl", "grad": "bhl",
          "to_q": "bhl", "to_k": "bgs", "to_v": "bgs", "into_k": "bgs", "into_v": "bgs", "parts_k": "ns", "parts_v": "ns",
          "near_k": "ns", "near_v": "ns", "pairs_k": "bgs"}  # fmt: skip
 _COMMON = ("heads", "group", "length", "source", "e_size", "v_size", "blocks", "chunk", "scale")
@@ -66,7 +67,7 @@ class AttentionKernel:
 
     @property
     def key(self) -> str:
-        return (f"attention13 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs} "
+        return (f"attention14 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs} "
                 f"{self.fills} {self.strict}")  # fmt: skip
 
     @property
@@ -135,14 +136,10 @@ class Forward(Writer):
         nothing = self.constant(math.nan if self.kernel.strict else 0)
         self.store(self.factors, where(none, nothing, whole / total))
         self.turn_out("out", self.out, rows, frame["v_size"], self.factors, b=b, h=h, l=query)
-        most = self.get(self.most)
-        lse = most + mathlib.call("log", where(none, self.constant(1), total))
-        if self.kernel.fills:
-            lse = where(most.eq(splat(self.fill, self.tiles.width)), total * -MARK, lse)
-        lse = where(none, nothing, lse)
         f.module.declare(f"void @llvm.masked.store.{self.suffix}.p0({self.vector}, ptr, i32, <{self.tiles.width} x i1>)")
-        f.do(f"call void @llvm.masked.store.{self.suffix}.p0({lse!r}, ptr {self.place('lse', b=b, h=h, l=query)}, "
-             f"i32 {self.dtype.itemsize}, {self.lanes(rows)!r})")  # fmt: skip
+        for n, value in enumerate((self.get(self.most), self.constant(1) / total)):
+            value, at = where(none, nothing, value), self.place("stats", b=b, h=h, n=str(n), l=query)
+            f.do(f"call void @llvm.masked.store.{self.suffix}.p0({value!r}, ptr {at}, i32 {self.dtype.itemsize}, {self.lanes(rows)!r})")
 
     @property
     def suffix(self) -> str:
@@ -254,14 +251,10 @@ class Backward(Writer):
         self.turned(self.queries, "q", rows, "e_size", self.number(frame["scale"]), **here)
         self.turned(self.grads, "grad", rows, "v_size", self.one, **here)
         self.inner_products(rows, here)
-        at, width = self.place("lse", **here), self.tiles.width
-        on = self.lanes(rows)
-        lse = V(f, masked_load(f, at, self.dtype, width, on.name), self.scalar, width)
-        self.reach = self.lse = where(on, lse, math.inf)  # lanes beyond the last query get no weight
-        if self.kernel.fills:
-            marked = lse.lt(-MARK / 2)
-            self.lse = where(marked, mathlib.call("log", lse * (-1 / MARK)), self.lse)
-            self.filled = where(marked, splat(self.fill, width), 0.0)
+        on, width = self.lanes(rows), self.tiles.width
+        most, self.share = (V(f, masked_load(f, self.place("stats", n=n, **here), self.dtype, width, on.name), self.scalar, width)
+                            for n in ("0", "1"))  # fmt: skip
+        self.most = where(on, most, math.inf)  # lanes beyond the last query get no weight
         self.sources = {name: self.near(buffer, self.place(name, **here), frame[f"{name}_l"], rows, size)
                         for name, buffer, size in (("q", self.query_rows, "e_size"), ("grad", self.grad_rows, "v_size"))}
         keys = self.keys_of(query, rows)
@@ -289,7 +282,7 @@ class Backward(Writer):
             self.keys(b, h, g, query, rows, key, count, "")
             return
         f, start = self.f, self.place("mask", b=b, h=h, l=query, s=key)
-        count, plain = self.left_by_mask(start, rows, key, count, self.beyond(self.reach))
+        count, plain = self.left_by_mask(start, rows, key, count, self.beyond(self.most))
         with f.when(f.compare("sgt", count, 0)):
             self.mask_tile(plain, rows, count, b=b, h=h, l=query, s=key)
             self.keys(b, h, g, query, rows, key, count, plain)
@@ -338,8 +331,8 @@ class Backward(Writer):
         numbers = self.load(self.row_of(self.numbers, r)) if masked else None
         if numbers is not None:
             score = self.masked(score, numbers)
-        below = (score - self.filled if self.kernel.fills else score) - self.lse
-        weight = mathlib.call("exp", where(below.gt(0.0), 0.0, below))  # huge scores are rounded by more than 1
+        below = score - self.most
+        weight = mathlib.call("exp", where(below.gt(0.0), 0.0, below)) * self.share  # huge scores are rounded by more than 1
         if on is not None:
             weight = where(on, weight, 0.0)
         used, change = weight, self.load(changes)

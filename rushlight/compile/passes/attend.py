@@ -6,7 +6,7 @@ is how people write it who do not call ``scaled_dot_product_attention``. As reco
 query and key. The calls of ``attention.py`` go through them in tiles and leave out what the mask shuts, and their backward computes
 the weights again. That is the same only where nobody else wants the weights or the scores, and it pays only where a
 mask says which keys which query sees, or where there is no backward: five products of tiles instead of four whole ones. What is
-added to the scores is no such mask: a row that is far from zero altogether would lose its weights' sum beside that.
+added to the scores is no such mask: it need not shut anything.
 
 The scale may be a product or a quotient, before the mask. The mask may be a number that takes the place of scores (``masked_fill``,
 ``where``), finite or not, or numbers that are added; it may repeat over batch and heads. What is dropped from the weights, or types
@@ -53,7 +53,7 @@ def _rebuilt(graph: Graph, nodes: Sequence[Node], found: Sequence[Found]) -> Gra
     left_out = {n for f in found for n in f.inner}
     forward = {f.out.node: f for f in found}
     backward = {o.node: f for f in found if f.backward for o in f.backward.made}
-    rows: dict[Node, tuple[Node, Node]] = {}  # of each result: in the calls' form, and the rows' log-sum-exp
+    rows: dict[Node, tuple[Node, Node]] = {}  # of each result: in the calls' form, and what is kept of its rows
     for node in graph.leaves:
         out.line = node.line
         made[node] = out.leaf(node.shape, node.dtype)
