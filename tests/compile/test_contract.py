@@ -322,6 +322,14 @@ def test_two_threads_get_about_as_much_of_a_weight_gradient(rows: int, columns: 
     assert max(threads) <= 1.06 * rows * panels * depth / 2
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(1, 256), (1, 768), (8, 1024)])
+def test_few_rows_are_shared_among_threads(rows: int, columns: int) -> None:
+    """The time is that of reading the matrix: a quarter of a megabyte already is work for two."""
+    a, b, out = (np.zeros(shape, np.float32) for shape in ((rows, 256), (columns, 256), (rows, columns)))
+    (step,) = plan(of_einsum("mk,nk->mn", a, b, out, dt.float32)).steps
+    assert step.parts >= 4
+
+
 def test_a_weight_gradient_with_many_results_is_one_step() -> None:
     """Parts that have all of the reduction apply the epilogue themselves; with few results the reduction is split, and a step adds up."""
     for (m, n, k), kinds in (((1024, 256, 2048), ["chunked"]), ((192, 192, 1576), ["chunked"]), ((96, 128, 16384), ["partial", "finish"])):

@@ -55,6 +55,8 @@ __all__ = ["Plan", "Step", "plan"]
 #: A part should keep a core busy for some twenty microseconds, and there should be enough to balance two threads.
 PART_FLOPS = 4_000_000
 PART_BYTES = 512 << 10  # or this much to read: half a cache, some twenty microseconds from memory
+#: ... with few rows, where a product is the reading of a matrix: one core alone does not get what the caches can give.
+FEW_ROWS_BYTES = 64 << 10
 MOST_PARTS = 32
 #: The part of the second-level cache that a panel of B and a tile of A may take.
 LONGEST_SHARE = 5 / 8
@@ -141,7 +143,8 @@ class Planner:
         self.panels = -(-self.n.extent // self.panel)
         self.flops = 2 * self.batches * self.rows * self.n.extent * self.depth
         read = self.batches * self.depth * (self.rows * self.types["a"].itemsize + self.n.extent * self.types["b"].itemsize)
-        wanted = smallest(MOST_PARTS, largest(1, self.flops // PART_FLOPS, read // PART_BYTES))
+        each = FEW_ROWS_BYTES if self.rows <= FEW_ROWS else PART_BYTES
+        wanted = smallest(MOST_PARTS, largest(1, self.flops // PART_FLOPS, read // each))
         once = int(LONGEST_SHARE * self.cpu.l2) // ((self.panel + self.heights[0]) * self.accumulate.itemsize)
         self.longest = min(LONGEST, once)
         self.turned = self._turns()
