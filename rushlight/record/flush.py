@@ -162,6 +162,9 @@ def _run(tr: Trace, node: TraceNode, values: list[Value], live: Sequence[Value],
     if again is not None and (told or again.slots == tuple([v.slot for v in live])):
         if known is not None:
             again.found(known, values)
+        # Who was told has tried this already.
+        if not (told or late or watchers) and again.run_alone(values, windows, wait):
+            return None
         done: Any = False if late else again.run(node, live, values, windows, wait)
         if done is not False:
             return done  # type: ignore[no-any-return]

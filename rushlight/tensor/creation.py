@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from ctypes import c_int64
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ from .registry import METHODS, public
 from .shape import size_argument
 
 __all__ = ["tensor", "as_tensor", "from_numpy", "from_array", "full", "check_device", "finish"]
+
+_FEW = 32        # whole numbers that are written one by one
+_WIDE = 1 << 62  # beyond this they are looked at closer
 
 
 def check_device(device: Any) -> Device:
@@ -376,6 +380,9 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = 
     check_device(device)
     if end is None:
         start, end = 0, start
+    if type(start) is type(end) is type(step) is int and step > 0 and -_WIDE < start <= end < _WIDE \
+            and (dtype is None or dtype is dt.int64) and not requires_grad:
+        return _counted(start, step, (end - start + step - 1) // step)
     start, end, step = (x.item() if isinstance(x, (Handle, np.generic)) else x for x in (start, end, step))
     if dtype is None:
         whole = all(isinstance(x, int) for x in (start, end, step))
@@ -393,6 +400,17 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = 
     wide = np.arange(n, dtype=np.int64) * step + start if dtype.kind in "iu" and isinstance(step, int) and isinstance(start, int) else \
         np.arange(n, dtype=np.float64) * step + start
     return finish(from_owned(convert(wide, dtype).copy()), requires_grad)
+
+
+def _counted(start: int, step: int, n: int) -> Any:
+    """``n`` whole numbers from ``start`` on. Positions in a sequence are made by every step that generates text."""
+    v = new_value(meta_of((n,), dt.int64))
+    v.buffer = allocate(8 * n or 1)
+    if n <= _FEW:
+        (c_int64 * n).from_address(v.buffer.ptr)[:] = [*range(start, start + n * step, step)]  # without NumPy's overhead
+    else:
+        v.buffer.array(np.int64, (n,))[...] = np.arange(start, start + n * step, step)
+    return make(v)
 
 
 @public(method=False)

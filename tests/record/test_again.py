@@ -41,6 +41,19 @@ def test_a_run_that_comes_again_runs_by_code_of_its_own(alone):
     assert alone[-1] and alone.count(True) >= 5
 
 
+def test_a_run_whose_views_keep_values_alive_runs_by_code_of_its_own_too(alone):
+    """References do not tell there what is alive; once each value was looked at, the rest is the same."""
+    x = torch.tensor(array(4))
+    for _ in range(10):
+        y = x * 2
+        v = y.view(2, 2)
+        z = v + 1
+        flush()
+        np.testing.assert_allclose(z.numpy(), array(2, 2) * 2 + 1, rtol=1e-6)
+        np.testing.assert_allclose(v.numpy(), array(2, 2) * 2, rtol=1e-6)
+    assert alone[-1] and alone.count(True) >= 5
+
+
 @pytest.mark.parametrize("keep", [
     lambda y: y, lambda y: y.detach(), lambda y: y[1:], lambda y: y.view(2, 2), lambda y: y.numpy(), lambda y: y.numpy()[1:],
     lambda y: memoryview(y.numpy())])
