@@ -8,39 +8,18 @@ from collections.abc import Sequence
 from ctypes import c_double, c_int64
 from typing import Any
 
-from ..compile.dtypes import DType, float64, int64
+from ..compile.dtypes import float64, int64
 from ..record.meta import Meta
 from ..record.trace import Call, Known, Trace, TraceNode
-from ..record.value import Epoch, looks
+from ..record.value import Epoch, Value, looks
 from .apply import value_of
+from .given import OPERAND, PLAIN_TENSORS, POSITION, Number, State, sort_arguments
 from .handle import LEAF, Handle, How
 from .node import GradNode
-from .steps import (
-    A_LEAF,
-    ATOM,
-    INDEX,
-    LEAF_VALUE,
-    NO,
-    NUMBER,
-    OLD_PART,
-    PART,
-    RANGE,
-    SLICE,
-    SLOT,
-    VIEW,
-    YES,
-    Shape,
-    start_of,
-    step_for,
-)
+from .several import several
+from .steps import A_LEAF, NO, YES, Shape, step_for
 
-__all__ = ["ATOMS", "OPERAND", "PLAIN_TENSORS", "POSITION", "Attempt", "Function", "search"]
-
-PLAIN_TENSORS: set[type] = set()  # classes of tensors without behaviour of their own; the rooms above add theirs
-ATOMS: set[type] = {int, bool, str, type(None), type(Ellipsis), DType, float, slice}  # equal ones of one of these types are the same
-SEQUENCES: set[type] = {tuple, list}  # of atoms or of tensors; the rooms above add theirs
-
-OPERAND, POSITION = "operand", "position"  # what changing numbers are to a function: see ``quick``
+__all__ = ["OPERAND", "PLAIN_TENSORS", "POSITION", "Attempt", "Function", "search"]
 
 KNOWN = 16     # calls of one function, on a first tensor of one meta, that one node keeps; the oldest are forgotten
 METAS = 512    # such metas
@@ -62,21 +41,33 @@ class Function:
 
 
 class Attempt:
-    """A call that is going to be made in full, and remembered if it turns out to be nothing but one record.
+    """A call that is going to be made in full, and remembered if it turns out to be nothing but records.
 
     Attributes:
-        start: the node where it begins; ``epoch``, ``seen``, ``slot``: the epoch, the looks at content and the next slot then.
+        start: the node where it begins; ``epoch``, ``seen``, ``written``, ``slot``: the epoch, the looks at content, the writes
+            and the next slot then.
         nodes: how many nodes the trie had.
         given: the arguments; ``meta``: of the first tensor among them.
+        before: what the tensors were, by identity: a reference would keep alive what the call gives up.
     """
 
-    __slots__ = ("function", "trace", "start", "epoch", "seen", "slot", "nodes", "given", "meta")
+    __slots__ = ("function", "trace", "start", "epoch", "seen", "written", "slot", "nodes", "given", "meta", "before")
 
-    def __init__(self, function: Function, tr: Trace, given: tuple[Any, ...], meta: Meta | None) -> None:
+    def __init__(self, function: Function, tr: Trace, given: tuple[Any, ...], meta: Meta | None, tensors: Sequence[Handle]) -> None:
         self.function, self.trace, self.given, self.meta = function, tr, given, meta
-        self.start, self.epoch, self.seen, self.slot, self.nodes = tr.node, tr.epoch, looks.count, len(tr.values), tr.nodes
+        self.start, self.epoch, self.slot, self.nodes = tr.node, tr.epoch, len(tr.values), tr.nodes
+        self.seen, self.written = looks.count, looks.written
+        self.before = {id(t): State(t) for t in tensors}
 
-    def number(self) -> _Number | None:
+    def value_of(self, t: Handle) -> Value | None:
+        """The value that a tensor had when the call began; None if it is gone."""
+        before = self.before.get(id(t))
+        if before is None or before.value == id(t._value):
+            return t._value
+        # What was written over while it was pending, or entered then, is in the trace: so nothing else can have its identity.
+        return next((v for v in self.trace.values if id(v) == before.value), None)
+
+    def number(self) -> Number | None:
         """The number that entered with the call, if it can be told which argument that is."""
         node, values = self.trace.node, self.trace.values
         slot = node.slot - 1
@@ -90,11 +81,11 @@ class Attempt:
         if self.function.numbers == OPERAND:
             value = c_double.from_address(v.buffer.ptr).value if v.meta.dtype is float64 else 0.0
             # What is told by its value must be no number that 1 / x, x * x, ... leave as it is.
-            return _Number(slot, value) if value not in (0.0, 1.0, -1.0) and value == value else None
+            return Number(slot, value) if value not in (0.0, 1.0, -1.0) and value == value else None
         if node.op.name != "cut_at":
             return None
         dim, length, step = node.attrs
-        return _Number(slot, c_int64.from_address(v.buffer.ptr).value, values[node.inputs[0]].meta.shape[dim], length, step)
+        return Number(slot, c_int64.from_address(v.buffer.ptr).value, values[node.inputs[0]].meta.shape[dim], length, step)
 
     def keep(self, out: Any) -> Any:
         """Remember the call, whose result was ``out``, if it may come again: it went where somebody had been. Returns ``out``."""
@@ -124,16 +115,6 @@ class Attempt:
         return out
 
 
-class _Number:
-    """A number that entered as a leaf: its slot and value; of a position also the length of the dimension, how many positions there
-    are from it on (None: it alone, without its dimension), and the step between them."""
-
-    __slots__ = ("slot", "value", "size", "length", "step")
-
-    def __init__(self, slot: int, value: Any, size: int = 0, length: int | None = None, step: int = 1) -> None:
-        self.slot, self.value, self.size, self.length, self.step = slot, value, size, length, step
-
-
 class _Vain(Attempt):
     """Where there is nothing to remember."""
 
@@ -161,16 +142,14 @@ def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
         if function.patience > -REST:
             return _vain
         function.patience = 1
-    meta: Meta | None = None
+    tensors: list[Handle] = []
     for a in given:
         if isinstance(a, Handle):
-            fresh = value_of(a).meta
-            meta = meta or fresh
+            tensors.append(a)
         elif type(a) is list or type(a) is tuple:
-            for t in a:
-                if isinstance(t, Handle):
-                    fresh = value_of(t).meta
-                    meta = meta or fresh
+            tensors += [t for t in a if isinstance(t, Handle)]
+    metas = [value_of(t).meta for t in tensors]
+    meta = metas[0] if metas else None
     node = tr.node
     known = None if node.calls is None else node.calls.get(function)
     if known is not None:
@@ -181,113 +160,29 @@ def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
                 return out
         if known.failures >= FAILURES:
             return _vain
-    return Attempt(function, tr, given, meta)
-
-
-class _Sorted:
-    """Arguments apart: their kinds (of groups: of their items), the tensors (and the number) among them, and what a step's facts
-    hold of each."""
-
-    __slots__ = ("kinds", "tensors", "facts")
-
-    def __init__(self) -> None:
-        self.kinds: list[Any] = []
-        self.tensors: list[Any] = []
-        self.facts: list[Any] = []
-
-
-def _sort(attempt: Attempt) -> _Sorted | None:
-    """The arguments of a call that has been made; None where one is neither a tensor nor an atom."""
-    found = _Sorted()
-    values, number = attempt.trace.values, attempt.number()
-
-    def kind_of(a: Any) -> str | None:
-        if type(a) in PLAIN_TENSORS:
-            v = a._value
-            if v.epoch is not attempt.epoch:
-                if attempt.trace.copied[0] is not v or attempt.trace.copied[1] < attempt.slot or v.buffer is None:
-                    return None
-                found.tensors.append(a)
-                found.facts.append(v.meta)
-                return LEAF_VALUE
-            found.tensors.append(a)
-            found.facts.append(v.meta if v.slot >= attempt.slot else v.slot)
-            if v.slot >= attempt.slot:
-                return PART if v.buffer is None else LEAF_VALUE
-            return OLD_PART if values[v.slot] is not v else SLOT if v.origin is None else VIEW
-        if a is None or a is True or a is False:
-            return repr(a)
-        if number is not None:
-            kind, fact = _as_number(attempt.function.numbers, a, number)
-            if kind is not None:
-                if number in found.tensors:
-                    return None  # it could be either
-                found.tensors.append(number)
-                found.facts += fact
-                return kind
-        if not _is_atom(a):
-            return None
-        if type(a) is slice:
-            found.facts += (a.start, a.stop, a.step)
-            return SLICE
-        found.facts.append(_frozen(a))
-        return ATOM
-
-    for k, a in enumerate(attempt.given):
-        if k == attempt.function.stars:
-            pairs = [(name, kind_of(item)) for name, item in a.items()]
-            kind: Any = None if any(item is None for _, item in pairs) else ("**", tuple(pairs))
-        elif k == attempt.function.star or type(a) in SEQUENCES and any(isinstance(item, Handle) for item in a):
-            items = tuple([kind_of(item) for item in a])
-            kind = None if None in items else ("*" if k == attempt.function.star else "[]", items)
-        elif type(a) is tuple and any(type(item) is slice for item in a):  # an index
-            items = tuple([kind_of(item) for item in a])
-            kind = None if None in items else ("()", items)
-        else:
-            kind = kind_of(a)
-        if kind is None:
-            return None
-        found.kinds.append(kind)
-    return found
-
-
-def _as_number(meaning: str | None, a: Any, number: _Number) -> tuple[str | None, tuple]:
-    """The kind of an argument that a number may be, and its facts."""
-    if meaning == OPERAND:
-        return NUMBER if type(a) is float and a == number.value else None, ()
-    if number.length is None:
-        return INDEX if type(a) is int and a % number.size == number.value else None, (number.size,)
-    fact = (number.size, number.length, number.step)
-    return RANGE if start_of(a, *fact) == number.value else None, (fact,)
-
-
-def _is_atom(a: Any) -> bool:
-    if type(a) in SEQUENCES:
-        return all(map(_is_atom, a))
-    if type(a) is slice:
-        return _is_atom(a.start) and _is_atom(a.stop) and _is_atom(a.step)
-    return type(a) in ATOMS and a == a  # NaN would never be found
-
-
-def _frozen(a: Any) -> Any:
-    """An atom that nobody can change: lists are copied."""
-    return [_frozen(item) for item in a] if type(a) is list else a
+    return Attempt(function, tr, given, meta, tensors)
 
 
 def remember(attempt: Attempt, out: Any) -> Call | None:
-    """What a call recorded, if the call was nothing but the recording of one operation, or of views of its tensor."""
+    """What a call recorded, if the call was nothing but that."""
+    found = _one(attempt, out) or several(attempt, out)
+    return None if found is None else Call(attempt.function, *found)
+
+
+def _one(attempt: Attempt, out: Any) -> tuple[Any, tuple[Any, ...]] | None:
+    """Step and facts of a call that was nothing but the recording of one operation, or of views of its tensor."""
     tr, epoch = attempt.trace, attempt.epoch
     node = tr.node
-    if node is attempt.start or node.op is None:
+    if node is attempt.start or node.op is None or looks.written != attempt.written:
         return None
-    found = _sort(attempt)
+    found = sort_arguments(attempt, False)
     if found is None or not 0 < len(found.tensors) <= TENSORS:
         return None
     tensors = found.tensors
-    slots = [t.slot if type(t) is _Number else t._value.slot if t._value.epoch is epoch else tr.copied[1] for t in tensors]
+    slots = [v.slot if v.epoch is epoch else tr.copied[1] for v in found.values]
     entering = sorted([i for i, s in enumerate(slots) if s >= attempt.slot], key=slots.__getitem__)
     shape = Shape(tuple(found.kinds), entering=tuple(entering), grad=tr.grad_enabled,
-                  wants=tuple([NO if type(t) is _Number or t._edge is None else A_LEAF if t._edge is LEAF else YES for t in tensors]))
+                  wants=tuple([NO if type(t) is Number or t._edge is None else A_LEAF if t._edge is LEAF else YES for t in tensors]))
     if type(out) in (tuple, list) and len(tensors) == 1:
         nodes = _pieces(tr, attempt, out, tensors[0])
         if nodes is None:
@@ -295,7 +190,7 @@ def remember(attempt: Attempt, out: Any) -> Call | None:
         linked = out[0]._edge is not None
         shape = shape._replace(inputs=(0,), is_view=True, pieces=True, linked=linked, outs=(False,))
         each = tuple([(n, n.meta, n.slot) for n in nodes])
-        return Call(attempt.function, step_for(shape), (node, each, type(out), nodes[0].saves[1][0] if linked else None, *found.facts))
+        return step_for(shape), (node, each, type(out), nodes[0].saves[1][0] if linked else None, *found.facts)
     if not _is_result(out, node, epoch):
         return None
     nr = out._value.slot - node.slot
@@ -305,7 +200,7 @@ def remember(attempt: Attempt, out: Any) -> Call | None:
     if not _begins(node.parent, attempt.start, len(entering)):
         return None
     is_view = out._alias is not None or out._value.origin is not None
-    moves = is_view and type(tensors[-1]) is _Number
+    moves = is_view and type(tensors[-1]) is Number
     if is_view and (len(tensors) > 1 + moves or len(node.metas) > 1 or not _is_view(out, node, tensors[0], moves)):
         return None
     taken = [tensors[i] for i in inputs]
@@ -318,7 +213,7 @@ def remember(attempt: Attempt, out: Any) -> Call | None:
         outs = (outs,) * len(node.metas) if type(outs) is bool else outs
         shape = shape._replace(linked=True, keeps=keeps, outs=outs)
     meta = (out._value.meta, out._alias.how.op, out._alias.how.attrs) if moves else out._value.meta
-    return Call(attempt.function, step_for(shape), (node, meta, out._value.slot, in_metas, *found.facts))
+    return step_for(shape), (node, meta, out._value.slot, in_metas, *found.facts)
 
 
 def _pieces(tr: Trace, attempt: Attempt, out: Sequence[Any], t: Handle) -> tuple[TraceNode, ...] | None:
@@ -362,7 +257,7 @@ def _is_linked(out: Any, node: TraceNode, tensors: Sequence[Any]) -> bool:
         if nr != out._value.slot - node.slot:
             return False
     return isinstance(edge, GradNode) and edge.node is node and edge.rare is None and all(
-        (None if type(t) is _Number else t if t._edge is LEAF else t._edge) is e for t, e in zip(tensors, edge.edges, strict=True))
+        (None if type(t) is Number else t if t._edge is LEAF else t._edge) is e for t, e in zip(tensors, edge.edges, strict=True))
 
 
 def _begins(node: Any, before: TraceNode, entering: int) -> bool:

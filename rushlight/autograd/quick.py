@@ -5,9 +5,9 @@ the trie, on values of the same slots and with equal other arguments, it would r
 straight to the node where the first one arrived. A node of the trie keeps the calls that were made there
 (``TraceNode.calls``), the latest of them in front; each knows by itself whether a new call is the same (``steps.py``).
 
-Only a call that recorded one operation on exactly its tensors and returned the fresh result of it is remembered, or one that
-cut its tensor into several views (``calls.py``). Everything else a function may do (read values, write in place, record
-several operations) is done anew at each call.
+Only a call is remembered that recorded one operation on exactly its tensors and returned the fresh result of it, or cut its tensor
+into several views (``calls.py``), or that did no more than record several operations and write in place to its arguments
+(``several.py``). Everything else a function may do (read values, write to other tensors) is done anew at each call.
 """
 from __future__ import annotations
 

@@ -19,11 +19,11 @@ from ..record.flush import ready
 from ..record.trace import Trace
 from ..record.value import COPIED, Buffer, Value, copied, is_exported, scalar_value
 from . import handle
-from .handle import LEAF, How, View, storage_of
+from .handle import LEAF, Alias, How, View, storage_of
 from .node import grad_class
 
-__all__ = ["ATOM", "CONSTANTS", "SLICE", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "NUMBER", "INDEX", "RANGE", "NO", "A_LEAF",
-           "Shape", "same", "start_of", "step_for"]
+__all__ = ["ATOM", "CONSTANTS", "SLICE", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "UNREAD", "NUMBER", "INDEX", "RANGE", "NO",
+           "A_LEAF", "YES", "Shape", "checks", "compiled", "enters", "same", "start_of", "step_for", "together"]
 
 new_block: Any = object.__new__  # a class without its ``__init__`` is called in half the time
 
@@ -37,6 +37,7 @@ VIEW = "view"          # ... that is a view: likewise
 OLD_PART = "old part"  # ... that entered as a leaf of its own before: likewise
 LEAF_VALUE = "leaf"    # a tensor of ready memory, which enters the trace: its meta
 PART = "part"          # a row-major part of ready memory, which enters as a leaf of its own: its meta
+UNREAD = "unread"      # a tensor that is in no slot, because its value was not read: its meta
 # Numbers that keep changing (``varying.py``) and enter as leaves:
 NUMBER = "number"      # a float: nothing
 INDEX = "index"        # a position, which may count from the end: the length of the dimension
@@ -81,18 +82,48 @@ class Shape(NamedTuple):
 def step_for(shape: Shape) -> Callable[..., Any]:
     """The step of all calls of a shape. Its facts: the node where the call arrives, meta and slot of the result, metas of the
     operation's inputs, then those of each argument."""
+    return compiled(_source(shape), f"<step {shape.arguments}>", GradNode=grad_class(len(shape.inputs)))
+
+
+def compiled(source: str, name: str, **more: Any) -> Callable[..., Any]:
+    """The step with this source; ``more``: what it refers to besides what all of them may."""
     scope: dict[str, Any] = {f.__name__: f for f in (
-        Value, View, How, storage_of, scalar_value, start_of, same, in_use, is_whole, part_of, copy_of)}
-    scope |= {"__name__": __name__, "GradNode": grad_class(len(shape.inputs)), "new": object.__new__, "Tensor": handle._class, "LEAF": LEAF,
-              "MISSING": object()}
-    exec(compile(_source(shape), f"<step {shape.arguments}>", "exec"), scope)
-    return scope["step"]
+        Alias, Value, View, How, storage_of, scalar_value, start_of, same, in_use, is_whole, part_of, copy_of)}
+    scope |= {"__name__": __name__, "new": object.__new__, "Tensor": handle._class, "LEAF": LEAF, "MISSING": object(), **more}
+    exec(compile(source, name, "exec"), scope)
+    return scope["step"]  # type: ignore[no-any-return]
 
 
 def _source(shape: Shape) -> str:
-    names, facts, tensors, doubts, checks = _arguments(shape)
+    names, tensors, lines = checks(shape, "node, meta, slot, in_metas", shape.grad)
+    made = [line for i in shape.entering for line in enters(i, tensors[i], not shape.is_view)]
+    made.append("tr.node = node")
+    if shape.pieces:
+        made += ["outs, kind = [], slot", "for node, meta, slot in meta:", *["  " + line for line in _result(shape)],
+                 "  outs.append(out)", "return kind(outs)"]
+    else:
+        made += [*_result(shape), "return out"]
+    return together(names, lines, made)
+
+
+def together(names: Sequence[str], checks: Sequence[str], made: Sequence[str]) -> str:
+    """The source of a step: lines that end it where the call is another one, and lines that record."""
+    odd = "  except (AttributeError, ValueError): return None  # one of them is no tensor, or a group has another length"
+    return "\n".join([f"def step({', '.join(['tr', 'facts', *names])}):", "  try:", *["    " + line for line in checks], odd,
+                      *["  " + line for line in made]]) + "\n"
+
+
+def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = ()) -> tuple[list[str], list[str], list[str]]:
+    """Names of the parameters, kinds of the tensors, and lines that end the step where it is another call. Afterwards there are
+    ``epoch``, ``values``, of each tensor ``t0``, its value ``v0`` and, with ``edges``, its edge ``e0``, and what the facts begin with.
+
+    Args:
+        heads: the names of that.
+        written: which tensors get another value: nobody outside may see their memory, no view may be what is written.
+    """
+    names, facts, tensors, doubts, lines = _arguments(shape)
     doubts = ["tr.full", "not tr.grad_enabled" if shape.grad else "tr.grad_enabled", *doubts]
-    lines = [f"node, meta, slot, in_metas, {''.join([f + ', ' for f in facts])}= facts", _unless(doubts), *checks,
+    lines = [f"{heads}, {''.join([f + ', ' for f in facts])}= facts", _unless(doubts), *lines,
              "epoch = tr.epoch", "values = tr.values"]
     entered: list[str] = []
     for i, kind in enumerate(tensors):
@@ -107,40 +138,43 @@ def _source(shape: Shape) -> str:
             doubts = ["alias is None or alias.version != alias.storage.version"]
         if kind in (SLOT, VIEW):
             doubts += [f"values[w{i}] is not {v}"]  # what is no view in this slot never is one
+            if i in written:
+                doubts.append(f"{v}.buffer is not None and in_use({v})")
         elif kind == OLD_PART:
             doubts += [f"{v}.slot != w{i}", f"{v}.epoch is not epoch"]
+        elif kind == UNREAD:
+            doubts = [f"{v}.meta is not w{i}"]
         else:
             doubts += [f"{v}.meta is not w{i}", f"{v}.epoch is epoch", *[f"{v} is {other}" for other in entered]]
-            may_copy = kind == LEAF_VALUE and not shape.is_view  # as ``apply`` does
-            if may_copy:
+            if kind == PART:
+                doubts.append(
+                    f"{v}.buffer is not None or not is_whole({v}, epoch, ({''.join([other + ', ' for other in entered])}))")
+            elif shape.is_view or i in written:
+                doubts.append(f"{v}.buffer is None or in_use({v})")
+            else:  # a copy may enter, as ``apply`` has it
                 lines.append(f"copy{i} = {v}.buffer is not None and in_use({v})")
                 doubts.append(f"{v}.buffer is None or copy{i} and {v}.meta.nbytes > {COPIED}")
-            else:
-                doubts.append(f"{v}.buffer is None or in_use({v})" if kind == LEAF_VALUE else
-                              f"{v}.buffer is not None or not is_whole({v}, epoch, ({''.join([other + ', ' for other in entered])}))")
             entered.append(v)
+        if i in written:
+            lines.append(f"a{i} = t{i}._alias")
+            doubts += [f"t{i}._more is not None",
+                       f"a{i} is not None and (type(a{i}) is not Alias or a{i}.parent is not None or a{i}.base is not None)"]
         lines.append(_unless(doubts))
-        if shape.grad:
+        if edges:
             lines += [f"e{i} = t{i}._edge", _unless([f"e{i} is {_EDGES[shape.wants[i]]}"])]
-    made = []
-    for i in shape.entering:
-        if tensors[i] in NUMBERS:
-            made.append(f"v{i} = scalar_value(n{i})")
-        enters = [f"v{i}.epoch = epoch", f"v{i}.slot = len(values)",
-                  f"values.append(v{i})" if tensors[i] != PART else f"values.append(part_of(tr, v{i}))"]
-        if tensors[i] == LEAF_VALUE and not shape.is_view:
-            made += [f"if copy{i}: values.append(copy_of(v{i}, epoch, len(values)))", "else: " + "; ".join(enters)]
-        else:
-            made += enters
-    made.append("tr.node = node")
-    if shape.pieces:
-        made += ["outs, kind = [], slot", "for node, meta, slot in meta:", *["  " + line for line in _result(shape)],
-                 "  outs.append(out)", "return kind(outs)"]
-    else:
-        made += [*_result(shape), "return out"]
-    odd = "  except (AttributeError, ValueError): return None  # one of them is no tensor, or a group has another length"
-    return "\n".join([f"def step(tr, facts, {', '.join(names)}):", "  try:", *["    " + line for line in lines], odd,
-                      *["  " + line for line in made]]) + "\n"
+    return names, tensors, lines
+
+
+def enters(i: int, kind: str, copies: bool) -> list[str]:
+    """Lines that let a tensor enter as a leaf; ``copies``: maybe as a copy."""
+    v = f"v{i}"
+    found = [f"{v}.epoch = epoch", f"{v}.slot = len(values)",
+             f"values.append({v})" if kind != PART else f"values.append(part_of(tr, {v}))"]
+    if kind in NUMBERS:
+        return [f"{v} = scalar_value(n{i})", *found]
+    if kind == LEAF_VALUE and copies:
+        return [f"if copy{i}: values.append(copy_of({v}, epoch, len(values)))", "else: " + "; ".join(found)]
+    return found
 
 
 _EDGES = {NO: "not None", A_LEAF: "not LEAF", YES: "None"}

@@ -11,7 +11,7 @@ from ..record.flush import flush_trace, ready
 from ..record.meta import contiguous_strides
 from ..record.op import Op
 from ..record.trace import Trace, TraceNode, local
-from ..record.value import Value, array_of, is_exported, new_value
+from ..record.value import Value, array_of, is_exported, looks, new_value
 from .apply import Restrided, apply, enter, refresh, value_of
 from .handle import LEAF, UNWATCHED, Handle, derived, is_unwatched, make, renew
 from .node import GradNode
@@ -31,6 +31,7 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
     """
     tr = local.trace
     alias = t._alias
+    looks.written += 1
     if tr.grad_enabled:
         check_writable(t)
     if new._value.buffer is not None:
@@ -90,6 +91,7 @@ def apply_over(op: Op, attrs: tuple, tensors: Sequence[Handle], targets: Sequenc
     """Record an operation without gradient whose results become the content of ``targets``, which are among its inputs:
     ``apply`` and ``write`` in one, for optimizers, which do this to hundreds of tensors in each step."""
     tr = local.trace
+    looks.written += 1
     start, before = tr.node, len(tr.values)
     known = start.over
     if known is not None and known.op is op and known.attrs == attrs and len(tensors) == len(known.slots) and not tr.full:

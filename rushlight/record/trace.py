@@ -139,6 +139,7 @@ class Trace:
         grad_enabled, inference: the grad mode of this thread.
         anomaly: whether graph nodes are to keep where they were made.
         copied: the last value that entered as a copy of memory that NumPy can write, and the slot of that copy.
+        drawn: the last leaf whose content was drawn at random for one operation, and what draws another one.
         exported: an operation of this epoch reads memory that NumPy can write, so that everything runs at once.
         full: one of these two: no call may be made from memory.
         varying: (operation or "positions", the user's line) -> how often another Python number came there; see ``autograd/varying.py``.
@@ -147,7 +148,7 @@ class Trace:
     """
 
     __slots__ = ("root", "node", "values", "spare", "spare_views", "spare_wholes", "epoch", "grad_enabled", "inference", "lock", "flushes",
-                 "nodes", "anomaly", "copied", "exported", "full", "varying", "windows", "low", "regions", "__weakref__")
+                 "nodes", "anomaly", "copied", "drawn", "exported", "full", "varying", "windows", "low", "regions", "__weakref__")
 
     def __init__(self) -> None:
         self.root = TraceNode(None, None, (), (), (), 0)
@@ -167,6 +168,7 @@ class Trace:
         self.regions: Any = None
         self.windows: set[int] = set()  # identities of the buffers that this epoch reads through windows
         self.copied: tuple[Any, int] = NO_COPY
+        self.drawn: tuple[Any, Any] = (None, None)
         self.exported = False
         self.full = False
         self.varying: dict[tuple, int] = {}

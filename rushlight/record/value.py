@@ -120,12 +120,12 @@ def scalar_value(number: bool | int | float) -> Value:
 
 
 class _Looks:
-    """How often content was looked at: what a function does after a look may depend on it."""
+    """How often content was looked at, since what a function does after a look may depend on it; and how often ``written`` in place."""
 
-    __slots__ = ("count",)
+    __slots__ = ("count", "written")
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count = self.written = 0
 
 
 looks = _Looks()

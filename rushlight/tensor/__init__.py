@@ -58,7 +58,6 @@ Rules.from_numpy = creation.from_numpy
 Rules.find_nan = lambda t: bool(t.isnan().any())
 
 for _name, _function in FUNCTIONS.items():
-    if not _name.endswith("_"):
-        FUNCTIONS[_name] = _function = _quick(_function)
+    FUNCTIONS[_name] = _function = _quick(_function)
     globals()[_name] = _function
 __all__ += list(FUNCTIONS)

@@ -18,6 +18,7 @@ _BINARY = {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv
            "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "lshift": "bitwise_left_shift",
            "rshift": "bitwise_right_shift"}
 _COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
+_SCALED = {"add_", "sub_", "mul_", "div_"}  # every number is as good as another to these
 _UNARY = {"neg": "neg", "abs": "abs", "invert": "bitwise_not"}
 
 
@@ -35,8 +36,8 @@ def _operator(define: Any, reflected: bool, numbers: str | None = None) -> Any:
 def complete(methods: dict[str, Any]) -> None:
     """Attach the methods that other modules define, and let results be Tensors."""
     for name, define in methods.items():
-        if isinstance(define, FunctionType) and name not in CONVENIENCES and (not name.endswith("_") or name == "__getitem__"):
-            define = quick(define, POSITION if name == "__getitem__" else None)
+        if isinstance(define, FunctionType) and name not in CONVENIENCES and name != "__setitem__":
+            define = quick(define, POSITION if name == "__getitem__" else OPERAND if name in _SCALED else None)
         setattr(Tensor, name, define)
     for dunder, name in _BINARY.items():
         # Of these every number is as good as another: no result, check or formula depends on which it is.
@@ -44,7 +45,7 @@ def complete(methods: dict[str, Any]) -> None:
         setattr(Tensor, f"__{dunder}__", _operator(methods[name], False, numbers))
         setattr(Tensor, f"__r{dunder}__", _operator(methods[name], True, numbers))
         if name + "_" in methods:
-            setattr(Tensor, f"__i{dunder}__", methods[name + "_"])
+            setattr(Tensor, f"__i{dunder}__", getattr(Tensor, name + "_"))
     for name in _COMPARISONS:
         setattr(Tensor, f"__{name}__", _operator(methods[name], False))
     for dunder, name in _UNARY.items():

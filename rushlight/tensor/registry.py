@@ -132,9 +132,10 @@ def _title(name: str) -> str:
 
 def _in_place(define: Callable[..., Any], name: str, composite: bool) -> Callable[..., Any]:
     @functools.wraps(define)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:  # so that the parameters are those of ``define``
+        self, *others = args
         source = clone(self) if composite and self._edge is not None else self
-        return assign(self, define(source, *args, **kwargs), name + "_")
+        return assign(self, define(source, *others, **kwargs), name + "_")
     call.__name__ = name + "_"
     call.__doc__ = f"In-place version of ``{name}``."
     return call

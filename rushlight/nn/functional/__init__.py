@@ -22,14 +22,14 @@ from .vision import *  # noqa: F401,F403
 
 
 def _quicken() -> None:
-    """Let the functions of all modules here take the quick way (see ``autograd/quick.py``), except those that write in place."""
+    """Let the functions of all modules here take the quick way (see ``autograd/quick.py``)."""
     import sys
     from types import FunctionType
 
     from ...autograd.quick import quick
 
     for name, function in list(globals().items()):
-        if isinstance(function, FunctionType) and function.__module__.startswith(__name__ + ".") and not name.endswith("_"):
+        if isinstance(function, FunctionType) and function.__module__.startswith(__name__ + "."):
             globals()[name] = made = quick(function)
             setattr(sys.modules[function.__module__], name, made)
 

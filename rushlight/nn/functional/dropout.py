@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from ...autograd.handle import make
-from ...autograd.quick import quick
 from ...compile.dtypes import int64
 from ...ops.dropout import dropout as dropout_op
 from ...record.meta import meta_of
 from ...record.random import default_stream
 from ...record.settings import settings
-from ...record.value import allocate, new_value
+from ...record.trace import local
+from ...record.value import Value, allocate, new_value
 from ...record.warn import warn
 from ...tensor.creation import from_owned
 from ...tensor.registry import assign
@@ -30,8 +30,8 @@ def _check(p: float) -> None:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
 
 
-def fresh_seed() -> Any:
-    """A zero-dimensional int64 tensor from the default generator: what one mask is computed from.
+def _draw() -> Value:
+    """A zero-dimensional int64 from the default generator: what one mask is computed from.
 
     Written straight into memory, without NumPy: it is made for every call in training.
     """
@@ -39,12 +39,13 @@ def fresh_seed() -> Any:
     v = new_value(_SEED)
     v.buffer = buffer = allocate(8)
     c_int64.from_address(buffer.ptr).value = low | (high & 0x7FFFFFFF) << 32
-    return make(v)
+    local.trace.drawn = v, _draw
+    return v
 
 
-@quick
-def _masked(input: Any, seed: Any, *attrs: Any) -> Any:
-    return dropout_op(input, seed, attrs=attrs)
+def fresh_seed() -> Any:
+    """Such a number as a tensor."""
+    return make(_draw())
 
 
 def _drop(input: Any, p: float, training: bool, feature: bool, alpha: bool) -> Any:
@@ -61,7 +62,7 @@ def _drop(input: Any, p: float, training: bool, feature: bool, alpha: bool) -> A
         a, shift, dropped = 1.0 / (1.0 - p), 0.0, 0.0
     if settings.match_pytorch:
         return _matching(input, p, mask_shape, a, alpha)
-    return _masked(input, fresh_seed(), float(p), mask_shape, a, shift, dropped)
+    return dropout_op(input, fresh_seed(), attrs=(float(p), mask_shape, a, shift, dropped))
 
 
 def _matching(input: Any, p: float, mask_shape: tuple[int, ...], a: float, alpha: bool) -> Any:

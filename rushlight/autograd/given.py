@@ -1,0 +1,149 @@
+"""The arguments of a call that has been made: which are tensors, where in the trace they were, and which are atoms."""
+from __future__ import annotations
+
+from typing import Any
+
+from ..compile.dtypes import DType
+from .handle import LEAF, Handle
+from .steps import (
+    A_LEAF,
+    ATOM,
+    INDEX,
+    LEAF_VALUE,
+    NO,
+    NUMBER,
+    OLD_PART,
+    PART,
+    RANGE,
+    SLICE,
+    SLOT,
+    UNREAD,
+    VIEW,
+    YES,
+    start_of,
+)
+
+__all__ = ["ATOMS", "OPERAND", "PLAIN_TENSORS", "POSITION", "SEQUENCES", "Number", "Sorted", "State", "sort_arguments"]
+
+PLAIN_TENSORS: set[type] = set()  # classes of tensors without behaviour of their own; the rooms above add theirs
+ATOMS: set[type] = {int, bool, str, type(None), type(Ellipsis), DType, float, slice}  # equal ones of one of these types are the same
+SEQUENCES: set[type] = {tuple, list}  # of atoms or of tensors; the rooms above add theirs
+
+OPERAND, POSITION = "operand", "position"  # what changing numbers are to a function: see ``quick``
+
+
+class Number:
+    """A number that entered as a leaf: its slot and value; of a position also the length of the dimension, how many positions there
+    are from it on (None: it alone, without its dimension), and the step between them."""
+
+    __slots__ = ("slot", "value", "size", "length", "step")
+
+    def __init__(self, slot: int, value: Any, size: int = 0, length: int | None = None, step: int = 1) -> None:
+        self.slot, self.value, self.size, self.length, self.step = slot, value, size, length, step
+
+
+class State:
+    """What a tensor was before a call: identities of its value, edge and alias, the kind of its edge, how often it was written."""
+
+    __slots__ = ("value", "edge", "alias", "wants", "version")
+
+    def __init__(self, t: Handle) -> None:
+        edge, alias = t._edge, t._alias
+        self.value, self.edge, self.alias = id(t._value), id(edge), id(alias)
+        self.wants = NO if edge is None else A_LEAF if edge is LEAF else YES
+        self.version = t._version if alias is None else alias.storage.version
+
+
+class Sorted:
+    """Arguments apart: their kinds (of groups: of their items), the tensors (and the number) among them with the values that they had
+    when the call began, and what a step's facts hold of each."""
+
+    __slots__ = ("kinds", "tensors", "values", "facts")
+
+    def __init__(self) -> None:
+        self.kinds: list[Any] = []
+        self.tensors: list[Any] = []
+        self.values: list[Any] = []
+        self.facts: list[Any] = []
+
+
+def sort_arguments(attempt: Any, unread: bool) -> Sorted | None:
+    """The arguments of a call that has been made; None where one is neither a tensor nor an atom. ``unread``: there may be tensors
+    whose values were not read."""
+    found = Sorted()
+    values, number = attempt.trace.values, attempt.number()
+
+    def kind_of(a: Any) -> str | None:
+        if type(a) in PLAIN_TENSORS:
+            v = attempt.value_of(a)
+            if v is None:
+                return None
+            found.tensors.append(a)
+            found.values.append(v)
+            if v.epoch is not attempt.epoch:
+                found.facts.append(v.meta)
+                if attempt.trace.copied[0] is v and attempt.trace.copied[1] >= attempt.slot and v.buffer is not None:
+                    return LEAF_VALUE
+                return UNREAD if unread else None
+            found.facts.append(v.meta if v.slot >= attempt.slot else v.slot)
+            if v.slot >= attempt.slot:
+                return PART if v.buffer is None else LEAF_VALUE
+            return OLD_PART if values[v.slot] is not v else SLOT if v.origin is None else VIEW
+        if a is None or a is True or a is False:
+            return repr(a)
+        if number is not None:
+            kind, fact = _as_number(attempt.function.numbers, a, number)
+            if kind is not None:
+                if number in found.tensors:
+                    return None  # it could be either
+                found.tensors.append(number)
+                found.values.append(values[number.slot])
+                found.facts += fact
+                return kind
+        if not _is_atom(a):
+            return None
+        if type(a) is slice:
+            found.facts += (a.start, a.stop, a.step)
+            return SLICE
+        found.facts.append(_frozen(a))
+        return ATOM
+
+    for k, a in enumerate(attempt.given):
+        if k == attempt.function.stars:
+            pairs = [(name, kind_of(item)) for name, item in a.items()]
+            kind: Any = None if any(item is None for _, item in pairs) else ("**", tuple(pairs))
+        elif k == attempt.function.star or type(a) in SEQUENCES and any(isinstance(item, Handle) for item in a):
+            items = tuple([kind_of(item) for item in a])
+            kind = None if None in items else ("*" if k == attempt.function.star else "[]", items)
+        elif type(a) is tuple and any(type(item) is slice for item in a):  # an index
+            items = tuple([kind_of(item) for item in a])
+            kind = None if None in items else ("()", items)
+        else:
+            kind = kind_of(a)
+        if kind is None:
+            return None
+        found.kinds.append(kind)
+    return found
+
+
+def _as_number(meaning: str | None, a: Any, number: Number) -> tuple[str | None, tuple]:
+    """The kind of an argument that a number may be, and its facts."""
+    if meaning == OPERAND:
+        return NUMBER if type(a) is float and a == number.value else None, ()
+    if number.length is None:
+        return INDEX if type(a) is int and a % number.size == number.value else None, (number.size,)
+    fact = (number.size, number.length, number.step)
+    return RANGE if start_of(a, *fact) == number.value else None, (fact,)
+
+
+def _is_atom(a: Any) -> bool:
+    if type(a) in SEQUENCES:
+        return all(map(_is_atom, a))
+    if type(a) is slice:
+        return _is_atom(a.start) and _is_atom(a.stop) and _is_atom(a.step)
+    return type(a) in ATOMS and a == a  # NaN would never be found
+
+
+def _frozen(a: Any) -> Any:
+    """An atom that nobody can change: lists are copied."""
+    return [_frozen(item) for item in a] if type(a) is list else a

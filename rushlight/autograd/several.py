@@ -1,0 +1,406 @@
+"""Calls that were more than one operation with one result: several operations in a row, several results, writes in place.
+
+What such a call recorded is read from where it left the trie, its results and its tensors, and written down as straight-line code
+like that of ``steps.py``. It is remembered only if that explains everything: each leaf is an argument or a fresh draw, each graph node
+that can be reached belongs to one of the operations and has the edges of their inputs, each write was to an argument.
+"""
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..record.trace import TraceNode
+from ..record.value import Value, looks
+from .given import PLAIN_TENSORS, Number, sort_arguments
+from .handle import LEAF, Alias, Handle, View
+from .node import GradNode, grad_class
+from .steps import A_LEAF, INDEX, NO, NUMBER, RANGE, UNREAD, YES, Shape, checks, compiled, enters, together
+
+__all__ = ["several"]
+
+OPERATIONS = 24  # of one call, at most: its step has lines for each of them
+TENSORS = 64     # likewise
+
+
+class _Unexplained(Exception):
+    """Something about the call is not in what is read."""
+
+
+def several(attempt: Any, out: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
+    """Step and facts of a call that has been made; None if it did what cannot be told from here."""
+    tr = attempt.trace
+    if tr.low is not None or tr.node is attempt.start:
+        return None  # what autocast casts it keeps for the next operation
+    try:
+        return _Reader(attempt).read(out)
+    except _Unexplained:
+        return None
+
+
+def _demand(condition: Any) -> None:
+    if not condition:
+        raise _Unexplained
+
+
+@functools.lru_cache(4096)
+def _step(source: str, arities: tuple[int, ...]) -> Callable[..., Any]:
+    return compiled(source, "<several>", looks=looks, same_tuple=tuple.__new__,
+                    **{f"GradNode{n}": grad_class(n) for n in arities})
+
+
+class _Reader:
+    """What a call did.
+
+    Attributes:
+        ops: the trie nodes of its operations; ``names``: slot -> the name of the value in the step.
+        grads: number of an operation -> its graph node; ``tensors``: slot -> the tensor that the step makes of a result.
+        views: the results that have to be views, not only to stand in their slots.
+    """
+
+    def __init__(self, attempt: Any) -> None:
+        self.attempt, self.tr = attempt, attempt.trace
+        self.values: list[Value] = self.tr.values
+        found = sort_arguments(attempt, True)
+        _demand(found is not None and len(found.tensors) <= TENSORS)
+        assert found is not None
+        self.found, self.args = found, found.tensors
+        self.ops: list[TraceNode] = []
+        self.names: dict[int, str] = {}
+        self.sources: dict[str, int] = {}  # names of arguments' values -> which argument
+        self.results: dict[int, tuple[int, int]] = {}  # slot -> (operation, number of the result)
+        self.grads: dict[int, GradNode] = {}
+        self.made: dict[int, Any] = {}  # slot -> the tensor of a result
+        self.views: set[int] = set()
+        self.events: list[tuple[str, int]] = []  # in the order of slots: ("enter", argument), ("draw", slot), ("op", operation)
+        self.wants = [self._wants(t) for t in self.args]
+
+    def _wants(self, t: Any) -> str:
+        if type(t) is Number:
+            return NO
+        before = self.attempt.before.get(id(t))
+        return before.wants if before is not None else NO if t._edge is None else A_LEAF if t._edge is LEAF else YES
+
+    def read(self, out: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        self._read_path()
+        written = self._read_writes()
+        result, kind = self._read_result(out)
+        writes = [line for i in written for line in self._write_lines(i)]
+        self._read_views(written)
+        shape = Shape(tuple(self.found.kinds), grad=self.tr.grad_enabled, wants=tuple(self.wants), is_view=bool(self.views))
+        linked = sorted(self.grads)
+        heads = ["node", *[f"n{k}" for k in range(len(self.ops))], *[f"m{k}" for k in linked], "kind", "draw"]
+        names, kinds, lines = checks(shape, ", ".join(heads), True, written)
+        made = ["spare = tr.spare"]
+        drawn = None
+        for what, k in self.events:
+            if what == "enter":
+                made += enters(k, kinds[k], not self.views and k not in written)
+            elif what == "draw":
+                drawn = self.tr.drawn[1]
+                made += ["l0 = draw()", "l0.epoch = epoch", "l0.slot = len(values)", "values.append(l0)"]
+            else:
+                made += self._operation(k)
+        made.append("tr.node = node")
+        if writes:
+            made += ["epoch.writes = epoch.rewrites = True", f"looks.written += {len(written)}", *writes]
+        made.append(f"return {result}")
+        arities = tuple(sorted({len(self.ops[k].inputs) for k in linked}))
+        facts = (self.tr.node, *self.ops, *[self.grads[k].in_metas for k in linked], kind, drawn, *self.found.facts)
+        return _step(together(names, lines, made), arities), facts
+
+    # -- the path ----------------------------------------------------------------------------------------------------
+
+    def _read_path(self) -> None:
+        """Which leaves and operations there were, and what each slot is called."""
+        attempt, epoch = self.attempt, self.attempt.epoch
+        path: list[TraceNode] = []
+        node: Any = self.tr.node
+        while node is not attempt.start:
+            _demand(node is not None and not node.is_mark and not node.stop and len(path) < OPERATIONS + TENSORS)
+            path.append(node)
+            node = node.parent
+        entering: dict[int, int] = {}
+        for i, (t, v, kind) in enumerate(zip(self.args, self.found.values, self._kinds())):
+            _demand(kind not in (INDEX, RANGE))
+            if kind == UNREAD:
+                continue
+            slot = v.slot if v.epoch is epoch else self.tr.copied[1]
+            self.sources[f"v{i}"] = i
+            if slot >= attempt.slot:
+                _demand(slot not in entering and (type(t) is Number or v.buffer is not None or v.origin is not None))
+                entering[slot] = i
+            self.names.setdefault(slot, f"v{i}")
+        slot = attempt.slot
+        for node in reversed(path):
+            _demand(node.slot == slot)
+            if node.op is None:
+                i = entering.pop(slot, -1)
+                if i < 0:
+                    _demand(self.values[slot] is self.tr.drawn[0] and "l0" not in self.names.values())
+                    self.names[slot] = "l0"
+                self.events.append(("enter", i) if i >= 0 else ("draw", slot))
+                slot += 1
+                continue
+            _demand(all(s in self.names for s in node.inputs))
+            k = len(self.ops)
+            self.ops.append(node)
+            self.events.append(("op", k))
+            for nr in range(len(node.metas)):
+                self.results[slot] = k, nr
+                self.names[slot] = f"r{k}_{nr}"
+                slot += 1
+        _demand(not entering and slot == len(self.values) and 0 < len(self.ops) <= OPERATIONS)
+
+    def _kinds(self) -> list[str]:
+        """The kinds of the tensors, in order."""
+        kinds = []
+        for kind in self.found.kinds:
+            items = [kind] if type(kind) is str else [item for _, item in kind[1]] if kind[0] == "**" else kind[1]
+            kinds += [item for item in items if item in _TENSOR_KINDS]
+        return kinds
+
+    def _slot(self, v: Any) -> int:
+        """The slot of a result of this call."""
+        _demand(v.epoch is self.attempt.epoch and v.slot in self.results and self.values[v.slot] is v)
+        return int(v.slot)
+
+    # -- the graph ---------------------------------------------------------------------------------------------------
+
+    def _edge(self, edge: Any) -> str:
+        """How the step names an edge to an operation of this call."""
+        if edge is None:
+            return "None"
+        node, nr = edge if type(edge) is tuple else (edge, None)
+        _demand(isinstance(node, GradNode) and node.epoch is self.attempt.epoch)
+        k = next((k for k, op in enumerate(self.ops) if op is node.node), None)
+        _demand(k is not None and (nr is None) == (len(node.node.metas) == 1))
+        self._reach(k, node)  # type: ignore[arg-type]
+        return f"g{k}" if nr is None else f"(g{k}, {nr})"
+
+    def _reach(self, k: int, grad: GradNode) -> None:
+        stack = [(k, grad)]
+        while stack:
+            k, grad = stack.pop()
+            if k in self.grads:
+                _demand(self.grads[k] is grad)
+                continue
+            op = self.ops[k]
+            _demand(type(grad) is grad_class(len(op.inputs)) and grad.rare is None and grad.in_metas is not None)
+            plan = op.saves.get(sum([1 << n for n, edge in enumerate(grad.edges) if edge is not None]))
+            _demand(plan is not None and plan[0] == grad.in_metas)
+            self.grads[k] = grad
+            for slot, edge in zip(op.inputs, grad.edges):
+                if edge is not None and slot in self.results:
+                    node, nr = edge if type(edge) is tuple else (edge, 0)
+                    j, number = self.results[slot]
+                    _demand(isinstance(node, GradNode) and node.node is self.ops[j] and node.epoch is self.attempt.epoch and nr == number)
+                    stack.append((j, node))
+
+    def _input_edge(self, slot: int, edge: Any) -> str:
+        """The edge of an operation's input, which is None or that of what is in the slot."""
+        if edge is None:
+            return "None"
+        if slot in self.results:
+            return self._edge(edge)
+        i = self.sources[self.names[slot]]
+        return self._outer_edge(i, edge)
+
+    def _outer_edge(self, i: int, edge: Any) -> str:
+        """How the step names the edge that an argument had."""
+        t = self.args[i]
+        _demand(type(t) is not Number)
+        if self.wants[i] is A_LEAF:
+            _demand(edge is t)
+            return f"t{i}"
+        before = self.attempt.before.get(id(t))
+        _demand(self.wants[i] is YES and id(edge) == (id(t._edge) if before is None else before.edge))
+        return f"e{i}"
+
+    # -- writes ------------------------------------------------------------------------------------------------------
+
+    def _read_writes(self) -> list[int]:
+        """Which arguments got another value."""
+        written = []
+        before = self.attempt.before
+        for i, t in enumerate(self.args):
+            if type(t) is Number or any(t is other for other in self.args[:i]):
+                continue
+            state = before.get(id(t))
+            if state is None:
+                _demand(looks.written == self.attempt.written)
+            elif state.value != id(t._value):
+                _demand(state.alias == id(t._alias) and type(self.found.values[i]) is Value and not (
+                    state.wants is A_LEAF and self.tr.grad_enabled))
+                alias = t._alias
+                _demand(alias is None or type(alias) is Alias and alias.parent is None and alias.base is None)
+                _demand((t._version if alias is None else alias.storage.version) == state.version + 1 and t._more is None)
+                written.append(i)
+            else:
+                _demand(state.edge == id(t._edge))
+        _demand(len(written) == looks.written - self.attempt.written)
+        return written
+
+    def _write_lines(self, i: int) -> list[str]:
+        """Lines that give an argument another value."""
+        t, old = self.args[i], self.found.values[i]
+        slot = self._slot(t._value)
+        _demand(type(t._value) is Value and old.overwritten is not None)
+        name, by = old.overwritten
+        if by is None:
+            writer = "None"
+        elif isinstance(by, GradNode) and any(by.node is op for op in self.ops):
+            writer = self._edge(by)
+        else:  # a copy is told by what it is a copy of
+            writer = next((self._outer_edge(k, by) for k, other in enumerate(self.args) if type(other) is not Number and (
+                by is other if self.wants[k] is A_LEAF else self.wants[k] is YES and by is other._edge)), "")
+            _demand(writer)
+        r = self.names[slot]
+        lines = [f"v{i}.overwritten = ({name!r}, {writer})", f"{r}.home = v{i}.buffer if v{i}.home is None else v{i}.home",
+                 f"v{i}.home = None",
+                 f"if a{i} is None: t{i}._version += 1", "else:", f"  storage = a{i}.storage", f"  storage.value = {r}",
+                 f"  storage.version = a{i}.version = storage.version + 1", f"t{i}._value = {r}"]
+        state = self.attempt.before[id(t)]
+        if id(t._edge) != state.edge:
+            lines.append(f"t{i}._edge = {self._edge(t._edge)}")
+        return lines
+
+    # -- results -----------------------------------------------------------------------------------------------------
+
+    def _read_result(self, out: Any) -> tuple[str, Any]:
+        """How the step names what it returns, and its class if that has names."""
+        if isinstance(out, Handle):
+            return self._tensor(out), None
+        named = isinstance(out, tuple) and hasattr(out, "_fields")
+        _demand((named or type(out) in (tuple, list)) and len(out) and all(item is None or isinstance(item, Handle) for item in out))
+        items = "".join([("None" if item is None else self._tensor(item)) + ", " for item in out])
+        if named:
+            return f"same_tuple(kind, ({items}))", type(out)
+        return f"[{items}]" if type(out) is list else f"({items})", None
+
+    def _tensor(self, t: Any) -> str:
+        """How the step names a tensor that it returns, or that views are made of."""
+        for i, other in enumerate(self.args):
+            if other is t:
+                return f"t{i}"
+        _demand(type(t) in PLAIN_TENSORS and t._grad is None and t._more is None and t._version == 0)
+        slot = self._slot(t._value)
+        former = self.made.setdefault(slot, t)
+        _demand(former is t)
+        self._edge(t._edge)
+        if self.ops[self.results[slot][0]].op.is_view:
+            self.views.add(slot)
+            _demand(t._alias is t._value)
+        else:
+            alias = t._alias
+            _demand(type(t._value) is Value and (alias is None or type(alias) is Alias and alias.parent is None and alias.base is None))
+        return "o" + self.names[slot]
+
+    def _read_views(self, written: Sequence[int]) -> None:
+        """Which results somebody looks at as views, and what those are made of."""
+        seen = None
+        while seen != (len(self.views), len(self.grads)):  # what a view is made of may have a graph node that was not reached before
+            seen = len(self.views), len(self.grads)
+            for k in self.grads:
+                _, mask, outs, *_ = self._plan(k)
+                self.views |= {s for s, keep in zip(self.ops[k].inputs, mask or ()) if keep and self._is_view(s)}
+                if outs and self.ops[k].op.is_view:
+                    self.views.add(self.ops[k].slot)
+            self._read_sources(written)
+
+    def _read_sources(self, written: Sequence[int]) -> None:
+        for op in reversed(self.ops):
+            if not op.op.is_view:
+                continue
+            view: Any = self.values[op.slot]
+            _demand(type(view) is View and len(op.inputs) == 1)
+            source, = op.inputs
+            _demand(source in self.results or self.sources[self.names[source]] not in written)
+            if op.slot not in self.views:
+                continue
+            _demand(view.how is op)
+            parent: Any = view.parent
+            base = view.base
+            _demand((base is None) != self.tr.grad_enabled)
+            if source not in self.results:
+                t = self.args[self.sources[self.names[source]]]
+                state = self.attempt.before.get(id(t))
+                _demand(state is not None and state.value == id(t._value) and parent is t._alias)
+                _demand(base is None or base is (t if parent.base is None else parent.base))
+            elif self._is_view(source):
+                self.views.add(source)
+                whole: Any = self.values[source]
+                _demand(parent is whole and base is whole.base)
+            else:
+                _demand(type(parent) is Alias and parent.parent is None and parent.storage.value is self.values[source]
+                        and parent.storage.version == 0)
+                if base is not None:
+                    _demand(base._alias is parent and base._value is self.values[source])
+                    self._tensor(base)
+
+    def _is_view(self, slot: int) -> bool:
+        return slot in self.results and self.ops[self.results[slot][0]].op.is_view
+
+    def _plan(self, k: int) -> tuple[Any, ...]:
+        return self.ops[k].saves[sum([1 << n for n, edge in enumerate(self.grads[k].edges) if edge is not None])]
+
+    # -- lines -------------------------------------------------------------------------------------------------------
+
+    def _operation(self, k: int) -> list[str]:
+        """Lines that record an operation."""
+        op = self.ops[k]
+        lines = []
+        names = [self.names[op.slot + nr] for nr in range(len(op.metas))]
+        kind, spare, more = ("View", "tr.spare_views", "_place") if op.op.is_view else ("Value", "spare", "origin")
+        for nr, r in enumerate(names):
+            lines += [f"if {spare}: {r} = {spare}.pop()", "else:", f"  {r} = {kind}()",
+                      f"  {r}.buffer = {r}.home = {r}.overwritten = {r}.{more} = None",
+                      f"{r}.meta = n{k}.meta{f's[{nr}]' if nr else ''}", f"{r}.epoch = epoch",
+                      f"{r}.slot = n{k}.slot{f' + {nr}' if nr else ''}", f"values.append({r})"]
+        if op.op.is_view:
+            lines += self._view(k, names[0])
+        if k in self.grads:
+            lines += self._grad(k, names)
+        for nr, r in enumerate(names):
+            t = self.made.get(op.slot + nr)
+            if t is not None:
+                lines += [f"o{r} = new(Tensor)", f"o{r}._value = {r}", f"o{r}._version = 0", f"o{r}._grad = o{r}._more = None",
+                          f"o{r}._alias = {r if op.op.is_view else None}", f"o{r}._edge = {self._edge(t._edge)}"]
+        return lines
+
+    def _view(self, k: int, r: str) -> list[str]:
+        """Lines that tell a view what it is a view of. Of one that nobody looks at again the base may be missing."""
+        slot, = self.ops[k].inputs
+        source = self.names[slot]
+        if slot not in self.results:
+            t = f"t{self.sources[source]}"
+            lines, base = [f"parent = {t}._alias or storage_of({t})"], f"{t} if parent.base is None else parent.base"
+        elif self._is_view(slot):
+            lines, base = [f"parent = {source}"], f"{source}.base"
+        else:
+            lines, base = [f"parent = storage_of(o{source})"], f"o{source}"
+            if slot not in self.made:  # no tensor of this one is looked at
+                lines = [f"o{source} = new(Tensor)", f"o{source}._value = {source}", f"o{source}._version = 0",
+                         f"o{source}._alias = None", *lines]
+        if not (self.tr.grad_enabled and self.ops[k].slot in self.views):
+            base = "None"
+        return [*lines, "storage = parent.storage", f"{r}.storage = storage", f"{r}.origin = storage.value",
+                f"{r}.version = storage.version", f"{r}.base = {base}", f"{r}.parent = parent", f"{r}.how = n{k}"]
+
+    def _grad(self, k: int, names: Sequence[str]) -> list[str]:
+        """Lines that make the graph node of an operation."""
+        op, edges = self.ops[k], self.grads[k].edges
+        _, mask, outs, *_ = self._plan(k)
+        lines = [f"g{k} = GradNode{len(op.inputs)}()", f"g{k}.node = n{k}", f"g{k}.epoch = epoch", f"g{k}.in_metas = m{k}",
+                 f"g{k}.rare = None"]
+        for n, (slot, edge) in enumerate(zip(op.inputs, edges)):
+            lines += [f"g{k}.edge{n} = {self._input_edge(slot, edge)}", f"g{k}.kept{n} = {self.names[slot] if mask and mask[n] else None}"]
+        kept = [r if outs is True or outs is not False and outs[nr] else "None" for nr, r in enumerate(names)]
+        if all(r == "None" for r in kept):
+            lines.append(f"g{k}.kept_out = None")
+        else:
+            lines.append(f"g{k}.kept_out = {kept[0] if len(kept) == 1 else '(' + ', '.join(kept) + ')'}")
+        return lines
+
+
+_TENSOR_KINDS = {"slot", "view", "old part", "leaf", "part", UNREAD, NUMBER, INDEX, RANGE}
