@@ -10,7 +10,7 @@ takes the score's place. And where ``strict``, a row that sees nothing is NaN, a
 Keys that no query of a block sees are not looked at, whether ``causal`` says so or the mask does: a NaN of theirs does not spread.
 
 With ``drop`` each weight is dropped with that probability, the others grow by 1 / (1 - drop). Which ones, a hash of a weight's
-position and of a seed says (``ops/dropout.py``), here as in the kernels: nothing of it is stored.
+position and of a seed says (``randoms.py``), here as in the kernels: nothing of it is stored.
 
 The forward gives the result, and two numbers for each row, from which the backward recomputes the weights piece by piece: its
 largest score and the reciprocal of the sum of its exponentials beside that. One number, the logarithm of the whole sum, would
@@ -27,8 +27,9 @@ import numpy as np
 from .dtypes import DType
 from .graph import Graph, Node
 from .placed import Output, PlacedCall
+from .randoms import dropout_limit, dropped_bits
 
-__all__ = ["MAX_HEAD", "Attention", "AttentionBackward", "attend", "attend_backward", "dropout_limit"]
+__all__ = ["MAX_HEAD", "Attention", "AttentionBackward", "attend", "attend_backward"]
 
 Call = TypeVar("Call", bound="_Attention")
 
@@ -105,22 +106,6 @@ class _Attention(PlacedCall):
             return length * source
         short = min(length, source)
         return short * (short + 1) // 2 + (length - short) * source
-
-
-def dropout_limit(drop: float) -> int:
-    """Bits below this are dropped."""
-    return min(int(drop * 2.0**32), 2**32 - 1)
-
-
-def dropped_bits(seed: int, n: int) -> np.ndarray:
-    """What ``ops.dropout.random_bits`` gives for positions 0 to n - 1 (n at most 2³²)."""
-    low, high = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF)
-
-    def mix(x: np.ndarray) -> np.ndarray:
-        x = (x ^ x >> np.uint32(16)) * np.uint32(0x7FEB352D)
-        x = (x ^ x >> np.uint32(15)) * np.uint32(0x846CA68B)
-        return x ^ x >> np.uint32(16)
-    return mix(mix(np.arange(n, dtype=np.uint32) ^ low) + high)
 
 
 def _einsum(equation: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:

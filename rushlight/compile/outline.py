@@ -140,7 +140,10 @@ def _rewritten(graph: Graph) -> Graph:
         graph = simplify(graph)
         _show("simplified", graph)
     if flags.attend:
-        graph = attention_calls(graph)
+        found = attention_calls(graph)
+        if found is not graph and flags.simplify:  # a call's results lie as what reads them wants: their views are nothing
+            found = simplify(found)
+        graph = found
         _show("attention found", graph)
     if flags.assemble:
         graph = assemble(graph)

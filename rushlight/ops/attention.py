@@ -9,13 +9,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..compile.attention import MAX_HEAD, attend, attend_backward, dropout_limit
+from ..compile.attention import MAX_HEAD, attend, attend_backward
 from ..compile.dtypes import DType, bfloat16
 from ..compile.graph import Graph, Node
+from ..compile.randoms import dropout_limit, random_bits
 from ..record.meta import Meta, meta_of
 from .contraction import einsum2
 from .derived import gradient_of
-from .dropout import dropout, random_bits
+from .dropout import dropout
 from .structured import Structured
 
 __all__ = ["attention"]

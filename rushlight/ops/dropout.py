@@ -9,34 +9,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..compile import dtypes as dt
-from ..compile.attention import dropout_limit
 from ..compile.graph import Graph, Node
+from ..compile.randoms import dropout_limit, random_bits
 from ..record.meta import Meta
 from .structured import Structured
 
-__all__ = ["dropout", "random_bits"]
+__all__ = ["dropout"]
 
 Shape = tuple[int, ...]
-
-
-def _mix(e: Any, x: Any) -> Any:
-    """A bijection of 32-bit integers with good avalanche ("lowbias32", https://nullprogram.com/blog/2018/07/31/)."""
-    x = (x ^ e.shr(x, 16)) * 0x7FEB352D
-    x = (x ^ e.shr(x, 15)) * 0x846CA68B
-    return x ^ e.shr(x, 16)
-
-
-def random_bits(g: Graph, seed: Node, n: int) -> Node:
-    """``n`` uint32 from an int64 seed: element i depends on the seed and on i only."""
-    def bits(e: Any, s: Any, i: Any) -> Any:
-        s = e.bitcast(s, dt.uint64)
-        low, high = e.cast(s, dt.uint32), e.cast(e.shr(s, 32), dt.uint32)
-        key = e.cast(i, dt.uint32)
-        if n > 1 << 32:  # the upper half of the position chooses another key
-            high = high ^ _mix(e, e.cast(e.shr(i, 32), dt.uint32))
-        return _mix(e, _mix(e, key ^ low) + high)
-    return g.map(bits, seed, g.index((n,), 0))
 
 
 def _lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:

@@ -14,9 +14,9 @@ from rushlight.compile.build import build
 from rushlight.compile.counters import watchers
 from rushlight.compile.cpu import target
 from rushlight.compile.graph import Graph
+from rushlight.compile.randoms import random_bits
 from rushlight.compile.reference.interpret import interpret
 from rushlight.ops.attention import attention
-from rushlight.ops.dropout import random_bits
 from rushlight.record.flush import start_afresh
 from rushlight.record.settings import settings as recorder
 

@@ -125,10 +125,13 @@ def plain(q, k, v):
     return (q @ k.transpose(-2, -1) / 4.0).softmax(-1) @ v
 
 
-@pytest.mark.parametrize("make", [padded, biased, plain], ids=lambda f: f.__name__)
-def test_what_pays_in_the_forward_only(make):
+UNMASKED = [padded, biased, plain]
+
+
+@pytest.mark.parametrize("make", UNMASKED, ids=lambda f: f.__name__)
+def test_masks_that_shut_little_or_nothing(make):
     check(make, arrays(*HEADS), train=False, expected=("forward",))
-    check(make, arrays(*HEADS), expected=())
+    check(make, arrays(*HEADS))
 
 
 def test_keys_and_values_of_another_length_and_width():
@@ -176,10 +179,6 @@ def test_weights_that_somebody_wants_are_stored():
 def test_what_is_something_else_stays_as_it_is():
     lower = torch.tensor(LOWER)
 
-    def dropped(q, k, v):
-        torch.manual_seed(0)
-        return F.dropout((q @ k.mT).masked_fill(lower == 0, -INF).softmax(-1), 0.5) @ v
-
     def over_queries(q, k, v):
         return (q @ k.mT).masked_fill(lower == 0, -1e9).softmax(-2) @ v
 
@@ -195,14 +194,25 @@ def test_what_is_something_else_stays_as_it_is():
     def learned(q, k, v):
         return (q @ k.mT + q.mean((0, 1, 3))[:, None] * lower).masked_fill(lower == 0, -INF).softmax(-1) @ v
 
-    def low(q, k, v):
-        return ((q.bfloat16() @ k.bfloat16().mT).masked_fill(lower == 0, -INF).softmax(-1) @ v.bfloat16()).float()
+    def bias_with_a_gradient(q, k, v):
+        return (q @ k.mT + v.mean((1, 3))[:, None, None]).softmax(-1) @ v
 
-    def short(q, k, v):
-        q, k, v = (t[:, :, :32] for t in (q, k, v))
-        return (q @ k.mT).masked_fill(lower[:32, :32] == 0, -INF).softmax(-1) @ v
+    def dropped_twice(q, k, v):
+        torch.manual_seed(0)
+        return F.dropout(F.dropout((q @ k.mT).softmax(-1), 0.5), 0.5) @ v
 
-    for make in (dropped, over_queries, turned, zero, scaled_after, learned, low, short):
+    def whole_channels(q, k, v):
+        torch.manual_seed(0)
+        return F.dropout2d((q @ k.mT).softmax(-1), 0.5) @ v
+
+    def few(q, k, v):
+        return (q[:, :, :4] @ k.mT).softmax(-1) @ v
+
+    def in_double_precision(q, k, v):
+        return (q @ k.mT).softmax(-1, dtype=torch.float64).float() @ v
+
+    for make in (over_queries, turned, zero, scaled_after, learned, bias_with_a_gradient, dropped_twice, whole_channels, few,
+                 in_double_precision):
         check(make, arrays(*HEADS), expected=())
 
 

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from rushlight.compile.attention import Attention, AttentionBackward, dropout_limit
+from rushlight.compile.attention import Attention, AttentionBackward
 from rushlight.compile.cpu import target
 from rushlight.compile.cpu.attention_ir import AttentionKernel
 from rushlight.compile.cpu.attention_pairs import PairTiles
@@ -16,6 +16,7 @@ from rushlight.compile.cpu.contract import Plan, Step
 from rushlight.compile.cpu.native import Operand
 from rushlight.compile.dtypes import DType, bfloat16
 from rushlight.compile.placed import Output
+from rushlight.compile.randoms import dropout_limit
 
 __all__ = ["has_kernel", "plan"]
 

@@ -186,7 +186,7 @@ class Writer:
         return ~self.lanes(f.sub(key, first_query))
 
     def kept(self, b: str, h: str, query: str, key: str) -> V:
-        """Whether the weights of a key for the block's queries are kept: the hash of ``ops/dropout.py``."""
+        """Whether the weights of a key for the block's queries are kept: the hash of ``compile/randoms.py``."""
         f, frame, width = self.f, self.frame, self.tiles.width
         row = f.add(f.mul(f.add(f.mul(b, frame["heads"]), h), frame["length"]), query)
         first = f.add(f.mul(row, frame["source"]), key)
@@ -314,7 +314,7 @@ class Writer:
 
 
 def _mixed(x: V) -> V:
-    """``ops.dropout._mix``."""
+    """``compile.randoms._mix``."""
     x = (x ^ x.lshr(16)) * 0x7FEB352D
     x = (x ^ x.lshr(15)) * (0x846CA68B - (1 << 32))
     return x ^ x.lshr(16)

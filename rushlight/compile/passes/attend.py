@@ -1,120 +1,159 @@
 """Attention that is written out: two products with a softmax between them, and their gradients, become attention's native calls.
 
-    weights = softmax(mask(q @ kᵀ * scale));  y = weights @ v
+    weights = dropout(softmax(mask(q @ kᵀ * scale)));  y = weights @ v
 
 is how people write it who do not call ``scaled_dot_product_attention``. As recorded, each step stores a number for each pair of
 query and key. The calls of ``attention.py`` go through them in tiles and leave out what the mask shuts, and their backward computes
-the weights again. That is the same only where nobody else wants the weights or the scores, and it pays only where a
-mask says which keys which query sees, or where there is no backward: five products of tiles instead of four whole ones. What is
-added to the scores is no such mask: it need not shut anything.
+the weights again. That is the same only where nobody else wants the weights or the scores.
 
-The scale may be a product or a quotient, before the mask. The mask may be a number that takes the place of scores (``masked_fill``,
-``where``), finite or not, or numbers that are added; it may repeat over batch and heads. What is dropped from the weights, or types
-that round in between, stay as they are. Not recognised either: a batch of one, whose products lose that dimension, and a scale that
-is data (``numbers.py`` makes it that where it follows from a size that changes).
+The scale may be a product or a quotient, before the mask, by a number or by data (``numbers.py`` makes it that where it follows from a
+size that changes): then q is multiplied with it. The mask may be a number that takes the place of scores (``masked_fill``,
+``where``), finite or not, or numbers that are added; it may repeat over batch and heads. Dropout computes the same hash in the calls.
+What is rounded between the steps, to bfloat16 say, is not rounded there. Not recognised: a gradient of what is added to the scores,
+and one mask after another.
 """
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rushlight.compile.attention import attend, attend_backward
-from rushlight.compile.graph import Graph, Node, View
-from rushlight.compile.passes.attention_pattern import Found, Mask, Operand, find
+from rushlight.compile.graph import Graph, Node, View, is_one
+from rushlight.compile.passes.attention_pattern import find
+from rushlight.compile.passes.attention_products import Operand, long_dims
+from rushlight.compile.passes.attention_steps import Found
 from rushlight.compile.passes.legalise import live_nodes
+from rushlight.compile.passes.simplify import reshaped
+from rushlight.compile.sizes import largest, smallest
 
 __all__ = ["attention_calls"]
 
-_SHORTEST = 64  # queries and keys: below, all weights of a head lie in the first-level cache
+_SHORTEST = 8  # queries and keys
+_LONG = 128    # a head
 
 
 def attention_calls(graph: Graph) -> Graph:
     """An equal graph in which attention that is written out is a native call for each direction."""
     nodes = live_nodes(graph)
     found = [f for f in find(graph, nodes) if _pays(f)]
-    return _rebuilt(graph, nodes, found) if found else graph
+    return _Rebuilt(graph, found).made(nodes) if found else graph
 
 
 def _pays(found: Found) -> bool:
-    """Whether the calls are worth it, from sizes alone."""
-    queries, keys = (o.node.shape[o.order[-2]] for o in (found.q, found.k))
-    return queries >= _SHORTEST and keys >= _SHORTEST and (found.backward is None or _is_triangle(found.mask))
+    """Whether the calls are worth it, from sizes alone: what they add is a turn of each head, what they save grows with the length.
+
+    Rows of long heads fill the first-level cache, so that there it is a matter of memory first."""
+    queries, keys, e, v = found.sizes
+    short, head = smallest(queries, keys), largest(e, v)
+    return bool(short >= _SHORTEST and (short * 3 >= head if head <= _LONG else short >= 2 * head))
 
 
-def _is_triangle(mask: Mask | None) -> bool:
-    """Whether a mask differs from query to query and from key to key: then it is nearly always one that shuts about half."""
-    if mask is None or mask.fill is None:
-        return False
-    view = mask.numbers
-    return view.kind != "view" or all(any(row[j] for row in view.attrs[0].matrix) for j in (-1, -2))
+class _Rebuilt:
+    """The graph with calls in place of what was found."""
 
+    def __init__(self, graph: Graph, found: Sequence[Found]) -> None:
+        self.graph, self.out, self.values = graph, Graph(), dict[Node, Node]()
+        self.left_out = {n for f in found for n in f.inner}
+        self.forward = {f.out.node: f for f in found}
+        self.backward = {o.node: f for f in found if f.backward for o in f.backward.made if o is not None}
+        self.rows: dict[Node, tuple[Node, Node]] = {}  # of each result: in the calls' form, and what is kept of its rows
 
-def _rebuilt(graph: Graph, nodes: Sequence[Node], found: Sequence[Found]) -> Graph:
-    out, made = Graph(), dict[Node, Node]()
-    left_out = {n for f in found for n in f.inner}
-    forward = {f.out.node: f for f in found}
-    backward = {o.node: f for f in found if f.backward for o in f.backward.made}
-    rows: dict[Node, tuple[Node, Node]] = {}  # of each result: in the calls' form, and what is kept of its rows
-    for node in graph.leaves:
-        out.line = node.line
-        made[node] = out.leaf(node.shape, node.dtype)
-    for node in nodes:
-        if node in made or node in left_out:
-            continue
-        out.line = node.line
-        if node in forward:
-            f = forward[node]
-            q, k, v = (_four(out, made[o.node], o.order) for o in (f.q, f.k, f.v))
-            rows[node] = attend(out, q, k, v, _numbers(out, f, made), f.scale, False, fill=_fill(f), strict=True)
-            made[node] = _back(out, rows[node][0], f.out)
-        elif node in backward:
-            f = backward[node]
-            assert f.backward is not None
-            q, k, v, grad = (_four(out, made[o.node], o.order) for o in (f.q, f.k, f.v, f.backward.grad))
-            result, sums = rows[f.out.node]
-            gradients = attend_backward(out, q, k, v, result, grad, sums, _numbers(out, f, made), f.scale, False, fill=_fill(f),
-                                        strict=True)
-            for value, place in zip(gradients, f.backward.made, strict=True):
-                made[place.node] = _back(out, value, place)
-        else:
-            made[node] = out.node(node.kind, tuple(made[i] for i in node.inputs), node.attrs, node.shape, node.dtype)
-    out.line = None
-    out.results = [made[r] for r in graph.results]
-    return out
+    def made(self, nodes: Sequence[Node]) -> Graph:
+        out, values = self.out, self.values
+        for node in self.graph.leaves:
+            out.line = node.line
+            values[node] = out.leaf(node.shape, node.dtype)
+        for node in nodes:
+            if node in values or node in self.left_out:
+                continue
+            out.line = node.line
+            if node in self.forward:
+                self._attend(self.forward[node])
+            elif node in self.backward:
+                self._attend_backward(self.backward[node])
+            else:
+                values[node] = out.node(node.kind, tuple(values[i] for i in node.inputs), node.attrs, node.shape, node.dtype)
+        out.line = None
+        out.results = [values[r] for r in self.graph.results]
+        return out
 
+    def _attend(self, f: Found) -> None:
+        result, rows = self.rows[f.out.node] = attend(self.out, *self._operands(f), strict=True, **self._options(f))
+        self.values[f.out.node] = _back(self.out, result, f.out)
 
-def _fill(found: Found) -> float | None:
-    return None if found.mask is None else found.mask.fill
+    def _attend_backward(self, f: Found) -> None:
+        assert f.backward is not None
+        q, k, v, mask = self._operands(f)
+        result, rows = self.rows[f.out.node]
+        grad = self._four(f.backward.grad, f)
+        made = list(attend_backward(self.out, q, k, v, result, grad, rows, mask, strict=True, **self._options(f)))
+        made[0] = self._scaled(made[0], f)
+        for value, place in zip(made, f.backward.made, strict=True):
+            if place is not None:
+                self.values[place.node] = _back(self.out, value, place)
 
+    def _operands(self, f: Found) -> tuple[Node, Node, Node, Node | None]:
+        q, k, v = (self._four(o, f) for o in (f.q, f.k, f.v))
+        return self._scaled(q, f), k, v, self._numbers(f)
 
-def _numbers(g: Graph, found: Found, made: dict[Node, Node]) -> Node | None:
-    """The mask as the calls want it (B, H, L, S), computed in the size that it has before it is repeated."""
-    mask = found.mask
-    if mask is None:
-        return None
-    dtype, fill = found.q.node.dtype, mask.fill
-    numbers, shape = made[mask.numbers], mask.numbers.shape
-    if numbers.kind == "view":
-        view: View = numbers.attrs[0]
-        small = tuple([n if any(row[j] for row in view.matrix) else 1 for j, n in enumerate(shape)])
-        numbers = g.view(numbers.inputs[0], View(small, view.offset, view.matrix))
-    if fill is not None:
-        shut, other = (0.0, fill) if mask.inverted else (fill, 0.0)
-        numbers = g.map(lambda e, on: e.where(on, e.const(shut, dtype), e.const(other, dtype)), numbers)
-    return _four(g, g.expand(numbers, shape), tuple(range(len(shape))))
+    def _options(self, f: Found) -> dict[str, Any]:
+        options = {"scale": f.scale, "causal": False, "fill": None if f.mask is None else f.mask.fill}
+        return options if f.drop is None else options | {"drop": f.drop.p, "seed": self.values[f.drop.seed]}
 
-
-def _four(g: Graph, x: Node, order: Sequence[int]) -> Node:
-    """(batch, heads, rows, columns) of a value whose dimensions are in another order, and may be three: then there is one head."""
-    x = g.permute(x, order)
-    if len(order) == 4:
+    def _scaled(self, x: Node, f: Found) -> Node:
+        """With the factors that are data. They are the same for q and for its gradient."""
+        g, dtype = self.out, x.dtype
+        for number, divides in f.factors:
+            one = g.reshape(g.cast(self.values[number], dtype.compute), (1,) * len(x.shape))
+            x = g.cast(g.map(_divided if divides else _multiplied, g.cast(x, dtype.compute), one), dtype)
         return x
-    b, rows, columns = x.shape
-    return g.view(x, View((b, 1, rows, columns), (0, 0, 0), ((1, 0, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1))))
+
+    def _numbers(self, f: Found) -> Node | None:
+        """The mask as the calls want it (B, H, L, S), computed in the size that it has before it is repeated."""
+        if f.mask is None:
+            return None
+        g, dtype, fill = self.out, f.q.node.dtype.compute, f.mask.fill
+        numbers, shape = self.values[f.mask.numbers], f.mask.numbers.shape
+        if numbers.kind == "view":
+            view: View = numbers.attrs[0]
+            small = tuple([n if any(row[j] for row in view.matrix) else 1 for j, n in enumerate(shape)])
+            numbers = g.view(numbers.inputs[0], View(small, view.offset, view.matrix))
+        if fill is None:
+            numbers = g.cast(numbers, dtype)
+        else:
+            shut, other = (0.0, fill) if f.mask.inverted else (fill, 0.0)
+            numbers = g.map(lambda e, on: e.where(on, e.const(shut, dtype), e.const(other, dtype)), numbers)
+        return _four(g, g.expand(numbers, shape), f.lead)
+
+    def _four(self, x: Operand, f: Found) -> Node:
+        return _four(self.out, self.out.permute(self.values[x.node], x.order), f.lead)
+
+
+def _multiplied(e: Any, x: Any, y: Any) -> Any:
+    return x * y
+
+
+def _divided(e: Any, x: Any, y: Any) -> Any:
+    return x / y
+
+
+def _four(g: Graph, x: Node, lead: tuple[int, int]) -> Node:
+    """(batch, heads, rows, columns) of a value whose leading dimensions are these two, without those of length one, or both as one."""
+    *have, rows, columns = x.shape
+    long = [d for d in range(2) if not is_one(lead[d])]
+    joined = len(long_dims(have)) < len(long)
+    matrix, left = [], iter(long)
+    for n in have:
+        row = [0, 0, 0, 0]
+        if not is_one(n) and joined:
+            row[:2] = lead[1], 1
+        elif not is_one(n):
+            row[next(left)] = 1
+        matrix.append(tuple(row))
+    return g.view(x, View((*lead, rows, columns), (0,) * len(x.shape), (*matrix, (0, 0, 1, 0), (0, 0, 0, 1))))
 
 
 def _back(g: Graph, x: Node, place: Operand) -> Node:
-    """What ``_four`` did to a value, undone."""
-    if len(place.order) == 3:
-        b, _, rows, columns = x.shape
-        x = g.view(x, View((b, rows, columns), (0, 0, 0, 0), ((1, 0, 0), (0, 0, 0), (0, 1, 0), (0, 0, 1))))
-    return g.permute(x, [place.order.index(d) for d in range(len(place.order))])
+    """What ``_four`` did to a value, undone: the dimensions of ``place``."""
+    shape = tuple([place.node.shape[d] for d in place.order])
+    return g.permute(reshaped(g, x, shape), [place.order.index(d) for d in range(len(place.order))])

@@ -8,7 +8,7 @@ from rushlight.compile import dtypes as dt
 from rushlight.compile.graph import Graph, Node, View
 from rushlight.compile.passes.legalise import live_nodes
 
-__all__ = ["reshaped_view", "simplify"]
+__all__ = ["reshaped", "reshaped_view", "simplify"]
 
 
 def simplify(graph: Graph) -> Graph:
@@ -31,7 +31,7 @@ def _rewrite(g: Graph, node: Node, inputs: tuple[Node, ...]) -> Node:
     if node.kind == "view":
         return g.view(inputs[0], node.attrs[0])  # views of views, once what was between them is gone
     if node.kind == "reshape":
-        return _reshape(g, inputs[0], node.shape)
+        return reshaped(g, inputs[0], node.shape)
     if node.kind == "reduce":
         return _reduce(g, node, inputs[0])
     if node.kind == "concat":
@@ -46,7 +46,7 @@ def _rewrite(g: Graph, node: Node, inputs: tuple[Node, ...]) -> Node:
     return g.node(node.kind, inputs, node.attrs, node.shape, node.dtype)
 
 
-def _reshape(g: Graph, x: Node, shape: tuple[int, ...]) -> Node:
+def reshaped(g: Graph, x: Node, shape: tuple[int, ...]) -> Node:
     """A reshape of a view that only splits dimensions (heads of a part of a projection), or merges what lies as one, is a
     view: it is read where it lies."""
     while x.kind == "reshape":
