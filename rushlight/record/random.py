@@ -181,6 +181,12 @@ class Mt19937Stream:
             self._untouched = False
             return self._bits.random_raw(n)
 
+    def seed63(self) -> int:
+        """63 random bits from two draws, the low half first; no array is made, because every dropout asks."""
+        with self._lock:
+            self._untouched = False
+            return self._bits.random_raw() | (self._bits.random_raw() & 0x7FFFFFFF) << 32  # type: ignore[no-any-return]
+
     def raw64(self, n: int) -> NDArray[np.uint64]:
         """`n` draws of 64 random bits, each from two of 32, the high half first."""
         pairs = self.raw32(2 * n)

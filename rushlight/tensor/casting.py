@@ -6,16 +6,17 @@ from typing import Any
 from ..autograd.quick import quick
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
+from ..ops.basic import cast
 from .registry import CONVENIENCES, METHODS
 
-__all__: list[str] = []
+__all__ = ["converted"]
+
+converted = quick(lambda self, dtype: cast(self, attrs=(dtype,)))  # of another dtype
 
 
 def _converter(name: str, d: DType) -> None:
-    convert = quick(lambda self: self.to(d))
-
     def call(self: Any, memory_format: Any = None) -> Any:
-        return self if self._value.meta.dtype is d else convert(self)
+        return self if self._value.meta.dtype is d else converted(self, d)
     call.__name__ = name
     call.__doc__ = f"The tensor converted to {d}."
     METHODS[name] = call

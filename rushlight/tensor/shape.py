@@ -396,10 +396,12 @@ def _contiguous(self: Any, memory_format: Any = None) -> Any:
     m = value_of(self).meta
     if m.strides is None or is_contiguous(m.shape, m.strides):
         return self
-    return basic.clone(self)
+    return _copied(self)
 
 
+_copied = quick(lambda self: basic.clone(self))
 METHODS["contiguous"] = _contiguous
+CONVENIENCES.add("contiguous")
 
 
 def _sum_to_size(self: Any, *size: Any) -> Any:

@@ -15,7 +15,6 @@ from ..autograd.node import GradNode
 from ..autograd.quick import quick
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
-from ..ops.basic import cast
 from ..ops.promotion import default_dtype
 from ..ops.views import as_strided
 from ..record.flush import ready
@@ -23,6 +22,7 @@ from ..record.meta import CPU, Device, contiguous_strides, is_contiguous
 from ..record.trace import local
 from ..record.value import allocate, array_of, looks
 from . import printing
+from .casting import converted
 from .shape import Size, size_argument
 
 __all__ = ["Tensor"]
@@ -523,8 +523,6 @@ class Tensor(Handle):
     def to(self, *args: Any, dtype: DType | None = None, device: Any = None, non_blocking: bool = False, copy: bool = False,
            memory_format: Any = None) -> Any:
         """Converted to a dtype, a device, or those of another tensor; the tensor itself where nothing changes."""
-        from .creation import check_device
-
         for a in args:
             if isinstance(a, DType):
                 dtype = a
@@ -532,11 +530,13 @@ class Tensor(Handle):
                 dtype, device = a.dtype, None
             elif isinstance(a, (str, Device, int)) and not isinstance(a, bool):
                 device = a
-        if device is not None and (not isinstance(device, Device) or device is not CPU):
+        if device is not None and device is not CPU and device != "cpu":
+            from .creation import check_device
+
             check_device(device)
         if dtype is None or dtype is self._value.meta.dtype:
             return self.clone() if copy else self  # type: ignore[attr-defined]
-        return cast(self, attrs=(dtype,))
+        return converted(self, dtype)
 
     def type(self, dtype: Any = None, non_blocking: bool = False) -> Any:
         """The name of the tensor's type, or the tensor converted to another."""
@@ -545,7 +545,8 @@ class Tensor(Handle):
         return type_name(self.dtype) if dtype is None else self.to(type_named(dtype))
 
     def type_as(self, other: Any) -> Any:
-        return self.to(other.dtype)
+        dtype = other.dtype
+        return self if dtype is self._value.meta.dtype else converted(self, dtype)
 
     def cpu(self, memory_format: Any = None) -> Any:
         return self

@@ -35,10 +35,9 @@ def _draw() -> Value:
 
     Written straight into memory, without NumPy: it is made for every call in training.
     """
-    low, high = default_stream.raw32(2).tolist()
     v = new_value(_SEED)
     v.buffer = buffer = allocate(8)
-    c_int64.from_address(buffer.ptr).value = low | (high & 0x7FFFFFFF) << 32
+    c_int64.from_address(buffer.ptr).value = default_stream.seed63()
     local.trace.drawn = v, _draw
     return v
 

@@ -35,15 +35,17 @@ class _InstanceNorm(_NormBase):
 
     def forward(self, input: Any) -> Any:
         self._check_input_dim(input)
-        alone = input.dim() == self._nd + 1
-        channels = input.size(0 if alone else 1)
+        shape = input._value.meta.shape
+        alone = len(shape) == self._nd + 1
+        channels = shape[0 if alone else 1]
         if channels != self.num_features:
             if self.affine:
                 raise ValueError(f"expected input's size at dim={0 if alone else 1} to match num_features ({self.num_features}), but got: "
                                  f"{channels}.")
             warn(f"input's size at dim={0 if alone else 1} does not match num_features. You can silence this warning by not "
                  "passing in num_features, which is not used because affine=False")
-        made = instance_norm(input.unsqueeze(0) if alone else input, self.running_mean, self.running_var, self.weight, self.bias,
+        weight, bias, mean, var, _ = self._tensors()
+        made = instance_norm(input.unsqueeze(0) if alone else input, mean, var, weight, bias,
                              self.training or not self.track_running_stats, 0.0 if self.momentum is None else self.momentum, self.eps)
         return made.squeeze(0) if alone else made
 
