@@ -152,12 +152,13 @@ class Node:
     """One value of a graph. ``shape`` and ``dtype`` describe the result; ``line`` where it comes from: (file,
     line, slot of the recorded operation)."""
 
-    __slots__ = ("kind", "inputs", "attrs", "shape", "dtype", "number", "line")
+    __slots__ = ("kind", "inputs", "attrs", "shape", "dtype", "number", "line", "_size")
 
     def __init__(self, kind: str, inputs: tuple[Node, ...], attrs: tuple, shape: Shape, dtype: DType,
                  number: int, line: Any) -> None:
         self.kind, self.inputs, self.attrs, self.shape, self.dtype = kind, inputs, attrs, shape, dtype
         self.number, self.line = number, line
+        self._size: int | None = None
 
     def __repr__(self) -> str:
         args = ", ".join(f"%{i.number}" for i in self.inputs)
@@ -165,7 +166,10 @@ class Node:
 
     @property
     def size(self) -> int:
-        return math.prod(self.shape)
+        size = self._size
+        if size is None:  # asked for again and again, which costs where extents are sizes
+            size = self._size = math.prod(self.shape)
+        return size
 
 
 class _Told(tuple):
