@@ -4,7 +4,8 @@ An outline whose numbers are sizes (``sizes.py``) is planned once. For other ext
 whether planning would decide the same for them, and what holds sizes is copied with plain numbers in their place.
 
 What kernels are made from is treated in the same way, each work by itself: loops are lowered with sizes, too, and are lowered
-again only where an extent passes a threshold of their own.
+again only where an extent passes a threshold of their own. Works that differ in sizes alone share what was made of them: those of
+another family of the same path, where planning decided otherwise at a few places, and those of other models.
 """
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from .build import Kernels, kernels_afresh, kernels_of, make
-from .cpu import jit
+from .counters import counters
+from .cpu import jit, target
+from .flags import flags
 from .graph import Graph
 from .numbers import apart
 from .outline import HostWork, Outline, Work, outline
@@ -23,7 +26,8 @@ from .sizes import Tape
 
 __all__ = ["Family"]
 
-_MOST = 8  # ways of lowering one work that are kept
+_MOST = 8           # ways of lowering one work that are kept
+_MOST_KNOWN = 4096  # works whose ways are kept
 
 
 class Family:
@@ -63,43 +67,66 @@ class Family:
 
 
 class _Lowering:
-    """Makes the kernels of one work, for any sizes."""
+    """Makes the kernels of one work of a family, for any sizes."""
 
     def __init__(self, work: Work, sizes: Sizes) -> None:
         own = Sizes()
-        self._resize = own.resize(work)
-        self._inputs = [sizes.number(size) for size in own.found]
         self._work = work
-        self._made: list[tuple[Any, Any]] = []  # (replay, resize) of kernels that were made with sizes
-        self._generic = True
-        self._plain: Kernels | None = None  # where nothing depends on sizes
+        self._ways = _ways(work, own)
+        self._inputs = [sizes.number(size) for size in own.found]
 
     def kernels(self, numbers: Sequence[Any]) -> tuple[Work, Kernels]:
+        return self._ways.kernels(self._work, [numbers[k] for k in self._inputs])
+
+
+class _Ways:
+    """How works that differ in their sizes alone are lowered: all that were found so far, whichever family they belong to."""
+
+    def __init__(self, work: Work, sizes: Sizes) -> None:
+        self._resize = sizes.resize(work)
+        self._made: list[tuple[Any, Any]] = []  # (replay, resize) of kernels that were made with sizes
+        self._generic = not isinstance(work, HostWork)
+        self._plain: Kernels | None = None  # where nothing depends on sizes
+
+    def kernels(self, work: Work, inputs: list[Any]) -> tuple[Work, Kernels]:
+        """The kernels of ``work`` for these sizes, and the work itself as far as they do not tell."""
         if self._resize is None:
-            self._plain = self._plain or kernels_of(self._work)
-            return self._work, self._plain
-        inputs = [numbers[k] for k in self._inputs]
+            self._plain = self._plain or kernels_of(work)
+            return work, self._plain
         for replay, resize in self._made:
             try:
                 found = replay(inputs)
             except ArithmeticError:
                 continue
             if found is not None:
-                return self._work, resize(found)
-        if self._generic and len(self._made) < _MOST and self._make(inputs):
-            return self.kernels(numbers)
+                return work, resize(found)
+        if self._generic and len(self._made) < _MOST:
+            self._make(inputs)
+            return self.kernels(work, inputs)
         work = self._resize(inputs)
         return work, kernels_of(work)
 
-    def _make(self, inputs: list[int]) -> bool:
-        """Lower the work with sizes; False if that is of no use for others."""
+    def _make(self, inputs: list[Any]) -> None:
+        """Lower the work with sizes."""
         assert self._resize is not None
-        if isinstance(self._work, HostWork):
-            return False
+        counters.lowered += 1
         tape, sizes = Tape(inputs), Sizes()
         with jit.batch():
             made = kernels_afresh(self._resize(tape.inputs))
         resize = sizes.resize(made)
         self._made.append((tape.replay(sizes.found), (lambda found: made) if resize is None else resize))
         self._generic = not tape.rests_on
-        return True
+
+
+_known: dict[Any, _Ways] = {}  # by what works are but for their sizes
+
+
+def _ways(work: Work, sizes: Sizes) -> _Ways:
+    """What is known of a work that differs from this one in sizes alone; ``sizes`` finds its sizes."""
+    key = sizes.key(work), target.current().key, flags.state
+    known = _known.get(key)
+    if known is None:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        known = _known[key] = _Ways(work, sizes)
+    return known

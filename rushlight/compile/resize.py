@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,7 +57,37 @@ class Sizes:
             return self._sequence(x, list)
         if kind is dict:
             return self._mapping(x)
-        return self._fields(x) if dataclasses.is_dataclass(x) else None
+        return self._fields(x) if _names(kind) is not None else None
+
+    def key(self, x: Any) -> Any:
+        """What ``x`` is but for its sizes, to be looked up: things with equal keys are resized in the same way."""
+        kind = type(x)
+        if kind is int:
+            return x
+        if kind is Size:
+            return Size, self.number(x), type(x.value)
+        if kind is float:
+            return float, repr(x)
+        if kind is bool:
+            return bool, x
+        if kind in _PLAIN:
+            return x
+        if kind is Expr:
+            return self._formula_key(x)
+        if isinstance(x, (tuple, list)):
+            return kind, tuple([self.key(part) for part in x])
+        if kind is dict:
+            return dict, tuple([(self.key(k), self.key(part)) for k, part in x.items()])
+        if (names := _names(kind)) is not None:
+            return kind, tuple([self.key(getattr(x, name)) for name in names])
+        return x
+
+    def _formula_key(self, x: Expr) -> Any:
+        nodes = list(walk(x))
+        if not any(type(n.attr) is Size for n in nodes):
+            return x
+        place = {n: k for k, n in enumerate(nodes)}
+        return Expr, tuple([(n.fn, n.dtype, self.key(n.attr), tuple([place[a] for a in n.args])) for n in nodes])
 
     def _sequence(self, x: Sequence[Any], build: Callable[[list[Any]], Any]) -> Resize | None:
         parts = [(k, part) for k, part in enumerate(map(self.resize, x)) if part is not None]
@@ -93,7 +124,7 @@ class Sizes:
     def _fields(self, x: Any) -> Resize | None:
         if isinstance(x, HostCall) and not dataclasses.is_dataclass(x.function):
             raise NotGeneric(f"a call of {x.name or x.function}")
-        fields = {f.name: getattr(x, f.name) for f in dataclasses.fields(x)}
+        fields = {name: getattr(x, name) for name in _names(type(x)) or ()}
         parts = [(name, part) for name, value in fields.items() if (part := self.resize(value)) is not None]
         if not parts:
             return None
@@ -106,3 +137,9 @@ class Sizes:
                 out.__dict__[name] = part(numbers)
             return out
         return resized
+
+
+@functools.cache
+def _names(kind: type) -> tuple[str, ...] | None:
+    """The fields of a dataclass; None for other types."""
+    return tuple([f.name for f in dataclasses.fields(kind)]) if dataclasses.is_dataclass(kind) else None
