@@ -9,9 +9,11 @@ import pytest
 
 import rushlight as torch
 import rushlight.nn.functional as F
+from rushlight.compile.counters import counters as compiler
+from rushlight.compile.family import _known as lowered_before
 from rushlight.compile.flags import flags
 from rushlight.record import families
-from rushlight.record.flush import start_afresh
+from rushlight.record.flush import flush, start_afresh
 from rushlight.record.settings import settings
 from rushlight.tools.profiler import counters
 
@@ -23,6 +25,7 @@ SIZES = [(3, 5), (4, 9), (5, 7), (2, 17), (6, 6), (3, 20), (9, 33), (1, 4), (12,
 def compiled_at_once(monkeypatch):
     monkeypatch.setattr(settings, "cold_limit", 0)
     families.clear()
+    lowered_before.clear()
 
 
 # Each takes and gives values of shape (n, t, D).
@@ -143,3 +146,56 @@ def test_every_step_has_a_family(name):
         outcome([name], n, t)
     done = counters() - before
     assert done.programs_built > 0 and done.programs_planned == 0
+
+
+def train(step, sizes):
+    """What was done in a step of each size: (programs planned anew, works lowered)."""
+    out = []
+    for size in sizes:
+        before, lowered = counters(), compiler.lowered
+        step(*size)
+        flush()
+        out.append(((counters() - before).programs_planned, compiler.lowered - lowered))
+    return out
+
+
+def steps_of(model, *shape):
+    def step(n, *more):
+        model.zero_grad()
+        x = torch.tensor(np.random.default_rng(n).normal(size=(n, *shape, *more)).astype(np.float32))
+        (model(x) ** 2).mean().backward()
+    return step
+
+
+def test_whether_dimensions_merge_is_no_matter_of_the_outline():
+    """Rows and columns of every second pixel are one dimension of even widths alone: each contraction's own affair."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 1), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 1, stride=2))
+    step = steps_of(model, 4)
+    train(step, [(3, 21, 25), (4, 23, 29), (5, 27, 31)])
+    (planned, lowered), (again, less) = train(step, [(3, 24, 28), (4, 22, 26)])
+    assert planned == again == 0 and less < lowered <= 8
+
+
+def test_another_decision_of_the_planner_does_not_lower_everything_again():
+    """Past a threshold of fusion the outline is made anew, and what its kernels are made from is known already."""
+    model = torch.nn.Sequential(*[torch.nn.Sequential(torch.nn.Linear(D, 64), torch.nn.ReLU(), torch.nn.Linear(64, D)) for _ in range(6)])
+    optimizer, run = torch.optim.SGD(model.parameters(), lr=0.1), steps_of(model, D)
+
+    def step(n):
+        run(n)
+        optimizer.step()  # with all gradients in one program
+
+    made = sum([lowered for _, lowered in train(step, [(900,), (950,), (1000,)])])
+    (planned, lowered), = train(step, [(1100,)])  # gradients of 64 numbers each are more than 256 KiB now
+    assert planned > 0, "nothing was decided otherwise"
+    assert lowered < made / 2
+
+
+def test_models_share_what_works_were_lowered_to():
+    def model(outputs):
+        return torch.nn.Sequential(torch.nn.Linear(D, 20), torch.nn.Tanh(), torch.nn.Linear(20, outputs))
+
+    sizes = [(40,), (50,), (60,)]
+    first = train(steps_of(model(7), D), sizes)
+    second = train(steps_of(model(9), D), sizes)
+    assert sum([lowered for _, lowered in second]) < sum([lowered for _, lowered in first])

@@ -74,6 +74,7 @@ def _planned(contraction: Contraction, processor: str, with_winograd: int) -> Ke
 
 
 def _plan(contraction: Contraction) -> KernelPlan:
+    contraction = contraction.merged()
     special = depthwise.plan(contraction) or flags.winograd and (winograd.plan(contraction) or winograd_grad.plan(contraction))
     return special or plan_contraction(contraction)
 

@@ -10,7 +10,7 @@ column) on the same two tensors. Extents and strides are run-time numbers.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .dtypes import DType
 from .expr import Expr
@@ -49,6 +49,8 @@ class Contraction:
 
     ``constant``: B is a leaf that the program only reads, and only here, as the weights of an inference: what is made of it alone
     may be kept for other runs.
+
+    Dimensions may come in any order and in pieces: ``merged`` is the form from which kernels are planned.
     """
 
     batch: tuple[Dim, ...]
@@ -62,3 +64,35 @@ class Contraction:
     extras: tuple[Extra, ...] = ()
     stores: tuple[Expr, ...] = field(default=())
     constant: bool = False
+
+    def merged(self) -> Contraction:
+        """The same with outer dimensions first, without those of extent 1, and with neighbours as one whose strides compose
+        everywhere."""
+        made, strides, place = [], [], 0
+        for role, by_c in ((self.batch, True), (self.m, True), (self.n, True), (self.k, False)):
+            along = [tuple([x.strides[place + i] for x in self.extras]) if by_c else () for i in range(len(role))]
+            found = _merged([(dim, steps) for dim, steps in zip(role, along) if dim.extent != 1], by_c)
+            made.append(tuple([dim for dim, _ in found]))
+            if by_c:
+                strides += [steps for _, steps in found]
+                place += len(role)
+        extras = tuple([replace(x, strides=tuple([steps[i] for steps in strides])) for i, x in enumerate(self.extras)])
+        batch, m, n, k = made
+        return replace(self, batch=batch, m=m, n=n, k=k, extras=extras)
+
+
+def _merged(dims: list[_Steps], by_c: bool) -> list[_Steps]:
+    dims.sort(key=lambda x: -abs(x[0].c) if by_c and x[0].c else -max(abs(x[0].a), abs(x[0].b)))
+    out: list[_Steps] = []
+    for dim, steps in dims:
+        if out:
+            last, before = out[-1]
+            n = dim.extent
+            if (last.a, last.b, last.c) == (dim.a * n, dim.b * n, dim.c * n) and before == tuple([s * n for s in steps]):
+                out[-1] = replace(dim, extent=last.extent * n), steps
+                continue
+        out.append((dim, steps))
+    return out
+
+
+_Steps = tuple[Dim, tuple[int, ...]]  # a dimension, and the strides of the extras along it

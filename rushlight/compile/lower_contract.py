@@ -1,4 +1,8 @@
-"""From a contraction's group to a ``Contraction``: roles and strides of its dimensions, and the epilogue."""
+"""From a contraction's group to a ``Contraction``: roles and strides of its dimensions, and the epilogue.
+
+Which dimensions become one is not decided here but when kernels are planned (``Contraction.merged``): it may be otherwise for
+another size, which is then the affair of this contraction alone.
+"""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -69,7 +73,7 @@ def lower_contract(group: Group, fusion: Fusion) -> tuple[LoweredContract, Body]
     reads = [(k, v) for k, v in enumerate(body.values) if v.kind == "load"]
     steps = [dict(f.terms) for f in (a, b, puts[0].at, *(v.at for _, v in reads), *(p.at for p in puts[1:]))]
     axes = {axis: _Axis(n, steps[0].get(axis, 0), steps[1].get(axis, 0), steps[2].get(axis, 0),
-                        tuple(s.get(axis, 0) for s in steps[3:])) for axis, n in extents.items() if n != 1}
+                        tuple(s.get(axis, 0) for s in steps[3:])) for axis, n in extents.items()}
     roles: dict[str, list[_Axis]] = {"batch": [], "m": [], "n": [], "k": []}
     in_a, in_b = (_axes_of(dims, position) for dims in (spec.a, spec.b))
     out_axes = {axis for letter in spec.out for axis, _ in position[letter].terms}
@@ -85,9 +89,8 @@ def lower_contract(group: Group, fusion: Fusion) -> tuple[LoweredContract, Body]
         roles[role].append(found)
     dims, extras = {}, {}
     for role, found_axes in roles.items():
-        merged = _merge(found_axes, by_c=role != "k")
-        dims[role] = tuple(Dim(x.extent, x.a, x.b, x.c) for x in merged)
-        extras[role] = [x.extras for x in merged]
+        dims[role] = tuple(Dim(x.extent, x.a, x.b, x.c) for x in found_axes)
+        extras[role] = [x.extras for x in found_axes]
     strides = [tuple(x[k] for role in ("batch", "m", "n") for x in extras[role]) for k in range(len(steps) - 3)]
     operands = [Extra(v.dtype, s) for (_, v), s in zip(reads, strides)]
     operands += [Extra(p.expr.dtype, s, True) for p, s in zip(puts[1:], strides[len(reads):])]
@@ -127,18 +130,3 @@ def _operand(fusion: Fusion, node: Node, dims: tuple, position: dict[str, Ix]) -
         index = ix.through_view(index, node.attrs[0])
         node = node.inputs[0]
     return node, address_of(fusion, node, index)
-
-
-def _merge(axes: list[_Axis], by_c: bool) -> list[_Axis]:
-    """Outer dimensions first; neighbours whose strides compose everywhere become one."""
-    axes = sorted(axes, key=lambda x: -abs(x.c) if by_c and x.c else -max(abs(x.a), abs(x.b)))
-    out: list[_Axis] = []
-    for x in axes:
-        if out:
-            last = out[-1]
-            n = x.extent
-            if (last.a, last.b, last.c) == (x.a * n, x.b * n, x.c * n) and last.extras == tuple(s * n for s in x.extras):
-                out[-1] = _Axis(last.extent * n, x.a, x.b, x.c, x.extras)
-                continue
-        out.append(x)
-    return out

@@ -43,7 +43,7 @@ class Sizes:
         Raises:
             NotGeneric: ``x`` holds a function that was made for these sizes.
         """
-        kind = type(x)
+        kind: Any = type(x)
         if kind in _PLAIN:
             return None
         if kind is Size:
@@ -61,7 +61,7 @@ class Sizes:
 
     def key(self, x: Any) -> Any:
         """What ``x`` is but for its sizes, to be looked up: things with equal keys are resized in the same way."""
-        kind = type(x)
+        kind: Any = type(x)
         if kind is int:
             return x
         if kind is Size:
@@ -124,11 +124,11 @@ class Sizes:
     def _fields(self, x: Any) -> Resize | None:
         if isinstance(x, HostCall) and not dataclasses.is_dataclass(x.function):
             raise NotGeneric(f"a call of {x.name or x.function}")
-        fields = {name: getattr(x, name) for name in _names(type(x)) or ()}
+        kind: Any = type(x)
+        fields = {name: getattr(x, name) for name in _names(kind) or ()}
         parts = [(name, part) for name, value in fields.items() if (part := self.resize(value)) is not None]
         if not parts:
             return None
-        kind = type(x)
 
         def resized(numbers: Numbers) -> Any:
             out = object.__new__(kind)

@@ -103,6 +103,34 @@ EINSUMS = ["mk,kn->mn", "mk,nk->mn", "km,kn->mn", "km,nk->mn", "mk,kn->nm", "k,k
            "bmk,bk->mb"]  # fmt: skip
 
 
+def places(c: Contraction) -> set[tuple[int, ...]]:
+    """Where an iteration reads and writes: in A, B, C and the extras."""
+    out = [dataclasses.astuple(d)[1:] + tuple(x.strides[i] for x in c.extras) for i, d in enumerate((*c.batch, *c.m, *c.n))]
+    out += [(*dataclasses.astuple(d)[1:], *(0,) * len(c.extras)) for d in c.k]
+    extents = [d.extent for d in (*c.batch, *c.m, *c.n, *c.k)]
+    return {tuple(sum(k * s for k, s in zip(at, steps)) for steps in zip(*out)) for at in np.ndindex(*extents)} if out else {()}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_merging_keeps_what_is_read_and_written_and_leaves_nothing_to_merge(data: st.DataObject) -> None:
+    extents = data.draw(st.lists(st.integers(1, 4), min_size=2, max_size=4))
+    order = data.draw(st.permutations(range(len(extents))))
+    steps, step = [0] * len(extents), 1
+    for d in reversed(order):  # dense, in some order, now and then with a gap: some neighbours compose and some do not
+        steps[d] = step
+        step *= extents[d] + data.draw(st.integers(0, 4)) // 4
+    dims = tuple(Dim(n, s, 0, s) for n, s in zip(extents, steps))
+    extra = Extra(dt.float32, (*[3 * s for s in steps], 0))
+    c = Contraction((), dims, (Dim(2, 0, 1, step),), tuple(Dim(n, 100 * s, 50 * s) for n, s in zip(extents, steps)),
+                    *[dt.float32] * 4, extras=(extra,))
+    merged = c.merged()
+    assert places(merged) == places(c)
+    assert merged.merged() == merged and all(d.extent != 1 for d in (*merged.m, *merged.n, *merged.k))
+    for outer, inner in zip(merged.k, merged.k[1:]):
+        assert outer.a > inner.a and outer.a != inner.a * inner.extent
+
+
 @settings(max_examples=120, deadline=None)
 @given(st.data())
 def test_einsums(data: st.DataObject) -> None:
