@@ -13,7 +13,7 @@ from ..record.op import Op
 from ..record.trace import NOTHING, Trace, TraceNode, local
 from ..record.value import COPIED, Buffer, Value, copied, is_exported, new_value
 from .autocast import fitted
-from .handle import Alias, Handle, How, derived, make, new_alias, new_view, renew, storage_of
+from .handle import Alias, Handle, How, base_of, derived, make, new_alias, new_view, renew, storage_of
 from .node import GradNode, filler, grad_class
 from .varying import varying
 
@@ -26,7 +26,7 @@ def refresh(t: Handle) -> Value:
     if alias.parent is None:
         t._value = alias.storage.value
         return t._value
-    base = alias.base
+    base = base_of(alias)
     if base is not None and base._edge is not None:
         value_of(base)
         again = _record_view(Restrided.op, alias.place(), base, True, alias)
@@ -106,10 +106,11 @@ def window(tr: Trace, root: Value, meta: Meta, offset: int) -> Value:
 
 class Restrided:
     """Hands in operations from the room above: ``op`` takes a view from a whole storage, attrs (shape, strides, offset);
-    ``copy`` is the same value in memory of its own."""
+    ``copy`` is the same value in memory of its own, ``overwrite`` of two values the second, with zeros as the gradient of the first."""
 
     op: Op
     copy: Op
+    overwrite: Op
 
 
 def apply(op: Op, attrs: tuple, tensors: Sequence[Handle], hold: bool = False) -> Any:

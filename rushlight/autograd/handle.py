@@ -16,8 +16,8 @@ from ..record.op import Op
 from ..record.trace import TraceNode, local
 from ..record.value import SPARE, DerivedValue, Epoch, Value
 
-__all__ = ["Handle", "Storage", "Alias", "LEAF", "How", "View", "derived", "make", "new_alias", "new_view", "renew", "set_tensor_class",
-           "storage_of", "TYPE_NAMES", "type_name"]
+__all__ = ["Handle", "Storage", "Alias", "LEAF", "How", "View", "base_of", "derived", "make", "new_alias", "new_view", "renew",
+           "set_tensor_class", "storage_of", "TYPE_NAMES", "type_name", "watched_writes"]
 
 
 TYPE_NAMES = {"float32": "FloatTensor", "float64": "DoubleTensor", "float16": "HalfTensor", "bfloat16": "BFloat16Tensor",
@@ -41,7 +41,8 @@ LEAF = _Leaf()
 
 
 class Storage:
-    """Memory shared by several tensors: the value of the tensor it began with (row-major), and how often it was written."""
+    """Memory shared by several tensors: the value of the tensor it began with (row-major), and how often it was written: each write
+    adds 1 to ``version``, one through ``x.data`` adds ``UNWATCHED_WRITE``."""
 
     __slots__ = ("value", "version", "__weakref__")  # made by ``storage_of``
     value: Value
@@ -89,29 +90,55 @@ class Alias:
 
 
 class DataAlias(Alias):
-    """How ``x.data`` lies in a storage: a write through it, or through a view of it, is not held against what saved the content."""
+    """How ``x.data`` lies in a storage: a write through it, or through a view of it, is not held against what saved the content.
+    ``begun`` is the version that the storage had."""
 
-    __slots__ = ()
+    __slots__ = ("begun",)
+    begun: int
 
 
 #: Stands for the writing operation where the write was through ``x.data``.
 UNWATCHED = object()
+UNWATCHED_WRITE = 1 << 32  # counted apart in the upper half of a version: one number to compare, and no other slot to fill
+
+
+def _data_alias(alias: Any) -> Any:
+    """The alias of ``x.data`` that this one is, or a view of; else None."""
+    while alias is not None and type(alias) is not DataAlias:
+        alias = alias.parent
+    return alias
 
 
 def is_unwatched(alias: Any) -> bool:
     """Whether ``alias`` is that of ``x.data`` or of a view of it."""
-    while alias is not None and type(alias) is not DataAlias:
-        alias = alias.parent
-    return alias is not None
+    return _data_alias(alias) is not None
+
+
+def watched_writes(alias: Any) -> int:
+    """How often the memory was written, as a tensor with this alias counts: all writes but those through ``x.data``, which has a count
+    of its own that begins at 0."""
+    version, data = alias.storage.version, _data_alias(alias)
+    return version % UNWATCHED_WRITE if data is None else version // UNWATCHED_WRITE - data.begun // UNWATCHED_WRITE
 
 
 def new_alias(storage: Storage, base: Any, parent: Any, how: How | TraceNode, place: tuple | None = None,
               kind: type[Alias] = Alias) -> Alias:
-    alias = kind()
+    alias: Any = kind()
     alias.storage, alias.version = storage, storage.version
+    if kind is DataAlias:
+        alias.begun = storage.version
     alias.base, alias.parent, alias.how = base, parent, how
     alias._place = place
-    return alias
+    return alias  # type: ignore[no-any-return]
+
+
+def base_of(alias: Any) -> Any:
+    """The tensor whose gradient history a write through a view changes: its ``base``, or where that has become a view since (it was
+    reshaped in place), what it was. None: the view keeps no history."""
+    base = alias.base
+    while base is not None and base._alias is not None and base._alias.base is not None and base._alias.storage is alias.storage:
+        base = alias.base = base._alias.base
+    return base
 
 
 class View(DerivedValue):
@@ -174,16 +201,16 @@ class Handle:
     """Slots of a tensor.
 
     ``_value``: present value; ``_edge``: None (no gradient), LEAF, a graph node, or (node, result number); ``_grad``: the
-    accumulated gradient of a leaf; ``_alias``: None while no other tensor shares its memory; ``_version``: in-place writes
+    accumulated gradient of a leaf; ``_alias``: None while no other tensor shares its memory; ``_writes``: in-place writes
     while ``_alias`` is None; ``_more``: hooks and other rare things.
     """
 
-    __slots__ = ("_value", "_edge", "_grad", "_alias", "_version", "_more", "__weakref__", "__dict__")
+    __slots__ = ("_value", "_edge", "_grad", "_alias", "_writes", "_more", "__weakref__", "__dict__")
     _value: Value
     _edge: Any
     _grad: Any
     _alias: Any  # an Alias, a View or None
-    _version: int
+    _writes: int
     _more: dict[str, Any] | None
 
     if TYPE_CHECKING:  # methods that the tensor room attaches
@@ -215,7 +242,7 @@ def make(value: Value, edge: Any = None) -> Any:
     t._edge = edge
     t._grad = None
     t._alias = None
-    t._version = 0
+    t._writes = 0
     t._more = None
     return t
 
@@ -243,7 +270,7 @@ def storage_of(t: Handle) -> Alias:
             alias.base = alias.parent = alias._place = None
             alias.how = _whole(value.meta)
         storage.value = value
-        storage.version = alias.version = t._version
+        storage.version = alias.version = t._writes
     return alias
 
 
@@ -267,7 +294,10 @@ def renew(t: Handle) -> Alias:
         whole: Any = alias.parent  # not what the view was made of: that holds the storage's value of that time
         while whole.parent is not None:
             whole = whole.parent
-        kind = DataAlias if is_unwatched(alias) else Alias
-        alias = t._alias = new_alias(alias.storage, alias.base, whole, alias.how, alias.place(), kind)
+        data = _data_alias(alias)
+        kind, old = Alias if data is None else DataAlias, alias
+        alias = t._alias = new_alias(old.storage, old.base, whole, old.how, old.place(), kind)
+        if data is not None:
+            alias.begun = data.begun
     alias.version = alias.storage.version
     return alias  # type: ignore[no-any-return]

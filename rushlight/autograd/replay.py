@@ -185,7 +185,7 @@ def replay(tr: Trace, root: Handle, found: Description, retain_graph: bool) -> b
         else:
             replace(g._value, v, "add_", None)
             g._value = v
-            g._version += 1
+            g._writes += 1
     tr.node = recipe.end
     if not retain_graph:
         for n in found.nodes:

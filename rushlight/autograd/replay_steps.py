@@ -194,10 +194,10 @@ class _Writer:
                 lines += [f"{v} = values[{at}] = Value()", f"{v}.meta = {meta}", f"{v}.epoch = epoch", f"{v}.slot = {at}",
                           f"{v}.buffer = {v}.origin = {v}.home = {v}.overwritten = None"]
             if leaf._grad is not None:
-                lines += [f"replace(w_{name}, {v}, 'add_', None)", f"g_{name}._value = {v}", f"g_{name}._version += 1"]
+                lines += [f"replace(w_{name}, {v}, 'add_', None)", f"g_{name}._value = {v}", f"g_{name}._writes += 1"]
                 continue
             lines += [f"{name}._grad = t = new(Tensor)", f"t._value = {v}", "t._edge = t._grad = t._alias = t._more = None",
-                      "t._version = 0"]
+                      "t._writes = 0"]
         return lines
 
     def _release(self) -> list[str]:
@@ -211,7 +211,8 @@ class _Writer:
 
 
 def _keeps(n: GradNode) -> bool:
-    return n.kept_out is not None or any(v is not None for v in n.kept)
+    """Whether a backward uses the node up, as ``GradNode.release`` has it."""
+    return n.kept_out is not None or n.node.op.once or any(v is not None for v in n.kept)
 
 
 def _unless(doubts: Sequence[str]) -> str:

@@ -266,7 +266,7 @@ def _result(shape: Shape) -> list[str]:
                   f"  {made}.buffer = {made}.home = {made}.overwritten = {made}.{more} = None",
                   f"{made}.meta = {'meta' if k == shape.nr else place[0]}", f"{made}.epoch = epoch",
                   f"{made}.slot = {'slot' if k == shape.nr else place[1]}", f"values.append({made})"]
-    lines += ["out = new(Tensor)", f"out._value = {outs[shape.nr]}", "out._version = 0",
+    lines += ["out = new(Tensor)", f"out._value = {outs[shape.nr]}", "out._writes = 0",
               f"out._grad = out._more = {'' if shape.is_view else 'out._alias = '}None"]
     if shape.is_view:
         how = f"How(op, op.moved(attrs, n{shape.inputs[1]}), meta)" if shape.moves else "node"
@@ -276,9 +276,9 @@ def _result(shape: Shape) -> list[str]:
         lines += ["parent = t0._alias", "if parent is None:", f"  made.base = {first}", "  wholes = tr.spare_wholes",
                   "  if wholes and wholes[-1].how.meta is v0.meta:", "    parent = t0._alias = wholes.pop()",
                   "    storage = parent.storage", "    made.origin = storage.value = v0",
-                  "    made.version = parent.version = storage.version = t0._version",
+                  "    made.version = parent.version = storage.version = t0._writes",
                   "  else:", "    parent = storage_of(t0)", "    storage = parent.storage", "    made.origin = v0",
-                  "    made.version = t0._version",
+                  "    made.version = t0._writes",
                   "else:", f"  made.base = {base}", "  storage = parent.storage", "  made.origin = storage.value",
                   "  made.version = storage.version",
                   "made.storage = storage", "made.parent = parent", f"made.how = {how}", "out._alias = made"]

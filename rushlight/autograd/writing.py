@@ -8,16 +8,15 @@ from typing import Any
 from numpy import ndarray
 
 from ..record.flush import flush_trace, ready
-from ..record.meta import contiguous_strides
 from ..record.op import Op
 from ..record.trace import Trace, TraceNode, local
 from ..record.value import Value, array_of, is_exported, looks, new_value
 from .apply import Restrided, apply, enter, refresh, value_of
-from .handle import LEAF, UNWATCHED, Handle, derived, is_unwatched, make, renew
+from .handle import LEAF, UNWATCHED, UNWATCHED_WRITE, Handle, base_of, derived, is_unwatched, make, renew
 from .node import GradNode
 from .steps import in_use
 
-__all__ = ["apply_over", "check_writable", "replace", "write"]
+__all__ = ["apply_over", "check_apart", "check_writable", "replace", "write"]
 
 
 def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
@@ -27,19 +26,20 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
     storage.
 
     Raises:
-        RuntimeError: ``t`` is a leaf that requires grad (or a view of one) and grad mode is on.
+        RuntimeError: ``t`` is a leaf that requires grad (or a view of one) and grad mode is on; elements of ``t`` share memory.
     """
     tr = local.trace
     alias = t._alias
     looks.written += 1
     if tr.grad_enabled:
         check_writable(t)
+    if alias is not None and name not in _SAME_EVERYWHERE:
+        check_apart(t)
     if new._value.buffer is not None:
         new = apply(Restrided.copy, (), (new,), hold=True)  # it has memory; the target's memory is to hold the content
     if tr.grad_enabled and new._edge is None and t._edge is not None and (alias is None or alias.parent is None):
         # The new content depends on nothing: what led to the old one gets zeros.
-        shape = new._value.meta.shape
-        new = apply(update, (shape, contiguous_strides(shape), 0), (make(value_of(t), t._edge), new), hold=True)
+        new = apply(Restrided.overwrite, (), (make(value_of(t), t._edge), new), hold=True)
     fresh = new._value
     seen_outside = False
     by = new._edge
@@ -50,32 +50,33 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
         seen_outside = old.buffer is not None and is_exported(old)
         replace(old, fresh, name, by)
         t._value = fresh
-        t._version += 1
+        t._writes += 1
         if tr.grad_enabled and new._edge is not None:
             t._edge = new._edge
     else:
+        writes = 1
         if is_unwatched(alias):
-            by = UNWATCHED
+            by, writes = UNWATCHED, UNWATCHED_WRITE
         storage = alias.storage
+        base = base_of(alias)
         old = storage.value
         seen_outside = old.buffer is not None and is_exported(old)
         if alias.parent is None:
             whole = new
         else:
-            base = alias.base
             linked = tr.grad_enabled and base is not None and (base._edge is not None or new._edge is not None)
             if old.buffer is not None and not linked:
-                return _write_part(tr, t, alias, new, (name, by))
+                return _write_part(tr, t, alias, new, (name, by), writes)
             holder = make(old, base._edge if linked else None)
             whole = apply(update, alias.place(), (holder, new), hold=True)
             if linked:
                 base._edge = whole._edge
         replace(old, whole._value, name, by)
         storage.value = whole._value
-        storage.version += 1
-        if tr.grad_enabled and (new._edge is not None) and (alias.parent is None or alias.base is None):
+        storage.version += writes
+        if tr.grad_enabled and (new._edge is not None) and (alias.parent is None or base is None):
             t._edge = new._edge
-        elif alias.parent is not None and alias.base is not None:
+        elif alias.parent is not None and base is not None:
             refresh(t)
         if alias.parent is None:
             alias.version = storage.version
@@ -126,7 +127,7 @@ def apply_over(op: Op, attrs: tuple, tensors: Sequence[Handle], targets: Sequenc
             check_writable(t)
         alias = t._alias
         if alias is None:
-            t._version += 1
+            t._writes += 1
         elif alias.parent is None:
             storage = alias.storage
             storage.value = v
@@ -221,7 +222,7 @@ class _Over:
             slot += 1
             alias, old = t._alias, t._value
             if alias is None:
-                t._version += 1
+                t._writes += 1
             else:
                 storage = alias.storage
                 storage.value = v
@@ -239,7 +240,7 @@ class _Over:
         return at_once
 
 
-def _write_part(tr: Trace, t: Handle, alias: Any, new: Handle, by: tuple[str, Any]) -> Any:
+def _write_part(tr: Trace, t: Handle, alias: Any, new: Handle, by: tuple[str, Any], writes: int) -> Any:
     """Write a part of ready memory at once, after everything that still reads it: the place of the part, which tends to
     change from step to step, is then no part of a path, and the rest of the memory is not copied."""
     flush_trace(tr)
@@ -255,7 +256,7 @@ def _write_part(tr: Trace, t: Handle, alias: Any, new: Handle, by: tuple[str, An
     whole = new_value(old.meta)
     whole.buffer = old.buffer
     storage.value = whole
-    storage.version += 1
+    storage.version += writes
     t._value = derived(renew(t))
     if tr.grad_enabled and new._edge is not None:
         t._edge = new._edge
@@ -268,7 +269,9 @@ def check_writable(t: Handle) -> None:
     alias = t._alias
     if alias is None:
         return
-    base = t if alias.base is None else alias.base
+    base = base_of(alias)
+    if base is None:
+        base = t
     if base is not t and base._edge is LEAF:
         raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
     if base._more is not None and "passed_by" in base._more and base._edge is not None:
@@ -277,6 +280,21 @@ def check_writable(t: Handle) -> None:
             "because an input was returned as-is) and the autograd logic to handle view+inplace would override the custom backward "
             "associated with the custom Function, leading to incorrect gradients. This behavior is forbidden. You can fix this by "
             "cloning the output of the custom Function.")
+
+
+_SAME_EVERYWHERE = frozenset(("fill_", "zero_"))  # writes that give each element the same, however many places it has
+
+
+def check_apart(t: Handle) -> None:
+    """Refuse to write into a tensor that was expanded.
+
+    Raises:
+        RuntimeError: a dimension repeats the same memory.
+    """
+    meta = t._value.meta
+    if meta.strides is not None and meta.numel and any(s == 0 and n > 1 for s, n in zip(meta.strides, meta.shape)):
+        raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+                           "Please clone() the tensor before performing the operation.")
 
 
 def replace(old: Value, new: Value, name: str, by: Any) -> None:

@@ -470,6 +470,22 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Any:
     return made if made.dtype is input.dtype else made.to(input.dtype)
 
 
+def _masked_fill(self: Any, mask: Any, value: Any) -> Any:
+    """In-place version of ``masked_fill``. An element that was expanded is written if any of its places is in the mask."""
+    meta = value_of(self).meta
+    repeated = [d for d, s in enumerate(meta.strides or ()) if s == 0 and meta.shape[d] > 1]
+    target = self
+    if repeated and meta.numel and mask.dtype is dt.bool_:
+        mask = _expanded(mask, meta.shape)
+        for d in repeated:
+            mask, target = mask.any(d, True), views.slice_(target, d, 0, 1, 1)
+    assign(target, masked_fill(target, mask, value), "masked_fill_")
+    return self
+
+
+METHODS["masked_fill_"] = FUNCTIONS["masked_fill_"] = _masked_fill
+
+
 @public(inplace=True)
 def masked_scatter(input: Any, mask: Any, source: Any) -> Any:
     """The elements of ``source`` in order at the places where ``mask`` is true."""

@@ -398,6 +398,8 @@ def _become(name: str, of: str) -> None:
         self._value, self._alias = made._value, made._alias
         if made._edge is not None:
             self._edge = made._edge
+        made._alias.storage.version += 1  # PyTorch counts it as a write
+        value_of(self)
         return self
     call.__name__ = name
     call.__doc__ = f"``{of}`` in place: the tensor itself gets the other shape."

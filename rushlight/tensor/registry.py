@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from ..autograd.apply import apply, value_of
 from ..autograd.handle import Handle
-from ..autograd.writing import write
+from ..autograd.writing import check_apart, write
 from ..ops.basic import cast, clone, update_view
 from ..record.warn import warn
 
@@ -84,9 +84,7 @@ def fill_out(target: Any, result: Any, name: str) -> Any:
     if not isinstance(target, Handle):
         raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(target).__name__}")
     meta = value_of(target).meta
-    if meta.strides is not None and any(s == 0 and n > 1 for s, n in zip(meta.strides, meta.shape)):
-        raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
-                           "Please clone() the tensor before performing the operation.")
+    check_apart(target)
     if meta.shape != result._value.meta.shape:
         if meta.numel:
             warn(f"An output with one or more elements was resized since it had shape {list(target.shape)}, which does not "

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..autograd import backward, count_backward
 from ..autograd.apply import alias_of, apply_view, value_of
-from ..autograd.handle import LEAF, DataAlias, Handle, make, storage_of
+from ..autograd.handle import LEAF, DataAlias, Handle, make, storage_of, watched_writes
 from ..autograd.hooks import RemovableHandle, add
 from ..autograd.node import GradNode
 from ..autograd.quick import quick
@@ -63,7 +63,7 @@ class Tensor(Handle):
     def as_subclass(self, cls: type) -> Any:
         """The same tensor as an instance of a subclass."""
         made: Any = object.__new__(cls)
-        for slot in ("_value", "_edge", "_grad", "_alias", "_version", "_more"):
+        for slot in ("_value", "_edge", "_grad", "_alias", "_writes", "_more"):
             setattr(made, slot, getattr(self, slot))
         return made
 
@@ -509,8 +509,9 @@ class Tensor(Handle):
         self._value, self._alias = fresh._value, fresh._alias
 
     @property
-    def _version_number(self) -> int:
-        return self._version if self._alias is None else self._alias.storage.version
+    def _version(self) -> int:
+        """How often the memory was written in place, through this tensor or another (not through its ``data``)."""
+        return self._writes if self._alias is None else watched_writes(self._alias)
 
     def _is_view(self) -> bool:
         return self._alias is not None and self._alias.base is not None
