@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..record.meta import Meta
 from ..record.trace import local
 from .autocast import paused
 from .handle import LEAF, Handle, make
@@ -182,8 +183,8 @@ def _step(node: Node, slots: list[Any]) -> Sequence[Any]:
         raise
     metas = getattr(node, "in_metas", None)
     if metas is not None:
-        given = [g if g is None or edge is None or g._value.meta.plain is m.plain else Rules.reduce_to(g, m)
-                 for g, m, edge in zip(given, metas, node.edges, strict=True)]
+        given = [g if g is None or edge is None or g._value.meta.plain is m.plain else _reduced(g, m, node.name(), k)
+                 for k, (g, m, edge) in enumerate(zip(given, metas, node.edges, strict=True))]
     if node.rare is not None and "hooks" in node.rare:
         given = _run_hooks(node, given, slots)
     if local.trace.anomaly:
@@ -191,6 +192,19 @@ def _step(node: Node, slots: list[Any]) -> Sequence[Any]:
 
         check(node, given)
     return given
+
+
+def _reduced(grad: Any, meta: Meta, name: str, nr: int = 0) -> Any:
+    """The gradient that a node of this name gives for input ``nr``, summed to the shape of that.
+
+    Raises:
+        RuntimeError: the shape does not broadcast to the gradient's (another tensor became the content meanwhile).
+    """
+    have, want = grad._value.meta.shape, meta.shape
+    if len(want) > len(have) or any(n != m and n != 1 for n, m in zip(reversed(want), reversed(have))):
+        raise RuntimeError(f"Function {name} returned an invalid gradient at index {nr} - got {list(have)} but expected shape "
+                           f"compatible with {list(want)}")
+    return Rules.reduce_to(grad, meta)
 
 
 def _run_pre_hooks(node: Node, slots: list[Any]) -> list[Any]:
@@ -217,7 +231,7 @@ def _finish_leaf(leaf: Handle, grad: Any, create_graph: bool, wanted: dict[int, 
         return  # it was told to want none since
     meta = leaf._value.meta
     if grad._value.meta.plain is not meta.plain:
-        grad = Rules.reduce_to(grad, meta)
+        grad = _reduced(grad, meta, "AccumulateGrad")
     more = leaf._more
     if more is not None and "hooks" in more and (inner is None or wanted[id(leaf)][0] < inner):  # type: ignore[index]
         for hook in list(more["hooks"].values()):

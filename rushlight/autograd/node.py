@@ -179,7 +179,7 @@ class GradNode(Node):
         return self.node.op.gradient(self, *grads)  # type: ignore[union-attr]
 
     def release(self) -> None:
-        keeps = self.kept_out is not None
+        keeps = self.kept_out is not None or self.node.op.once  # type: ignore[union-attr]
         for name in self.KEPT:
             if getattr(self, name) is not None:
                 setattr(self, name, None)

@@ -106,6 +106,7 @@ remainder = pointwise("remainder", lambda e, x, y: e.mod(x, y), allowed="buif", 
     lambda e, g, out, x, y: g, lambda e, g, out, x, y: -(g * e.floor(x / y))))
 fmod = pointwise("fmod", lambda e, x, y: e.fmod(x, y), allowed="buif")
 pow_ = pointwise("pow", _pow)
+mul.once = div.once = pow_.once = True
 neg = pointwise("neg", _neg)
 positive = pointwise("positive", lambda e, x: x)
 abs_ = pointwise("abs", lambda e, x: x if x.dtype.kind in "bu" else e.abs(x), allowed="buif")

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..autograd import autocast
 from ..autograd.apply import Restrided, apply
+from ..autograd.engine import Rules
 from ..compile.dtypes import DType
 from ..compile.graph import Graph, Node, View
 from ..compile.index import as_view
@@ -152,6 +153,9 @@ def _update_grad(ctx: Any, g: Any) -> Sequence[Any]:
 
 update_view = Structured("copy_slices", meta=lambda metas, shape, strides, offset: metas[0].plain, lower=_update_lower,
                          grad=_update_grad, saves=((), False), grad_name="CopySlices")
+update_view.once = True
+Restrided.overwrite = Structured("copy_", meta=lambda metas: metas[1].plain, lower=lambda g, x, attrs, outs: x[1],
+                                 grad=lambda ctx, g: (Rules.zeros(ctx.metas[0]), None), saves=((), False), grad_name="CopyBackwards")
 
 
 # -- what autograd needs ------------------------------------------------------------------------------------------

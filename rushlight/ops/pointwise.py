@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..autograd.apply import apply
+from ..autograd.engine import Rules
 from ..compile import dtypes as dt
 from ..compile.derivative import derivatives
 from ..compile.dtypes import DType
@@ -111,8 +112,11 @@ class _Formula(Op):
         given: list[Any] = [None] * len(metas)
         tensors: list[Any] | None = None
         for k, need in enumerate(ctx.needs):
-            slope = self.slope(metas, attrs, k) if need else None
-            if slope is None:
+            if not need:
+                continue
+            slope = self.slope(metas, attrs, k)
+            if slope is None or not inputs_of(slope):  # what is linear in the incoming gradient and constant is zero
+                given[k] = Rules.zeros(metas[k])
                 continue
             if tensors is None:
                 tensors = _conjugated([*ctx.inputs, *ctx.outputs], metas) + [g]
@@ -120,7 +124,7 @@ class _Formula(Op):
             used = tuple(sorted(inputs_of(slope)))
             if slope.fn == "input":
                 given[k] = tensors[used[0]]
-            elif used:  # otherwise it is a constant: linear in the incoming gradient, so zero
+            else:
                 given[k] = apply(_slope_op(self), (slope, used), [tensors[i] for i in used])
         return given
 

@@ -26,6 +26,7 @@ class Op:
         is_cut: a view that takes a part (slice, select): on a ready tensor nothing is recorded for it, since its position
             tends to change from step to step; the part enters a program as a leaf of its own.
         differentiable: whether a gradient rule exists.
+        once: a backward uses its graph nodes up, also where they save no tensor: PyTorch keeps a number there, or a part of the graph.
         is_host: a library computes it: there is a ``reference`` rule and no lowering.
         autocast: what inputs become while autocast is on: "low" (the region's narrow type), "float32", or None (nothing).
         runtime: None, or a method ``attrs -> (op, attrs, numbers) or None``: the operation that takes the Python numbers in
@@ -38,6 +39,7 @@ class Op:
     is_view = False
     is_cut = False
     differentiable = True
+    once = False
     is_host = False
     autocast: str | None = None
     runtime: Any = None
