@@ -9,6 +9,7 @@ from ..record.settings import settings
 from ..record.trace import Trace, local
 from . import engine, functional, graph, replay
 from .anomaly import detect_anomaly, is_anomaly_enabled, set_detect_anomaly
+from .apply import value_of
 from .autocast import paused
 from .engine import Rules
 from .function import Function, once_differentiable
@@ -24,6 +25,14 @@ __all__ = ["Function", "Variable", "backward", "detect_anomaly", "enable_grad", 
 
 def _many(x: Any) -> list[Any]:
     return [x] if x is None or isinstance(x, Handle) else list(x)
+
+
+def _present(x: Any) -> list[Any]:
+    """Tensors, brought up to date: their memory may have been written with what wants a gradient."""
+    tensors = _many(x)
+    for t in tensors:
+        value_of(t)
+    return tensors
 
 
 def _seeds(tensors: Sequence[Any], grads: Any) -> list[Any]:
@@ -59,11 +68,11 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
             and _backward_again(tensors, bool(retain_graph))):
         count_backward(local.trace)
         return
-    roots = _many(tensors)
+    roots = _present(tensors)
     for k, t in enumerate(roots):
         if t._edge is None:
             raise RuntimeError(f"element {k} of tensors does not require grad and does not have a grad_fn")
-    wanted = None if inputs is None else _many(inputs)
+    wanted = None if inputs is None else _present(inputs)
     if wanted is not None and not wanted:
         raise RuntimeError("`inputs` argument to `backward` cannot be empty.")
     if wanted is not None:
@@ -114,7 +123,7 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
     Raises:
         RuntimeError: an input was not used (unless ``allow_unused`` or ``materialize_grads``), or requires no grad.
     """
-    roots, wanted = _many(outputs), _many(inputs)
+    roots, wanted = _present(outputs), _present(inputs)
     for k, t in enumerate(roots):
         if t._edge is None:
             raise RuntimeError(f"element {k} of tensors does not require grad and does not have a grad_fn")

@@ -13,7 +13,7 @@ from ..record.op import Op
 from ..record.trace import NOTHING, Trace, TraceNode, local
 from ..record.value import COPIED, Buffer, Value, copied, is_exported, new_value
 from .autocast import fitted
-from .handle import Alias, Handle, How, base_of, derived, make, new_alias, new_view, renew, storage_of
+from .handle import Alias, DataAlias, Handle, How, base_of, derived, make, new_alias, new_view, renew, storage_of
 from .node import GradNode, filler, grad_class
 from .varying import varying
 
@@ -290,5 +290,9 @@ def alias_of(t: Handle, edge: Any = None, kind: type[Alias] = Alias) -> Any:
     alias = storage_of(t)
     v = value_of(t)
     out = make(v, edge)
-    out._alias = new_alias(alias.storage, None, alias.parent, alias.how, alias._place, kind)
+    known = t._alias
+    data = kind is Alias and type(known) is DataAlias  # ``x.data.detach()``
+    out._alias = new_alias(alias.storage, None, alias.parent, alias.how, alias._place, DataAlias if data else kind)
+    if data:
+        out._alias.begun = known.begun
     return out

@@ -37,8 +37,8 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
         check_apart(t)
     if new._value.buffer is not None:
         new = apply(Restrided.copy, (), (new,), hold=True)  # it has memory; the target's memory is to hold the content
-    if tr.grad_enabled and new._edge is None and t._edge is not None and (alias is None or alias.parent is None):
-        # The new content depends on nothing: what led to the old one gets zeros.
+    if tr.grad_enabled and (new._edge is None or name == "copy_") and t._edge is not None and (alias is None or alias.parent is None):
+        # The new content does not depend on the old: what led to that gets zeros.
         new = apply(Restrided.overwrite, (), (make(value_of(t), t._edge), new), hold=True)
     fresh = new._value
     seen_outside = False
@@ -249,8 +249,9 @@ def _write_part(tr: Trace, t: Handle, alias: Any, new: Handle, by: tuple[str, An
     ready(new._value)
     shape, strides, offset = alias.place()
     d = old.meta.dtype
-    place = old.buffer.array(d.numpy, shape, tuple([s * d.itemsize for s in strides]), offset * d.itemsize)  # type: ignore[union-attr]
-    place[...] = array_of(new._value)
+    if 0 not in shape:  # an empty part may begin behind the end
+        place = old.buffer.array(d.numpy, shape, tuple([s * d.itemsize for s in strides]), offset * d.itemsize)  # type: ignore[union-attr]
+        place[...] = array_of(new._value)
     old.overwritten = by
     tr.epoch.writes = True
     whole = new_value(old.meta)

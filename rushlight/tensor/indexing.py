@@ -183,9 +183,9 @@ def _setitem(self: Any, key: Any, value: Any) -> None:
     from ..autograd.writing import check_writable
     from ..record.trace import local
 
+    t, tensors = _basic(self, key)
     if local.trace.grad_enabled:
         check_writable(self)
-    t, tensors = _basic(self, key)
     if not isinstance(value, Handle):
         value = from_array(array_from(value, self.dtype if not isinstance(value, np.ndarray) else None))
     if value.dtype is not self.dtype:

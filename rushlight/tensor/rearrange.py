@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from typing import Any
 
 import numpy as np
 
 from ..autograd.apply import value_of
-from ..autograd.handle import Handle, make, storage_of
+from ..autograd.handle import UNWATCHED_WRITE, Handle, is_unwatched, make, storage_of
 from ..autograd.writing import check_writable
 from ..compile import dtypes as dt
 from ..ops import views
@@ -394,11 +395,12 @@ def _become(name: str, of: str) -> None:
             check_writable(self)
         base = make(value_of(self), self._edge)  # what it was: a view needs another tensor to be taken from when that is written
         base._alias = storage_of(self)
+        base._more = {"now": weakref.ref(self)}
         made = METHODS[of](base, *args, **kwargs)
         self._value, self._alias = made._value, made._alias
         if made._edge is not None:
             self._edge = made._edge
-        made._alias.storage.version += 1  # PyTorch counts it as a write
+        made._alias.storage.version += UNWATCHED_WRITE if is_unwatched(made._alias) else 1  # PyTorch counts it as a write
         value_of(self)
         return self
     call.__name__ = name

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..autograd import backward, count_backward
 from ..autograd.apply import alias_of, apply_view, value_of
-from ..autograd.handle import LEAF, DataAlias, Handle, make, storage_of, watched_writes
+from ..autograd.handle import LEAF, DataAlias, Handle, base_of, make, storage_of, watched_writes
 from ..autograd.hooks import RemovableHandle, add
 from ..autograd.node import GradNode
 from ..autograd.quick import quick
@@ -190,7 +190,7 @@ class Tensor(Handle):
         Raises:
             RuntimeError: the tensor requires grad (unless ``force``). TypeError: a dtype that NumPy lacks (bfloat16).
         """
-        if self._edge is not None and not force:
+        if not force and self.requires_grad:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         if self.dtype is dt.bfloat16:
             raise TypeError("Got unsupported ScalarType BFloat16")
@@ -434,7 +434,7 @@ class Tensor(Handle):
 
     def retain_grad(self) -> None:
         """Keep the gradient of a tensor that is not a leaf in its ``grad``."""
-        if self._edge is None:
+        if not self.requires_grad:
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
         if self._edge is LEAF or self._more is not None and "kept_grad" in self._more:
             return
@@ -464,7 +464,7 @@ class Tensor(Handle):
         Raises:
             RuntimeError: the tensor does not require grad.
         """
-        if self._edge is None:
+        if not self.requires_grad:
             raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
         if self._edge is LEAF:
             return add(self._extra().setdefault("hooks", {}), hook)
@@ -495,8 +495,17 @@ class Tensor(Handle):
         return alias_of(self)
 
     def detach_(self) -> Tensor:
-        """Cut this tensor from the graph."""
+        """Cut this tensor from the graph.
+
+        Raises:
+            RuntimeError: it is a view, whose history is that of what it is a view of.
+        """
+        if self._is_view():
+            raise RuntimeError("Can't detach views in-place. Use detach() instead.")
         self._edge = None
+        base = None if self._alias is None else base_of(self._alias)
+        if base is not None:  # what this tensor was before it was reshaped in place
+            base._edge = None
         return self
 
     @property
@@ -514,11 +523,14 @@ class Tensor(Handle):
         return self._writes if self._alias is None else watched_writes(self._alias)
 
     def _is_view(self) -> bool:
-        return self._alias is not None and self._alias.base is not None
+        return self._base is not None
 
     @property
     def _base(self) -> Any:
-        return None if self._alias is None else self._alias.base
+        """The tensor that this is a view of, which is none itself; else None."""
+        base = None if self._alias is None else base_of(self._alias)
+        now = None if base is None or base._more is None else base._more.get("now")
+        return base if now is None or now() is None else None if now() is self else now()
 
     # -- conversion ------------------------------------------------------------------------------------------------
     def to(self, *args: Any, dtype: DType | None = None, device: Any = None, non_blocking: bool = False, copy: bool = False,

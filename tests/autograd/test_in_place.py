@@ -56,6 +56,48 @@ def test_views_made_before_their_base_was_reshaped(change, write, read, grad):
     same(program)
 
 
+def test_what_was_reshaped_in_place_is_a_view_of_nothing():
+    def program(torch):
+        x = torch.zeros(2, 3)
+        v = x[1]
+        x.t_()
+        w = x[1]
+        return x._is_view(), x._base is None, v._base is x, w._base is x, w._is_view()
+    same(program)
+
+
+def test_a_view_is_not_detached_in_place():
+    def program(torch):
+        p = leaf(torch)
+        x = p * 2
+        x.t_()
+        x.detach_()
+        x.mul_(2)
+        return x, x.requires_grad, x[0].detach_()
+    same(program)
+    assert told(program, rushlight)[0] is RuntimeError
+
+
+def test_what_was_detached_in_place_after_it_was_reshaped_wants_no_gradient():
+    def program(torch):
+        x = leaf(torch) * 2
+        x.t_()
+        x.detach_()
+        x.mul_(2)
+        return x, x.requires_grad
+    same(program)
+
+
+@pytest.mark.parametrize("key", [(slice(2, 1),), (slice(2, 3), slice(2, 0, 2)), (0, slice(3, 3))])
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_write_into_no_elements_changes_nothing(key, ready):
+    x = rushlight.zeros(2, 3)
+    if ready:
+        assert x.sum().item() == 0
+    x[key] = 1.5
+    assert x.tolist() == [[0.0] * 3] * 2
+
+
 # -- content of another shape -------------------------------------------------------------------------------------
 
 
@@ -83,7 +125,7 @@ def test_a_leaf_of_another_shape_than_its_gradient():
 
 CONSTANTS = {
     "fill_": lambda y, c: y.fill_(3.0), "zero_": lambda y, c: y.zero_(), "fill_ by a tensor": lambda y, c: y.fill_(c),
-    "part": lambda y, c: y[:1].zero_(), "whole by index": lambda y, c: y.__setitem__(slice(None), 2.0),
+    "copy_": lambda y, c: y.copy_(c), "part": lambda y, c: y[:1].zero_(), "whole by index": lambda y, c: y.__setitem__(slice(None), 2.0),
     "round_": lambda y, c: y.round_(), "floor": lambda y, c: y.floor(), "sign": lambda y, c: y.sign(), "trunc": lambda y, c: y.trunc(),
     "div trunc": lambda y, c: y.div(2, rounding_mode="trunc"), "pow": lambda y, c: y ** 0}
 
@@ -149,7 +191,9 @@ def counts_of_data(torch):
     data.add_(1)
     data[1:].mul_(2)
     x.add_(1)
-    return x._version, data._version, data[1:]._version, x.data._version, x.tolist()
+    data.detach().add_(1)
+    data.unsqueeze_(0)
+    return x._version, data._version, data[1:]._version, data.detach()._version, x.data._version, x.tolist()
 
 
 def counts_of_indexed_writes(torch):
@@ -233,3 +277,28 @@ def test_a_write_that_gives_them_the_same_is_not(write):
 def test_a_dimension_of_length_one_repeats_nothing():
     assert rushlight.ones(3).expand(1, 3).mul_(2).tolist() == [[2.0] * 3]
     assert rushlight.ones(0, 1).expand(0, 3).mul_(2).shape == (0, 3)
+
+
+# -- views whose memory came to want a gradient -------------------------------------------------------------------
+
+ASKED = {"backward": lambda v, p, t: v.backward(), "grad": lambda v, p, t: t.autograd.grad(v, p), "numpy": lambda v, p, t: v.numpy().shape,
+         "retain_grad": lambda v, p, t: v.retain_grad(), "with respect to it": lambda v, p, t: t.autograd.grad(v * 2, v)}
+
+
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+def test_a_view_knows_when_it_is_asked(ask):
+    def program(torch):
+        p, x = leaf(torch), torch.zeros(2, 3)
+        v = x[1, 2]
+        x.copy_(p)
+        return ask(v, p, torch), p.grad
+    same(program)
+
+
+def test_a_hook_of_a_view_whose_memory_came_to_want_a_gradient():
+    p, x, seen = leaf(rushlight), rushlight.zeros(2, 3), []
+    v = x[1, 2]
+    x.copy_(p)
+    v.register_hook(lambda g: seen.append(g.item()))
+    (v * 2).backward()
+    assert seen == [2.0]
