@@ -51,7 +51,7 @@ class State:
         edge, alias = t._edge, t._alias
         self.value, self.edge, self.alias = id(t._value), id(edge), id(alias)
         self.wants = NO if edge is None else A_LEAF if edge is LEAF else YES
-        self.version = t._version if alias is None else alias.storage.version
+        self.version = t._writes if alias is None else alias.storage.version
 
 
 class Sorted:

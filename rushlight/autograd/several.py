@@ -91,6 +91,10 @@ class _Reader:
         linked = sorted(self.grads)
         heads = ["node", *[f"n{k}" for k in range(len(self.ops))], *[f"m{k}" for k in linked], "kind", "draw"]
         names, kinds, lines = checks(shape, ", ".join(heads), True, written)
+        # A leaf has another edge, and may not be written.
+        leaves = [f"e{i} is LEAF" for i, kind in enumerate(kinds) if self.wants[i] is YES and kind not in (NUMBER, INDEX, RANGE)]
+        if leaves:
+            lines.append(f"if {' or '.join(leaves)}: return None")
         made = ["spare = tr.spare"]
         drawn = None
         for what, k in self.events:
@@ -234,7 +238,7 @@ class _Reader:
                     state.wants is A_LEAF and self.tr.grad_enabled))
                 alias = t._alias
                 _demand(alias is None or type(alias) is Alias and alias.parent is None and alias.base is None)
-                _demand((t._version if alias is None else alias.storage.version) == state.version + 1 and t._more is None)
+                _demand((t._writes if alias is None else alias.storage.version) == state.version + 1 and t._more is None)
                 written.append(i)
             else:
                 _demand(state.edge == id(t._edge))
@@ -258,7 +262,7 @@ class _Reader:
         r = self.names[slot]
         lines = [f"v{i}.overwritten = ({name!r}, {writer})", f"{r}.home = v{i}.buffer if v{i}.home is None else v{i}.home",
                  f"v{i}.home = None",
-                 f"if a{i} is None: t{i}._version += 1", "else:", f"  storage = a{i}.storage", f"  storage.value = {r}",
+                 f"if a{i} is None: t{i}._writes += 1", "else:", f"  storage = a{i}.storage", f"  storage.value = {r}",
                  f"  storage.version = a{i}.version = storage.version + 1", f"t{i}._value = {r}"]
         state = self.attempt.before[id(t)]
         if id(t._edge) != state.edge:
@@ -283,7 +287,7 @@ class _Reader:
         for i, other in enumerate(self.args):
             if other is t:
                 return f"t{i}"
-        _demand(type(t) in PLAIN_TENSORS and t._grad is None and t._more is None and t._version == 0)
+        _demand(type(t) in PLAIN_TENSORS and t._grad is None and t._more is None and t._writes == 0)
         slot = self._slot(t._value)
         former = self.made.setdefault(slot, t)
         _demand(former is t)
@@ -364,7 +368,7 @@ class _Reader:
         for nr, r in enumerate(names):
             t = self.made.get(op.slot + nr)
             if t is not None:
-                lines += [f"o{r} = new(Tensor)", f"o{r}._value = {r}", f"o{r}._version = 0", f"o{r}._grad = o{r}._more = None",
+                lines += [f"o{r} = new(Tensor)", f"o{r}._value = {r}", f"o{r}._writes = 0", f"o{r}._grad = o{r}._more = None",
                           f"o{r}._alias = {r if op.op.is_view else None}", f"o{r}._edge = {self._edge(t._edge)}"]
         return lines
 
@@ -380,7 +384,7 @@ class _Reader:
         else:
             lines, base = [f"parent = storage_of(o{source})"], f"o{source}"
             if slot not in self.made:  # no tensor of this one is looked at
-                lines = [f"o{source} = new(Tensor)", f"o{source}._value = {source}", f"o{source}._version = 0",
+                lines = [f"o{source} = new(Tensor)", f"o{source}._value = {source}", f"o{source}._writes = 0",
                          f"o{source}._alias = None", *lines]
         if not (self.tr.grad_enabled and self.ops[k].slot in self.views):
             base = "None"

@@ -302,3 +302,29 @@ def test_a_hook_of_a_view_whose_memory_came_to_want_a_gradient():
     v.register_hook(lambda g: seen.append(g.item()))
     (v * 2).backward()
     assert seen == [2.0]
+
+
+# -- calls that are remembered ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("call", "writes"), [(lambda t: t.div_(-1.0), True), (lambda t: rushlight.stack([t.neg(), t]), False)],
+                         ids=["a write", "several operations"])
+def test_a_leaf_where_a_computed_tensor_stood(call, writes):
+    def fresh():
+        p = leaf(rushlight)
+        assert (p * 2).sum().item() == 42  # the call is the first thing that is recorded
+        return p
+    for _ in range(4):
+        p = fresh()
+        t = p * 2
+        assert t.sum().item() == 42
+        call(t).sum().backward()
+        assert p.grad is not None
+    for _ in range(2):
+        p = fresh()
+        if writes:
+            with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
+                call(p)
+        else:
+            call(p).sum().backward()
+            assert p.grad.tolist() == [[0.0] * 3] * 2

@@ -43,7 +43,7 @@ def told(t):
     """All that a program can ask a tensor without changing it."""
     if t is None:
         return None
-    return [tuple(t.shape), t.dtype, t.stride(), t.storage_offset(), t._version_number, t.requires_grad, t.is_leaf, t._is_view(),
+    return [tuple(t.shape), t.dtype, t.stride(), t.storage_offset(), t._version, t.requires_grad, t.is_leaf, t._is_view(),
             graph_of(t)]
 
 
@@ -243,7 +243,7 @@ def test_the_memory_stays():
         place = x.data_ptr()
         x.mul_(2.0).add_(1.0)
         x.copy_(torch.exp(x))
-        assert x.data_ptr() == place and x._version_number == 3
+        assert x.data_ptr() == place and x._version == 3
 
 
 # -- draws and running statistics --------------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ def test_dropout_is_forgotten_where_pytorchs_numbers_are_wanted():
 def test_batch_norm_moves_its_statistics(momentum, monkeypatch):
     layer = nn.BatchNorm2d(3, momentum=momentum)
     x = tensor(4, 3, 2, 2)
-    mean, var, version = np.zeros(3), np.ones(3), layer.running_mean._version_number
+    mean, var, version = np.zeros(3), np.ones(3), layer.running_mean._version
     for k in range(2 * ROUNDS):
         y = x * (1.0 + k % 2) + 1.0
         if k >= ROUNDS:
@@ -307,7 +307,7 @@ def test_batch_norm_moves_its_statistics(momentum, monkeypatch):
         np.testing.assert_allclose(content(layer.running_mean), mean, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(content(layer.running_var), var, rtol=1e-4, atol=1e-5)
         assert layer.num_batches_tracked.item() == k + 1 and layer.running_mean.grad_fn is None
-        assert layer.running_mean._version_number == version + k + 1
+        assert layer.running_mean._version == version + k + 1
 
 
 def test_a_function_that_writes_what_it_was_not_given_is_called_in_full():
