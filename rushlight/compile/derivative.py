@@ -36,6 +36,7 @@ DERIVATIVES: dict[str, Rule] = {
     "log2": lambda g, y, a: (g / (a * math.log(2)),),
     "log10": lambda g, y, a: (g / (a * math.log(10)),),
     "log1p": lambda g, y, a: (g / (a + 1),),
+    "log1p_exp": lambda g, y, a: (g / (1 + e.exp(-a)),),
     "sqrt": lambda g, y, a: (g / (y * 2),),
     "rsqrt": lambda g, y, a: (g * -0.5 * (y * y * y),),
     "reciprocal": lambda g, y, a: (-(g * (y * y)),),

@@ -38,6 +38,7 @@ FUNCTIONS: Final[dict[str, tuple[int, str]]] = {
     # floating functions
     **dict.fromkeys((
         "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal",
+        "log1p_exp",  # log(1 + exp(x)), for any x
         "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh",
         "erf", "erfc", "erfinv", "normal_cdf", "lgamma", "digamma", "trigamma", "i0", "i0e", "i1", "i1e", "ndtri",
         "floor", "ceil", "round", "trunc"), (1, "float")),  # round: half to even

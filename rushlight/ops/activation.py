@@ -28,21 +28,23 @@ elu = pointwise("elu", lambda e, x, alpha, scale, input_scale: e.where(
     # The exponential of a large positive x is infinite: it must not be computed where it is not used, for infinity · 0 is NaN.
     lambda e, g, out, x, alpha, scale, input_scale: e.where(e.gt(x, 0), g * scale, g * (e.exp(
         e.where(e.gt(x, 0), _zero(e, x), x * input_scale)) * (alpha * scale * input_scale))),))
-softplus = pointwise("softplus", lambda e, x, beta, threshold: e.where(
-    e.gt(x * beta, threshold), x, e.log1p(e.exp(x * beta)) / beta), neutral=(1, 2), allowed="f", grads=(
-    lambda e, g, out, x, beta, threshold: g * e.where(e.gt(x * beta, threshold), e.const(1, g.dtype), 1 / (1 + e.exp(-(x * beta)))),))
+softplus = pointwise("softplus", lambda e, x, beta, threshold: _linear_beyond(
+    e, x, beta, threshold, x, lambda: e.log1p_exp(x * beta) / beta), neutral=(1, 2), allowed="f", grads=(
+    lambda e, g, out, x, beta, threshold: g * _linear_beyond(
+        e, x, beta, threshold, e.const(1, g.dtype), lambda: 1 / (1 + e.exp(-(x * beta)))),))
 silu = pointwise("silu", lambda e, x: x / (1 + e.exp(-x)), allowed="f", grads=(
     lambda e, g, out, x: g * (lambda s: s * (1 + x * (1 - s)))(1 / (1 + e.exp(-x))),))
 mish = pointwise("mish", lambda e, x: x * _tanh_softplus(_grown(e, x)), allowed="f", grads=(
-    lambda e, g, out, x: g * (lambda n, t: t + x * (n / (n + 1)) * (1 - t * t))(_grown(e, x), _tanh_softplus(_grown(e, x))),))
+    lambda e, g, out, x: _mish_slope(e, g, e.min(x, 40)),))
 gelu = pointwise("gelu", lambda e, x: x * e.normal_cdf(x), allowed="f", grads=(
     lambda e, g, out, x: g * (e.normal_cdf(x) + x * e.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))),))
-gelu_tanh = pointwise("gelu", lambda e, x: x * 0.5 * (e.tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)) + 1), allowed="f")
+gelu_tanh = pointwise("gelu", lambda e, x: x / (1 + _gelu_odds(e, x)), allowed="f", grads=(  # (1 + tanh(u)) / 2 = 1 / (1 + exp(-2u))
+    lambda e, g, out, x: g * _gelu_tanh_slope(e, e.min(e.max(x, -40), 40)),))
 hardsigmoid = pointwise("hardsigmoid", lambda e, x: e.min(e.max(x + 3, 0), 6) / 6, allowed="f", grads=(
     lambda e, g, out, x: e.where(e.gt(x, -3) & e.lt(x, 3), g * (1 / 6), _zero(e, g)),))
 hardswish = pointwise("hardswish", lambda e, x: x * e.min(e.max(x + 3, 0), 6) / 6, allowed="f", grads=(
     lambda e, g, out, x: e.where(e.le(x, -3), _zero(e, g), e.where(e.lt(x, 3), g * (x / 3 + 0.5), g)),))
-logsigmoid = pointwise("log_sigmoid", lambda e, x: e.min(x, 0) - e.log1p(e.exp(-e.abs(x))), allowed="f", grads=(
+logsigmoid = pointwise("log_sigmoid", lambda e, x: -e.log1p_exp(-x), allowed="f", grads=(
     lambda e, g, out, x: g / (1 + e.exp(x)),))
 softsign = pointwise("softsign", lambda e, x: x / (e.abs(x) + 1), allowed="f")
 tanhshrink = pointwise("tanhshrink", lambda e, x: x - e.tanh(x), allowed="f")
@@ -57,12 +59,36 @@ prelu = pointwise("prelu_kernel", lambda e, x, w: e.where(e.gt(x, 0), x, x * w),
 prelu.autocast = "low"
 
 
+def _linear_beyond(e: Any, x: Any, beta: Any, threshold: Any, beyond: Any, value: Any) -> Any:
+    """``value()``, beyond the threshold ``beyond``, which in float32 it is anyway from 18 on."""
+    if x.dtype.itemsize == 4 and all(n.fn == "const" for n in (beta, threshold)) and beta.attr == 1 and threshold.attr >= 18:
+        return value()
+    return e.where(e.gt(x * beta, threshold), beyond, value())
+
+
 def _grown(e: Any, x: Any) -> Any:
     """exp(x), no greater than need be: from there on tanh(log(1 + exp(x))) and the sigmoid are 1."""
     return e.exp(e.min(x, 40))
+
+
+def _gelu_odds(e: Any, x: Any) -> Any:
+    return e.exp((x + x * x * x * 0.044715) * -math.sqrt(8 / math.pi))
+
+
+def _gelu_tanh_slope(e: Any, x: Any) -> Any:
+    s = 1 / (1 + _gelu_odds(e, x))
+    return s * (1 + x * (1 - s) * (x * x * 0.134145 + 1) * math.sqrt(8 / math.pi))
 
 
 def _tanh_softplus(n: Any) -> Any:
     """tanh(log(1 + n)) for n >= 0."""
     w = n * (n + 2)
     return w / (w + 2)
+
+
+def _mish_slope(e: Any, g: Any, x: Any) -> Any:
+    """With t = w / (w + 2), w + 1 = (n + 1)^2 and 1 - t^2 = 4 (w + 1) / (w + 2)^2: one division in all."""
+    n = e.exp(x)
+    w = n * (n + 2)
+    q = 1 / (w + 2)
+    return g * (q * (w + x * 4 * (n * (n + 1) * q)))

@@ -177,7 +177,7 @@ xlogy = pointwise("xlogy", lambda e, x, y: e.where(e.isnan(y), y, e.where(e.eq(x
                   allowed="buif", grads=(
     lambda e, g, out, x, y: g * e.where(e.eq(x, 0) & e.le(y, 0), y * 0, e.log(y)), lambda e, g, out, x, y: g * x / y))
 logaddexp = pointwise("logaddexp", lambda e, x, y: e.where(
-    e.isinf(x) & e.eq(x, y), x, e.max(x, y) + e.log1p(e.exp(-e.abs(x - y)))), allowed="f", grads=(
+    e.isinf(x) & e.eq(x, y), x, e.max(x, y) + e.log1p_exp(-e.abs(x - y))), allowed="f", grads=(
     lambda e, g, out, x, y: g * e.exp(x - out), lambda e, g, out, x, y: g * e.exp(y - out)))
 logaddexp2 = pointwise("logaddexp2", lambda e, x, y: e.where(
     e.isinf(x) & e.eq(x, y), x, e.max(x, y) + e.log1p(e.exp2(-e.abs(x - y))) * (1 / math.log(2))), allowed="f", grads=(

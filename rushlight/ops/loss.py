@@ -141,7 +141,7 @@ bce = _loss("binary_cross_entropy", _bce, neutral=(2,), allowed="f", grads=(
 
 
 def _log_sigmoid(e: Any, x: Any) -> Any:
-    return e.min(x, 0) - e.log1p(e.exp(-e.abs(x)))
+    return -e.log1p_exp(-x)
 
 
 def _sigmoid(e: Any, x: Any) -> Any:
@@ -177,7 +177,7 @@ def _xlogx(e: Any, y: Any) -> Any:
 kl = _loss("kl_div", lambda e, x, y: _xlogx(e, y) - y * x, allowed="f", grads=(
     lambda e, g, out, x, y: -(g * y), lambda e, g, out, x, y: g * (e.log(y) + 1 - x)))
 kl_log = _loss("kl_div", lambda e, x, y: e.exp(y) * (y - x), allowed="f")
-soft_margin = _loss("soft_margin_loss", lambda e, x, y: e.max(-y * x, 0) + e.log1p(e.exp(-e.abs(y * x))), allowed="f", grads=(
+soft_margin = _loss("soft_margin_loss", lambda e, x, y: e.log1p_exp(-(y * x)), allowed="f", grads=(
     lambda e, g, out, x, y: -(g * y) / (1 + e.exp(y * x)), lambda e, g, out, x, y: -(g * x) / (1 + e.exp(y * x))))
 
 

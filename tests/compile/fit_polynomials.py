@@ -1,6 +1,6 @@
 """Prints ``rushlight/compile/cpu/coefficients.py``: minimax polynomials for the vector mathematics.
 
-Run as ``python tests/compile/fit_polynomials.py > rushlight/compile/cpu/coefficients.py`` (needs mpmath; a minute).
+Run as ``python tests/compile/fit_polynomials.py > rushlight/compile/cpu/coefficients.py`` (needs mpmath; seconds).
 Each fit minimises the greatest *relative* error of the function that the polynomial is part of, by Remez' exchange;
 the lowest coefficients are rounded to the working precision first, and the rest is fitted to what they leave.
 """
@@ -84,18 +84,41 @@ def fit(name: str, kind: str, terms: int, f: Callable, weight: Callable, low: fl
     print(name, kind, terms, f"2^{float(mp.log(error, 2)):.1f}", file=sys.stderr)
 
 
+def reciprocals(name: str, centres: list[float]) -> None:
+    """Print a number r close to 1 / c for each centre, one whose logarithm is all but a multiple of 2^-17: a table of logarithms in
+    which the last digits are not missed. 1 stays 1."""
+    print(f"#: log(r) is within 2^-30 of a multiple of 2^-17\n{name} = (")
+    for c in centres:
+        near = np.arange(*(np.float32(1 / (c + d)).view(np.int32) for d in (2**-10, -(2**-10))), dtype=np.int32).view(np.float32)
+        logs = np.log(near.astype(np.longdouble)) * 2**17
+        print(f"    {1.0 if c == 1 else float(near[np.argmin(np.abs(logs - np.rint(logs)))])!r},")
+    print(")")
+
+
 def main() -> None:
     print('"""Minimax polynomials, lowest power first. Made by ``tests/compile/fit_polynomials.py``."""\n')
     half_ln2 = mp.log(2) / 2 * mp.mpf("1.002")
     q = lambda x: (mp.expm1(x) - x) / x**2
     fit("EXP_F32", "f32", 5, q, lambda x: x * x / mp.exp(x), -half_ln2, half_ln2, 0)
     fit("EXPM1_F32", "f32", 6, q, lambda x: x * x / mp.expm1(x), -half_ln2, half_ln2, 0)
+    # what is left where powers of 2^(1/16) come from a table
+    sixteenth = half_ln2 / 16
+    fit("EXP_TABLE_F32", "f32", 2, q, lambda x: x * x / mp.exp(x), -sixteenth, sixteenth, 0)
+    fit("EXPM1_TABLE_F32", "f32", 3, q, lambda x: x * x / mp.expm1(x), -sixteenth, sixteenth, 0)
+    bound = mp.mpf("1.01") / 32
+    fit("EXP2_TABLE_F32", "f32", 3, lambda x: mp.expm1(x * mp.log(2)) / x, lambda x: x, -bound, bound, 0)
     fit("EXP_F64", "f64", 12, q, lambda x: x * x / mp.expm1(x), -half_ln2, half_ln2, 0)
     fit("EXP_F64_SHORT", "f64", 6, q, lambda x: x * x / mp.exp(x), -half_ln2, half_ln2, 0)  # for float32's pow
 
     root = mp.sqrt(2) * mp.mpf("1.0001")
     p = lambda x: (mp.log1p(x) - x + x * x / 2) / x**3
     fit("LOG_F32", "f32", 9, p, lambda x: x**3 / mp.log1p(x), 1 / root - 1, root - 1)
+    # log(c) comes from a table for c in sixteenths of [3/4, 3/2], or of [1, 2]
+    p2 = lambda x: (mp.log1p(x) - x) / x**2
+    fit("LOG_TABLE_F32", "f32", 4, p2, lambda x: x**2 / mp.log1p(x), mp.mpf("-0.043"), mp.mpf("0.043"), 0)
+    reciprocals("LOG_RECIPROCALS", [c / 16 for c in (*range(16, 25), 16, 16, 16, *range(12, 16))])
+    reciprocals("LOG1P_RECIPROCALS", [1 + c / 15 for c in range(16)])
+    fit("LOG1P_UNIT_F32", "f32", 9, p2, lambda x: x**2 / mp.log1p(x), TINY, 1, 1)  # of numbers from 0 to 1
     # log((1+s)/(1-s)) = 2s + s^3 R(s^2)
     zmax = ((root - 1) / (root + 1)) ** 2
     r = lambda z: (mp.log((1 + mp.sqrt(z)) / (1 - mp.sqrt(z))) - 2 * mp.sqrt(z)) / mp.sqrt(z) ** 3
@@ -107,10 +130,10 @@ def main() -> None:
 
     quarter = (mp.pi / 4 * mp.mpf("1.001")) ** 2
     s = lambda z: (mp.sin(mp.sqrt(z)) / mp.sqrt(z) - 1) / z
-    fit("SIN_F32", "f32", 3, s, lambda z: z / (mp.sin(mp.sqrt(z)) / mp.sqrt(z)), TINY, quarter, 1)
+    half = (mp.pi / 2 * mp.mpf("1.001")) ** 2
+    fit("SIN_F32", "f32", 4, s, lambda z: z / (mp.sin(mp.sqrt(z)) / mp.sqrt(z)), TINY, half, 1)  # from -pi/2 to pi/2
     fit("SIN_F64", "f64", 6, s, lambda z: z / (mp.sin(mp.sqrt(z)) / mp.sqrt(z)), TINY, quarter, 1)
     c = lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2
-    fit("COS_F32", "f32", 3, c, lambda z: z**2 / mp.cos(mp.sqrt(z)), TINY, quarter, 1)
     fit("COS_F64", "f64", 6, c, lambda z: z**2 / mp.cos(mp.sqrt(z)), TINY, quarter, 1)
     t = lambda z: (mp.tan(mp.sqrt(z)) / mp.sqrt(z) - 1) / z
     fit("TAN_F64", "f64", 15, t, lambda z: z / (mp.tan(mp.sqrt(z)) / mp.sqrt(z)), TINY, quarter, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import functools
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from rushlight.compile import dtypes as dt
-from rushlight.compile.cpu import jit, target, vecmath
+from rushlight.compile.cpu import jit, registers, target, vecmath
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.values import V
 from rushlight.compile.dtypes import DType
@@ -83,7 +84,7 @@ def samples(dtype: DType, n: int, seed: int) -> np.ndarray:
 
 NUMPY = {"asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "asinh": np.arcsinh, "acosh": np.arccosh,
          "atanh": np.arctanh, "atan2": np.arctan2, "pow": np.power, "rsqrt": lambda x: 1 / np.sqrt(x),
-         "reciprocal": lambda x: 1 / x}  # fmt: skip
+         "reciprocal": lambda x: 1 / x, "log1p_exp": lambda x: np.logaddexp(x, x.dtype.type(0))}  # fmt: skip
 
 
 def exact(name: str, dtype: DType, *args: np.ndarray) -> np.ndarray:
@@ -126,7 +127,7 @@ def ulps(got: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.where((near == 0) & (wanted == 0) & (got == 0) & (np.signbit(got) != np.signbit(near)), np.inf, distance)
 
 
-ONE = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tan",
+ONE = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "log1p_exp", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tan",
        "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc"]  # fmt: skip
 TWO = ["pow", "atan2", "hypot", "fmod"]
 
@@ -410,3 +411,42 @@ def test_the_bits_of_a_number_beyond_its_type():
     assert vecmath.constant_bits(2.0 ** 128, dt.float32) == 0x7F800000
     assert vecmath.constant_bits(-1e39, dt.float32) == 0xFF800000
     assert vecmath.constant_bits(-1, dt.int8) == 0xFF
+
+
+@pytest.mark.parametrize("level", ["", "avx2", "sse"])
+@pytest.mark.parametrize("name", ["exp", "expm1", "log", "log2", "log1p", "log1p_exp", "tanh", "sin", "cos", "erf", "normal_cdf"])
+def test_a_result_does_not_depend_on_its_neighbours(name: str, level: str) -> None:
+    """Numbers that are taken care of apart lie beside all others here, and then none of them."""
+    if level and target.machine() != "x86_64":
+        pytest.skip("levels of x86")
+    x = np.linspace(0.01, 12, 4096, dtype=np.float32)
+    expr = getattr(e, name)(input_(0, dt.float32))
+    with target.using(level) if level else contextlib.nullcontext():
+        alone = run(expr, x)
+        for rare in (1e30, -1e30, np.inf, np.nan, 0.0, 1e-40):
+            mixed = x.copy()
+            mixed[::16] = rare
+            np.testing.assert_array_equal(run(expr, mixed)[1::16], alone[1::16])
+
+
+@pytest.mark.parametrize("lanes", [0, 4, 8, 16, 48, 64])
+def test_instructions_of_registers_on_any_number_of_lanes(lanes: int) -> None:
+    if target.machine() != "x86_64" or not registers.available():
+        pytest.skip("instructions of AVX-512")
+    x = np.random.default_rng(0).standard_normal(192).astype(np.float32) * 5
+    for name in ("exp", "log", "tanh", "log1p_exp"):
+        expr = getattr(e, name)(input_(0, dt.float32))
+        np.testing.assert_array_equal(run(expr, x, lanes=lanes), run(expr, x, lanes=16))
+    for d in FLOATS:
+        expr = e.exp(input_(0, d))  # scales by a power of two
+        np.testing.assert_array_equal(run(expr, x.astype(d.numpy), lanes=lanes), run(expr, x.astype(d.numpy), lanes=16))
+
+
+@pytest.mark.parametrize("level", ["", "avx2", "sse"])
+def test_log_of_one_plus_exp_for_any_number(level: str) -> None:
+    if level and target.machine() != "x86_64":
+        pytest.skip("levels of x86")
+    x = samples(dt.float32, 1 << 12, 8)
+    with target.using(level) if level else contextlib.nullcontext():
+        got = run(e.log1p_exp(input_(0, dt.float32)), x)
+    assert ulps(got, exact("log1p_exp", dt.float32, x)).max() <= (3 if level == "sse" else 2)

@@ -29,8 +29,8 @@ LN2_LO = 1.4286068203094173e-06
 LOG2E = 1 / math.log(2)
 MAGIC = 1.5 * 2.0**23  # added to a small number, it leaves a whole number in the low bits
 
-#: -pi / 2 in three numbers: -1.5707963705062866, what that is too much, and what is left.
-PI_2 = (-1.5707963705062866, 4.371138828673793e-08, 1.7151245100058819e-15)
+#: pi in three numbers.
+PI = (3.141592502593994, 1.5099578831723193e-07, 1.0780605906948477e-14)
 
 _WIDENED = ("log2", "log10", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "asinh", "acosh", "atanh",
             "erfc", "hypot", "fmod")
@@ -143,6 +143,14 @@ def log1p(x: V) -> V:
     return rarely("log1p_of_any", x, value, _special(u, 0x7EB504F3))  # from there on 2^-e is no normal number
 
 
+@defines("log1p_exp", "float")
+def log1p_exp(x: V) -> V:
+    """log(1 + exp(x)), by way of exp(-|x|), for which one polynomial serves."""
+    p, n = exp_parts(at_least(-x.abs(), -106.0), c.EXP_F32)
+    u = scale(p + 1.0, n)
+    return where(x.lt(0.0), 0.0, x) + mad(u * u, poly(u, c.LOG1P_UNIT_F32), u)
+
+
 @defines("log1p_of_any", "float")
 def log1p_of_any(x: V) -> V:
     u, value = _log1p_tail(x)
@@ -157,52 +165,58 @@ def _log1p_tail(x: V) -> tuple[V, V]:
     return u, _log_tail(f, e.convert("sitofp", "float")).copysign(x)  # the sign of -0
 
 
-def _sin_cos(x: V, quadrants: int, name: str) -> V:
-    """sin for 0, cos for 1 ``quadrants`` ahead. n pi / 2 is subtracted in three parts, of which the first leaves no rounding."""
+def _sin_cos(x: V, quarter: bool, name: str) -> V:
+    """sin, or cos for ``quarter``, that is sin a quarter turn ahead. n pi is subtracted in three parts, of which the first leaves no
+    rounding; what is left is within a quarter turn from 0."""
     if not target.current().fma:
-        return _sin_cos_of_any(x, quadrants, f"{name}f")
-    n = (x * (2 / math.pi)).nearest()
-    r = fma(n, PI_2[2], fma(n, PI_2[1], fma(n, PI_2[0], x)))
-    value = _quadrant(r, whole_bits(n) + quadrants)
-    return rarely(f"{name}_of_any", x, value, ~x.abs().lt(2.0**13))
+        return _sin_cos_of_any(x, quarter, f"{name}f")
+    a = x.abs()
+    shifted = mad(a, 1 / math.pi, -0.5 if quarter else MAGIC)
+    shifted = shifted + MAGIC if quarter else shifted
+    n = shifted - MAGIC
+    n = n + 0.5 if quarter else n
+    r = fma(n, -PI[2], fma(n, -PI[1], fma(n, -PI[0], a)))
+    value = _turned(r, shifted.bits(), x, quarter)
+    return rarely(f"{name}_of_any", x, value, ~a.lt(2.0**13))
 
 
-def _sin_cos_of_any(x: V, quadrants: int, name: str) -> V:
+def _sin_cos_of_any(x: V, quarter: bool, name: str) -> V:
     """The reduction is in float64, good to 2^30; beyond: the C library."""
-    wide = x.convert("fpext", "double")
-    n = (wide * (2 / math.pi)).nearest()
-    r = mad(n, -6.123233995736766e-17, fma(n, -math.pi / 2, wide)).convert("fptrunc", "float")
-    value = _quadrant(r, whole_bits(n).convert("trunc", "i32") + quadrants)
-    return slow_lanes(name, [x], value, x.abs().ge(2.0**30))
+    a = x.abs()
+    wide = a.convert("fpext", "double")
+    n = mad(wide, 1 / math.pi, -0.5).nearest() if quarter else (wide * (1 / math.pi)).nearest()
+    turns = n + 0.5 if quarter else n
+    r = mad(turns, -1.2246467991473532e-16, fma(turns, -math.pi, wide)).convert("fptrunc", "float")
+    value = _turned(r, whole_bits(n).convert("trunc", "i32"), x, quarter)
+    return slow_lanes(name, [x], value, a.ge(2.0**30))
 
 
-def _quadrant(r: V, q: V) -> V:
-    """sin(r + q pi / 2)"""
+def _turned(r: V, n: V, x: V, quarter: bool) -> V:
+    """sin(|x|) with the sign of x for |x| = r + n pi; cos(x) for |x| = r + (n + 1/2) pi."""
     z = r * r
-    sine = mad(r * z, poly(z, c.SIN_F32), r)
-    cosine = mad(z * z, poly(z, c.COS_F32), mad(z, -0.5, 1.0))
-    value = where((q & 1).ne(0), cosine, sine)
-    return (value.bits() ^ ((q & 2) << 30)).as_float()
+    value = mad(r * z, poly(z, c.SIN_F32), r).bits()
+    sign = ~(n << 31) if quarter else (n << 31) ^ x.bits()
+    return (value ^ sign & -(2**31)).as_float()
 
 
 @defines("sin", "float")
 def sin(x: V) -> V:
-    return where(x.eq(0.0), x, _sin_cos(x, 0, "sin"))
+    return _sin_cos(x, False, "sin")
 
 
 @defines("cos", "float")
 def cos(x: V) -> V:
-    return _sin_cos(x, 1, "cos")
+    return _sin_cos(x, True, "cos")
 
 
 @defines("sin_of_any", "float")
 def sin_of_any(x: V) -> V:
-    return _sin_cos_of_any(x, 0, "sinf")
+    return _sin_cos_of_any(x, False, "sinf")
 
 
 @defines("cos_of_any", "float")
 def cos_of_any(x: V) -> V:
-    return _sin_cos_of_any(x, 1, "cosf")
+    return _sin_cos_of_any(x, True, "cosf")
 
 
 @defines("erf", "float")

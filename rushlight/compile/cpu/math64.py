@@ -332,6 +332,11 @@ def _erfc_tail(a: V) -> V:
     return scale(x + mad(x, p, x_low), n)
 
 
+@defines("log1p_exp", "double")
+def log1p_exp(x: V) -> V:
+    return where(x.lt(0.0), 0.0, x) + call("log1p", call("exp", -x.abs()))
+
+
 @defines("erf", "double")
 def erf(x: V) -> V:
     a = at_most(x.abs(), 6.5)

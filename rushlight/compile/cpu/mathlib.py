@@ -13,24 +13,26 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
-from rushlight.compile.cpu import target
+from rushlight.compile.cpu import registers, target
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.values import V, const, mad, type_text, where
 
-__all__ = ["call", "defines", "poly", "scale", "at_least", "at_most", "any_lane", "rarely", "slow_lanes"]
+__all__ = ["call", "defines", "poly", "pairs", "scale", "at_least", "at_most", "any_lane", "rarely", "slow_lanes"]
 
 _definitions: dict[tuple[str, str], Callable[..., V]] = {}  # (function, "float" or "double")
+_in_registers: dict[tuple[str, str], Callable[..., V]] = {}  # those with the instructions of registers.py
 _MAGIC = {"float": 1.5 * 2.0**23, "double": 1.5 * 2.0**52}
 _MANTISSA = {"float": 23, "double": 52}
 _BIAS = {"float": 127, "double": 1023}
 
 
-def defines(name: str, *types: str) -> Callable[[Callable[..., V]], Callable[..., V]]:
-    """Decorator: this Python function emits ``name`` for arguments of these types."""
+def defines(name: str, *types: str, registers: bool = False) -> Callable[[Callable[..., V]], Callable[..., V]]:
+    """Decorator: this Python function emits ``name`` for arguments of these types; ``registers``: only where the instructions of
+    ``registers.py`` are there, and then before any other."""
 
     def register(emit: Callable[..., V]) -> Callable[..., V]:
         for type_ in types:
-            _definitions[name, type_] = emit
+            (_in_registers if registers else _definitions)[name, type_] = emit
         return emit
 
     return register
@@ -43,7 +45,7 @@ def has(name: str, type_: str) -> bool:
 
 @functools.cache
 def _load() -> None:
-    from rushlight.compile.cpu import math32, math64  # noqa: F401  they register their functions here
+    from rushlight.compile.cpu import math32, math64, math512  # noqa: F401  they register their functions here
 
 
 def call(name: str, *args: V) -> V:
@@ -71,7 +73,8 @@ def _text(name: str, type_: str, lanes: int, arity: int, cpu: str) -> tuple[str,
     names = [f"%x{i}" for i in range(arity)]
     header = f"private {text} @{symbol}({', '.join(f'{text} {n}' for n in names)}) alwaysinline nounwind"
     f = Function(header)
-    result = _definitions[name, type_](*(V(f, n, type_, lanes) for n in names))
+    emit = registers.available() and _in_registers.get((name, type_)) or _definitions[name, type_]
+    result = emit(*(V(f, n, type_, lanes) for n in names))
     f.module.functions.append(f.finish(repr(result)))
     return symbol, tuple(f.module.declarations), tuple(f.module.functions)
 
@@ -83,6 +86,16 @@ def poly(x: V, coefficients: Sequence[float]) -> V:
     for c in coefficients[-2::-1]:
         total = mad(total, x, c)
     return total
+
+
+def pairs(x: V, coefficients: Sequence[float]) -> V:
+    """The same by Estrin's scheme, in steps that do not wait for one another: for functions that are one long chain, of which more
+    would have to be under way at once than a processor keeps."""
+    terms: list[V] = [const(x.f, x.type, x.lanes, c) for c in coefficients]
+    while len(terms) > 1:
+        terms = [mad(b, x, a) for a, b in zip(terms[::2], terms[1::2])] + terms[len(terms) - len(terms) % 2 :]
+        x = x * x
+    return terms[0]
 
 
 def at_most(x: V, bound: float) -> V:
@@ -110,41 +123,10 @@ def scale(x: V, n: V) -> V:
 
     AVX-512 has an instruction for it; elsewhere 2^n is multiplied in two halves, the first of which is exact.
     """
-    cpu = target.current()
-    native = 16 if x.type == "float" else 8
-    if cpu.vector_bytes == 64 and cpu.triple.startswith("x86_64") and x.lanes and x.lanes % native == 0:
-        return _scalef(x, n, native)
+    if registers.available():
+        return registers.scalef(x, n)
     half = (n * 0.5).floor()
     return x * power_of_two(half) * power_of_two(n - half)
-
-
-def _scalef(x: V, n: V, native: int) -> V:
-    f, part = x.f, type_text(x.type, native)
-    kind, mask = ("ps", "i16") if x.type == "float" else ("pd", "i8")
-    function = f"@llvm.x86.avx512.mask.scalef.{kind}.512"
-    f.module.declare(f"{part} {function}({part}, {part}, {part}, {mask}, i32)")
-    parts = []
-    for first in range(0, x.lanes, native):
-        a, b = (_slice(v, first, native) for v in (x, n))
-        parts.append(f.let(f"call {part} {function}({part} {a}, {part} {b}, {part} zeroinitializer, {mask} -1, i32 4)"))
-    lanes = native
-    while len(parts) > 1:
-        wide = []
-        for i in range(0, len(parts) - 1, 2):
-            order = ", ".join(f"i32 {k}" for k in range(2 * lanes))
-            one = type_text(x.type, lanes)
-            wide.append(f.let(f"shufflevector {one} {parts[i]}, {one} {parts[i + 1]}, <{2 * lanes} x i32> <{order}>"))
-        if len(parts) % 2:
-            raise ValueError(f"{x.lanes} lanes are not a power of two times {native}")
-        parts, lanes = wide, 2 * lanes
-    return V(f, parts[0], x.type, x.lanes)
-
-
-def _slice(x: V, first: int, count: int) -> str:
-    if x.lanes == count:
-        return x.name
-    order = ", ".join(f"i32 {k}" for k in range(first, first + count))
-    return x.f.let(f"shufflevector {x.text} {x.name}, {x.text} poison, <{count} x i32> <{order}>")
 
 
 def split_exponent(x: V) -> tuple[V, V]:
@@ -193,19 +175,20 @@ def slow_lanes(function: str, args: Sequence[V], fast: V, rare: V) -> V:
 
 
 def rarely(name: str, x: V, fast: V, rare: V) -> V:
-    """``fast``, but where a lane of ``rare`` is true all lanes are the library function ``name`` of x, by a call that is not inlined:
-    for numbers that formulas hardly ever meet, and whose care would double what every vector costs."""
+    """``fast``, but with the lanes of ``rare`` by the library function ``name`` of x, in a call that is not inlined: for numbers that
+    formulas hardly ever meet, and whose care would double what every vector costs."""
     f = fast.f
     _load()
     symbol, declarations, functions = _text(name, x.type, x.lanes, 1, target.current().key)
     add(f.module, declarations, functions)
-    apart = Function(f"private {fast.text} @{symbol}_apart({fast.text} %x) noinline cold nounwind")
-    body = apart.finish(f"{fast.text} " + apart.let(f"call {fast.text} @{symbol}({fast.text} %x)"))
+    apart = Function(f"private {fast.text} @{symbol}_apart({fast.text} %x, {fast.text} %fast, {rare.text} %rare) noinline cold nounwind")
+    value = apart.let(f"call {fast.text} @{symbol}({fast.text} %x)")
+    body = apart.finish(f"{fast.text} " + apart.let(f"select {rare.text} %rare, {fast.text} {value}, {fast.text} %fast"))
     if body not in f.module.functions:
         f.module.functions.append(body)
     slot = f.slot(fast.text, fast.name)
     with f.when(any_lane(rare)):
-        f.set(slot, f.let(f"call {fast.text} @{symbol}_apart({x!r})"), fast.text)
+        f.set(slot, f.let(f"call {fast.text} @{symbol}_apart({x!r}, {fast!r}, {rare!r})"), fast.text)
     return V(f, f.get(slot, fast.text), fast.type, fast.lanes)
 
 

@@ -59,8 +59,8 @@ from rushlight.compile.nest import (
 
 __all__ = ["SUPPORTED", "supports", "render", "kernel_for", "kernel_address", "pack_params", "version"]
 
-_SOURCES = ("irtext", "values", "mathlib", "math32", "math64", "coefficients", "half", "integers", "vecmath", "widths", "nest_scope",
-            "nest_sums", "nest_memory", "nest_tiles", "render")  # fmt: skip
+_SOURCES = ("irtext", "values", "registers", "mathlib", "math32", "math64", "math512", "coefficients", "half", "integers", "vecmath",
+            "widths", "nest_scope", "nest_sums", "nest_memory", "nest_tiles", "render")  # fmt: skip
 
 
 @functools.cache
