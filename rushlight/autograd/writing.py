@@ -2,19 +2,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from sys import getrefcount
 from typing import Any
-
-from numpy import ndarray
 
 from ..record.flush import flush_trace, ready
 from ..record.op import Op
-from ..record.trace import Trace, TraceNode, local
+from ..record.trace import Trace, local
 from ..record.value import Value, array_of, is_exported, looks, new_value
 from .apply import Restrided, apply, enter, refresh, value_of
 from .handle import LEAF, UNWATCHED, UNWATCHED_WRITE, Handle, base_of, derived, is_unwatched, make, renew
 from .node import GradNode
-from .steps import in_use
+from .over_steps import over_of
 
 __all__ = ["apply_over", "check_apart", "check_writable", "replace", "write"]
 
@@ -95,8 +92,8 @@ def apply_over(op: Op, attrs: tuple, tensors: Sequence[Handle], targets: Sequenc
     looks.written += 1
     start, before = tr.node, len(tr.values)
     known = start.over
-    if known is not None and known.op is op and known.attrs == attrs and len(tensors) == len(known.slots) and not tr.full:
-        at_once = known.again(tr, tensors, targets)
+    if known is not None and known.op is op and known.attrs == attrs and not tr.full:
+        at_once = known.step(tr, known.facts, tensors, targets)
         if at_once is not None:
             if at_once:
                 flush_trace(tr)
@@ -146,7 +143,7 @@ def apply_over(op: Op, attrs: tuple, tensors: Sequence[Handle], targets: Sequenc
         v.home = old.home if old.home is not None else old.buffer
         old.home = None
     if not (at_once or parts_of_memory):
-        start.over = _Over(op, attrs, parts[2:], start, before, node, values)
+        start.over = over_of(op, attrs, tensors, parts[2:], targets, before, node, values)
     del parts, fresh
     v = old = alias = None  # type: ignore[assignment]
     for t, new in parts_of_memory:
@@ -154,90 +151,6 @@ def apply_over(op: Op, attrs: tuple, tensors: Sequence[Handle], targets: Sequenc
     if at_once:
         t = new = parts_of_memory = None  # type: ignore[assignment]
         flush_trace(tr)
-
-
-class _Over:
-    """Writes in place of one operation that were recorded at a trie node, to make them again from there.
-
-    Attributes:
-        slots: of the inputs; ``metas``: of those that entered as leaves, by their slots.
-        path: the trie nodes after so many leaves; ``end``: the one of the operation.
-    """
-
-    __slots__ = ("op", "attrs", "slots", "metas", "path", "end")
-
-    def __init__(self, op: Op, attrs: tuple, slots: list[int], start: TraceNode, before: int, end: TraceNode, values: list[Value]) -> None:
-        self.op, self.attrs, self.slots, self.end = op, attrs, slots, end
-        self.metas = {s: values[s].meta for s in slots if s >= before}
-        self.path: list[Any] = [end.parent]
-        while self.path[-1] is not start:
-            self.path.append(self.path[-1].parent)
-        self.path.reverse()
-
-    def again(self, tr: Trace, tensors: Sequence[Handle], targets: Sequence[Handle]) -> bool | None:
-        """Record them; returns whether a flush is due at once. None, and leaves may have entered, if these are others.
-
-        Raises:
-            RuntimeError: as ``check_writable``.
-        """
-        epoch, values, metas = tr.epoch, tr.values, self.metas
-        if tr.grad_enabled:
-            for t in targets:
-                check_writable(t)
-        before = n = len(values)
-        for t, s in zip(tensors, self.slots):
-            v, alias = t._value, t._alias
-            if alias is not None and (alias.parent is not None or alias.version != alias.storage.version):
-                break
-            if s < n:
-                if values[s] is not v:
-                    break
-            else:
-                if v.meta is not metas[s] or v.epoch is epoch or v.buffer is None or in_use(v):
-                    break
-                v.epoch = epoch
-                v.slot = n
-                values.append(v)
-                n += 1
-        else:
-            return self._write(tr, targets, n)
-        tr.node = self.path[n - before]
-        return None
-
-    def _write(self, tr: Trace, targets: Sequence[Handle], slot: int) -> bool:
-        epoch, values, by, spare = tr.epoch, tr.values, (self.op.name, None), tr.spare
-        epoch.writes = True
-        tr.node = self.end
-        at_once = False
-        for t, meta in zip(targets, self.end.metas, strict=True):
-            if spare:
-                v = spare.pop()
-            else:
-                v = Value()
-                v.buffer = v.origin = v.overwritten = None
-            v.meta = meta
-            v.epoch = epoch
-            v.slot = slot
-            values.append(v)
-            slot += 1
-            alias, old = t._alias, t._value
-            if alias is None:
-                t._writes += 1
-            else:
-                storage = alias.storage
-                storage.value = v
-                storage.version += 1
-                alias.version = storage.version
-            t._value = v
-            old.overwritten = by
-            if old.buffer is None:
-                epoch.rewrites = True
-            # As ``in_use``, without another call: old.buffer, the argument.
-            elif (getrefcount(old.buffer) > 2 or type(old.buffer.owner) is ndarray and is_exported(old)):
-                at_once = True
-            v.home = old.buffer if old.home is None else old.home
-            old.home = None
-        return at_once
 
 
 def _write_part(tr: Trace, t: Handle, alias: Any, new: Handle, by: tuple[str, Any], writes: int) -> Any:

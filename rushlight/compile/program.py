@@ -12,7 +12,7 @@ import math
 import struct
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,7 +174,7 @@ class Program:
         self._pack = struct.Struct(f"{n}q").pack_into
         self._lock = threading.RLock()  # a host function may run the very program that calls it
         self._only = steps[0] if len(steps) == 1 and isinstance(steps[0], Segment) else None
-        #: Whether ``run_plain`` runs it: one segment that makes no packed forms.
+        #: Whether ``plain_run`` runs it: one segment that makes no packed forms.
         self.is_plain = self._only is not None and not self.packed
         self._tables: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of launches: (error block, table)
         #: Whether it can run while Python goes on, and how long it will take: an estimate in nanoseconds on one core.
@@ -228,23 +228,28 @@ class Program:
             finally:
                 space.busy = False
 
-    def run_plain(self, *pointers: int) -> None:
-        """``run`` where ``is_plain``, without what takes longer than a program of some instructions: addresses of leaves, then results."""
-        space = arena.space
-        if space.busy or watchers or flags.debug >= 2 or in_flight:
-            self._run_carefully(pointers, (), (), ())
-            return
-        with self._lock:
-            space.busy = True
-            try:
-                need = self.arena_bytes
-                self._pack(self._view, 8, *pointers, space.block.ptr if need <= space.size else space.pointer(need))  # type: ignore[union-attr]
-                segment: Any = self._only
-                failed = segment.run(segment.pointer, segment.count, self._table_pointer)
-                if failed is not None:
-                    raise _error(failed, segment)
-            finally:
-                space.busy = False
+    def plain_run(self) -> Callable[..., None]:
+        """``run`` where ``is_plain``, as a function of the addresses of leaves, then results, one argument each: without what takes
+        longer than a program of some instructions."""
+        only: Any = self._only
+        run, start, count, table, need = only.run, only.pointer, only.count, self._table_pointer, self.arena_bytes
+        lock, pack, view, carefully = self._lock, self._pack, self._view, self._run_carefully
+
+        def run_plain(*pointers: int) -> None:
+            space = arena.space
+            if space.busy or watchers or flags.debug >= 2 or in_flight:
+                carefully(pointers, (), (), ())
+                return
+            with lock:
+                space.busy = True
+                try:
+                    pack(view, 8, *pointers, space.block.ptr if need <= space.size else space.pointer(need))  # type: ignore[union-attr]
+                    failed = run(start, count, table)
+                    if failed is not None:
+                        raise _error(failed, only)
+                finally:
+                    space.busy = False
+        return run_plain
 
     def launch(self, pointers: Sequence[int], places: Sequence[int], ready: tuple[bool, ...], aftermath: Aftermath) -> Launch:
         """Run while Python goes on; only where ``can_fly``.

@@ -106,7 +106,7 @@ class CompiledPath:
     def __init__(self, program: Any, leaves: Sequence[int]) -> None:
         self.program, self.leaves = program, tuple(leaves)
         self.packed = PackedLeaves(program, self.leaves) if program.packed else None
-        self.plain = program.run_plain if self.packed is None and program.is_plain else None
+        self.plain = program.plain_run() if self.packed is None and program.is_plain else None
         self.can_fly, self.work = program.can_fly, program.work
         self.pause = 0  # how many runs were not launched because nothing was done beside the one before them
         self.rest = 0   # how many there are still to be

@@ -92,7 +92,7 @@ class TraceNode:
         self.used = 0
         self.again: Any = None  # the last run that ended here; see record/again.py
         self.backward: Any = None  # the walk of a backward that began here; see autograd/replay.py
-        self.over: Any = None  # writes in place that began here; see autograd/writing.py
+        self.over: Any = None  # writes in place that began here; see autograd/over_steps.py
         # Recording stops here for a flush: always at the same points of a path, so that programs repeat.
         self.stop = op is not None and (self.depth >= settings.max_ops or self.bytes >= settings.max_bytes)
 
