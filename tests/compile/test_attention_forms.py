@@ -69,6 +69,17 @@ def heads_last(q, k, v):
     return torch.einsum("bhqk,bkhd->bqhd", weights, v).transpose(1, 2)
 
 
+def masked_twice(q, k, v):
+    seen = torch.tensor(np.arange(T) % 7 != np.array([[1], [3]])[:q.shape[0] if q.shape[1] > 1 else 1])[:, None, None]
+    return torch.where(seen, causal(q @ k.mT), -INF).softmax(-1) @ v
+
+
+def added_twice(q, k, v):
+    """Distances, and padding of the whole batch."""
+    distance = torch.tensor(-np.abs(np.arange(T)[:, None] - np.arange(T)).astype(np.float32))
+    return (q @ k.mT * 0.25 + 0.1 * distance + torch.tensor(np.where(np.arange(T) < 40, 0, -1e9).astype(np.float32))).softmax(-1) @ v
+
+
 def turned_keys(q, k, v):
     """Scores that einsum has with the keys first."""
     scores = torch.einsum("bhqd,bhkd->bhkq", q, k).transpose(-2, -1)
@@ -84,7 +95,7 @@ def tempered_and_scaled(q, k, v):
     return causal(torch.tensor([[0.5]]) * (q @ k.mT * 0.5)).softmax(-1) @ v
 
 
-FORMS = [nano_gpt, vision, bert, llama, bart, heads_last, turned_keys, tempered, tempered_and_scaled]
+FORMS = [nano_gpt, vision, bert, llama, bart, heads_last, masked_twice, added_twice, turned_keys, tempered, tempered_and_scaled]
 
 
 @pytest.mark.parametrize("make", FORMS, ids=lambda f: f.__name__)
@@ -98,6 +109,35 @@ def test_one_of_the_batch_and_one_head(make):
     check(make, arrays(*((1, 3, T, D),) * 3))
     check(make, arrays(*((2, 1, T, D),) * 3))
     check(make, arrays(*((1, 1, T, D),) * 3))
+
+
+def test_numbers_of_each_head_serve_a_batch():
+    """For a batch of one they are as large as the scores: then nothing is won."""
+    slopes, distance = np.float32([0.5, 0.25, 0.125])[:, None, None], -np.abs(np.arange(T)[:, None] - np.arange(T)).astype(np.float32)
+
+    def computed(q, k, v):
+        return (q @ k.mT + torch.tensor(slopes) * torch.tensor(distance)).softmax(-1) @ v
+
+    def given_whole(q, k, v):
+        return (q @ k.mT + torch.tensor(slopes * distance)).softmax(-1) @ v
+
+    check(computed, arrays(*HEADS))
+    check(computed, arrays(*((1, 3, T, D),) * 3), expected=())
+    check(given_whole, arrays(*((1, 3, T, D),) * 3))
+
+
+def test_layers_whose_weights_nobody_looks_at():
+    """Asked for by default, with masks and dropout."""
+    torch.manual_seed(0)
+    layer = torch.nn.MultiheadAttention(24, 3, dropout=0.2, batch_first=True)
+    shut = torch.tensor(LOWER == 0)
+    padded = torch.tensor(np.arange(T) >= np.array([[T], [40]]))
+
+    def make(x):
+        torch.manual_seed(0)
+        return layer(x, x, x, attn_mask=shut, key_padding_mask=padded)[0]
+
+    check(make, arrays((2, T, 24)))
 
 
 @pytest.mark.parametrize("shape", [(T, D), (3, T, D), (1, T, D)])

@@ -8,9 +8,9 @@ the weights again. That is the same only where nobody else wants the weights or 
 
 The scale may be a product or a quotient, before the mask, by a number or by data (``numbers.py`` makes it that where it follows from a
 size that changes): then q is multiplied with it. The mask may be a number that takes the place of scores (``masked_fill``,
-``where``), finite or not, or numbers that are added; it may repeat over batch and heads. Dropout computes the same hash in the calls.
-What is rounded between the steps, to bfloat16 say, is not rounded there. Not recognised: a gradient of what is added to the scores,
-and one mask after another.
+``where``), finite or not, or numbers that are added; it may repeat over batch and heads. Several of one kind become one. Dropout
+computes the same hash in the calls. What is rounded between the steps, to bfloat16 say, is not rounded there. Not recognised: a gradient
+of what is added to the scores, and masks of both kinds.
 """
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class _Rebuilt:
         return self._scaled(q, f), k, v, self._numbers(f)
 
     def _options(self, f: Found) -> dict[str, Any]:
-        options = {"scale": f.scale, "causal": False, "fill": None if f.mask is None else f.mask.fill}
+        options = {"scale": f.scale, "causal": False, "fill": f.fill}
         return options if f.drop is None else options | {"drop": f.drop.p, "seed": self.values[f.drop.seed]}
 
     def _scaled(self, x: Node, f: Found) -> Node:
@@ -109,21 +109,34 @@ class _Rebuilt:
         return x
 
     def _numbers(self, f: Found) -> Node | None:
-        """The mask as the calls want it (B, H, L, S), computed in the size that it has before it is repeated."""
-        if f.mask is None:
+        """The masks as the calls want them, one (B, H, L, S), computed in the size that it has before it is repeated."""
+        if not f.masks:
             return None
-        g, dtype, fill = self.out, f.q.node.dtype.compute, f.mask.fill
-        numbers, shape = self.values[f.mask.numbers], f.mask.numbers.shape
-        if numbers.kind == "view":
-            view: View = numbers.attrs[0]
-            small = tuple([n if any(row[j] for row in view.matrix) else 1 for j, n in enumerate(shape)])
-            numbers = g.view(numbers.inputs[0], View(small, view.offset, view.matrix))
-        if fill is None:
-            numbers = g.cast(numbers, dtype)
-        else:
-            shut, other = (0.0, fill) if f.mask.inverted else (fill, 0.0)
-            numbers = g.map(lambda e, on: e.where(on, e.const(shut, dtype), e.const(other, dtype)), numbers)
-        return _four(g, g.expand(numbers, shape), f.lead)
+        g, dtype, fill = self.out, f.q.node.dtype.compute, f.fill
+
+        def together(e: Any, *numbers: Any) -> Any:
+            total = numbers[0]
+            for more in numbers[1:]:
+                total = total + more
+            return total
+
+        def shut(e: Any, *flags: Any) -> Any:
+            number = e.const(0.0, dtype)
+            for flag, mask in zip(flags, f.masks, strict=True):
+                number = e.where(flag, *((number, e.const(fill, dtype)) if mask.inverted else (e.const(fill, dtype), number)))
+            return number
+        small = [self._small(m.numbers) for m in f.masks]
+        numbers = g.map(together, *(g.cast(x, dtype) for x in small)) if fill is None else g.map(shut, *small)
+        return _four(g, g.expand(numbers, f.masks[0].numbers.shape), f.lead)
+
+    def _small(self, mask: Node) -> Node:
+        """A mask before it is repeated, in as many dimensions."""
+        value = self.values[mask]
+        if value.kind != "view":
+            return value
+        view: View = value.attrs[0]
+        small = tuple([n if any(row[j] for row in view.matrix) else 1 for j, n in enumerate(mask.shape)])
+        return self.out.view(value.inputs[0], View(small, view.offset, view.matrix))
 
     def _four(self, x: Operand, f: Found) -> Node:
         return _four(self.out, self.out.permute(self.values[x.node], x.order), f.lead)

@@ -98,7 +98,8 @@ def _product_above(node: Node, found: Found, last: tuple[Node, Node], users: Use
 
 def _chain(node: Node, found: Found, users: Users) -> tuple[list[Use], list[Node]] | None:
     """The products made with the gradient of q kᵀ, from that of the softmax's input on: through the mask and the scale."""
-    between, scale, masked = list[Node](), 1.0, found.mask is None or found.mask.fill is None
+    between, scale = list[Node](), 1.0
+    masks = list(found.masks) if found.fill is not None else []
     factors = list[Factor]()
     while True:
         same = users.same(node)
@@ -112,10 +113,9 @@ def _chain(node: Node, found: Found, users: Users) -> tuple[list[Use], list[Node
         node, (inner, order) = same.uses[0]
         if order != straight(inner).order:
             return None
-        if not masked:
-            if not _is_shut(node, inner, found.mask):
+        if masks:
+            if not _is_shut(node, inner, masks.pop(0)):
                 return None
-            masked = True
         else:
             step = factor(node)
             if step is None or step[0] is not inner:
@@ -123,12 +123,12 @@ def _chain(node: Node, found: Found, users: Users) -> tuple[list[Use], list[Node
             scale *= step[1]
             factors += [step[2]] if step[2] is not None else []
     equal = Counter(factors) == Counter(found.factors)
-    return (same.uses, between) if masked and equal and math.isclose(scale, found.scale, rel_tol=1e-6) else None
+    return (same.uses, between) if not masks and equal and math.isclose(scale, found.scale, rel_tol=1e-6) else None
 
 
-def _is_shut(node: Node, inner: Node, mask: Mask | None) -> bool:
+def _is_shut(node: Node, inner: Node, mask: Mask) -> bool:
     """Whether it is a gradient that is zero where the mask put a number."""
-    if mask is None or pattern(node) not in ("where(0,#,1)", "where(0,1,#)", "where(1,#,0)", "where(1,0,#)"):
+    if pattern(node) not in ("where(0,#,1)", "where(0,1,#)", "where(1,#,0)", "where(1,0,#)"):
         return False
     what, yes, no = plain(node.attrs[0]).args
     zero, kept = (plain(x) for x in ((no, yes) if mask.inverted else (yes, no)))

@@ -25,6 +25,7 @@ from rushlight.compile.passes.attention_steps import (
     mask_of,
     pattern,
     product_of,
+    repeat,
     said,
 )
 
@@ -55,7 +56,7 @@ def _forward(most: Node, users: Users) -> Found | None:
     if softmax is None or below is None:
         return None
     weights, inner = softmax
-    product, scale, factors, mask, steps = below
+    product, scale, factors, masks, steps = below
     made = factors_of(product)
     same = users.same(weights)
     dropping = _dropping(same, users) if same is not None else None
@@ -74,7 +75,7 @@ def _forward(most: Node, users: Users) -> Found | None:
         return None
     # An operand is none of what lies between: the scores' own softmax times the scores, say.
     between = {*inner, *steps, product.node, *same.nodes, *used.nodes}
-    found = Found(*made, v, out, lead, scale, tuple(factors), mask, drop, between)
+    found = Found(*made, v, out, lead, scale, tuple(factors), tuple(masks), drop, between)
     if any(o.node in between for o in operands) or any(n > MAX_HEAD for n in found.sizes[2:]):
         return None
     left = [u for u in used.uses if u is not use]
@@ -133,10 +134,9 @@ def _softmax(most: Node, scores: Node, users: Users) -> tuple[Node, list[Node]] 
     return weights[0], [*shift, above, powers[0], *sums]
 
 
-def _scores(node: Node, users: Users) -> tuple[Operand, float, list[Factor], Mask | None, list[Node]] | None:
-    """The product that scores are made from, the scale, factors that are data, the mask; and what lies between."""
-    mask: Mask | None = None
-    scale, factors, steps = 1.0, list[Factor](), list[Node]()
+def _scores(node: Node, users: Users) -> tuple[Operand, float, list[Factor], list[Mask], list[Node]] | None:
+    """The product that scores are made from, the scale, factors that are data, masks; and what lies between."""
+    scale, factors, masks, steps = 1.0, list[Factor](), list[Mask](), list[Node]()
     while True:
         if steps and users.only(node) is not steps[-1]:
             return None
@@ -145,13 +145,14 @@ def _scores(node: Node, users: Users) -> tuple[Operand, float, list[Factor], Mas
             break
         above = said(node)
         step = None if above is not None else factor(node)
-        masked = mask_of(node) if mask is None and above is None and step is None and scale == 1.0 and not factors else None
+        masked = mask_of(node) if above is None and step is None and scale == 1.0 and not factors else None
         if step is not None:
             above, number, data = step
             scale *= number
             factors += [data] if data is not None else []
-        elif masked is not None:
-            above, mask = masked
+        elif masked is not None and (not masks or masked[1].fill == masks[0].fill):
+            above = masked[0]
+            masks.append(masked[1])
         if above is None:
             return None
         steps.append(node)
@@ -159,4 +160,5 @@ def _scores(node: Node, users: Users) -> tuple[Operand, float, list[Factor], Mas
     if node is not product.node:
         steps.append(node)
     fits = abs(scale) < _LARGE and product.node.dtype is product.node.inputs[0].dtype
-    return (product, scale, factors, mask, steps) if fits else None
+    together = len(masks) < 2 or repeat([m.numbers for m in masks])  # one of heads and one of batches do not
+    return (product, scale, factors, masks, steps) if fits and together else None

@@ -17,7 +17,7 @@ from rushlight.compile.passes.attention_products import Operand, long_dims, stra
 from rushlight.compile.randoms import dropout_limit, seed_of
 
 __all__ = ["Backward", "Drop", "Factor", "Found", "Mask", "Same", "Use", "Users", "dropped", "factor", "mask_of", "pattern", "plain",
-           "product_of", "said"]
+           "product_of", "repeat", "said"]
 
 _LARGE, _LARGEST = 1e30, 3.402823466385289e38  # the largest is float32's
 
@@ -57,7 +57,7 @@ class Backward:
 @dataclass(frozen=True)
 class Found:
     """``out``: the product that is the result. ``lead``: batch and heads. ``factors``: what q is multiplied with beside ``scale``.
-    ``inner``: the values between, which nobody else wants."""
+    ``masks``: the last one first; they have one ``fill``. ``inner``: the values between, which nobody else wants."""
 
     q: Operand
     k: Operand
@@ -66,10 +66,14 @@ class Found:
     lead: tuple[int, int]
     scale: float
     factors: tuple[Factor, ...]
-    mask: Mask | None
+    masks: tuple[Mask, ...]
     drop: Drop | None = None
     inner: set[Node] = field(default_factory=set)
     backward: Backward | None = None
+
+    @property
+    def fill(self) -> float | None:
+        return self.masks[0].fill if self.masks else None
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
@@ -258,7 +262,7 @@ def mask_of(node: Node) -> tuple[Node, Mask] | None:
     formula = pattern(node)
     if formula in ("add(0,1)", "add(1,0)"):
         for scores, numbers in (node.inputs, node.inputs[::-1]):
-            if _is_made_of_a_product(scores) and _repeats(numbers):
+            if _is_made_of_a_product(scores) and _is_small(numbers):
                 return scores, Mask(numbers)
         return None
     if not formula.startswith("where("):
@@ -272,7 +276,7 @@ def mask_of(node: Node) -> tuple[Node, Mask] | None:
     fill, chosen = fills[inverted], choices[not inverted]
     flag = node.inputs[what.attr]
     usable = fill is not None and (1 / _LARGE < abs(fill) < _LARGEST or fill == -math.inf)  # zero is what the others have
-    if fill is None or not usable or chosen.fn != "input" or not _repeats(flag):
+    if fill is None or not usable or chosen.fn != "input" or not _is_small(flag):
         return None
     return node.inputs[chosen.attr], Mask(flag, fill, inverted)
 
@@ -289,6 +293,8 @@ def _number(x: Expr, node: Node) -> float | None:
 
 def _is_made_of_a_product(node: Node) -> bool:
     while node.kind != "contract":
+        if pattern(node) in ("add(0,1)", "add(1,0)"):
+            return any(_is_made_of_a_product(x) for x in node.inputs)
         step = factor(node)
         above = node.inputs[0] if _turned(node) is not None else step[0] if step is not None else said(node)
         if above is None:
@@ -297,8 +303,19 @@ def _is_made_of_a_product(node: Node) -> bool:
     return True
 
 
-def _repeats(mask: Node) -> bool:
-    """Whether a mask says the same several times: else it is as large as what shall not be stored."""
-    if len(long_dims(mask.shape)) < 3:
-        return True
-    return mask.kind == "view" and any(not is_one(n) and not any(row[d] for row in mask.attrs[0].matrix) for d, n in enumerate(mask.shape))
+def _is_small(mask: Node) -> bool:
+    """Whether a mask says the same several times, or is there anyway: else it is as large as what shall not be stored."""
+    origin = mask
+    while origin.kind in ("view", "reshape"):
+        origin = origin.inputs[0]
+    return origin.kind == "leaf" or repeat([mask])
+
+
+def repeat(masks: Sequence[Node]) -> bool:
+    """Whether masks of one shape, put together, say the same for several heads, batches, queries or keys."""
+    shape = masks[0].shape
+    if not all(same_shape(m.shape, shape) for m in masks):
+        return False
+    long = {d for d, n in enumerate(shape) if not is_one(n)}
+    moved = {d for m in masks for d in long if m.kind != "view" or any(row[d] for row in m.attrs[0].matrix)}
+    return len(long) < 3 or moved != long
