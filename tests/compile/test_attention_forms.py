@@ -276,6 +276,26 @@ def test_results_are_read_where_they_lie():
     assert len(kernels) <= 5, kernels
 
 
+def test_heads_that_are_counted_with_the_batch_are_not_moved():
+    def make(q, k, v):
+        b, length, width = q.shape
+        q, k, v = (t.view(b, length, 4, width // 4).transpose(1, 2).reshape(4 * b, length, width // 4) for t in (q, k, v))
+        y = torch.bmm(torch.bmm(q, k.transpose(1, 2)).mul(0.25).softmax(-1), v)
+        return y.view(b, 4, length, width // 4).transpose(1, 2).reshape(b, length, width)
+
+    check(make, arrays(*((2, T, 64),) * 3))
+    _, kernels, _ = results(make, arrays(*((2, T, 64),) * 3))
+    assert len(kernels) <= 5, kernels
+
+
+def test_heads_that_several_queries_share():
+    def make(q, k, v):
+        return causal(q @ k.repeat_interleave(3, dim=1).mT).softmax(-1) @ v.repeat_interleave(3, 1)
+
+    check(make, arrays((2, 6, T, D), (2, 2, T, D), (2, 2, T, D)))
+    check(make, arrays((2, 3, T, D), (2, 1, T, D), (2, 1, T, D)))
+
+
 def test_lengths_that_change_are_not_planned_again():
     def step(length, attend=1):
         q, k, v = (torch.tensor(a, requires_grad=True) for a in arrays(*((2, 2, length, D),) * 3, seed=length))

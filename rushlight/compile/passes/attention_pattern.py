@@ -7,6 +7,7 @@ all.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rushlight.compile.attention import MAX_HEAD
 from rushlight.compile.graph import Graph, Node
@@ -27,6 +28,7 @@ from rushlight.compile.passes.attention_steps import (
     product_of,
     repeat,
     said,
+    turned,
 )
 
 __all__ = ["find"]
@@ -40,7 +42,7 @@ def find(graph: Graph, nodes: Sequence[Node]) -> list[Found]:
     if not starts:
         return []
     users = Users(graph, nodes)
-    return [f for n in starts for f in [_forward(n, users)] if f is not None]
+    return [_with_heads_apart(f) for n in starts for f in [_forward(n, users)] if f is not None]
 
 
 def _is_softmax_start(node: Node) -> bool:
@@ -111,6 +113,35 @@ def _fits(node: Node, order: Sequence[int], lead: tuple[int, int]) -> bool:
     """Whether the leading dimensions are those of ``lead``, or both as one."""
     have, want = long_dims([node.shape[d] for d in order[:-2]]), long_dims(lead)
     return have == want or len(have) == 1 and len(want) == 2
+
+
+def _with_heads_apart(found: Found) -> Found:
+    """Where heads were counted with the batch (``q.reshape(b * h, t, d)``, a copy of what lies head beside head): from before that."""
+    q = _apart(found.q)
+    if q is None:
+        return found
+    b, h, _, _ = q.node.shape
+    if len(long_dims(found.lead)) != 1 or len(long_dims((b, h))) != 2:
+        return found
+
+    def apart(x: Operand) -> Operand:
+        other = _apart(x)
+        return x if other is None or other.node.shape[:2] != (b, h) else other
+    back = found.backward
+    back = None if back is None else replace(back, grad=apart(back.grad))
+    return replace(found, q=q, k=apart(found.k), v=apart(found.v), lead=(b, h), backward=back)
+
+
+def _apart(x: Operand) -> Operand | None:
+    """An operand (batch and heads, rows, columns) as (batch, heads, rows, columns), if that is what it was reshaped from."""
+    node, order = x
+    turn = turned(node) if node.kind == "view" else None
+    if turn is not None:
+        node, order = node.inputs[0], tuple([turn[d] for d in order])
+    if node.kind != "reshape" or order != (0, 1, 2):
+        return None
+    whole = node.inputs[0]
+    return straight(whole) if len(whole.shape) == 4 and whole.shape[2:] == node.shape[1:] else None
 
 
 def _softmax(most: Node, scores: Node, users: Users) -> tuple[Node, list[Node]] | None:

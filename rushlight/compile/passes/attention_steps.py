@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 from rushlight.compile.expr import Expr
 from rushlight.compile.graph import Graph, Node, View, is_one, same_shape
-from rushlight.compile.passes.attention_products import Operand, long_dims, straight
+from rushlight.compile.passes.attention_products import Operand, straight
 from rushlight.compile.randoms import dropout_limit, seed_of
 
 __all__ = ["Backward", "Drop", "Factor", "Found", "Mask", "Same", "Use", "Users", "dropped", "factor", "mask_of", "pattern", "plain",
-           "product_of", "repeat", "said"]
+           "product_of", "repeat", "said", "turned"]
 
 _LARGE, _LARGEST = 1e30, 3.402823466385289e38  # the largest is float32's
 
@@ -153,7 +153,7 @@ def said(node: Node) -> Node | None:
     return None
 
 
-def _turned(node: Node) -> tuple[int, ...] | None:
+def turned(node: Node) -> tuple[int, ...] | None:
     """Of a view that only puts dimensions in another order, or a reshape that does so with those of length one: which dimension of its
     input each of its own is."""
     if node.kind not in ("view", "reshape") or len(node.inputs[0].shape) != len(node.shape):
@@ -177,7 +177,7 @@ def product_of(node: Node, users: Users) -> Operand | None:
     """The product that a value is, in the order that the value has: einsum turns what it computes."""
     if node.kind == "contract":
         return straight(node)
-    order = _turned(node)
+    order = turned(node)
     if order is None or node.inputs[0].kind != "contract" or users.only(node.inputs[0]) is not node:
         return None
     return Operand(node.inputs[0], order)
@@ -187,7 +187,7 @@ def _said_by(user: Node, value: Operand) -> Operand | None:
     """The user of a value, if it says the same: also in another order of dimensions, as einsum has operands."""
     if said(user) is value.node and (user.kind == "pointwise" or value == straight(value.node)):
         return Operand(user, value.order) if user.kind == "pointwise" else straight(user)
-    order = _turned(user) if user.inputs[0] is value.node else None
+    order = turned(user) if user.inputs[0] is value.node else None
     return None if order is None else Operand(user, tuple([order.index(d) for d in value.order]))
 
 
@@ -296,7 +296,7 @@ def _is_made_of_a_product(node: Node) -> bool:
         if pattern(node) in ("add(0,1)", "add(1,0)"):
             return any(_is_made_of_a_product(x) for x in node.inputs)
         step = factor(node)
-        above = node.inputs[0] if _turned(node) is not None else step[0] if step is not None else said(node)
+        above = node.inputs[0] if turned(node) is not None else step[0] if step is not None else said(node)
         if above is None:
             return False
         node = above
