@@ -16,7 +16,7 @@ from rushlight.compile.contraction import Contraction, Dim, Extra
 from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract import plan
 from rushlight.compile.cpu.contract_cut import LONGEST, cut, even_rows
-from rushlight.compile.cpu.contract_roles import CHUNK
+from rushlight.compile.cpu.contract_roles import CHUNK, Roles
 from rushlight.compile.expr import cast, e, input_
 
 HOST = target.host()
@@ -322,6 +322,18 @@ def test_rows_that_share_a_place_of_the_cache_are_copied(k: int, apart: int, cop
         blocks = {getattr(step.kernel[1].__self__, "block", "") for step in plan(of_einsum("mk,kn->mn", a, b, out, dt.float32)).steps}
         assert ("copied" in blocks) is copied
         check("mk,kn->mn", a, b, out)
+
+
+@pytest.mark.parametrize(("columns", "scattered"), [(1024, False), (512, False), (1008, True), (256, True)])
+def test_a_transposed_result_is_not_scattered_over_few_places_of_the_cache(columns: int, scattered: bool) -> None:
+    """Both operands transposed: the vectors lie along rows of the result after A and B are turned, or along its columns. Where lines
+    below one another share a place, as at powers of two, that is no choice; else it spares the turning."""
+    cpu = dataclasses.replace(HOST, l1d=48 << 10, l1d_ways=12)
+    c = Contraction((), (Dim(1024, 1, 0, columns),), (Dim(columns, 0, 1024, 1),), (Dim(1024, 1024, 1, 0),), *[dt.float32] * 4)
+    assert (Roles(c, 16, 1, cpu).n.strides[2] != 4) == scattered
+    a, b, out = (np.ones(shape, np.float32) for shape in ((64, columns), (columns, 64), (columns, columns)))
+    execute(of_einsum("km,nk->mn", a, b, out, dt.float32), {"a": a, "b": b, "c": out})
+    np.testing.assert_array_equal(out, 64)
 
 
 @pytest.mark.parametrize("rows, about, parts_n", [(1000, 91, 1), (800, 67, 1), (700, 100, 5), (256, 43, 2), (12, 12, 1), (512, 47, 3),

@@ -21,7 +21,6 @@ Example::
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -41,6 +40,7 @@ from rushlight.compile.cpu.contract_roles import (
     merged,
     offsets,
     one_stride,
+    places,
     run_table,
     size,
 )
@@ -121,7 +121,7 @@ class Planner:
         self.calls: list[tuple[Step, int, str]] = []  # (step, place among its parameters, what it calls)
         self.micro: KernelRequest
         self.pieces: tuple[list[int], int] | None = None  # the runs of the reduction where A is packed, and how many
-        roles = Roles(c, self.lanes, self.rate)
+        roles = Roles(c, self.lanes, self.rate, cpu)
         self.batch, self.m, self.n, self.k = roles.batch, roles.m, roles.n, roles.k
         self.types, self.names, self.along, self.empty = roles.types, roles.names, roles.along, roles.empty
         self.place: Operand = self.names["a"]
@@ -218,9 +218,7 @@ class Planner:
         item = self.accumulate.itemsize
         if self.types["a"] is not self.accumulate or self.k[-1].strides[0] != item or self.k[-1].extent * item < LINE:
             return 0
-        way = self.cpu.l1d // self.cpu.l1d_ways
-        places = way // max(LINE, numeric(math.gcd)(way, self.m[-1].strides[0]))
-        if self.heights[0] <= places * (self.cpu.l1d_ways - 1):
+        if self.heights[0] <= numeric(places)(self.m[-1].strides[0], self.cpu.l1d, self.cpu.l1d_ways) * (self.cpu.l1d_ways - 1):
             return 0
         depth = self.depth if self.depth <= self.longest else CHUNK
         fitting = BLOCK_BYTES // ((-(-depth * item // LINE) | 1) * LINE)
