@@ -227,6 +227,10 @@ def _step_for(leaves: int, takes: tuple[int, ...], keeps: bool) -> Callable[[lis
             lines += [f"home = homes[{k}]", f"if getrefcount(home) > 3: home = homes[{k}] = allocate(sizes[{k}])",
                       f"{m} = new(Buffer)", f"{m}.ptr, {m}.nbytes, {m}.owner = home.ptr, home.nbytes, home",
                       f"{m}.packed = {m}.flight = None"]
+        # Since nothing was in flight, another thread may have launched a program on one of these blocks, and given it back. From here
+        # on nobody can: no result refers to them.
+        if fresh:
+            lines.append("if in_flight: return False")
     elif fresh:
         lines.append(f"{', '.join(fresh)}, = allocate_each(homes, sizes)")
     # A program that makes no packed forms reads none: they can be forgotten before it writes.
@@ -236,6 +240,6 @@ def _step_for(leaves: int, takes: tuple[int, ...], keeps: bool) -> Callable[[lis
     for k, b in enumerate(made):
         lines += [f"v{k}.buffer = {b}", f"v{k}.home = v{k}.epoch = None"]
     scope: dict[str, Any] = {"__name__": __name__, "allocate": allocate, "allocate_each": allocate_each, "counters": counters,
-                             "Buffer": Buffer, "new": object.__new__, "getrefcount": getrefcount}
+                             "in_flight": in_flight, "Buffer": Buffer, "new": object.__new__, "getrefcount": getrefcount}
     exec(compile("\n  ".join(["def step(values, windows, run, facts):", *lines, "return True"]) + "\n", "<run>", "exec"), scope)
     return scope["step"]  # type: ignore[no-any-return]

@@ -556,6 +556,40 @@ def test_another_thread_reads_a_value_in_flight():
     assert found == [6.0]
 
 
+def test_small_results_take_no_memory_of_a_program_that_another_thread_launched_meanwhile(monkeypatch):
+    start_afresh()
+    rows, *xs = ready(torch.full((N, 2), 2.0), *[torch.tensor([k, 2.0 * k]) for k in range(8)])
+    given, got = [], []
+
+    def double():
+        got.append(rows * given.pop())
+        batch_boundary()
+
+    class Between:
+        """Nothing is in flight when a run asks; something is right after."""
+
+        def __bool__(self):
+            if given:
+                other = threading.Thread(target=double)
+                other.start()
+                other.join()
+                assert len(in_flight) == 1
+            return False
+
+    def run(k):
+        y = xs[k] * 2 + 1
+        assert y.tolist() == [2.0 * k + 1, 4.0 * k + 1]
+        return y
+
+    for k in range(6):
+        run(k)
+    given.append(run(6))  # in memory that serves the next run when nobody has it any more
+    monkeypatch.setattr(sys.modules["rushlight.record.again"], "in_flight", Between())
+    with held():
+        run(7)
+    assert not given and got[0][N - 1].tolist() == [26.0, 50.0]
+
+
 # -- the same bits --------------------------------------------------------------------------------------------------------
 
 
