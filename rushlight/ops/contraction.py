@@ -295,19 +295,23 @@ def _input_grad_lower(graph: Graph, inputs: Sequence[Node], attrs: tuple, outs: 
 
     With stride s, result position s q + r gets contributions from the filter positions u with (r + padding - dilation u)
     divisible by s, at gradient position (s q + r + padding - dilation u) / s: nothing is multiplied by a zero, and the phases
-    interleave to the result. Stride 1 is one phase.
+    interleave to the result. Stride 1 is one phase. Where the gradient has one position (the filter was as long as the input), each
+    tap of the filter belongs to one position of the result (``_Spread``), and there is no window.
     """
     g, w = inputs[:2]
     size, stride, padding, dilation, groups = attrs
     shape = outs[0].shape
     if 0 in g.shape or 0 in w.shape or 0 in size:
         return _with_bias(graph, graph.const(0, _sum_type(inputs), shape), inputs, len(size))
-    phases = [[_phase(r, *rest) for r in range(min(s, n))] for n, s, rest in zip(size, stride, zip(
-        size, stride, padding, dilation, w.shape[2:]))]
+    phases: list[Sequence[_Phase | _Spread]] = []
+    for m, n, s, p, d, k in zip(g.shape[2:], size, stride, padding, dilation, w.shape[2:]):
+        phases.append([_Spread(n, p, min(k - p, n))] if m == 1 and d == 1 and p < k > 1 else
+                      [_phase(r, n, s, p, d, k) for r in range(min(s, n))])
+    spread = [type(ps[0]) is _Spread for ps in phases]
     # One padded gradient serves all phases, as windows that begin inside it.
     low = [max(0, *(p.padding for p in ps)) for ps in phases]
-    high = [largest(0, _room(*rest), *(p.last + 1 - m for p in ps)) for ps, m, *rest in zip(
-        phases, g.shape[2:], stride, padding, dilation, w.shape[2:])]
+    high = [0 if alone else largest(0, _room(*rest), *(p.last + 1 - m for p in ps)) for alone, ps, m, *rest in zip(
+        spread, phases, g.shape[2:], stride, padding, dilation, w.shape[2:])]
     padded = graph.pad(g, (0, 0, *low), (0, 0, *high))
     parts, views = [], []
     for chosen in itertools.product(*phases):
@@ -317,7 +321,7 @@ def _input_grad_lower(graph: Graph, inputs: Sequence[Node], attrs: tuple, outs: 
         else:
             part = graph.const(0, _sum_type(inputs), count)
         parts.append(_with_bias(graph, part, inputs, len(size)))
-        steps = (1, 1, *stride)
+        steps = (1, 1, *(1 if alone else s for alone, s in zip(spread, stride)))
         matrix = tuple(tuple(steps[d] if j == d else 0 for j in range(len(shape))) for d in range(len(shape)))
         views.append(View(count, (0, 0, *(p.first for p in chosen)), matrix))
     return graph.weave(parts, views, shape)
@@ -348,6 +352,18 @@ class _Phase:
         return self.count - 1 + self.dilation * (self.taps - 1) - self.padding if self.taps else -1
 
 
+@dataclass(frozen=True)
+class _Spread:
+    """All ``count`` positions of a dimension in which the gradient has one: the filter taps from ``start`` on, of which there are
+    ``taps``, belong to the first positions, and no tap to the others."""
+
+    count: int
+    start: int
+    taps: int
+    first: int = 0
+    padding: int = 0
+
+
 def _phase(r: int, size: int, stride: int, padding: int, dilation: int, kernel: int) -> _Phase:
     common = math.gcd(stride, dilation)
     start = next((u for u in range(min(kernel, stride)) if (r + padding - dilation * u) % stride == 0), kernel)
@@ -357,20 +373,25 @@ def _phase(r: int, size: int, stride: int, padding: int, dilation: int, kernel: 
     return _Phase(r, -(-(size - r) // stride), start, step, taps, apart, apart * (taps - 1) - first if taps else 0)
 
 
-def _phase_product(graph: Graph, g: Node, w: Node, phases: Sequence[_Phase], low: Sequence[int], groups: int, shape: Shape,
+def _phase_product(graph: Graph, g: Node, w: Node, phases: Sequence[_Phase | _Spread], low: Sequence[int], groups: int, shape: Shape,
                    dtype: DType) -> Node:
     nd = len(phases)
     taps = tuple(p.taps for p in phases)
-    space, kernel = tuple(_OUT[:nd]), tuple(_KERNEL[:nd])
+    space = tuple(_OUT[:nd])
+    # A tap of the filter is a position of the result where the gradient has none to choose from.
+    kernel = tuple(_OUT[d] if type(p) is _Spread else _KERNEL[d] for d, p in enumerate(phases))
+    count = (*shape[:2], *(p.taps if type(p) is _Spread else n for p, n in zip(phases, shape[2:])))
     made, each = w.shape[0] // groups, w.shape[1]
-    sizes = {"n": g.shape[0], "g": groups, "c": each, "o": made, **dict(zip(space, shape[2:])), **dict(zip(kernel, taps))}
+    sizes = {"n": g.shape[0], "g": groups, "c": each, "o": made, **dict(zip(space, count[2:])), **dict(zip(kernel, taps))}
     w, letters = _filter(graph, w, groups)
     lead = len(letters)
-    starts = (*(0,) * lead, *[p.start + p.step * (p.taps - 1) for p in phases])
-    flipped = graph.slice(w, starts, (*w.shape[:lead], *taps), (*(1,) * lead, *(-p.step for p in phases)))
-    windows = tuple(Window(_OUT[d], _KERNEL[d], 1, p.dilation, p.padding - low[d]) for d, p in enumerate(phases))
+    starts = (*(0,) * lead, *[p.start if isinstance(p, _Spread) else p.start + p.step * (p.taps - 1) for p in phases])
+    turned = graph.slice(w, starts, (*w.shape[:lead], *taps), (*(1,) * lead, *[1 if isinstance(p, _Spread) else -p.step for p in phases]))
+    windows = tuple(Window(_OUT[d], _KERNEL[d], 1, p.dilation, p.padding - low[d]) for d, p in enumerate(phases) if isinstance(p, _Phase))
     dims = (("n", *_named(groups, made, "o"), *windows), (*letters, *kernel), ("n", *_named(groups, each, "c"), *space))
-    return _contracted(graph, _split(graph, g, groups), flipped, dims, sizes, shape, dtype)
+    g = graph.reshape(g, (*g.shape[:2], *(n for n, p in zip(g.shape[2:], phases) if type(p) is not _Spread)))
+    y = _contracted(graph, _split(graph, g, groups), turned, dims, sizes, count, dtype)
+    return graph.pad(y, (0,) * len(shape), tuple(n - m for n, m in zip(shape, count)))
 
 
 def _convolved(x: Any, w: Any, attrs: tuple, shape: Shape) -> Any:

@@ -1,6 +1,8 @@
 """Convolutions against PyTorch: values, gradients, second derivatives, modules, errors."""
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,10 @@ from hypothesis import strategies as st
 import rushlight
 import rushlight.nn.functional as F
 from rushlight import nn
+from rushlight.compile import dtypes
+from rushlight.compile.graph import Graph
+from rushlight.ops.contraction import conv_input_grad
+from rushlight.record.meta import meta_of
 
 from .compare import close, same, same_error, torch
 
@@ -39,6 +45,35 @@ def test_convolution(x, w, bias, options):
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 def test_same_padding_of_an_even_kernel():
     same(lambda x, w: TF.conv2d(x, w, padding="same"), lambda x, w: F.conv2d(x, w, padding="same"), (2, 3, 5, 6), (4, 3, 2, 4))
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.data())
+def test_a_filter_as_long_as_its_input(data):
+    """Dimensions in which the result has one position: the gradient spreads over the filter, without windows."""
+    lengths, kernels, options = [], [], {"stride": [], "padding": [], "dilation": []}
+    for _ in range(2):
+        kernel, stride, padding = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 4)), data.draw(st.integers(0, 2))
+        dilation = data.draw(st.sampled_from([1, 1, 2]))
+        left = data.draw(st.integers(0, stride - 1)) if data.draw(st.booleans()) else 3  # what no window reaches, or more windows
+        kernels.append(kernel)
+        lengths.append(max(1, dilation * (kernel - 1) + 1 + left - 2 * padding))
+        for name, value in zip(options, (stride, padding, dilation), strict=True):
+            options[name].append(value)
+    groups = data.draw(st.sampled_from([1, 2, 4]))
+    same(lambda x, w: TF.conv2d(x, w, groups=groups, **options), lambda x, w: F.conv2d(x, w, groups=groups, **options),
+         (2, 4, *lengths), (data.draw(st.sampled_from([4, 8])), 4 // groups, *kernels), second=True)
+
+
+def test_the_gradient_of_a_filter_as_wide_as_its_input_multiplies_nothing_by_padding():
+    """Words as rows and filters as wide as their vectors, as in text classifiers."""
+    g, w, size = meta_of((4, 6, 9, 1), dtypes.float32), meta_of((6, 1, 3, 32), dtypes.float32), (11, 32)
+    graph = Graph()
+    conv_input_grad.lower(graph, [graph.leaf(m.shape, m.dtype) for m in (g, w)], (size, (1, 1), (0, 0), (1, 1), 1),
+                          [meta_of((4, 1, *size), dtypes.float32)])
+    work = [math.prod(n for _, n in node.attrs[0].sizes) for node in graph.nodes if node.kind == "contract"]
+    assert work == [4 * 6 * 3 * 11 * 32]
+    assert max(node.size for node in graph.nodes) == max(4 * 6 * (9 + 4), 4 * 11 * 32)
 
 
 TRANSPOSED = [
