@@ -26,6 +26,7 @@ from . import (  # noqa: F401
     reduce,  # each publishes its functions
     scans,
     scattering,
+    sequences,
     sets,
     shape,
     spectra,

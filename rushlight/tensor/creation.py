@@ -1,9 +1,8 @@
-"""Making tensors: from data, filled, ranges, random."""
+"""Making tensors: from data, and filled."""
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from ctypes import c_int64
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,7 @@ from .shape import size_argument
 
 __all__ = ["tensor", "as_tensor", "from_numpy", "from_array", "full", "check_device", "finish"]
 
-_FEW = 32        # whole numbers that are written one by one
-_WIDE = 1 << 62  # beyond this they are looked at closer
+_SEQUENCES = (list, tuple, range)  # what nested data is made of
 
 
 def check_device(device: Any) -> Device:
@@ -104,7 +102,7 @@ def _dtype_of(data: Any) -> DType | None:
     stack = [data]
     while stack:
         x = stack.pop()
-        if isinstance(x, (list, tuple)):
+        if isinstance(x, _SEQUENCES):
             stack.extend(x)
             continue
         if isinstance(x, Handle):
@@ -150,7 +148,7 @@ def array_from(data: Any, dtype: DType | None) -> np.ndarray:
     if d.kind in "iu" and not isinstance(plain, np.ndarray):
         _check_range(plain, d)
     try:
-        wide = np.asarray(plain) if isinstance(plain, (list, tuple)) and plain else np.asarray(plain, d.numpy)
+        wide = np.asarray(plain) if isinstance(plain, _SEQUENCES) and plain else np.asarray(plain, d.numpy)
     except (ValueError, OverflowError) as error:
         raise _ragged(plain, error) from None
     if wide.dtype == object:
@@ -161,7 +159,7 @@ def array_from(data: Any, dtype: DType | None) -> np.ndarray:
 def _plain_numbers(data: Any) -> np.ndarray | None:
     """Nested lists that hold nothing but Python's bools, integers or floats, in one go; None for anything else."""
     first = data
-    while isinstance(first, (list, tuple)) and first:
+    while isinstance(first, _SEQUENCES) and first:
         first = first[0]
     if type(first) not in (bool, int, float) or first is data:
         return None
@@ -175,8 +173,8 @@ def _plain_numbers(data: Any) -> np.ndarray | None:
 def _hidden_arrays(data: Any, depth: int) -> bool:
     """Whether rows of nested lists are arrays or tensors, whose own dtypes count."""
     if depth <= 1:
-        return any(type(x) not in (bool, int, float) for x in data) if isinstance(data, (list, tuple)) else True
-    return any(not isinstance(row, (list, tuple)) or _hidden_arrays(row, depth - 1) for row in data)
+        return any(type(x) not in (bool, int, float) for x in data) if isinstance(data, _SEQUENCES) else True
+    return any(not isinstance(row, _SEQUENCES) or _hidden_arrays(row, depth - 1) for row in data)
 
 
 def convert(array: np.ndarray, d: DType) -> np.ndarray:
@@ -196,8 +194,8 @@ def convert(array: np.ndarray, d: DType) -> np.ndarray:
 def _plain(data: Any) -> Any:
     if isinstance(data, Handle):
         return data.detach().numpy()  # type: ignore[attr-defined]
-    if isinstance(data, (list, tuple)):
-        if any(isinstance(x, (Handle, list, tuple, np.ndarray)) for x in data):
+    if isinstance(data, _SEQUENCES):
+        if any(isinstance(x, (Handle, *_SEQUENCES, np.ndarray)) for x in data):
             return [_plain(x) for x in data]
         return list(data)
     return data
@@ -208,7 +206,7 @@ def _check_range(data: Any, d: DType) -> None:
     stack = [data]
     while stack:
         x = stack.pop()
-        if isinstance(x, (list, tuple)):
+        if isinstance(x, _SEQUENCES):
             stack.extend(x)
         elif isinstance(x, int) and not -2**63 <= x < 2**64:
             raise ValueError("Overflow when unpacking long long")
@@ -219,14 +217,14 @@ def _check_range(data: Any, d: DType) -> None:
 def _ragged(data: Any, error: Exception) -> Exception:
     """The error for nested lists that do not make a box: which lengths clash, and where."""
     level, d = [data], 0
-    while level and all(isinstance(x, (list, tuple)) for x in level):
+    while level and all(isinstance(x, _SEQUENCES) for x in level):
         lengths = {len(x) for x in level}
         if len(lengths) > 1:
             expected = len(level[0])
             other = next(len(x) for x in level if len(x) != expected)
             return ValueError(f"expected sequence of length {expected} at dim {d} (got {other})")
         level, d = [y for x in level for y in x], d + 1
-    if any(isinstance(x, (list, tuple)) for x in level):
+    if any(isinstance(x, _SEQUENCES) for x in level):
         return TypeError(f"not a sequence: at dim {d} some entries are numbers and some are lists")
     return error if isinstance(error, (TypeError, RuntimeError)) else ValueError(str(error))
 
@@ -364,98 +362,6 @@ def full_like(input: Any, fill_value: Any, *, dtype: DType | None = None, layout
 
 METHODS["new_full"] = lambda self, size, fill_value, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False: \
     full(size, fill_value, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
-
-
-# -- ranges -------------------------------------------------------------------------------------------------------
-
-
-@public(method=False)
-def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
-           requires_grad: bool = False, pin_memory: bool = False) -> Any:
-    """start, start + step, ... below end.
-
-    Raises:
-        RuntimeError: step is zero or leads away from ``end``.
-    """
-    check_device(device)
-    if end is None:
-        start, end = 0, start
-    if type(start) is type(end) is type(step) is int and step > 0 and -_WIDE < start <= end < _WIDE \
-            and (dtype is None or dtype is dt.int64) and not requires_grad:
-        return _counted(start, step, (end - start + step - 1) // step)
-    start, end, step = (x.item() if isinstance(x, (Handle, np.generic)) else x for x in (start, end, step))
-    if dtype is None:
-        whole = all(isinstance(x, int) for x in (start, end, step))
-        dtype = dt.int64 if whole else default_dtype()
-    if step == 0:
-        raise RuntimeError("step must be nonzero")
-    if not (math.isfinite(start) and math.isfinite(end)):
-        raise RuntimeError(f"unsupported range: {start} -> {end}")
-    if (end - start) * step < 0:
-        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
-    n = max(0, math.ceil((end - start) / step)) if not isinstance(step, int) or not isinstance(end - start, int) else \
-        max(0, -((start - end) // step))
-    if dtype.kind in "iu":  # the count follows from the numbers given, the elements from their whole parts
-        start, step = int(start), int(step)
-    wide = np.arange(n, dtype=np.int64) * step + start if dtype.kind in "iu" and isinstance(step, int) and isinstance(start, int) else \
-        np.arange(n, dtype=np.float64) * step + start
-    return finish(from_owned(convert(wide, dtype).copy()), requires_grad)
-
-
-def _counted(start: int, step: int, n: int) -> Any:
-    """``n`` whole numbers from ``start`` on. Positions in a sequence are made by every step that generates text."""
-    v = new_value(meta_of((n,), dt.int64))
-    v.buffer = allocate(8 * n or 1)
-    if n <= _FEW:
-        (c_int64 * n).from_address(v.buffer.ptr)[:] = [*range(start, start + n * step, step)]  # without NumPy's overhead
-    else:
-        v.buffer.array(np.int64, (n,))[...] = np.arange(start, start + n * step, step)
-    return make(v)
-
-
-@public(method=False)
-def linspace(start: Any, end: Any, steps: int, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
-             requires_grad: bool = False, pin_memory: bool = False) -> Any:
-    """``steps`` evenly spaced numbers from start to end, both included."""
-    check_device(device)
-    start, end = (x.item() if isinstance(x, Handle) else x for x in (start, end))
-    _check_steps("linspace", steps)
-    d = dtype or (default_dtype().to_complex() if isinstance(start, complex) or isinstance(end, complex) else default_dtype())
-    return finish(from_owned(convert(_linspace(start, end, steps, d), d).copy()), requires_grad)
-
-
-def _check_steps(name: str, steps: Any) -> None:
-    if isinstance(steps, float):
-        raise TypeError(f"{name}(): argument 'steps' must be int, not float")
-    if steps < 0:
-        raise RuntimeError("number of steps must be non-negative")
-
-
-def _linspace(start: Any, end: Any, steps: int, d: DType) -> np.ndarray:
-    """Counted from both ends, in the result's own precision, as PyTorch does."""
-    if d.kind in "iu":
-        start, end = int(start), int(end)
-    kind = d.compute.numpy if d.kind in "fc" else np.dtype(np.float32)
-    if steps == 1:
-        return np.array([start], kind)
-    step = kind.type((kind.type(end) - kind.type(start)) / kind.type(max(steps - 1, 1)))
-    k = np.arange(steps)
-    half = steps // 2
-    low = kind.type(start) + step * k.astype(kind)
-    high = kind.type(end) - step * (steps - 1 - k).astype(kind)
-    return np.where(k < half, low, high).astype(kind)
-
-
-@public(method=False)
-def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: DType | None = None, layout: Any = None,
-             device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
-    """``base`` to the powers of ``linspace(start, end, steps)``."""
-    check_device(device)
-    start, end = (x.item() if isinstance(x, Handle) else x for x in (start, end))
-    _check_steps("logspace", steps)
-    d = dtype or default_dtype()
-    powers = _linspace(start, end, steps, d)
-    return finish(from_owned(convert(np.power(np.float64(base), powers.astype(np.float64)), d).copy()), requires_grad)
 
 
 @public(method=False)

@@ -22,6 +22,7 @@ from .registry import FUNCTIONS, METHODS, assign, public
 __all__: list[str] = []
 
 
+_SEQUENCES = (list, tuple, range)
 _ALL = slice(None)  # of the dimensions that an index does not name
 
 
@@ -37,6 +38,9 @@ def _as_index(x: Any) -> Any:
         return x
     if isinstance(x, np.ndarray):
         return from_array(x)
+    if not isinstance(x, (*_SEQUENCES, str)):
+        raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got "
+                         f"{type(x).__name__})")
     array = array_from(x, None)
     return from_array(array.astype(np.int64) if array.size == 0 else array)
 
@@ -45,8 +49,8 @@ def _normalised(self: Any, key: Any) -> list[Any]:
     """The parts of an index, with the ellipsis spelled out as slices."""
     if isinstance(key, tuple):
         parts = list(key)
-    elif isinstance(key, list) and any(isinstance(p, (slice, type(None), type(Ellipsis), list, tuple, Handle)) for p in key) and not all(
-            isinstance(p, (list, tuple)) for p in key) and not all(isinstance(p, Handle) for p in key):
+    elif isinstance(key, list) and any(isinstance(p, (slice, type(None), type(Ellipsis), *_SEQUENCES, Handle)) for p in key) and not all(
+            isinstance(p, _SEQUENCES) for p in key) and not all(isinstance(p, Handle) for p in key):
         parts = list(key)
     else:
         parts = [key]

@@ -111,9 +111,9 @@ def _edges(bins: Any, limits: Any, x: np.ndarray, d: Any) -> np.ndarray:
         raise RuntimeError("torch.histogramdd(): bins must be > 0")
     low, high = limits if limits is not None else (0.0, 0.0) if x.size else (0.0, 1.0)
     low, high = _range(x, float(low), float(high), "torch.histogram", 0.5)
-    from .creation import _linspace
+    from .sequences import spaced
 
-    return _linspace(low, high, bins + 1, d)
+    return spaced(low, high, bins + 1, d)
 
 
 def _histogram(points: np.ndarray, edges: list[np.ndarray], weights: np.ndarray | None, density: bool, d: Any) -> np.ndarray:

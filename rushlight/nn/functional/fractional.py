@@ -7,7 +7,8 @@ from typing import Any
 from ...autograd.autocast import full_precision
 from ...ops.indexing import gather
 from ...record.random import default_stream
-from ...tensor.creation import arange, from_owned
+from ...tensor.creation import from_owned
+from ...tensor.sequences import arange
 
 __all__ = ["fractional_max_pool2d", "fractional_max_pool3d", "fractional_max_pool2d_with_indices", "fractional_max_pool3d_with_indices"]
 

@@ -15,8 +15,8 @@ from typing import Any
 from ...autograd.autocast import full_precision
 from ...ops.indexing import gather
 from ...record.warn import warn
-from ...tensor.creation import linspace
 from ...tensor.pointwise import _where as where
+from ...tensor.sequences import linspace
 from ...tensor.shape import stack
 
 __all__ = ["affine_grid", "grid_sample"]

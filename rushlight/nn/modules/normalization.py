@@ -10,7 +10,8 @@ import numbers
 from typing import Any
 
 from ...ops.contraction import einsum2_as_is
-from ...tensor.creation import arange, empty
+from ...tensor.creation import empty
+from ...tensor.sequences import arange
 from .. import init
 from ..functional import norm as F
 from ..parameter import Parameter

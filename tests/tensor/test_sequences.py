@@ -1,0 +1,58 @@
+"""Python's ranges as data and as indices, and ``torch.range``, against PyTorch."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch as peer
+from hypothesis import given
+from hypothesis import strategies as st
+
+import rushlight as torch
+
+SIZES = st.integers(-12, 12)
+
+
+@given(SIZES, SIZES, st.sampled_from([-3, -1, 1, 2]))
+def test_a_range_is_data(start, stop, step):
+    numbers = range(start, stop, step)
+    for make in (lambda t: t.tensor(numbers), lambda t: t.as_tensor(numbers), lambda t: t.FloatTensor(numbers),
+                 lambda t: t.tensor([numbers, numbers]), lambda t: t.tensor([numbers, list(numbers)], dtype=t.float64)):
+        got, want = make(torch), make(peer)
+        assert str(got.dtype) == str(want.dtype)
+        np.testing.assert_array_equal(got.numpy(), want.numpy())
+
+
+@given(st.integers(0, 3), st.integers(0, 4))
+def test_a_range_is_an_index(rows, columns):
+    for index in (range(rows), (slice(None), range(columns)), (range(min(rows, columns)), list(range(min(rows, columns)))),
+                  (0, range(columns)), (..., range(0, columns, 2)), (range(rows), slice(1, 3))):
+        x, y = torch.arange(12.0).reshape(3, 4), peer.arange(12.0).reshape(3, 4)
+        np.testing.assert_array_equal(x[index].numpy(), y[index].numpy())
+        x[index], y[index] = -1, -1
+        np.testing.assert_array_equal(x.numpy(), y.numpy())
+
+
+@pytest.mark.parametrize("index", [{}, {1}, 1.0, {0: 1}.keys(), object(), np.float32(1)])
+def test_what_is_no_index(index):
+    for t in (torch, peer):
+        with pytest.raises(IndexError, match="only integers, slices"):
+            t.arange(6.0)[index]
+
+
+@given(st.integers(-9, 9), st.integers(-9, 9), st.sampled_from([-2, -0.75, 0.1, 0.5, 1, 3]), st.sampled_from([None, "float64", "int64"]))
+def test_torch_range(start, end, step, dtype):
+    if (end - start) * step < 0 or dtype == "int64" and int(step) == 0:
+        return
+    with pytest.warns(UserWarning, match="deprecated"):
+        want = peer.range(start, end, step, dtype=dtype and getattr(peer, dtype))
+    with pytest.warns(UserWarning, match="deprecated"):
+        got = torch.range(start, end, step, dtype=dtype and getattr(torch, dtype))
+    assert str(got.dtype) == str(want.dtype) and tuple(got.shape) == tuple(want.shape)
+    np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-6)
+
+
+def test_torch_range_refuses_what_torch_refuses():
+    for t in (torch, peer):
+        for arguments in ((1, 4, 0), (1, 4, -1), (0, float("inf"))):
+            with pytest.warns(UserWarning, match="deprecated"), pytest.raises(RuntimeError):
+                t.range(*arguments)
