@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..record.flush import flush_trace
+from ..record.paths import no_collection
 from ..record.settings import settings
 from ..record.trace import Trace, local
 from . import engine, functional, graph, replay
@@ -110,7 +111,8 @@ def _backward_again(root: Any, retain_graph: bool) -> bool:
         return False
     if not replay.replay(tr, root, found, retain_graph):
         start, before = tr.node, len(tr.values)
-        engine.run([root], _seeds([root], None), retain_graph=retain_graph, create_graph=False, accumulate=True)
+        with no_collection():  # the trie grows by many objects that stay
+            engine.run([root], _seeds([root], None), retain_graph=retain_graph, create_graph=False, accumulate=True)
         replay.remember(start, tr, epoch, before, found)
     return True
 

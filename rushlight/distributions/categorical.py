@@ -99,8 +99,10 @@ class Categorical(Distribution):
     def log_prob(self, value: Any) -> Any:
         if self._validate_args:
             self._validate_sample(value)
-        value, logs = torch.broadcast_tensors(value.long().unsqueeze(-1), self.logits)
-        return logs.gather(-1, value[..., :1]).squeeze(-1)
+        shape = torch.broadcast_shapes(value.shape, self.logits.shape[:-1])
+        # Expanded along the batch only: one category of each keeps its memory as it lies.
+        value = value.long().unsqueeze(-1).expand((*shape, 1))
+        return self.logits.expand((*shape, self._num_events)).gather(-1, value).squeeze(-1)
 
     def entropy(self) -> Any:
         logs = torch.clamp(self.logits, min=finfo(self.logits.dtype).min)  # 0 · log 0 is 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..compile.counters import Event, tell, watchers
 from ..compile.reference.interpret import interpret
-from .paths import lower_path
+from .paths import lower_path, no_collection
 from .trace import TraceNode
 from .value import Buffer, Value
 
@@ -38,7 +38,8 @@ class ColdProgram:
         leaves = [values[s].buffer for s in self.leaves]
         arrays = [b.array(n.dtype.numpy, n.shape)  # type: ignore[union-attr]
                   for n, b in zip(self.graph.leaves, leaves, strict=True)]
-        made = interpret(self.graph, arrays)
+        with no_collection():
+            made = interpret(self.graph, arrays)
         # A result may be a view of a leaf, or be written over one: copy everything out before writing anything.
         taken = {b.ptr for b in leaves}  # type: ignore[union-attr]
         if any(b.ptr in taken for b in results):

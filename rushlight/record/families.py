@@ -31,23 +31,26 @@ _MOST_FAILED = 3  # attempts to plan for sizes that were of no use
 
 
 class Description(NamedTuple):
-    """A path up to its sizes: ``nodes`` are those that are needed."""
+    """A path up to its sizes: ``nodes`` are those that are needed; ``digest`` is the structure's hash."""
 
     structure: tuple
+    digest: int
     numbers: tuple[Any, ...]
     nodes: list[TraceNode]
 
 
 class _Known:
-    """What is known of a structure: numbers seen, and the families made."""
+    """What is known of a structure: numbers seen, and the families made. It is known by its hash alone until there is a family, since
+    most do not come again with other numbers and that of a long path is large."""
 
     def __init__(self) -> None:
+        self.structure: tuple | None = None
         self.seen: list[tuple[Any, ...]] = []
         self.made: list[_Family] = []
         self.failed = 0
 
 
-_known: dict[tuple, _Known] = {}
+_known: dict[int, _Known] = {}
 _lock = threading.Lock()
 
 
@@ -62,19 +65,20 @@ def describe(path: Sequence[TraceNode], key: tuple) -> Description:
     live, _, moved = key
     nodes = needed(path, [*live, *moved])
     numbers: list[Any] = []
-    structure: list[Any] = [key, flags.state]
+    parts: list[Any] = [key, flags.state]
     for node in nodes:
-        structure.append((node.op, node.slot, node.inputs, _plain(node.attrs, numbers)))
+        parts.append((node.op, node.slot, node.inputs, _plain(node.attrs, numbers)))
         for meta in node.metas:
             numbers += meta.shape
-            structure.append((meta.dtype, len(meta.shape)))
-    return Description(tuple(structure), tuple(numbers), nodes)
+            parts.append((meta.dtype, len(meta.shape)))
+    structure = tuple(parts)
+    return Description(structure, hash(structure), tuple(numbers), nodes)
 
 
 def member(path: Description) -> CompiledPath | None:
     """The program of a path that belongs to a family, else None."""
-    known = _known.get(path.structure)
-    for made in known.made if known is not None else ():
+    known = _known.get(path.digest)
+    for made in known.made if known is not None and known.structure == path.structure else ():
         try:
             program = made.program(path)
         except NotGeneric as error:
@@ -93,11 +97,11 @@ def member(path: Description) -> CompiledPath | None:
 def saw(path: Description) -> int:
     """A path is to be run: remember its numbers. How many others were seen before."""
     with _lock:
-        known = _known.get(path.structure)
+        known = _known.get(path.digest)
         if known is None:
             while len(_known) >= _MOST:
                 _known.pop(next(iter(_known)))
-            known = _known[path.structure] = _Known()
+            known = _known[path.digest] = _Known()
         others = [numbers for numbers in known.seen if numbers != path.numbers]
         known.seen = [*others, path.numbers][-_MOST_SEEN:]
     return len(others)
@@ -106,9 +110,13 @@ def saw(path: Description) -> int:
 def plan(path: Description, key: tuple) -> CompiledPath | None:
     """The program of a path that has been seen with other numbers, too, by planning for all such numbers; None if that is of no
     use."""
-    known = _known.get(path.structure)
+    known = _known.get(path.digest)
     if known is None or len(known.seen) < 2 or not flags.families or known.failed >= _MOST_FAILED:
         return None
+    if known.structure is None:
+        known.structure = path.structure
+    elif known.structure != path.structure:
+        return None  # two structures of one hash
     program = None
     try:
         with no_collection():

@@ -20,6 +20,7 @@ from ..compile.cpu.flight import Launch, flights, in_flight, unheard
 from ..compile.reference.interpret import PLAIN
 from . import cold, families, launching, paths
 from .again import Again, counters, fill, keep_pending, written
+from .patience import LONG
 from .salvage import Aftermath, salvage
 from .settings import settings
 from .trace import NO_CALL, NO_COPY, NOTHING, Trace, TraceNode, local, traces
@@ -108,7 +109,8 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
         if dead_views and len(tr.spare_views) < SPARE:
             tr.spare_views += dead_views
         if tr.nodes > NODE_LIMIT:
-            _prune(tr)
+            with paths.no_collection():
+                _prune(tr)
             tr.node = tr.beginning()
     if launched is not None and wait:
         flights.wait(launched)
@@ -182,7 +184,7 @@ def _run(tr: Trace, node: TraceNode, values: list[Value], live: Sequence[Value],
         key = (tuple([v.slot for v in live]), donations, moved)
         entry = node.programs.get(key)
         if entry is None or type(entry) is int:
-            entry = _program(node, key, entry or 0)
+            entry = _program(tr, node, key, entry or 0)
         fly = launching.flies(entry, values, live, windows, wait or bool(late))
         obtain = allocate_behind if fly else allocate
         buffers = []
@@ -239,18 +241,19 @@ def _donations(values: list[Value], live: Sequence[Value]) -> tuple[tuple[tuple[
     return tuple(pairs), tuple(moved)
 
 
-def _program(node: TraceNode, key: tuple, seen: int) -> Any:
+def _program(tr: Trace, node: TraceNode, key: tuple, seen: int) -> Any:
     """The first small run of a path is cold (nobody waits for LLVM to fill a bias), also if it has run before with other sizes
-    once; then it is compiled."""
+    once; then it is compiled. Long paths are, when they come more often than others do (``patience.py``)."""
     if node.programs is NOTHING:
         node.programs = {}
     path = paths.path_to(node)
     lowered = None
-    described = families.describe(path, key)
-    program: Any = None if settings.eager else families.member(described)
-    others = families.saw(described) if program is None else 0
     with paths.no_collection():
-        if program is None and (settings.eager or seen == 0 and others < _COLD_SIZES and paths.cost(path) < settings.cold_limit):
+        described = families.describe(path, key)
+        program: Any = None if settings.eager else families.member(described)
+        others = families.saw(described) if program is None else 0
+        if program is None and (settings.eager or others < _COLD_SIZES and paths.cost(path) < settings.cold_limit
+                                and (seen == 0 if len(described.nodes) < LONG else tr.patience.runs_cold((node.depth, key), seen))):
             program = cold.ColdProgram(path, key)
             if settings.eager or program.products < min(settings.cold_limit, PLAIN):
                 node.programs[key] = seen + 1

@@ -16,6 +16,7 @@ from typing import Any
 
 from .meta import Meta
 from .op import Op
+from .patience import Patience
 from .settings import settings
 from .value import Value, new_epoch
 
@@ -145,10 +146,11 @@ class Trace:
         varying: (operation or "positions", the user's line) -> how often another Python number came there; see ``autograd/varying.py``.
         low: the narrow type that operations choose while autocast is on, else None; ``regions`` is the state behind it
             (``autograd/autocast.py``).
+        patience: which long paths wait to be compiled.
     """
 
     __slots__ = ("root", "node", "values", "spare", "spare_views", "spare_wholes", "epoch", "grad_enabled", "inference", "lock", "flushes",
-                 "nodes", "anomaly", "copied", "drawn", "exported", "full", "varying", "windows", "low", "regions", "__weakref__")
+                 "nodes", "anomaly", "copied", "drawn", "exported", "full", "varying", "windows", "low", "regions", "patience", "__weakref__")
 
     def __init__(self) -> None:
         self.root = TraceNode(None, None, (), (), (), 0)
@@ -172,6 +174,7 @@ class Trace:
         self.exported = False
         self.full = False
         self.varying: dict[tuple, int] = {}
+        self.patience = Patience()
 
     def read_at_once(self) -> None:
         """Memory that others can write has entered: what is recorded in this epoch has to run before they do."""

@@ -85,6 +85,23 @@ def test_graphs_of_many_epochs(walks):
     assert built[-1] == built[5]
 
 
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_log_probabilities_of_sampled_actions_are_found(batch, walks):
+    """What ``log_prob`` keeps of an action lies in memory as one leaf, so that the backward of an episode is walked once."""
+    model = nn.Linear(4, 3)
+    for k in range(8):
+        torch.manual_seed(k)
+        logs = []
+        for t in range(5):
+            policy = torch.distributions.Categorical(torch.softmax(model(tensor(*batch, 4, seed=10 * k + t, grad=False)), -1))
+            action = policy.sample()
+            logs.append(policy.log_prob(action).sum())
+            action.sum().item()
+        fresh(model.parameters())
+        torch.stack(logs).sum().backward()
+    assert len(walks) <= 3
+
+
 def test_one_value_kept_twice_is_no_two_values():
     w = tensor(3)
     for k in range(6):

@@ -1,0 +1,80 @@
+"""Long paths that differ in length: the more of them there are, the more often one has to come before it is compiled."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rushlight as torch
+from rushlight.record import counters, families
+from rushlight.record.flush import start_afresh
+from rushlight.record.patience import LONG, Patience
+from rushlight.record.trace import local
+
+
+@pytest.fixture(autouse=True)
+def no_paths_known():
+    start_afresh()
+    local.trace.patience = Patience()
+
+
+def episode(weight, length):
+    """A path of some seven operations for each step."""
+    losses = [(weight * torch.tensor([0.1 * k])).tanh().sum() * 0.5 for k in range(length)]
+    loss = torch.stack(losses).sum()
+    weight.grad = None
+    loss.backward()
+    return loss.item(), weight.grad.numpy()[0]
+
+
+def expected(length):
+    x = 0.1 * np.arange(length)
+    t = np.tanh(0.3 * x)
+    return 0.5 * t.sum(), 0.5 * (x * (1 - t * t)).sum()
+
+
+def test_a_long_path_that_comes_back_is_compiled_the_second_time():
+    weight = torch.tensor([0.3], requires_grad=True)
+    built = []
+    for _ in range(4):
+        before = counters.programs_built
+        assert episode(weight, LONG // 4) == pytest.approx(expected(LONG // 4), rel=1e-5)
+        built.append(counters.programs_built - before)
+    assert built[0] == 0 and built[1] > 0 and built[2:] == [0, 0]
+
+
+def test_lengths_that_keep_changing_build_no_program_for_each():
+    weight = torch.tensor([0.3], requires_grad=True)
+    lengths = [LONG // 4 + k for k in range(24)]
+    before = counters.programs_built
+    for _ in range(2):
+        for n in lengths:
+            assert episode(weight, n) == pytest.approx(expected(n), rel=1e-5)
+    assert counters.programs_built == before
+    for _ in range(3):  # those that come for the fifth time are worth it
+        for n in lengths:
+            episode(weight, n)
+    assert counters.programs_built >= before + len(lengths)
+    before = counters.programs_built
+    for n in lengths:
+        assert episode(weight, n) == pytest.approx(expected(n), rel=1e-5)
+    assert counters.programs_built == before
+
+
+def test_what_no_longer_comes_is_forgotten():
+    patience = Patience()
+    for k in range(200):
+        assert patience.runs_cold(k, 0)
+    assert patience.runs_cold("loop", 8)  # 64 others lately: eight runs are too few
+    for seen in range(9, 80):
+        if not patience.runs_cold("loop", seen):
+            break
+    assert seen < 16
+    assert patience.runs_cold("other", 0) and not patience.runs_cold("other", 9)
+
+
+def test_a_path_that_comes_once_leaves_no_structure_behind():
+    weight = torch.tensor([0.3], requires_grad=True)
+    families.clear()
+    for n in range(LONG // 4, LONG // 4 + 5):
+        episode(weight, n)
+    assert families._known and all(known.structure is None for known in families._known.values() if len(known.seen) < 2)
