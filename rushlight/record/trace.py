@@ -150,7 +150,8 @@ class Trace:
     """
 
     __slots__ = ("root", "node", "values", "spare", "spare_views", "spare_wholes", "epoch", "grad_enabled", "inference", "lock", "flushes",
-                 "nodes", "anomaly", "copied", "drawn", "exported", "full", "varying", "windows", "low", "regions", "patience", "__weakref__")
+                 "nodes", "anomaly", "copied", "drawn", "exported", "full", "varying", "windows", "low", "regions",
+                 "patience", "__weakref__")
 
     def __init__(self) -> None:
         self.root = TraceNode(None, None, (), (), (), 0)

@@ -118,13 +118,16 @@ def range(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: DType | None
           device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """start, start + step, ... up to ``end``, which belongs to it: a float tensor of ``(end - start) // step + 1`` elements.
 
-    Deprecated in PyTorch, too: ``arange`` counts as Python does.
+    Deprecated in PyTorch, too, and warns of it: ``arange`` counts as Python does.
 
     Raises:
         RuntimeError: step is zero or leads away from ``end``.
 
     Example:
-        >>> range(1, 4)
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore")
+        ...     range(1, 4)
         tensor([1., 2., 3., 4.])
     """
     warn("torch.range is deprecated and will be removed in a future release because its behavior is inconsistent with Python's range "
