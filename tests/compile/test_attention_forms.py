@@ -296,6 +296,29 @@ def test_heads_that_several_queries_share():
     check(make, arrays((2, 3, T, D), (2, 1, T, D), (2, 1, T, D)))
 
 
+def one_head_of_keys(q, k, v):
+    return causal(q @ k.mT * 0.25).softmax(-1) @ v
+
+
+def one_head_by_einsum(q, k, v):
+    weights = causal(torch.einsum("bhid,bjd->bhij", q, k[:, 0])).softmax(-1)
+    return torch.einsum("bhij,bjd->bhid", weights, v[:, 0])
+
+
+@pytest.mark.parametrize("make", [one_head_of_keys, one_head_by_einsum])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_one_head_of_keys_and_values_for_all_queries(make, batch):
+    check(make, arrays((batch, 3, T, D), (batch, 1, T, D), (batch, 1, T, D)))
+
+
+@pytest.mark.parametrize("shapes", [((1, 3), (2, 3), (2, 3)), ((2, 3), (1, 3), (1, 3)), ((2, 1), (2, 3), (2, 3)), ((2, 3), (2, 1), (2, 3)),
+                                    ((2, 3), (1, 1), (2, 3)), ((1, 1), (2, 3), (2, 3)), ((2, 3), (2, 3), (1, 3))])
+def test_operands_that_serve_all_batches_or_heads(shapes):
+    """Queries that are parameters, say."""
+    check(nano_gpt, arrays(*((*lead, T, D) for lead in shapes)))
+    check(nano_gpt, arrays(*((*lead, T, D) for lead in shapes)), train=False, expected=("forward",))
+
+
 def test_lengths_that_change_are_not_planned_again():
     def step(length, attend=1):
         q, k, v = (torch.tensor(a, requires_grad=True) for a in arrays(*((2, 2, length, D),) * 3, seed=length))

@@ -79,7 +79,7 @@ class _Rebuilt:
 
     def _attend(self, f: Found) -> None:
         result, rows = self.rows[f.out.node] = attend(self.out, *self._operands(f), strict=True, **self._options(f))
-        self.values[f.out.node] = _back(self.out, result, f.out)
+        self.values[f.out.node] = self._back(result, f.out, f)
 
     def _attend_backward(self, f: Found) -> None:
         assert f.backward is not None
@@ -90,7 +90,7 @@ class _Rebuilt:
         made[0] = self._scaled(made[0], f)
         for value, place in zip(made, f.backward.made, strict=True):
             if place is not None:
-                self.values[place.node] = _back(self.out, value, place)
+                self.values[place.node] = self._back(value, place, f)
 
     def _operands(self, f: Found) -> tuple[Node, Node, Node, Node | None]:
         q, k, v = (self._four(o, f) for o in (f.q, f.k, f.v))
@@ -139,7 +139,32 @@ class _Rebuilt:
         return self.out.view(value.inputs[0], View(small, view.offset, view.matrix))
 
     def _four(self, x: Operand, f: Found) -> Node:
-        return _four(self.out, self.out.permute(self.values[x.node], x.order), f.lead)
+        value = self.out.permute(self.values[x.node], x.present)
+        if not any(x.shared):
+            return _four(self.out, value, f.lead)
+        *_, rows, columns = value.shape
+        b, h = (1 if one else n for one, n in zip(_shared(x, f), f.lead, strict=True))
+        value = _four(self.out, value, (b, h))
+        if all(_shared(o, f) == (False, True) for o in (f.k, f.v)) and x in (f.k, f.v):
+            return value  # one head of keys and values for all queries
+        return self.out.expand(value, (*f.lead, rows, columns))
+
+    def _back(self, value: Node, place: Operand, f: Found) -> Node:
+        """What ``_four`` did to a value, undone: the dimensions of ``place``, summed over those that it has not."""
+        g = self.out
+        axes = [d for d, one in enumerate(_shared(place, f)) if one and not is_one(value.shape[d])] if any(place.shared) else []
+        if axes:
+            value = g.cast(g.reduce("add", g.cast(value, value.dtype.compute), axes, True), value.dtype)
+        shape = tuple([place.node.shape[d] for d in place.present])
+        return g.permute(reshaped(g, value, shape), [place.present.index(d) for d in range(len(shape))])
+
+
+def _shared(x: Operand, f: Found) -> tuple[bool, ...]:
+    """Whether one batch, and one head, of an operand that has not all dimensions serves all."""
+    if len(x.order) == 4:
+        return x.shared[:2]
+    missing = iter(x.shared)
+    return tuple([not is_one(n) and next(missing) for n in f.lead])
 
 
 def _multiplied(e: Any, x: Any, y: Any) -> Any:
@@ -164,9 +189,3 @@ def _four(g: Graph, x: Node, lead: tuple[int, int]) -> Node:
             row[next(left)] = 1
         matrix.append(tuple(row))
     return g.view(x, View((*lead, rows, columns), (0,) * len(x.shape), (*matrix, (0, 0, 1, 0), (0, 0, 0, 1))))
-
-
-def _back(g: Graph, x: Node, place: Operand) -> Node:
-    """What ``_four`` did to a value, undone: the dimensions of ``place``."""
-    shape = tuple([place.node.shape[d] for d in place.order])
-    return g.permute(reshaped(g, x, shape), [place.order.index(d) for d in range(len(place.order))])

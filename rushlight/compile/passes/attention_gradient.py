@@ -61,6 +61,8 @@ def backward_of(found: Found, weights: Node, used: Sequence[Use], rest: Sequence
             return None
     # The gradient's product with turned weights looks like a forward, which would come too late.
     made = (made_q, made_k, made_v)
+    if any(x is not None and x.shared != of.shared for x, of in zip(made, (found.q, found.k, found.v), strict=True)):
+        return None
     late = all(x is None or x.node.number > found.out.node.number for x in made)
     all_inner = {*found.inner, *steps, *between, *more, first.node}
     return replace(found, inner=all_inner, backward=Backward(grad, made)) if late and grad.node not in all_inner else None

@@ -71,7 +71,7 @@ def _forward(most: Node, users: Users) -> Found | None:
     (v, out), use = results[0]
     lead = _lead([weights, *steps, *([product.node] if product == straight(product.node) else [])])
     operands = (*made, v)
-    if lead is None or any(not _fits(o.node, o.order, lead) for o in (*operands, out)):
+    if lead is None or not all(_fits(o, lead) for o in (*operands, out)):
         return None
     if len({o.node.dtype for o in operands}) != 1 or most.dtype is not product.node.dtype.compute:
         return None
@@ -109,9 +109,13 @@ def _lead(nodes: Sequence[Node]) -> tuple[int, int] | None:
     return b, h
 
 
-def _fits(node: Node, order: Sequence[int], lead: tuple[int, int]) -> bool:
+def _fits(x: Operand, lead: tuple[int, int]) -> bool:
     """Whether the leading dimensions are those of ``lead``, or both as one."""
-    have, want = long_dims([node.shape[d] for d in order[:-2]]), long_dims(lead)
+    want = long_dims(lead)
+    if any(x.shared):
+        all_of = lead if len(x.order) == 4 else want
+        return len(x.order) - 2 == len(all_of) and all(d < 0 or x.node.shape[d] == n for d, n in zip(x.order, all_of))
+    have = long_dims([x.node.shape[d] for d in x.order[:-2]])
     return have == want or len(have) == 1 and len(want) == 2
 
 
