@@ -148,6 +148,40 @@ def test_every_step_has_a_family(name):
     assert done.programs_built > 0 and done.programs_planned == 0
 
 
+def _mean_of_few(x):
+    n, t, _ = x.shape
+    return x / n + x * t - (x ** 2).sum(1, keepdim=True) / (n * t)
+
+
+def _looked_up(x):
+    return x[torch.arange(x.shape[0]) % 2] + W["positions"][torch.arange(x.shape[1])]
+
+
+SMALL = {"counts": _mean_of_few, "indices": _looked_up, "mean": STEPS["mean"], "layer norm": STEPS["layer norm"], "pool": _pooled,
+         "shift": _shifted, "pad": _padded, "gather": _gathered, "batch norm": _normed, "power": lambda x: (x.abs() + 1) ** x.shape[0]}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_sizes_are_no_part_of_kernels(name, monkeypatch):
+    """As small numbers are that are the same for all sizes, strides and extents of windows."""
+    monkeypatch.setitem(STEPS, name, SMALL[name])
+    start_afresh()
+    new = [(8, 10), (4, 6), (6, 8)]
+    for n, t in [(5, 7), (6, 9), (7, 8)]:
+        outcome([name], n, t)
+    before = counters()
+    found = [outcome([name], n, t) for n, t in new]
+    done = counters() - before
+    assert done.programs_built > 0 and done.programs_planned == 0
+    if name != "power":  # a square is a product, and a kernel of its own
+        assert done.kernels_compiled + done.kernels_loaded == 0
+    start_afresh()
+    with flags.using(families=0):
+        for (n, t), a in zip(new, found, strict=True):
+            for x, y in zip(a, outcome([name], n, t), strict=True):
+                np.testing.assert_array_equal(x, y, err_msg=f"{name} for {n}, {t}")
+
+
 def train(step, sizes):
     """What was done in a step of each size: (programs planned anew, works lowered)."""
     out = []

@@ -12,7 +12,7 @@ from .body import Put, Test, Value, guard_expr
 from .costs import expr_cost, expr_flops, nanoseconds
 from .cpu import target
 from .dtypes import DType
-from .expr import Expr, cast, e, extent, input_, inputs_of, substitute
+from .expr import Expr, cast, e, extent, input_, inputs_of, substitute, walk
 from .graph import Node
 from .index import Ix
 from .nest import Accumulate, Accumulator, Axis, Check, Compute, Load, Loop, LoopNest, Operand, Statement, Store
@@ -294,23 +294,34 @@ class Emitter:
         """The formula in the nest's numbers; what it reads is loaded in the outermost loop where that is possible."""
         assert expr is not None
         needed = {k: self._value(k, scope) for k in sorted(inputs_of(expr))}
-        return substitute((expr,), lambda n: needed[n.attr] if n.fn == "input" else self._count(n))[0]
+        return substitute((expr,), lambda n: needed[n.attr] if n.fn == "input" else self._count(n, expr))[0]
 
-    def _count(self, n: Expr) -> Expr | None:
+    def _counted(self, expr: Expr) -> Expr:
+        return substitute((expr,), lambda n: self._count(n, expr))[0]
+
+    def _count(self, n: Expr, formula: Expr) -> Expr | None:
         """Whole numbers in floating formulas tend to be numbers of elements, which another batch size would change."""
         if n.fn == "count":
             return self._number(n.attr)
-        if n.fn != "const" or n.dtype.kind != "f" or n.dtype.itemsize < 4 or not _FEW < n.attr < _EXACT or n.attr % 1:
-            if n.fn != "const" or not is_size(n.attr):
-                return None
-            if n.dtype.kind == "i" and n.dtype.itemsize >= 4 and type(n.attr.value) is int:
+        if n.fn != "const":
+            return None
+        if is_size(n.attr):
+            return self._sized(n, formula)
+        if n.dtype.kind != "f" or n.dtype.itemsize < 4 or not _FEW < n.attr < _EXACT or n.attr % 1:
+            return None
+        return cast(self._number(int(n.attr)), n.dtype)
+
+    def _sized(self, n: Expr, formula: Expr) -> Expr:
+        """A constant that is a size. Small exponents are powers of their own, so they become part of the kernel."""
+        if n.dtype.itemsize >= 4 and type(n.attr.value) is int:
+            least = _FEW if any(x.fn == "pow" and x.args[1] is n for x in walk(formula)) else -_EXACT
+            if n.dtype.kind == "i" or n.dtype.kind == "f" and least < n.attr < _EXACT:
                 return cast(self._number(n.attr), n.dtype)
-            return e.const((int if n.dtype.kind in "iu" else float)(n.attr), n.dtype)  # it becomes part of the kernel
-        return cast(self._number(n.attr if is_size(n.attr) else int(n.attr)), n.dtype)
+        return e.const((int if n.dtype.kind in "iu" else float)(n.attr), n.dtype)
 
     def _number(self, n: int) -> Expr:
-        """An int64 number: a parameter of the kernel, unless it is small."""
-        if abs(n) <= _FEW:
+        """An int64 number: a parameter of the kernel, unless it is small and the same for all sizes."""
+        if not is_size(n) and abs(n) <= _FEW:
             return e.const(operator.index(n), dt.int64)
         if n < 0:
             return -self._number(-n)
@@ -333,7 +344,7 @@ class Emitter:
         guard = None
         if value.conds:
             guard = guard_expr(value.conds, lambda at: self._form(at, home), self.body.extents)
-            guard = substitute((guard,), self._count)[0]
+            guard = self._counted(guard)
         operand = self._operand(value.node, value.dtype, value.at, False)
         home.statements.append(Load(number, operand, offset, guard, float(value.other) if guard is not None else 0.0))
         home.known[k] = made = input_(number, value.dtype)
