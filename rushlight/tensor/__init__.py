@@ -10,6 +10,7 @@ from ..ops.basic import filled as _filled
 from ..ops.basic import sum_to as _sum_to
 from . import (  # noqa: F401
     activation,
+    assigning,
     casting,
     creation,
     diagonals,
@@ -34,7 +35,7 @@ from . import (  # noqa: F401
     types,
 )
 from .operators import complete
-from .registry import FUNCTIONS, METHODS
+from .registry import CONVENIENCES, FUNCTIONS, METHODS
 from .shape import Size
 from .tensor import Tensor
 
@@ -59,6 +60,7 @@ Rules.from_numpy = creation.from_numpy
 Rules.find_nan = lambda t: bool(t.isnan().any())
 
 for _name, _function in FUNCTIONS.items():
-    FUNCTIONS[_name] = _function = _quick(_function)
+    if _name not in CONVENIENCES:
+        FUNCTIONS[_name] = _function = _quick(_function)
     globals()[_name] = _function
 __all__ += list(FUNCTIONS)

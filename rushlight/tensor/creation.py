@@ -17,6 +17,7 @@ from ..ops.views import as_strided
 from ..record.meta import CPU, Device, NoSuchDevice, meta_of
 from ..record.value import allocate, new_value, value_from_array
 from ..record.warn import warn
+from .few import few_numbers
 from .registry import METHODS, public
 from .shape import size_argument
 
@@ -54,6 +55,12 @@ def from_array(array: np.ndarray, requires_grad: bool = False) -> Any:
     return finish(make(value_from_array(array)), requires_grad)
 
 
+def number_like(data: Any, dtype: DType) -> Any:
+    """A zero-dimensional tensor of a number that is assigned to a part of a tensor of this dtype."""
+    v = few_numbers(data, dtype)
+    return from_array(array_from(data, dtype)) if v is None else make(v)
+
+
 def from_owned(array: np.ndarray) -> Any:
     """A tensor over a fresh row-major array that nobody else holds."""
     if not array.flags.c_contiguous or not array.flags.writeable:
@@ -61,7 +68,7 @@ def from_owned(array: np.ndarray) -> Any:
     return make(value_from_array(array, copy=False))
 
 
-@public(method=False, out=False)
+@public(method=False, out=False, recorded=False)
 def from_numpy(ndarray: np.ndarray) -> Any:
     """A tensor that shares memory with a NumPy array.
 
@@ -229,7 +236,7 @@ def _ragged(data: Any, error: Exception) -> Exception:
     return error if isinstance(error, (TypeError, RuntimeError)) else ValueError(str(error))
 
 
-@public(method=False, out=False)
+@public(method=False, out=False, recorded=False)
 def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """A new leaf tensor with a copy of ``data`` (numbers, nested sequences, arrays, tensors).
 
@@ -246,10 +253,12 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
              UserWarning)
         made = data.detach().clone()  # type: ignore[attr-defined]
         return finish(made if dtype is None else made.to(dtype), requires_grad)
-    return from_array(array_from(data, dtype), requires_grad)
+    first = data[0] if type(data) is list and data else data
+    v = few_numbers(data, dtype or (default_dtype() if type(first) is float else dt.int64))
+    return from_array(array_from(data, dtype), requires_grad) if v is None else finish(make(v), requires_grad)
 
 
-@public(method=False, out=False, aliases=("asarray",))
+@public(method=False, out=False, aliases=("asarray",), recorded=False)
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Any:
     """``data`` as a tensor; without a copy where it is a tensor or array of that dtype already."""
     check_device(device)
@@ -304,7 +313,7 @@ def _empty(size: tuple[int, ...], dtype: DType | None, device: Any, requires_gra
     return finish(make(v), requires_grad)
 
 
-@public(method=False, out=False)
+@public(method=False, out=False, recorded=False)
 def empty(*shape: Any, size: Any = None, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
           pin_memory: bool = False, memory_format: Any = None, out: Any = None) -> Any:
     """A tensor of undefined content."""
@@ -314,14 +323,14 @@ def empty(*shape: Any, size: Any = None, dtype: DType | None = None, layout: Any
     return _empty(wanted, dtype, device, requires_grad)
 
 
-@public(method=False, out=False)
+@public(method=False, out=False, recorded=False)
 def empty_like(input: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
                memory_format: Any = None) -> Any:
     """A tensor of undefined content with the shape and dtype of ``input``."""
     return _empty(tuple(input.shape), dtype or input.dtype, device, requires_grad)
 
 
-@public(method=False, out=False)
+@public(method=False, out=False, recorded=False)
 def empty_strided(size: Any, stride: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
                   requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """A tensor of undefined content with the given strides."""

@@ -1,4 +1,4 @@
-"""Indexing: slices, integers, tensors, masks, and assignment through them; gather and scatter."""
+"""Indexing: slices, integers, tensors, masks; gather and scatter."""
 from __future__ import annotations
 
 from typing import Any
@@ -183,25 +183,6 @@ def _take(t: Any, tensors: list[Any]) -> Any:
     return ix.index(t, *indices, attrs=(first,))
 
 
-def _setitem(self: Any, key: Any, value: Any) -> None:
-    from ..autograd.writing import check_writable
-    from ..record.trace import local
-
-    t, tensors = _basic(self, key)
-    if local.trace.grad_enabled:
-        check_writable(self)
-    if not isinstance(value, Handle):
-        value = from_array(array_from(value, self.dtype if not isinstance(value, np.ndarray) else None))
-    if value.dtype is not self.dtype:
-        value = value.to(self.dtype)
-    if tensors is None:
-        _store(t if t is not self else _alias(self), value)
-        return
-    t2, indices, first = _plan(t, tensors)
-    shape = (*t2.shape[:first], *indices[0].shape, *t2.shape[first + len(indices):])
-    assign(t2, ix.index_put(t2, _fit(value, shape), *indices, attrs=(first, None)), "index_put_")
-
-
 def _fit(value: Any, shape: tuple[int, ...]) -> Any:
     """Broadcast a value to the place it is stored in (leading dimensions of length 1 may be too many)."""
     while len(value.shape) > len(shape) and value.shape[0] == 1:
@@ -215,61 +196,11 @@ def _fit(value: Any, shape: tuple[int, ...]) -> Any:
                            f"{list(shape)}") from None
 
 
-def _store(view: Any, value: Any) -> None:
-    value = _fit(value, tuple(view.shape))
-    assign(view, value.clone() if value._alias is None else value.contiguous().clone(), "copy_")
-
-
-METHODS["__getitem__"] = _getitem
-METHODS["__setitem__"] = _setitem
-
-
-def _copy(self: Any, src: Any, non_blocking: bool = False) -> Any:
-    """Take over the content of ``src``, broadcast and converted."""
-    if not isinstance(src, Handle):
-        raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
-    value = src.to(self.dtype) if src.dtype is not self.dtype else src
-    return assign(self, _expanded(value, tuple(self.shape)).clone(), "copy_")
-
-
 def _expanded(value: Any, shape: tuple[int, ...]) -> Any:
     return value if value.shape == shape else views.expand(value, shape)
 
 
-METHODS["copy_"] = _copy
-
-
-def _fill(self: Any, value: Any) -> Any:
-    """Set every element to ``value``."""
-    from ..ops import arithmetic as ar
-    from ..ops.basic import filled
-    from ..ops.pointwise import tag
-
-    if isinstance(value, Handle):
-        if value.dim():
-            raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.dim()} dimensions.")
-        if self._edge is not None:
-            return assign(self, ar.fill(self, value.to(self.dtype)), "fill_")
-        return assign(self, views.expand(value.to(self.dtype), tuple(self.shape)).clone(), "fill_")
-    if self.dtype.kind in "bui" and isinstance(value, float):
-        value = int(value)
-    if self._edge is not None:
-        return assign(self, ar.fill(self, value), "fill_")
-    return assign(self, filled(tuple(self.shape), tag(value), self.dtype), "fill_")
-
-
-METHODS["fill_"] = _fill
-METHODS["zero_"] = lambda self: _fill(self, 0)
-
-
-@public(method=False, out=False)
-def fill(input: Any, value: Any) -> Any:
-    """A tensor of the shape and dtype of ``input`` filled with ``value``."""
-    return input.clone().fill_(value)
-
-
-METHODS["fill"] = fill
-FUNCTIONS["fill_"], FUNCTIONS["zero_"] = METHODS["fill_"], METHODS["zero_"]
+METHODS["__getitem__"] = _getitem
 
 
 # -- gather and scatter -------------------------------------------------------------------------------------------

@@ -134,7 +134,7 @@ def _normals(stream: Mt19937Stream, shape: tuple[int, ...], mean: Any, std: floa
 # -- new tensors --------------------------------------------------------------------------------------------------
 
 
-@public(method=False)
+@public(method=False, recorded=False)
 def rand(*shape: Any, size: Any = None, generator: Generator | None = None, names: Any = None, dtype: DType | None = None,
          layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """Uniform numbers in [0, 1) of the given size."""
@@ -144,7 +144,7 @@ def rand(*shape: Any, size: Any = None, generator: Generator | None = None, name
     return _made(_filled(lambda n, t: stream.uniform(n, dtype=t), wanted, dtype or default_dtype()), requires_grad)
 
 
-@public(method=False)
+@public(method=False, recorded=False)
 def randn(*shape: Any, size: Any = None, generator: Generator | None = None, names: Any = None, dtype: DType | None = None,
           layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """Standard normal numbers of the given size."""
@@ -153,7 +153,7 @@ def randn(*shape: Any, size: Any = None, generator: Generator | None = None, nam
     return _made(_normals(_stream(generator), wanted, 0.0, 1.0, dtype or default_dtype()), requires_grad)
 
 
-@public(method=False)
+@public(method=False, recorded=False)
 def randint(*args: Any, low: int | None = None, high: int | None = None, size: Any = None, generator: Generator | None = None,
             dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
             pin_memory: bool = False) -> Any:
@@ -181,7 +181,7 @@ def randint(*args: Any, low: int | None = None, high: int | None = None, size: A
     return _made(_filled(lambda n, t: stream.randint(low, high, n, t), size_argument((size,)), dtype or dt.int64), requires_grad)
 
 
-@public(method=False)
+@public(method=False, recorded=False)
 def randperm(n: int, *, generator: Generator | None = None, dtype: DType | None = None, layout: Any = None, device: Any = None,
              requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """A random permutation of 0 ... n - 1."""
@@ -190,21 +190,21 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: DType | None 
     return _made(order if dtype is None else order.astype(dtype.numpy), requires_grad)
 
 
-@public(method=False, out=False)
+@public(method=False, out=False, recorded=False)
 def rand_like(input: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
               memory_format: Any = None, generator: Generator | None = None) -> Any:
     """``rand`` with the shape and dtype of ``input``."""
     return rand(tuple(input.shape), dtype=dtype or input.dtype, device=device, requires_grad=requires_grad, generator=generator)
 
 
-@public(method=False, out=False)
+@public(method=False, out=False, recorded=False)
 def randn_like(input: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
                memory_format: Any = None, generator: Generator | None = None) -> Any:
     """``randn`` with the shape and dtype of ``input``."""
     return randn(tuple(input.shape), dtype=dtype or input.dtype, device=device, requires_grad=requires_grad, generator=generator)
 
 
-@public(method=False, out=False)
+@public(method=False, out=False, recorded=False)
 def randint_like(input: Any, *args: Any, low: int | None = None, high: int | None = None, dtype: DType | None = None,
                  layout: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None,
                  generator: Generator | None = None) -> Any:
@@ -213,7 +213,7 @@ def randint_like(input: Any, *args: Any, low: int | None = None, high: int | Non
                    requires_grad=requires_grad, generator=generator)
 
 
-@public(method=False)
+@public(method=False, recorded=False)
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, dtype: DType | None = None,
            layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """Normal numbers with the given means and standard deviations: tensors, or two numbers and a size.

@@ -25,7 +25,7 @@ CONVENIENCES: set[str] = set()  # those that only call another method, or return
 
 
 def public(*, function: bool = True, method: bool = True, inplace: bool = False, out: bool = True, aliases: tuple[str, ...] = (),
-           name: str | None = None, composite: bool = False) -> Callable[[F], F]:
+           name: str | None = None, composite: bool = False, recorded: bool = True) -> Callable[[F], F]:
     """Publish a definition.
 
     Args:
@@ -34,11 +34,14 @@ def public(*, function: bool = True, method: bool = True, inplace: bool = False,
         out: whether the function takes ``out=``.
         aliases: further names for all of these.
         composite: made of several operations, whose gradients may read ``self``: the in-place method keeps a copy of it.
+        recorded: whether it records anything: a call that makes ready memory has nothing that could be remembered.
     """
     def publish(define: F) -> F:
         own = name or define.__name__.rstrip("_")
         with_out = _with_out(define, own) if out else define
         writing = _in_place(define, own, composite) if inplace else None
+        if not recorded:
+            CONVENIENCES.update((own, *aliases))
         for n in (own, *aliases):
             if function:
                 FUNCTIONS[n] = with_out

@@ -24,7 +24,7 @@ _FEW = 32        # whole numbers that are written one by one
 _WIDE = 1 << 62  # beyond this they are looked at closer
 
 
-@public(method=False)
+@public(method=False, recorded=False)
 def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
            requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """start, start + step, ... below end.
@@ -68,7 +68,7 @@ def _counted(start: int, step: int, n: int) -> Any:
     return make(v)
 
 
-@public(method=False)
+@public(method=False, recorded=False)
 def linspace(start: Any, end: Any, steps: int, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
              requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """``steps`` evenly spaced numbers from start to end, both included."""
@@ -101,7 +101,7 @@ def spaced(start: Any, end: Any, steps: int, d: DType) -> np.ndarray:
     return np.where(k < half, low, high).astype(kind)
 
 
-@public(method=False)
+@public(method=False, recorded=False)
 def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: DType | None = None, layout: Any = None,
              device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """``base`` to the powers of ``linspace(start, end, steps)``."""
@@ -113,7 +113,7 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: DTy
     return finish(from_owned(convert(np.power(np.float64(base), powers.astype(np.float64)), d).copy()), requires_grad)
 
 
-@public(method=False)
+@public(method=False, recorded=False)
 def range(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: DType | None = None, layout: Any = None,  # noqa: A001
           device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """start, start + step, ... up to ``end``, which belongs to it: a float tensor of ``(end - start) // step + 1`` elements.

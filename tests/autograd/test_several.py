@@ -199,6 +199,65 @@ def test_writes_repeat_themselves(target, writes, grad, recording, kept):
             equal(a, b)
 
 
+KEYS = st.recursive(
+    st.one_of(st.integers(-3, 2), st.sampled_from([slice(None), slice(1, None), slice(None, -1), slice(0, 3, 2), Ellipsis, slice(1, 2)])),
+    lambda one: st.tuples(one, one), max_leaves=2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(KEYS, st.sampled_from(["number", "tensor", "row", "itself", "other dtype"]), st.booleans(), st.booleans())
+def test_parts_of_results_that_are_not_computed_are_written(key, what, grad, seen):
+    """Against NumPy's assignment; gradients against what a mask tells."""
+    if isinstance(key, tuple) and key.count(Ellipsis) > 1:
+        key = key[:1]
+    for _ in range(ROUNDS):
+        x = tensor(3, 4, grad=grad, dtype=np.float64)
+        w = tensor(4, seed=1, grad=grad, dtype=np.float64)
+        flush()
+        y = x * 2.0
+        view = y.view(-1) if seen else None
+        want = y.detach().numpy().copy()
+        y = y if seen else x * 2.0
+        part = y[key]
+        given = {"number": 0.5, "tensor": part * 3.0, "row": w[:part.shape[-1]] if part.dim() else w[0], "itself": y[key],
+                 "other dtype": torch.tensor(2)}[what]
+        before = y._version
+        y[key] = given
+        want[key] = given if what == "number" else content(given)
+        equal(content(y), want)
+        assert y._version == before + 1
+        if view is not None:
+            equal(content(view), want.reshape(-1))
+        if grad:
+            y.sum().backward()
+            mask = np.ones((3, 4))
+            mask[key] = {"tensor": 3.0, "itself": 1.0}.get(what, 0.0)
+            equal(content(x.grad), 2 * mask)
+
+
+@pytest.mark.parametrize("key", [3, -4, (0, 4), (slice(None), -5), (0, 0, 0), (Ellipsis, Ellipsis), "a", slice(None, None, -1)])
+def test_a_wrong_index_is_told(key):
+    for _ in range(ROUNDS):
+        x = tensor(3, 4) * 2.0
+        with pytest.raises((IndexError, ValueError, TypeError)):
+            x[key] = 1.0
+        with pytest.raises(RuntimeError, match="shape mismatch"):
+            x[0] = torch.ones(3)
+
+
+def test_rows_written_in_a_loop_are_one_program():
+    for k in range(4 * ROUNDS):
+        out = torch.zeros(4, 3)
+        x = tensor(3)
+        for i in range(4):
+            out[(i + k) % 4] = x * float(i)
+        (out * out).sum().backward()
+        equal(content(x.grad), 2 * 14 * content(x))
+        if k == 2 * ROUNDS:
+            built = counters.programs_built
+    assert counters.programs_built == built
+
+
 def test_a_number_that_keeps_changing_is_one_program():
     x = tensor(4, grad=False)
     want = x.numpy().copy()

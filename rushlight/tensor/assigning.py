@@ -1,0 +1,138 @@
+"""Assignment: ``x[index] = value``, ``copy_``, ``fill_``, ``zero_``."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..autograd.apply import apply, value_of
+from ..autograd.handle import Handle
+from ..autograd.quick import quick
+from ..autograd.writing import check_writable, write
+from ..ops import arithmetic as ar
+from ..ops import indexing as ix
+from ..ops import views
+from ..ops.basic import filled, update_view
+from ..ops.pointwise import tag
+from ..record.meta import contiguous_strides
+from ..record.trace import local
+from .creation import array_from, from_array, number_like
+from .indexing import _alias, _basic, _expanded, _fit, _plan
+from .registry import FUNCTIONS, METHODS, assign, public
+
+__all__: list[str] = []
+
+
+def _setitem(self: Any, key: Any, value: Any) -> None:
+    place = _pending_place(self, key)
+    if place is None:
+        t, tensors = _basic(self, key)
+    if local.trace.grad_enabled:
+        check_writable(self)
+    if not isinstance(value, Handle):
+        value = from_array(array_from(value, None)) if isinstance(value, np.ndarray) else number_like(value, self.dtype)
+    if value.dtype is not self.dtype:
+        value = value.to(self.dtype)
+    if place is not None:
+        _put(self, value, *place)
+        return
+    if tensors is None:
+        _store(t if t is not self else _alias(self), value)
+        return
+    t2, indices, first = _plan(t, tensors)
+    shape = (*t2.shape[:first], *indices[0].shape, *t2.shape[first + len(indices):])
+    assign(t2, ix.index_put(t2, _fit(value, shape), *indices, attrs=(first, None)), "index_put_")
+
+
+def _pending_place(t: Any, key: Any) -> tuple[tuple[int, ...], tuple[int, ...], int] | None:
+    """(shape, strides, offset) of what numbers and slices select of a result that has not been computed yet; None for any other
+    index, one that is out of range, and any other tensor."""
+    v = value_of(t)
+    if v.buffer is not None or v.origin is not None or t._alias is not None and t._alias.parent is not None:
+        return None
+    parts = key if type(key) is tuple else (key,)
+    shape, dim, offset, ellipses = v.meta.shape, 0, 0, 0
+    steps = contiguous_strides(shape)
+    lengths: list[int] = []
+    strides: list[int] = []
+    for p in parts:
+        if p is Ellipsis:
+            rest = len(shape) - len(parts) + 1
+            ellipses += 1
+            if rest < 0 or ellipses > 1:
+                return None
+            lengths += shape[dim:dim + rest]
+            strides += steps[dim:dim + rest]
+            dim += rest
+            continue
+        if dim >= len(shape):
+            return None
+        n = shape[dim]
+        if type(p) is int and -n <= p < n:
+            offset += p % n * steps[dim]
+        elif type(p) is slice and (p.step is None or type(p.step) is int and p.step > 0):
+            start, stop, step = p.indices(n)
+            if stop <= start:
+                return None
+            lengths.append((stop - start + step - 1) // step)
+            strides.append(steps[dim] * step)
+            offset += start * steps[dim]
+        else:
+            return None
+        dim += 1
+    return (*lengths, *shape[dim:]), (*strides, *steps[dim:]), offset
+
+
+@quick
+def _put(self: Any, value: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Any:
+    """Write a part of a whole: one operation, without a view of the part."""
+    whole = apply(update_view, (shape, strides, offset), (self, _fit(value, shape)), hold=True)
+    return write(self, whole, "copy_slices", update_view)
+
+
+def _store(view: Any, value: Any) -> None:
+    value = _fit(value, tuple(view.shape))
+    assign(view, value.clone() if value._alias is None else value.contiguous().clone(), "copy_")
+
+
+METHODS["__setitem__"] = _setitem
+
+
+def _copy(self: Any, src: Any, non_blocking: bool = False) -> Any:
+    """Take over the content of ``src``, broadcast and converted."""
+    if not isinstance(src, Handle):
+        raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
+    value = src.to(self.dtype) if src.dtype is not self.dtype else src
+    return assign(self, _expanded(value, tuple(self.shape)).clone(), "copy_")
+
+
+METHODS["copy_"] = _copy
+
+
+def _fill(self: Any, value: Any) -> Any:
+    """Set every element to ``value``."""
+    if isinstance(value, Handle):
+        if value.dim():
+            raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.dim()} dimensions.")
+        if self._edge is not None:
+            return assign(self, ar.fill(self, value.to(self.dtype)), "fill_")
+        return assign(self, views.expand(value.to(self.dtype), tuple(self.shape)).clone(), "fill_")
+    if self.dtype.kind in "bui" and isinstance(value, float):
+        value = int(value)
+    if self._edge is not None:
+        return assign(self, ar.fill(self, value), "fill_")
+    return assign(self, filled(tuple(self.shape), tag(value), self.dtype), "fill_")
+
+
+METHODS["fill_"] = _fill
+METHODS["zero_"] = lambda self: _fill(self, 0)
+
+
+@public(method=False, out=False)
+def fill(input: Any, value: Any) -> Any:
+    """A tensor of the shape and dtype of ``input`` filled with ``value``."""
+    return input.clone().fill_(value)
+
+
+METHODS["fill"] = fill
+FUNCTIONS["fill_"], FUNCTIONS["zero_"] = METHODS["fill_"], METHODS["zero_"]
