@@ -12,7 +12,7 @@ __all__ = ["lanes_of"]
 
 _HEAVY = 64  # from here on two registers at a time fill the pipelines, and four would not fit beside the constants
 _COST = {"pow": 60, "sin": 24, "cos": 24, "tan": 60, "erf": 26, "normal_cdf": 20, "tanh": 26, "exp": 14, "exp2": 14, "expm1": 18,
-         "log": 16, "log1p": 18, "div": 4, "sqrt": 4, "rsqrt": 6, "reciprocal": 4, "floordiv": 40, "mod": 40,
+         "log": 16, "log1p": 18, "log1p_exp": 30, "div": 4, "sqrt": 4, "rsqrt": 6, "reciprocal": 4, "floordiv": 40, "mod": 40,
          "fmod": 40}  # fmt: skip
 _LIBRARY = {"log2", "log10", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "erfc", "hypot", "atan2"}
 
