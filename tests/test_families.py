@@ -210,6 +210,17 @@ def test_whether_dimensions_merge_is_no_matter_of_the_outline():
     assert planned == again == 0 and less < lowered <= 8
 
 
+def test_which_of_a_recurrence_s_sizes_is_the_smallest_is_no_question():
+    model = torch.nn.GRU(7, 9, batch_first=True)
+
+    def step(n, t):
+        model.zero_grad()
+        (model(torch.tensor(np.random.default_rng(n).normal(size=(n, t, 7)).astype(np.float32)))[0] ** 2).mean().backward()
+
+    train(step, [(20, 30), (24, 36), (22, 40)])
+    assert [planned for planned, _ in train(step, [(30, 20), (6, 8), (8, 6), (8, 60)])] == [0] * 4
+
+
 def test_another_decision_of_the_planner_does_not_lower_everything_again():
     """Past a threshold of fusion the outline is made anew, and what its kernels are made from is known already."""
     model = torch.nn.Sequential(*[torch.nn.Sequential(torch.nn.Linear(D, 64), torch.nn.ReLU(), torch.nn.Linear(64, D)) for _ in range(6)])
