@@ -15,14 +15,16 @@ LENGTH = 500
 
 def operations(torch: Any, w: Any, b: Any) -> dict[str, Callable[[Any], Any]]:
     F = importlib.import_module(torch.__name__ + ".nn.functional")
-    norm, linear = torch.nn.LayerNorm(4), torch.nn.Linear(4, 4)
+    norm, linear, batch_norm = torch.nn.LayerNorm(4), torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4)
     return {
         "x * w": lambda x: x * w, "x + 1.0": lambda x: x + 1.0, "x @ w": lambda x: x @ w, "x.exp()": lambda x: x.exp(),
         "F.relu(x)": F.relu, "torch.sigmoid(x)": torch.sigmoid, "torch.matmul(x, w)": lambda x: torch.matmul(x, w),
         "F.linear(x, w, b)": lambda x: F.linear(x, w, b), "F.softmax(x, dim=-1)": lambda x: F.softmax(x, dim=-1),
         "x.sum()": lambda x: x.sum(), "x.mean(1, keepdim=True)": lambda x: x.mean(1, keepdim=True), "x.view(4, 4)": lambda x: x.view(4, 4),
         "x.transpose(0, 1)": lambda x: x.transpose(0, 1), "x.exp().view(4, 4): both": lambda x: x.exp().view(4, 4),
-        "nn.Linear(4, 4)(x)": linear, "nn.LayerNorm(4)(x)": norm}
+        "x.mul_(0.9)": lambda x: x.mul_(0.9), "x.sort()[0]": lambda x: x.sort()[0], "torch.addmm(b, x, w)": lambda x: torch.addmm(b, x, w),
+        "F.dropout(x, 0.5)": lambda x: F.dropout(x, 0.5), "nn.Linear(4, 4)(x)": linear, "nn.LayerNorm(4)(x)": norm,
+        "nn.BatchNorm1d(4)(x)": batch_norm}
 
 
 def microseconds(torch: Any, call: Callable[[Any], Any], grad: bool, drop: Callable[[], None], rounds: int = 15) -> float:
