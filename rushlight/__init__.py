@@ -59,7 +59,7 @@ globals().update(_TYPED)
 _LAZY: dict[str, tuple[str, str | None]] = {
     **{name: (name, None) for name in (
         "accelerator", "amp", "audio", "backends", "compat", "compiler", "cpu", "cuda", "distributed", "distributions", "fft",
-        "func", "io", "jit", "linalg", "metrics", "multiprocessing",
+        "func", "hub", "io", "jit", "linalg", "metrics", "multiprocessing",
         "nn", "optim", "profiler", "serialization", "signal", "special", "testing", "text", "tools", "utils", "version", "vision",
         "masked")},
     "return_types": ("tensor.return_types", None),

@@ -20,7 +20,7 @@ FLOORS = [
     {"nn", "utils", "metrics", "amp", "func", "jit"},
     {"optim", "distributions", "cpu", "cuda"},
     {"io", "signal"},
-    {"vision", "text", "audio", "tools", "serialization", "testing"},
+    {"vision", "text", "audio", "tools", "serialization", "testing", "hub"},
     {"compat"},
 ]
 FLOOR = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
