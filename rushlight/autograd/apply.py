@@ -17,7 +17,7 @@ from .handle import Alias, DataAlias, Handle, How, base_of, derived, make, new_a
 from .node import GradNode, filler, grad_class
 from .varying import varying
 
-__all__ = ["Restrided", "alias_of", "apply", "apply_view", "enter", "link", "refresh", "value_of", "window"]
+__all__ = ["Restrided", "alias_of", "apply", "apply_view", "enter", "keep_anew", "link", "refresh", "value_of", "window"]
 
 
 def refresh(t: Handle) -> Value:
@@ -31,9 +31,17 @@ def refresh(t: Handle) -> Value:
         value_of(base)
         again = _record_view(Restrided.op, alias.place(), base, True, alias)
         t._value, t._edge = again._value, again._edge
+        if t._more is not None:
+            keep_anew(t)
     else:
         t._value = derived(alias)
     return t._value
+
+
+def keep_anew(t: Handle) -> None:
+    """A tensor has another edge: if its gradient is kept, it is that of the new content."""
+    if t._more is not None and "kept_grad" in t._more and t._edge is not None:
+        t._keep_grad()
 
 
 def value_of(t: Handle) -> Value:

@@ -8,7 +8,7 @@ from ..record.flush import flush_trace, ready
 from ..record.op import Op
 from ..record.trace import Trace, local
 from ..record.value import Value, array_of, is_exported, looks, new_value
-from .apply import Restrided, apply, enter, refresh, value_of
+from .apply import Restrided, apply, enter, keep_anew, refresh, value_of
 from .handle import LEAF, UNWATCHED, UNWATCHED_WRITE, Handle, base_of, derived, is_unwatched, make, renew
 from .node import GradNode
 from .over_steps import over_of
@@ -27,6 +27,7 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
     """
     tr = local.trace
     alias = t._alias
+    base: Any = None if alias is None else base_of(alias)
     looks.written += 1
     if tr.grad_enabled:
         check_writable(t)
@@ -55,7 +56,6 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
         if is_unwatched(alias):
             by, writes = UNWATCHED, UNWATCHED_WRITE
         storage = alias.storage
-        base = base_of(alias)
         old = storage.value
         seen_outside = old.buffer is not None and is_exported(old)
         if alias.parent is None:
@@ -78,6 +78,10 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
         if alias.parent is None:
             alias.version = storage.version
             t._value = fresh
+    if t._more is not None:
+        keep_anew(t)
+    if base is not None and base._more is not None:
+        keep_anew(base)
     if tr.exported or seen_outside:
         # NumPy sees this memory: it has to be written now.
         del old, fresh, new

@@ -439,6 +439,10 @@ class Tensor(Handle):
         if self._edge is LEAF or self._more is not None and "kept_grad" in self._more:
             return
         self._extra()["kept_grad"] = None
+        self._keep_grad()
+
+    def _keep_grad(self) -> None:
+        """Keep the gradient of what led to the content of today; called again when that was written in place."""
         import weakref
 
         me = weakref.ref(self)
@@ -447,7 +451,10 @@ class Tensor(Handle):
             t = me()
             if t is not None:
                 t._more["kept_grad"] = grad.detach() if t._more["kept_grad"] is None else t._more["kept_grad"] + grad  # type: ignore[index]
-        self.register_hook(keep)
+        more = self._extra()
+        if "keeper" in more:
+            more["keeper"].remove()
+        more["keeper"] = self.register_hook(keep)
 
     @property
     def retains_grad(self) -> bool:

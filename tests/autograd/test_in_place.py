@@ -328,3 +328,21 @@ def test_a_leaf_where_a_computed_tensor_stood(call, writes):
         else:
             call(p).sum().backward()
             assert p.grad.tolist() == [[0.0] * 3] * 2
+
+
+# -- gradients that are kept --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("write", [lambda y: y.mul_(3), lambda y: y[0].mul_(3), lambda y: y.zero_(), lambda y: y[:].square_(),
+                                   lambda y: (y.mul_(3), y[1].add_(1), y.square_())], ids=["whole", "part", "zero_", "all", "several"])
+@pytest.mark.parametrize("of_a_view", [False, True])
+def test_the_gradient_that_is_kept_is_that_of_the_content_of_today(write, of_a_view):
+    def program(torch):
+        p = leaf(torch)
+        x = p * 2
+        y = x[:, 1:] if of_a_view else x
+        y.retain_grad()
+        write(y)
+        (y * y).sum().backward()
+        return y.grad, p.grad
+    same(program)
