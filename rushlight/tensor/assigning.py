@@ -17,8 +17,10 @@ from ..ops.pointwise import tag
 from ..record.meta import contiguous_strides
 from ..record.trace import local
 from .creation import array_from, from_array, number_like
-from .indexing import _alias, _basic, _expanded, _fit, _plan
+from .index_key import basic, converts
+from .indexing import _alias, _expanded, _fit, _plan
 from .registry import FUNCTIONS, METHODS, assign, public
+from .scalars import check_number
 
 __all__: list[str] = []
 
@@ -26,11 +28,14 @@ __all__: list[str] = []
 def _setitem(self: Any, key: Any, value: Any) -> None:
     place = _pending_place(self, key)
     if place is None:
-        t, tensors = _basic(self, key)
+        t, tensors = basic(self, key)
     if local.trace.grad_enabled:
         check_writable(self)
     if not isinstance(value, Handle):
         value = from_array(array_from(value, None)) if isinstance(value, np.ndarray) else number_like(value, self.dtype)
+    elif value.dtype is not self.dtype and place is None and tensors is not None and not converts(key, value.numel()):
+        raise RuntimeError(f"Index put requires the source and destination dtypes match, got {self.dtype} for the destination and "
+                           f"{value.dtype} for the source.")
     if value.dtype is not self.dtype:
         value = value.to(self.dtype)
     if place is not None:
@@ -117,6 +122,7 @@ def _fill(self: Any, value: Any) -> Any:
         if self._edge is not None:
             return assign(self, ar.fill(self, value.to(self.dtype)), "fill_")
         return assign(self, views.expand(value.to(self.dtype), tuple(self.shape)).clone(), "fill_")
+    check_number(value, self.dtype, "fill_")
     if self.dtype.kind in "bui" and isinstance(value, float):
         value = int(value)
     if self._edge is not None:

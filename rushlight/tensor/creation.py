@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..record.value import allocate, new_value, value_from_array
 from ..record.warn import warn
 from .few import few_numbers
 from .registry import METHODS, public
+from .scalars import check_fits, check_number
 from .shape import size_argument
 
 __all__ = ["tensor", "as_tensor", "from_numpy", "from_array", "full", "check_device", "finish"]
@@ -56,9 +58,16 @@ def from_array(array: np.ndarray, requires_grad: bool = False) -> Any:
 
 
 def number_like(data: Any, dtype: DType) -> Any:
-    """A zero-dimensional tensor of a number that is assigned to a part of a tensor of this dtype."""
+    """A tensor of what is assigned to a part of a tensor of this dtype: a number, or nested lists of them (which PyTorch refuses)."""
     v = few_numbers(data, dtype)
-    return from_array(array_from(data, dtype)) if v is None else make(v)
+    if v is not None:
+        return make(v)
+    if isinstance(data, numbers.Number):
+        check_fits(data, dtype)
+        data = data.real if isinstance(data, complex) and dtype.kind != "c" else data
+    elif not isinstance(data, (np.bool_, *_SEQUENCES)):
+        raise TypeError(f"can't assign a {type(data).__name__} to a tensor of {dtype}")
+    return from_array(array_from(data, dtype))
 
 
 def from_owned(array: np.ndarray) -> Any:
@@ -146,8 +155,9 @@ def array_from(data: Any, dtype: DType | None) -> np.ndarray:
         return convert(np.asarray(data), dtype or dt.from_numpy(data.dtype))
     plain_numbers = _plain_numbers(data)
     if plain_numbers is not None:
-        if dtype is not None and dtype.kind in "iu" and plain_numbers.dtype == np.int64 and plain_numbers.size:
-            _check_range([int(plain_numbers.min()), int(plain_numbers.max())], dtype)
+        if dtype is not None and dtype.kind in "iu" and plain_numbers.dtype.kind in "if" and plain_numbers.size:
+            for extreme in (plain_numbers.min(), plain_numbers.max()):  # a NaN is both
+                check_fits(extreme.item(), dtype)
         return convert(plain_numbers, dtype or (default_dtype() if plain_numbers.dtype == np.float64 else
                                                 dt.from_numpy(plain_numbers.dtype)))
     d = dtype or _dtype_of(data) or default_dtype()
@@ -155,7 +165,7 @@ def array_from(data: Any, dtype: DType | None) -> np.ndarray:
     if d.kind in "iu" and not isinstance(plain, np.ndarray):
         _check_range(plain, d)
     try:
-        wide = np.asarray(plain) if isinstance(plain, _SEQUENCES) and plain else np.asarray(plain, d.numpy)
+        wide = np.asarray(plain, None if isinstance(plain, _SEQUENCES) and plain or isinstance(plain, int) else d.numpy)
     except (ValueError, OverflowError) as error:
         raise _ragged(plain, error) from None
     if wide.dtype == object:
@@ -209,7 +219,6 @@ def _plain(data: Any) -> Any:
 
 
 def _check_range(data: Any, d: DType) -> None:
-    info = np.iinfo(d.numpy)
     stack = [data]
     while stack:
         x = stack.pop()
@@ -217,8 +226,8 @@ def _check_range(data: Any, d: DType) -> None:
             stack.extend(x)
         elif isinstance(x, int) and not -2**63 <= x < 2**64:
             raise ValueError("Overflow when unpacking long long")
-        elif isinstance(x, int) and not info.min <= x <= info.max:
-            raise RuntimeError(f"value cannot be converted to type {d.name} without overflow")
+        elif isinstance(x, (int, float)):
+            check_fits(x, d)
 
 
 def _ragged(data: Any, error: Exception) -> Exception:
@@ -359,6 +368,7 @@ def full(size: Any, fill_value: Any, *, dtype: DType | None = None, layout: Any 
         from ..ops.promotion import scalar_dtype
 
         dtype = scalar_dtype(fill_value)
+    check_number(fill_value, dtype, "full", "fill_value")
     return _filled(size_argument((size,)), fill_value, dtype, device, requires_grad)
 
 

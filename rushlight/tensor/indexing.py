@@ -16,140 +16,22 @@ from ..ops import (
 )
 from ..ops.pointwise import broadcast_shapes
 from ..ops.structured import wrap_dim
-from .creation import array_from, from_array
+from .creation import from_array
+from .index_key import basic, selected, sliced
 from .registry import FUNCTIONS, METHODS, assign, public
+from .scalars import check_number
 
 __all__: list[str] = []
-
-
-_SEQUENCES = (list, tuple, range)
-_ALL = slice(None)  # of the dimensions that an index does not name
-
-
-def _is_number(x: Any) -> bool:
-    return isinstance(x, (int, np.integer)) and not isinstance(x, (bool, np.bool_))
-
-
-def _as_index(x: Any) -> Any:
-    """A list, array or tensor used as an index."""
-    if isinstance(x, Handle):
-        if x.dtype.kind not in "bui":
-            raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
-        return x
-    if isinstance(x, np.ndarray):
-        return from_array(x)
-    if not isinstance(x, (*_SEQUENCES, str)):
-        raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got "
-                         f"{type(x).__name__})")
-    array = array_from(x, None)
-    return from_array(array.astype(np.int64) if array.size == 0 else array)
-
-
-def _normalised(self: Any, key: Any) -> list[Any]:
-    """The parts of an index, with the ellipsis spelled out as slices."""
-    if isinstance(key, tuple):
-        parts = list(key)
-    elif isinstance(key, list) and any(isinstance(p, (slice, type(None), type(Ellipsis), *_SEQUENCES, Handle)) for p in key) and not all(
-            isinstance(p, _SEQUENCES) for p in key) and not all(isinstance(p, Handle) for p in key):
-        parts = list(key)
-    else:
-        parts = [key]
-    used = 0
-    for p in parts:
-        if p is None or p is Ellipsis or isinstance(p, (bool, np.bool_)):
-            continue
-        if isinstance(p, Handle) and p.dtype.kind == "b" or isinstance(p, np.ndarray) and p.dtype == bool:
-            used += len(p.shape)
-        else:
-            used += 1
-    n = len(value_of(self).meta.shape)
-    if used > n:
-        raise IndexError(f"too many indices for tensor of dimension {n}")
-    ellipses = sum(p is Ellipsis for p in parts)
-    if ellipses > 1:
-        raise IndexError("an index can only have a single ellipsis ('...')")
-    rest = [_ALL] * (n - used)
-    if ellipses:
-        at = next(k for k, p in enumerate(parts) if p is Ellipsis)
-        return parts[:at] + rest + parts[at + 1:]
-    return parts + rest
-
-
-def _basic(self: Any, key: Any) -> tuple[Any, list[Any] | None]:
-    """Apply slices, numbers and None as views: (view, index tensors for each dimension of it, or None)."""
-    parts = _normalised(self, key)
-    t, dim, gone = self, 0, 0
-    tensors: list[Any] = []
-    advanced = False
-    for p in parts:
-        if p is None:
-            t = views.unsqueeze(t, dim)
-            tensors.append(None)
-            dim += 1
-        elif _is_number(p):
-            t = _selected(t, dim, int(p), dim + gone)
-            gone += 1
-        elif isinstance(p, slice):
-            if p is not _ALL:
-                t = _sliced(t, dim, p)
-            tensors.append(None)
-            dim += 1
-        elif isinstance(p, (bool, np.bool_)):
-            t = views.unsqueeze(t, dim)
-            tensors.append(from_array(np.array([0] if p else [], np.int64)))
-            dim, advanced = dim + 1, True
-        else:
-            index = _as_index(p)
-            if not index.shape and index.dtype.kind in "ui" and index.numel() == 1 and not isinstance(p, Handle):
-                t = views.select(t, dim, int(index) % t.shape[dim])
-                continue
-            advanced = True
-            if index.dtype.kind == "b" or index.dtype is dt.uint8:
-                for d, n in enumerate(index.shape):
-                    if n != t.shape[dim + d]:
-                        raise IndexError(f"The shape of the mask {list(index.shape)} at index {d} does not match the shape of the indexed "
-                                         f"tensor {list(t.shape)} at index {dim + d}")
-                if not index.shape:
-                    t = views.unsqueeze(t, dim)
-                    tensors.append(index.reshape((1,)).nonzero().reshape((-1,)))
-                    dim += 1
-                    continue
-                found = index.nonzero()
-                for d in range(len(index.shape)):
-                    tensors.append(views.select(found, 1, d))
-                dim += len(index.shape)
-            else:
-                tensors.append(index)
-                dim += 1
-    return t, tensors if advanced else None
-
-
-def _selected(t: Any, dim: int, at: int, named: int) -> Any:
-    """One position of a dimension, which was number ``named`` of the tensor that the user indexed."""
-    n = t._value.meta.shape[dim]
-    if not -n <= at < n:
-        raise IndexError(f"index {at} is out of bounds for dimension {named} with size {n}")
-    return views.select(t, dim, at % n)
-
-
-def _sliced(t: Any, dim: int, s: slice) -> Any:
-    n = t._value.meta.shape[dim]
-    start, stop, step = s.indices(n)
-    if step < 1:
-        raise ValueError("step must be greater than zero")
-    if start == 0 and stop == n and step == 1:
-        return t
-    return views.slice_(t, dim, start, max(start, stop), step)
 
 
 def _getitem(self: Any, key: Any) -> Any:
     if self._value.meta.shape:  # what loops do, without a look at what else an index may be
         if type(key) is int:
-            return _selected(self, 0, key, 0)
+            return selected(self, 0, key, 0)
         if type(key) is slice:
-            t = _sliced(self, 0, key)
+            t = sliced(self, 0, key)
             return _alias(t) if t is self else t
-    t, tensors = _basic(self, key)
+    t, tensors = basic(self, key)
     if tensors is None:
         return _alias(t) if t is self else t
     return _take(t, tensors)
@@ -373,7 +255,7 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
 @public(inplace=True)
 def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
     """Put (or add) ``values`` at the positions that a tuple of index tensors names."""
-    t, tensors = _basic(input, tuple(indices))
+    t, tensors = basic(input, tuple(indices))
     assert tensors is not None
     dims = [d for d, i in enumerate(tensors) if i is not None]
     t2, found, first = _plan(t, tensors)
@@ -401,6 +283,8 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Any:
         value = value.to(input.dtype)
     elif input.dtype.kind in "bui" and isinstance(value, float):
         raise RuntimeError(f"value cannot be converted to type {input.dtype.name} without overflow")
+    else:
+        check_number(value, input.dtype, "masked_fill")
     made = ar.where(mask, value, input)
     return made if made.dtype is input.dtype else made.to(input.dtype)
 

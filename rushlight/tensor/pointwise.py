@@ -7,6 +7,7 @@ from ..autograd.handle import Handle
 from ..ops import activation, complexes
 from ..ops import arithmetic as ar
 from .registry import METHODS, public
+from .scalars import check_fits
 
 __all__: list[str] = []
 
@@ -211,10 +212,14 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
     """Limit to [min, max]; each a number, a tensor or None.
 
     Raises:
-        RuntimeError: both are None.
+        RuntimeError: both are None, or a bound does not fit the integer dtype of ``input``.
     """
     if min is None and max is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
+    if input.dtype.kind in "iu":
+        for bound in (min, max):
+            if type(bound) is int:
+                check_fits(bound, input.dtype)
     if max is None:
         return ar.clamp_min(input, min)
     return ar.clamp_max(input, max) if min is None else ar.clamp(input, min, max)

@@ -140,6 +140,8 @@ class Block:
         raw = np.asarray(self)
         if shape is None:
             return raw[offset:].view(kind)
+        if 0 in shape:  # no element lies anywhere, and NumPy has rules for where none may lie
+            return np.empty(tuple(shape), kind)
         return np.ndarray(tuple(shape), kind, raw, offset, None if strides is None else tuple(strides))  # type: ignore[call-overload, no-any-return]
 
     def __repr__(self) -> str:

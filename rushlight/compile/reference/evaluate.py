@@ -11,7 +11,7 @@ from ..dtypes import DType
 from ..errors import ZeroDivision
 from ..expr import Expr, walk
 
-__all__ = ["evaluate", "FUNCTIONS"]
+__all__ = ["evaluate", "constant", "FUNCTIONS"]
 
 
 def evaluate(expr: Expr, inputs: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
@@ -26,7 +26,7 @@ def evaluate(expr: Expr, inputs: Sequence[np.ndarray], shape: tuple[int, ...]) -
             if n.fn == "input":
                 value = inputs[n.attr]
             elif n.fn == "const":
-                value = np.array(n.attr, kind)
+                value = constant(n.attr, kind)
             elif n.fn == "index":
                 value = np.arange(shape[n.attr]).reshape([-1 if d == n.attr else 1 for d in range(len(shape))])
             elif n.fn == "cast":
@@ -42,6 +42,13 @@ def evaluate(expr: Expr, inputs: Sequence[np.ndarray], shape: tuple[int, ...]) -
             value = np.asarray(value)
             values[n] = value if value.dtype == kind else value.astype(kind)
     return values[expr]
+
+
+def constant(number: Any, d: np.dtype) -> np.ndarray:
+    """A number as an array without dimensions; whole numbers wrap around, as they do in compiled code."""
+    if d.kind in "iu" and isinstance(number, int):
+        return np.array(number & 0xFFFFFFFFFFFFFFFF, np.uint64).astype(d)
+    return np.array(number, d)
 
 
 def cast(x: np.ndarray, d: DType) -> np.ndarray:

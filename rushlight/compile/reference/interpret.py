@@ -18,7 +18,7 @@ import numpy as np
 
 from rushlight.compile.errors import TARGET, OutOfBounds, ZeroDivision, origin
 from rushlight.compile.graph import ContractSpec, Graph, Node, View, Window
-from rushlight.compile.reference.evaluate import evaluate
+from rushlight.compile.reference.evaluate import constant, evaluate
 
 __all__ = ["interpret", "evaluate_node", "PLAIN"]
 
@@ -58,7 +58,7 @@ def evaluate_node(node: Node, inputs: Sequence[Any]) -> Any:
 
 
 def _const(node: Node) -> np.ndarray:
-    return np.array(node.attrs[0], dtype=node.dtype.numpy)
+    return constant(node.attrs[0], node.dtype.numpy)
 
 
 def _pointwise(node: Node, *inputs: np.ndarray) -> np.ndarray:

@@ -1,0 +1,34 @@
+"""Numbers that tensors are given: that they are numbers, and fit the dtype."""
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import numpy as np
+
+from ..compile.dtypes import DType
+
+__all__ = ["check_fits", "check_number"]
+
+
+def check_number(value: Any, d: DType, name: str, argument: str = "value") -> None:
+    """TypeError unless ``value`` is a number, RuntimeError unless a tensor of dtype ``d`` can hold it."""
+    if not isinstance(value, (numbers.Number, np.bool_)):
+        raise TypeError(f"{name}(): argument '{argument}' must be Number, not {type(value).__name__}")
+    check_fits(value, d)
+
+
+def check_fits(value: Any, d: DType) -> None:
+    """RuntimeError unless a tensor of dtype ``d`` can hold the number.
+
+    Unsigned integers take negative whole numbers, too, down to minus their largest, which wrap around: PyTorch's rule.
+    """
+    fits = True
+    if isinstance(value, numbers.Complex) and not isinstance(value, numbers.Real):
+        fits, value = d.kind == "c" or value.imag == 0, value.real
+    if d.kind in "iu":
+        bounds = np.iinfo(d.numpy)
+        least = -int(bounds.max) if d.kind == "u" and isinstance(value, numbers.Integral) else int(bounds.min)
+        fits = fits and bool(least <= value <= int(bounds.max))
+    if not fits:
+        raise RuntimeError(f"value cannot be converted to type {d.name} without overflow")
