@@ -41,6 +41,7 @@ _MAX_OPS = 300     # expression nodes in one kernel
 _MAX_ROOTS = 12    # results of one kernel
 _LARGE = 1 << 14   # elements of which a kernel is worth its while
 _NUMBERS = 16      # elements that are in a register anyway
+_MANY = 16         # values that the formulas of a kernel want, from which on it does not take up further products' results
 _FEW = 8           # a value of which there are so many elements to each of another is read at next to no cost
 
 
@@ -161,7 +162,7 @@ class _Fuser(RowRules, PartRules):
         product = flags.fuse_contract and product_behind(node)
         for group in self.users.get(node, ()):
             known = group.demand[node]
-            if product and group.kind == "loops" and (group.reduced or group.irregular or group.dynamic):
+            if product and (group.kind == "loops" and (group.reduced or group.irregular or group.dynamic) or len(group.demand) > _MANY):
                 continue  # in a group of its own it can become the contraction's epilogue
             if (group.kind in ("loops", "contract") and len(known) == 1 and len(group.roots) < _MAX_ROOTS
                     and group.ops + node_cost(node) <= _MAX_OPS
@@ -235,6 +236,8 @@ class _Fuser(RowRules, PartRules):
         """Whether computing the value where it is used repeats no dear work."""
         users = list(self.users[node])
         cost = node_cost(node)
+        if flags.fuse_contract and any(len(g.demand) > _MANY for g in users) and product_behind(node):
+            return False  # a sum of many products: each few of them are added up behind one of theirs
         if self._is_positional(node):
             return not any(g.kind == "contract" or g.ops + cost > _MAX_OPS for g in users)
         for group in users:

@@ -116,12 +116,14 @@ def outline(source: Graph, donations: dict[int, int]) -> Outline:
     while True:
         fusion = fuse(graph, choose_orders(graph) if flags.layout else {}, alone)
         made = _Pieces(fusion, {leaf for k, leaf in enumerate(graph.leaves) if k not in overwritten})
-        try:
-            for group in fusion.groups.all:
+        known = len(alone)
+        for group in fusion.groups.all:
+            try:
                 made.add(group)
+            except TooManyOperands as found:
+                alone.add(found.node)
+        if len(alone) == known:
             break
-        except TooManyOperands as found:
-            alone.add(found.node)
     pieces = made.pieces
     direct = donate(graph, fusion, made.bodies, donations)
     number = {n: k for k, n in enumerate(graph.nodes)}

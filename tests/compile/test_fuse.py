@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 
 from rushlight.compile import dtypes as dt
+from rushlight.compile import outline
 from rushlight.compile.build import build
 from rushlight.compile.flags import Flags, flags
 from rushlight.compile.fuse import fuse
@@ -190,6 +191,21 @@ def test_more_operands_than_a_contraction_can_address():
     program.run([a.ctypes.data for a in leaves], [o.ctypes.data for o in out])
     for found, wanted in zip(out, expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-3)
+
+
+def test_a_sum_of_hundreds_of_products_is_fused_at_once(monkeypatch):
+    """A cell written by hand adds up a gradient for each time. Each few products are added behind one of them; no kernel is too
+    large, which would only be seen when all is fused, and all be fused again for each of the products."""
+    g, calls = Graph(), []
+    total = None
+    for _ in range(200):
+        product = g.einsum("ka,kb->ab", g.leaf((8, 24), F32), g.leaf((8, 40), F32))
+        total = product if total is None else g.map(lambda e, a, b: a + b, total, product)
+    g.results = [total]
+    monkeypatch.setattr(outline, "fuse", lambda *args: (calls.append(args), fuse(*args))[1])
+    made = outline.outline(g, {})
+    assert len(calls) == 1
+    assert len(made.pieces) == 200 and {len(p.memory) for p in made.pieces} <= set(range(3, 40))
 
 
 def run(g: Graph, *arrays: np.ndarray) -> list[np.ndarray]:

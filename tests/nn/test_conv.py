@@ -15,6 +15,7 @@ from rushlight.compile import dtypes
 from rushlight.compile.graph import Graph
 from rushlight.ops.contraction import conv_input_grad
 from rushlight.record.meta import meta_of
+from rushlight.tools.profiler import profile
 
 from .compare import close, same, same_error, torch
 
@@ -32,6 +33,11 @@ CONV = [  # input, weight, bias?, options
     ((3, 6, 7), (4, 3, 3, 3), True, {"padding": 1}),
     ((2, 4, 4, 5, 4), (4, 2, 2, 3, 2), True, {"groups": 2, "padding": 1, "stride": (1, 2, 1)}),
     ((0, 3, 8, 8), (4, 3, 3, 3), True, {}),
+    # One window along a dimension: over all of it, over a part, over its border.
+    ((2, 3, 6, 5), (4, 3, 3, 5), True, {}),
+    ((2, 4, 7, 5), (6, 2, 3, 4), True, {"groups": 2, "stride": (2, 3)}),
+    ((2, 3, 3, 4), (4, 3, 5, 6), False, {"padding": 1, "stride": (1, 2)}),
+    ((2, 3, 2, 2), (4, 3, 4, 5), True, {"padding": (1, 2)}),
 ]
 
 
@@ -40,6 +46,24 @@ def test_convolution(x, w, bias, options):
     name = f"conv{len(w) - 2}d"
     shapes = [x, w, (w[0],)] if bias else [x, w]
     same(lambda *t: getattr(TF, name)(*t, **options), lambda *t: getattr(F, name)(*t, **options), *shapes, second=x[0] != 0)
+
+
+def test_the_gradient_of_a_single_window_multiplies_no_zeros():
+    """A filter as wide as its input (words by their vectors, a last layer over all positions): both gradients take no more
+    multiplications than the forward, but for the borders along the other dimension. As windows over a padded gradient they would be
+    a hundred times as many."""
+    x, w = rushlight.randn(4, 1, 12, 100, requires_grad=True), rushlight.randn(8, 1, 3, 100, requires_grad=True)
+
+    def step():
+        x.grad = w.grad = None
+        F.conv2d(x, w).square().sum().backward()
+        return x.grad.sum().item() + w.grad.sum().item()
+
+    for _ in range(2):
+        step()
+    with profile() as p:
+        step()
+    assert sum(r.flops for r in p.rows if r.kernel.startswith("contract")) == 2 * 4 * (10 + 12 + 10) * 8 * 3 * 100
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
@@ -83,6 +107,9 @@ TRANSPOSED = [
     ((2, 4, 5, 4), (4, 3, 3, 2), True, {"padding": 2, "dilation": 2}),
     ((2, 4, 3, 3), (4, 2, 3, 3), False, {"padding": 2}),
     ((1, 2, 3, 2, 3), (2, 2, 2, 3, 2), True, {"stride": 2, "padding": (0, 1, 1)}),
+    ((2, 4, 1, 1), (4, 3, 4, 4), False, {}),
+    ((2, 4, 1, 3), (4, 3, 4, 3), True, {"stride": 2, "padding": (1, 0), "output_padding": (1, 0)}),
+    ((2, 4, 1), (4, 3, 3), True, {"stride": 4, "output_padding": 3}),
 ]
 
 
