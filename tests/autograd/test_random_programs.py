@@ -18,13 +18,15 @@ which = st.integers(0, 5)  # a tensor, counted from the latest
 VIEWS = {"t": lambda x, k, n: x.T, "unsqueeze": lambda x, k, n: x.unsqueeze(0), "squeeze": lambda x, k, n: x.squeeze(),
          "flat": lambda x, k, n: x.reshape(-1), "chunk": lambda x, k, n: x.narrow(0, 1, 1), "diagonal": lambda x, k, n: x.diagonal(),
          "detach": lambda x, k, n: x.detach(), "item": lambda x, k, n: x[k], "expand": lambda x, k, n: x.expand(2, *x.shape)}
-OTHERS = {"sin": lambda x, k, n: x.sin(), "square": lambda x, k, n: x.square(), "add": lambda x, k, n: x + n, "mul": lambda x, k, n: x * n}
+OTHERS = {"sin": lambda x, k, n: x.sin(), "square": lambda x, k, n: x.square(), "add": lambda x, k, n: x + n,
+          "mul": lambda x, k, n: x * n}
 WRITES = {"add_": lambda x, k, n: x.add_(n), "mul_": lambda x, k, n: x.mul_(n), "fill_": lambda x, k, n: x.fill_(n),
           "relu_": lambda x, k, n: x.relu_(), "set": lambda x, k, n: x.__setitem__(k, n), "mask": lambda x, k, n: x.masked_fill_(x > 0.4, n)}
 BOTH = {"copy_": lambda x, y: x.copy_(y), "add_to": lambda x, y: x.add_(y), "times": lambda x, y: x * y, "plus": lambda x, y: x.add(y)}
 
 steps = st.lists(st.one_of(
-    st.tuples(st.sampled_from([*VIEWS, *OTHERS, *WRITES, *WRITES]), which, key, number), st.tuples(st.sampled_from([*BOTH]), which, which),
+    st.tuples(st.sampled_from([*VIEWS, *OTHERS, *WRITES, *WRITES]), which, key, number),
+    st.tuples(st.sampled_from([*BOTH]), which, which),
     st.tuples(st.sampled_from(["backward", "look", "forget"]), which), st.tuples(st.just("grad"), st.booleans())), min_size=2, max_size=10)
 CALLS = {**VIEWS, **OTHERS, **WRITES}
 # What PyTorch refuses and Rushlight has a meaning for: see "Memory" in docs/architecture.md.
@@ -35,12 +37,12 @@ def run(program, torch):
     """What each step did: the class of its error or None; and the tensors. Ends where a backward fails."""
     leaf = torch.tensor([[0.5, -1.0, 2.0], [1.5, 3.0, -0.5]], requires_grad=True)
     tensors, told = [leaf, torch.tensor([[2.0, 1.0, -1.0], [0.25, -3.0, 1.0]])], []
-    for name, *given in program:
+    for name, *said in program:
         made, error = None, None
-        tensor = None if name == "grad" else tensors[-1 - given[0] % len(tensors)]
+        tensor = None if name == "grad" else tensors[-1 - said[0] % len(tensors)]
         try:
             if name == "grad":
-                torch.set_grad_enabled(given[0])
+                torch.set_grad_enabled(said[0])
             elif name == "backward":
                 (tensor * tensor).sum().backward(retain_graph=True)
             elif name == "look":
@@ -48,9 +50,9 @@ def run(program, torch):
             elif name == "forget":
                 leaf.grad = None
             elif name in BOTH:
-                made = BOTH[name](tensor, tensors[-1 - given[1] % len(tensors)])
+                made = BOTH[name](tensor, tensors[-1 - said[1] % len(tensors)])
             else:
-                made = CALLS[name](tensor, *given[1:])
+                made = CALLS[name](tensor, *said[1:])
         except (RuntimeError, IndexError) as problem:
             error = problem
         told.append(error)
