@@ -21,7 +21,8 @@ VIEWS = {"t": lambda x, k, n: x.T, "unsqueeze": lambda x, k, n: x.unsqueeze(0), 
 OTHERS = {"sin": lambda x, k, n: x.sin(), "square": lambda x, k, n: x.square(), "add": lambda x, k, n: x + n,
           "mul": lambda x, k, n: x * n}
 WRITES = {"add_": lambda x, k, n: x.add_(n), "mul_": lambda x, k, n: x.mul_(n), "fill_": lambda x, k, n: x.fill_(n),
-          "relu_": lambda x, k, n: x.relu_(), "set": lambda x, k, n: x.__setitem__(k, n), "mask": lambda x, k, n: x.masked_fill_(x > 0.4, n)}
+          "relu_": lambda x, k, n: x.relu_(), "set": lambda x, k, n: x.__setitem__(k, n),
+          "mask": lambda x, k, n: x.masked_fill_(x > 0.4, n)}
 BOTH = {"copy_": lambda x, y: x.copy_(y), "add_to": lambda x, y: x.add_(y), "times": lambda x, y: x * y, "plus": lambda x, y: x.add(y)}
 
 steps = st.lists(st.one_of(
@@ -30,7 +31,8 @@ steps = st.lists(st.one_of(
     st.tuples(st.sampled_from(["backward", "look", "forget"]), which), st.tuples(st.just("grad"), st.booleans())), min_size=2, max_size=10)
 CALLS = {**VIEWS, **OTHERS, **WRITES}
 # What PyTorch refuses and Rushlight has a meaning for: see "Memory" in docs/architecture.md.
-LENIENT = ("some elements of the input tensor", "on expanded tensors", "modified by an inplace operation", "no_grad mode", "a leaf Variable")
+LENIENT = ("some elements of the input tensor", "on expanded tensors", "modified by an inplace operation", "no_grad mode",
+           "a leaf Variable")
 
 
 def run(program, torch):
