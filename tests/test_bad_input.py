@@ -82,7 +82,19 @@ SHAPES = [
     Case("negative size", lambda t: t.zeros(-1), RuntimeError, (r"-1",)),
     Case("item of many", lambda t: t.zeros(3).item(), RuntimeError, (r"3 elements",)),
     Case("truth of many", lambda t: bool(t.zeros(3)), RuntimeError, (r"ambiguous",)),
+    Case("one number of many", lambda t: float(t.zeros(3)), ValueError, (r"only one element",)),
+    Case("a whole number of none", lambda t: int(t.zeros(0)), ValueError, (r"only one element",)),
+    Case("a hook that changes the size", lambda t: hooked(t, lambda g: t.ones(5)), RuntimeError, (r"changed the size",)),
+    Case("a hook that changes the size of a result's gradient", lambda t: hooked(t, lambda g: t.ones(5), True), RuntimeError,
+         (r"changed the size",)),
 ]
+
+
+def hooked(torch: Any, hook: Callable[[Any], Any], inner: bool = False) -> None:
+    x = torch.ones(3, requires_grad=True)
+    y = x * 2
+    (y if inner else x).register_hook(hook)
+    y.sum().backward()
 
 
 def twice(torch: Any) -> None:
@@ -93,6 +105,13 @@ def twice(torch: Any) -> None:
 
 
 DTYPES = [
+    Case("a number in cat", lambda t: t.cat([t.zeros(2), 3]), TypeError, (r"element 1", r"int")),
+    Case("a number in matmul", lambda t: t.zeros(2, 3) @ 3, TypeError, (r"Tensor", r"int")),
+    Case("a number as data", lambda t: setattr(t.zeros(2), "data", 3), TypeError, (r"int",)),
+    Case("a name as dtype", lambda t: t.zeros(2, dtype="float32"), TypeError, (r"dtype", r"str")),
+    Case("a name as dtype of an empty tensor", lambda t: t.empty(2, 3, dtype="float32"), TypeError, (r"dtype", r"str")),
+    Case("a hook that changes the dtype", lambda t: hooked(t, lambda g: g.double()), RuntimeError, (r"changed the type",)),
+    Case("a hook that returns a number", lambda t: hooked(t, lambda g: 3), TypeError, (r"hook|Variable", r"int")),
     Case("linear", lambda t: t.nn.Linear(4, 3)(t.zeros(2, 4, dtype=t.float64)), RuntimeError, (r"[dD]ouble|float64", r"[fF]loat")),
     Case("conv2d", lambda t: t.nn.Conv2d(1, 1, 3)(t.zeros(1, 1, 5, 5, dtype=t.float64)), RuntimeError, (r"[dD]ouble|float64",)),
     Case("matmul", lambda t: t.zeros(2, 3) @ t.zeros(3, 2, dtype=t.int64), RuntimeError, (r"[lL]ong|int64",)),

@@ -46,7 +46,12 @@ def keep_anew(t: Handle) -> None:
 
 def value_of(t: Handle) -> Value:
     """The present value of a tensor."""
-    alias = t._alias
+    try:
+        alias = t._alias
+    except AttributeError:
+        if isinstance(t, Handle):
+            raise
+        raise TypeError(f"expected a Tensor, but got {type(t).__name__}") from None
     if alias is not None and alias.version != alias.storage.version:
         return refresh(t)
     return t._value

@@ -11,6 +11,7 @@ from ..record.meta import Meta
 from ..record.trace import local
 from .autocast import paused
 from .handle import LEAF, Handle, make
+from .hooks import checked_gradient
 from .node import Node, edge_of
 
 __all__ = ["run", "Rules"]
@@ -235,7 +236,7 @@ def _finish_leaf(leaf: Handle, grad: Any, create_graph: bool, wanted: dict[int, 
     more = leaf._more
     if more is not None and "hooks" in more and (inner is None or wanted[id(leaf)][0] < inner):  # type: ignore[index]
         for hook in list(more["hooks"].values()):
-            changed = hook(grad)
+            changed = checked_gradient(hook(grad), grad, hook)
             if changed is not None:
                 grad = changed
     if not accumulate:

@@ -6,7 +6,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["RemovableHandle", "add"]
+from .handle import Handle
+
+__all__ = ["RemovableHandle", "add", "checked_gradient"]
 
 _numbers = itertools.count()
 
@@ -43,3 +45,22 @@ def add(hooks: dict[int, Callable], hook: Callable) -> RemovableHandle:
     handle = RemovableHandle(hooks)
     hooks[handle.id] = hook
     return handle
+
+
+def checked_gradient(changed: Any, grad: Any, hook: Callable) -> Any:
+    """What a tensor's hook returned: None, or a gradient to take the place of ``grad``.
+
+    Raises:
+        TypeError: it is no tensor.
+        RuntimeError: it has another shape or dtype.
+    """
+    if changed is None:
+        return None
+    name = getattr(hook, "__name__", type(hook).__name__)
+    if not isinstance(changed, Handle):
+        raise TypeError(f"expected Tensor, but hook '{name}' returned '{type(changed).__name__}'")
+    if changed.shape != grad.shape:
+        raise RuntimeError(f"hook '{name}' has changed the size of value: {list(grad.shape)} to {list(changed.shape)}")
+    if changed.dtype is not grad.dtype:
+        raise RuntimeError(f"hook '{name}' has changed the type of value (was {grad.dtype} got {changed.dtype})")
+    return changed

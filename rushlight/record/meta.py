@@ -80,6 +80,8 @@ class Meta:
     __slots__ = ("shape", "dtype", "device", "strides", "numel", "nbytes", "plain")
 
     def __init__(self, shape: Shape, dtype: DType, device: Device, strides: Shape | None) -> None:
+        if not isinstance(dtype, DType):
+            raise TypeError(f"argument 'dtype' must be torch.dtype, not {type(dtype).__name__}")
         self.shape, self.dtype, self.device, self.strides = shape, dtype, device, strides
         self.numel = math.prod(shape)
         self.nbytes = self.numel * dtype.itemsize

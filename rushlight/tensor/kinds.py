@@ -48,7 +48,7 @@ class _Info:
             setattr(self, k, v)
 
     def __repr__(self) -> str:
-        inner = ", ".join(f"{k}={v}" for k, v in self._fields.items())
+        inner = ", ".join(f"{k}={v:g}" for k, v in self._fields.items())
         return f"{type(self).__name__}({inner}, dtype={self.dtype})"
 
 
@@ -82,7 +82,7 @@ class finfo(_Info):
         if type.kind not in "fc":
             raise TypeError(f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle '{type!r}'")
         info = ml_dtypes.finfo(type.to_real().numpy)
-        super().__init__(type, {"resolution": float(info.resolution), "min": float(info.min), "max": float(info.max),
+        super().__init__(type, {"resolution": 10.0 ** -info.precision, "min": float(info.min), "max": float(info.max),
                                 "eps": float(info.eps), "smallest_normal": float(info.smallest_normal),
                                 "tiny": float(info.tiny)})
         self.bits = info.bits

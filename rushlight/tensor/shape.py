@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..autograd.apply import value_of
+from ..autograd.handle import Handle
 from ..autograd.quick import quick
 from ..ops import basic, views
 from ..ops.promotion import result_type
@@ -195,9 +196,9 @@ CONVENIENCES.update(("view_as", "reshape_as", "expand_as"))
 
 
 @public(method=True, out=False)
-def broadcast_to(input: Any, size: Any) -> Any:
-    """``input`` expanded to ``size``."""
-    return views.expand(input, size_argument((size,)))
+def broadcast_to(input: Any, *shape: Any, size: Any = None) -> Any:
+    """``input`` expanded to a size, given as one sequence or as numbers."""
+    return views.expand(input, size_argument(shape if size is None else (size,)))
 
 
 @public(out=False)
@@ -329,6 +330,9 @@ def cat(tensors: Any, dim: int = 0, *, axis: int | None = None) -> Any:
     tensors = list(tensors)
     if not tensors:
         raise ValueError("expected a non-empty list of Tensors")
+    for k, x in enumerate(tensors):
+        if not isinstance(x, Handle):
+            raise TypeError(f"expected Tensor as element {k} in argument 0, but got {type(x).__name__}")
     metas = [value_of(x).meta for x in tensors]
     dtype = result_type(metas)
     if any(not m.shape for m in metas):

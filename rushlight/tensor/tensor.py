@@ -10,8 +10,7 @@ import numpy as np
 from ..autograd import backward, count_backward
 from ..autograd.apply import alias_of, apply_view, value_of
 from ..autograd.handle import LEAF, DataAlias, Handle, base_of, make, storage_of, watched_writes
-from ..autograd.hooks import RemovableHandle, add
-from ..autograd.node import GradNode
+from ..autograd.hooks import RemovableHandle, add, checked_gradient
 from ..autograd.quick import quick
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
@@ -201,6 +200,12 @@ class Tensor(Handle):
         array = self.numpy()
         return array if dtype is None else array.astype(dtype, copy=False)
 
+    def __array_wrap__(self, array: np.ndarray, context: Any = None, return_scalar: bool = False) -> Tensor:
+        """What a NumPy function makes of this tensor becomes a tensor, too."""
+        from .creation import from_numpy
+
+        return from_numpy(np.asarray(array))  # type: ignore[no-any-return]
+
     def item(self) -> Any:
         """The only element, as a Python number.
 
@@ -235,13 +240,18 @@ class Tensor(Handle):
         return bool(self.item())
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._one().item())
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._one().item())
 
     def __complex__(self) -> complex:
-        return complex(self.item())
+        return complex(self._one().item())
+
+    def _one(self) -> Tensor:
+        if self._value.meta.numel != 1:
+            raise ValueError(f"only one element tensors can be converted to Python scalars, not one of {self._value.meta.numel}")
+        return self
 
     def __index__(self) -> int:
         if self.dtype.kind not in "bui" or self.numel() != 1:
@@ -264,7 +274,7 @@ class Tensor(Handle):
 
     def _repr(self, is_parameter: bool) -> str:
         fn = self.grad_fn
-        name = None if fn is None else fn.name() if isinstance(fn, GradNode) else type(fn).__name__
+        name = None if fn is None else fn.name()
         array = self._array()
         if self.dtype is dt.bfloat16:
             array = array.astype(np.float32)
@@ -478,7 +488,7 @@ class Tensor(Handle):
         node, nr = self._edge if type(self._edge) is tuple else (self._edge, 0)
 
         def on_node(grads: tuple[Any, ...]) -> Any:
-            changed = None if grads[nr] is None else hook(grads[nr])
+            changed = None if grads[nr] is None else checked_gradient(hook(grads[nr]), grads[nr], hook)
             return None if changed is None else (*grads[:nr], changed, *grads[nr + 1:])
         return node.register_prehook(on_node)
 
@@ -521,6 +531,8 @@ class Tensor(Handle):
 
     @data.setter
     def data(self, other: Any) -> None:
+        if not isinstance(other, Handle):
+            raise TypeError(f"Variable data has to be a tensor, but got {type(other).__name__}")
         fresh = alias_of(other)
         self._value, self._alias = fresh._value, fresh._alias
 

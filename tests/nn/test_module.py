@@ -211,7 +211,7 @@ def test_hook_that_always_runs():
 
 
 def test_global_hooks():
-    from rushlight.nn.modules.hooks import register_module_forward_hook
+    from rushlight.nn.modules.module import register_module_forward_hook
 
     seen = []
     handle = register_module_forward_hook(lambda module, args, output: seen.append(type(module).__name__))

@@ -180,3 +180,27 @@ def test_options_are_kept_and_restored():
     set_printoptions(sci_mode=True)
     set_printoptions(profile="short")  # sci_mode is reset by every call, as in PyTorch
     assert get_printoptions() == {"precision": 2, "threshold": 1000, "edgeitems": 2, "linewidth": 80, "sci_mode": None}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "int8", "uint8", "int32"])
+def test_limits_of_dtypes(dtype):
+    import rushlight
+
+    kind = "finfo" if "float" in dtype else "iinfo"
+    assert repr(getattr(rushlight, kind)(getattr(rushlight, dtype))) == repr(getattr(torch, kind)(getattr(torch, dtype)))
+
+
+def test_the_node_of_a_function_is_named_after_it():
+    import rushlight
+
+    def shown(package):
+        class Twice(package.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x * 2
+
+            @staticmethod
+            def backward(ctx, grad):
+                return grad * 2
+        return repr(Twice.apply(package.ones(2, requires_grad=True)))
+    assert shown(rushlight) == shown(torch) == "tensor([2., 2.], grad_fn=<TwiceBackward>)"

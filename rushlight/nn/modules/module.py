@@ -11,7 +11,16 @@ from ...autograd.modes import no_grad
 from ...compile.dtypes import DType
 from ...tensor.kinds import type_named
 from ..parameter import Buffer, Parameter
-from .hooks import add_to, call_with_hooks, everywhere
+from .hooks import (  # the hooks of all modules are found here, as in PyTorch
+    add_to,
+    call_with_hooks,
+    everywhere,
+    register_module_backward_hook,  # noqa: F401
+    register_module_forward_hook,  # noqa: F401
+    register_module_forward_pre_hook,  # noqa: F401
+    register_module_full_backward_hook,  # noqa: F401
+    register_module_full_backward_pre_hook,  # noqa: F401
+)
 from .state import Stateful
 
 __all__ = ["Module"]
