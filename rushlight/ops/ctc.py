@@ -28,36 +28,69 @@ def _extended(labels: np.ndarray, lengths: np.ndarray, blank: int) -> tuple[np.n
     return wide, used, skip
 
 
+def _together(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """log(exp a + exp b + exp c)."""
+    most = np.maximum(np.maximum(a, b), c)
+    most[most == -np.inf] = 0.0
+    return most + np.log(np.exp(a - most) + np.exp(b - most) + np.exp(c - most))
+
+
 def _forward(logs: np.ndarray, labels: np.ndarray, times: np.ndarray, lengths: np.ndarray,
-             blank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(log-probability of the prefixes (T, N, 2 S + 1), of the whole (N,), extended labels, used, skip)."""
+             blank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(log-probability of the prefixes (T, N, 2 S + 1), of the whole (N,), extended labels, used, 0 where two places may be skipped and
+    else -inf, log-probabilities of the extended labels (T, N, 2 S + 1)). All that a step of the loop needs is made before."""
     steps, n, _ = logs.shape
     wide, used, skip = _extended(labels, lengths, blank)
-    alpha = np.full((steps, n, wide.shape[1]), -np.inf)
     rows = np.arange(n)
     emitted = logs[:, rows[:, None], wide]
+    ways = np.where(skip, 0.0, -np.inf)
+    # Two places in front, so that those one and two before are other views of the same memory.
+    table = np.full((steps, n, wide.shape[1] + 2), -np.inf)
+    alpha = table[:, :, 2:]
     with np.errstate(all="ignore"):
         if steps:
             alpha[0, :, 0] = emitted[0, :, 0]
             if wide.shape[1] > 1:
                 alpha[0, :, 1] = np.where(lengths > 0, emitted[0, :, 1], -np.inf)
+        always = int(times.min()) if n else 0  # as long as all sequences go on
+        reached = np.where(used, emitted, -np.inf)
         for t in range(1, steps):
-            before = alpha[t - 1]
-            one = np.pad(before, ((0, 0), (1, 0)), constant_values=-np.inf)[:, :-1]
-            two = np.where(skip, np.pad(before, ((0, 0), (2, 0)), constant_values=-np.inf)[:, :-2], -np.inf)
-            now = np.logaddexp(np.logaddexp(before, one), two) + emitted[t]
-            alpha[t] = np.where((t < times)[:, None], np.where(used, now, -np.inf), before)
+            before = table[t - 1]
+            now = _together(before[:, 2:], before[:, 1:-1], before[:, :-2] + ways) + reached[t]
+            alpha[t] = now if t < always else np.where((t < times)[:, None], now, before[:, 2:])
         last = alpha[-1] if steps else np.full((n, wide.shape[1]), -np.inf)
         end = last[rows, 2 * lengths]
         label_end = np.where(lengths > 0, last[rows, np.maximum(2 * lengths - 1, 0)], -np.inf)
         total = np.logaddexp(end, label_end)
         total = np.where(times == 0, np.where(lengths == 0, 0.0, -np.inf), total)
-    return alpha, total, wide, used, skip
+    return alpha, total, wide, used, ways, emitted
 
 
 def _loss(arrays: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
     logs, labels, times, lengths = arrays
     return (-_forward(logs.astype(np.float64), labels, times, lengths, attrs[0])[1]).astype(logs.dtype)
+
+
+def _suffixes(emitted: np.ndarray, used: np.ndarray, ways: np.ndarray, times: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Log-probability of what follows each place at each time, itself not counted (T, N, 2 S + 1)."""
+    steps, n, places = emitted.shape
+    rows = np.arange(n)
+    start = np.full((n, places), -np.inf)
+    start[rows, 2 * lengths] = 0.0
+    start[rows[lengths > 0], 2 * lengths[lengths > 0] - 1] = 0.0
+    reached = np.where(used, emitted, -np.inf)
+    behind = np.full((n, places + 2), -np.inf)  # two places behind, as in ``_forward``
+    ways_in = np.concatenate([ways, np.full((n, 2), -np.inf)], 1)[:, 2:]
+    here = np.empty(emitted.shape)
+    ends = set(times.tolist())
+    always = int(times.min()) if n else 0
+    for t in range(steps - 1, -1, -1):
+        here[t] = _together(behind[:, :-2], behind[:, 1:-1], behind[:, 2:] + ways_in)
+        if t + 1 in ends:
+            here[t] = np.where((times == t + 1)[:, None], start, here[t])
+        now = here[t] + reached[t]
+        behind[:, :-2] = now if t < always else np.where((t < times)[:, None], now, -np.inf)
+    return here
 
 
 def _loss_gradient(arrays: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
@@ -66,27 +99,18 @@ def _loss_gradient(arrays: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Me
     blank, zero_infinity = attrs
     x = logs.astype(np.float64)
     steps, n, classes = x.shape
-    alpha, total, wide, used, skip = _forward(x, labels, times, lengths, blank)
-    rows = np.arange(n)
-    places = wide.shape[1]
-    out = np.zeros(x.shape)
-    beta = np.full((n, places), -np.inf)
     with np.errstate(all="ignore"):
-        for t in range(steps - 1, -1, -1):
-            emitted = x[t][rows[:, None], wide]
-            start = np.full((n, places), -np.inf)
-            start[rows, 2 * lengths] = 0.0
-            start[rows[lengths > 0], 2 * lengths[lengths > 0] - 1] = 0.0
-            one = np.pad(beta, ((0, 0), (0, 1)), constant_values=-np.inf)[:, 1:]
-            two = np.pad(np.where(skip, beta, -np.inf), ((0, 0), (0, 2)), constant_values=-np.inf)[:, 2:]
-            onward = np.logaddexp(np.logaddexp(beta, one), two)
-            here = np.where((times == t + 1)[:, None], start, onward)
-            active = (t < times)[:, None] & used
-            passing = np.where(active, np.exp(alpha[t] + here - total[:, None]), 0.0)
-            share = np.zeros((n, classes))
-            np.add.at(share, (rows[:, None], wide), passing)
-            out[t] = np.where((t < times)[:, None], np.exp(x[t]) - share, 0.0)
-            beta = np.where(active, here + emitted, -np.inf)
+        alpha, total, wide, used, ways, emitted = _forward(x, labels, times, lengths, blank)
+        inside = np.arange(steps)[:, None] < times
+        passing = np.exp(alpha + _suffixes(emitted, used, ways, times, lengths) - total[:, None])
+        passing = np.where(inside[:, :, None] & used, passing, 0.0)
+        one_hot = (wide[:, :, None] == np.arange(classes)).astype(np.float64)
+        # Where no alignment exists the labels' classes are NaN, and only these.
+        lost = np.isnan(passing)
+        share = np.matmul(np.where(lost, 0.0, passing).transpose(1, 0, 2), one_hot).transpose(1, 0, 2)
+        if lost.any():
+            share[np.matmul(lost.transpose(1, 0, 2), one_hot).transpose(1, 0, 2) > 0] = np.nan
+        out = np.where(inside[:, :, None], np.exp(x) - share, 0.0)
         if zero_infinity:
             out = np.where(np.isinf(total)[None, :, None], 0.0, out)
         return (out * grad.astype(np.float64)[None, :, None]).astype(logs.dtype)
