@@ -10,6 +10,7 @@ from typing import Any as _Any
 from . import autograd, random
 from . import tensor as _tensor
 from .autograd import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
+from .autograd.anomaly import is_anomaly_check_nan_enabled, is_anomaly_enabled
 from .compile.dtypes import DType as dtype
 from .compile.dtypes import (
     bfloat16,

@@ -105,6 +105,10 @@ def twice(torch: Any) -> None:
 
 
 DTYPES = [
+    Case("order of complex numbers", lambda t: t.zeros(2) < t.tensor([1j, 0j]), NotImplementedError, (r"lt", r"[cC]omplex")),
+    Case("bits of floats", lambda t: t.zeros(2) & t.zeros(2), NotImplementedError, (r"bitwise_and", r"[fF]loat")),
+    Case("a difference to True", lambda t: t.zeros(2) - True, RuntimeError, (r"Subtraction", r"bool tensor")),
+    Case("True less something", lambda t: True - t.zeros(2), RuntimeError, (r"Subtraction", r"bool tensor")),
     Case("a number in cat", lambda t: t.cat([t.zeros(2), 3]), TypeError, (r"element 1", r"int")),
     Case("a number in matmul", lambda t: t.zeros(2, 3) @ 3, TypeError, (r"Tensor", r"int")),
     Case("a number as data", lambda t: setattr(t.zeros(2), "data", 3), TypeError, (r"int",)),
@@ -288,6 +292,19 @@ def test_pytorch_raises_the_same_class(case):
     with pytest.raises(Exception) as caught:  # noqa: B017
         case.program(torch)
     assert isinstance(caught.value, case.error), repr(caught.value)
+
+
+@pytest.mark.parametrize("mode", [lambda a: a.detect_anomaly(check_nan=False), lambda a: a.set_detect_anomaly(True, check_nan=False)],
+                         ids=["detect", "set"])
+def test_anomaly_mode_that_lets_nans_pass(mode):
+    x = rushlight.tensor([-1.0], requires_grad=True)
+    with mode(rushlight.autograd):
+        assert rushlight.is_anomaly_enabled()
+        (x.sqrt() * 0).sum().backward()
+    assert np.isnan(x.grad.item()) and not rushlight.is_anomaly_enabled()
+    with pytest.raises(RuntimeError, match="nan values"), pytest.warns(UserWarning, match="Error detected"), \
+            rushlight.autograd.detect_anomaly():
+        (x.sqrt() * 0).sum().backward()
 
 
 @pytest.mark.parametrize("program", DEVICES, ids=range(len(DEVICES)))

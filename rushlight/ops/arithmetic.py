@@ -129,11 +129,12 @@ addcdiv = pointwise("addcdiv", lambda e, x, a, b, value: x + a / b * value, neut
 # -- comparison and logic -----------------------------------------------------------------------------------------
 
 
-def _compare(name: str, fn: str) -> Any:
-    return pointwise(name, lambda e, x, y: getattr(e, fn)(x, y), result="bool")
+def _compare(name: str, allowed: str) -> Any:
+    return pointwise(name, lambda e, x, y: getattr(e, name)(x, y), result="bool", allowed=allowed)
 
 
-eq, ne, lt, le, gt, ge = (_compare(n, n) for n in ("eq", "ne", "lt", "le", "gt", "ge"))
+eq, ne = (_compare(n, "buifc") for n in ("eq", "ne"))
+lt, le, gt, ge = (_compare(n, "buif") for n in ("lt", "le", "gt", "ge"))
 logical_and = pointwise("logical_and", lambda e, x, y: _logical(e, x) & _logical(e, y), result="bool", raw=(0, 1))
 logical_or = pointwise("logical_or", lambda e, x, y: _logical(e, x) | _logical(e, y), result="bool", raw=(0, 1))
 logical_xor = pointwise("logical_xor", lambda e, x, y: _logical(e, x) ^ _logical(e, y), result="bool", raw=(0, 1))

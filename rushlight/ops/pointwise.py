@@ -257,8 +257,7 @@ class Pointwise(_Formula):
     def _check(self, common: DType) -> None:
         if common.kind not in self.allowed:
             what = {"b": "Bool", "u": "unsigned integer", "i": "integer", "f": "floating", "c": "complex"}[common.kind]
-            raise NotImplementedError(f'"{self.name}" not implemented for {what} tensors ({common.name})') \
-                if common.kind != "f" else RuntimeError(f"{self.name} is not implemented for '{common.name}'")
+            raise NotImplementedError(f'"{self.name}" not implemented for {what} tensors ({common.name})')
 
     def _slope(self, metas: Sequence[Meta], attrs: tuple, k: int) -> Expr | None:
         rule = self.grads

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..autograd.handle import TYPE_NAMES, type_name
+from ..autograd.handle import TYPE_NAMES, Handle, type_name
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 
@@ -39,6 +39,15 @@ def type_named(which: Any) -> DType:
         if known == short:
             return dt.by_name(key)
     raise ValueError(f"invalid type: '{name}'")
+
+
+def typename(obj: Any) -> str:
+    """The name of an object's type, with its module; of a tensor that of its kind: ``torch.FloatTensor``."""
+    if isinstance(obj, Handle):
+        return obj.type()  # type: ignore[attr-defined, no-any-return]
+    kind = obj if hasattr(obj, "__qualname__") else type(obj)
+    module = getattr(kind, "__module__", None) or ""
+    return kind.__qualname__ if module in ("", "builtins", "__builtin__") else f"{module}.{kind.__qualname__}"
 
 
 class _Info:

@@ -96,7 +96,7 @@ def _check_alpha(alpha: Any, *operands: Any) -> None:
 
 
 def _check_no_bool(*operands: Any) -> None:
-    bools = [isinstance(x, Handle) and x._value.meta.dtype.kind == "b" for x in operands]
+    bools = [x._value.meta.dtype.kind == "b" if isinstance(x, Handle) else type(x) is bool for x in operands]
     if any(bools):
         what = "two bool tensors" if all(bools) else "a bool tensor"
         raise RuntimeError(f"Subtraction, the `-` operator, with {what} is not supported. If you are trying to invert a mask, use the "

@@ -11,7 +11,7 @@ from ..ops import promotion
 from ..ops.pointwise import broadcast_shapes as _broadcast
 from ..record.flush import start_afresh
 from ..record.meta import CPU, Device
-from .kinds import type_named
+from .kinds import type_named, typename
 from .registry import FUNCTIONS
 from .shape import Size, size_argument
 
@@ -21,6 +21,9 @@ __all__ = ["TYPED"]
 def _function(define: Any) -> Any:
     FUNCTIONS[define.__name__] = define
     return define
+
+
+_function(typename)
 
 
 @_function

@@ -204,3 +204,11 @@ def test_the_node_of_a_function_is_named_after_it():
                 return grad * 2
         return repr(Twice.apply(package.ones(2, requires_grad=True)))
     assert shown(rushlight) == shown(torch) == "tensor([2., 2.], grad_fn=<TwiceBackward>)"
+
+
+@pytest.mark.parametrize("make", [lambda t: 3, lambda t: int, lambda t: "a", lambda t: t.ones(2), lambda t: t.ones(2).int(),
+                                  lambda t: t.nn.Linear(1, 1), lambda t: t.nn.Linear, lambda t: len, lambda t: None])
+def test_names_of_types(make):
+    import rushlight
+
+    assert rushlight.typename(make(rushlight)).replace("rushlight", "torch") == torch.typename(make(torch))

@@ -9,7 +9,7 @@ from ...autograd.handle import Handle
 from ...autograd.hooks import RemovableHandle
 from ...autograd.modes import no_grad
 from ...compile.dtypes import DType
-from ...tensor.kinds import type_named
+from ...tensor.kinds import type_named, typename
 from ..parameter import Buffer, Parameter
 from .hooks import (  # the hooks of all modules are found here, as in PyTorch
     add_to,
@@ -32,14 +32,6 @@ _pre, _post, _back_pre, _back = everywhere.calls
 _HOOK_DICTS = ("_backward_pre_hooks", "_backward_hooks", "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
                "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_state_dict_hooks", "_state_dict_pre_hooks",
                "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
-
-
-def typename(value: Any) -> str:
-    """How messages name the type of a value: ``torch.FloatTensor``, ``list``, ..."""
-    if isinstance(value, Handle):
-        return value.type()  # type: ignore[attr-defined]
-    cls = value if isinstance(value, type) else type(value)
-    return cls.__qualname__ if cls.__module__ in ("builtins", "__builtin__") else f"{cls.__module__}.{cls.__qualname__}"
 
 
 class Module(Stateful):
