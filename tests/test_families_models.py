@@ -125,6 +125,12 @@ def buckets(x: Any) -> Any:
     return (torch.arange(x.shape[1]) % 5)[None, :, None].expand(x.shape)
 
 
+def softened(x: Any) -> Any:
+    """Scores whose mask is a number that follows from the length."""
+    place = torch.arange(x.shape[1])
+    return (x @ x.transpose(1, 2)).masked_fill(place > place[:, None], -10 / math.sqrt(x.shape[1]))
+
+
 #: A module or None, and what is done with it and an input of shape (n, t, D).
 ON_TEXTS: dict[str, tuple[Callable[[], nn.Module | None], Callable[[Any, Any], Any]]] = {
     "gru": (lambda: nn.GRU(D, 10, batch_first=True), lambda m, x: m(x)[0]),
@@ -150,6 +156,10 @@ ON_TEXTS: dict[str, tuple[Callable[[], nn.Module | None], Callable[[Any, Any], A
     "exponent": (lambda: None, lambda m, x: (x.abs() + 1) ** (1 / x.shape[1])),
     "deviation": (lambda: None, lambda m, x: (x - x.mean()) / (x.std() + 1e-3)),
     "scaled product": (lambda: None, lambda m, x: (x @ x.transpose(1, 2) / math.sqrt(x.shape[1])).softmax(-1) @ x),
+    "scaled by its length": (lambda: None, lambda m, x: (x @ x.transpose(1, 2) * (1e-3 * x.shape[1])).softmax(-1) @ x),
+    "scaled by a count": (lambda: None, lambda m, x: (x @ x.transpose(1, 2) * x.shape[1]).softmax(-1) @ x),
+    "masked by a number": (lambda: None, lambda m, x: softened(x).softmax(-1) @ x),
+    "scaled attention": (lambda: None, lambda m, x: F.scaled_dot_product_attention(x, x, x, scale=1 / math.sqrt(x.shape[1]))),
     "half and a number": (lambda: None, lambda m, x: (x.to(torch.bfloat16) / math.sqrt(x.shape[1])).float() * 2),
     "half": (lambda: None, lambda m, x: (x.to(torch.bfloat16) * 2).float() + x.half().float()),
     "in place": (lambda: None, lambda m, x: (lambda y: (y[:, 1:].mul_(2), y)[1])(x * 1)),

@@ -18,7 +18,6 @@ from .counters import counters
 from .cpu import jit, target
 from .flags import flags
 from .graph import Graph
-from .numbers import apart
 from .outline import HostWork, Outline, Work, outline
 from .program import Program, note_built
 from .resize import Sizes
@@ -40,9 +39,7 @@ class Family:
     """
 
     def __init__(self, graph: Graph, donations: dict[int, int], tape: Tape) -> None:
-        graph, numbers = apart(graph)
         plan = outline(graph, donations)
-        plan.numbers = numbers
         works, plan.works = plan.works, []
         sizes = Sizes()
         self._plan = plan

@@ -2,7 +2,8 @@
 
 ``x / math.sqrt(x.shape[1])`` has another constant for each length, and a constant is part of a kernel. Where a graph is planned for
 many sizes, such constants become leaves of their own behind all others; the numbers themselves lie beside the program's error block,
-and kernels load them. The bits of results do not depend on it: a constant is rounded to its type in both ways.
+and kernels load them. The bits of results do not depend on it: a constant is rounded to its type in both ways. But passes that look
+for constants (the scale of attention written by hand) must have found them before, or they would find less than for one size.
 """
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from .body import Body
 from .contraction import Contraction
 from .counters import counters
 from .cpu.native import Operand
+from .dtypes import DType
 from .flags import flags
 from .fuse import fuse
 from .fusion import Fusion
@@ -22,6 +23,7 @@ from .lower_contract import TooManyOperands, lower_contract
 from .lower_group import group_body
 from .lower_native import lower_native
 from .memory import Lifetimes, donate, lifetimes
+from .numbers import apart
 from .passes.assemble import assemble
 from .passes.attend import attention_calls
 from .passes.carry import carry
@@ -110,7 +112,7 @@ class Outline:
 def outline(source: Graph, donations: dict[int, int]) -> Outline:
     """Rewrite, lay out and fuse a graph. ``donations``: result number -> number of the leaf whose memory it takes over."""
     counters.outlines += 1
-    graph = _rewritten(source)
+    graph, numbers = _rewritten(source)
     alone: set[Node] = set()
     overwritten = frozenset(donations.values())
     while True:
@@ -132,11 +134,12 @@ def outline(source: Graph, donations: dict[int, int]) -> Outline:
     in_order = fusion.groups.in_order(priority)
     steps = {group: k for k, group in enumerate(g for g in in_order if g in pieces)}
     memory = lifetimes(graph, fusion, in_order, steps, made.bodies, donations, direct)
-    return Outline([(n.shape, n.dtype) for n in source.leaves], [(n.shape, n.dtype) for n in source.results], memory, direct,
-                   overwritten, made.works, [pieces[g] for g in in_order if g in pieces])
+    return Outline([(n.shape, n.dtype) for n in graph.leaves], [(n.shape, n.dtype) for n in source.results], memory, direct,
+                   overwritten, made.works, [pieces[g] for g in in_order if g in pieces], numbers)
 
 
-def _rewritten(graph: Graph) -> Graph:
+def _rewritten(graph: Graph) -> tuple[Graph, list[tuple[Any, DType]]]:
+    """The graph as it is laid out and fused, and the numbers that are its last leaves (``numbers.py``)."""
     _show("graph", graph)
     if flags.simplify:
         graph = simplify(graph)
@@ -147,6 +150,7 @@ def _rewritten(graph: Graph) -> Graph:
             found = simplify(found)
         graph = found
         _show("attention found", graph)
+    graph, numbers = apart(graph)  # attention has a scale and what a mask puts by now, as constants like those of one size
     if flags.assemble:
         graph = assemble(graph)
         _show("assembled", graph)
@@ -155,7 +159,7 @@ def _rewritten(graph: Graph) -> Graph:
     if flags.carry:
         graph = carry(graph)
         _show("carried", graph)
-    return graph
+    return graph, numbers
 
 
 def _show(what: str, graph: Graph) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import rushlight as torch
 import rushlight.nn.functional as F
+from rushlight.compile import family
 from rushlight.compile.flags import flags
 from rushlight.record.flush import start_afresh
 from rushlight.tools.profiler import counters
@@ -317,6 +318,52 @@ def test_operands_that_serve_all_batches_or_heads(shapes):
     """Queries that are parameters, say."""
     check(nano_gpt, arrays(*((*lead, T, D) for lead in shapes)))
     check(nano_gpt, arrays(*((*lead, T, D) for lead in shapes)), train=False, expected=("forward",))
+
+
+def scaled_and_masked(q, k, v, length):
+    """Scores that are shut are not much smaller than others."""
+    shut = torch.arange(length) > torch.arange(length)[:, None]
+    return F.dropout((q @ k.mT / math.sqrt(length)).masked_fill(shut, -100 / length).softmax(-1), 0.25) @ v
+
+
+def scaled_by_a_count(q, k, v, length):
+    return (q @ k.mT * length).softmax(-1) @ v
+
+
+def scaled_halves(q, k, v, length):
+    q, k, v = (t.to(torch.bfloat16) for t in (q, k, v))
+    return (torch.einsum("bhid,bhjd->bhij", q, k) / math.sqrt(length)).softmax(-1).matmul(v).float()
+
+
+def scaled_call(q, k, v, length):
+    return F.scaled_dot_product_attention(q, k, v, scale=1 / math.sqrt(length))
+
+
+@pytest.mark.parametrize("make", [scaled_and_masked, scaled_by_a_count, scaled_halves, scaled_call])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numbers_that_follow_from_the_length_are_parameters_of_the_kernels(make, dtype, monkeypatch):
+    def step(length):
+        q, k, v = (torch.tensor(a.astype(dtype), requires_grad=True) for a in arrays(*((2, 2, length, D),) * 3, seed=length))
+        torch.manual_seed(length)
+        out = make(q, k, v, length)
+        (out * out).sum().backward()
+        return [t.numpy() for t in (out.detach(), q.grad, k.grad, v.grad)]
+
+    start_afresh()
+    lengths = (50, 61, 72, 83, 94, 105, 77)
+    made = [step(n) for n in lengths[:4]]
+    lowered, for_one, for_all = [], family.kernels_of, family.kernels_afresh
+    monkeypatch.setattr(family, "kernels_of", lambda work: (lowered.append(work), for_one(work))[1])
+    monkeypatch.setattr(family, "kernels_afresh", lambda work: (lowered.append(work), for_all(work))[1])
+    before = counters()
+    made += [step(n) for n in lengths[4:]]
+    done = counters() - before
+    assert done.programs_built > 0 and done.programs_planned == 0 and not lowered
+    with flags.using(families=0):
+        start_afresh()
+        for one, length in zip(made, lengths, strict=True):
+            for a, b in zip(one, step(length), strict=True):
+                np.testing.assert_array_equal(a, b, err_msg=f"{length}")
 
 
 def test_lengths_that_change_are_not_planned_again():

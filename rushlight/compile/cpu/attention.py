@@ -17,6 +17,7 @@ from rushlight.compile.cpu.native import Operand
 from rushlight.compile.dtypes import DType, bfloat16
 from rushlight.compile.placed import Output
 from rushlight.compile.randoms import dropout_limit
+from rushlight.compile.sizes import numeric
 
 __all__ = ["has_kernel", "plan"]
 
@@ -169,19 +170,23 @@ def _fence(cpu: target.CPU) -> str:
 def _common(call: Call, blocks: int, chunk: int) -> dict[str, int]:
     _, h, g, length, source, e, v = call.sizes
     values = {"heads": h, "group": h // g, "length": length, "source": source, "e_size": e, "v_size": v, "blocks": blocks,
-              "chunk": chunk, "scale": _bits(call, call.scale)}  # fmt: skip
+              "chunk": chunk, "scale": _bits(_wide(call), call.scale)}  # fmt: skip
     if call.drop:
-        values |= {"limit": dropout_limit(call.drop), "growth": _bits(call, 1 / (1 - call.drop))}
+        values |= {"limit": dropout_limit(call.drop), "growth": _bits(_wide(call), 1 / (1 - call.drop))}
     if call.masked:
-        values |= {"fill": _bits(call, -math.inf if call.fill is None else call.fill)}
+        values |= {"fill": _bits(_wide(call), -math.inf if call.fill is None else call.fill)}
     return values
 
 
-def _bits(call: Call, number: float) -> int:
-    """A number of the type that a call computes in, as a parameter."""
-    if call.arrays[0][1].compute.itemsize == 8:
-        return struct.unpack("<q", struct.pack("<d", number))[0]
-    return struct.unpack("<i", struct.pack("<f", number))[0]
+def _wide(call: Call) -> bool:
+    """Whether a call computes in float64."""
+    return call.arrays[0][1].compute.itemsize == 8
+
+
+@numeric
+def _bits(wide: bool, number: float) -> int:
+    """A float64 or a float32 as a parameter."""
+    return struct.unpack(*("<q", struct.pack("<d", number)) if wide else ("<i", struct.pack("<f", number)))[0]
 
 
 def _item(call: Call, name: str) -> int:

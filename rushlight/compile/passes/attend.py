@@ -6,11 +6,11 @@ is how people write it who do not call ``scaled_dot_product_attention``. As reco
 query and key. The calls of ``attention.py`` go through them in tiles and leave out what the mask shuts, and their backward computes
 the weights again. That is the same only where nobody else wants the weights or the scores.
 
-The scale may be a product or a quotient, before the mask, by a number or by data (``numbers.py`` makes it that where it follows from a
-size that changes): then q is multiplied with it. The mask may be a number that takes the place of scores (``masked_fill``,
-``where``), finite or not, or numbers that are added; it may repeat over batch and heads. Several of one kind become one. Dropout
-computes the same hash in the calls. What is rounded between the steps, to bfloat16 say, is not rounded there. Not recognised: a gradient
-of what is added to the scores, and masks of both kinds.
+The scale may be a product or a quotient, before the mask, by a number, which may be a size and is a parameter of the calls, or by data:
+then q is multiplied with it. The mask may be a number that takes the place of scores (``masked_fill``, ``where``), finite or not, or
+numbers that are added; it may repeat over batch and heads. Several of one kind become one. Dropout computes the same hash in the calls.
+What is rounded between the steps, to bfloat16 say, is not rounded there. Not recognised: a gradient of what is added to the scores, and
+masks of both kinds.
 """
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ with what dropout does to P and dP, and mask and scale to dS.
 """
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -125,7 +124,12 @@ def _chain(node: Node, found: Found, users: Users) -> tuple[list[Use], list[Node
             scale *= step[1]
             factors += [step[2]] if step[2] is not None else []
     equal = Counter(factors) == Counter(found.factors)
-    return (same.uses, between) if not masks and equal and math.isclose(scale, found.scale, rel_tol=1e-6) else None
+    return (same.uses, between) if not masks and equal and _is_close(scale, found.scale) else None
+
+
+def _is_close(a: float, b: float) -> bool:
+    """``math.isclose`` for numbers that may be sizes; b is finite."""
+    return bool(a == b or abs(a - b) <= 1e-6 * abs(b))
 
 
 def _is_shut(node: Node, inner: Node, mask: Mask) -> bool:

@@ -15,6 +15,7 @@ from rushlight.compile.expr import Expr
 from rushlight.compile.graph import Graph, Node, View, is_one, same_shape
 from rushlight.compile.passes.attention_products import Operand, straight
 from rushlight.compile.randoms import dropout_limit, seed_of
+from rushlight.compile.sizes import is_size
 
 __all__ = ["Backward", "Drop", "Factor", "Found", "Mask", "Same", "Use", "Users", "dropped", "factor", "mask_of", "pattern", "plain",
            "product_of", "repeat", "said", "turned"]
@@ -226,7 +227,7 @@ def factor(node: Node) -> tuple[Node, float, Factor | None] | None:
             continue
         x = node.inputs[value.attr]
         if number.fn == "const" and (number.attr or formula.fn == "mul"):
-            return x, 1.0 / number.attr if formula.fn == "div" else float(number.attr), None
+            return x, 1.0 / number.attr if formula.fn == "div" else number.attr, None
         data = _uniform(node.inputs[number.attr]) if number.fn == "input" else None
         if data is not None:
             return x, 1.0, Factor(data, formula.fn == "div")
@@ -284,11 +285,14 @@ def mask_of(node: Node) -> tuple[Node, Mask] | None:
 def _number(x: Expr, node: Node) -> float | None:
     """A number of a formula, also one that an input is full of."""
     if x.fn == "const":
-        return float(x.attr)
+        return x.attr if is_size(x.attr) else float(x.attr)
     full = node.inputs[x.attr] if x.fn == "input" else None
     while full is not None and (full.kind in ("view", "reshape") or full.kind == "pointwise" and said(full) is not None):
         full = full.inputs[0]
-    return float(full.attrs[0]) if full is not None and full.kind == "const" else None
+    if full is None or full.kind != "const":
+        return None
+    number = full.attrs[0]
+    return number if is_size(number) else float(number)
 
 
 def _is_made_of_a_product(node: Node) -> bool:
