@@ -36,6 +36,10 @@ class Node:
     def name(self) -> str:
         return type(self).__name__
 
+    def shown(self) -> Any:
+        """The node as users see it, whose class has the name that PyTorch's has."""
+        return self
+
     @property
     def metadata(self) -> dict[Any, Any]:
         return self._rare("metadata")
@@ -55,7 +59,7 @@ class Node:
             elif isinstance(edge, Handle):
                 shown.append((AccumulateGrad(edge), 0))
             else:
-                shown.append(edge if type(edge) is tuple else (edge, 0))
+                shown.append((edge[0].shown(), edge[1]) if type(edge) is tuple else (edge.shown(), 0))
         return tuple(shown)
 
     def register_hook(self, hook: Callable) -> Any:
@@ -120,7 +124,13 @@ class GradNode(Node):
         return self.epoch.number, self.node.slot
 
     def name(self) -> str:
-        return self.node.op.grad_name  # type: ignore[union-attr]
+        name = self.node.op.grad_name  # type: ignore[union-attr]
+        return name if type(name) is str else name(self.node.attrs, self.node.metas, len(self.EDGES))
+
+    def shown(self) -> Any:
+        if type(self) is grad_class(len(self.EDGES)):
+            self.__class__ = _shown_class(len(self.EDGES), self.name().rpartition("::")[2])
+        return self
 
     # -- what a gradient rule reads ------------------------------------------------------------------------------
     @property
@@ -200,6 +210,11 @@ def grad_class(inputs: int) -> type[GradNode]:
     return type("GradNode", (GradNode,), {"__slots__": (*edges, *kept), "__module__": __name__, "__doc__": GradNode.__doc__,
                                           "edges": together(edges), "kept": together(kept), "EDGES": edges, "KEPT": kept})
 
+@functools.cache
+def _shown_class(inputs: int, name: str) -> Any:
+    """The class of nodes with so many inputs under the name of an operation: recording makes nodes of few classes, and
+    those that somebody looks at become ``SumBackward0`` then."""
+    return type(name, (grad_class(inputs),), {"__slots__": (), "__module__": __name__, "__doc__": GradNode.__doc__})
 
 
 LONG = 32  # inputs from which on code is not written for each number of them

@@ -46,8 +46,8 @@ hardswish = pointwise("hardswish", lambda e, x: x * e.min(e.max(x + 3, 0), 6) / 
     lambda e, g, out, x: e.where(e.le(x, -3), _zero(e, g), e.where(e.lt(x, 3), g * (x / 3 + 0.5), g)),))
 logsigmoid = pointwise("log_sigmoid", lambda e, x: -e.log1p_exp(-x), allowed="f", grads=(
     lambda e, g, out, x: g / (1 + e.exp(x)),))
-softsign = pointwise("softsign", lambda e, x: x / (e.abs(x) + 1), allowed="f")
-tanhshrink = pointwise("tanhshrink", lambda e, x: x - e.tanh(x), allowed="f")
+softsign = pointwise("softsign", grad_name="DivBackward0", formula=lambda e, x: x / (e.abs(x) + 1), allowed="f")
+tanhshrink = pointwise("tanhshrink", grad_name="SubBackward0", formula=lambda e, x: x - e.tanh(x), allowed="f")
 hardshrink = pointwise("hardshrink", lambda e, x, lambd: e.where(e.ge(x, -lambd) & e.le(x, lambd), _zero(e, x), x), neutral=(1,),
                        allowed="f", grads=(lambda e, g, out, x, lambd: e.where(e.ge(x, -lambd) & e.le(x, lambd), _zero(e, g), g),))
 softshrink = pointwise("softshrink", lambda e, x, lambd: e.where(

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 from ..compile import dtypes as dt
+from .grad_names import by_number, by_tensor, pow_name
 from .pointwise import pointwise
 
 __all__: list[str] = []
@@ -92,20 +93,23 @@ def _where(e: Any, c: Any, x: Any, y: Any) -> Any:
 
 
 add = pointwise("add", _add, neutral=(2,))
+
+
 sub = pointwise("sub", _no_bool_sub, neutral=(2,))
 mul = pointwise("mul", _mul)
 div = pointwise("div", lambda e, x, y: x / y, result="float")
 div_floor = pointwise("floor_divide", _floor_divide, grads=False, allowed="buif")
-div_trunc = pointwise("div_trunc", lambda e, x, y: e.truncdiv(x, y) if x.dtype.kind in "bui" else e.trunc(x / y), grads=(
-    lambda e, g, out, x, y: None, lambda e, g, out, x, y: None), allowed="buif")
-div_floor_mode = pointwise("div_floor", _floor_divide, grads=(
-    lambda e, g, out, x, y: None, lambda e, g, out, x, y: None), allowed="buif")
+div_trunc = pointwise("div_trunc", grad_name="DivBackward2", allowed="buif", formula=lambda e, x, y:
+                      e.truncdiv(x, y) if x.dtype.kind in "bui" else e.trunc(x / y), grads=(
+    lambda e, g, out, x, y: None, lambda e, g, out, x, y: None))
+div_floor_mode = pointwise("div_floor", grad_name="DivBackward2", formula=_floor_divide, allowed="buif", grads=(
+    lambda e, g, out, x, y: None, lambda e, g, out, x, y: None))
 fill = pointwise("fill", lambda e, x, value: e.cast(e.const(value, x.dtype), x.dtype), neutral=(1,), grads=(
     lambda e, g, out, x, value: None, lambda e, g, out, x, value: g))
-remainder = pointwise("remainder", lambda e, x, y: e.mod(x, y), allowed="buif", grads=(
+remainder = pointwise("remainder", lambda e, x, y: e.mod(x, y), allowed="buif", grad_name=by_tensor("Remainder"), grads=(
     lambda e, g, out, x, y: g, lambda e, g, out, x, y: -(g * e.floor(x / y))))
-fmod = pointwise("fmod", lambda e, x, y: e.fmod(x, y), allowed="buif")
-pow_ = pointwise("pow", _pow)
+fmod = pointwise("fmod", lambda e, x, y: e.fmod(x, y), allowed="buif", grad_name=by_tensor("Fmod"))
+pow_ = pointwise("pow", _pow, grad_name=pow_name)
 mul.once = div.once = pow_.once = True
 neg = pointwise("neg", _neg)
 positive = pointwise("positive", lambda e, x: x)
@@ -120,7 +124,8 @@ fmin = pointwise("fmin", _fmin, allowed="buif", grads=(
     lambda e, g, out, x, y: e.where(e.le(x, y) | e.isnan(y), g, e.const(0, g.dtype)),
     lambda e, g, out, x, y: e.where(e.le(x, y) | e.isnan(y), e.const(0, g.dtype), g)))
 where = pointwise("where", _where, raw=(0,))
-lerp = pointwise("lerp", lambda e, a, b, w: e.where(e.lt(e.abs(w), 0.5), a + w * (b - a), b - (b - a) * (1 - w)), grads=(
+lerp = pointwise("lerp", grad_name=by_tensor("Lerp"), formula=lambda e, a, b, w:
+                 e.where(e.lt(e.abs(w), 0.5), a + w * (b - a), b - (b - a) * (1 - w)), grads=(
     lambda e, g, out, a, b, w: g * (1 - w), lambda e, g, out, a, b, w: g * w, lambda e, g, out, a, b, w: g * (b - a)),
     allowed="f")
 addcmul = pointwise("addcmul", lambda e, x, a, b, value: x + a * b * value, neutral=(3,))
@@ -193,7 +198,7 @@ floor, ceil, round_, trunc = map(_rounding, ("floor", "ceil", "round", "trunc"))
 frac = pointwise("frac", lambda e, x: x - e.trunc(x), allowed="f")
 deg2rad = pointwise("deg2rad", lambda e, x: x * (math.pi / 180), result="float", allowed="buif")
 rad2deg = pointwise("rad2deg", lambda e, x: x * (180 / math.pi), result="float", allowed="buif")
-square = pointwise("square", lambda e, x: x & x if x.dtype.kind == "b" else x * x)
+square = pointwise("square", grad_name="PowBackward0", formula=lambda e, x: x & x if x.dtype.kind == "b" else x * x)
 heaviside = pointwise("heaviside", lambda e, x, v: e.where(e.eq(x, 0), v, e.cast(e.gt(x, 0), x.dtype)), allowed="buif", grads=False)
 sinc = pointwise("sinc", lambda e, x: e.where(e.eq(x, 0), e.const(1, x.dtype), e.sin(x * math.pi) / (x * math.pi)),
                  result="float", allowed="buif", grads=(lambda e, g, out, x: g * e.where(
@@ -204,7 +209,7 @@ logit = pointwise("logit", lambda e, x: e.log(x / (1 - x)), result="float", allo
 nan_to_num = pointwise("nan_to_num", lambda e, x, nan, high, low: x if x.dtype.kind != "f" else e.where(
     e.isnan(x), nan, e.where(e.eq(x, math.inf), high, e.where(e.eq(x, -math.inf), low, x))), neutral=(1, 2, 3), allowed="buif",
     grads=(lambda e, g, out, x, nan, high, low: e.where(e.isnan(x) | e.isinf(x), e.const(0, g.dtype), g),))
-clamp = pointwise("clamp", lambda e, x, low, high: e.min(e.max(x, low), high), allowed="uif", grads=(
+clamp = pointwise("clamp", grad_name=by_number("Clamp"), formula=lambda e, x, low, high: e.min(e.max(x, low), high), allowed="uif", grads=(
     lambda e, g, out, x, low, high: e.where(e.ge(x, low) & e.le(x, high), g, e.const(0, g.dtype)),
     lambda e, g, out, x, low, high: e.where(e.lt(x, low) & e.lt(low, high), g, e.const(0, g.dtype)),
     lambda e, g, out, x, low, high: e.where(e.gt(x, high) | e.ge(low, high), g, e.const(0, g.dtype))))

@@ -152,10 +152,11 @@ def _update_grad(ctx: Any, g: Any) -> Sequence[Any]:
 
 
 update_view = Structured("copy_slices", meta=lambda metas, shape, strides, offset: metas[0].plain, lower=_update_lower,
-                         grad=_update_grad, saves=((), False), grad_name="CopySlices")
+                         grad=_update_grad, saves=((), False), grad_name="torch::autograd::CopySlices")
 update_view.once = True
 Restrided.overwrite = Structured("copy_", meta=lambda metas: metas[1].plain, lower=lambda g, x, attrs, outs: x[1], saves=((), False),
-                                 grad=lambda ctx, g: (Rules.zeros(ctx.metas[0]), g if ctx.needs[1] else None), grad_name="CopyBackwards")
+                                 grad=lambda ctx, g: (Rules.zeros(ctx.metas[0]), g if ctx.needs[1] else None),
+                                 grad_name="torch::autograd::CopyBackwards")
 
 
 # -- what autograd needs ------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from ..compile.graph import ContractSpec, Graph, Node, View, Window
 from ..compile.sizes import largest
 from ..record.meta import Meta, meta_of
 from .complexes import conj
+from .grad_names import linear_name, matmul_name
 from .structured import Structured
 
 __all__ = ["einsum2", "linear", "convolution", "conv_input_grad", "conv_weight_grad"]
@@ -64,9 +65,9 @@ def _other(needs: tuple[bool, ...]) -> tuple[tuple[int, ...], bool]:
     return tuple(k for k in (0, 1) if needs[1 - k]), False
 
 
-einsum2 = Structured("mm", meta=_einsum_meta, grad=_einsum_grad, saves=_other, autocast="low", lower=_einsum_lower)
+einsum2 = Structured("mm", meta=_einsum_meta, grad=_einsum_grad, saves=_other, grad_name=matmul_name, autocast="low", lower=_einsum_lower)
 # The same for what PyTorch's autocast leaves alone on a CPU (mv, dot).
-einsum2_as_is = Structured("mv", meta=_einsum_meta, grad=_einsum_grad, saves=_other, lower=_einsum_lower)
+einsum2_as_is = Structured("mv", meta=_einsum_meta, grad=_einsum_grad, saves=_other, lower=_einsum_lower, grad_name=matmul_name)
 
 
 # -- linear -------------------------------------------------------------------------------------------------------
@@ -120,7 +121,7 @@ def _linear_grad(ctx: Any, g: Any) -> Sequence[Any]:
 
 
 linear = Structured("linear", meta=_linear_meta, lower=_linear_lower, grad=_linear_grad, saves=_other,
-                    grad_name="AddmmBackward0", autocast="low")
+                    grad_name=linear_name, autocast="low")
 
 
 # -- convolution --------------------------------------------------------------------------------------------------

@@ -218,6 +218,11 @@ def _saves(needs: tuple[bool, ...]) -> tuple[tuple[int, ...], bool]:
     return tuple(range(len(needs))), False
 
 
+def _name(attrs: tuple, outs: Sequence[Meta], inputs: int) -> str:
+    """Smoothed, PyTorch's is a sum of two losses."""
+    return "AddBackward0" if attrs[3] else "NllLossBackward0"
+
+
 cross_entropy = Structured(
-    "nll_loss", meta=_meta, lower=_lower, saves=_saves, autocast="float32",
+    "nll_loss", grad_name=_name, meta=_meta, lower=_lower, saves=_saves, autocast="float32",
     grad=lambda ctx, g: (_back(g, *ctx.inputs, attrs=ctx.attrs), *[None] * (len(ctx.metas) - 1)))

@@ -13,6 +13,7 @@ from ..compile.dtypes import DType
 from ..compile.expr import Expr, inputs_of
 from ..compile.graph import Graph, Node
 from ..record.meta import Meta, meta_of
+from .grad_names import reduced_name
 from .pointwise import TENSOR, Pointwise, _slope_op, broadcast_shapes, tag
 
 __all__ = ["Loss", "mse", "l1", "smooth_l1", "huber", "bce", "bce_logits", "kl", "kl_log", "soft_margin", "poisson_nll", "hinge_embedding",
@@ -86,8 +87,9 @@ class Loss(Pointwise):
 
 
 def _loss(name: str, formula: Callable[..., Any], *, grads: Any = None, neutral: tuple[int, ...] = (), allowed: str = "fc",
-          result: str | DType = "same") -> Loss:
-    return Loss(name, formula, result, grads, (), neutral, allowed)
+          result: str | DType = "same", last: str | None = None) -> Loss:
+    """``last``: what PyTorch makes the terms with, where it reduces them by itself."""
+    return Loss(name, formula, result, grads, (), neutral, allowed, grad_name=None if last is None else reduced_name(last))
 
 
 def _zero(e: Any, x: Any) -> Any:
@@ -119,7 +121,7 @@ def _huber_slope(e: Any, g: Any, out: Any, x: Any, y: Any, delta: Any) -> Any:
 
 mse = _loss("mse_loss", lambda e, x, y: (x - y) * (x - y), grads=(
     lambda e, g, out, x, y: g * ((x - y) * 2), lambda e, g, out, x, y: g * ((y - x) * 2)))
-l1 = _loss("l1_loss", lambda e, x, y: e.abs(x - y), grads=(
+l1 = _loss("l1_loss", last="AbsBackward0", formula=lambda e, x, y: e.abs(x - y), grads=(
     lambda e, g, out, x, y: g * e.sign(x - y), lambda e, g, out, x, y: g * e.sign(y - x)), allowed="buif")
 smooth_l1 = _loss("smooth_l1_loss", _smooth, neutral=(2,), grads=(
     _smooth_slope, lambda e, g, out, x, y, beta: -_smooth_slope(e, g, out, x, y, beta)))
@@ -174,9 +176,9 @@ def _xlogx(e: Any, y: Any) -> Any:
     return e.where(e.isnan(y), y, e.where(e.eq(y, 0), _zero(e, y), y * e.log(y)))
 
 
-kl = _loss("kl_div", lambda e, x, y: _xlogx(e, y) - y * x, allowed="f", grads=(
+kl = _loss("kl_div", last="SubBackward0", formula=lambda e, x, y: _xlogx(e, y) - y * x, allowed="f", grads=(
     lambda e, g, out, x, y: -(g * y), lambda e, g, out, x, y: g * (e.log(y) + 1 - x)))
-kl_log = _loss("kl_div", lambda e, x, y: e.exp(y) * (y - x), allowed="f")
+kl_log = _loss("kl_div", last="MulBackward0", formula=lambda e, x, y: e.exp(y) * (y - x), allowed="f")
 soft_margin = _loss("soft_margin_loss", lambda e, x, y: e.log1p_exp(-(y * x)), allowed="f", grads=(
     lambda e, g, out, x, y: -(g * y) / (1 + e.exp(y * x)), lambda e, g, out, x, y: -(g * x) / (1 + e.exp(y * x))))
 
@@ -189,10 +191,11 @@ def _poisson(e: Any, x: Any, y: Any, eps: Any, log_input: bool, full: bool) -> A
     return terms + e.where(e.le(y, 1), _zero(e, y), stirling)
 
 
-poisson_nll = _loss("poisson_nll_loss", _poisson, neutral=(2,), allowed="uif", result="float")
-hinge_embedding = _loss("hinge_embedding_loss", lambda e, x, y, margin: e.where(e.eq(y, 1), _zero(e, x), e.max(margin - x, 0)) + e.where(
+poisson_nll = _loss("poisson_nll_loss", _poisson, last="SubBackward0", neutral=(2,), allowed="uif", result="float")
+hinge_embedding = _loss("hinge_embedding_loss", last="AddBackward0", formula=lambda e, x, y, margin:
+                        e.where(e.eq(y, 1), _zero(e, x), e.max(margin - x, 0)) + e.where(
     e.eq(y, -1), _zero(e, x), x), neutral=(2,), allowed="f")
-margin_ranking = _loss("margin_ranking_loss", lambda e, a, b, y, margin: e.max(-y * (a - b) + margin, 0),
+margin_ranking = _loss("margin_ranking_loss", last="ClampMinBackward0", formula=lambda e, a, b, y, margin: e.max(-y * (a - b) + margin, 0),
                        allowed="buif", grads=(
     lambda e, g, out, a, b, y, margin: _active(e, -(g * y), a, b, y, margin),
     lambda e, g, out, a, b, y, margin: _active(e, g * y, a, b, y, margin),

@@ -5,6 +5,7 @@ The position is a zero-dimensional int64, within range: the caller has checked i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from ..compile.dtypes import int64
@@ -14,7 +15,7 @@ from ..record.op import Op
 from .basic import full, update_view
 from .indexing import _index_lower, _put_lower
 from .structured import Structured
-from .views import as_strided, select, slice_
+from .views import as_strided, select, select_of_unbind, slice_, slice_of_sizes, slice_of_split
 
 __all__ = ["cut_at", "put_at", "take_at", "update_at"]
 
@@ -107,20 +108,25 @@ def _update_grad(ctx: Any, g: Any) -> Sequence[Any]:
 
 
 update_at: Structured = Structured("update_at", meta=lambda metas, shape, strides, combine: metas[0].plain, lower=_update_lower,
-                                   grad=_update_grad, saves=((2,), False), grad_name="CopySlices")
+                                   grad=_update_grad, saves=((2,), False), grad_name="torch::autograd::CopySlices")
 
 
 # -- what they stand for ------------------------------------------------------------------------------------------
 
 
-def _slice_at(attrs: tuple) -> tuple[Op, tuple, list[int]]:
+def _select_at(cut: Op, attrs: tuple) -> tuple[Op, tuple, list[int]]:
+    return cut, (attrs[0], None, 1), [attrs[1]]
+
+
+def _slice_at(cut: Op, attrs: tuple) -> tuple[Op, tuple, list[int]]:
     dim, start, stop, step = attrs
-    return cut_at, (dim, max(0, (stop - start + step - 1) // step), step), [start]
+    return cut, (dim, max(0, (stop - start + step - 1) // step), step), [start]
 
 
-for _op in (select, slice_, as_strided, update_view):
+for _op in (as_strided, update_view):
     _op.positions = True
-select.runtime = lambda attrs: (cut_at, (attrs[0], None, 1), [attrs[1]])
-slice_.runtime = _slice_at
+for _cut, _at in ((select, _select_at), (select_of_unbind, _select_at), (slice_, _slice_at), (slice_of_split, _slice_at),
+                  (slice_of_sizes, _slice_at)):
+    _cut.positions, _cut.runtime = True, partial(_at, cut_at.named(_cut.grad_name))
 as_strided.runtime = lambda attrs: (take_at, attrs[:2], [attrs[2]])
 update_view.runtime = lambda attrs: (update_at, (*attrs[:2], None), [attrs[2]])

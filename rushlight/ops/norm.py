@@ -14,6 +14,7 @@ from typing import Any
 
 from ..compile.graph import Graph, Node
 from ..record.meta import Meta, meta_of
+from ..record.op import backward_name
 from .derived import gradient_of
 from .structured import Structured
 
@@ -211,10 +212,10 @@ def _backward_formula(inputs: Sequence[Any], attrs: tuple) -> Sequence[Any]:
 class _Norm(Structured):
     """A normalisation, called ``norm(x, [weight], [bias], attrs=(spec,))``."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name, meta=_meta, lower=_lower, grad=self._rule)
+    def __init__(self, name: str, grad_name: Any = None) -> None:
+        super().__init__(name, meta=_meta, lower=_lower, grad=self._rule, grad_name=grad_name)
         self.backward = Structured(name + "_backward", meta=_backward_meta, lower=_backward_lower,
-                                   grad=gradient_of(_backward_formula), grad_name=self.grad_name.replace("Backward0", "BackwardBackward0"))
+                                   grad=gradient_of(_backward_formula), grad_name=backward_name(name, "Backward0"))
 
     def saved(self, metas: Sequence[Meta], attrs: tuple, needs: tuple[bool, ...]) -> tuple[tuple[int, ...], bool]:
         s: Spec = attrs[0]
@@ -246,8 +247,8 @@ class _Norm(Structured):
 batch_norm = _Norm("native_batch_norm")
 layer_norm = _Norm("native_layer_norm")
 group_norm = _Norm("native_group_norm")
-instance_norm = _Norm("instance_norm")
-rms_norm = _Norm("fused_rms_norm")
+instance_norm = _Norm("instance_norm", "ViewBackward0")
+rms_norm = _Norm("fused_rms_norm", "MulBackward0")
 
 
 # -- batch norm with given statistics -----------------------------------------------------------------------------

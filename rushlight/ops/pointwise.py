@@ -13,7 +13,7 @@ from ..compile.dtypes import DType
 from ..compile.expr import Expr, cast, const, e, holds_size, input_, inputs_of, substitute
 from ..compile.graph import Graph, Node, renumber
 from ..record.meta import Meta, meta_of
-from ..record.op import Op
+from ..record.op import Op, backward_name
 from .promotion import default_dtype, result_type, scalar_dtype
 
 __all__ = ["Pointwise", "pointwise", "TENSOR", "RUNTIME", "broadcast_shapes"]
@@ -149,7 +149,7 @@ class _Slope(_Formula):
 
     def __init__(self, name: str) -> None:
         self.name = name + "_backward"
-        self.grad_name = "".join(p.capitalize() for p in self.name.split("_")) + "0"
+        self.grad_name = backward_name(name, "Backward0")
         self._cache = {}
 
     def _build(self, metas: Sequence[Meta], attrs: tuple) -> Expr:
@@ -175,9 +175,9 @@ class Pointwise(_Formula):
     """
 
     def __init__(self, name: str, formula: Callable[..., Any], result: str | DType, grads: Any, raw: tuple[int, ...],
-                 neutral: tuple[int, ...], allowed: str, keeps_result: bool = False) -> None:
+                 neutral: tuple[int, ...], allowed: str, keeps_result: bool = False, grad_name: Any = None) -> None:
         self.name = name
-        self.grad_name = "".join(p.capitalize() for p in name.strip("_").split("_")) + "Backward0"
+        self.grad_name = grad_name or backward_name(name)
         self.formula, self.result, self.grads = formula, result, grads
         self.raw, self.neutral, self.allowed = frozenset(raw), frozenset(neutral), allowed
         self.differentiable = grads is not False and result != "bool"
@@ -304,7 +304,7 @@ def tag(number: Any) -> tuple:
 
 def pointwise(name: str, formula: Callable[..., Any], *, result: str | DType = "same", grads: Any = None,
               raw: tuple[int, ...] = (), neutral: tuple[int, ...] = (), allowed: str = "buifc",
-              keeps_result: bool = False) -> Pointwise:
+              keeps_result: bool = False, grad_name: Any = None) -> Pointwise:
     """Declare a pointwise operation.
 
     Args:
@@ -315,6 +315,7 @@ def pointwise(name: str, formula: Callable[..., Any], *, result: str | DType = "
         raw: arguments that keep their own type and do not take part in promotion (conditions).
         neutral: arguments that do not take part in promotion (``alpha``).
         allowed: kinds of dtype it is defined for.
+        grad_name: see ``Op``; by default it follows from the name.
         keeps_result: where the derivative contains the result itself (exp, tanh), autograd keeps that, as PyTorch does.
     """
-    return Pointwise(name, formula, result, grads, raw, neutral, allowed, keeps_result)
+    return Pointwise(name, formula, result, grads, raw, neutral, allowed, keeps_result, grad_name)

@@ -13,6 +13,7 @@ from ..compile import dtypes as dt
 from ..compile.graph import Graph, Node
 from ..compile.sizes import numeric
 from ..record.meta import Meta, meta_of
+from .grad_names import by_dimensions
 from .structured import Structured
 from .windows import Windows, cut, inside_position, lowest, repeated, spread_back
 
@@ -131,9 +132,9 @@ def _max_grad(ctx: Any, g: Any, *_: Any) -> Any:
 
 
 max_pool = Structured("max_pool", meta=_max_meta, lower=_max_lower, grad=_max_grad, saves=((0,), False),
-                      grad_name="MaxPool2DWithIndicesBackward0")
+                      grad_name=by_dimensions("MaxPool{}DWithIndicesBackward0"))
 max_pool_indices = Structured("max_pool", meta=_max_indices_meta, lower=_max_indices_lower, grad=_max_grad, saves=((0,), False),
-                              grad_name="MaxPool2DWithIndicesBackward0")
+                              grad_name=by_dimensions("MaxPool{}DWithIndicesBackward0"))
 _max_back: Structured = Structured("max_pool_backward", meta=lambda metas, w: metas[1].plain, lower=_max_back_lower, saves=((1,), False),
                        grad=lambda ctx, gg: (_pick(gg, ctx.inputs[1], attrs=ctx.attrs), None),
                        grad_name="MaxPool2DWithIndicesBackwardBackward0")
@@ -211,8 +212,8 @@ def _avg_back_meta(metas: Sequence[Meta], w: Windows, *_: Any) -> Meta:
     return meta_of((*_lead(metas[0], w.nd), *w.size), metas[0].dtype, metas[0].device)
 
 
-avg_pool: Structured = Structured("avg_pool", meta=_avg_meta, lower=_avg_lower, saves=((), False), grad_name="AvgPool2DBackward0",
-                      grad=lambda ctx, g: _avg_back(g, attrs=ctx.attrs))
+avg_pool: Structured = Structured("avg_pool", meta=_avg_meta, lower=_avg_lower, saves=((), False),
+                      grad_name=by_dimensions("AvgPool{}DBackward0"), grad=lambda ctx, g: _avg_back(g, attrs=ctx.attrs))
 _avg_back: Structured = Structured("avg_pool_backward", meta=_avg_back_meta, lower=_avg_back_lower, saves=((), False),
                        grad=lambda ctx, gg: avg_pool(gg, attrs=ctx.attrs), grad_name="AvgPool2DBackwardBackward0")
 

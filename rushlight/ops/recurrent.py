@@ -200,4 +200,8 @@ class _Layer(Structured):
         return 8 * outs[0].numel
 
 
-recurrent_layer = _Layer("recurrent_layer", meta=_meta, lower=_lower, grad=_grad, autocast="low")
+def _name(attrs: tuple, outs: Sequence[Meta], inputs: int) -> str:
+    return "MkldnnRnnLayerBackward0" if attrs[0] == "lstm" else "StackBackward0"
+
+
+recurrent_layer = _Layer("recurrent_layer", grad_name=_name, meta=_meta, lower=_lower, grad=_grad, autocast="low")

@@ -16,8 +16,9 @@ def _sigmoid(e: Any, x: Any) -> Any:
 
 
 # c' = sigmoid(f) c + sigmoid(i) tanh(g), and h = sigmoid(o) tanh(c').
-lstm_cell_state = pointwise("lstm_cell_state", lambda e, i, f, g, c: _sigmoid(e, f) * c + _sigmoid(e, i) * e.tanh(g), allowed="f")
-lstm_output = pointwise("lstm_output", lambda e, o, c: _sigmoid(e, o) * e.tanh(c), allowed="f")
+lstm_cell_state = pointwise("lstm_cell_state", grad_name="AddBackward0", formula=lambda e, i, f, g, c:
+                            _sigmoid(e, f) * c + _sigmoid(e, i) * e.tanh(g), allowed="f")
+lstm_output = pointwise("lstm_output", grad_name="MulBackward0", formula=lambda e, o, c: _sigmoid(e, o) * e.tanh(c), allowed="f")
 
 
 def _gru(e: Any, xr: Any, xz: Any, xn: Any, hr: Any, hz: Any, hn: Any, h: Any) -> Any:
@@ -26,7 +27,7 @@ def _gru(e: Any, xr: Any, xz: Any, xn: Any, hr: Any, hz: Any, hn: Any, h: Any) -
     return n + z * (h - n)
 
 
-gru_state = pointwise("gru_state", _gru, allowed="f")
+gru_state = pointwise("gru_state", _gru, grad_name="AddBackward0", allowed="f")
 
 
 def step(cell: str, x: Any, state: State, weight: Any, bias: Any = None, projection: Any = None) -> State:

@@ -94,7 +94,12 @@ def _scaled(m: Meta, times: tuple[int, ...], up: bool) -> Meta:
     return meta_of((*m.shape[:lead], *[n * t if up else n // t for n, t in zip(m.shape[lead:], times)]), m.dtype, m.device)
 
 
-repeat_each: Structured = Structured("upsample_nearest", meta=lambda metas, times: _scaled(metas[0], times, True), lower=_repeat_lower,
+def _nearest_name(attrs: tuple, outs: Sequence[Meta], inputs: int) -> str:
+    return f"UpsampleNearest{len(attrs[0])}DBackward0"
+
+
+repeat_each: Structured = Structured("upsample_nearest",
+                         grad_name=_nearest_name, meta=lambda metas, times: _scaled(metas[0], times, True), lower=_repeat_lower,
                          saves=((), False), grad=lambda ctx, g: _repeat_back(g, attrs=ctx.attrs))
 _repeat_back: Structured = Structured("upsample_nearest_backward", meta=lambda metas, times: _scaled(metas[0], times, False),
                           lower=_repeat_back_lower, saves=((), False), grad=lambda ctx, gg: repeat_each(gg, attrs=ctx.attrs))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..record.meta import Meta, meta_of
+from ..record.op import backward_name
 from .pointwise import broadcast_shapes, pointwise
 from .structured import Structured
 
@@ -35,16 +36,19 @@ def library(name: str, function: Callable[..., Any], grad: Any = None) -> Struct
         given = grad(ctx, g)
         given = given if isinstance(given, tuple) else (given,)
         return tuple(t if t is None or tuple(t.shape) == m.shape else t.sum_to_size(m.shape) for t, m in zip(given, ctx.metas))
-    return Structured(name, reference=reference, grad=None if grad is None else rule, meta=lambda metas, *attrs: meta_of(
+    return Structured(name, grad_name=f"Special{backward_name(name)}", reference=reference,
+                      grad=None if grad is None else rule, meta=lambda metas, *attrs: meta_of(
         broadcast_shapes([m.shape for m in metas], name), metas[0].dtype, metas[0].device))
 
 
 # -- by formula ---------------------------------------------------------------------------------------------------
 
-xlog1py = pointwise("xlog1py", lambda e, x, y: e.where(e.isnan(y), y, e.where(e.eq(x, 0), x * 0, x * e.log1p(y))), result="float",
+xlog1py = pointwise("xlog1py", grad_name="SpecialXlog1PyBackward0", formula=lambda e, x, y:
+                    e.where(e.isnan(y), y, e.where(e.eq(x, 0), x * 0, x * e.log1p(y))), result="float",
                     allowed="buif", grads=(
     lambda e, g, out, x, y: g * e.where(e.eq(x, 0) & e.le(y, -1), y * 0, e.log1p(y)), lambda e, g, out, x, y: g * x / (y + 1)))
-entr = pointwise("entr", lambda e, x: e.where(e.isnan(x), x, e.where(e.gt(x, 0), -(x * e.log(x)), e.where(
+entr = pointwise("entr", grad_name="SpecialEntrBackward0", formula=lambda e, x:
+                 e.where(e.isnan(x), x, e.where(e.gt(x, 0), -(x * e.log(x)), e.where(
     e.eq(x, 0), e.const(0, x.dtype), e.const(-math.inf, x.dtype)))), result="float", allowed="buif", grads=(
     lambda e, g, out, x: g * (-e.log(x) - 1),))
 ndtr = pointwise("ndtr", lambda e, x: e.where(e.lt(x, -1), e.erfc(-x * math.sqrt(0.5)) * 0.5, (e.erf(x * math.sqrt(0.5)) + 1) * 0.5),

@@ -7,7 +7,7 @@ from typing import Any
 from ..autograd.apply import apply
 from ..compile.graph import told_apart
 from ..record.meta import Meta
-from ..record.op import Op
+from ..record.op import Op, backward_name
 
 __all__ = ["Structured", "wrap_dim", "wrap_dims"]
 
@@ -29,9 +29,9 @@ class Structured(Op):
 
     def __init__(self, name: str, *, meta: Callable[..., Any], lower: Callable[..., Any] | None = None,
                  grad: Callable[..., Any] | None = None, saves: Any = None, reference: Callable[..., Any] | None = None,
-                 grad_name: str | None = None, autocast: str | None = None) -> None:
+                 grad_name: Any = None, autocast: str | None = None) -> None:
         self.name = name
-        self.grad_name = grad_name or "".join(p.capitalize() for p in name.strip("_").split("_")) + "Backward0"
+        self.grad_name = grad_name or backward_name(name)
         self._meta, self._grad, self._saves = meta, grad, saves
         self.differentiable = grad is not None
         self.autocast = autocast

@@ -13,7 +13,7 @@ from ..autograd.apply import Restrided, apply, apply_view
 from ..compile.graph import Graph, Node, View
 from ..compile.index import as_view
 from ..record.meta import Meta, contiguous_strides, is_contiguous, meta_of
-from ..record.op import Op
+from ..record.op import Op, backward_name
 
 __all__ = ["ViewOp", "view", "permute", "expand", "slice_", "select", "squeeze", "unsqueeze", "diagonal", "unfold",
            "as_strided", "split_dim", "view_strides", "put_view"]
@@ -46,7 +46,7 @@ class ViewOp(Op):
 
     def __init__(self, name: str, place: Callable[..., Place], back: Callable[[Any, Any], Any] | None = None) -> None:
         self.name = name
-        self.grad_name = "".join(p.capitalize() for p in name.split("_")) + "Backward0"
+        self.grad_name = backward_name(name)
         self._place, self._back = place, back
 
     def place(self, shape: Shape, strides: Shape, offset: int, attrs: tuple) -> Place:
@@ -209,15 +209,19 @@ def _expand_back(ctx: Any, g: Any) -> Any:
 
 
 view = ViewOp("view", _view, _same_elements)
+unsafe_view = view.named("UnsafeViewBackward0")
 permute = ViewOp("permute", _permute, _permute_back)
+transpose, t_ = permute.named("TransposeBackward0"), permute.named("TBackward0")
 expand = ViewOp("expand", _expand, _expand_back)
 slice_ = _Cut("slice", _slice, lambda attrs, at: (attrs[0], at, at + attrs[2] - attrs[1], attrs[3]))
 select = _Cut("select", _select, lambda attrs, at: (attrs[0], at))
+slice_of_split, slice_of_sizes = slice_.named("SplitBackward0"), slice_.named("SplitWithSizesBackward0")
+select_of_unbind = select.named("UnbindBackward0")
 squeeze = ViewOp("squeeze", _squeeze, _same_elements)
 unsqueeze = ViewOp("unsqueeze", _unsqueeze, _same_elements)
 diagonal = ViewOp("diagonal", _diagonal)
 unfold = ViewOp("unfold", _unfold)
-split_dim = ViewOp("unflatten", _split_dim, _same_elements)
+split_dim = ViewOp("unflatten", _split_dim, _same_elements).named("ViewBackward0")
 
 
 class _AsStrided(ViewOp):
@@ -286,9 +290,9 @@ def _overlaps(shape: Shape, strides: Shape) -> bool:
     return False
 
 
-_put_view = _PutView()
+strided_scatter = _PutView()
 
 
 def put_view(src: Any, shape: Shape, *place: Any) -> Any:
     """Zeros of ``shape`` with ``src`` added at the places (shape, strides, offset) of a view."""
-    return apply(_put_view, (shape, *place), [src])
+    return apply(strided_scatter, (shape, *place), [src])

@@ -5,7 +5,10 @@ instance, declared once.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import functools
+import re
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,14 +17,20 @@ if TYPE_CHECKING:
     from ..compile.graph import Graph, Node
     from .meta import Meta
 
-__all__ = ["Op"]
+__all__ = ["Op", "backward_name"]
+
+
+def backward_name(name: str, overload: int | str = 0) -> str:
+    """What PyTorch calls the gradient of an operation: ``log1p`` -> ``Log1PBackward0``, ``mean``, 1 -> ``MeanBackward1``."""
+    return re.sub(r"(?:^|_|(?<=\d))([a-z])", lambda m: m[1].upper(), name.strip("_")) + f"Backward{overload}"
 
 
 class Op:
     """An operation on values.
 
     Attributes (``attrs`` is always the hashable tuple of everything that is not a tensor):
-        name: its name, as PyTorch spells it; ``grad_name`` is the name of its gradient node (``AddBackward0``).
+        name: its name, as PyTorch spells it; ``grad_name`` is the name of its gradient node (``AddBackward0``), or a function of
+            (attrs, result metas, number of inputs) that gives it; it is called only when somebody looks.
         is_view: the result shares memory with input 0 (``ops/views.py``).
         is_cut: a view that takes a part (slice, select): on a ready tensor nothing is recorded for it, since its position
             tends to change from step to step; the part enters a program as a leaf of its own.
@@ -35,7 +44,7 @@ class Op:
     """
 
     name: str
-    grad_name: str
+    grad_name: str | Callable[[tuple, Sequence[Meta], int], str]
     is_view = False
     is_cut = False
     differentiable = True
@@ -77,6 +86,14 @@ class Op:
     def cost(self, outs: Sequence[Meta]) -> int:
         """Rough number of element operations; decides whether the first run is worth compiling."""
         return max(m.numel for m in outs) if outs else 0
+
+    @functools.cache  # noqa: B019 - operations are declared for good
+    def named(self, grad_name: str) -> Any:
+        """The same operation under another ``grad_name``, for where one of ours stands for several of PyTorch's: ``x.t()``
+        is ``permute`` as ``TBackward0``. It is an operation of its own to the recorder, so that the name costs nothing."""
+        made = copy.copy(self)
+        made.grad_name = grad_name
+        return made
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

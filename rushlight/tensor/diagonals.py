@@ -5,18 +5,22 @@ from typing import Any
 
 import numpy as np
 
+from ..autograd.apply import apply
 from ..autograd.autocast import full_precision
 from ..autograd.handle import Handle
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..ops import triangle
+from ..ops.reduction import sum_
 from ..ops.structured import wrap_dim
-from ..ops.views import diagonal, put_view
+from ..ops.views import diagonal, strided_scatter
 from ..record.meta import contiguous_strides
 from .creation import check_device, from_owned
 from .registry import METHODS, public
 
 __all__: list[str] = []
+
+_diag_embed, _trace = strided_scatter.named("DiagEmbedBackward0"), sum_.named("TraceBackward0")
 
 
 @public(inplace=True)
@@ -59,7 +63,7 @@ def diag_embed(input: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> A
     for d in sorted((a, b)):
         shape.insert(d, m)
     place = diagonal.place(tuple(shape), contiguous_strides(tuple(shape)), 0, (offset, a, b))
-    return put_view(input, tuple(shape), *place)
+    return apply(_diag_embed, (tuple(shape), *place), [input])
 
 
 @public()
@@ -84,7 +88,7 @@ def trace(input: Any) -> Any:
     """The sum of a matrix's diagonal."""
     if len(input.shape) != 2:
         raise RuntimeError("trace: expected a matrix, but got tensor with dim " + str(len(input.shape)))
-    return input.diagonal().sum()
+    return _trace(input.diagonal(), attrs=((0,), False, dt.int64 if input.dtype.kind in "bui" else input.dtype))
 
 
 @public()

@@ -14,6 +14,8 @@ from .registry import METHODS, public
 
 __all__ = ["einsum"]
 
+_product = einsum2.named("ViewBackward0")
+
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -105,7 +107,7 @@ def _pair(a: Any, in_a: list[Any], b: Any, in_b: list[Any], keep: set[Any]) -> t
     out = [c for c in in_a if c in keep] + [c for c in in_b if c in keep and c not in in_a]
     name = {c: _LETTERS[k] for k, c in enumerate(dict.fromkeys([*in_a, *in_b]))}
     text = tuple("".join(name[c] for c in row) for row in (in_a, in_b, out))
-    return einsum2(a, b, attrs=text), out
+    return _product(a, b, attrs=text), out
 
 
 @public(method=False, out=False)

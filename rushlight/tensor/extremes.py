@@ -9,17 +9,21 @@ from ..ops import arithmetic as ar
 from ..ops import indexing as ix
 from ..ops import ordering as order
 from ..ops import reduction as red
+from ..ops import views
 from ..ops.structured import wrap_dim
+from ..record.op import backward_name
 from .registry import METHODS, public
 from .return_types import named
 
 __all__: list[str] = []
 
 
-def _at(input: Any, dim: int, index: Any, keepdim: bool, kind: Any) -> Any:
+def _at(input: Any, dim: int, index: Any, keepdim: bool, kind: Any, grad_name: str) -> Any:
     """(values, positions) where the positions have the dimension kept."""
+    if keepdim:
+        return kind((ix.gather.named(grad_name)(input, index, attrs=(dim,)), index))
     values = ix.gather(input, index, attrs=(dim,))
-    return kind((values, index) if keepdim else (values.squeeze(dim), index.squeeze(dim)))
+    return kind((views.squeeze.named(grad_name)(values, (dim,)), index.squeeze(dim)))
 
 
 def _reduced(name: str, input: Any, dim: int, keepdim: bool, find: Any) -> Any:
@@ -31,7 +35,7 @@ def _reduced(name: str, input: Any, dim: int, keepdim: bool, find: Any) -> Any:
         return kind((input.clone(), input.detach().new_zeros((), dtype=dt.int64)))
     if input.shape[dim] == 0:
         raise IndexError(f"{name}(): Expected reduction dim {dim} to have non-zero size.")
-    return _at(input, dim, find(input, dim), keepdim, kind)
+    return _at(input, dim, find(input, dim), keepdim, kind, backward_name(name, int("median" in name)))
 
 
 def _extreme(name: str, whole: Any, find: Any, pair: Any) -> None:
@@ -64,8 +68,8 @@ def _extreme(name: str, whole: Any, find: Any, pair: Any) -> None:
     public()(call)
 
 
-_extreme("max", red.amax, red.argmax, ar.maximum)
-_extreme("min", red.amin, red.argmin, ar.minimum)
+_extreme("max", red.amax.named("MaxBackward1"), red.argmax, ar.maximum)
+_extreme("min", red.amin.named("MinBackward1"), red.argmin, ar.minimum)
 
 
 @public()
@@ -74,7 +78,7 @@ def aminmax(input: Any, *, dim: int | None = None, keepdim: bool = False) -> Any
     if input.numel() == 0 and (dim is None or input.shape[wrap_dim(dim, len(input.shape))] == 0):
         raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the operation has no identity.")
     dims = tuple(range(len(input.shape))) if dim is None else (wrap_dim(dim, len(input.shape)),) if input.shape else ()
-    return named("aminmax", "min", "max")((red.amin(input, attrs=(dims, keepdim)), red.amax(input, attrs=(dims, keepdim))))
+    return named("aminmax", "min", "max")([op.named("AminmaxBackward0")(input, attrs=(dims, keepdim)) for op in (red.amin, red.amax)])
 
 
 def _median(name: str, ignore: bool) -> None:
@@ -118,7 +122,7 @@ def _running(name: str, largest: bool) -> None:
         if not input.shape or not input.numel():
             return kind((input.clone(), input.detach().new_zeros(tuple(input.shape), dtype=dt.int64)))
         index = order.running_index(input, attrs=(d, largest))
-        return kind((ix.gather(input, index, attrs=(d,)), index))
+        return kind((ix.gather.named(backward_name(name))(input, index, attrs=(d,)), index))
     call.__name__ = name
     call.__doc__ = f"The {'largest' if largest else 'smallest'} element so far along ``dim``, and its position."
     public()(call)
@@ -142,7 +146,7 @@ def _sorted(name: str, input: Any, dim: int, descending: bool, k: int | None = N
     index = order.sort_index(input, attrs=(d, descending))
     if k is not None:
         index = index.narrow(d, 0, k)
-    return kind((ix.gather(input, index, attrs=(d,)), index))
+    return kind((ix.gather.named(backward_name(name))(input, index, attrs=(d,)), index))
 
 
 @public()

@@ -37,9 +37,15 @@ def _getitem(self: Any, key: Any) -> Any:
     return _take(t, tensors)
 
 
+_aliased = views.permute.named("AliasBackward0")
+_index_select, _index_add, _index_copy = (op.named(name) for op, name in (
+    (ix.index, "IndexSelectBackward0"), (ix.index_put, "IndexAddBackward0"), (ix.index_put, "IndexCopyBackward0")))
+_scatter_add = ix.scatter.named("ScatterAddBackward0")
+
+
 def _alias(t: Any) -> Any:
     """``x[...]`` is a view, not ``x``."""
-    return views.permute(t, tuple(range(len(t.shape))))
+    return _aliased(t, tuple(range(len(t.shape))))
 
 
 def _plan(t: Any, tensors: list[Any]) -> tuple[Any, list[Any], int]:
@@ -123,7 +129,7 @@ def index_select(input: Any, dim: int, index: Any) -> Any:
         raise RuntimeError("index_select(): Expected dtype int32 or int64 for index")
     if not input.shape:
         return ix.index(input.reshape((1,)), index.reshape((-1,)), attrs=(0,)).reshape(())
-    return ix.index(input, index if index.shape else index.reshape((1,)), attrs=(dim,))
+    return _index_select(input, index if index.shape else index.reshape((1,)), attrs=(dim,))
 
 
 @public()
@@ -190,7 +196,7 @@ def _scatter(input: Any, dim: int, index: Any, src: Any, combine: str | None) ->
     for d, n in enumerate(index.shape):
         if src.shape[d] != n:
             src = views.slice_(src, d, 0, n, 1)
-    return ix.scatter(input, index, src, attrs=(dim, combine))
+    return (_scatter_add if combine == "add" else ix.scatter)(input, index, src, attrs=(dim, combine))
 
 
 @public(inplace=True)
@@ -210,7 +216,7 @@ def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) 
     shape = (*input.shape[:dim], index.numel(), *input.shape[dim + 1:])
     if tuple(source.shape) != shape and source.numel() != _count(shape):
         raise RuntimeError(f"index_add_(): source {list(source.shape)} does not fit self {list(input.shape)} with {index.numel()} indices")
-    return ix.index_put(input, source.reshape(shape), index.reshape((-1,)), attrs=(dim, "add"))
+    return _index_add(input, source.reshape(shape), index.reshape((-1,)), attrs=(dim, "add"))
 
 
 def _count(shape: tuple[int, ...]) -> int:
@@ -227,7 +233,7 @@ def index_copy(input: Any, dim: int, index: Any, source: Any) -> Any:
     if not input.shape:
         return ix.index_put(input.reshape((1,)), source.reshape((-1,)), index.reshape((-1,)), attrs=(0, None)).reshape(())
     shape = (*input.shape[:dim], index.numel(), *input.shape[dim + 1:])
-    return ix.index_put(input, source.reshape(shape), index.reshape((-1,)), attrs=(dim, None))
+    return _index_copy(input, source.reshape(shape), index.reshape((-1,)), attrs=(dim, None))
 
 
 @public(inplace=True)
@@ -249,7 +255,7 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
     mask = ix.index_put(flags, flags.new_ones((index.numel(),)), index.reshape((-1,)), attrs=(0, None))
     mask = mask.reshape(tuple(n if d == dim else 1 for d in range(len(input.shape))))
     value = value.to(input.dtype) if isinstance(value, Handle) else input.detach().new_full((), value)
-    return ar.where(mask, value, input)
+    return ar.where.named("IndexFillBackward0")(mask, value, input)
 
 
 @public(inplace=True)
@@ -285,7 +291,7 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Any:
         raise RuntimeError(f"value cannot be converted to type {input.dtype.name} without overflow")
     else:
         check_number(value, input.dtype, "masked_fill")
-    made = ar.where(mask, value, input)
+    made = ar.where.named("MaskedFillBackward0")(mask, value, input)
     return made if made.dtype is input.dtype else made.to(input.dtype)
 
 

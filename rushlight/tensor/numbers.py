@@ -8,6 +8,7 @@ import numpy as np
 from ..autograd.autocast import full_precision
 from ..autograd.handle import Handle
 from ..compile import dtypes as dt
+from ..ops import arithmetic as ar
 from ..ops import complexes as cx
 from ..ops import counting
 from ..ops.pointwise import broadcast_shapes
@@ -16,6 +17,8 @@ from .creation import from_array, from_owned
 from .registry import METHODS, public
 
 __all__: list[str] = []
+
+_sgn = ar.sign.named("SgnBackward0")
 
 
 def _need(name: str, **operands: Any) -> None:
@@ -222,7 +225,7 @@ def angle(input: Any) -> Any:
 @public(inplace=True)
 def sgn(input: Any) -> Any:
     """The sign; of complex numbers the number of length 1 in their direction."""
-    return cx.sgn(input) if input.dtype.kind == "c" else input.sign()
+    return cx.sgn(input) if input.dtype.kind == "c" else _sgn(input)
 
 
 @public(out=False)

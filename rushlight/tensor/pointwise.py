@@ -135,7 +135,7 @@ def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
     """``other - alpha * input``."""
     _check_no_bool(input, other)
     _tensor(input, "rsub")
-    return ar.sub(other, input, alpha)
+    return ar.sub.named(f"RsubBackward{int(not isinstance(other, Handle))}")(other, input, alpha)
 
 
 @public(inplace=True, aliases=("divide",))
@@ -207,6 +207,11 @@ for _name in ("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", 
     _publish_binary(getattr(ar, _name), _name)
 
 
+def _clamped(op: Any, bound: Any) -> Any:
+    """``clamp`` with a single bound."""
+    return op.named(f"ClampBackward{int(not isinstance(bound, Handle))}")
+
+
 @public(inplace=True, aliases=("clip",))
 def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
     """Limit to [min, max]; each a number, a tensor or None.
@@ -221,8 +226,8 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
             if type(bound) is int:
                 check_fits(bound, input.dtype)
     if max is None:
-        return ar.clamp_min(input, min)
-    return ar.clamp_max(input, max) if min is None else ar.clamp(input, min, max)
+        return _clamped(ar.clamp_min, min)(input, min)
+    return _clamped(ar.clamp_max, max)(input, max) if min is None else ar.clamp(input, min, max)
 
 
 @public(inplace=True)

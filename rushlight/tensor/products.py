@@ -11,6 +11,8 @@ from .registry import public
 
 __all__: list[str] = []
 
+_bmm = einsum2.named("BmmBackward0")
+
 
 @public()
 def matmul(input: Any, other: Any) -> Any:
@@ -84,7 +86,7 @@ def bmm(input: Any, mat2: Any) -> Any:
         raise RuntimeError(f"batch1 must be a 3D tensor: got {list(a)} and {list(b)}")
     if a[0] != b[0] or a[2] != b[1]:
         raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: [{a[0]}, {a[2]}] but got: [{b[0]}, {b[1]}].")
-    return einsum2(input, mat2, attrs=("byz", "bzx", "byx"))
+    return _bmm(input, mat2, attrs=("byz", "bzx", "byx"))
 
 
 @public()

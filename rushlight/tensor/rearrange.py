@@ -11,7 +11,7 @@ from ..autograd.apply import value_of
 from ..autograd.handle import UNWATCHED_WRITE, Handle, is_unwatched, make, storage_of
 from ..autograd.writing import check_writable
 from ..compile import dtypes as dt
-from ..ops import views
+from ..ops import basic, views
 from ..ops.pointwise import broadcast_shapes
 from ..ops.structured import wrap_dim
 from ..record.trace import local
@@ -20,6 +20,8 @@ from .registry import FUNCTIONS, METHODS, public
 from .shape import cat, size_argument, stack
 
 __all__: list[str] = []
+
+_rolled = basic.cat.named("RollBackward0")
 
 
 @public(out=False)
@@ -41,7 +43,7 @@ def roll(input: Any, shifts: Any, dims: Any = None) -> Any:
         n = input.shape[d] if input.shape else 1
         k = shift % n if n else 0
         if k:
-            out = cat([out.narrow(d, n - k, k), out.narrow(d, 0, n - k)], d)
+            out = _rolled(out.narrow(d, n - k, k), out.narrow(d, 0, n - k), attrs=(d,))
     return out.clone() if out is input else out
 
 

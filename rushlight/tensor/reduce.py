@@ -5,11 +5,17 @@ from typing import Any
 
 from ..autograd.autocast import full_precision
 from ..compile import dtypes as dt
+from ..ops import arithmetic as ar
 from ..ops import reduction as red
 from ..ops.structured import no_dims, wrap_dim, wrap_dims
+from ..record.op import backward_name
 from .registry import public
 
 __all__: list[str] = []
+
+# With and without dimensions PyTorch has two operations, which its gradients tell apart by number.
+_sum_over, _mean_over, _prod_over = (op.named(backward_name(op.name, 1)) for op in (red.sum_, red.mean, red.prod))
+_std = ar.sqrt.named("StdBackward0")
 
 
 def _dims(input: Any, dim: Any) -> tuple[int, ...]:
@@ -24,7 +30,9 @@ def _one(dim: Any, axis: Any) -> Any:
 def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None, axis: Any = None, keepdims: bool | None = None) -> Any:
     """Sum over ``dim`` (all dimensions by default); integers and bools add up as int64 unless ``dtype`` says otherwise."""
     d = dtype or (dt.int64 if input.dtype.kind in "bui" else input.dtype)
-    return red.sum_(input, attrs=(_dims(input, _one(dim, axis)), keepdim if keepdims is None else keepdims, d))
+    dim = _one(dim, axis)
+    op = red.sum_ if dim is None else _sum_over
+    return op(input, attrs=(_dims(input, dim), keepdim if keepdims is None else keepdims, d))
 
 
 @public()
@@ -38,7 +46,9 @@ def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
     if d.kind not in "fc":
         what = "Input dtype" if dtype is None else "Optional dtype"
         raise RuntimeError(f"mean(): could not infer output dtype. {what} must be either a floating point or complex dtype. Got: {d.name}")
-    return red.mean(input, attrs=(_dims(input, _one(dim, axis)), keepdim if keepdims is None else keepdims, d))
+    dim = _one(dim, axis)
+    op = red.mean if dim is None else _mean_over
+    return op(input, attrs=(_dims(input, dim), keepdim if keepdims is None else keepdims, d))
 
 
 @public()
@@ -46,7 +56,8 @@ def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
 def prod(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """Product over all dimensions, or over one."""
     d = dtype or (dt.int64 if input.dtype.kind in "bui" else input.dtype)
-    return red.prod(input, attrs=(_dims(input, dim), keepdim, d))
+    op = red.prod if dim is None else _prod_over
+    return op(input, attrs=(_dims(input, dim), keepdim, d))
 
 
 def _nonempty(name: str, input: Any, dim: Any) -> None:
@@ -129,7 +140,7 @@ def std(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool
         keepdims: bool | None = None) -> Any:
     """Standard deviation: the square root of ``var``."""
     dim, keepdim = _one(dim, axis), keepdim if keepdims is None else keepdims
-    return var(input, dim, unbiased, keepdim, correction=correction).sqrt()
+    return _std(var(input, dim, unbiased, keepdim, correction=correction))
 
 
 @public(out=False, method=False)

@@ -94,7 +94,7 @@ def reshape(input: Any, shape: Any) -> Any:
     m = value_of(input).meta
     wanted = _inferred(size_argument((shape,)) if not isinstance(shape, int) else (shape,), m.numel)
     if m.strides is not None and views.view_strides(m.shape, m.strides, wanted) is None:
-        input = basic.clone(input)
+        return views.unsafe_view(basic.clone(input), wanted)
     return views.view(input, wanted)
 
 
@@ -160,7 +160,7 @@ def transpose(input: Any, dim0: int, dim1: int) -> Any:
     order = list(range(n))
     if n:
         order[a], order[b] = b, a
-    return views.permute(input, tuple(order))
+    return views.transpose(input, tuple(order))
 
 
 @public(out=False)
@@ -169,7 +169,7 @@ def t(input: Any) -> Any:
     n = len(input.shape)
     if n > 2:
         raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {n}D")
-    return views.permute(input, tuple(reversed(range(n))))
+    return views.t_(input, tuple(reversed(range(n))))
 
 
 @public(out=False, aliases=("moveaxis",))
@@ -201,12 +201,16 @@ def broadcast_to(input: Any, *shape: Any, size: Any = None) -> Any:
     return views.expand(input, size_argument(shape if size is None else (size,)))
 
 
+_squeeze_one, _squeeze_some = views.squeeze.named("SqueezeBackward1"), views.squeeze.named("SqueezeBackward2")
+
+
 @public(out=False)
 def squeeze(input: Any, dim: Any = None) -> Any:
     """Without dimensions of length 1 (all of them, or those named)."""
     n = len(input.shape)
-    dims = tuple(range(n)) if dim is None else () if no_dims(dim) else wrap_dims(dim, n)
-    return views.squeeze(input, dims)
+    if dim is None:
+        return views.squeeze(input, tuple(range(n)))
+    return (_squeeze_one if isinstance(dim, int) else _squeeze_some)(input, () if no_dims(dim) else wrap_dims(dim, n))
 
 
 @public(out=False)
@@ -276,7 +280,7 @@ METHODS["unfold"] = _unfold
 def unbind(input: Any, dim: int = 0) -> tuple[Any, ...]:
     """All positions of a dimension, as a tuple."""
     dim = wrap_dim(dim, len(input.shape))
-    return tuple(views.select(input, dim, k) for k in range(input.shape[dim]))
+    return tuple(views.select_of_unbind(input, dim, k) for k in range(input.shape[dim]))
 
 
 @public(out=False)
@@ -284,7 +288,9 @@ def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any, 
     """Pieces of a given size, or of the sizes given."""
     dim = wrap_dim(dim, len(tensor.shape))
     n = tensor.shape[dim]
+    op = views.slice_of_sizes
     if isinstance(split_size_or_sections, int):
+        op = views.slice_of_split
         step = split_size_or_sections
         if step < 0 or step == 0 and n:
             raise RuntimeError(f"split expects split_size be non-negative, but got split_size={step}")
@@ -296,7 +302,7 @@ def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any, 
                                f"got split_sizes={sizes}")
     out, at = [], 0
     for s in sizes:
-        out.append(views.slice_(tensor, dim, at, at + s, 1))
+        out.append(op(tensor, dim, at, at + s, 1))
         at += s
     return tuple(out)
 
@@ -326,7 +332,10 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Any, ...]:
 @public(method=False, aliases=("concat", "concatenate"))
 def cat(tensors: Any, dim: int = 0, *, axis: int | None = None) -> Any:
     """Tensors one after the other along a dimension; types are promoted, empty 1-d tensors are left out."""
-    dim = dim if axis is None else axis
+    return _cat(basic.cat, tensors, dim if axis is None else axis)
+
+
+def _cat(op: Any, tensors: Any, dim: int) -> Any:
     tensors = list(tensors)
     if not tensors:
         raise ValueError("expected a non-empty list of Tensors")
@@ -340,7 +349,7 @@ def cat(tensors: Any, dim: int = 0, *, axis: int | None = None) -> Any:
                            "concatenated")
     kept = [x for x, m in zip(tensors, metas) if m.shape != (0,)] or tensors[:1]
     kept = [x if x.dtype is dtype else basic.cast(x, attrs=(dtype,)) for x in kept]
-    return basic.cat(*kept, attrs=(wrap_dim(dim, len(kept[0].shape)),))
+    return op(*kept, attrs=(wrap_dim(dim, len(kept[0].shape)),))
 
 
 METHODS["cat_with"] = lambda self, other, dim: cat((self, other), dim)
@@ -364,7 +373,8 @@ def stack(tensors: Any, dim: int = 0, *, axis: int | None = None) -> Any:
 
 # Repeated calls of their own: the whole, which records several operations, is none.
 _apart = quick(lambda x, dim: views.unsqueeze(x, dim))
-_joined = quick(lambda tensors, dim: cat(tensors, dim))
+_stacked = basic.cat.named("StackBackward0")
+_joined = quick(lambda tensors, dim: _cat(_stacked, tensors, dim))
 
 
 @public(out=False)

@@ -7,20 +7,24 @@ import numpy as np
 
 from ..autograd.autocast import full_precision
 from ..autograd.handle import Handle
+from ..compile import dtypes as dt
 from ..ops import arithmetic as ar
 from ..ops.norms import vector_norm as _vector_norm
+from ..ops.reduction import sum_
 from ..ops.structured import wrap_dim, wrap_dims
 from .creation import from_array
 from .registry import METHODS, public
 
 __all__ = ["norm_over"]
 
+_nansum = sum_.named("NansumBackward0")
+
 
 @public()
 def nansum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """The sum, NaN counted as zero."""
     x = ar.where(input.isnan(), 0, input) if input.dtype.kind == "f" else input
-    return x.sum(dim, keepdim, dtype=dtype)
+    return _nansum(x, attrs=(wrap_dims(dim, len(x.shape)), keepdim, dtype or (dt.int64 if x.dtype.kind in "bui" else x.dtype)))
 
 
 @public()
@@ -173,13 +177,16 @@ def corrcoef(input: Any) -> Any:
 # -- norms --------------------------------------------------------------------------------------------------------
 
 
-def norm_over(input: Any, order: float, dims: tuple[int, ...], keepdim: bool, dtype: Any = None) -> Any:
+_dist, _cdist = _vector_norm.named("DistBackward0"), _vector_norm.named("CdistBackward0")
+
+
+def norm_over(input: Any, order: float, dims: tuple[int, ...], keepdim: bool, dtype: Any = None, op: Any = _vector_norm) -> Any:
     """A vector norm over dimensions; of complex numbers the norm of their absolute values."""
     if input.dtype.kind == "c":
         input, dtype = input.abs(), None if dtype is None else dtype.to_real()
     if input.dtype.kind not in "f" and dtype is None:
         raise RuntimeError(f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {input.dtype}")
-    return _vector_norm(input, attrs=(float(order), dims, bool(keepdim), dtype or input.dtype))
+    return op(input, attrs=(float(order), dims, bool(keepdim), dtype or input.dtype))
 
 
 @public()
@@ -203,7 +210,7 @@ def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dty
 def dist(input: Any, other: Any, p: Any = 2) -> Any:
     """The norm of the difference."""
     d = input - other
-    return norm_over(d, p, tuple(range(len(d.shape))), False)
+    return norm_over(d, p, tuple(range(len(d.shape))), False, op=_dist)
 
 
 @public(method=False, out=False)
@@ -218,7 +225,7 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = "use_mm_for_eucl
     if p < 0:
         raise RuntimeError("cdist only supports non-negative p values")
     d = x1.unsqueeze(-2) - x2.unsqueeze(-3)
-    return norm_over(d, p, (len(d.shape) - 1,), False) if d.shape[-1] else d.sum(-1)
+    return norm_over(d, p, (len(d.shape) - 1,), False, op=_cdist) if d.shape[-1] else d.sum(-1)
 
 
 @public(inplace=True, composite=True)
@@ -233,7 +240,7 @@ def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Any:
     d = wrap_dim(dim, len(input.shape))
     sizes = norm_over(input, p, tuple(k for k in range(len(input.shape)) if k != d), True)
     factor = ar.where(sizes > maxnorm, maxnorm / (sizes + 1e-7), 1.0)
-    return input * factor.to(input.dtype)
+    return ar.mul.named("RenormBackward0")(input, factor.to(input.dtype))
 
 
 @public(method=False, out=False)

@@ -274,7 +274,7 @@ class Tensor(Handle):
 
     def _repr(self, is_parameter: bool) -> str:
         fn = self.grad_fn
-        name = None if fn is None else fn.name()
+        name = None if fn is None else type(fn).__name__
         array = self._array()
         if self.dtype is dt.bfloat16:
             array = array.astype(np.float32)
@@ -414,7 +414,7 @@ class Tensor(Handle):
     def grad_fn(self) -> Any:
         value_of(self)
         edge = self._edge
-        return None if edge is None or edge is LEAF else edge[0] if type(edge) is tuple else edge
+        return None if edge is None or edge is LEAF else (edge[0] if type(edge) is tuple else edge).shown()
 
     @property
     def output_nr(self) -> int:
@@ -613,7 +613,7 @@ class Tensor(Handle):
     def H(self) -> Any:
         if self.ndim not in (0, 2):
             raise RuntimeError(f"tensor.H is only supported on matrices (2-D tensors). Got {self.ndim}-D tensor.")
-        return self.t() if self.dtype.kind != "c" else self.conj().t()  # type: ignore[attr-defined]
+        return self.adjoint() if self.ndim else self.t()  # type: ignore[attr-defined]
 
     @property
     def mH(self) -> Any:

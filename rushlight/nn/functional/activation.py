@@ -8,6 +8,7 @@ import numpy as np
 
 from ...autograd.modes import no_grad
 from ...ops import activation as act
+from ...ops import arithmetic as ar
 from ...record.random import default_stream
 from ...record.warn import warn
 from ...tensor import FUNCTIONS, METHODS
@@ -189,6 +190,9 @@ def tanh(input: Any) -> Any:
     return input.tanh()
 
 
+_glu = ar.mul.named("GluBackward0")
+
+
 def glu(input: Any, dim: int = -1) -> Any:
     """a * sigmoid(b), for the two halves a and b of ``input`` along ``dim``.
 
@@ -204,7 +208,7 @@ def glu(input: Any, dim: int = -1) -> Any:
     if n % 2:
         raise RuntimeError(f"Halving dimension must be even, but dimension {d} is size {n}")
     a, b = input.narrow(d, 0, n // 2), input.narrow(d, n // 2, n // 2)
-    return a * b.sigmoid()
+    return _glu(a, b.sigmoid())
 
 
 def _softmax_dim(name: str, ndim: int) -> int:

@@ -1,0 +1,51 @@
+"""Names of gradient nodes that follow from how an operation was called: values of ``Op.grad_name``, called when somebody looks."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..record.meta import Meta
+from .pointwise import TENSOR
+
+__all__ = ["by_dimensions", "by_number", "by_tensor", "linear_name", "matmul_name", "pow_name", "reduced_name"]
+
+Name = Callable[[tuple, Sequence[Meta], int], str]
+
+
+def matmul_name(attrs: tuple, outs: Sequence[Meta], inputs: int) -> str:
+    """What PyTorch's matmul ends with for operands of so many dimensions."""
+    a, b = len(attrs[0]), len(attrs[1])
+    if a == 1 or b == 1:
+        return "DotBackward0" if a == b else "MvBackward0" if a == 2 else "ViewBackward0" if b == 1 else "SqueezeBackward4"
+    return "MmBackward0" if a == b == 2 else "UnsafeViewBackward0" if a > 2 else "CloneBackward0"
+
+
+def linear_name(attrs: tuple, outs: Sequence[Meta], inputs: int) -> str:
+    n = len(outs[0].shape)
+    if inputs > 2:
+        return "AddmmBackward0" if n == 2 else "ViewBackward0"
+    return "MmBackward0" if n == 2 else "UnsafeViewBackward0" if n > 2 else "SqueezeBackward4"
+
+
+def by_tensor(name: str) -> Name:
+    """PyTorch's second form takes a tensor as last argument."""
+    return lambda attrs, outs, inputs: f"{name}Backward{int(attrs[0][-1] is TENSOR)}"
+
+
+def by_number(name: str) -> Name:
+    """The first takes tensors alone."""
+    return lambda attrs, outs, inputs: f"{name}Backward{int(any(p is not TENSOR for p in attrs[0]))}"
+
+
+def pow_name(attrs: tuple, outs: Sequence[Meta], inputs: int) -> str:
+    base, exponent = attrs[0]
+    return f"PowBackward{0 if exponent is not TENSOR else 1 if base is TENSOR else 2}"
+
+
+def by_dimensions(name: str) -> Name:
+    """In one dimension PyTorch adds a second and takes it away again."""
+    return lambda attrs, outs, inputs: "SqueezeBackward1" if attrs[0].nd == 1 else name.format(attrs[0].nd)
+
+
+def reduced_name(terms: str) -> Name:
+    last = {"none": terms, "mean": "MeanBackward0", "sum": "SumBackward0"}
+    return lambda attrs, outs, inputs: last[attrs[2]]
