@@ -42,12 +42,7 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = 
     if dtype is None:
         whole = all(isinstance(x, int) for x in (start, end, step))
         dtype = dt.int64 if whole else default_dtype()
-    if step == 0:
-        raise RuntimeError("step must be nonzero")
-    if not (math.isfinite(start) and math.isfinite(end)):
-        raise RuntimeError(f"unsupported range: {start} -> {end}")
-    if (end - start) * step < 0:
-        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    _check_way(start, end, step)
     n = max(0, math.ceil((end - start) / step)) if not isinstance(step, int) or not isinstance(end - start, int) else \
         max(0, -((start - end) // step))
     if dtype.kind in "iu":  # the count follows from the numbers given, the elements from their whole parts
@@ -55,6 +50,15 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = 
     wide = np.arange(n, dtype=np.int64) * step + start if dtype.kind in "iu" and isinstance(step, int) and isinstance(start, int) else \
         np.arange(n, dtype=np.float64) * step + start
     return finish(from_owned(convert(wide, dtype).copy()), requires_grad)
+
+
+def _check_way(start: Any, end: Any, step: Any) -> None:
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise RuntimeError(f"unsupported range: {start} -> {end}")
+    if (end - start) * step < 0:
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
 
 
 def _counted(start: int, step: int, n: int) -> Any:
@@ -136,12 +140,7 @@ def range(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: DType | None
     start, end, step = (x.item() if isinstance(x, (Handle, np.generic)) else x for x in (start, end, step))
     if end is None:
         raise TypeError("range() missing 1 required positional argument: 'end'")
-    if step == 0:
-        raise RuntimeError("step must be nonzero")
-    if not (math.isfinite(start) and math.isfinite(end)):
-        raise RuntimeError(f"unsupported range: {start} -> {end}")
-    if (end - start) * step < 0:
-        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    _check_way(start, end, step)
     d = dtype or default_dtype()
     if d.kind in "iu":
         start, end, step = int(start), int(end), int(step)
