@@ -32,15 +32,15 @@ def match_pytorch(flag: bool = True) -> bool:
 
     Without it, what runs inside compiled programs may draw from a faster generator. Convolutions then keep to plain sums, as
     PyTorch's do: Winograd's algorithm rounds more, and one rounding error can choose another place in a pool, after which loss
-    curves part.
+    curves part. Exponentials and logarithms are polynomials alone, as PyTorch's are, for the same reason.
     """
     former, settings.match_pytorch = settings.match_pytorch, bool(flag)
     if settings.match_pytorch is not former:
-        flags.winograd = 0 if flag else _winograd
+        flags.winograd, flags.tables = (0, 0) if flag else _usual
         start_afresh()  # programs that were built otherwise are not taken
     return former
 
 
-_winograd = flags.winograd
+_usual = flags.winograd, flags.tables
 if settings.match_pytorch:
-    flags.winograd = 0
+    flags.winograd = flags.tables = 0

@@ -151,8 +151,8 @@ empty_like empty_permuted empty_strided eq equal eye frexp from_numpy full full_
 greater greater_equal gt histc histogram histogramdd is_complex is_conj is_floating_point is_inference is_neg is_nonzero
 is_same_size is_signed is_storage is_tensor isclose isfinite isin isinf isnan isneginf isposinf isreal lcm le less less_equal
 linspace logical_and logical_not logical_or logical_xor logspace lt multinomial ne nextafter nonzero normal not_equal numel ones
-ones_like poisson promote_types rand rand_like randint randint_like randn randn_like randperm result_type scalar_tensor
-searchsorted set_default_device set_default_dtype set_default_tensor_type signbit tensor tril_indices triu_indices unique
+ones_like poisson promote_types rand rand_like randint randint_like randn randn_like randperm range result_type scalar_tensor
+searchsorted set_default_device set_default_dtype set_default_tensor_type signbit tensor tril_indices triu_indices typename unique
 unique_consecutive unravel_index zeros zeros_like is_set_to complex32 autocast_increment_nesting hash_tensor
 are_deterministic_algorithms_enabled igamma igammac geqrf lu_unpack ormqr pca_lowrank svd_lowrank
 """.split())  # the last ones: PyTorch has no gradient either, or only a random one

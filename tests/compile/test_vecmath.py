@@ -19,6 +19,7 @@ from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.values import V
 from rushlight.compile.dtypes import DType
 from rushlight.compile.expr import FUNCTIONS, Expr, canonical, e, input_, inputs_of
+from rushlight.compile.flags import flags
 from rushlight.compile.reference.evaluate import evaluate
 
 ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
@@ -160,6 +161,21 @@ def test_other_instruction_sets_are_as_accurate(name: str, level: str) -> None:
         got = run(getattr(e, name)(*(input_(k, dt.float32) for k in range(len(args)))), *args)
     # Without fused multiply-add the polynomials round a little more.
     assert ulps(got, exact(name, dt.float32, *args)).max() <= (2 if level == "avx2" else 3)
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "log1p", "expm1", "tanh"])
+def test_polynomials_alone_are_as_accurate_as_tables(name: str) -> None:
+    """Two sets of kernels, that do not take each other's place in the cache."""
+    expr, x = getattr(e, name)(input_(0, dt.float32)), samples(dt.float32, 1 << 12, 5)
+    both, keys = [], []
+    for tables in (1, 0):
+        with flags.using(tables=tables):
+            both.append(run(expr, x))
+            keys.append(target.current().key)
+            assert registers.available() <= tables
+    for got in both:
+        assert ulps(got, exact(name, dt.float32, x)).max() <= 2
+    assert len(set(keys)) == 2
 
 
 def test_constant_powers_are_products_and_roots() -> None:

@@ -25,7 +25,7 @@ Operand = tuple[str, str]  # type, value
 def available() -> bool:
     """Whether the processor that code is generated for has them."""
     cpu = target.current()
-    return cpu.vector_bytes == 64 and cpu.triple.startswith("x86_64")
+    return cpu.tables and cpu.vector_bytes == 64 and cpu.triple.startswith("x86_64")
 
 
 def scalef(x: V, n: V) -> V:

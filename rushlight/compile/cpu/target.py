@@ -20,9 +20,10 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rushlight.compile.cpu import amx
+from rushlight.compile.flags import flags
 
 __all__ = ["CPU", "current", "host", "named", "using", "initialize_llvm"]
 
@@ -51,9 +52,11 @@ class CPU:
     """Whether there are tile registers that multiply bfloat16, and the operating system lets this process use them."""
     l1d_ways: int = 8
     """How many cache lines the first level holds whose addresses differ by multiples of ``l1d / l1d_ways``."""
+    tables: bool = True
+    """Whether mathematical functions may look numbers up in registers."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", f"{self.triple}/{self.name}/{self.features}")
+        object.__setattr__(self, "key", f"{self.triple}/{self.name}/{self.features}" + ("" if self.tables else "/no tables"))
 
 
 #: level name -> (machine, LLVM cpu, vector bytes, registers, fma)
@@ -129,7 +132,12 @@ def current() -> CPU:
     if _chosen is None:
         level = os.environ.get("RUSHLIGHT_CPU", "")
         _chosen = named(level) if level else host()
-    return _chosen
+    return _chosen if flags.tables else _without_tables(_chosen)
+
+
+@functools.cache
+def _without_tables(cpu: CPU) -> CPU:
+    return replace(cpu, tables=False)
 
 
 @contextlib.contextmanager
