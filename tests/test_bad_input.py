@@ -224,6 +224,11 @@ def anomaly(t: Any, function: Callable[[Any], Any]) -> None:
         function(x).sum().backward()
 
 
+INVERTED = [
+    Case(f"bits of {d} inverted", lambda t, d=d: ~t.ones(2, dtype=getattr(t, d)), TypeError, (r"operator\.invert", r"integer and Boolean"))
+    for d in ("float32", "bfloat16", "complex64")
+]
+
 DATA = [
     Case("ragged batch", loader, RuntimeError, (r"equal size", r"\[2\]", r"\[3\]")),
     Case("ragged batch in a worker", lambda t: loader(t, 1), RuntimeError, (r"worker", r"\[2\]", r"\[3\]")),
@@ -247,7 +252,7 @@ DEVICES = [
     lambda t: t.zeros(3).to(t.device("cuda:1"))]
 
 ROWS = [pytest.param(c, id=f"{family}: {c.name}") for family, cases in (
-    ("shapes", SHAPES), ("dtypes", DTYPES), ("labels", LABELS), ("states", STATES), ("data", DATA), ("anomaly", ANOMALY)) for c in cases]
+    ("shapes", SHAPES), ("dtypes", DTYPES), ("labels", LABELS), ("states", STATES), ("data", DATA), ("inverted", INVERTED), ("anomaly", ANOMALY)) for c in cases]
 
 
 @pytest.fixture(autouse=True)

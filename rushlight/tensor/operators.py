@@ -19,7 +19,7 @@ _BINARY = {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv
            "rshift": "bitwise_right_shift"}
 _COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 _SCALED = {"add_", "sub_", "mul_", "div_"}  # every number is as good as another to these
-_UNARY = {"neg": "neg", "abs": "abs", "invert": "bitwise_not"}
+_UNARY = {"neg": "neg", "abs": "abs"}
 
 
 def _operator(define: Any, reflected: bool, numbers: str | None = None) -> Any:
@@ -31,6 +31,12 @@ def _operator(define: Any, reflected: bool, numbers: str | None = None) -> Any:
             other = Rules.from_numpy(other)
         return define(other, self) if reflected else define(self, other)
     return quick(call, numbers)
+
+
+def _invert(self: Any) -> Any:
+    if self.dtype.kind not in "bui":
+        raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
+    return self.bitwise_not()
 
 
 def complete(methods: dict[str, Any]) -> None:
@@ -50,6 +56,7 @@ def complete(methods: dict[str, Any]) -> None:
         setattr(Tensor, f"__{name}__", _operator(methods[name], False))
     for dunder, name in _UNARY.items():
         setattr(Tensor, f"__{dunder}__", getattr(Tensor, name))
+    Tensor.__invert__ = _invert  # type: ignore[attr-defined]
     Tensor.__rdiv__ = Tensor.__rtruediv__  # type: ignore[attr-defined]
     set_tensor_class(Tensor)
     PLAIN_TENSORS.add(Tensor)
