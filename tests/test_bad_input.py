@@ -252,7 +252,8 @@ DEVICES = [
     lambda t: t.zeros(3).to(t.device("cuda:1"))]
 
 ROWS = [pytest.param(c, id=f"{family}: {c.name}") for family, cases in (
-    ("shapes", SHAPES), ("dtypes", DTYPES), ("labels", LABELS), ("states", STATES), ("data", DATA), ("inverted", INVERTED), ("anomaly", ANOMALY)) for c in cases]
+    ("shapes", SHAPES), ("dtypes", DTYPES), ("labels", LABELS), ("states", STATES), ("data", DATA), ("inverted", INVERTED),
+    ("anomaly", ANOMALY)) for c in cases]
 
 
 @pytest.fixture(autouse=True)
