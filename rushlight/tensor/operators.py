@@ -56,7 +56,7 @@ def complete(methods: dict[str, Any]) -> None:
         setattr(Tensor, f"__{name}__", _operator(methods[name], False))
     for dunder, name in _UNARY.items():
         setattr(Tensor, f"__{dunder}__", getattr(Tensor, name))
-    Tensor.__invert__ = _invert  # type: ignore[attr-defined]
+    Tensor.__invert__ = _invert  # type: ignore[operator]
     Tensor.__rdiv__ = Tensor.__rtruediv__  # type: ignore[attr-defined]
     set_tensor_class(Tensor)
     PLAIN_TENSORS.add(Tensor)
