@@ -18,6 +18,7 @@ from ..record.op import Op
 from ..record.trace import TraceNode
 from ..record.value import Value, is_exported
 from .handle import Handle
+from .steps import in_use_text
 
 __all__ = ["Over", "over_of"]
 
@@ -63,9 +64,7 @@ def _step_for(enters: tuple[bool, ...], targets: tuple[int, ...]) -> Callable[..
         lines += [f"v{k}, a{k} = t{k}._value, t{k}._alias"]
         doubts = [f"a{k} is not None and (a{k}.parent is not None or a{k}.version != a{k}.storage.version)"]
         if leaf:
-            # Two references: the value's and the argument.
-            doubts += [f"v{k}.meta is not w{k}", f"v{k}.epoch is epoch", f"v{k}.buffer is None", f"getrefcount(v{k}.buffer) > 2",
-                       f"type(v{k}.buffer.owner) is ndarray and is_exported(v{k})"]
+            doubts += [f"v{k}.meta is not w{k}", f"v{k}.epoch is epoch", f"v{k}.buffer is None", in_use_text(f"v{k}")]
         else:
             doubts.append(f"values[w{k}] is not v{k}")
         lines.append(_unless(doubts))
@@ -83,7 +82,7 @@ def _step_for(enters: tuple[bool, ...], targets: tuple[int, ...]) -> Callable[..
                  f"t{k}._value, v{k}.overwritten = r, by"]
         if not enters[k]:
             made += [f"if v{k}.buffer is None: epoch.rewrites = True",
-                     f"elif getrefcount(v{k}.buffer) > 2 or type(v{k}.buffer.owner) is ndarray and is_exported(v{k}): at_once = True"]
+                     f"elif {in_use_text(f'v{k}')}: at_once = True"]
         made += [f"r.home = v{k}.buffer if v{k}.home is None else v{k}.home", f"v{k}.home = None"]
     source = "\n".join(["def step(tr, facts, tensors, targets):", "  try:", *["    " + line for line in lines],
                         "  except ValueError: return None  # there are more or fewer", *["  " + line for line in made], "  return at_once"])

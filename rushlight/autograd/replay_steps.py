@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from sys import getrefcount
 from typing import Any
+
+from numpy import ndarray
 
 from ..record.settings import settings
 from ..record.trace import Trace
-from ..record.value import Value
+from ..record.value import Value, is_exported
 from . import handle
 from .handle import LEAF, Handle
 from .node import GradNode
-from .steps import in_use, is_whole, part_of
+from .steps import in_use_text, is_whole, part_of
 from .writing import replace
 
 __all__ = ["LIMIT", "never", "written_for", "overwritten"]
@@ -46,8 +49,8 @@ def written_for(root: Handle, nodes: Sequence[GradNode], tr: Trace, recipe: Any)
 @functools.lru_cache(1024)
 def _compiled(source: str) -> Callable[..., bool]:
     scope: dict[str, Any] = {"__name__": __name__, "new": object.__new__, "Tensor": handle._class, "LEAF": LEAF, "Value": Value,
-                             "settings": settings, "overwritten": overwritten, "in_use": in_use, "is_whole": is_whole,
-                             "part_of": part_of, "replace": replace}
+                             "settings": settings, "overwritten": overwritten, "getrefcount": getrefcount, "ndarray": ndarray,
+                             "is_exported": is_exported, "is_whole": is_whole, "part_of": part_of, "replace": replace}
     exec(compile(source, "<backward>", "exec"), scope)
     return scope["step"]
 
@@ -129,7 +132,7 @@ class _Writer:
         else:
             self.saved[id(v)] = old, v
             meta = self.fact(f"M_{leaf}", v.meta)
-            doubts += [f"{old}.epoch is epoch", f"{old}.buffer is None", f"{old}.meta is not {meta}", f"in_use({old})"]
+            doubts += [f"{old}.epoch is epoch", f"{old}.buffer is None", f"{old}.meta is not {meta}", in_use_text(old)]
         return [f"{name} = {leaf}._grad", _unless([f"{name} is None", f"{name}._alias is not None", f"{name}._edge is not None",
                                                    f"{name}._more is not None"]), f"{old} = {name}._value", _unless(doubts)]
 
@@ -151,7 +154,7 @@ class _Writer:
                 others = "".join([other + ", " for other, _ in self.saved.values()])
                 known = f"s{len(self.saved)}"
                 self.saved[id(v)] = known, v
-                doubt = f"in_use({known})" if v.buffer is not None else f"not is_whole({known}, epoch, ({others}))"
+                doubt = in_use_text(known) if v.buffer is not None else f"not is_whole({known}, epoch, ({others}))"
                 lines += [f"{known} = {place}",
                           _unless([f"{known}.epoch is epoch", f"{known}.buffer is {'not ' * (v.buffer is None)}None", doubt])]
         return lines

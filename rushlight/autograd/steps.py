@@ -88,8 +88,9 @@ def step_for(shape: Shape) -> Callable[..., Any]:
 def compiled(source: str, name: str, **more: Any) -> Callable[..., Any]:
     """The step with this source; ``more``: what it refers to besides what all of them may."""
     scope: dict[str, Any] = {f.__name__: f for f in (
-        Alias, Value, View, How, storage_of, scalar_value, start_of, same, in_use, is_whole, part_of, copy_of)}
-    scope |= {"__name__": __name__, "new": object.__new__, "Tensor": handle._class, "LEAF": LEAF, "MISSING": object(), **more}
+        Alias, Value, View, How, storage_of, scalar_value, start_of, same, getrefcount, is_exported, is_whole, part_of, copy_of)}
+    scope |= {"__name__": __name__, "new": object.__new__, "Tensor": handle._class, "LEAF": LEAF, "MISSING": object(),
+              "ndarray": np.ndarray, **more}
     exec(compile(source, name, "exec"), scope)
     return scope["step"]  # type: ignore[no-any-return]
 
@@ -139,7 +140,7 @@ def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = ()) -
         if kind in (SLOT, VIEW):
             doubts += [f"values[w{i}] is not {v}"]  # what is no view in this slot never is one
             if i in written:
-                doubts.append(f"{v}.buffer is not None and in_use({v})")
+                doubts.append(f"{v}.buffer is not None and {in_use_text(v)}")
         elif kind == OLD_PART:
             doubts += [f"{v}.slot != w{i}", f"{v}.epoch is not epoch"]
         elif kind == UNREAD:
@@ -150,9 +151,9 @@ def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = ()) -
                 doubts.append(
                     f"{v}.buffer is not None or not is_whole({v}, epoch, ({''.join([other + ', ' for other in entered])}))")
             elif shape.is_view or i in written:
-                doubts.append(f"{v}.buffer is None or in_use({v})")
+                doubts.append(f"{v}.buffer is None or {in_use_text(v)}")
             else:  # a copy may enter, as ``apply`` has it
-                lines.append(f"copy{i} = {v}.buffer is not None and in_use({v})")
+                lines.append(f"copy{i} = {v}.buffer is not None and {in_use_text(v)}")
                 doubts.append(f"{v}.buffer is None or copy{i} and {v}.meta.nbytes > {COPIED}")
             entered.append(v)
         if i in written:
@@ -327,6 +328,12 @@ def start_of(s: Any, size: int, length: int, step: int) -> int:
         return -1
     start, stop, by = s.indices(size)
     return start if by == step and max(0, (stop - start + step - 1) // step) == length else -1
+
+
+def in_use_text(v: str) -> str:
+    """``in_use`` of the value with this name, which is in memory, as an expression of a step: without a call for each leaf. It needs
+    ``getrefcount``, ``ndarray`` and ``is_exported``."""
+    return f"(getrefcount({v}.buffer) > 2 or type({v}.buffer.owner) is ndarray and is_exported({v}))"  # v.buffer, the argument
 
 
 def in_use(v: Value) -> bool:
