@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from ..compile import dtypes as dt
-from .grad_names import by_number, by_tensor, pow_name
+from .grad_names import by_first, by_number, by_tensor, pow_name
 from .pointwise import pointwise
 
 __all__: list[str] = []
@@ -95,9 +95,9 @@ def _where(e: Any, c: Any, x: Any, y: Any) -> Any:
 add = pointwise("add", _add, neutral=(2,))
 
 
-sub = pointwise("sub", _no_bool_sub, neutral=(2,))
+sub = pointwise("sub", _no_bool_sub, neutral=(2,), grad_name=by_first("SubBackward0", "RsubBackward1"))
 mul = pointwise("mul", _mul)
-div = pointwise("div", lambda e, x, y: x / y, result="float")
+div = pointwise("div", lambda e, x, y: x / y, result="float", grad_name=by_first("DivBackward0", "MulBackward0"))
 div_floor = pointwise("floor_divide", _floor_divide, grads=False, allowed="buif")
 div_trunc = pointwise("div_trunc", grad_name="DivBackward2", allowed="buif", formula=lambda e, x, y:
                       e.truncdiv(x, y) if x.dtype.kind in "bui" else e.trunc(x / y), grads=(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from ..record.meta import Meta
 from .pointwise import TENSOR
 
-__all__ = ["by_dimensions", "by_number", "by_tensor", "linear_name", "matmul_name", "pow_name", "reduced_name"]
+__all__ = ["by_dimensions", "by_first", "by_number", "by_tensor", "linear_name", "matmul_name", "pow_name", "reduced_name"]
 
 Name = Callable[[tuple, Sequence[Meta], int], str]
 
@@ -39,6 +39,11 @@ def by_number(name: str) -> Name:
 def pow_name(attrs: tuple, outs: Sequence[Meta], inputs: int) -> str:
     base, exponent = attrs[0]
     return f"PowBackward{0 if exponent is not TENSOR else 1 if base is TENSOR else 2}"
+
+
+def by_first(name: str, number: str) -> Name:
+    """``number`` where the first operand is one: ``2 - x`` is another operation than ``x - 2`` in PyTorch, ``2 / x`` two of them."""
+    return lambda attrs, outs, inputs: name if attrs[0][0] is TENSOR else number
 
 
 def by_dimensions(name: str) -> Name:

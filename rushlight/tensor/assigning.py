@@ -42,7 +42,7 @@ def _setitem(self: Any, key: Any, value: Any) -> None:
         _put(self, value, *place)
         return
     if tensors is None:
-        _store(t if t is not self else _alias(self), value)
+        _store(t if t is not self else _alias(self, True), value)
         return
     t2, indices, first = _plan(t, tensors)
     shape = (*t2.shape[:first], *indices[0].shape, *t2.shape[first + len(indices):])

@@ -30,22 +30,22 @@ def _getitem(self: Any, key: Any) -> Any:
             return selected(self, 0, key, 0)
         if type(key) is slice:
             t = sliced(self, 0, key)
-            return _alias(t) if t is self else t
+            return _alias(t, True) if t is self else t
     t, tensors = basic(self, key)
     if tensors is None:
-        return _alias(t) if t is self else t
+        return _alias(t, False) if t is self else t
     return _take(t, tensors)
 
 
-_aliased = views.permute.named("AliasBackward0")
+_aliased, _sliced = (views.permute.named(name) for name in ("AliasBackward0", "SliceBackward0"))
 _index_select, _index_add, _index_copy = (op.named(name) for op, name in (
     (ix.index, "IndexSelectBackward0"), (ix.index_put, "IndexAddBackward0"), (ix.index_put, "IndexCopyBackward0")))
 _scatter_add = ix.scatter.named("ScatterAddBackward0")
 
 
-def _alias(t: Any) -> Any:
-    """``x[...]`` is a view, not ``x``."""
-    return _aliased(t, tuple(range(len(t.shape))))
+def _alias(t: Any, by_slice: bool) -> Any:
+    """``x[...]`` and ``x[:]`` are views, not ``x``; ``by_slice``: the latter, which PyTorch calls otherwise."""
+    return (_sliced if by_slice else _aliased)(t, tuple(range(len(t.shape))))
 
 
 def _plan(t: Any, tensors: list[Any]) -> tuple[Any, list[Any], int]:
