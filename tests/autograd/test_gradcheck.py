@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import rushlight as t
 import rushlight.nn.functional as F
 from rushlight.autograd import gradcheck, gradgradcheck
+from rushlight.autograd.gradcheck import GradcheckError
 from rushlight.record.settings import settings as recorder
 
 _RNG = np.random.RandomState(3)
@@ -190,6 +191,29 @@ def test_first_derivative(row):
 def test_second_derivative(row):
     function, inputs = _case(row)
     assert gradgradcheck(function, inputs)
+
+
+@pytest.mark.parametrize(("runs", "steady"), [(3, True), (1000, False)])
+def test_last_bits_may_change_while_the_interpreter_serves(runs, steady):
+    """A long path may run in it several times before it is compiled. What changes for ever is not reentrant."""
+    seen = []
+
+    class Twice(t.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            seen.append(g)
+            return g * (2 + 1e-12 * min(len(seen), runs))
+
+    x = t.tensor([1.0, 2.0], dtype=t.float64, requires_grad=True)
+    if steady:
+        assert gradcheck(Twice.apply, (x,))
+    else:
+        with pytest.raises(GradcheckError, match="not reentrant"):
+            gradcheck(Twice.apply, (x,))
 
 
 def test_no_function_is_forgotten():
