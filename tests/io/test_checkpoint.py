@@ -266,6 +266,7 @@ class Settings:
 
 
 def test_classes_are_refused_until_declared_safe():
+    clear_safe_globals()  # examples in docstrings declare some
     obj = {"settings": Settings(3)}
     with pytest.raises(
         pickle.UnpicklingError, match=r"Weights only load failed(.|\n)*Settings was not an allowed global"
