@@ -5,6 +5,7 @@ An outline names no kernel and no address. Its numbers (extents, strides, offset
 """
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -32,6 +33,8 @@ from .passes.legalise import legalise
 from .passes.simplify import simplify
 
 __all__ = ["HostWork", "Label", "NativeWork", "Nests", "Outline", "Piece", "outline"]
+
+_ROW = 4  # reductions alike in a row that a label counts instead of naming each
 
 
 @dataclass(frozen=True)
@@ -231,10 +234,16 @@ def _lines(group: Group) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(n.line for n in nodes if n.line is not None))
 
 
+def _counted(kinds: list[str]) -> list[str]:
+    """The kinds in order; of many alike in a row (the gradients of all times of a recurrence), their number."""
+    rows = [list(row) for _, row in itertools.groupby(kinds)]
+    return [kind for row in rows for kind in (row if len(row) < _ROW else [f"{len(row)} {row[0]}"])]
+
+
 def _label(group: Group) -> Label:
     kinds = [r.attrs[0] for r in group.reduces]
     if group.kind == "loops":
-        before = "+".join(["reduce", *kinds]) if kinds else "pointwise"
+        before = "+".join(["reduce", *_counted(kinds)]) if kinds else "pointwise"
         return Label(before, tuple([group.extents[a] for a in group.axes]), len(group.roots))
     assert group.anchor is not None
     if group.kind == "native":

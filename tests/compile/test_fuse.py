@@ -208,6 +208,15 @@ def test_a_sum_of_hundreds_of_products_is_fused_at_once(monkeypatch):
     assert len(made.pieces) == 200 and {len(p.memory) for p in made.pieces} <= set(range(3, 40))
 
 
+def test_a_label_counts_what_is_many_times_the_same():
+    g = Graph()
+    x = g.leaf((8, 4), F32)
+    sums = [g.reduce("add", g.map(lambda e, a, k=k: a * float(k + 2), x), (1,)) for k in range(6)]
+    g.results = [g.reduce("max", x, (1,)), *sums]
+    labels = [str(p.label) for p in outline.outline(g, {}).pieces]
+    assert labels and any("6 add" in label for label in labels) and not any("add+add" in label for label in labels)
+
+
 def run(g: Graph, *arrays: np.ndarray) -> list[np.ndarray]:
     out = [np.empty(r.shape, r.dtype.numpy) for r in g.results]
     build(g, {}).run([a.ctypes.data for a in arrays], [o.ctypes.data for o in out])
