@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..record.flush import flush_trace, ready
+from ..record.meta import contiguous_strides
 from ..record.op import Op
 from ..record.trace import Trace, local
 from ..record.value import Value, array_of, is_exported, looks, new_value
@@ -13,7 +14,7 @@ from .handle import LEAF, UNWATCHED, UNWATCHED_WRITE, Handle, base_of, derived, 
 from .node import GradNode
 from .over_steps import over_of
 
-__all__ = ["apply_over", "check_apart", "check_writable", "replace", "write"]
+__all__ = ["apply_over", "check_apart", "check_overlap", "check_writable", "replace", "write"]
 
 
 def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
@@ -213,6 +214,41 @@ def check_apart(t: Handle) -> None:
     if meta.strides is not None and meta.numel and any(s == 0 and n > 1 for s, n in zip(meta.strides, meta.shape)):
         raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
                            "Please clone() the tensor before performing the operation.")
+
+
+Place = tuple[tuple[int, ...], tuple[int, ...], int]
+
+
+def check_overlap(t: Handle, other: Handle, whole: bool = False, place: Place | None = None) -> None:
+    """Refuse to write into a tensor while a part of it is read through another one, which shows other elements at the same places.
+
+    Only tensors without gaps are compared, as in PyTorch: what lies in between others is written as if they were apart. With
+    ``whole`` the two may not even lie at the same place. ``place``: what is written of the memory of ``t``, if not all that it shows.
+
+    Raises:
+        RuntimeError: both share memory.
+    """
+    a, b = t._alias, other._alias
+    if t is other and place is None and not whole or t is not other and (a is None or b is None or a.storage is not b.storage):
+        return
+    m = t._value.meta
+    own = (m.shape, contiguous_strides(m.shape), 0) if a is None else a.place()
+    here, there = _stretch(*place or own), _stretch(*own if t is other else b.place())
+    if here is None or there is None or here == there and not whole or here[0] >= there[1] or there[0] >= here[1]:
+        return
+    raise RuntimeError("unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory "
+                       "location. Please clone() the tensor before performing the operation.")
+
+
+def _stretch(shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> tuple[int, int, tuple[int, ...]] | None:
+    """(first, behind the last, strides of more than one) of the places of a tensor that fills its stretch of memory; else None."""
+    dims = sorted([(s, n) for s, n in zip(strides, shape) if n != 1])
+    step = 1
+    for s, n in dims:
+        if s != step:
+            return None
+        step *= n
+    return None if 0 in shape else (offset, offset + step, tuple([s for s, n in zip(strides, shape) if n != 1]))
 
 
 def replace(old: Value, new: Value, name: str, by: Any) -> None:

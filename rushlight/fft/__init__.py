@@ -11,7 +11,7 @@ from ..ops import fourier
 from ..ops.promotion import default_dtype
 from ..ops.structured import no_dims, wrap_dim, wrap_dims
 from ..tensor.creation import check_device, convert, finish, from_owned
-from ..tensor.registry import _with_out
+from ..tensor.out import with_out
 
 __all__ = ["fft", "fft2", "fftfreq", "fftn", "fftshift", "hfft", "hfft2", "hfftn", "ifft", "ifft2", "ifftn", "ifftshift", "ihfft",
            "ihfft2", "ihfftn", "irfft", "irfft2", "irfftn", "rfft", "rfft2", "rfftfreq", "rfftn"]
@@ -150,7 +150,7 @@ def _define(kind: str) -> None:
                                  ("n", many, "along several dimensions")):
         define.__name__ = kind + suffix
         define.__doc__ = f"{text}, {what}."
-        globals()[kind + suffix] = _with_out(full_precision(define), "fft_" + kind + suffix)
+        globals()[kind + suffix] = with_out(full_precision(define), "fft_" + kind + suffix)
 
 
 for _kind in _KINDS:
@@ -165,8 +165,8 @@ def _frequencies(count: Callable[[int], np.ndarray]) -> Callable[..., Any]:
     return call
 
 
-fftfreq = _with_out(_frequencies(lambda n: np.fft.fftfreq(n) * n), "fft_fftfreq")
-rfftfreq = _with_out(_frequencies(lambda n: np.arange(n // 2 + 1, dtype=np.float64)), "fft_rfftfreq")
+fftfreq = with_out(_frequencies(lambda n: np.fft.fftfreq(n) * n), "fft_fftfreq")
+rfftfreq = with_out(_frequencies(lambda n: np.arange(n // 2 + 1, dtype=np.float64)), "fft_rfftfreq")
 
 
 def fftshift(input: Any, dim: Any = None) -> Any:

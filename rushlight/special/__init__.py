@@ -6,7 +6,8 @@ from typing import Any
 from ..ops import arithmetic as _ar
 from ..ops import special as _ops
 from ..tensor.gamma import floating, floating_pair
-from ..tensor.registry import FUNCTIONS, _with_out
+from ..tensor.out import with_out
+from ..tensor.registry import FUNCTIONS
 
 __all__: list[str] = []
 
@@ -15,7 +16,7 @@ def _export(name: str, define: Any, doc: str = "") -> None:
     if doc:
         define.__doc__ = doc
     define.__name__ = name
-    globals()[name] = _with_out(define, "special_" + name)
+    globals()[name] = with_out(define, "special_" + name)
     __all__.append(name)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from ..autograd.apply import apply, value_of
 from ..autograd.handle import Handle
 from ..autograd.quick import quick
-from ..autograd.writing import check_writable, write
+from ..autograd.writing import check_overlap, check_writable, write
 from ..ops import arithmetic as ar
 from ..ops import indexing as ix
 from ..ops import views
@@ -27,15 +27,16 @@ __all__: list[str] = []
 
 def _setitem(self: Any, key: Any, value: Any) -> None:
     place = _pending_place(self, key)
-    if place is None:
-        t, tensors = basic(self, key)
+    t, tensors = basic(self, key) if place is None else (self, None)
     if local.trace.grad_enabled:
         check_writable(self)
     if not isinstance(value, Handle):
         value = from_array(array_from(value, None)) if isinstance(value, np.ndarray) else number_like(value, self.dtype)
-    elif value.dtype is not self.dtype and place is None and tensors is not None and not converts(key, value.numel()):
+    elif value.dtype is not self.dtype and tensors is not None and not converts(key, value.numel()):
         raise RuntimeError(f"Index put requires the source and destination dtypes match, got {self.dtype} for the destination and "
                            f"{value.dtype} for the source.")
+    elif (value._alias is not None or value is self) and (tensors is None or not converts(key, value.numel())):
+        check_overlap(t, value, tensors is not None, place)
     if value.dtype is not self.dtype:
         value = value.to(self.dtype)
     if place is not None:
@@ -107,6 +108,7 @@ def _copy(self: Any, src: Any, non_blocking: bool = False) -> Any:
     """Take over the content of ``src``, broadcast and converted."""
     if not isinstance(src, Handle):
         raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
+    check_overlap(self, src)
     value = src.to(self.dtype) if src.dtype is not self.dtype else src
     return assign(self, _expanded(value, tuple(self.shape)).clone(), "copy_")
 

@@ -328,7 +328,11 @@ def empty(*shape: Any, size: Any = None, dtype: DType | None = None, layout: Any
     """A tensor of undefined content."""
     wanted = size_argument(shape if size is None else (size,))
     if out is not None:
-        return out.resize_(wanted)
+        if not isinstance(out, Handle):
+            raise TypeError(f"empty(): argument 'out' must be Tensor, not {type(out).__name__}")
+        if dtype is not None and dtype is not out.dtype:
+            raise RuntimeError(f"dtype {dtype} does not match dtype of out parameter ({out.dtype})")
+        return out.resize_(wanted)  # type: ignore[attr-defined]
     return _empty(wanted, dtype, device, requires_grad)
 
 

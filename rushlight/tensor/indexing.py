@@ -153,7 +153,7 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
     return from_array(found.reshape(found.shape[0], array.ndim))
 
 
-@public(method=False, out=False)
+@public()
 def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Any:
     """``gather`` with broadcasting; without ``dim`` on the flattened tensor."""
     if dim is None:
@@ -163,9 +163,6 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Any:
     big, small = list(shape), list(shape)
     big[dim], small[dim] = input.shape[dim], indices.shape[dim]
     return gather(_expanded(input, tuple(big)), dim, _expanded(indices, tuple(small)))
-
-
-METHODS["take_along_dim"] = take_along_dim
 
 
 @public(inplace=True)

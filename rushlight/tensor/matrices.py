@@ -11,7 +11,8 @@ from ..ops import lapack, solving
 from ..ops.pointwise import broadcast_shapes
 from ..ops.structured import wrap_dim
 from .einsum import _cross, multi_dot
-from .registry import _with_out, public
+from .out import with_out
+from .registry import public
 from .return_types import named
 
 __all__ = ["LINALG", "linear_algebra", "check_matrix", "check_square"]
@@ -23,7 +24,7 @@ def linear_algebra(name: str | None = None, out: bool = True) -> Callable[[Any],
     """Publish a definition in ``rushlight.linalg``, with ``out=``."""
     def publish(define: Any) -> Any:
         own = name or define.__name__.rstrip("_")
-        LINALG[own] = _with_out(define, "linalg_" + own) if out else define
+        LINALG[own] = with_out(define, "linalg_" + own) if out else define
         return define
     return publish
 

@@ -353,7 +353,13 @@ class Tensor(Handle):
         return from_numpy(array.view(d.numpy))
 
     def resize_(self, *size: Any, memory_format: Any = None) -> Tensor:
-        """Another size in place; the elements that remain keep their order."""
+        """Another size in place; the elements that remain keep their order.
+
+        Raises:
+            RuntimeError: the tensor requires grad.
+        """
+        if self._edge is not None:
+            raise RuntimeError("cannot resize variables that require grad")
         shape = size_argument(size)
         old = self.detach()._array().reshape(-1)
         from ..record.meta import meta_of

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ...autograd.modes import no_grad
 from ...ops import activation as act
 from ...ops import arithmetic as ar
 from ...record.random import default_stream
 from ...record.warn import warn
 from ...tensor import FUNCTIONS, METHODS
 from ...tensor.creation import from_owned
-from ...tensor.registry import assign, fill_out
+from ...tensor.out import assign, fill_out
 
 __all__ = ["relu", "relu_", "relu6", "elu", "elu_", "selu", "selu_", "celu", "celu_", "leaky_relu", "leaky_relu_", "hardtanh", "hardtanh_",
            "threshold", "threshold_", "rrelu", "rrelu_", "prelu", "gelu", "silu", "mish", "hardswish", "hardsigmoid", "hardshrink",
@@ -29,16 +28,7 @@ def _done(input: Any, result: Any, inplace: bool, name: str) -> Any:
 
 
 def _into(out: Any, result: Any, name: str) -> Any:
-    return result if out is None else no_grad_fill(out, result, name)
-
-
-@no_grad()
-def no_grad_fill(out: Any, result: Any, name: str) -> Any:
-    """Write a result into ``out=``."""
-    if result._edge is not None:
-        raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments "
-                           "requires grad.")
-    return fill_out(out, result, name)
+    return result if out is None else fill_out(out, result, name)
 
 
 def relu(input: Any, inplace: bool = False) -> Any:

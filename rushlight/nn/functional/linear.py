@@ -5,7 +5,7 @@ from typing import Any
 
 from ...ops.contraction import linear as linear_op
 from ...tensor import FUNCTIONS
-from .activation import no_grad_fill
+from ...tensor.out import fill_out
 
 __all__ = ["linear", "bilinear"]
 
@@ -17,7 +17,7 @@ def linear(input: Any, weight: Any, bias: Any = None, *, out: Any = None) -> Any
         RuntimeError: sizes or dtypes do not fit.
     """
     result = linear_op(input, weight) if bias is None else linear_op(input, weight, bias)
-    return result if out is None else no_grad_fill(out, result, "linear")
+    return result if out is None else fill_out(out, result, "linear")
 
 
 def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:

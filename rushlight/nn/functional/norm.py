@@ -14,7 +14,7 @@ import numpy as np
 
 from ...ops import norm as ops
 from ...ops.norm import Spec, spec
-from ...tensor.registry import assign
+from ...tensor.out import assign
 
 __all__ = ["batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "local_response_norm", "normalize"]
 
@@ -216,6 +216,6 @@ def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out:
     made = input / input.norm(p, dim, keepdim=True).clamp_min(eps).expand_as(input)
     if out is None:
         return made
-    from ...tensor.registry import fill_out
+    from ...tensor.out import fill_out
 
     return fill_out(out, made, "normalize")

@@ -14,7 +14,7 @@ from typing import Any
 from ...autograd.autocast import full_precision
 from ...ops import pooling as ops
 from ...ops.windows import Windows, windows
-from ...tensor.registry import _with_out
+from ...tensor.out import with_out
 from .conv import _hashable
 
 __all__ = ["max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d",
@@ -145,7 +145,7 @@ def avg_pool3d(input: Any, kernel_size: Any, stride: Any = None, padding: Any = 
     return _avg_pool("avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
-avg_pool2d, avg_pool3d = _with_out(avg_pool2d, "avg_pool2d"), _with_out(avg_pool3d, "avg_pool3d")
+avg_pool2d, avg_pool3d = with_out(avg_pool2d, "avg_pool2d"), with_out(avg_pool3d, "avg_pool3d")
 
 
 def _lp_pool(name: str, nd: int, input: Any, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool) -> Any:
