@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ctypes import c_double, c_int64
 from typing import Any
+from weakref import WeakValueDictionary
 
 from ..compile.dtypes import float64, int64
 from ..record.meta import Meta
@@ -94,13 +95,13 @@ class Attempt:
             return out  # a size that is met once would pay for this, and keep it
         self.function.patience -= 1
         if tr.epoch is self.epoch and looks.count == self.seen and not tr.full:
-            call, start = remember(self, out), self.start
+            found, start = remember(self, out), self.start
             if start.calls is None:
                 start.calls = {}
             known = start.calls.get(self.function)
             if known is None:
                 known = start.calls[self.function] = Known()
-            if call is None:
+            if found is None:
                 known.failures += 1
                 return out
             self.function.patience = PATIENCE
@@ -108,10 +109,10 @@ class Attempt:
             if self.meta not in known and len(known) == METAS:
                 del known[next(iter(known))]
             calls = known.setdefault(self.meta, [])
-            calls.append(call)
+            calls.append(found)
             if len(calls) > KNOWN:
                 del calls[0]
-            start.last = call
+            start.last, start.then = found
         return out
 
 
@@ -137,11 +138,15 @@ def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
     """
     if tr.full:
         return _vain
-    if function.patience <= 0:
+    node = tr.node
+    known = None if node.calls is None else node.calls.get(function)
+    resting = function.patience <= 0
+    if resting:
         function.patience -= 1
-        if function.patience > -REST:
+        if function.patience <= -REST:
+            function.patience, resting = 1, False
+        elif not known:
             return _vain
-        function.patience = 1
     tensors: list[Handle] = []
     for a in given:
         if isinstance(a, Handle):
@@ -150,27 +155,51 @@ def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
             tensors += [t for t in a if isinstance(t, Handle)]
     metas = [value_of(t).meta for t in tensors]
     meta = metas[0] if metas else None
-    node = tr.node
-    known = None if node.calls is None else node.calls.get(function)
     if known is not None:
-        for call in known.get(meta, ()):
-            out = call.step(tr, call.facts, *given)
+        for call, then in known.get(meta, ()):
+            out = call.step(tr, then, call.facts, *given)
             if out is not None:
-                node.last = call
+                node.last, node.then = call, then
                 return out
-        if known.failures >= FAILURES:
+        if resting or known.failures >= FAILURES:
             return _vain
     return Attempt(function, tr, given, meta, tensors)
 
 
-def remember(attempt: Attempt, out: Any) -> Call | None:
-    """What a call recorded, if the call was nothing but that."""
+def remember(attempt: Attempt, out: Any) -> tuple[Call, Any] | None:
+    """What a call recorded, and where that led, if the call was nothing but that."""
     found = _one(attempt, out) or several(attempt, out)
-    return None if found is None else Call(attempt.function, *found)
+    return None if found is None else (_shared(attempt.function, found[0], found[2]), found[1])
 
 
-def _one(attempt: Attempt, out: Any) -> tuple[Any, tuple[Any, ...]] | None:
-    """Step and facts of a call that was nothing but the recording of one operation, or of views of its tensor."""
+_calls: WeakValueDictionary[Any, Call] = WeakValueDictionary()
+
+
+def _shared(function: Function, step: Any, facts: tuple) -> Call:
+    """The call of which this is all that there is to know, apart from where it was made: at every other node it is the same object.
+
+    So a loop that grows (a cache of keys and values, a list of states) finds in the processor's cache what it needs of most calls,
+    though each length has nodes of its own.
+    """
+    call = Call(function, step, facts)
+    try:
+        return _calls.setdefault((function, step, _exactly(facts)), call)
+    except TypeError:  # something in the facts that cannot be looked up
+        return call
+
+
+def _exactly(fact: Any) -> Any:
+    """Equal to that of another fact where they are the same for every function: 1, 1.0 and True are not, nor are 0.0 and -0.0."""
+    kind = type(fact)
+    if kind is tuple or kind is list:
+        return kind, *map(_exactly, fact)
+    if kind is slice:
+        return kind, _exactly(fact.start), _exactly(fact.stop), _exactly(fact.step)
+    return kind, repr(fact) if kind is float else fact
+
+
+def _one(attempt: Attempt, out: Any) -> tuple[Any, Any, tuple[Any, ...]] | None:
+    """Step, node (or nodes) and facts of a call that was nothing but the recording of one operation, or of views of its tensor."""
     tr, epoch = attempt.trace, attempt.epoch
     node = tr.node
     if node is attempt.start or node.op is None or looks.written != attempt.written:
@@ -189,8 +218,8 @@ def _one(attempt: Attempt, out: Any) -> tuple[Any, tuple[Any, ...]] | None:
             return None
         linked = out[0]._edge is not None
         shape = shape._replace(inputs=(0,), is_view=True, pieces=True, linked=linked, outs=(False,))
-        each = tuple([(n, n.meta, n.slot) for n in nodes])
-        return step_for(shape), (node, each, type(out), nodes[0].saves[1][0] if linked else None, *found.facts)
+        each = tuple([(n.meta, n.slot) for n in nodes])
+        return step_for(shape), nodes, (each, type(out), nodes[0].saves[1][0] if linked else None, *found.facts)
     if not _is_result(out, node, epoch):
         return None
     nr = out._value.slot - node.slot
@@ -212,8 +241,8 @@ def _one(attempt: Attempt, out: Any) -> tuple[Any, tuple[Any, ...]] | None:
         in_metas, keeps, outs, *_ = node.saves[sum([1 << k for k, i in enumerate(inputs) if shape.wants[i] is not NO])]
         outs = (outs,) * len(node.metas) if type(outs) is bool else outs
         shape = shape._replace(linked=True, keeps=keeps, outs=outs)
-    meta = (out._value.meta, out._alias.how.op, out._alias.how.attrs) if moves else out._value.meta
-    return step_for(shape), (node, meta, out._value.slot, in_metas, *found.facts)
+    meta = node.metas if len(node.metas) > 1 else (out._value.meta, out._alias.how.op, out._alias.how.attrs) if moves else out._value.meta
+    return step_for(shape), node, (meta, out._value.slot, in_metas, *found.facts)
 
 
 def _pieces(tr: Trace, attempt: Attempt, out: Sequence[Any], t: Handle) -> tuple[TraceNode, ...] | None:

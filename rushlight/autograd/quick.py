@@ -28,10 +28,11 @@ _SCOPE = {"__name__": __name__, "local": local, "search": search, "Attempt": Att
 _ENTRY = """
 def entry({parameters}):
     _trace = local.trace
-    _last = _trace.node.last
+    _node = _trace.node
+    _last = _node.last
     if _last.function is _function:
         _step = _last.step  # not called as a method: the interpreter is quicker at slots
-        _out = _step(_trace, _last.facts{arguments})
+        _out = _step(_trace, _node.then, _last.facts{arguments})
         if _out is not None:
             return _out
     _known = search(_function, _trace, ({given}))

@@ -27,8 +27,8 @@ class _Unexplained(Exception):
     """Something about the call is not in what is read."""
 
 
-def several(attempt: Any, out: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
-    """Step and facts of a call that has been made; None if it did what cannot be told from here."""
+def several(attempt: Any, out: Any) -> tuple[Callable[..., Any], tuple[TraceNode, ...], tuple[Any, ...]] | None:
+    """Step, nodes and facts of a call that has been made; None if it did what cannot be told from here."""
     tr = attempt.trace
     if tr.low is not None or tr.node is attempt.start:
         return None  # what autocast casts it keeps for the next operation
@@ -81,7 +81,7 @@ class _Reader:
         before = self.attempt.before.get(id(t))
         return before.wants if before is not None else NO if t._edge is None else A_LEAF if t._edge is LEAF else YES
 
-    def read(self, out: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    def read(self, out: Any) -> tuple[Callable[..., Any], tuple[TraceNode, ...], tuple[Any, ...]]:
         self._read_path()
         written = self._read_writes()
         result, kind = self._read_result(out)
@@ -89,13 +89,14 @@ class _Reader:
         self._read_views(written)
         shape = Shape(tuple(self.found.kinds), grad=self.tr.grad_enabled, wants=tuple(self.wants), is_view=bool(self.views))
         linked = sorted(self.grads)
-        heads = ["node", *[f"n{k}" for k in range(len(self.ops))], *[f"m{k}" for k in linked], "kind", "draw"]
+        ops = range(len(self.ops))
+        heads = [*[f"x{k}" for k in ops], *[f"s{k}" for k in ops], *[f"m{k}" for k in linked], "kind", "draw"]
         names, kinds, lines = checks(shape, ", ".join(heads), True, written)
         # A leaf has another edge, and may not be written.
         leaves = [f"e{i} is LEAF" for i, kind in enumerate(kinds) if self.wants[i] is YES and kind not in (NUMBER, INDEX, RANGE)]
         if leaves:
             lines.append(f"if {' or '.join(leaves)}: return None")
-        made = ["spare = tr.spare"]
+        made = [f"{''.join([f'n{k}, ' for k in ops])}node = nodes", "spare = tr.spare"]
         drawn = None
         for what, k in self.events:
             if what == "enter":
@@ -110,8 +111,9 @@ class _Reader:
             made += ["epoch.writes = epoch.rewrites = True", f"looks.written += {len(written)}", *writes]
         made.append(f"return {result}")
         arities = tuple(sorted({len(self.ops[k].inputs) for k in linked}))
-        facts = (self.tr.node, *self.ops, *[self.grads[k].in_metas for k in linked], kind, drawn, *self.found.facts)
-        return _step(together(names, lines, made), arities), facts
+        facts = (*[op.metas if len(op.metas) > 1 else op.meta for op in self.ops], *[op.slot for op in self.ops],
+                 *[self.grads[k].in_metas for k in linked], kind, drawn, *self.found.facts)
+        return _step(together("nodes", names, lines, made), arities), (*self.ops, self.tr.node), facts
 
     # -- the path ----------------------------------------------------------------------------------------------------
 
@@ -359,8 +361,8 @@ class _Reader:
         for nr, r in enumerate(names):
             lines += [f"if {spare}: {r} = {spare}.pop()", "else:", f"  {r} = {kind}()",
                       f"  {r}.buffer = {r}.home = {r}.overwritten = {r}.{more} = None",
-                      f"{r}.meta = n{k}.meta{f's[{nr}]' if nr else ''}", f"{r}.epoch = epoch",
-                      f"{r}.slot = n{k}.slot{f' + {nr}' if nr else ''}", f"values.append({r})"]
+                      f"{r}.meta = x{k}{f'[{nr}]' if len(names) > 1 else ''}", f"{r}.epoch = epoch",
+                      f"{r}.slot = s{k}{f' + {nr}' if nr else ''}", f"values.append({r})"]
         if op.op.is_view:
             lines += self._view(k, names[0])
         if k in self.grads:

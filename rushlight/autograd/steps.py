@@ -1,9 +1,9 @@
 """A call that was made before, as straight-line code: written once for each shape of call, then shared by all that have it.
 
-``step(tr, facts, *arguments)`` checks that a call is the remembered one (the same atoms, tensors at the same places of the
-trace, the same wish for gradients), and if so records what that call recorded: it moves to the node of the trie, and makes
-the value, the tensor and the graph node. Otherwise it returns None and has done nothing. What belongs to one point of a
-trace is in ``facts``.
+``step(tr, then, facts, *arguments)`` checks that a call is the remembered one (the same atoms, tensors at the same places of the
+trace, the same wish for gradients), and if so records what that call recorded: it moves to the node ``then`` of the trie, and
+makes the value, the tensor and the graph node. Otherwise it returns None and has done nothing. What belongs to one call is in
+``facts``; of what is known, only the node belongs to one point of a trace.
 """
 from __future__ import annotations
 
@@ -56,11 +56,12 @@ class Shape(NamedTuple):
         inputs: the inputs of the operation, as positions among the tensors; ``entering``: the tensors that enter, in order.
         grad: the grad mode; ``wants``: which tensors want a gradient (not looked at where it is off): NO, A_LEAF or YES.
         linked: the result has a graph node; ``keeps``: which inputs that keeps, or None; ``outs``: which results.
-        results: how many results the operation has; ``nr``: which of them is the result of the call.
+        results: how many results the operation has; ``nr``: which of them is the result of the call. Of several the facts have all
+            metas instead of the one.
         is_view: the result shares the memory of the tensor; ``moves``: its position is a number, and the facts have besides the
             meta the operation and its attributes with another position.
-        pieces: the result is a sequence of several such views; instead of the result's meta the facts have (node, meta, slot) of
-            each, instead of its slot the class of the sequence.
+        pieces: the result is a sequence of several such views; instead of the result's meta the facts have (meta, slot) of each,
+            instead of its slot the class of the sequence, and there are several nodes.
     """
 
     arguments: tuple[Any, ...]
@@ -80,8 +81,8 @@ class Shape(NamedTuple):
 
 @functools.lru_cache(4096)
 def step_for(shape: Shape) -> Callable[..., Any]:
-    """The step of all calls of a shape. Its facts: the node where the call arrives, meta and slot of the result, metas of the
-    operation's inputs, then those of each argument."""
+    """The step of all calls of a shape. Its facts: meta and slot of the result, metas of the operation's inputs, then those of each
+    argument."""
     return compiled(_source(shape), f"<step {shape.arguments}>", GradNode=grad_class(len(shape.inputs)))
 
 
@@ -96,21 +97,21 @@ def compiled(source: str, name: str, **more: Any) -> Callable[..., Any]:
 
 
 def _source(shape: Shape) -> str:
-    names, tensors, lines = checks(shape, "node, meta, slot, in_metas", shape.grad)
+    names, tensors, lines = checks(shape, "meta, slot, in_metas", shape.grad)
     made = [line for i in shape.entering for line in enters(i, tensors[i], not shape.is_view)]
-    made.append("tr.node = node")
+    made.append(f"tr.node = node{'s[-1]' if shape.pieces else ''}")
     if shape.pieces:
-        made += ["outs, kind = [], slot", "for node, meta, slot in meta:", *["  " + line for line in _result(shape)],
+        made += ["outs, kind = [], slot", "for node, (meta, slot) in zip(nodes, meta):", *["  " + line for line in _result(shape)],
                  "  outs.append(out)", "return kind(outs)"]
     else:
         made += [*_result(shape), "return out"]
-    return together(names, lines, made)
+    return together("nodes" if shape.pieces else "node", names, lines, made)
 
 
-def together(names: Sequence[str], checks: Sequence[str], made: Sequence[str]) -> str:
-    """The source of a step: lines that end it where the call is another one, and lines that record."""
+def together(then: str, names: Sequence[str], checks: Sequence[str], made: Sequence[str]) -> str:
+    """The source of a step: lines that end it where the call is another one, and lines that record. ``then``: what they call the node."""
     odd = "  except (AttributeError, ValueError): return None  # one of them is no tensor, or a group has another length"
-    return "\n".join([f"def step({', '.join(['tr', 'facts', *names])}):", "  try:", *["    " + line for line in checks], odd,
+    return "\n".join([f"def step({', '.join(['tr', then, 'facts', *names])}):", "  try:", *["    " + line for line in checks], odd,
                       *["  " + line for line in made]]) + "\n"
 
 
@@ -261,12 +262,14 @@ def _result(shape: Shape) -> list[str]:
     lines = ["meta, op, attrs = meta"] if shape.moves else []
     lines.append(f"spare = tr.{spare}")
     outs = ["made"] if shape.results == 1 else [f"made{k}" for k in range(shape.results)]
+    if shape.results > 1:
+        lines.append(f"{', '.join([f'meta{k}' for k in range(shape.results)])} = meta")
     for k, made in enumerate(outs):
-        place = f"node.metas[{k}]", f"slot + {k - shape.nr}"  # of one of several
+        which = "meta" if shape.results == 1 else f"meta{k}"
         lines += [f"if spare: {made} = spare.pop()", "else:", f"  {made} = {kind}()",
                   f"  {made}.buffer = {made}.home = {made}.overwritten = {made}.{more} = None",
-                  f"{made}.meta = {'meta' if k == shape.nr else place[0]}", f"{made}.epoch = epoch",
-                  f"{made}.slot = {'slot' if k == shape.nr else place[1]}", f"values.append({made})"]
+                  f"{made}.meta = {which}", f"{made}.epoch = epoch",
+                  f"{made}.slot = slot{f' + {k - shape.nr}' if k != shape.nr else ''}", f"values.append({made})"]
     lines += ["out = new(Tensor)", f"out._value = {outs[shape.nr]}", "out._writes = 0",
               f"out._grad = out._more = {'' if shape.is_view else 'out._alias = '}None"]
     if shape.is_view:

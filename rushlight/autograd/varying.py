@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..record.op import Op
-from ..record.trace import NO_CALL, NOTHING, Trace, TraceNode, user_line
+from ..record.trace import NOTHING, Trace, TraceNode, user_line
 from ..record.value import scalar_value
 from .handle import make
 
@@ -66,11 +66,11 @@ def _forget(tr: Trace, what: Any, line: tuple[str, int] | None) -> None:
             gone.add(id(node.edges.pop(key)))
         stack.extend(node.edges.values())
     for node in kept:
-        node.last = NO_CALL
+        node.forget_latest()
         if node.calls is not None:
             for known in node.calls.values():
                 for calls in known.values():
-                    calls[:] = [c for c in calls if not _leads_to(c.facts[0], node, gone)]
+                    calls[:] = [c for c in calls if not _leads_to(c[1], node, gone)]
     tr.nodes = len(kept)
 
 
@@ -80,9 +80,9 @@ def _is_constant(node: TraceNode, what: Any, line: tuple[str, int] | None) -> bo
         op.runtime(node.attrs) is not None)
 
 
-def _leads_to(end: TraceNode, start: TraceNode, gone: set[int]) -> bool:
-    """Whether a node of ``gone`` is on the way from ``start`` to ``end``."""
-    node: TraceNode | None = end
+def _leads_to(then: TraceNode | tuple[TraceNode, ...], start: TraceNode, gone: set[int]) -> bool:
+    """Whether a node of ``gone`` is on the way from ``start`` to ``then``, the last of several."""
+    node: TraceNode | None = then[-1] if type(then) is tuple else then  # type: ignore[assignment]
     while node is not None and node is not start:
         if id(node) in gone:
             return True

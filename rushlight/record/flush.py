@@ -23,7 +23,7 @@ from .again import Again, counters, fill, keep_pending, written
 from .patience import LONG
 from .salvage import Aftermath, salvage
 from .settings import settings
-from .trace import NO_CALL, NO_COPY, NOTHING, Trace, TraceNode, local, traces
+from .trace import NO_COPY, NOTHING, Trace, TraceNode, local, traces
 from .value import SPARE, Buffer, Value, allocate, allocate_behind, new_epoch
 
 __all__ = ["flush", "flush_trace", "ready", "batch_boundary", "start_afresh", "counters"]
@@ -289,7 +289,8 @@ def _prune(tr: Trace) -> None:
         n = stack.pop()
         count += 1
         n.edges = {k: c for k, c in n.edges.items() if id(c) in keep}
-        n.calls, n.last = None, NO_CALL
+        n.calls = None
+        n.forget_latest()
         stack.extend(n.edges.values())
     tr.nodes = count
 

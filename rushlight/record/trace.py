@@ -32,18 +32,18 @@ _MOST_LINES = 100_000
 
 
 class Call:
-    """A call that was made at a point of a trace: ``step(trace, facts, *arguments)`` makes it again, or returns None if this is
-    another call."""
+    """A call that was made: ``step(trace, then, facts, *arguments)`` makes it again at a point of a trace from where it leads to the
+    node ``then`` (or nodes), or returns None if this is another call. Points with equal calls share one object."""
 
-    __slots__ = ("function", "step", "facts")
+    __slots__ = ("function", "step", "facts", "__weakref__")
 
     def __init__(self, function: Any, step: Any, facts: tuple) -> None:
         self.function, self.step, self.facts = function, step, facts
 
 
-class Known(dict[Any, list[Call]]):
-    """The calls of one function at one node, by the meta of the first tensor (a cache that grows has another one in each step);
-    ``failures``: how many since the last of them could not be remembered."""
+class Known(dict[Any, list[tuple[Call, Any]]]):
+    """The calls of one function at one node and where they lead, by the meta of the first tensor (a cache that grows has another one in
+    each step); ``failures``: how many since the last of them could not be remembered."""
 
     __slots__ = ("failures",)
 
@@ -55,7 +55,16 @@ class Known(dict[Any, list[Call]]):
 NO_CALL = Call(None, None, ())
 
 
-class TraceNode:
+class _Latest:
+    """What every call looks at: a base class, so that it lies at the head of a node, in one line of the processor's cache. Nodes of
+    a long history (each length of a sequence has its own) are far apart in memory, and everything else about a call is shared."""
+
+    __slots__ = ("last", "then")
+    last: Call
+    then: Any
+
+
+class TraceNode(_Latest):
     """One recorded operation (or leaf) after one particular history.
 
     Attributes:
@@ -63,13 +72,14 @@ class TraceNode:
         op, attrs, inputs: what was recorded; ``inputs`` are slots. A leaf has ``op`` None.
         metas: of the results; ``meta`` is the first of them.
         slot: number of the first result; ``depth``: nodes from the root.
-        calls: public functions -> their calls that were made here before; ``last`` is the latest of these. See ``autograd/quick.py``.
+        calls: public functions -> their calls that were made here before; ``last`` is the latest of these, and ``then`` the node, or
+            the nodes in order, that it leads to. See ``autograd/quick.py``.
         programs: (live slots, memory taken over) -> program or how often it was seen; see ``flush``.
         saves: which inputs the gradient keeps, for each set of inputs that wants a gradient.
         line: (file, line) of the user's code that recorded it first.
     """
 
-    __slots__ = ("edges", "calls", "last", "parent", "op", "attrs", "inputs", "metas", "meta", "slot", "depth", "bytes", "programs",
+    __slots__ = ("edges", "calls", "parent", "op", "attrs", "inputs", "metas", "meta", "slot", "depth", "bytes", "programs",
                  "saves", "line", "scalars", "used", "stop", "backward", "again", "over")
 
     depth: int
@@ -81,7 +91,7 @@ class TraceNode:
                  metas: tuple[Meta, ...], slot: int) -> None:
         self.edges: dict[tuple, TraceNode] = {}
         self.calls: dict[Any, Known] | None = None
-        self.last = NO_CALL
+        self.forget_latest()
         self.parent, self.op, self.attrs, self.inputs, self.metas, self.slot = parent, op, attrs, inputs, metas, slot
         self.meta = metas[0] if metas else None
         self.depth = parent.depth + 1 if parent is not None else 0
@@ -96,6 +106,9 @@ class TraceNode:
         self.over: Any = None  # writes in place that began here; see autograd/over_steps.py
         # Recording stops here for a flush: always at the same points of a path, so that programs repeat.
         self.stop = op is not None and (self.depth >= settings.max_ops or self.bytes >= settings.max_bytes)
+
+    def forget_latest(self) -> None:
+        self.last, self.then = NO_CALL, None
 
     @property
     def is_mark(self) -> bool:

@@ -62,6 +62,51 @@ def test_a_cache_that_grows_is_found_at_each_length():
     assert cache.shape == (61, 3) and len(calls) == FULL * 60
 
 
+def test_calls_that_do_not_depend_on_the_length_are_one_object_at_all_lengths():
+    """Each length of a cache has nodes of its own; what is known of a call is not there once more for each of them."""
+    start_afresh()
+    x, nodes = tensor(1, 3, grad=False), {}
+    calls = (lambda t: t * 2.0, lambda t: t.split(1, dim=1)[0], lambda t: t.max(dim=1)[0], torch.exp)
+    for _ in range(ROUNDS):
+        whole = tensor(1, 3, seed=1, grad=False)
+        for n in range(2, 12):
+            whole = torch.cat([whole, x], dim=0)
+            y, nodes[n] = whole.sum(dim=0, keepdim=True), []
+            for call in calls:
+                nodes[n].append(local.trace.node)
+                y = call(y)
+            flush()
+            del y
+    for k in range(len(calls)):
+        assert len({id(nodes[n][k]) for n in nodes}) == len(nodes)
+        assert len({id(nodes[n][k].last) for n in nodes}) == 1 and nodes[2][k].last.function is not None
+
+
+def test_known_calls_are_found_while_a_function_rests(monkeypatch):
+    """Calls that cannot be remembered make a function rest; those that are known at a node are found all the same."""
+    monkeypatch.setattr(known_calls, "REST", 1024)
+    start_afresh()
+    f, calls = counted(lambda x, n: x * n)
+    x, wide = tensor(2), tensor(3)
+    for _ in range(ROUNDS):
+        for t in (x, wide):  # two calls at one node, so that neither is always the latest
+            f(t, 2.0)
+            flush()
+    for k in range(known_calls.PATIENCE + 8):  # each at a node of its own, and twice: the first time makes the node
+        for _ in range(2):
+            y = x.exp()
+            for _ in range(k):
+                y = y.neg()
+            f(y, float("nan"))
+            flush()
+    made = len(calls)
+    for _ in range(ROUNDS):
+        for t in (x, wide):
+            f(t, 2.0)
+            flush()
+    assert len(calls) == made
+
+
 def tensor(*shape, seed=0, grad=True, dtype=np.float32):
     return torch.tensor(np.random.default_rng(seed).normal(size=shape).astype(dtype), requires_grad=grad)
 

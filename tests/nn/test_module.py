@@ -1,6 +1,13 @@
 """Module: registration, state dictionaries, hooks, conversion. Messages and orders are PyTorch's."""
 from __future__ import annotations
 
+import copy
+import gc
+import pickle
+import weakref
+
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 
@@ -278,13 +285,106 @@ def test_attributes_change_kind():
     net = rushlight.nn.Module()
     net.x = 3
     net.x = rushlight.nn.Parameter(rushlight.ones(1))
-    assert "x" in net._parameters and "x" not in net.__dict__
+    assert net.x is net._parameters["x"] and [n for n, _ in net.named_parameters()] == ["x"]
     net.x = None
     assert net.x is None and list(net.parameters()) == []
     net.b = rushlight.nn.Buffer(rushlight.ones(2), persistent=False)
     assert list(net.state_dict()) == [] and [n for n, _ in net.named_buffers()] == ["b"]
     del net.b
     assert not hasattr(net, "b")
+
+
+def kinds_agree(module):
+    """What is held by name is what the attributes are, and nothing else is left of it."""
+    held = {n: t for kind in (module._parameters, module._buffers, module._modules) for n, t in kind.items()}
+    names = ("w", "b", "child", "other")
+    for name in names:
+        if name in held:
+            assert getattr(module, name) is held[name]
+        else:
+            assert not hasattr(module, name)
+    return True
+
+
+@hypothesis.given(st.lists(st.tuples(st.sampled_from(("w", "b", "child", "other")), st.sampled_from(
+    ("parameter", "buffer", "module", "none", "delete", "pop", "put", "update", "setdefault", "clear", "popitem", "union", "replace",
+     "deepcopy", "pickle", "copy"))), max_size=12))
+def test_attributes_follow_the_dictionaries_of_a_module(steps):
+    net = rushlight.nn.Module()
+    for name, what in steps:
+        kind = next((k for k in (net._parameters, net._buffers, net._modules) if name in k), net._parameters)
+        fresh = rushlight.nn.Parameter(rushlight.ones(1))
+        if what == "parameter" or what == "module" and name not in net._parameters and name not in net._buffers:
+            setattr(net, name, fresh if what == "parameter" else rushlight.nn.Identity())
+        elif what == "buffer" and not hasattr(net, name):
+            net.register_buffer(name, rushlight.ones(1))
+        elif what == "none" and hasattr(net, name):
+            setattr(net, name, None)
+        elif what == "delete" and hasattr(net, name):
+            delattr(net, name)
+        elif what == "pop":
+            assert kind.pop(name, None) is None or name not in kind
+        elif what == "put":
+            kind[name] = fresh
+        elif what == "update":
+            kind.update({name: fresh})
+        elif what == "setdefault":
+            assert kind.setdefault(name, fresh) is kind[name]
+        elif what == "clear":
+            kind.clear()
+        elif what == "popitem" and kind:
+            assert kind.popitem()[0] not in kind
+        elif what == "union":
+            kind |= {name: fresh}
+        elif what == "replace":
+            net._parameters = dict.fromkeys(net._parameters, fresh)
+        elif what in ("deepcopy", "pickle"):
+            former, net = net, copy.deepcopy(net) if what == "deepcopy" else pickle.loads(pickle.dumps(net))
+            assert kinds_agree(former) and not {id(t) for t in former._parameters.values() if t is not None} & set(map(
+                id, net._parameters.values()))
+        elif what == "copy":
+            other = copy.copy(net)
+            other._parameters["extra"] = fresh  # as in PyTorch, a copy shares the dictionaries
+            assert kinds_agree(other) and net.extra is other.extra is fresh
+            del net._parameters["extra"]
+            assert not hasattr(net, "extra") and not hasattr(other, "extra")
+        assert kinds_agree(net)
+
+
+def test_a_module_that_was_never_initialised_says_so_when_called():
+    class Net(rushlight.nn.Module):
+        def __init__(self):
+            self.size = 3
+
+        def forward(self, x):
+            return x
+
+    with pytest.raises(AttributeError, match="'Net' object has no attribute '_"):
+        Net()(1)
+
+
+def test_hooks_are_found_however_they_came_in():
+    net, seen = rushlight.nn.Linear(2, 2), []
+    x = rushlight.ones(1, 2)
+    net._forward_hooks[0] = lambda module, args, out: seen.append("put in")
+    net(x)
+    net._forward_hooks = {1: lambda module, args, out: seen.append("replaced")}
+    net(x)
+    copy.deepcopy(net)(x)
+    net._forward_hooks.clear()
+    net(x)
+    assert seen == ["put in", "replaced", "replaced"]
+
+
+def test_a_module_goes_with_its_last_reference():
+    net = rushlight.nn.Sequential(rushlight.nn.Linear(2, 2))
+    gone = weakref.ref(net[0])
+    gc.disable()
+    try:
+        del net
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_parameter_shares_memory_with_its_data():

@@ -81,24 +81,16 @@ class _NormBase(Module):
             state_dict[key] = self.num_batches_tracked if self.num_batches_tracked is not None else tensor(0, dtype=int64)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
-    def _tensors(self) -> tuple[Any, Any, Any, Any, Any]:
-        """Weight, bias, running mean and variance, number of batches seen."""
-        try:
-            own, kept = self._parameters, self._buffers  # asked directly: attributes of these kinds are found last
-            return own["weight"], own["bias"], kept["running_mean"], kept["running_var"], kept["num_batches_tracked"]
-        except KeyError:
-            return self.weight, self.bias, self.running_mean, self.running_var, self.num_batches_tracked
-
 
 class _BatchNorm(_NormBase):
     def forward(self, input: Any) -> Any:
         self._check_input_dim(input)
-        weight, bias, mean, var, count = self._tensors()
+        mean, var = self.running_mean, self.running_var
         if not self.training:
-            return batch_norm(input, mean, var, weight, bias, mean is None and var is None, 0.0, self.eps)
+            return batch_norm(input, mean, var, self.weight, self.bias, mean is None and var is None, 0.0, self.eps)
         if not self.track_running_stats:
-            mean = var = count = None
-        return batch_norm(input, mean, var, weight, bias, True, self.momentum, self.eps, _count=count)
+            return batch_norm(input, None, None, self.weight, self.bias, True, self.momentum, self.eps)
+        return batch_norm(input, mean, var, self.weight, self.bias, True, self.momentum, self.eps, _count=self.num_batches_tracked)
 
 
 def _expect(input: Any, allowed: tuple[int, ...], words: str) -> None:

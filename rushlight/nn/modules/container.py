@@ -9,6 +9,7 @@ from typing import Any
 from ...autograd.handle import Handle
 from ..parameter import Parameter
 from .module import Module, typename
+from .named import hold
 
 __all__ = ["Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict"]
 
@@ -33,7 +34,7 @@ class _Numbered(Module):
         return [key for key in super().__dir__() if not key.isdigit()]
 
     def _renumber(self, modules: Iterable[Any]) -> None:
-        self.__dict__["_modules"] = {str(i): m for i, m in enumerate(modules)}
+        hold(self, "_modules", {str(i): m for i, m in enumerate(modules)})
 
 
 class Sequential(_Numbered):

@@ -132,9 +132,6 @@ class _Conv(_ConvNd):
         return self._function(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
     def forward(self, input: Any) -> Any:
-        own = self._parameters  # asked directly: an attribute that is a parameter is found last
-        if "weight" in own and "bias" in own:
-            return self._conv_forward(input, own["weight"], own["bias"])
         return self._conv_forward(input, self.weight, self.bias)
 
 

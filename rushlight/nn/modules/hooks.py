@@ -19,20 +19,30 @@ __all__ = ["call_with_hooks", "everywhere", "register_module_backward_hook", "re
            "register_module_parameter_registration_hook"]
 
 
+CALLED = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")  # hooks that run with calls of a module
+
+
+class Hooks(OrderedDict[int, Callable]):
+    """Hooks that run with calls of one module or of all. Once there is one, calls look for hooks."""
+
+    def __setitem__(self, number: int, hook: Callable) -> None:
+        everywhere.any = True
+        super().__setitem__(number, hook)
+
+
 class Everywhere:
-    """Hooks that run for every module. ``any`` tells whether a call has to look at them."""
+    """Hooks that run for every module. ``any``: whether some module, or all, ever had a hook that runs with calls."""
 
     def __init__(self) -> None:
-        self.forward_pre: OrderedDict[int, Callable] = OrderedDict()
-        self.forward: OrderedDict[int, Callable] = OrderedDict()
+        self.any = False
+        self.forward_pre, self.forward = Hooks(), Hooks()
         self.always: set[int] = set()
         self.with_kwargs: set[int] = set()
-        self.backward_pre: OrderedDict[int, Callable] = OrderedDict()
-        self.backward: OrderedDict[int, Callable] = OrderedDict()
+        self.backward_pre, self.backward = Hooks(), Hooks()
         self.on_parameter: OrderedDict[int, Callable] = OrderedDict()
         self.on_buffer: OrderedDict[int, Callable] = OrderedDict()
         self.on_module: OrderedDict[int, Callable] = OrderedDict()
-        self.calls = [self.forward_pre, self.forward, self.backward_pre, self.backward]
+        self.calls = (self.forward_pre, self.forward, self.backward_pre, self.backward)
 
 
 everywhere = Everywhere()
@@ -90,6 +100,21 @@ def register_module_module_registration_hook(hook: Callable) -> RemovableHandle:
 
 
 # -- a call -------------------------------------------------------------------------------------------------------
+
+
+def has_hooks(module: Any) -> bool:
+    """Whether hooks run with calls of a module.
+
+    Raises:
+        AttributeError: its class does not call ``super().__init__()``.
+    """
+    own = module.__dict__
+    for name in CALLED:
+        if name not in own:
+            raise AttributeError(f"'{type(module).__name__}' object has no attribute '{name}'")
+        if own[name]:
+            return True
+    return any(everywhere.calls)
 
 
 def call_with_hooks(module: Any, args: tuple, kwargs: dict[str, Any]) -> Any:

@@ -44,8 +44,7 @@ class _InstanceNorm(_NormBase):
                                  f"{channels}.")
             warn(f"input's size at dim={0 if alone else 1} does not match num_features. You can silence this warning by not "
                  "passing in num_features, which is not used because affine=False")
-        weight, bias, mean, var, _ = self._tensors()
-        made = instance_norm(input.unsqueeze(0) if alone else input, mean, var, weight, bias,
+        made = instance_norm(input.unsqueeze(0) if alone else input, self.running_mean, self.running_var, self.weight, self.bias,
                              self.training or not self.track_running_stats, 0.0 if self.momentum is None else self.momentum, self.eps)
         return made.squeeze(0) if alone else made
 

@@ -34,10 +34,6 @@ class _WeightedLoss(_Loss):
         self.register_buffer("weight", weight)
         self.weight: Any
 
-    def _weight(self) -> Any:
-        own = self._buffers  # asked directly: an attribute that is a buffer is found last
-        return own["weight"] if "weight" in own else self.weight
-
 
 class L1Loss(_Loss):
     """|x - y|."""
@@ -76,7 +72,7 @@ class NLLLoss(_WeightedLoss):
         self.ignore_index = ignore_index
 
     def forward(self, input: Any, target: Any) -> Any:
-        return F.nll_loss(input, target, self._weight(), ignore_index=self.ignore_index, reduction=self.reduction)
+        return F.nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
 
 
 class CrossEntropyLoss(_WeightedLoss):
@@ -93,7 +89,7 @@ class CrossEntropyLoss(_WeightedLoss):
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
     def forward(self, input: Any, target: Any) -> Any:
-        return F.cross_entropy(input, target, self._weight(), ignore_index=self.ignore_index, reduction=self.reduction,
+        return F.cross_entropy(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction,
                                label_smoothing=self.label_smoothing)
 
 
@@ -101,7 +97,7 @@ class BCELoss(_WeightedLoss):
     """Cross entropy of probabilities against targets in [0, 1]."""
 
     def forward(self, input: Any, target: Any) -> Any:
-        return F.binary_cross_entropy(input, target, self._weight(), reduction=self.reduction)
+        return F.binary_cross_entropy(input, target, self.weight, reduction=self.reduction)
 
 
 class BCEWithLogitsLoss(_Loss):

@@ -12,15 +12,19 @@ from ...compile.dtypes import DType
 from ...tensor.kinds import type_named, typename
 from ..parameter import Buffer, Parameter
 from .hooks import (  # the hooks of all modules are found here, as in PyTorch
+    CALLED,
+    Hooks,
     add_to,
     call_with_hooks,
     everywhere,
+    has_hooks,
     register_module_backward_hook,  # noqa: F401
     register_module_forward_hook,  # noqa: F401
     register_module_forward_pre_hook,  # noqa: F401
     register_module_full_backward_hook,  # noqa: F401
     register_module_full_backward_pre_hook,  # noqa: F401
 )
+from .named import KINDS, hold
 from .state import Stateful
 
 __all__ = ["Module"]
@@ -28,7 +32,6 @@ __all__ = ["Module"]
 T = TypeVar("T", bound="Module")
 T_destination = TypeVar("T_destination", bound=dict)
 
-_pre, _post, _back_pre, _back = everywhere.calls
 _HOOK_DICTS = ("_backward_pre_hooks", "_backward_hooks", "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
                "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_state_dict_hooks", "_state_dict_pre_hooks",
                "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
@@ -61,12 +64,12 @@ class Module(Stateful):
             raise TypeError(f"{type(self).__name__}.__init__() takes 1 positional argument but {len(args) + 1} were given")
         own = self.__dict__
         own["training"] = True
-        own["_parameters"] = {}
-        own["_buffers"] = {}
+        hold(self, "_parameters", {})
+        hold(self, "_buffers", {})
         own["_non_persistent_buffers_set"] = set()
         for name in _HOOK_DICTS:
-            own[name] = OrderedDict()
-        own["_modules"] = {}
+            own[name] = Hooks() if name in CALLED else OrderedDict()
+        hold(self, "_modules", {})
         if self.call_super_init:
             super().__init__(*args, **kwargs)
 
@@ -75,13 +78,8 @@ class Module(Stateful):
         raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        own = self.__dict__  # looked up once: this runs for every layer
-        try:
-            hooked = (own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"] or own["_backward_pre_hooks"]
-                      or _pre or _post or _back_pre or _back)
-        except KeyError as missing:  # without ``super().__init__()``
-            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{missing.args[0]}'") from None
-        if hooked:
+        # This runs for every layer: whether this module has hooks is looked at where any module ever had one.
+        if (everywhere.any or "_forward_hooks" not in self.__dict__) and has_hooks(self):
             return call_with_hooks(self, args, kwargs)
         if kwargs or len(args) != 1:
             return self.forward(*args, **kwargs)
@@ -91,21 +89,12 @@ class Module(Stateful):
 
     # -- attributes ------------------------------------------------------------------------------------------------
     def __getattr__(self, name: str) -> Any:
-        # Runs for every use of a parameter or child, so it is written out.
+        # What is held by name is in ``__dict__`` as well (``named.py``), but for what was put into dictionaries of other kinds.
         own = self.__dict__
-        found = own.get("_parameters")
-        if found is not None:
-            value = found.get(name)
-            if value is not None or name in found:
-                return value
-        found = own.get("_modules")
-        if found is not None:
-            value = found.get(name)
-            if value is not None or name in found:
-                return value
-        found = own.get("_buffers")
-        if found is not None and name in found:
-            return found[name]
+        for kind in KINDS:
+            held = own.get(kind)
+            if held is not None and name in held:
+                return held[name]
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -143,14 +132,16 @@ class Module(Stateful):
                 for hook in everywhere.on_buffer.values():
                     value = _replaced(value, hook(self, name, value))
                 own["_buffers"][name] = value
+        elif name in KINDS:
+            hold(self, name, value)
         else:
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, name, Hooks(value) if name in CALLED else value)
 
     def _forget(self, name: str, keep: str) -> None:
         """A name belongs to one kind of attribute."""
         own = self.__dict__
         own.pop(name, None)
-        for kind in ("_parameters", "_buffers", "_modules"):
+        for kind in KINDS:
             if kind != keep and kind in own:
                 own[kind].pop(name, None)
         own["_non_persistent_buffers_set"].discard(name)
@@ -170,11 +161,22 @@ class Module(Stateful):
         names = {*dir(type(self)), *self.__dict__, *self._parameters, *self._modules, *self._buffers}
         return sorted(n for n in names if not n[:1].isdigit())
 
+    def __getstate__(self) -> dict[str, Any]:
+        own = self.__dict__
+        named = {name: value for kind in KINDS for name, value in own.get(kind, {}).items()}
+        return {name: value for name, value in own.items() if name not in named or named[name] is not value}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        own = self.__dict__
+        own.update(state)
         for name in _HOOK_DICTS:
-            self.__dict__.setdefault(name, OrderedDict())
-        self.__dict__.setdefault("_non_persistent_buffers_set", set())
+            hooks = own.setdefault(name, OrderedDict())
+            if name in CALLED and type(hooks) is not Hooks:
+                own[name] = Hooks(hooks)
+        own.setdefault("_non_persistent_buffers_set", set())
+        for kind in KINDS:
+            if kind in own:
+                hold(self, kind, own[kind])
 
     # -- registration ----------------------------------------------------------------------------------------------
     def _check_name(self, name: Any, what: str, taken: dict[str, Any]) -> None:

@@ -51,9 +51,6 @@ class LayerNorm(Module):
             init.zeros_(self.bias)
 
     def forward(self, input: Any) -> Any:
-        own = self._parameters  # asked directly: an attribute that is a parameter is found last
-        if "weight" in own and "bias" in own:
-            return F.layer_norm(input, self.normalized_shape, own["weight"], own["bias"], self.eps)
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
@@ -117,9 +114,6 @@ class GroupNorm(Module):
             init.zeros_(self.bias)
 
     def forward(self, input: Any) -> Any:
-        own = self._parameters  # asked directly: an attribute that is a parameter is found last
-        if "weight" in own and "bias" in own:
-            return F.group_norm(input, self.num_groups, own["weight"], own["bias"], self.eps)
         return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:

@@ -64,10 +64,7 @@ class Embedding(_Table):
         self.sparse = sparse
 
     def forward(self, input: Any) -> Any:
-        weight = self._parameters.get("weight")  # asked directly: an attribute that is a parameter is found last
-        if weight is None:
-            weight = self.weight
-        return F.embedding(input, weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq, self.sparse)
+        return F.embedding(input, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq, self.sparse)
 
     def extra_repr(self) -> str:
         text = f"{self.num_embeddings}, {self.embedding_dim}"
