@@ -293,6 +293,43 @@ def test_a_number_that_follows_from_a_size_compiles_no_kernel() -> None:
     assert done.kernels_compiled + done.kernels_loaded == 0
 
 
+def squares(n: int, layer: nn.Linear) -> Any:
+    """Behind the product the gradient is divided by how many numbers there are."""
+    return (layer(normal(n, D)) - 1).square().mean()
+
+
+def shared(n: int, layer: nn.Linear) -> Any:
+    return (layer(normal(n, D)) / n).sin().sum()
+
+
+def powers(n: int, layer: nn.Linear) -> Any:
+    return (layer(normal(n, D)).abs() + 0.5 * n).log().sum() * n
+
+
+@pytest.mark.parametrize("loss", [squares, shared, powers])
+def test_a_count_behind_a_product_compiles_no_kernel(loss: Callable[[int, nn.Linear], Any]) -> None:
+    def step(n: int) -> list[np.ndarray]:
+        layer.zero_grad()
+        found = loss(n, layer)
+        found.backward()
+        return [found.detach().numpy().copy(), *(p.grad.numpy().copy() for p in layer.parameters())]
+
+    torch.manual_seed(0)
+    layer = nn.Linear(D, 20)
+    with flags.using(families=0):
+        wanted = {n: step(n) for n in (143, 147, 155)}
+    start_afresh()
+    for n in (140, 145, 150):
+        step(n)
+    before = counters()
+    found = {n: step(n) for n in wanted}
+    done = counters() - before
+    assert done.programs_planned == 0 and done.kernels_compiled + done.kernels_loaded == 0
+    for n, arrays in wanted.items():
+        for a, b in zip(arrays, found[n], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_an_empty_batch_between_others() -> None:
     model = nn.Linear(D, 5)
     for n in (3, 0, 4, 0, 7, 9, 0, 1):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import index as ix
-from .body import Body, Builder, address_of
+from .body import Body, Builder, Value, address_of
 from .contraction import Contraction, Dim, Extra
 from .cpu.contract_rows import MAX_OPERANDS
 from .expr import Expr, input_, substitute
@@ -16,6 +16,7 @@ from .fusion import Fusion
 from .graph import ContractSpec, Node, Window
 from .group import Group
 from .index import Index, Ix
+from .numbers import Numbers, counts
 
 __all__ = ["LoweredContract", "TooManyOperands", "lower_contract"]
 
@@ -47,8 +48,9 @@ class _Axis:
     extras: tuple[int, ...]
 
 
-def lower_contract(group: Group, fusion: Fusion) -> tuple[LoweredContract, Body]:
-    """The contraction of a group, and the body of its epilogue.
+def lower_contract(group: Group, fusion: Fusion, numbers: Numbers) -> tuple[LoweredContract, Body]:
+    """The contraction of a group, and the body of its epilogue. ``numbers``: what is a leaf of the graph as a number, to which those are
+    added that the epilogue reads.
 
     Raises:
         TooManyOperands: the epilogue reads and writes too much.
@@ -60,6 +62,7 @@ def lower_contract(group: Group, fusion: Fusion) -> tuple[LoweredContract, Body]
     index = group.roots[node] if node in group.roots else group.demand[node][0]
     builder = Builder(group, fusion)
     body = builder.build()
+    _load_counts(body, numbers)
     position: dict[str, Ix] = dict(zip(spec.out, index, strict=True))
     extents = {a: n for a, n in group.extents.items() if a >= 0}
     summed = [c for c in sizes if c not in position]
@@ -110,6 +113,16 @@ def lower_contract(group: Group, fusion: Fusion) -> tuple[LoweredContract, Body]
         flops *= n
     nbytes = sum(x.size * x.dtype.itemsize for x, _ in memory)
     return LoweredContract(contraction, memory, flops, nbytes), body
+
+
+def _load_counts(body: Body, numbers: Numbers) -> None:
+    """Let an epilogue load the numbers that another size would change: a kernel has them for operands."""
+    loads: dict[Expr, Expr] = {}
+    for put in body.puts:
+        for x in counts(put.expr):
+            if x not in loads:
+                loads[x] = body.number(Value("load", x.dtype, ix.ZERO, numbers.leaf(x.attr, x.dtype)))
+        put.expr = substitute((put.expr,), loads.get)[0]
 
 
 def _renumber(expr: Expr, number: dict[int, int]) -> Expr:

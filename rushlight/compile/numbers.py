@@ -1,12 +1,16 @@
-"""Floating-point constants that another size would change, put into memory that each program brings along.
+"""Constants that another size would change, put into memory that each program brings along.
 
 ``x / math.sqrt(x.shape[1])`` has another constant for each length, and a constant is part of a kernel. Where a graph is planned for
 many sizes, such constants become leaves of their own behind all others; the numbers themselves lie beside the program's error block,
 and kernels load them. The bits of results do not depend on it: a constant is rounded to its type in both ways. But passes that look
 for constants (the scale of attention written by hand) must have found them before, or they would find less than for one size.
+
+Whole numbers among the constants (the count that a mean divides by) are parameters of loops, and so they stay constants. Behind a
+contraction nothing but operands can be different for each size: there they become leaves when the contraction is lowered.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from .dtypes import DType
@@ -14,14 +18,46 @@ from .expr import Expr, input_, substitute, walk
 from .graph import Graph, Node
 from .sizes import is_size
 
-__all__ = ["apart"]
+__all__ = ["Numbers", "apart", "counts"]
+
+Entry = tuple[Any, DType]
 
 
-def apart(graph: Graph) -> tuple[Graph, list[tuple[Any, DType]]]:
+class Numbers:
+    """The last leaves of a graph: numbers that its program brings along.
+
+    Args:
+        graph: where they are leaves.
+        entries: (size, type) of those that there are.
+    """
+
+    def __init__(self, graph: Graph, entries: Sequence[Entry]) -> None:
+        self.graph = graph
+        self._leaves = dict(zip(entries, graph.leaves[len(graph.leaves) - len(entries):]))
+
+    @property
+    def entries(self) -> list[Entry]:
+        return list(self._leaves)
+
+    def leaf(self, x: Any, dtype: DType) -> Node:
+        """The leaf, of shape (), that is this number."""
+        known = self._leaves.get((x, dtype))
+        if known is None:
+            known = self._leaves[x, dtype] = self.graph.leaf((), dtype)
+        return known
+
+
+def apart(graph: Graph) -> tuple[Graph, list[Entry]]:
     """An equal graph whose last leaves are the floating-point sizes among its constants, and these: (size, type) of each."""
     if not any(_holds(node) for node in graph.nodes):
         return graph, []
     return _Apart(graph).made()
+
+
+def counts(expr: Expr) -> list[Expr]:
+    """The whole sizes among a formula's constants, without exponents, which the renderer knows."""
+    exponents = {x.args[1] for x in walk(expr) if x.fn == "pow"}
+    return [x for x in walk(expr) if x.fn == "const" and is_size(x.attr) and type(x.attr.value) is int and x not in exponents]
 
 
 def _holds(node: Node) -> bool:
@@ -38,9 +74,9 @@ def _is_number(x: Any, dtype: DType) -> bool:
 class _Apart:
     def __init__(self, graph: Graph) -> None:
         self.graph, self.out = graph, Graph()
-        self.numbers: dict[tuple[Any, DType], Node] = {}
+        self.numbers = Numbers(self.out, ())
 
-    def made(self) -> tuple[Graph, list[tuple[Any, DType]]]:
+    def made(self) -> tuple[Graph, list[Entry]]:
         graph, out = self.graph, self.out
         made = {}
         for node in graph.leaves:
@@ -53,19 +89,13 @@ class _Apart:
                 made[node] = self._rewritten(node, tuple(made[i] for i in node.inputs))
         out.line = None
         out.results = [made[r] for r in graph.results]
-        return out, list(self.numbers)
-
-    def _number(self, x: Any, dtype: DType) -> Node:
-        known = self.numbers.get((x, dtype))
-        if known is None:
-            known = self.numbers[x, dtype] = self.out.leaf((), dtype)
-        return known
+        return out, self.numbers.entries
 
     def _rewritten(self, node: Node, inputs: tuple[Node, ...]) -> Node:
         if not _holds(node):
             return self.out.node(node.kind, inputs, node.attrs, node.shape, node.dtype)
         if node.kind == "const":
-            return self._number(node.attrs[0], node.dtype)
+            return self.numbers.leaf(node.attrs[0], node.dtype)
         expr = node.attrs[0]
         # The renderer knows exponents: a square is a product.
         exponents = {x.args[1] for x in walk(expr) if x.fn == "pow"}
@@ -74,5 +104,5 @@ class _Apart:
         for x in walk(expr):
             if x.fn == "const" and _is_number(x.attr, x.dtype) and x not in exponents:
                 more[x] = input_(len(operands), x.dtype)
-                operands.append(self.out.expand(self._number(x.attr, x.dtype), node.shape))
+                operands.append(self.out.expand(self.numbers.leaf(x.attr, x.dtype), node.shape))
         return self.out.node("pointwise", tuple(operands), (substitute((expr,), more.get)[0],), node.shape, node.dtype)

@@ -24,7 +24,7 @@ from .lower_contract import TooManyOperands, lower_contract
 from .lower_group import group_body
 from .lower_native import lower_native
 from .memory import Lifetimes, donate, lifetimes
-from .numbers import apart
+from .numbers import Numbers, apart
 from .passes.assemble import assemble
 from .passes.attend import attention_calls
 from .passes.carry import carry
@@ -115,12 +115,13 @@ class Outline:
 def outline(source: Graph, donations: dict[int, int]) -> Outline:
     """Rewrite, lay out and fuse a graph. ``donations``: result number -> number of the leaf whose memory it takes over."""
     counters.outlines += 1
-    graph, numbers = _rewritten(source)
+    graph, entries = _rewritten(source)
+    numbers = Numbers(graph, entries)
     alone: set[Node] = set()
     overwritten = frozenset(donations.values())
     while True:
         fusion = fuse(graph, choose_orders(graph) if flags.layout else {}, alone)
-        made = _Pieces(fusion, {leaf for k, leaf in enumerate(graph.leaves) if k not in overwritten})
+        made = _Pieces(fusion, {leaf for k, leaf in enumerate(graph.leaves) if k not in overwritten}, numbers)
         known = len(alone)
         for group in fusion.groups.all:
             try:
@@ -138,7 +139,7 @@ def outline(source: Graph, donations: dict[int, int]) -> Outline:
     steps = {group: k for k, group in enumerate(g for g in in_order if g in pieces)}
     memory = lifetimes(graph, fusion, in_order, steps, made.bodies, donations, direct)
     return Outline([(n.shape, n.dtype) for n in graph.leaves], [(n.shape, n.dtype) for n in source.results], memory, direct,
-                   overwritten, made.works, [pieces[g] for g in in_order if g in pieces], numbers)
+                   overwritten, made.works, [pieces[g] for g in in_order if g in pieces], numbers.entries)
 
 
 def _rewritten(graph: Graph) -> tuple[Graph, list[tuple[Any, DType]]]:
@@ -173,8 +174,9 @@ def _show(what: str, graph: Graph) -> None:
 class _Pieces:
     """Makes pieces of groups; equal works get one number."""
 
-    def __init__(self, fusion: Fusion, constant: set[Node]) -> None:
+    def __init__(self, fusion: Fusion, constant: set[Node], numbers: Numbers) -> None:
         self.fusion = fusion
+        self.leaves = numbers
         self.constant = constant  # leaves that stay as they are
         self.works: list[Work] = []
         self.pieces: dict[Group, Piece] = {}
@@ -195,7 +197,7 @@ class _Pieces:
         """Makes the piece of ``group``, if it computes anything, and its body, if it has one."""
         node, lines, pieces, bodies = group.anchor, _lines(group), self.pieces, self.bodies
         if group.kind == "contract":
-            made, bodies[group] = lower_contract(group, self.fusion)
+            made, bodies[group] = lower_contract(group, self.fusion, self.leaves)
             b = self.fusion.origin(made.memory[1][0])
             contraction = made.contraction
             if b in self.constant and len(self.fusion.readers.get(b, ())) == 1:
