@@ -252,7 +252,7 @@ def _program(tr: Trace, node: TraceNode, key: tuple, seen: int) -> Any:
         described = families.describe(path, key)
         program: Any = None if settings.eager else families.member(described)
         others = families.saw(described) if program is None else 0
-        if program is None and (settings.eager or others < _COLD_SIZES and paths.cost(path) < settings.cold_limit
+        if program is None and (settings.eager or others < _COLD_SIZES and paths.cost(path) < settings.cold_limit * _parts(path)
                                 and (seen == 0 if len(described.nodes) < LONG else tr.patience.runs_cold((node.depth, key), seen))):
             program = cold.ColdProgram(path, key)
             if settings.eager or program.products < min(settings.cold_limit, PLAIN):
@@ -266,6 +266,12 @@ def _program(tr: Trace, node: TraceNode, key: tuple, seen: int) -> Any:
     if len(node.programs) > PROGRAMS_AT_NODE:
         node.programs.pop(next(iter(node.programs)))
     return program
+
+
+def _parts(path: Sequence[TraceNode]) -> int:
+    """What a path may cost in the interpreter grows with its length, as does what compiling it costs: a loop that writes a vector
+    number by number is thousands of operations, each of which hardly computes anything."""
+    return 1 + len(path) // LONG
 
 
 def _prune(tr: Trace) -> None:
