@@ -23,11 +23,22 @@ __all__ = ["quick", "OPERAND", "PLAIN_TENSORS", "POSITION"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_SCOPE = {"__name__": __name__, "local": local, "search": search, "Attempt": Attempt}  # what the code below refers to
+_IN_NUMPY = {"dim": "axis", "keepdim": "keepdims"}  # NumPy's names of parameters, which PyTorch takes as well
+
+
+class _Missing:
+    """Stands for a required argument that was not given."""
+
+    def __repr__(self) -> str:
+        return "<required>"
+
+
+MISSING = _Missing()
+_SCOPE = {"__name__": __name__, "local": local, "search": search, "Attempt": Attempt, "MISSING": MISSING}  # of the code below
 
 _ENTRY = """
 def entry({parameters}):
-    _trace = local.trace
+{renames}    _trace = local.trace
     _node = _trace.node
     _last = _node.last
     if _last.function is _function:
@@ -35,14 +46,14 @@ def entry({parameters}):
         _out = _step(_trace, _node.then, _last.facts{arguments})
         if _out is not None:
             return _out
-    _known = search(_function, _trace, ({given}))
+{checks}    _known = search(_function, _trace, ({given}))
     if not isinstance(_known, Attempt):
         return _known
     return _known.keep(_full({passed}))
 """
 
 
-def quick(full: F, numbers: str | None = None) -> F:
+def quick(full: F, numbers: str | None = None, numpy_names: bool = False) -> F:
     """A function with the meaning of ``full``, faster where it has been called at this point of a trace before.
 
     Its parameters are those of ``full``, so that Python itself sorts positions, names and defaults out.
@@ -50,21 +61,42 @@ def quick(full: F, numbers: str | None = None) -> F:
     Args:
         numbers: what a Python number is to ``full`` that keeps changing: an OPERAND, which it records as it is; a POSITION along
             a dimension; None if calls with such numbers are not to be remembered.
+        numpy_names: whether ``axis`` and ``keepdims`` are further names of ``dim`` and ``keepdim``.
     """
     positional, star, named, stars, defaults, named_defaults = _parameters(full)
-    code = _entry(len(positional), star is not None, len(named), stars is not None)
-    names = [*positional, *named, *([star] if star else []), *([stars] if stars else [])]
-    n = len(positional)
+    own, n = (*positional, *named), len(positional)
+    renamed = tuple([k for k, name in enumerate(own) if numpy_names and name in _IN_NUMPY and _IN_NUMPY[name] not in own])
+    further = [_IN_NUMPY[own[k]] for k in renamed]
+    # What comes by another name is missing by its own, and so may be what stands after it.
+    required = n - len(defaults or ())
+    first = min([k for k in renamed if k < required], default=required)
+    defaults = (*[MISSING] * (required - first), *(defaults or ()))
+    usual = {**(named_defaults or {}), **dict(zip(positional[n - len(defaults):], defaults))}
+    another = tuple([functools.partial(_by_another_name, full.__name__, usual[own[k]], _IN_NUMPY[own[k]]) for k in renamed])
+    code = _entry(n, star is not None, len(named), stars is not None, renamed, tuple(range(first, required)))
+    names = [*own, *further, *([star] if star else []), *([stars] if stars else [])]
     function = Function(n if star else -1, n + (star is not None) + len(named) if stars else -1, numbers)
     code = code.replace(co_name=full.__name__, co_varnames=(*names, *code.co_varnames[len(names):]))
-    free = {"_full": full, "_function": function, "_named": functools.partial(_by_name, named)}
-    entry = FunctionType(code, _SCOPE, full.__name__, defaults, tuple([CellType(free[name]) for name in code.co_freevars]))
-    entry.__kwdefaults__ = named_defaults
+    free = {"_full": full, "_function": function, "_named": functools.partial(_by_name, named),
+            "_given": functools.partial(_without_missing, positional), "_another": another}
+    entry = FunctionType(code, _SCOPE, full.__name__, defaults or None, tuple([CellType(free[name]) for name in code.co_freevars]))
+    entry.__kwdefaults__ = {**(named_defaults or {}), **dict.fromkeys(further)} or None
     return functools.wraps(full)(entry)  # type: ignore[return-value]
 
 
 def _by_name(names: tuple[str, ...], *values: Any) -> dict[str, Any]:
     return dict(zip(names, values))
+
+
+def _by_another_name(function: str, default: Any, name: str, value: Any, given: Any) -> Any:
+    """What was ``given`` for a parameter by another ``name`` of it, if nothing was by its own (its ``value``)."""
+    if value is not default:
+        raise TypeError(f"{function}() got an unexpected keyword argument '{name}'")
+    return given
+
+
+def _without_missing(names: tuple[str, ...], *values: Any) -> dict[str, Any]:
+    return {name: value for name, value in zip(names, values) if value is not MISSING}
 
 
 def _parameters(f: Any) -> tuple[tuple[str, ...], str | None, tuple[str, ...], str | None, Any, Any]:
@@ -81,16 +113,27 @@ def _parameters(f: Any) -> tuple[tuple[str, ...], str | None, tuple[str, ...], s
 
 
 @functools.cache
-def _entry(positional: int, star: bool, named: int, stars: bool) -> CodeType:
-    """The code of all functions with so many parameters, which have names of their own in each."""
+def _entry(positional: int, star: bool, named: int, stars: bool, renamed: tuple[int, ...], required: tuple[int, ...]) -> CodeType:
+    """The code of all functions with so many parameters, which have names of their own in each; those at ``renamed`` have two, and
+    those at ``required`` are required though they have a default."""
     first = [f"p{k}" for k in range(positional)]
     last = [f"k{k}" for k in range(named)]
-    parameters = [*first, *(["*args"] if star else ["*"] if last else []), *last, *(["**kwargs"] if stars else [])]
+    own = [*first, *last]
+    only_named = [*last, *[f"{own[k]}_too" for k in renamed]]
+    parameters = [*first, *(["*args"] if star else ["*"] if only_named else []), *only_named, *(["**kwargs"] if stars else [])]
     given = [*first, *(["args"] if star else []), *last, *(["kwargs"] if stars else [])]
-    passed = [*first, *(["*args"] if star else []), *([f"**_named({', '.join(last)})"] if last else []), *(["**kwargs"] if stars else [])]
-    source = _ENTRY.format(parameters=", ".join(parameters), arguments="".join([", " + g for g in given]),
+    by_name = [*([f"**_named({', '.join(last)})"] if last else []), *(["**kwargs"] if stars else [])]
+    passed = [*first, *(["*args"] if star else []), *by_name]
+    renames = "".join([f"    if {own[k]}_too is not None:\n        {own[k]} = _another[{j}]({own[k]}, {own[k]}_too)\n"
+                       for j, k in enumerate(renamed)])
+    checks = ""
+    if required:  # the function itself says which argument is missing
+        missing = " or ".join([f"p{k} is MISSING" for k in required])
+        rest = ", ".join([f"**_given({', '.join(first)})", *by_name])
+        checks = f"    if {missing}:\n        return _full({rest})\n"
+    source = _ENTRY.format(parameters=", ".join(parameters), arguments="".join([", " + g for g in given]), renames=renames, checks=checks,
                            given="".join([g + ", " for g in given]), passed=", ".join(passed))
     body = "".join(["    " + line + "\n" for line in source.strip().splitlines()])
     made: dict[str, Any] = {}
-    exec(compile(f"def outer(_full, _function, _named):\n{body}    return entry\n", "<quick>", "exec"), _SCOPE, made)
-    return made["outer"](None, None, None).__code__
+    exec(compile(f"def outer(_full, _function, _named, _given, _another):\n{body}    return entry\n", "<quick>", "exec"), _SCOPE, made)
+    return made["outer"](*[None] * 5).__code__

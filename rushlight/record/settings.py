@@ -3,7 +3,7 @@
 | attribute | variable | meaning |
 | --- | --- | --- |
 | eager | RUSHLIGHT_EAGER | run every operation at once in the reference interpreter: the debugging mode |
-| cold_limit | RUSHLIGHT_COLD_LIMIT | paths below this many element operations run in the reference interpreter the first time; long ones may cost more |
+| cold_limit | RUSHLIGHT_COLD_LIMIT | paths below this many element operations run in the interpreter at first; long ones may cost more |
 | max_ops | RUSHLIGHT_MAX_OPS | a trace is flushed when it has this many operations |
 | max_bytes | RUSHLIGHT_MAX_BYTES | ... or when its results take this many bytes |
 | max_backwards | RUSHLIGHT_MAX_BACKWARDS | ... or when it has this many backwards |

@@ -61,6 +61,6 @@ Rules.find_nan = lambda t: bool(t.isnan().any())
 
 for _name, _function in FUNCTIONS.items():
     if _name not in CONVENIENCES:
-        FUNCTIONS[_name] = _function = _quick(_function)
+        FUNCTIONS[_name] = _function = _quick(_function, numpy_names=True)
     globals()[_name] = _function
 __all__ += list(FUNCTIONS)

@@ -39,10 +39,8 @@ def _reduced(name: str, input: Any, dim: int, keepdim: bool, find: Any) -> Any:
 
 
 def _extreme(name: str, whole: Any, find: Any, pair: Any) -> None:
-    def call(input: Any, *args: Any, dim: int | None = None, keepdim: bool = False, other: Any = None, axis: int | None = None,
-             keepdims: bool | None = None) -> Any:
+    def call(input: Any, *args: Any, dim: int | None = None, keepdim: bool = False, other: Any = None) -> Any:
         given = list(args)
-        dim, keepdim = dim if axis is None else axis, keepdim if keepdims is None else keepdims
         if not isinstance(input, Handle):
             raise TypeError(f"{name}() received an invalid combination of arguments: the first must be a Tensor, not "
                             f"{type(input).__name__}")

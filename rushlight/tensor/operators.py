@@ -43,7 +43,7 @@ def complete(methods: dict[str, Any]) -> None:
     """Attach the methods that other modules define, and let results be Tensors."""
     for name, define in methods.items():
         if isinstance(define, FunctionType) and name not in CONVENIENCES and name != "__setitem__":
-            define = quick(define, POSITION if name == "__getitem__" else OPERAND if name in _SCALED else None)
+            define = quick(define, POSITION if name == "__getitem__" else OPERAND if name in _SCALED else None, numpy_names=True)
         setattr(Tensor, name, define)
     for dunder, name in _BINARY.items():
         # Of these every number is as good as another: no result, check or formula depends on which it is.

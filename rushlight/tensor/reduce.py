@@ -22,21 +22,16 @@ def _dims(input: Any, dim: Any) -> tuple[int, ...]:
     return wrap_dims(dim, len(input.shape))
 
 
-def _one(dim: Any, axis: Any) -> Any:
-    return dim if axis is None else axis
-
-
 @public()
-def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None, axis: Any = None, keepdims: bool | None = None) -> Any:
+def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """Sum over ``dim`` (all dimensions by default); integers and bools add up as int64 unless ``dtype`` says otherwise."""
     d = dtype or (dt.int64 if input.dtype.kind in "bui" else input.dtype)
-    dim = _one(dim, axis)
     op = red.sum_ if dim is None else _sum_over
-    return op(input, attrs=(_dims(input, dim), keepdim if keepdims is None else keepdims, d))
+    return op(input, attrs=(_dims(input, dim), keepdim, d))
 
 
 @public()
-def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None, axis: Any = None, keepdims: bool | None = None) -> Any:
+def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """Arithmetic mean over ``dim``.
 
     Raises:
@@ -46,9 +41,8 @@ def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = Non
     if d.kind not in "fc":
         what = "Input dtype" if dtype is None else "Optional dtype"
         raise RuntimeError(f"mean(): could not infer output dtype. {what} must be either a floating point or complex dtype. Got: {d.name}")
-    dim = _one(dim, axis)
     op = red.mean if dim is None else _mean_over
-    return op(input, attrs=(_dims(input, dim), keepdim if keepdims is None else keepdims, d))
+    return op(input, attrs=(_dims(input, dim), keepdim, d))
 
 
 @public()
@@ -121,10 +115,8 @@ def _correction(unbiased: bool | None, correction: Any) -> float:
 
 
 @public()
-def var(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None, axis: Any = None,
-        keepdims: bool | None = None) -> Any:
+def var(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None) -> Any:
     """Variance over ``dim``, divided by N - ``correction`` (1 by default)."""
-    dim, keepdim = _one(dim, axis), keepdim if keepdims is None else keepdims
     if isinstance(dim, bool):
         dim, unbiased = None, dim
     if input.dtype.kind not in "fc":
@@ -136,10 +128,8 @@ def var(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool
 
 
 @public()
-def std(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None, axis: Any = None,
-        keepdims: bool | None = None) -> Any:
+def std(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None) -> Any:
     """Standard deviation: the square root of ``var``."""
-    dim, keepdim = _one(dim, axis), keepdim if keepdims is None else keepdims
     return _std(var(input, dim, unbiased, keepdim, correction=correction))
 
 

@@ -16,24 +16,15 @@ def _wide(input: Any, dtype: Any) -> Any:
     return dtype or (dt.int64 if input.dtype.kind in "bui" else input.dtype)
 
 
-def _axis(name: str, dim: int | None, axis: int | None) -> int:
-    found = dim if axis is None else axis
-    if found is None:
-        raise TypeError(f"{name}() missing 1 required positional arguments: \"dim\"")
-    return found
-
-
 @public(inplace=True)
-def cumsum(input: Any, dim: int | None = None, *, dtype: Any = None, axis: int | None = None) -> Any:
+def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Any:
     """Sums of the elements so far along ``dim``."""
-    dim = _axis("cumsum", dim, axis)
     return scan.cumsum(input, attrs=(wrap_dim(dim, len(input.shape)), _wide(input, dtype)))
 
 
 @public(inplace=True)
-def cumprod(input: Any, dim: int | None = None, *, dtype: Any = None, axis: int | None = None) -> Any:
+def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Any:
     """Products of the elements so far along ``dim``."""
-    dim = _axis("cumprod", dim, axis)
     return scan.cumprod(input, attrs=(wrap_dim(dim, len(input.shape)), _wide(input, dtype)))
 
 

@@ -330,9 +330,9 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Any, ...]:
 
 
 @public(method=False, aliases=("concat", "concatenate"))
-def cat(tensors: Any, dim: int = 0, *, axis: int | None = None) -> Any:
+def cat(tensors: Any, dim: int = 0) -> Any:
     """Tensors one after the other along a dimension; types are promoted, empty 1-d tensors are left out."""
-    return _cat(basic.cat, tensors, dim if axis is None else axis)
+    return _cat(basic.cat, tensors, dim)
 
 
 def _cat(op: Any, tensors: Any, dim: int) -> Any:
@@ -356,9 +356,8 @@ METHODS["cat_with"] = lambda self, other, dim: cat((self, other), dim)
 
 
 @public(method=False)
-def stack(tensors: Any, dim: int = 0, *, axis: int | None = None) -> Any:
+def stack(tensors: Any, dim: int = 0) -> Any:
     """Tensors of one shape along a new dimension."""
-    dim = dim if axis is None else axis
     tensors = list(tensors)
     if not tensors:
         raise RuntimeError("stack expects a non-empty TensorList")
