@@ -8,10 +8,11 @@ import numpy as np
 
 from ..compile import dtypes as dt
 from ..record.meta import Meta, meta_of
+from .order_keys import stable_order
 from .reduction import reduced_shape
 from .structured import Structured
 
-__all__ = ["sort_index", "kth_index", "median_index", "mode_index", "running_index", "median_all", "comparable"]
+__all__ = ["sort_index", "first_index", "kth_index", "median_index", "mode_index", "running_index", "median_all", "comparable"]
 
 Shape = tuple[int, ...]
 
@@ -21,17 +22,18 @@ def comparable(x: np.ndarray) -> np.ndarray:
     return x if x.dtype.kind in "biufc" else x.astype(np.float32)
 
 
-def _order(x: np.ndarray, dim: int, descending: bool) -> np.ndarray:
+def _order(x: np.ndarray, dim: int, descending: bool, k: int | None = None) -> np.ndarray:
     """Positions in stable order; NaN counts as the largest."""
-    x = comparable(x)
-    if not descending:
-        return np.argsort(x, axis=dim, kind="stable")
-    n = x.shape[dim]
-    return n - 1 - np.flip(np.argsort(np.flip(x, dim), axis=dim, kind="stable"), dim)
+    return stable_order(comparable(x), dim, descending, k)
 
 
 def _index(metas: Sequence[Meta], dim: int, *rest: Any) -> Meta:
     return meta_of(metas[0].shape, dt.int64, metas[0].device)
+
+
+def _first(metas: Sequence[Meta], dim: int, descending: bool, k: int) -> Meta:
+    shape = metas[0].shape
+    return meta_of((*shape[:dim], k, *shape[dim + 1:]), dt.int64, metas[0].device)
 
 
 def _kept(metas: Sequence[Meta], dim: int, *rest: Any) -> Meta:
@@ -39,12 +41,14 @@ def _kept(metas: Sequence[Meta], dim: int, *rest: Any) -> Meta:
 
 
 # attrs: (dimension, descending)
-sort_index = Structured("argsort", meta=_index, reference=lambda x, attrs, outs: _order(x[0], *attrs).astype(np.int64))
+sort_index = Structured("argsort", meta=_index, reference=lambda x, attrs, outs: _order(x[0], *attrs))
+# attrs: (dimension, descending, k): the first k of these
+first_index = Structured("topk", meta=_first, reference=lambda x, attrs, outs: _order(x[0], *attrs))
 
 
 def _kth(x: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
     dim, k = attrs
-    return np.take(_order(x[0], dim, False), [k - 1], axis=dim).astype(np.int64)
+    return np.take(_order(x[0], dim, False, k), [k - 1], axis=dim)
 
 
 # attrs: (dimension, k): position of the k-th smallest, with the dimension kept
@@ -93,7 +97,7 @@ def _mode(x: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> np.nda
     """The last position, in stable order, of the longest run of equal values (the smallest of several)."""
     (dim,) = attrs
     rows = np.moveaxis(comparable(x[0]), dim, -1)
-    order = np.argsort(rows, axis=-1, kind="stable")
+    order = stable_order(rows, rows.ndim - 1)
     ordered = np.take_along_axis(rows, order, -1)
     n = rows.shape[-1]
     starts = np.ones(rows.shape, bool)

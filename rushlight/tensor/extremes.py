@@ -141,9 +141,10 @@ def _sorted(name: str, input: Any, dim: int, descending: bool, k: int | None = N
     if not input.shape:
         index = input.detach().new_zeros((), dtype=dt.int64)
         return kind((input.clone(), index))
-    index = order.sort_index(input, attrs=(d, descending))
-    if k is not None:
-        index = index.narrow(d, 0, k)
+    if k is None:
+        index = order.sort_index(input, attrs=(d, descending))
+    else:
+        index = order.first_index(input, attrs=(d, descending, k))
     return kind((ix.gather.named(backward_name(name))(input, index, attrs=(d,)), index))
 
 
