@@ -20,7 +20,7 @@ from .sizes import is_size, largest, smallest
 
 __all__ = ["Lowered", "Emitter", "PART_NS"]
 
-PART_NS = 16_000.0      # the least work of a part, so that handing it to another thread pays
+PART_NS = 6_000.0      # the least work of a part, so that handing it to another thread pays
 _SHARED_CACHE = 64 << 20  # of a larger cache, which many cores share, a program does not get more
 _FIXED = 16             # vector loops up to this length are compiled for it
 _WINDOW = 16            # loops inside a vector loop that together make no more turns than this may be compiled for their lengths

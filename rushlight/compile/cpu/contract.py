@@ -188,7 +188,9 @@ class Planner:
             return (1 if self.n.extent <= self.lanes else 2), heights(registers, 4), False
         along_k = len(self.k) == 1 and self.k[0].strides == (a.itemsize, b.itemsize)
         if self.rows <= FEW_ROWS and along_k and self.n.strides[1] != b.itemsize and self.lanes <= 16:
-            return 1 if self.n.extent <= self.lanes else 2, dot_heights(registers), True
+            # Wide panels: what goes on around one takes as long as some kilobytes of B. But enough of them to share among threads.
+            wide = next((v for v in (8, 4) if self.n.extent >= 8 * v * self.lanes), 2)
+            return 1 if self.n.extent <= self.lanes else wide, dot_heights(registers), True
         vectors = 1 if self.n.extent <= self.lanes else 2
         # With few rows wider panels: as many sums, and longer pieces of B's rows.
         if self.rows <= 2:

@@ -19,9 +19,10 @@ from rushlight.compile.dtypes import DType
 
 __all__ = ["Dot", "dot_heights"]
 
-#: Rows -> columns at a time: as many sums as registers hold, and at least as many as hide the multiply-add's latency.
-_WIDE = {8: 3, 4: 4, 2: 8, 1: 8}
-_NARROW = {4: 2, 2: 4, 1: 6}
+#: Rows -> (columns at a time, sums of each): as many as registers hold, and at least as many as hide the multiply-add's latency.
+#: A single row is as fast as memory: B is read in longer pieces, which the processor sees coming.
+_WIDE = {8: (3, 1), 4: (4, 1), 2: (8, 1), 1: (4, 4)}
+_NARROW = {4: (2, 1), 2: (4, 1), 1: (6, 1)}
 
 
 def dot_heights(registers: int) -> tuple[int, ...]:
@@ -42,7 +43,7 @@ class Dot:
 
     @property
     def key(self) -> str:
-        return (f"dot7 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} "
+        return (f"dot9 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} "
                 f"{self.heights} {self.fma} {self.fence}")  # fmt: skip
 
     def ir(self) -> str:
@@ -60,48 +61,81 @@ class Dot:
         return f.finish() + module.text()
 
     def _height(self, f: Function, height: int, length: str) -> None:
-        wide = (_WIDE if max(self.heights) == max(_WIDE) else _NARROW)[height]
+        wide, deep = (_WIDE if max(self.heights) == max(_WIDE) else _NARROW)[height]
         vector = ir_type(self.accumulate, self.lanes)
         rows = [f.let(f"inttoptr i64 {f.load('%rows', r)} to ptr") for r in range(height)]
         last = f.sub("%columns", 1)
-        sums = [[f.slot(vector) for _ in range(wide)] for _ in range(height)]
-        stretch, memory = self.lanes * STRETCH, f.slot(f"[{height * wide} x {vector}]", align=self.lanes * self.accumulate.itemsize)
-        flat = [slot for row in sums for slot in row]
+        sums = [[[f.slot(vector) for _ in range(deep)] for _ in range(wide)] for _ in range(height)]
+        flat = [slot for row in sums for column in row for slot in column]
+        stretch = self.lanes * deep * STRETCH
+        memory = f.slot(f"[{len(flat)} x {vector}]", align=self.lanes * self.accumulate.itemsize)
         totals = [f.at(memory, i, vector) for i in range(len(flat))]
-        with f.loop(0, "%columns", wide) as column:
-            places = [f.minimum(f.add(column, c), last) for c in range(wide)]  # beyond the last column: that one again
-            columns = [f.at("%b", f.mul(p, "%b_step"), "i8") for p in places]
-            clear(f, flat, vector)
-            with f.loop(0, length, stretch) as first:
-                with f.when(f.compare("ne", first, 0)):
-                    put_away(f, flat, totals, self.accumulate, vector, f.compare("ne", first, stretch))
-                    clear(f, flat, vector)
-                with f.loop(first, f.minimum(f.add(first, stretch), length), self.lanes) as k:
-                    self._step(f, rows, columns, sums, k, mask(f, f.minimum(f.sub(length, k), self.lanes), self.lanes))
-            with f.when(f.compare("sgt", length, stretch)):
-                for slot, total in zip(flat, totals, strict=True):
-                    f.set(slot, add(f, self.accumulate, vector, f.get(total, vector), f.get(slot, vector)), vector)
-            for r in range(height):
-                for c in range(wide):
-                    at = f.at("%tile", f.add(places[c], r * self.lanes * self.vectors), ir_type(self.accumulate))
-                    f.do(f"store {ir_type(self.accumulate)} {self._across(f, f.get(sums[r][c], vector))}, ptr {at}")
+        # Twice the same: a reduction of a few hundred terms has no time for what a long one needs at every column.
+        for how in ("sle", "sgt"):
+            with f.when(f.compare(how, length, stretch)), f.loop(0, "%columns", wide) as column:
+                places = [f.minimum(f.add(column, c), last) for c in range(wide)]  # beyond the last column: that one again
+                columns = [f.at("%b", f.mul(p, "%b_step"), "i8") for p in places]
+                clear(f, flat, vector)
+                if how == "sle":
+                    self._stretch(f, rows, columns, sums, "0", length)
+                else:
+                    with f.loop(0, length, stretch) as first:
+                        with f.when(f.compare("ne", first, 0)):
+                            put_away(f, flat, totals, self.accumulate, vector, f.compare("ne", first, stretch))
+                            clear(f, flat, vector)
+                        self._stretch(f, rows, columns, sums, first, f.minimum(f.add(first, stretch), length))
+                    for slot, total in zip(flat, totals, strict=True):
+                        f.set(slot, add(f, self.accumulate, vector, f.get(total, vector), f.get(slot, vector)), vector)
+                for r in range(height):
+                    for c in range(wide):
+                        at = f.at("%tile", f.add(places[c], r * self.lanes * self.vectors), ir_type(self.accumulate))
+                        total = self._total(f, [f.get(slot, vector) for slot in sums[r][c]])
+                        f.do(f"store {ir_type(self.accumulate)} {total}, ptr {at}")
 
-    def _step(self, f: Function, rows: list[str], columns: list[str], sums: list, k: str, on: str) -> None:
+    def _stretch(self, f: Function, rows: list[str], columns: list[str], sums: list, first: str, end: str) -> None:
+        """Add the products of the positions from ``first`` to ``end`` to the sums."""
+        deep = len(sums[0][0])
+        left = f.sub(end, first)
+        turns, whole = (f.add(first, f.sub(left, f.rem(left, each))) for each in (deep * self.lanes, self.lanes))
+        with f.loop(first, turns, deep * self.lanes) as k:
+            for d in range(deep):
+                self._step(f, rows, columns, sums, d, f.add(k, d * self.lanes), None)
+        if deep > 1:
+            with f.loop(turns, whole, self.lanes) as k:
+                self._step(f, rows, columns, sums, 0, k, None)
+        with f.when(f.compare("slt", whole, end)):
+            self._step(f, rows, columns, sums, 0, whole, mask(f, f.sub(end, whole), self.lanes))
+
+    def _step(self, f: Function, rows: list[str], columns: list[str], sums: list, d: int, k: str, on: str | None) -> None:
+        """Add the products of a vector of positions, from ``k`` on, to the sums of number ``d``. ``on``: which of them there are; None:
+        all."""
         def load(base: str, dtype: DType) -> str:
             at = f.at(base, f.mul(k, dtype.itemsize), "i8")
-            return convert(f, masked_load(f, at, dtype, self.lanes, on), dtype, self.accumulate, self.lanes)
+            if on is None:
+                value = f.let(f"load {ir_type(dtype, self.lanes)}, ptr {at}, align {dtype.itemsize}")
+            else:
+                value = masked_load(f, at, dtype, self.lanes, on)
+            return convert(f, value, dtype, self.accumulate, self.lanes)
 
         vector = ir_type(self.accumulate, self.lanes)
         right = [load(c, self.b) for c in columns]
-        for row, slots in zip(rows, sums, strict=True):
-            left = load(row, self.a)
+        for row, each in zip(rows, sums, strict=True):
+            left, slots = load(row, self.a), [many[d] for many in each]
             for slot, other in zip(slots, right, strict=True):
                 f.set(slot, multiply_add(f, self.accumulate, self.lanes, self.fma, left, other, f.get(slot, vector)), vector)
             if self.fence:
                 fence(f, slots, vector, self.fence)
 
+    def _total(self, f: Function, values: list[str]) -> str:
+        """The sum of vectors and of their lanes: neighbours are added, then halves to halves, in an order that the processor's vectors
+        decide."""
+        vector = ir_type(self.accumulate, self.lanes)
+        while len(values) > 1:
+            values = [*[add(f, self.accumulate, vector, x, y) for x, y in zip(values[::2], values[1::2], strict=False)],
+                      *values[len(values) // 2 * 2:]]
+        return self._across(f, values[0])
+
     def _across(self, f: Function, value: str) -> str:
-        """The sum of the lanes: halves are added to halves, in an order that the processor's vectors decide."""
         name, vector = ir_type(self.accumulate), ir_type(self.accumulate, self.lanes)
         suffix = intrinsic_suffix(self.accumulate, self.lanes)
         if self.accumulate.kind == "f":
