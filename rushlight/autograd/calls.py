@@ -217,7 +217,7 @@ def _one(attempt: Attempt, out: Any) -> tuple[Any, Any, tuple[Any, ...]] | None:
         if nodes is None:
             return None
         linked = out[0]._edge is not None
-        shape = shape._replace(inputs=(0,), is_view=True, pieces=True, linked=linked, outs=(False,))
+        shape = shape._replace(inputs=(0,), is_view=True, pieces=True, linked=linked, outs=(False,), title=_title(out[0]))
         each = tuple([(n.meta, n.slot) for n in nodes])
         return step_for(shape), nodes, (each, type(out), nodes[0].saves[1][0] if linked else None, *found.facts)
     if not _is_result(out, node, epoch):
@@ -240,7 +240,7 @@ def _one(attempt: Attempt, out: Any) -> tuple[Any, Any, tuple[Any, ...]] | None:
     if out._edge is not None:
         in_metas, keeps, outs, *_ = node.saves[sum([1 << k for k, i in enumerate(inputs) if shape.wants[i] is not NO])]
         outs = (outs,) * len(node.metas) if type(outs) is bool else outs
-        shape = shape._replace(linked=True, keeps=keeps, outs=outs)
+        shape = shape._replace(linked=True, keeps=keeps, outs=outs, title=_title(out))
     meta = node.metas if len(node.metas) > 1 else (out._value.meta, out._alias.how.op, out._alias.how.attrs) if moves else out._value.meta
     return step_for(shape), node, (meta, out._value.slot, in_metas, *found.facts)
 
@@ -256,7 +256,7 @@ def _pieces(tr: Trace, attempt: Attempt, out: Sequence[Any], t: Handle) -> tuple
             return None
         nodes.append(node)
         node = node.parent
-    if len({piece._edge is None for piece in out}) > 1:
+    if len({(piece._edge is None, _title(piece)) for piece in out}) > 1:
         return None
     if not nodes or not _begins(node, attempt.start, 1 if t._value.slot >= attempt.slot else 0):
         return None
@@ -287,6 +287,12 @@ def _is_linked(out: Any, node: TraceNode, tensors: Sequence[Any]) -> bool:
             return False
     return isinstance(edge, GradNode) and edge.node is node and edge.rare is None and all(
         (None if type(t) is Number else t if t._edge is LEAF else t._edge) is e for t, e in zip(tensors, edge.edges, strict=True))
+
+
+def _title(out: Any) -> str | None:
+    """What the graph node of a result is called, if that is not its operation's name."""
+    edge = out._edge
+    return None if edge is None else (edge[0] if type(edge) is tuple else edge).title  # type: ignore[no-any-return]
 
 
 def _begins(node: Any, before: TraceNode, entering: int) -> bool:

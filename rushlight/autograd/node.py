@@ -11,7 +11,7 @@ from ..record.trace import TraceNode, local
 from ..record.value import Value
 from .handle import LEAF, UNWATCHED, Handle, make, type_name
 
-__all__ = ["Node", "GradNode", "AccumulateGrad", "edge_of", "filler", "grad_class"]
+__all__ = ["Node", "GradNode", "AccumulateGrad", "edge_of", "filler", "grad_class", "titled_class"]
 
 
 def edge_of(t: Handle) -> Any:
@@ -85,7 +85,7 @@ class Node:
         """Drop saved values: the backward that used them is over."""
 
     def __repr__(self) -> str:
-        return f"<{self.name()} object at {hex(id(self))}>"
+        return f"<{self.name().rpartition('::')[2]} object at {hex(id(self))}>"
 
 
 class GradNode(Node):
@@ -99,6 +99,7 @@ class GradNode(Node):
         node, epoch: where the operation was recorded.
         in_metas: of the inputs; None when what was kept is dropped.
         kept_out: the result if it is kept; of several results a tuple (None for those that are not).
+        title: the name of nodes of this class (``titled_class``); None: that of the operation.
     """
 
     __slots__ = ("node", "epoch", "in_metas", "kept_out")
@@ -107,6 +108,7 @@ class GradNode(Node):
     in_metas: tuple[Meta, ...]
     kept_out: Any
     kept: tuple[Value | None, ...]  # of the inputs
+    title: str | None = None
     EDGES: tuple[str, ...]  # the names of the slots
     KEPT: tuple[str, ...]
 
@@ -124,12 +126,12 @@ class GradNode(Node):
         return self.epoch.number, self.node.slot
 
     def name(self) -> str:
-        name = self.node.op.grad_name  # type: ignore[union-attr]
+        name: Any = self.title or self.node.op.grad_name  # type: ignore[union-attr]
         return name if type(name) is str else name(self.node.attrs, self.node.metas, len(self.EDGES))
 
     def shown(self) -> Any:
-        if type(self) is grad_class(len(self.EDGES)):
-            self.__class__ = _shown_class(len(self.EDGES), self.name().rpartition("::")[2])
+        if self.title is None:
+            self.__class__ = titled_class(len(self.EDGES), self.name())
         return self
 
     # -- what a gradient rule reads ------------------------------------------------------------------------------
@@ -210,11 +212,13 @@ def grad_class(inputs: int) -> type[GradNode]:
     return type("GradNode", (GradNode,), {"__slots__": (*edges, *kept), "__module__": __name__, "__doc__": GradNode.__doc__,
                                           "edges": together(edges), "kept": together(kept), "EDGES": edges, "KEPT": kept})
 
+
 @functools.cache
-def _shown_class(inputs: int, name: str) -> Any:
-    """The class of nodes with so many inputs under the name of an operation: recording makes nodes of few classes, and
-    those that somebody looks at become ``SumBackward0`` then."""
-    return type(name, (grad_class(inputs),), {"__slots__": (), "__module__": __name__, "__doc__": GradNode.__doc__})
+def titled_class(inputs: int, title: str) -> Any:
+    """The class of nodes with so many inputs whose name is known: recording makes nodes of few classes, and those that somebody looks
+    at become ``SumBackward0`` then; those of functions with a title (``titles.py``) have it from the start."""
+    return type(title.rpartition("::")[2], (grad_class(inputs),), {"__slots__": (), "__module__": __name__, "__doc__": GradNode.__doc__,
+                                                                  "title": title})
 
 
 LONG = 32  # inputs from which on code is not written for each number of them

@@ -36,14 +36,14 @@ class Over(NamedTuple):
 
 def over_of(op: Op, attrs: tuple, tensors: Sequence[Handle], slots: Sequence[int], targets: Sequence[Handle], before: int,
             end: TraceNode, values: Sequence[Value]) -> Over | None:
-    """What was recorded, to do it again; None where an input is there twice, or entered otherwise than in order.
+    """What was recorded, to do it again; None where nothing is written, an input is there twice, or entered otherwise than in order.
 
     Args:
         op, attrs: the operation. tensors, slots: its inputs. targets: those that are written. before: how many values there were.
         end: the node of the operation. values: of the trace.
     """
     entered = [s for s in slots if s >= before]
-    if len(tensors) > LIMIT or entered != list(range(before, before + len(entered))) or len(set(slots)) < len(slots):
+    if not targets or len(tensors) > LIMIT or entered != list(range(before, before + len(entered))) or len(set(slots)) < len(slots):
         return None
     place = {id(t): k for k, t in enumerate(tensors)}
     step = _step_for(tuple([s >= before for s in slots]), tuple([place[id(t)] for t in targets]))

@@ -44,9 +44,9 @@ def _demand(condition: Any) -> None:
 
 
 @functools.lru_cache(4096)
-def _step(source: str, arities: tuple[int, ...]) -> Callable[..., Any]:
-    return compiled(source, "<several>", looks=looks, same_tuple=tuple.__new__,
-                    **{f"GradNode{n}": grad_class(n) for n in arities})
+def _step(source: str, classes: tuple[type[GradNode], ...]) -> Callable[..., Any]:
+    """``classes``: of the graph nodes, as the source numbers them."""
+    return compiled(source, "<several>", looks=looks, same_tuple=tuple.__new__, **{f"GradNode{k}": c for k, c in enumerate(classes)})
 
 
 class _Reader:
@@ -54,7 +54,8 @@ class _Reader:
 
     Attributes:
         ops: the trie nodes of its operations; ``names``: slot -> the name of the value in the step.
-        grads: number of an operation -> its graph node; ``tensors``: slot -> the tensor that the step makes of a result.
+        grads: number of an operation -> its graph node; ``classes``: of these, once each; ``made``: slot -> the tensor that the
+            step makes of a result.
         views: the results that have to be views, not only to stand in their slots.
     """
 
@@ -70,6 +71,7 @@ class _Reader:
         self.sources: dict[str, int] = {}  # names of arguments' values -> which argument
         self.results: dict[int, tuple[int, int]] = {}  # slot -> (operation, number of the result)
         self.grads: dict[int, GradNode] = {}
+        self.classes: list[type[GradNode]] = []
         self.made: dict[int, Any] = {}  # slot -> the tensor of a result
         self.views: set[int] = set()
         self.events: list[tuple[str, int]] = []  # in the order of slots: ("enter", argument), ("draw", slot), ("op", operation)
@@ -110,10 +112,9 @@ class _Reader:
         if writes:
             made += ["epoch.writes = epoch.rewrites = True", f"looks.written += {len(written)}", *writes]
         made.append(f"return {result}")
-        arities = tuple(sorted({len(self.ops[k].inputs) for k in linked}))
         facts = (*[op.metas if len(op.metas) > 1 else op.meta for op in self.ops], *[op.slot for op in self.ops],
                  *[self.grads[k].in_metas for k in linked], kind, drawn, *self.found.facts)
-        return _step(together("nodes", names, lines, made), arities), (*self.ops, self.tr.node), facts
+        return _step(together("nodes", names, lines, made), tuple(self.classes)), (*self.ops, self.tr.node), facts
 
     # -- the path ----------------------------------------------------------------------------------------------------
 
@@ -192,7 +193,7 @@ class _Reader:
                 _demand(self.grads[k] is grad)
                 continue
             op = self.ops[k]
-            _demand(type(grad) is grad_class(len(op.inputs)) and grad.rare is None and grad.in_metas is not None)
+            _demand(isinstance(grad, grad_class(len(op.inputs))) and grad.rare is None and grad.in_metas is not None)
             plan = op.saves.get(sum([1 << n for n, edge in enumerate(grad.edges) if edge is not None]))
             _demand(plan is not None and plan[0] == grad.in_metas)
             self.grads[k] = grad
@@ -397,7 +398,10 @@ class _Reader:
         """Lines that make the graph node of an operation."""
         op, edges = self.ops[k], self.grads[k].edges
         _, mask, outs, *_ = self._plan(k)
-        lines = [f"g{k} = GradNode{len(op.inputs)}()", f"g{k}.node = n{k}", f"g{k}.epoch = epoch", f"g{k}.in_metas = m{k}",
+        kind = type(self.grads[k])
+        if kind not in self.classes:
+            self.classes.append(kind)
+        lines = [f"g{k} = GradNode{self.classes.index(kind)}()", f"g{k}.node = n{k}", f"g{k}.epoch = epoch", f"g{k}.in_metas = m{k}",
                  f"g{k}.rare = None"]
         for n, (slot, edge) in enumerate(zip(op.inputs, edges)):
             lines += [f"g{k}.edge{n} = {self._input_edge(slot, edge)}", f"g{k}.kept{n} = {self.names[slot] if mask and mask[n] else None}"]

@@ -20,7 +20,7 @@ from ..record.trace import Trace
 from ..record.value import COPIED, Buffer, Value, copied, is_exported, scalar_value
 from . import handle
 from .handle import LEAF, Alias, How, View, storage_of
-from .node import grad_class
+from .node import grad_class, titled_class
 
 __all__ = ["ATOM", "CONSTANTS", "SLICE", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "UNREAD", "NUMBER", "INDEX", "RANGE", "NO",
            "A_LEAF", "YES", "Shape", "checks", "compiled", "enters", "same", "start_of", "step_for", "together"]
@@ -55,7 +55,8 @@ class Shape(NamedTuple):
         arguments: what each is, or of a group what its items are.
         inputs: the inputs of the operation, as positions among the tensors; ``entering``: the tensors that enter, in order.
         grad: the grad mode; ``wants``: which tensors want a gradient (not looked at where it is off): NO, A_LEAF or YES.
-        linked: the result has a graph node; ``keeps``: which inputs that keeps, or None; ``outs``: which results.
+        linked: the result has a graph node; ``keeps``: which inputs that keeps, or None; ``outs``: which results; ``title``: its
+            name, if that is not the operation's.
         results: how many results the operation has; ``nr``: which of them is the result of the call. Of several the facts have all
             metas instead of the one.
         is_view: the result shares the memory of the tensor; ``moves``: its position is a number, and the facts have besides the
@@ -72,6 +73,7 @@ class Shape(NamedTuple):
     linked: bool = False
     keeps: tuple[bool, ...] | None = None
     outs: tuple[bool, ...] = ()
+    title: str | None = None
     results: int = 1
     nr: int = 0
     is_view: bool = False
@@ -83,7 +85,9 @@ class Shape(NamedTuple):
 def step_for(shape: Shape) -> Callable[..., Any]:
     """The step of all calls of a shape. Its facts: meta and slot of the result, metas of the operation's inputs, then those of each
     argument."""
-    return compiled(_source(shape), f"<step {shape.arguments}>", GradNode=grad_class(len(shape.inputs)))
+    n = len(shape.inputs)
+    kind = grad_class(n) if shape.title is None else titled_class(n, shape.title)
+    return compiled(_source(shape), f"<step {shape.arguments}>", GradNode=kind)
 
 
 def compiled(source: str, name: str, **more: Any) -> Callable[..., Any]:

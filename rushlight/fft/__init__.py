@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..autograd.autocast import full_precision
+from ..autograd.titles import titled
 from ..ops import fourier
 from ..ops.promotion import default_dtype
 from ..ops.structured import no_dims, wrap_dim, wrap_dims
@@ -133,6 +134,11 @@ _KINDS: dict[str, tuple[Callable[..., Any], str]] = {
     "ihfft": (_ihfft, "The inverse of ``hfft``")}
 
 
+def _whole_of_half(kind: str) -> Callable[..., str | None]:
+    real = "FftR2CBackward0" if kind == "fft" else "ConjBackward0"
+    return lambda input, *_, **__: None if input.dtype.kind == "c" else real
+
+
 def _define(kind: str) -> None:
     transform, text = _KINDS[kind]
 
@@ -150,6 +156,8 @@ def _define(kind: str) -> None:
                                  ("n", many, "along several dimensions")):
         define.__name__ = kind + suffix
         define.__doc__ = f"{text}, {what}."
+        if not suffix and kind in ("fft", "ifft"):  # of real numbers PyTorch makes the other half from one half
+            define = titled(_whole_of_half(kind))(define)
         globals()[kind + suffix] = with_out(full_precision(define), "fft_" + kind + suffix)
 
 

@@ -5,7 +5,8 @@ import math
 from typing import Any
 
 from ..compile import dtypes as dt
-from .grad_names import by_first, by_number, by_tensor, pow_name
+from ..record.op import backward_name
+from .grad_names import UNKNOWN, by_first, by_number, by_tensor, pow_name, remainder_name, xlogy_name
 from .pointwise import pointwise
 
 __all__: list[str] = []
@@ -92,13 +93,14 @@ def _where(e: Any, c: Any, x: Any, y: Any) -> Any:
     return e.where(_logical(e, c), x, y)
 
 
-add = pointwise("add", _add, neutral=(2,))
+# PyTorch has no derivative of some functions. Here it is zero, as that of other steps (``floor``, ``sign``).
 
+add = pointwise("add", _add, neutral=(2,))
 
 sub = pointwise("sub", _no_bool_sub, neutral=(2,), grad_name=by_first("SubBackward0", "RsubBackward1"))
 mul = pointwise("mul", _mul)
 div = pointwise("div", lambda e, x, y: x / y, result="float", grad_name=by_first("DivBackward0", "MulBackward0"))
-div_floor = pointwise("floor_divide", _floor_divide, grads=False, allowed="buif")
+div_floor = pointwise("floor_divide", _floor_divide, grad_name=UNKNOWN, grads=(None, None), allowed="buif")
 div_trunc = pointwise("div_trunc", grad_name="DivBackward2", allowed="buif", formula=lambda e, x, y:
                       e.truncdiv(x, y) if x.dtype.kind in "bui" else e.trunc(x / y), grads=(
     lambda e, g, out, x, y: None, lambda e, g, out, x, y: None))
@@ -106,7 +108,7 @@ div_floor_mode = pointwise("div_floor", grad_name="DivBackward2", formula=_floor
     lambda e, g, out, x, y: None, lambda e, g, out, x, y: None))
 fill = pointwise("fill", lambda e, x, value: e.cast(e.const(value, x.dtype), x.dtype), neutral=(1,), grads=(
     lambda e, g, out, x, value: None, lambda e, g, out, x, value: g))
-remainder = pointwise("remainder", lambda e, x, y: e.mod(x, y), allowed="buif", grad_name=by_tensor("Remainder"), grads=(
+remainder = pointwise("remainder", lambda e, x, y: e.mod(x, y), allowed="buif", grad_name=remainder_name, grads=(
     lambda e, g, out, x, y: g, lambda e, g, out, x, y: -(g * e.floor(x / y))))
 fmod = pointwise("fmod", lambda e, x, y: e.fmod(x, y), allowed="buif", grad_name=by_tensor("Fmod"))
 pow_ = pointwise("pow", _pow, grad_name=pow_name)
@@ -174,13 +176,14 @@ sin, cos, asin, acos, atan = map(_unary, ("sin", "cos", "asin", "acos", "atan"))
 sinh, cosh, asinh, acosh, atanh = map(_unary, ("sinh", "cosh", "asinh", "acosh", "atanh"))
 erf, erfc, erfinv = (_unary(n, allowed="buif") for n in ("erf", "erfc", "erfinv"))
 lgamma, digamma = (_unary(n, allowed="buif") for n in ("lgamma", "digamma"))
-i0, i0e, i1, i1e, ndtri = (_unary(n, allowed="buif") for n in ("i0", "i0e", "i1", "i1e", "ndtri"))
+i0 = _unary("i0", allowed="buif")
+i0e, i1, i1e, ndtri = (_unary(n, allowed="buif").named(f"Special{backward_name(n)}") for n in ("i0e", "i1", "i1e", "ndtri"))
 atan2 = pointwise("atan2", lambda e, y, x: e.atan2(y, x), result="float", allowed="buif")
 hypot = pointwise("hypot", lambda e, x, y: e.hypot(x, y), allowed="f")
-copysign = pointwise("copysign", lambda e, x, y: e.copysign(x, y), result="float", allowed="buif")
+copysign = pointwise("copysign", lambda e, x, y: e.copysign(x, y), result="float", allowed="buif", grad_name=by_number("Copysign"))
 nextafter = pointwise("nextafter", lambda e, x, y: e.nextafter(x, y), allowed="f", grads=False)
 xlogy = pointwise("xlogy", lambda e, x, y: e.where(e.isnan(y), y, e.where(e.eq(x, 0), x * 0, x * e.log(y))), result="float",
-                  allowed="buif", grads=(
+                  allowed="buif", grad_name=xlogy_name, grads=(
     lambda e, g, out, x, y: g * e.where(e.eq(x, 0) & e.le(y, 0), y * 0, e.log(y)), lambda e, g, out, x, y: g * x / y))
 logaddexp = pointwise("logaddexp", lambda e, x, y: e.where(
     e.isinf(x) & e.eq(x, y), x, e.max(x, y) + e.log1p_exp(-e.abs(x - y))), allowed="f", grads=(
@@ -199,7 +202,8 @@ frac = pointwise("frac", lambda e, x: x - e.trunc(x), allowed="f")
 deg2rad = pointwise("deg2rad", lambda e, x: x * (math.pi / 180), result="float", allowed="buif")
 rad2deg = pointwise("rad2deg", lambda e, x: x * (180 / math.pi), result="float", allowed="buif")
 square = pointwise("square", grad_name="PowBackward0", formula=lambda e, x: x & x if x.dtype.kind == "b" else x * x)
-heaviside = pointwise("heaviside", lambda e, x, v: e.where(e.eq(x, 0), v, e.cast(e.gt(x, 0), x.dtype)), allowed="buif", grads=False)
+heaviside = pointwise("heaviside", lambda e, x, v: e.where(e.eq(x, 0), v, e.cast(e.gt(x, 0), x.dtype)), allowed="buif",
+                      grads=(None, None), grad_name=UNKNOWN)
 sinc = pointwise("sinc", lambda e, x: e.where(e.eq(x, 0), e.const(1, x.dtype), e.sin(x * math.pi) / (x * math.pi)),
                  result="float", allowed="buif", grads=(lambda e, g, out, x: g * e.where(
                      e.eq(x, 0), e.const(0, x.dtype), (e.cos(x * math.pi) * (x * math.pi) - e.sin(x * math.pi)) /

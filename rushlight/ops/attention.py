@@ -17,6 +17,7 @@ from ..record.meta import Meta, meta_of
 from .contraction import einsum2
 from .derived import gradient_of
 from .dropout import dropout
+from .grad_names import attention_name
 from .structured import Structured
 
 __all__ = ["attention"]
@@ -206,4 +207,4 @@ _backward = Structured("scaled_dot_product_attention_backward", meta=lambda meta
                        lower=_backward_lower, grad=gradient_of(_backward_formula))
 #: The gradient of the mask is not known to it.
 attention = Structured("scaled_dot_product_attention", meta=_meta, lower=_lower, grad=_grad, autocast="low",
-                       grad_name="ScaledDotProductFlashAttentionForCpuBackward0")
+                       grad_name=attention_name)

@@ -201,7 +201,8 @@ class _Layer(Structured):
 
 
 def _name(attrs: tuple, outs: Sequence[Meta], inputs: int) -> str:
-    return "MkldnnRnnLayerBackward0" if attrs[0] == "lstm" else "StackBackward0"
+    mode, _, _, projected, ragged = attrs
+    return "CatBackward0" if ragged else "MkldnnRnnLayerBackward0" if mode == "LSTM" and not projected else "StackBackward0"
 
 
 recurrent_layer = _Layer("recurrent_layer", grad_name=_name, meta=_meta, lower=_lower, grad=_grad, autocast="low")

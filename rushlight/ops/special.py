@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ..record.meta import Meta, meta_of
-from ..record.op import backward_name
 from .pointwise import broadcast_shapes, pointwise
 from .structured import Structured
 
@@ -36,7 +35,7 @@ def library(name: str, function: Callable[..., Any], grad: Any = None) -> Struct
         given = grad(ctx, g)
         given = given if isinstance(given, tuple) else (given,)
         return tuple(t if t is None or tuple(t.shape) == m.shape else t.sum_to_size(m.shape) for t, m in zip(given, ctx.metas))
-    return Structured(name, grad_name=f"Special{backward_name(name)}", reference=reference,
+    return Structured(name, reference=reference,
                       grad=None if grad is None else rule, meta=lambda metas, *attrs: meta_of(
         broadcast_shapes([m.shape for m in metas], name), metas[0].dtype, metas[0].device))
 
@@ -51,15 +50,16 @@ entr = pointwise("entr", grad_name="SpecialEntrBackward0", formula=lambda e, x:
                  e.where(e.isnan(x), x, e.where(e.gt(x, 0), -(x * e.log(x)), e.where(
     e.eq(x, 0), e.const(0, x.dtype), e.const(-math.inf, x.dtype)))), result="float", allowed="buif", grads=(
     lambda e, g, out, x: g * (-e.log(x) - 1),))
-ndtr = pointwise("ndtr", lambda e, x: e.where(e.lt(x, -1), e.erfc(-x * math.sqrt(0.5)) * 0.5, (e.erf(x * math.sqrt(0.5)) + 1) * 0.5),
+ndtr = pointwise("ndtr", grad_name="MulBackward1", formula=lambda e, x:
+                 e.where(e.lt(x, -1), e.erfc(-x * math.sqrt(0.5)) * 0.5, (e.erf(x * math.sqrt(0.5)) + 1) * 0.5),
                  result="float", allowed="buif", grads=(
     lambda e, g, out, x: g * (e.exp(-(x * x) * 0.5) * (1 / math.sqrt(2 * math.pi))),))
 
 # -- by SciPy -----------------------------------------------------------------------------------------------------
 
-erfcx: Structured = library("erfcx", lambda s, x: s.erfcx(x), lambda ctx, g: g * (
+erfcx: Structured = library("special_erfcx", lambda s, x: s.erfcx(x), lambda ctx, g: g * (
     ctx.inputs[0] * 2 * ctx.outputs[0] - 2 / math.sqrt(math.pi)))
-log_ndtr = library("log_ndtr", lambda s, x: s.log_ndtr(x), lambda ctx, g: g / erfcx(ctx.inputs[0] * -math.sqrt(0.5)) * math.sqrt(
+log_ndtr = library("special_log_ndtr", lambda s, x: s.log_ndtr(x), lambda ctx, g: g / erfcx(ctx.inputs[0] * -math.sqrt(0.5)) * math.sqrt(
     2 / math.pi))
 
 

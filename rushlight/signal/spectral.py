@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd.autocast import full_precision
+from ..autograd.titles import titled
 from ..fft import fft, ifft, irfft, rfft
 from ..nn.functional import pad
 from ..ops.views import put_view
@@ -19,7 +20,14 @@ def _window(window: Any, win_length: int, n_fft: int, x: Any) -> Any:
     return pad(window, (left, n_fft - win_length - left)) if win_length < n_fft else window
 
 
+def _title(input: Any, n_fft: int, hop_length: int | None = None, win_length: int | None = None, window: Any = None, center: bool = True,
+           pad_mode: str = "reflect", normalized: bool = False, onesided: bool | None = None, return_complex: bool | None = None,
+           align_to_window: bool | None = None) -> str | None:
+    return None if return_complex is False else "TransposeBackward1" if input.ndim > 1 else "SqueezeBackward4"
+
+
 @full_precision
+@titled(_title)
 def stft(input: Any, n_fft: int, hop_length: int | None = None, win_length: int | None = None, window: Any = None, center: bool = True,
          pad_mode: str = "reflect", normalized: bool = False, onesided: bool | None = None, return_complex: bool | None = None,
          align_to_window: bool | None = None) -> Any:

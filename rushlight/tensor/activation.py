@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd.autocast import narrowed
+from ..autograd.titles import titled
 from ..ops import activation as act
 from ..ops.softmax import log_softmax as log_softmax_op
 from ..ops.softmax import softmax as softmax_op
@@ -36,6 +37,7 @@ def selu(input: Any) -> Any:
 
 
 @public(inplace=True, method=False)
+@titled("CeluBackward0")
 def celu(input: Any, alpha: float = 1.0) -> Any:
     """``max(0, x) + min(0, alpha * (exp(x / alpha) - 1))``.
 

@@ -1,6 +1,8 @@
 """Assignment: ``x[index] = value``, ``copy_``, ``fill_``, ``zero_``."""
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import numpy as np
 from ..autograd.apply import apply, value_of
 from ..autograd.handle import Handle
 from ..autograd.quick import quick
+from ..autograd.titles import entitle_written, now, titled
 from ..autograd.writing import check_overlap, check_writable, write
 from ..ops import arithmetic as ar
 from ..ops import indexing as ix
@@ -132,11 +135,21 @@ def _fill(self: Any, value: Any) -> Any:
     return assign(self, filled(tuple(self.shape), tag(value), self.dtype), "fill_")
 
 
-METHODS["fill_"] = _fill
-METHODS["zero_"] = lambda self: _fill(self, 0)
+def _titled(title: Callable[..., str], write: Callable[..., Any]) -> Any:
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        begun = now()
+        write(self, *args, **kwargs)
+        entitle_written(self, title(*args, **kwargs), begun)
+        return self
+    return functools.wraps(write)(call)
+
+
+METHODS["fill_"] = _titled(lambda value: f"FillBackward{3 if isinstance(value, Handle) else 2}", _fill)
+METHODS["zero_"] = _titled(lambda: "ZeroBackward0", lambda self: _fill(self, 0))
 
 
 @public(method=False, out=False)
+@titled(lambda input, value: f"FillBackward{int(isinstance(value, Handle))}")
 def fill(input: Any, value: Any) -> Any:
     """A tensor of the shape and dtype of ``input`` filled with ``value``."""
     return input.clone().fill_(value)

@@ -8,9 +8,10 @@ import numpy as np
 from ..autograd.apply import apply
 from ..autograd.autocast import full_precision
 from ..autograd.handle import Handle
+from ..autograd.titles import titled
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
-from ..ops import triangle
+from ..ops import basic, triangle
 from ..ops.reduction import sum_
 from ..ops.structured import wrap_dim
 from ..ops.views import diagonal, strided_scatter
@@ -73,7 +74,7 @@ def diag(input: Any, diagonal: int = 0) -> Any:
         return diag_embed(input, diagonal)
     if len(input.shape) != 2:
         raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {len(input.shape)}D")
-    return input.diagonal(diagonal).clone()
+    return basic.clone.named("DiagonalBackward0_copy")(input.diagonal(diagonal))
 
 
 @public(out=False)
@@ -92,18 +93,21 @@ def trace(input: Any) -> Any:
 
 
 @public()
+@titled("DiagonalScatterBackward0")
 def diagonal_scatter(input: Any, src: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     """A copy of ``input`` with ``src`` as its diagonal."""
     return _embedded(input, input.diagonal(offset, dim1, dim2), src, "diagonal_scatter", lambda x: x.diagonal(offset, dim1, dim2))
 
 
 @public()
+@titled("SelectScatterBackward0")
 def select_scatter(input: Any, src: Any, dim: int, index: int) -> Any:
     """A copy of ``input`` with ``src`` at one position of a dimension."""
     return _embedded(input, input.select(dim, index), src, "select_scatter", lambda x: x.select(dim, index))
 
 
 @public()
+@titled("SliceScatterBackward0")
 def slice_scatter(input: Any, src: Any, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Any:
     """A copy of ``input`` with ``src`` in a slice of a dimension."""
     d = wrap_dim(dim, len(input.shape))
@@ -114,6 +118,7 @@ def slice_scatter(input: Any, src: Any, dim: int = 0, start: int | None = None, 
 
 
 @public()
+@titled("AsStridedScatterBackward0")
 def as_strided_scatter(input: Any, src: Any, size: Any, stride: Any, storage_offset: int | None = None) -> Any:
     """A copy of ``input`` with ``src`` in the window that ``as_strided`` would show."""
     def part(x: Any) -> Any:
@@ -170,6 +175,7 @@ METHODS["fill_diagonal_"] = _fill_diagonal
 
 
 @public(method=False, out=False)
+@titled("BlockDiagBackward0")
 def block_diag(*tensors: Any) -> Any:
     """Matrices along the diagonal of one; numbers and vectors count as one row."""
     if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):

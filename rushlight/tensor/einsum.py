@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..autograd.handle import Handle
+from ..autograd.titles import titled
 from ..ops.contraction import einsum2
 from ..ops.pointwise import broadcast_shapes
 from ..ops.structured import wrap_dim
+from ..ops.views import diagonal
 from .products import matmul
 from .registry import METHODS, public
 
 __all__ = ["einsum"]
 
-_product = einsum2.named("ViewBackward0")
+_product, _outer = einsum2.named("ViewBackward0"), einsum2.named("MulBackward0")
+_diagonal = diagonal.named("PermuteBackward0")
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -84,7 +87,7 @@ def _plain(t: Any, row: list[Any], sizes: dict[Any, int], keep: set[Any]) -> tup
         a, b = [d for d, x in enumerate(row) if x == c][:2]
         if t.shape[a] != t.shape[b]:
             raise RuntimeError(f"einsum(): subscript {c} is repeated for operand but the sizes don't match, {t.shape[b]} != {t.shape[a]}")
-        t = t.diagonal(0, a, b)
+        t = _diagonal(t, 0, a, b)
         row = [x for d, x in enumerate(row) if d not in (a, b)] + [c]
     single = tuple(d for d, c in enumerate(row) if t.shape[d] == 1 and sizes[c] != 1)
     if single:
@@ -107,7 +110,7 @@ def _pair(a: Any, in_a: list[Any], b: Any, in_b: list[Any], keep: set[Any]) -> t
     out = [c for c in in_a if c in keep] + [c for c in in_b if c in keep and c not in in_a]
     name = {c: _LETTERS[k] for k, c in enumerate(dict.fromkeys([*in_a, *in_b]))}
     text = tuple("".join(name[c] for c in row) for row in (in_a, in_b, out))
-    return _product(a, b, attrs=text), out
+    return (_product if set(text[0] + text[1]) - set(text[2]) else _outer)(a, b, attrs=text), out
 
 
 @public(method=False, out=False)
@@ -208,12 +211,14 @@ def inner(input: Any, other: Any) -> Any:
 
 
 @public()
+@titled("VdotBackward0")
 def vdot(input: Any, other: Any) -> Any:
     """The inner product of vectors, the first one conjugated."""
     return (input.conj() if input.dtype.kind == "c" else input).dot(other)
 
 
 @public()
+@titled("UnsafeViewBackward0")
 def kron(input: Any, other: Any) -> Any:
     """Every element of ``input`` times all of ``other``, laid out as blocks."""
     n = max(len(input.shape), len(other.shape))
@@ -225,6 +230,7 @@ def kron(input: Any, other: Any) -> Any:
 
 
 @public()
+@titled("LinalgCrossBackward0")
 def cross(input: Any, other: Any, dim: int | None = None) -> Any:
     """The cross product of vectors of length 3 along ``dim`` (the first such dimension)."""
     if dim is None:
@@ -251,6 +257,7 @@ def chain_matmul(*matrices: Any) -> Any:
     return multi_dot(matrices)
 
 
+@titled("ViewBackward0")
 def multi_dot(tensors: Sequence[Any]) -> Any:
     """The product of matrices (the first and last may be vectors), in the cheapest order.
 

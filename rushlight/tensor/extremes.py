@@ -6,10 +6,10 @@ from typing import Any
 from ..autograd.handle import Handle
 from ..compile import dtypes as dt
 from ..ops import arithmetic as ar
+from ..ops import basic, views
 from ..ops import indexing as ix
 from ..ops import ordering as order
 from ..ops import reduction as red
-from ..ops import views
 from ..ops.structured import wrap_dim
 from ..record.op import backward_name
 from .registry import METHODS, public
@@ -31,11 +31,12 @@ def _reduced(name: str, input: Any, dim: int, keepdim: bool, find: Any) -> Any:
     dim = wrap_dim(dim, len(input.shape))
     if input.dtype.kind == "c":
         raise RuntimeError(f"{name}: complex tensors have no order")
+    title = backward_name(name, int("median" in name))
     if not input.shape:
-        return kind((input.clone(), input.detach().new_zeros((), dtype=dt.int64)))
+        return kind((basic.clone.named(title)(input), input.detach().new_zeros((), dtype=dt.int64)))
     if input.shape[dim] == 0:
         raise IndexError(f"{name}(): Expected reduction dim {dim} to have non-zero size.")
-    return _at(input, dim, find(input, dim), keepdim, kind, backward_name(name, int("median" in name)))
+    return _at(input, dim, find(input, dim), keepdim, kind, title)
 
 
 def _extreme(name: str, whole: Any, find: Any, pair: Any) -> None:
@@ -80,9 +81,11 @@ def aminmax(input: Any, *, dim: int | None = None, keepdim: bool = False) -> Any
 
 
 def _median(name: str, ignore: bool) -> None:
+    whole = order.median_all.named(backward_name(name))
+
     def call(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
         if dim is None:
-            return order.median_all(input, attrs=(ignore,))
+            return whole(input, attrs=(ignore,))
         return _reduced(name, input, dim, keepdim, lambda x, d: order.median_index(x, attrs=(d, ignore)))
     call.__name__ = name
     call.__doc__ = "The (lower) median of all elements, or along ``dim`` with positions" + (", NaN left out." if ignore else ".")
@@ -118,7 +121,7 @@ def _running(name: str, largest: bool) -> None:
         kind = named(name, "values", "indices")
         d = wrap_dim(dim, len(input.shape))
         if not input.shape or not input.numel():
-            return kind((input.clone(), input.detach().new_zeros(tuple(input.shape), dtype=dt.int64)))
+            return kind((basic.clone.named(backward_name(name))(input), input.detach().new_zeros(tuple(input.shape), dtype=dt.int64)))
         index = order.running_index(input, attrs=(d, largest))
         return kind((ix.gather.named(backward_name(name))(input, index, attrs=(d,)), index))
     call.__name__ = name
@@ -133,25 +136,25 @@ _running("cummin", False)
 # -- sorting ------------------------------------------------------------------------------------------------------
 
 
-def _sorted(name: str, input: Any, dim: int, descending: bool, k: int | None = None) -> Any:
+def _sorted(name: str, input: Any, dim: int, descending: bool, k: int | None = None, overload: int = 0) -> Any:
     kind = named(name, "values", "indices")
     if input.dtype.kind == "c":
         raise RuntimeError(f"{name}: complex tensors have no order")
     d = wrap_dim(dim, len(input.shape))
     if not input.shape:
         index = input.detach().new_zeros((), dtype=dt.int64)
-        return kind((input.clone(), index))
+        return kind((basic.clone.named(backward_name(name, overload))(input), index))
     if k is None:
         index = order.sort_index(input, attrs=(d, descending))
     else:
         index = order.first_index(input, attrs=(d, descending, k))
-    return kind((ix.gather.named(backward_name(name))(input, index, attrs=(d,)), index))
+    return kind((ix.gather.named(backward_name(name, overload))(input, index, attrs=(d,)), index))
 
 
 @public()
 def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool | None = None) -> Any:
     """(sorted values, their positions) along ``dim``; always stable."""
-    return _sorted("sort", input, dim, bool(descending))
+    return _sorted("sort", input, dim, bool(descending), overload=int(stable is not None))
 
 
 @public(out=False)

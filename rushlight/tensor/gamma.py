@@ -6,6 +6,7 @@ from typing import Any
 
 from ..autograd.apply import value_of
 from ..autograd.handle import Handle
+from ..autograd.titles import entitle_written, now, titled
 from ..ops import special
 from ..ops.promotion import default_dtype, result_type, scalar_dtype
 from .registry import METHODS, public
@@ -45,13 +46,17 @@ METHODS["polygamma"] = lambda self, n: polygamma(n, self)
 def _polygamma_(self: Any, n: int) -> Any:
     from .registry import assign
 
-    return assign(self, polygamma(n, self), "polygamma_")
+    begun = now()
+    assign(self, polygamma(n, self), "polygamma_")
+    entitle_written(self, "PolygammaBackward1", begun)
+    return self
 
 
 METHODS["polygamma_"] = _polygamma_
 
 
 @public(inplace=True, composite=True)
+@titled("MvlgammaBackward0")
 def mvlgamma(input: Any, p: int) -> Any:
     """The logarithm of the multivariate gamma function of dimension p.
 

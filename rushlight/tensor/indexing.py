@@ -8,6 +8,7 @@ import numpy as np
 from ..autograd.apply import value_of
 from ..autograd.autocast import widest
 from ..autograd.handle import Handle
+from ..autograd.titles import titled
 from ..compile import dtypes as dt
 from ..ops import indexing as ix
 from ..ops import (
@@ -105,6 +106,7 @@ def _check_gather(name: str, input: Any, dim: int, index: Any) -> int:
 
 
 @public()
+@titled("GatherBackward0")
 def gather(input: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> Any:
     """``out[i][j] = input[index[i][j]][j]`` for dim 0, and so on."""
     dim = _check_gather("gather", input, dim, index)
@@ -120,6 +122,7 @@ def gather(input: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> An
 
 
 @public()
+@titled("IndexSelectBackward0")
 def index_select(input: Any, dim: int, index: Any) -> Any:
     """The positions ``index`` (a vector) of a dimension."""
     dim = wrap_dim(dim, len(input.shape))
@@ -133,6 +136,7 @@ def index_select(input: Any, dim: int, index: Any) -> Any:
 
 
 @public()
+@titled("MaskedSelectBackward0")
 def masked_select(input: Any, mask: Any) -> Any:
     """The elements where ``mask`` is true, as a vector."""
     if mask.dtype is not dt.bool_:
@@ -166,6 +170,7 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Any:
 
 
 @public(inplace=True)
+@titled(lambda input, dim, index, src=None, value=None, **_: f"ScatterBackward{int(not isinstance(value if src is None else src, Handle))}")
 def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Any:
     """``out[index[i][j]][j] = src[i][j]`` for dim 0 (the last one wins); ``reduce`` "add" or "multiply"."""
     src = value if src is None else src
@@ -197,12 +202,14 @@ def _scatter(input: Any, dim: int, index: Any, src: Any, combine: str | None) ->
 
 
 @public(inplace=True)
+@titled("ScatterAddBackward0")
 def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Any:
     """``out[index[i][j]][j] += src[i][j]`` for dim 0."""
     return _scatter(input, _check_gather("scatter_add", input, dim, index), index, src, "add")
 
 
 @public(inplace=True)
+@titled("IndexAddBackward0")
 def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> Any:
     """Add ``source`` to the positions ``index`` (a vector) of a dimension."""
     dim = wrap_dim(dim, len(input.shape))
@@ -223,6 +230,7 @@ def _count(shape: tuple[int, ...]) -> int:
 
 
 @public(inplace=True)
+@titled("IndexCopyBackward0")
 def index_copy(input: Any, dim: int, index: Any, source: Any) -> Any:
     """Put ``source`` at the positions ``index`` (a vector) of a dimension."""
     input, source = widest(input, source)
@@ -251,8 +259,9 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
     flags = input.detach().new_zeros((n,), dtype=dt.bool_)
     mask = ix.index_put(flags, flags.new_ones((index.numel(),)), index.reshape((-1,)), attrs=(0, None))
     mask = mask.reshape(tuple(n if d == dim else 1 for d in range(len(input.shape))))
-    value = value.to(input.dtype) if isinstance(value, Handle) else input.detach().new_full((), value)
-    return ar.where.named("IndexFillBackward0")(mask, value, input)
+    made = ar.where.named(f"IndexFillBackward{int(isinstance(value, Handle))}")(
+        mask, value.to(input.dtype) if isinstance(value, Handle) else input.detach().new_full((), value), input)
+    return made
 
 
 @public(inplace=True)
@@ -288,7 +297,7 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Any:
         raise RuntimeError(f"value cannot be converted to type {input.dtype.name} without overflow")
     else:
         check_number(value, input.dtype, "masked_fill")
-    made = ar.where.named("MaskedFillBackward0")(mask, value, input)
+    made = ar.where.named(f"MaskedFillBackward{int(isinstance(value, Handle))}")(mask, value, input)
     return made if made.dtype is input.dtype else made.to(input.dtype)
 
 
@@ -309,6 +318,7 @@ METHODS["masked_fill_"] = FUNCTIONS["masked_fill_"] = _masked_fill
 
 
 @public(inplace=True)
+@titled("MaskedScatterBackward0")
 def masked_scatter(input: Any, mask: Any, source: Any) -> Any:
     """The elements of ``source`` in order at the places where ``mask`` is true."""
     if mask.dtype is not dt.bool_:

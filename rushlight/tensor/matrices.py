@@ -6,6 +6,7 @@ from typing import Any
 
 from ..autograd.autocast import full_precision
 from ..autograd.handle import Handle
+from ..autograd.titles import titled
 from ..compile import dtypes as dt
 from ..ops import lapack, solving
 from ..ops.pointwise import broadcast_shapes
@@ -118,6 +119,7 @@ def slogdet(input: Any) -> Any:
 
 
 @public(out=False)
+@titled("WhereBackward0")
 def logdet(input: Any) -> Any:
     """log of the determinant; NaN where that is negative."""
     check_square("logdet", input)
@@ -191,6 +193,7 @@ def _substitute(name: str, a: Any, b: Any, upper: bool, unitriangular: bool = Fa
 
 @linear_algebra("solve")
 @full_precision
+@titled("LinalgSolveExBackward0")
 def solve(A: Any, B: Any, *, left: bool = True) -> Any:
     """X with A X = B (or X A = B unless ``left``); B may hold vectors.
 
@@ -201,6 +204,7 @@ def solve(A: Any, B: Any, *, left: bool = True) -> Any:
 
 
 @linear_algebra("solve_ex")
+@titled("LinalgSolveExBackward0")
 def solve_ex(A: Any, B: Any, *, left: bool = True, check_errors: bool = False) -> Any:
     """(solution, for each matrix 0, or the place of a zero pivot); raises only if ``check_errors``."""
     return named("linalg_solve_ex", "result", "info")(_solution("linalg.solve_ex", A, B, left, check_errors))
@@ -226,6 +230,7 @@ def _solution(name: str, A: Any, B: Any, left: bool, check: bool) -> tuple[Any, 
 
 
 @linear_algebra("solve_triangular")
+@titled("LinalgSolveTriangularBackward0")
 def solve_triangular(A: Any, B: Any, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Any:
     """``solve`` that reads one triangle of A, by substitution: a zero on the diagonal gives infinities, no error."""
     name = "linalg.solve_triangular"
@@ -238,6 +243,7 @@ def solve_triangular(A: Any, B: Any, *, upper: bool, left: bool = True, unitrian
 
 @public()
 @full_precision
+@titled("TriangularSolveBackward0")
 def triangular_solve(input: Any, A: Any, upper: bool = True, transpose: bool = False, unitriangular: bool = False) -> Any:
     """(solution of a triangular system, a copy of A)."""
     check_square("triangular_solve", A)
@@ -247,6 +253,7 @@ def triangular_solve(input: Any, A: Any, upper: bool = True, transpose: bool = F
 
 @public(method=True)
 @full_precision
+@titled("CholeskySolveBackward0")
 def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Any:
     """X with A X = ``input`` where A is given by its Cholesky factor."""
     check_square("cholesky_solve", L)
@@ -256,6 +263,7 @@ def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Any:
 
 @public()
 @full_precision
+@titled("CholeskyInverseBackward0")
 def cholesky_inverse(L: Any, upper: bool = False) -> Any:
     """The inverse of a matrix given by its Cholesky factor."""
     check_square("cholesky_inverse", L)
@@ -265,6 +273,7 @@ def cholesky_inverse(L: Any, upper: bool = False) -> Any:
 
 @linear_algebra("lstsq")
 @full_precision
+@titled("LinalgLstsqBackward0")
 def lstsq(A: Any, B: Any, rcond: Any = None, *, driver: str | None = None) -> Any:
     """(solution, residuals, rank, singular values) of the least squares problem ``min |A X - B|``."""
     from .spectra import matrix_rank, pinv, svdvals
@@ -291,7 +300,7 @@ def lstsq(A: Any, B: Any, rcond: Any = None, *, driver: str | None = None) -> An
         gap = A.matmul(x) - b
         residuals = (gap.abs() ** 2).sum(-2)
     if driver in ("gelsd", "gelss"):
-        values = svdvals(A)
+        values = svdvals(A.detach())
     return named("linalg_lstsq", "solution", "residuals", "rank", "singular_values")(
         (x.squeeze(-1) if vector else x, residuals, rank, values))
 
@@ -300,6 +309,7 @@ def lstsq(A: Any, B: Any, rcond: Any = None, *, driver: str | None = None) -> An
 
 
 @linear_algebra("cross")
+@titled("LinalgCrossBackward0")
 def cross(input: Any, other: Any, *, dim: int = -1) -> Any:
     """The cross product of vectors of length 3 along ``dim``."""
     return _cross("linalg.cross", input, other, dim)
@@ -312,6 +322,7 @@ def _diagonal(A: Any, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any
 
 
 @linear_algebra("vecdot")
+@titled(lambda x, y, **_: "VdotBackward0" if len(x.shape) == len(y.shape) == 1 else None)
 def vecdot(x: Any, y: Any, *, dim: int = -1) -> Any:
     """Inner products along ``dim``, the first operand conjugated."""
     return ((x.conj() if x.dtype.kind == "c" else x) * y).sum(dim)
@@ -372,6 +383,7 @@ def tensorsolve(A: Any, B: Any, dims: Any = None) -> Any:
 
 @linear_algebra("householder_product")
 @full_precision
+@titled("LinalgHouseholderProductBackward0")
 def householder_product(A: Any, tau: Any) -> Any:
     """The first columns of the product of the Householder reflections in the columns of A."""
     if len(A.shape) < 2:
@@ -402,6 +414,7 @@ public(name="orgqr")(lambda input, input2: householder_product(input, input2))
 
 @public()
 @full_precision
+@titled("OrmqrBackward0")
 def ormqr(input: Any, tau: Any, other: Any, left: bool = True, transpose: bool = False) -> Any:
     """The product of Householder reflections with ``other``."""
     q = _reflected(input, tau, solving.eye_like(input.transpose(-2, -1)).expand((*input.shape[:-2], input.shape[-2], input.shape[-2])))

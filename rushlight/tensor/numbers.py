@@ -7,6 +7,7 @@ import numpy as np
 
 from ..autograd.autocast import full_precision
 from ..autograd.handle import Handle
+from ..autograd.titles import titled
 from ..compile import dtypes as dt
 from ..ops import arithmetic as ar
 from ..ops import complexes as cx
@@ -102,6 +103,7 @@ def frexp(input: Any) -> Any:
 
 
 @public(inplace=True, composite=True)
+@titled("LdexpBackward0")
 def ldexp(input: Any, other: Any) -> Any:
     """``input * 2 ** other``."""
     two = from_array(np.array(2.0, default_dtype().numpy))
@@ -148,6 +150,7 @@ def complex_(real: Any, imag: Any) -> Any:
 
 @public(method=False)
 @full_precision
+@titled("PolarBackward0")
 def polar(abs: Any, angle: Any) -> Any:
     """Complex numbers of their absolute values and angles."""
     r, t = _parts("polar", abs, angle)
@@ -164,6 +167,7 @@ def view_as_real(input: Any) -> Any:
 
 @public(out=False)
 @full_precision
+@titled("ViewAsComplexBackward0")
 def view_as_complex(input: Any) -> Any:
     """The complex numbers whose parts are the last dimension."""
     if input.dtype.kind != "f":
@@ -213,6 +217,7 @@ def resolve_neg(input: Any) -> Any:
 
 
 @public()
+@titled("AngleBackward0")
 def angle(input: Any) -> Any:
     """The angle of complex numbers; of real ones 0 or pi."""
     if input.dtype.kind == "c":

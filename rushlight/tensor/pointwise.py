@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd.handle import Handle
+from ..autograd.titles import titled
 from ..ops import activation, complexes
 from ..ops import arithmetic as ar
 from .registry import METHODS, public
@@ -16,12 +17,12 @@ __all__: list[str] = []
 # -- one tensor ---------------------------------------------------------------------------------------------------
 
 
-def _publish_unary(op: Any, name: str, *aliases: str, inplace: bool = True, doc: str = "") -> None:
+def _publish_unary(op: Any, name: str, *aliases: str, inplace: bool = True, in_place_title: str | None = None) -> None:
     def call(input: Any) -> Any:
         return op(_tensor(input, name))
     call.__name__ = name
-    call.__doc__ = doc or f"Elementwise {name} of ``input``, of the same shape."
-    public(inplace=inplace, aliases=aliases)(call)
+    call.__doc__ = f"Elementwise {name} of ``input``, of the same shape."
+    public(inplace=inplace, aliases=aliases)(titled(in_place=in_place_title)(call))
 
 
 def _tensor(x: Any, name: str) -> Any:
@@ -36,7 +37,7 @@ for _name in ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "
     _publish_unary(getattr(ar, _name), _name, *{"trunc": ("fix",)}.get(_name, ()))
 for _name, _long in (("asin", "arcsin"), ("acos", "arccos"), ("atan", "arctan"), ("asinh", "arcsinh"), ("acosh", "arccosh"),
                      ("atanh", "arctanh")):
-    _publish_unary(getattr(ar, _name), _name, _long)
+    _publish_unary(getattr(ar, _name), _name, _long, in_place_title=f"{_name.capitalize()}Backward1" if _name.endswith("h") else None)
 _publish_unary(ar.neg, "neg", "negative")
 _publish_unary(lambda x: complexes.modulus(x) if x.dtype.kind == "c" else ar.abs_(x), "abs", "absolute")
 _publish_unary(activation.sigmoid, "sigmoid")
@@ -58,6 +59,7 @@ def positive(input: Any) -> Any:
 
 
 @public(inplace=True, composite=True)
+@titled(lambda input, decimals=0: f"RoundBackward{int(decimals != 0)}")
 def round(input: Any, *, decimals: int = 0) -> Any:
     """Round half to even, to ``decimals`` places."""
     if decimals == 0:
@@ -234,14 +236,14 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
 def clamp_min(input: Any, min: Any) -> Any:
     """The larger of ``input`` and ``min``."""
     _tensor(input, "clamp_min")
-    return ar.clamp_min(input, min)
+    return (ar.clamp_min.named("ClampMinBackward1") if isinstance(min, Handle) else ar.clamp_min)(input, min)
 
 
 @public(inplace=True)
 def clamp_max(input: Any, max: Any) -> Any:
     """The smaller of ``input`` and ``max``."""
     _tensor(input, "clamp_max")
-    return ar.clamp_max(input, max)
+    return (ar.clamp_max.named("ClampMaxBackward1") if isinstance(max, Handle) else ar.clamp_max)(input, max)
 
 
 @public(inplace=True)

@@ -5,8 +5,10 @@ from typing import Any
 
 from ..autograd.apply import value_of
 from ..autograd.autocast import narrowed
+from ..autograd.titles import titled
 from ..ops.contraction import einsum2, einsum2_as_is
 from ..ops.pointwise import broadcast_shapes
+from ..record.op import backward_name
 from .registry import public
 
 __all__: list[str] = []
@@ -136,7 +138,7 @@ def _scaled_sum(name: str, product: Any) -> Any:
         return made if d.kind != "b" else made.to(d)
     call.__name__ = name
     call.__doc__ = f"``beta * input + alpha * product`` with the product of ``{name[3:]}``."
-    return public(inplace=True, composite=True)(call)
+    return public(inplace=True, composite=True)(titled(backward_name(name))(call))
 
 
 addmm, addmv, addbmm_product, addr = (_scaled_sum(n, f) for n, f in (
@@ -144,6 +146,7 @@ addmm, addmv, addbmm_product, addr = (_scaled_sum(n, f) for n, f in (
 
 
 @public(inplace=True, composite=True)
+@titled("AddbmmBackward0")
 def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
     """``beta * input + alpha * sum of the batch's products``."""
     if (cast := narrowed(input, batch1, batch2)) is not None:

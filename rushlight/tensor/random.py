@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from ..autograd.apply import Restrided
 from ..autograd.handle import Handle
+from ..autograd.titles import entitle_written, now, titled
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..ops.promotion import default_dtype
 from ..record.meta import Device
+from ..record.op import backward_name
 from ..record.random import Mt19937Stream, default_stream
 from .creation import check_device, finish, from_array, from_owned
 from .registry import METHODS, assign, public
@@ -214,6 +217,8 @@ def randint_like(input: Any, *args: Any, low: int | None = None, high: int | Non
 
 
 @public(method=False, recorded=False)
+@titled(lambda mean=0.0, std=1.0, *_, **__:
+        f"NormalBackward{1 if not isinstance(std, Handle) else 2 if not isinstance(mean, Handle) else 3}")
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, dtype: DType | None = None,
            layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """Normal numbers with the given means and standard deviations: tensors, or two numbers and a size.
@@ -244,6 +249,11 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
 # -- samples of given probabilities -------------------------------------------------------------------------------
 
 
+def _instead(title: str) -> Any:
+    """``(input, drawn)`` -> the numbers drawn, in the graph of the probabilities, which get the gradient zero."""
+    return Restrided.overwrite.named(title)
+
+
 @public(method=False)
 def bernoulli(input: Any, p: float | None = None, *, generator: Generator | None = None) -> Any:
     """Ones with the probabilities in ``input`` (or all with probability ``p``), else zeros, in the dtype of ``input``.
@@ -254,7 +264,7 @@ def bernoulli(input: Any, p: float | None = None, *, generator: Generator | None
     chances: Any = input.detach()._array() if p is None else float(p)
     trials = _stream(generator).bernoulli(input.numel(), chances)
     drawn = _made(trials.reshape(tuple(input.shape)).astype(input.dtype.numpy))
-    return drawn if input._edge is None else drawn + input.detach() * 0 if p is None else drawn
+    return drawn if input._edge is None else _instead("BernoulliBackward0" if p is None else "BernoulliBackward2")(input, drawn)
 
 
 METHODS["bernoulli"] = bernoulli
@@ -307,7 +317,8 @@ def poisson(input: Any, generator: Generator | None = None) -> Any:
     if (rates < 0).any():
         raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
     drawn = np.array([_poisson(stream, r) for r in rates.reshape(-1).tolist()], np.float64)
-    return _made(drawn.reshape(rates.shape).astype(input.dtype.numpy))
+    made = _made(drawn.reshape(rates.shape).astype(input.dtype.numpy))
+    return made if input._edge is None else _instead("PoissonBackward0")(input, made)
 
 
 @public(method=False, out=False)
@@ -323,8 +334,11 @@ def binomial(count: Any, prob: Any, generator: Generator | None = None) -> Any:
 # -- in place -----------------------------------------------------------------------------------------------------
 
 
-def _write(self: Any, array: np.ndarray, name: str) -> Any:
-    return assign(self, _made(array.reshape(tuple(self.shape))), name)
+def _write(self: Any, array: np.ndarray, name: str, overload: int = 0) -> Any:
+    begun = now()
+    assign(self, _made(array.reshape(tuple(self.shape))), name)
+    entitle_written(self, backward_name(name, overload), begun)
+    return self
 
 
 def _uniform(self: Any, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None, **bounds: float) -> Any:
@@ -344,14 +358,15 @@ def _random(self: Any, from_: int = 0, to: int | None = None, *, generator: Gene
     start = bounds.pop("from", None)
     low = from_ if start is None else start
     if to is None and start is None and low == 0:
-        return _write(self, stream.random(n, t), "random_")
-    if to is None and start is None:
+        return _write(self, stream.random(n, t), "random_", 2)
+    overload = int(to is None and start is None)
+    if overload:
         low, to = 0, low
     if to is None:
         if low == -(1 << 63):
             return _write(self, stream.random_from_lowest(n), "random_")
         to = (1 << 63 if self.dtype.kind == "f" else 2 if self.dtype.kind == "b" else int(np.iinfo(t).max) + 1)
-    return _write(self, stream.randint(low, to, n, t), "random_")
+    return _write(self, stream.randint(low, to, n, t), "random_", overload)
 
 
 def _bernoulli(self: Any, p: Any = 0.5, *, generator: Generator | None = None) -> Any:
@@ -359,7 +374,8 @@ def _bernoulli(self: Any, p: Any = 0.5, *, generator: Generator | None = None) -
     chances = p
     if isinstance(p, Handle):
         chances = np.ascontiguousarray(np.broadcast_to(p.detach()._array(), tuple(self.shape)))  # type: ignore[attr-defined]
-    return _write(self, _stream(generator).bernoulli(self.numel(), chances).astype(self.dtype.numpy), "bernoulli_")
+    return _write(self, _stream(generator).bernoulli(self.numel(), chances).astype(self.dtype.numpy), "bernoulli_",
+                  1 if isinstance(p, Handle) else 2)
 
 
 def _drawn(name: str, first: float, second: float | None = None, names: tuple[str, ...] = ()) -> Any:

@@ -3,12 +3,14 @@ from __future__ import annotations
 
 import itertools
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..autograd.apply import value_of
 from ..autograd.handle import UNWATCHED_WRITE, Handle, is_unwatched, make, storage_of
+from ..autograd.titles import entitle, titled
 from ..autograd.writing import check_writable
 from ..compile import dtypes as dt
 from ..ops import basic, views
@@ -25,6 +27,7 @@ _rolled = basic.cat.named("RollBackward0")
 
 
 @public(out=False)
+@titled("RollBackward0")
 def roll(input: Any, shifts: Any, dims: Any = None) -> Any:
     """Elements moved along ``dims``; those that leave at the end come in at the start."""
     shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
@@ -48,6 +51,7 @@ def roll(input: Any, shifts: Any, dims: Any = None) -> Any:
 
 
 @public(out=False)
+@titled("Rot90Backward0")
 def rot90(input: Any, k: int = 1, dims: Any = (0, 1)) -> Any:
     """Turned by 90 degrees k times, from the first towards the second of ``dims``."""
     dims = tuple(dims)
@@ -232,14 +236,23 @@ _directed("vsplit", 2, lambda n: 0)
 _directed("dsplit", 3, lambda n: 2)
 
 
+def _copied(view: Any, title: str | None = None) -> Any:
+    """A copy of a view, whose graph node has the name of the view's."""
+    made = view.clone()
+    if made._edge is not None:
+        entitle(made, title or f"{view._edge.name()}_copy")
+    return made
+
+
 def _copying(name: str, of: str) -> None:
     from .registry import FUNCTIONS
 
     define = METHODS[of] if of in ("expand", "view", "unfold") else FUNCTIONS[of]
+    title = "NarrowCopyBackward0" if of == "narrow" else None
 
     def call(input: Any, *args: Any, **kwargs: Any) -> Any:
         made = define(input, *args, **kwargs)
-        return tuple(t.clone() for t in made) if isinstance(made, tuple) else made.clone()
+        return tuple(_copied(t, title) for t in made) if isinstance(made, tuple) else _copied(made, title)
     call.__name__ = name
     call.__doc__ = f"``{of}`` whose result has memory of its own."
     public(method=name in ("narrow_copy",))(call)
@@ -253,7 +266,11 @@ for _of in ("expand", "view", "unfold", "permute", "transpose", "t", "squeeze", 
 @public(method=False)
 def alias_copy(input: Any) -> Any:
     """A copy."""
-    return input.clone()
+    return basic.clone.named("AliasBackward0_copy")(input)
+
+
+def _unsafe_title(input: Any, sizes: Any, *_: Any, **__: Any) -> str:
+    return "UnsafeSplitBackward0" if isinstance(sizes, int) else "UnsafeSplitWithSizesBackward0"
 
 
 for _name in ("unsafe_split", "unsafe_chunk", "unsafe_split_with_sizes"):
@@ -262,7 +279,7 @@ for _name in ("unsafe_split", "unsafe_chunk", "unsafe_split_with_sizes"):
 
         return FUNCTIONS[_of](input, *args, **kwargs)
     _unsafe.__name__ = _name
-    public(out=False)(_unsafe)
+    public(out=False)(titled(_unsafe_title)(_unsafe))
 
 
 @public(out=False)
@@ -327,6 +344,7 @@ def cartesian_prod(*tensors: Any) -> Any:
 
 
 @public(method=False, out=False)
+@titled("StackBackward0")
 def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Any:
     """All choices of r elements of a vector, one in each row."""
     if len(input.shape) != 1:
@@ -393,7 +411,7 @@ METHODS["resize_as_"] = lambda self, other, memory_format=None: self.resize_(tup
 # -- views in place -----------------------------------------------------------------------------------------------
 
 
-def _become(name: str, of: str) -> None:
+def _become(name: str, of: str, title: Callable[..., str]) -> None:
     """``x.t_()``: the tensor becomes a view of its own memory."""
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         if local.trace.grad_enabled:
@@ -407,13 +425,21 @@ def _become(name: str, of: str) -> None:
             self._edge = made._edge
         made._alias.storage.version += UNWATCHED_WRITE if is_unwatched(made._alias) else 1  # PyTorch counts it as a write
         value_of(self)
+        if made._edge is not None:
+            entitle(self, title(*args, **kwargs))
         return self
     call.__name__ = name
     call.__doc__ = f"``{of}`` in place: the tensor itself gets the other shape."
     METHODS[name] = call
 
 
-for _of in ("t", "transpose", "swapaxes", "swapdims", "squeeze", "unsqueeze", "as_strided"):
-    _become(_of + "_", _of)
+def _squeezed(dim: Any = None) -> str:
+    return f"SqueezeBackward{3 if dim is None else 4 if isinstance(dim, int) else 5}"
+
+
+for _of, _title in (("t", "T"), ("transpose", "Transpose"), ("swapaxes", "Transpose"), ("swapdims", "Transpose"),
+                    ("unsqueeze", "Unsqueeze"), ("as_strided", "AsStrided")):
+    _become(_of + "_", _of, lambda *_, _title=_title, **__: f"{_title}Backward1")  # type: ignore[misc]
+_become("squeeze_", "squeeze", _squeezed)
 FUNCTIONS["resize_as_"] = METHODS["resize_as_"]
 FUNCTIONS["as_strided_"] = METHODS["as_strided_"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd.autocast import full_precision
+from ..autograd.titles import titled
 from ..compile import dtypes as dt
 from ..ops import arithmetic as ar
 from ..ops import reduction as red
@@ -134,6 +135,7 @@ def std(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool
 
 
 @public(out=False, method=False)
+@titled("VarMeanBackward0")
 def var_mean(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None) -> Any:
     """(variance, mean)."""
     if isinstance(dim, bool):
@@ -142,6 +144,7 @@ def var_mean(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim:
 
 
 @public(out=False, method=False)
+@titled("StdMeanBackward0")
 def std_mean(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None) -> Any:
     """(standard deviation, mean)."""
     if isinstance(dim, bool):

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..autograd.handle import Handle
+from ..autograd.titles import called, entitle_written, now
 from ..autograd.writing import check_overlap
 from ..ops.basic import clone
+from ..record.trace import local
 from .out import assign, fill_out, with_out
 
 __all__ = ["CONVENIENCES", "FUNCTIONS", "METHODS", "public", "assign", "fill_out"]
@@ -58,6 +60,7 @@ def public(*, function: bool = True, method: bool = True, inplace: bool = False,
 
 def _in_place(define: Callable[..., Any], name: str, composite: bool) -> Callable[..., Any]:
     scattered = name in _SCATTERED
+    title = getattr(define, "in_place_title", None)
 
     @functools.wraps(define)
     def call(*args: Any, **kwargs: Any) -> Any:  # so that the parameters are those of ``define``
@@ -67,7 +70,12 @@ def _in_place(define: Callable[..., Any], name: str, composite: bool) -> Callabl
                 if isinstance(other, Handle):
                     check_overlap(self, other, scattered)
         source = clone(self) if composite and self._edge is not None else self
-        return assign(self, define(source, *others, **kwargs), name + "_")
+        if title is None or not local.trace.grad_enabled:
+            return assign(self, define(source, *others, **kwargs), name + "_")
+        begun = now()
+        assign(self, define(source, *others, **kwargs), name + "_")
+        entitle_written(self, called(title, args, kwargs), begun)
+        return self
     call.__name__ = name + "_"
     call.__doc__ = f"In-place version of ``{name}``."
     return call

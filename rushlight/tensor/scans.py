@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd.handle import Handle
+from ..autograd.titles import titled
 from ..compile import dtypes as dt
 from ..ops import scan
 from ..ops.structured import wrap_dim
@@ -78,6 +79,7 @@ def _areas(y: Any, x: Any, dx: Any, dim: int) -> Any:
 
 
 @public(out=False, method=False, aliases=("trapz",))
+@titled(lambda y, x=None, **_: "MulBackward1" if x is None or not isinstance(x, Handle) else "DivBackward1")
 def trapezoid(y: Any, x: Any = None, *, dx: Any = None, dim: int = -1) -> Any:
     """The integral of samples by trapezoids, at positions ``x`` or ``dx`` apart."""
     if x is not None and not isinstance(x, Handle):
@@ -89,6 +91,7 @@ def trapezoid(y: Any, x: Any = None, *, dx: Any = None, dim: int = -1) -> Any:
 
 
 @public(out=False, method=False)
+@titled(lambda y, x=None, **_: "DivBackward1" if isinstance(x, Handle) else None)
 def cumulative_trapezoid(y: Any, x: Any = None, *, dx: Any = None, dim: int = -1) -> Any:
     """The integral so far, by trapezoids."""
     if x is not None and not isinstance(x, Handle):

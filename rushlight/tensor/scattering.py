@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..autograd.titles import titled
 from ..compile import dtypes as dt
 from ..ops import indexing as ix
 from ..ops.structured import wrap_dim
@@ -39,6 +40,7 @@ def _check_reduce(name: str, reduce: str) -> None:
 
 
 @public(inplace=True, composite=True)
+@titled("ScatterReduceBackward0")
 def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, include_self: bool = True) -> Any:
     """Reduce the elements of ``src`` that go to the same place: "sum", "prod", "mean", "amax" or "amin".
 
@@ -71,6 +73,7 @@ def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, i
 
 
 @public(inplace=True, composite=True)
+@titled("IndexReduceBackward0")
 def index_reduce(input: Any, dim: int, index: Any, source: Any, reduce: str, *, include_self: bool = True) -> Any:
     """``scatter_reduce`` with one index (a vector) for whole slices of ``source``: "prod", "mean", "amax" or "amin"."""
     if reduce not in ("prod", "mean", "amax", "amin"):
@@ -87,6 +90,7 @@ def index_reduce(input: Any, dim: int, index: Any, source: Any, reduce: str, *, 
 
 
 @public()
+@titled("TakeBackward0")
 def take(input: Any, index: Any) -> Any:
     """The elements at flat positions."""
     if index.dtype is not dt.int64:
@@ -97,6 +101,7 @@ def take(input: Any, index: Any) -> Any:
 
 
 @public(inplace=True, composite=True)
+@titled("PutBackward0")
 def put(input: Any, index: Any, source: Any, accumulate: bool = False) -> Any:
     """``source`` put at (or added to) flat positions."""
     if index.dtype is not dt.int64:

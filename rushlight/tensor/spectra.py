@@ -6,6 +6,7 @@ from typing import Any
 
 from ..autograd.autocast import full_precision
 from ..autograd.handle import Handle
+from ..autograd.titles import titled
 from ..compile import dtypes as dt
 from ..ops import lapack, solving
 from ..ops.structured import no_dims, wrap_dims
@@ -22,6 +23,7 @@ __all__ = ["matrix_norm"]
 
 @linear_algebra("cholesky")
 @full_precision
+@titled("LinalgCholeskyExBackward0")
 def _cholesky(A: Any, *, upper: bool = False) -> Any:
     """The lower (upper) triangular factor L of A = L L^H.
 
@@ -31,11 +33,12 @@ def _cholesky(A: Any, *, upper: bool = False) -> Any:
     return _factor("linalg.cholesky", A, upper, True)[0]
 
 
-public(name="cholesky")(lambda input, upper=False: _factor("cholesky", input, upper, True)[0])
+public(name="cholesky")(titled("CholeskyBackward0")(lambda input, upper=False: _factor("cholesky", input, upper, True)[0]))
 
 
 @linear_algebra("cholesky_ex")
 @full_precision
+@titled("LinalgCholeskyExBackward0")
 def cholesky_ex(A: Any, *, upper: bool = False, check_errors: bool = False) -> Any:
     """(factor, for each matrix 0, or the order of a leading minor that is not positive definite); raises only if ``check_errors``."""
     return named("linalg_cholesky_ex", "L", "info")(_factor("linalg.cholesky_ex", A, upper, check_errors))
@@ -122,6 +125,7 @@ def _permutation(pivots: Any, m: int, d: Any) -> Any:
 
 
 @linear_algebra("lu")
+@titled("LinalgLuBackward0")
 def _lu(A: Any, *, pivot: bool = True) -> Any:
     """(P, L, U) with A = P L U."""
     check_matrix("linalg.lu", A)
@@ -132,6 +136,7 @@ def _lu(A: Any, *, pivot: bool = True) -> Any:
 
 
 @public(method=False)
+@titled("LuUnpackBackward0")
 def lu_unpack(LU_data: Any, LU_pivots: Any, unpack_data: bool = True, unpack_pivots: bool = True) -> Any:
     """(P, L, U) of a packed factorisation."""
     if LU_pivots.dtype is not dt.int32:
@@ -143,6 +148,7 @@ def lu_unpack(LU_data: Any, LU_pivots: Any, unpack_data: bool = True, unpack_piv
 
 
 @linear_algebra("lu_solve")
+@titled("LinalgLuSolveBackward0")
 def _lu_solve(LU: Any, pivots: Any, B: Any, *, left: bool = True, adjoint: bool = False) -> Any:
     """X with A X = B (or X A = B, or with the adjoint of A) where A is given by its LU factorisation."""
     check_square("linalg.lu_solve", LU)
@@ -156,6 +162,7 @@ def _lu_solve(LU: Any, pivots: Any, B: Any, *, left: bool = True, adjoint: bool 
 
 @public()
 @full_precision
+@titled("LinalgLuSolveBackward0")
 def lu_solve(input: Any, LU_data: Any, LU_pivots: Any) -> Any:
     """X with A X = ``input`` where A is given by its LU factorisation."""
     return _lu_solve(LU_data, LU_pivots, input)
@@ -246,6 +253,7 @@ def _cuts(A: Any, atol: Any, rtol: Any, both_given: bool) -> tuple[Any, Any]:
 
 
 @linear_algebra("pinv")
+@titled("LinalgPinvBackward0")
 def pinv(A: Any, rcond: Any = None, hermitian: bool = False, *, atol: Any = None, rtol: Any = None) -> Any:
     """The pseudo-inverse: singular values below ``max(atol, rtol * largest)`` count as zero."""
     check_matrix("linalg.pinv", A)
@@ -260,6 +268,7 @@ def pinv(A: Any, rcond: Any = None, hermitian: bool = False, *, atol: Any = None
 
 @public(out=False)
 @full_precision
+@titled("LinalgPinvBackward0")
 def pinverse(input: Any, rcond: float = 1e-15) -> Any:
     """The pseudo-inverse."""
     return pinv(input, rtol=rcond)
@@ -290,6 +299,8 @@ def vector_norm(x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, *,
 
 
 @linear_algebra("matrix_norm")
+@titled(lambda A, ord="fro", *_, **__: {
+    1: "AmaxBackward0", math.inf: "AmaxBackward0", -1: "AminBackward0", -math.inf: "AminBackward0"}.get(ord))
 def matrix_norm(A: Any, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: Any = None) -> Any:
     """The matrix norm: "fro", "nuc", 2, -2 (singular values), 1, -1, inf or -inf (sums of columns or rows)."""
     if len(A.shape) < 2:

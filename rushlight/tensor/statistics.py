@@ -12,12 +12,13 @@ from ..ops import arithmetic as ar
 from ..ops.norms import vector_norm as _vector_norm
 from ..ops.reduction import sum_
 from ..ops.structured import wrap_dim, wrap_dims
+from ..ops.views import squeeze
 from .creation import from_array
 from .registry import METHODS, public
 
 __all__ = ["norm_over"]
 
-_nansum = sum_.named("NansumBackward0")
+_nansum, _squeezed = sum_.named("NansumBackward0"), squeeze.named("SqueezeBackward4")
 
 
 @public()
@@ -90,7 +91,7 @@ def _quantile(name: str, input: Any, q: Any, dim: int | None, keepdim: bool, int
     made = made.movedim(-1, 0)
     if keepdim:
         made = made.reshape((made.shape[0], *(1,) * rank)) if dim is None else made.unsqueeze(d + 1) if rank else made
-    return made.squeeze(0) if places.ndim == 0 else made
+    return _squeezed(made, (0,)) if places.ndim == 0 else made
 
 
 @public()

@@ -68,7 +68,7 @@ class _Call:
             set_rng_state(now)
 
 
-class CheckpointNode(Node):
+class CheckpointFunctionBackward(Node):
     """The graph node of a checkpointed call. Its edges are those of the arguments that require grad, then what the function
     reaches in other ways: parameters of modules, tensors of an enclosing function."""
 
@@ -81,9 +81,6 @@ class CheckpointNode(Node):
         self.rare = None
         tr = local.trace
         self.born = (tr.epoch.number, len(tr.values))
-
-    def name(self) -> str:
-        return "CheckpointBackward"
 
     def out_metas(self) -> Sequence[Meta]:
         return self.metas
@@ -180,7 +177,8 @@ def checkpoint(function: Callable[..., Any], *args: Any, use_reentrant: bool | N
     # What was recorded is only read for where it leads; with the last of its outputs it is gone, and what it saved with it.
     outside = _outside([edge_of(leaves[k]) for k in places], inputs, start)
     edges = tuple(edge_of(call.leaves[k]) for k in call.wanted)
-    node = CheckpointNode(call, (*edges, *outside), [leaves[k]._value.meta.plain for k in places], places, determinism_check != "none")
+    metas = [leaves[k]._value.meta.plain for k in places]
+    node = CheckpointFunctionBackward(call, (*edges, *outside), metas, places, determinism_check != "none")
     for nr, k in enumerate(places):
         leaves[k] = _cut(leaves[k])
         leaves[k]._edge = node if len(places) == 1 else (node, nr)

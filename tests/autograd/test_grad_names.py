@@ -1,50 +1,14 @@
 """The names of gradient nodes (``grad_fn=<SumBackward1>``) are PyTorch's: ``grad_names.txt`` has them, with the expressions whose
 last step they name."""
-import re
-import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import rushlight
+from tests.autograd.grad_names import names_of, rows, shown
 
-TABLE = re.findall(r"^(\w+): ((?:.|\n )+)", Path(__file__).with_name("grad_names.txt").read_text(), re.MULTILINE)
-ROWS = [(name, code) for name, codes in TABLE for code in re.sub(r"\s+", " ", codes).strip().split(" | ")]
-SHAPES = {"x": (3, 4), "y": (3, 4), "w": (4, 4), "v": (4,), "v3": (3,), "v1": (1,), "b": (2, 3, 3), "w3": (3, 3), "b4": (2, 3, 4),
-          "b4w": (4, 2), "b5": (2, 4, 4), "b2": (3, 2), "b6": (2, 3, 4), "img": (2, 3, 4, 4), "img4": (2, 4, 3, 3), "seq": (2, 3, 6),
-          "k1": (2, 3, 3), "k2": (3, 3, 3, 3), "k2t": (3, 2, 3, 3), "k1t": (3, 2, 3), "grid": (2, 3, 3, 2), "theta": (2, 2, 3),
-          "lp": (5, 2, 4)}
-WHOLE = {"tgt": [0, 1, 2], "tgtm": [[0, 1, -1, -1]] * 3, "tgt2": [[0] * 16] * 2, "i": [0, 1], "ix": [[0, 1, 2, 0]] * 3,
-         "ctgt": [[1, 2], [2, 3]], "c": [[True, False, True, True]] * 3, "t01": [[0.0, 1.0, 1.0, 0.0]] * 3,
-         "pm": [[1.0, -1.0, 1.0, -1.0]] * 3,
-         "rm": [0.0] * 3, "rv": [1.0] * 3}
-
-
-def names_of(t: Any) -> dict[str, Any]:
-    """What the expressions may use, of one package."""
-    random = np.random.default_rng(0)
-    known: dict[str, Any] = {"torch": t, "nn": t.nn, "F": t.nn.functional}
-    known |= {n: t.tensor(random.standard_normal(shape).astype(np.float32).tolist(), requires_grad=True) for n, shape in SHAPES.items()}
-    known |= {n: t.tensor(content) for n, content in WHOLE.items()}
-
-    def ip(code: str) -> Any:
-        """``a`` after the statements."""
-        scope = known | {"a": known["x"] * 1}
-        exec(code, scope)
-        return scope["a"]
-    return known | {"ip": ip, "ipv": ip}
-
-
-def shown(code: str, known: dict[str, Any]) -> tuple[str, str, str]:
-    """The name of the node's class, its ``name()``, and the name that is printed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        made = eval(code, dict(known))
-    made = made[0] if isinstance(made, tuple) else made
-    printed = re.search(r"grad_fn=<(\w+)>", repr(made))
-    return type(made.grad_fn).__name__, made.grad_fn.name().rpartition("::")[2], printed[1] if printed else ""
+ROWS = rows()
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +48,39 @@ def test_looking_at_a_node_changes_nothing_about_its_gradient():
     (h,) = rushlight.autograd.grad(g.sum(), x)
     a = x.detach().numpy().astype(np.float64)
     assert np.allclose(g.detach().numpy(), 2 * a * np.exp(a * a)) and np.allclose(h.numpy(), (2 + 4 * a * a) * np.exp(a * a))
+
+
+def test_a_title_is_the_calls_alone():
+    """``addmm`` records what ``a + x @ w`` records; calls that are remembered keep the names apart."""
+    x, w = rushlight.ones(3, 4, requires_grad=True), rushlight.ones(4, 4, requires_grad=True)
+    for _ in range(5):
+        a = x * 2
+        made, by_hand, again = rushlight.addmm(a, x, w), x @ w + a, rushlight.addmm(a, x, w)
+        b = x * 1
+        b.addmm_(x, w)
+        names = [type(t.grad_fn).__name__ for t in (made, by_hand, again, b)]
+        assert names == ["AddmmBackward0", "AddBackward0", "AddmmBackward0", "AddmmBackward0"]
+        parts = rushlight.unsafe_split(a, 2)
+        assert [type(p.grad_fn).__name__ for p in (*parts, *a.split(2))] == ["UnsafeSplitBackward0"] * 2 + ["SplitBackward0"] * 2
+        (grad,) = rushlight.autograd.grad(made.sum() + b.sum(), x)
+        assert grad.tolist() == [[11.0] * 4] * 3
+
+
+def test_a_function_that_returns_its_argument_gives_it_no_name():
+    y = rushlight.ones(2, 3, requires_grad=True) * 2
+    assert rushlight.nn.functional.alpha_dropout(y, 0.5, False) is y and type(y.grad_fn).__name__ == "MulBackward0"
+
+
+def test_what_is_written_through_a_view_keeps_the_name_of_a_view():
+    y = rushlight.ones(3, 4, requires_grad=True) * 2
+    row = y[0]
+    row.uniform_()
+    assert [type(t.grad_fn).__name__ for t in (row, y)] == ["AsStridedBackward0", "CopySlices"]
+
+
+def test_drawn_numbers_and_steps_have_the_gradient_zero():
+    x = rushlight.full((3,), 0.5, requires_grad=True)
+    for made in (rushlight.bernoulli(x), rushlight.poisson(x), x // 2, rushlight.heaviside(x, x)):
+        x.grad = None
+        made.sum().backward()
+        assert x.grad.tolist() == [0.0] * 3

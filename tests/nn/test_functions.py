@@ -230,6 +230,13 @@ def test_clip_grad_norm(norm_type):
         np.testing.assert_allclose(b, a, rtol=1e-5)
 
 
+def test_clip_grad_norm_without_any_gradient():
+    parameter = rushlight.nn.Parameter(rushlight.ones(2))
+    for _ in range(4):
+        assert rushlight.nn.utils.clip_grad_norm_([parameter], 1.0).item() == 0.0
+    assert parameter.grad is None
+
+
 def test_parameters_as_a_vector():
     net = rushlight.nn.Linear(2, 3)
     vector = rushlight.nn.utils.parameters_to_vector(net.parameters())

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...autograd.titles import entitle_written, titled
 from ...ops import activation as act
 from ...ops import arithmetic as ar
 from ...record.random import default_stream
@@ -24,7 +25,15 @@ hardshrink = FUNCTIONS["hardshrink"]
 
 
 def _done(input: Any, result: Any, inplace: bool, name: str) -> Any:
-    return assign(input, result, name + "_") if inplace else result
+    if not inplace:
+        return result
+    assign(input, result, name + "_")
+    entitle_written(input, _IN_PLACE.get(name))
+    return input
+
+
+_IN_PLACE = {"elu": "EluBackward1", "selu": "EluBackward1", "celu": "CeluBackward1", "leaky_relu": "LeakyReluBackward1",
+             "threshold": "ThresholdBackward1", "rrelu": "RreluWithNoiseBackward1"}
 
 
 def _into(out: Any, result: Any, name: str) -> Any:
@@ -81,6 +90,7 @@ def threshold(input: Any, threshold: float, value: float, inplace: bool = False)
     return _done(input, act.threshold(input, threshold, value), inplace, "threshold")
 
 
+@titled(lambda input, lower=0.125, upper=1 / 3, training=False, inplace=False: f"RreluWithNoiseBackward{int(inplace)}")
 def rrelu(input: Any, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False) -> Any:
     """Leaky ReLU whose slope is drawn from [lower, upper) for each element in training, and is their mean otherwise."""
     if lower > upper:
@@ -243,7 +253,7 @@ def gumbel_softmax(logits: Any, tau: float = 1, hard: bool = False, eps: float =
 
 def _writing(function: Any, name: str) -> Any:
     def call(input: Any, *args: Any, **kwargs: Any) -> Any:
-        return assign(input, function(input, *args, **kwargs), name + "_")
+        return _done(input, function(input, *args, **kwargs), True, name)
     call.__name__ = name + "_"
     call.__doc__ = f"In-place version of ``{name}``."
     return call

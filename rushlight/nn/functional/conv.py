@@ -17,6 +17,9 @@ from ...ops.views import squeeze, unsqueeze
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
 
+_squeezed = squeeze.named("SqueezeBackward1")
+
+
 def spatial(value: Any, nd: int, name: str) -> tuple[int, ...]:
     """A number, or a sequence of one or ``nd`` numbers, as a tuple of ``nd``.
 
@@ -85,7 +88,7 @@ def _conv(name: str, nd: int, input: Any, weight: Any, bias: Any, stride: Any, p
     if extra is not None:
         input = pad_constant(input, attrs=(*extra, 0.0))
     made = convolution(input, weight, attrs=attrs) if bias is None else convolution(input, weight, bias, attrs=attrs)
-    return squeeze(made, (0,)) if alone else made
+    return _squeezed(made, (0,)) if alone else made
 
 
 def conv1d(input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Any:
@@ -157,7 +160,7 @@ def _conv_transpose(name: str, nd: int, input: Any, weight: Any, bias: Any, stri
     if 0 in size or 0 in shape or 0 in attrs[0]:
         _transposed_empty(size, shape, attrs[0])
     made = conv_input_grad(input, weight, attrs=attrs) if bias is None else conv_input_grad(input, weight, bias, attrs=attrs)
-    return squeeze(made, (0,)) if alone else made
+    return _squeezed(made, (0,)) if alone else made
 
 
 def conv_transpose1d(input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...autograd.titles import titled
 from ...ops.pointwise import broadcast_shapes
 from ...ops.structured import wrap_dim
 from ...tensor import FUNCTIONS
@@ -58,11 +59,13 @@ def p_norm(x: Any, p: float, dim: int, keepdim: bool = False) -> Any:
     return where(none, total, where(none, FUNCTIONS["ones_like"](total), total).pow(1.0 / p))
 
 
+@titled("NormBackward1")
 def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:
     """The p-norm of x1 - x2 + eps over the last dimension."""
     return p_norm(x1 - x2 + eps, p, -1, keepdim)
 
 
+@titled("PdistBackward0")
 def pdist(input: Any, p: float = 2.0) -> Any:
     """Distances between all pairs of rows: (N, M) -> (N (N - 1) / 2,).
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...autograd.handle import make
+from ...autograd.titles import titled
 from ...compile.dtypes import int64
 from ...ops.dropout import dropout as dropout_op
 from ...record.meta import meta_of
@@ -85,6 +86,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
     return assign(input, result, "dropout_") if inplace else result
 
 
+@titled(lambda input, p=0.5, *_, **__: None if p == 1 else "AddBackward0")
 def alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: bool = False) -> Any:
     """Dropout for SELU networks: mean 0 and variance 1 stay."""
     _check(p)
@@ -92,6 +94,7 @@ def alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: b
     return assign(input, result, "alpha_dropout_") if inplace else result
 
 
+@titled(lambda input, p=0.5, *_, **__: None if p == 1 else "AddBackward0")
 def feature_alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: bool = False) -> Any:
     """Alpha dropout of whole channels (dimension 1)."""
     _check(p)

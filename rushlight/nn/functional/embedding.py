@@ -7,6 +7,7 @@ import numpy as np
 
 from ...autograd.handle import Handle
 from ...autograd.modes import no_grad
+from ...autograd.titles import titled
 from ...ops.embedding import embedding as embedding_op
 from ...tensor import FUNCTIONS
 from ...tensor.creation import from_array, from_owned
@@ -64,6 +65,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None, max_norm:
     return embedding_op(weight, input, attrs=(padding, bool(scale_grad_by_freq)))
 
 
+@titled("EmbeddingBagBackward0")
 def embedding_bag(input: Any, weight: Any, offsets: Any = None, max_norm: float | None = None, norm_type: float = 2,
                   scale_grad_by_freq: bool = False, mode: str = "mean", sparse: bool = False, per_sample_weights: Any = None,
                   include_last_offset: bool = False, padding_idx: int | None = None) -> Any:

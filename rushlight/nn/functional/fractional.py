@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 from ...autograd.autocast import full_precision
+from ...autograd.titles import titled
 from ...ops.indexing import gather
 from ...record.random import default_stream
 from ...tensor.creation import from_owned
@@ -73,6 +74,7 @@ def _pool(name: str, nd: int, input: Any, kernel_size: Any, output_size: Any, ou
     return (y, gather(index, chosen, attrs=(3,)).reshape(result)) if return_indices else y
 
 
+@titled("FractionalMaxPool2DBackward0")
 def fractional_max_pool2d(input: Any, kernel_size: Any, output_size: Any = None, output_ratio: Any = None, return_indices: bool = False,
                           _random_samples: Any = None) -> Any:
     """Maxima over windows at pseudo-random distances: (N, C, H, W) to ``output_size``, or ``output_ratio`` of the input's.
@@ -83,6 +85,7 @@ def fractional_max_pool2d(input: Any, kernel_size: Any, output_size: Any = None,
     return _pool("fractional_max_pool2d", 2, input, kernel_size, output_size, output_ratio, return_indices, _random_samples)
 
 
+@titled("FractionalMaxPool3DBackward0")
 def fractional_max_pool3d(input: Any, kernel_size: Any, output_size: Any = None, output_ratio: Any = None, return_indices: bool = False,
                           _random_samples: Any = None) -> Any:
     """Maxima over windows at pseudo-random distances, in three dimensions; see ``fractional_max_pool2d``."""

@@ -13,6 +13,7 @@ from itertools import product
 from typing import Any
 
 from ...autograd.autocast import full_precision
+from ...autograd.titles import titled
 from ...ops.indexing import gather
 from ...record.warn import warn
 from ...tensor.pointwise import _where as where
@@ -30,6 +31,7 @@ def _guessed(align_corners: bool | None, name: str) -> bool:
     return align_corners
 
 
+@titled("AffineGridGeneratorBackward0")
 def affine_grid(theta: Any, size: Sequence[int], align_corners: bool | None = None) -> Any:
     """Sampling positions of affine maps: theta (N, 2, 3) for size (N, C, H, W) gives (N, H, W, 2), in [-1, 1] inside the image;
     theta (N, 3, 4) for size (N, C, D, H, W) gives (N, D, H, W, 3).
@@ -109,6 +111,7 @@ def _cubic(t: Any) -> list[Any]:
 
 
 @full_precision
+@titled(lambda input, *_, **__: f"GridSampler{input.dim() - 2}DBackward0")
 def grid_sample(input: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool | None = None) -> Any:
     """The input (N, C, H, W) at the positions of ``grid`` (N, H', W', 2), x before y, -1 and 1 at the borders; likewise in three
     dimensions.

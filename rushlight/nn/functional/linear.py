@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...autograd.titles import titled
 from ...ops.contraction import linear as linear_op
 from ...tensor import FUNCTIONS
 from ...tensor.out import fill_out
@@ -20,6 +21,7 @@ def linear(input: Any, weight: Any, bias: Any = None, *, out: Any = None) -> Any
     return result if out is None else fill_out(out, result, "linear")
 
 
+@titled(lambda input1, input2, weight, bias=None: None if bias is None else "AddBackward0")
 def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
     """``y_o = x1 W_o x2 + b_o``: (..., in1), (..., in2), (out, in1, in2), (out,) -> (..., out).
 

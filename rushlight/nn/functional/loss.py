@@ -6,6 +6,8 @@ from typing import Any
 
 from ...autograd.autocast import full_precision, widest
 from ...autograd.handle import Handle
+from ...autograd.titles import titled
+from ...ops import arithmetic as ar
 from ...ops import loss as ops
 from ...ops.cross_entropy import class_dim
 from ...ops.cross_entropy import cross_entropy as class_loss
@@ -38,6 +40,16 @@ def reduced(terms: Any, reduction: str) -> Any:
 # -- classes ------------------------------------------------------------------------------------------------------
 
 
+def _title(input: Any, target: Any, weight: Any = None, size_average: bool | None = None, ignore_index: int = -100,
+           reduce: bool | None = None, reduction: str = "mean", label_smoothing: float = 0.0) -> str | None:
+    """Images and the like have a loss of their own, which takes them with two dimensions."""
+    n = input.ndim
+    if n < 3 or label_smoothing or target.ndim == n:
+        return None
+    return "ViewBackward0" if (reduction == "none" or reduce is False) and n != 4 else "NllLoss2DBackward0"
+
+
+@titled(_title)
 def cross_entropy(input: Any, target: Any, weight: Any = None, size_average: bool | None = None, ignore_index: int = -100,
                   reduce: bool | None = None, reduction: str = "mean", label_smoothing: float = 0.0) -> Any:
     """Cross entropy of logits (C,), (N, C) or (N, C, ...) against class numbers (), (N,), (N, ...) or probabilities.
@@ -60,6 +72,9 @@ def cross_entropy(input: Any, target: Any, weight: Any = None, size_average: boo
     if weight is None:
         return class_loss(input, target, attrs=(True, ignore_index, reduction, label_smoothing))
     return class_loss(input, target, weight, attrs=(True, ignore_index, reduction, label_smoothing))
+
+
+_divided = ar.div.named("DivBackward1")
 
 
 @full_precision
@@ -86,9 +101,10 @@ def _soft_cross_entropy(input: Any, target: Any, weight: Any, ignore_index: int,
     if reduction == "none":
         return -terms.sum(dim)
     total = -terms.sum()
-    return total if reduction == "sum" else total / max(input.numel() // classes, 1)
+    return total if reduction == "sum" else _divided(total, max(input.numel() // classes, 1))
 
 
+@titled(_title)
 def nll_loss(input: Any, target: Any, weight: Any = None, size_average: bool | None = None, ignore_index: int = -100,
              reduce: bool | None = None, reduction: str = "mean") -> Any:
     """Negative log-likelihood: like ``cross_entropy`` for scores that are log-probabilities already."""
@@ -134,6 +150,8 @@ def l1_loss(input: Any, target: Any, size_average: bool | None = None, reduce: b
         _weighted(ops.l1(input, target, reduction="none"), weight, reduction)
 
 
+@titled(lambda input, target, size_average=None, reduce=None, reduction="mean", beta=1.0:
+        None if beta else {"mean": "MeanBackward0", "sum": "SumBackward0"}.get(reduction, "AbsBackward0"))
 def smooth_l1_loss(input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
                    beta: float = 1.0) -> Any:
     """(x - y)² / (2 beta) where |x - y| < beta, else |x - y| - beta / 2.
@@ -227,6 +245,8 @@ def kl_div(input: Any, target: Any, size_average: bool | None = None, reduce: bo
     return op(input, target, reduction=reduction_of(None, None, reduction))
 
 
+@titled(lambda input, target, log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean":
+        "AddBackward0" if full and (reduction == "none" or reduce is False) else None)
 def poisson_nll_loss(input: Any, target: Any, log_input: bool = True, full: bool = False, size_average: bool | None = None,
                      eps: float = 1e-8, reduce: bool | None = None, reduction: str = "mean") -> Any:
     """Negative log-likelihood of counts under Poisson rates (their logarithms with ``log_input``)."""

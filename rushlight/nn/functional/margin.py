@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...autograd.autocast import full_precision
+from ...autograd.titles import titled
 from ...ops import loss as ops
 from ...tensor import FUNCTIONS
 from ...tensor.creation import from_owned
@@ -112,6 +113,7 @@ def _batch(input: Any, name: str) -> tuple[int, int]:
 
 
 @full_precision
+@titled("MultiMarginLossBackward0")
 def multi_margin_loss(input: Any, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None, size_average: bool | None = None,
                       reduce: bool | None = None, reduction: str = "mean") -> Any:
     """The sum over the other classes of max(0, margin - x[y] + x[i])^p, divided by the number of classes.
@@ -141,6 +143,7 @@ def multi_margin_loss(input: Any, target: Any, p: int = 1, margin: float = 1.0, 
 
 
 @full_precision
+@titled("MultilabelMarginLossBackward0")
 def multilabel_margin_loss(input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None,
                            reduction: str = "mean") -> Any:
     """The sum over labels y and other classes i of max(0, 1 - x[y] + x[i]), divided by the number of classes.

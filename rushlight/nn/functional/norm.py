@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ...autograd.titles import titled
 from ...ops import norm as ops
 from ...ops.norm import Spec, spec
 from ...tensor.out import assign
@@ -169,6 +170,7 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
     return ops.group_norm(input, *_given(weight, bias), attrs=attrs)
 
 
+@titled("ViewBackward0")
 def instance_norm(input: Any, running_mean: Any = None, running_var: Any = None, weight: Any = None, bias: Any = None,
                   use_input_stats: bool = True, momentum: Any = 0.1, eps: float = 1e-5) -> Any:
     """Normalise (N, C, ...) for each sample and channel; with ``use_input_stats=False`` by the running statistics.

@@ -10,12 +10,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...autograd.autocast import full_precision
+from ...autograd.titles import titled
 from ...ops.basic import cat, flip, pad_constant
 from ...ops.views import slice_
 
 __all__ = ["pad"]
 
 
+def _title(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> str | None:
+    if mode == "circular":
+        return "torch::autograd::CopySlices"
+    return None if mode == "constant" else f"{'Reflection' if mode == 'reflect' else 'Replication'}Pad{len(pad) // 2}DBackward0"
+
+
+@titled(_title)
 def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:
     """Grow (or with negative numbers cut) the last dimensions.
 

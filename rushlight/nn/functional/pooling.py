@@ -8,10 +8,12 @@ Example:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 from ...autograd.autocast import full_precision
+from ...autograd.titles import titled
 from ...ops import pooling as ops
 from ...ops.windows import Windows, windows
 from ...tensor.out import with_out
@@ -205,17 +207,30 @@ def _adaptive_avg(name: str, nd: int, input: Any, output_size: Any) -> Any:
     return ops.ragged_mean(input, attrs=(out, False)) if w is None else ops.avg_pool(input, attrs=(w, True, None))
 
 
+def _adaptive_title(nd: int) -> Callable[..., str | None]:
+    """Single windows over two or three dimensions are a mean."""
+    def title(input: Any, output_size: Any, *_: Any) -> str | None:
+        if nd == 1:
+            return "SqueezeBackward1"
+        out, _windows = _target(f"adaptive_avg_pool{nd}d", nd, input._value.meta.shape, _hashable(output_size))
+        return None if all(n == 1 for n in out) else f"AdaptiveAvgPool{nd}DBackward0"
+    return title
+
+
+@titled(_adaptive_title(1))
 def adaptive_avg_pool1d(input: Any, output_size: Any) -> Any:
     """Means over windows of about equal size so that the last dimension becomes ``output_size``."""
     return _adaptive_avg("adaptive_avg_pool1d", 1, input, output_size)
 
 
+@titled(_adaptive_title(2))
 def adaptive_avg_pool2d(input: Any, output_size: Any) -> Any:
     """Means so that the last two dimensions become ``output_size`` (a number or a pair; None keeps a dimension)."""
     return _adaptive_avg("adaptive_avg_pool2d", 2, input, output_size)
 
 
 @full_precision
+@titled(_adaptive_title(3))
 def adaptive_avg_pool3d(input: Any, output_size: Any) -> Any:
     """Means so that the last three dimensions become ``output_size``."""
     return _adaptive_avg("adaptive_avg_pool3d", 3, input, output_size)
@@ -229,17 +244,20 @@ def _adaptive_max(name: str, nd: int, input: Any, output_size: Any, indices: boo
     return (ops.max_pool_indices if indices else ops.max_pool)(input, attrs=(w,))
 
 
+@titled("SqueezeBackward1")
 def adaptive_max_pool1d(input: Any, output_size: Any, return_indices: bool = False) -> Any:
     """Maxima over windows of about equal size so that the last dimension becomes ``output_size``."""
     return _adaptive_max("adaptive_max_pool1d", 1, input, output_size, return_indices)
 
 
+@titled("AdaptiveMaxPool2DBackward0")
 def adaptive_max_pool2d(input: Any, output_size: Any, return_indices: bool = False) -> Any:
     """Maxima so that the last two dimensions become ``output_size``."""
     return _adaptive_max("adaptive_max_pool2d", 2, input, output_size, return_indices)
 
 
 @full_precision
+@titled("AdaptiveMaxPool3DBackward0")
 def adaptive_max_pool3d(input: Any, output_size: Any, return_indices: bool = False) -> Any:
     """Maxima so that the last three dimensions become ``output_size``."""
     return _adaptive_max("adaptive_max_pool3d", 3, input, output_size, return_indices)
@@ -297,6 +315,7 @@ def _max_unpool(name: str, nd: int, input: Any, indices: Any, kernel_size: Any, 
     return scatter(zeros, indices.reshape(rows), input.reshape(rows), attrs=(1, None)).reshape((*lead, *size))
 
 
+@titled("SqueezeBackward1")
 def max_unpool1d(input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None) -> Any:
     """Put maxima back at the places that ``max_pool1d(return_indices=True)`` gave; zeros elsewhere.
 
@@ -307,12 +326,14 @@ def max_unpool1d(input: Any, indices: Any, kernel_size: Any, stride: Any = None,
 
 
 @full_precision
+@titled("MaxUnpool2DBackward0")
 def max_unpool2d(input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None) -> Any:
     """Put maxima back at the places that ``max_pool2d(return_indices=True)`` gave; see ``max_unpool1d``."""
     return _max_unpool("max_unpool2d", 2, input, indices, kernel_size, stride, padding, output_size)
 
 
 @full_precision
+@titled("MaxUnpool3DBackward0")
 def max_unpool3d(input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None) -> Any:
     """Put maxima back at the places that ``max_pool3d(return_indices=True)`` gave; see ``max_unpool1d``."""
     return _max_unpool("max_unpool3d", 3, input, indices, kernel_size, stride, padding, output_size)

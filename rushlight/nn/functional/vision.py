@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ...autograd.titles import titled
 from ...ops.resample import repeat_each, taps
 from ...record.warn import warn
 from ...tensor.creation import from_array
@@ -109,6 +110,13 @@ def _tables(mode: str, n: int, out: int, factor: float | None, align: bool, smoo
 # -- interpolate --------------------------------------------------------------------------------------------------
 
 
+def _title(input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None,
+           recompute_scale_factor: bool | None = None, antialias: bool = False) -> str | None:
+    kind = "".join([part.capitalize() for part in mode.split("-")])
+    return None if mode == "area" else f"Upsample{kind}{input.dim() - 2}D{'Aa' * antialias}Backward0"
+
+
+@titled(_title)
 def interpolate(input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None,
                 recompute_scale_factor: bool | None = None, antialias: bool = False) -> Any:
     """Resize the spatial dimensions of (N, C, ...) to ``size`` or by ``scale_factor``.
@@ -214,6 +222,7 @@ def upsample_bilinear(input: Any, size: Any = None, scale_factor: Any = None) ->
 # -- rearranging --------------------------------------------------------------------------------------------------
 
 
+@titled("PixelShuffleBackward0")
 def pixel_shuffle(input: Any, upscale_factor: int) -> Any:
     """(..., C * r * r, H, W) to (..., C, H * r, W * r).
 
@@ -234,6 +243,7 @@ def pixel_shuffle(input: Any, upscale_factor: int) -> Any:
     return parts.permute((*range(n), n, n + 3, n + 1, n + 4, n + 2)).reshape((*lead, c // (r * r), h * r, w * r))
 
 
+@titled("PixelUnshuffleBackward0")
 def pixel_unshuffle(input: Any, downscale_factor: int) -> Any:
     """(..., C, H * r, W * r) to (..., C * r * r, H, W).
 
@@ -255,6 +265,7 @@ def pixel_unshuffle(input: Any, downscale_factor: int) -> Any:
     return parts.permute((*range(n), n, n + 2, n + 4, n + 1, n + 3)).reshape((*lead, c * r * r, h // r, w // r))
 
 
+@titled("ChannelShuffleBackward0")
 def channel_shuffle(input: Any, groups: int) -> Any:
     """Interleave the channels of ``groups`` groups: (N, g, C / g, ...) becomes (N, C / g, g, ...).
 

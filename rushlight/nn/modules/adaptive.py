@@ -73,7 +73,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         single = target.ndim == 0
         rows = input.unsqueeze(0) if single else input
         output = self.log_prob(rows).gather(1, target.reshape(-1, 1)).squeeze(1)
-        loss = -output.mean()
+        loss = (-output).mean()
         return _ASMoutput(output.squeeze(0) if single else output, loss)
 
     def log_prob(self, input: Any) -> Any:

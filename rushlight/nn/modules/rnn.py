@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ...autograd.titles import entitle
 from ...ops.recurrent import recurrent_layer
 from ...record.trace import local
 from ...record.warn import warn
@@ -134,6 +135,8 @@ class RNNBase(Module):
         out, last = self._layers(x, state)
         if batched and self.batch_first:
             out = out.transpose(0, 1)
+            if self.mode != "LSTM":
+                entitle(out, "TransposeBackward1")
         if not batched:
             out, last = out.squeeze(1), tuple(s.squeeze(1) for s in last)
         return out, last if self.mode == "LSTM" else last[0]
