@@ -8,7 +8,15 @@ from typing import Any
 from .compile.flags import flags
 from .record.flush import start_afresh
 from .record.settings import settings
-from .tensor.random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
+from .tensor.generator import (
+    Generator,
+    default_generator,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    seed,
+    set_rng_state,
+)
 
 __all__ = ["Generator", "default_generator", "fork_rng", "get_rng_state", "initial_seed", "manual_seed", "match_pytorch",
            "seed", "set_rng_state"]

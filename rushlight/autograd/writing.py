@@ -2,19 +2,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from sys import getrefcount
 from typing import Any
 
 from ..record.flush import flush_trace, ready
 from ..record.meta import contiguous_strides
 from ..record.op import Op
 from ..record.trace import Trace, local
-from ..record.value import Value, array_of, is_exported, looks, new_value
+from ..record.value import Buffer, Value, array_of, is_exported, looks, new_value
 from .apply import Restrided, apply, enter, keep_anew, refresh, value_of
 from .handle import LEAF, UNWATCHED, UNWATCHED_WRITE, Handle, base_of, derived, is_unwatched, make, renew
 from .node import GradNode
 from .over_steps import over_of
 
-__all__ = ["apply_over", "check_apart", "check_overlap", "check_writable", "replace", "write"]
+__all__ = ["apply_over", "at_rest", "check_apart", "check_overlap", "check_writable", "replace", "write", "written_over"]
 
 
 def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
@@ -87,6 +88,41 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
         # NumPy sees this memory: it has to be written now.
         del old, fresh, new
         flush_trace(tr)
+    return t
+
+
+def at_rest(t: Handle) -> Buffer | None:
+    """The memory of a tensor if it can be written straight away, as if nobody had ever seen what is there: it is ready, all of it
+    belongs to this tensor, and nobody else holds its value, no graph node and nothing that is pending. ``written_over`` is to be called
+    then. Waits for programs in flight that use it. None where a write has to be recorded (``write``), or is an error."""
+    tr = local.trace
+    v, alias = t._value, t._alias
+    buffer, epoch = v.buffer, v.epoch
+    if buffer is None or t._more is not None or t._edge is not None and tr.grad_enabled or (
+            epoch is not None and (epoch is tr.epoch or epoch.trace is not tr)) or id(buffer) in tr.windows:
+        return None
+    if alias is not None and (alias.parent is not None or alias.version != alias.storage.version or is_unwatched(alias)):
+        return None
+    if getrefcount(v) > (3 if alias is None else 4):  # the tensor, v, the argument; the storage
+        return None
+    if buffer.flight is not None:
+        buffer.flight.settle(buffer)
+    return buffer
+
+
+def written_over(t: Handle) -> Any:
+    """The memory of a tensor ``at_rest`` has other content; returns the tensor."""
+    looks.count += 1  # a call that did so is not remembered: it recorded nothing
+    looks.written += 1
+    buffer: Any = t._value.buffer
+    if buffer.packed:
+        buffer.packed = None
+    alias = t._alias
+    if alias is None:
+        t._writes += 1
+    else:
+        alias.storage.version += 1
+        alias.version = alias.storage.version
     return t
 
 

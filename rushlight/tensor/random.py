@@ -2,121 +2,69 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
+from ctypes import memmove
 from typing import Any
 
 import numpy as np
 
-from ..autograd.apply import Restrided
-from ..autograd.handle import Handle
+from ..autograd.apply import Restrided, value_of
+from ..autograd.handle import Handle, make
 from ..autograd.titles import entitle_written, now, titled
+from ..autograd.writing import at_rest, written_over
 from ..compile import dtypes as dt
+from ..compile.cpu.alloc import wrap
 from ..compile.dtypes import DType
 from ..ops.promotion import default_dtype
-from ..record.meta import Device
+from ..record.draws import address_of, integer_range
+from ..record.flush import ready
+from ..record.meta import meta_of
 from ..record.op import backward_name
-from ..record.random import Mt19937Stream, default_stream
-from .creation import check_device, finish, from_array, from_owned
-from .registry import METHODS, assign, public
+from ..record.random import Mt19937Stream
+from ..record.value import Value, allocate, looks, new_value
+from .creation import check_device, finish, from_owned
+from .generator import Generator, stream_of
+from .registry import CONVENIENCES, METHODS, assign, public
 from .shape import size_argument
 
-__all__ = ["Generator", "default_generator", "manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state"]
+_NATIVE = (dt.float32, dt.float64)  # what is drawn straight into a tensor's memory
 
 
-class Generator:
-    """A seeded stream of random numbers, to be passed as ``generator=``.
-
-    Example:
-        >>> g = Generator().manual_seed(0)
-        >>> rand(2, generator=g)
-        tensor([0.4963, 0.7682])
-    """
-
-    def __init__(self, device: Any = "cpu") -> None:
-        check_device(device)
-        self.device = Device("cpu")
-        self._stream = Mt19937Stream()
-
-    def manual_seed(self, seed: int) -> Generator:
-        """Start over from ``seed``; returns the generator."""
-        self._stream.manual_seed(seed)
-        return self
-
-    def seed(self) -> int:
-        """Start over from a seed that the operating system makes up; returns it."""
-        return self._stream.seed()
-
-    def initial_seed(self) -> int:
-        """The seed that the stream was last started from."""
-        return self._stream.initial_seed()
-
-    def get_state(self) -> Any:
-        """The state as a vector of bytes, laid out as PyTorch's."""
-        return from_array(self._stream.get_state())
-
-    def set_state(self, new_state: Any) -> Generator:
-        """Continue from a state that ``get_state`` gave."""
-        if not isinstance(new_state, Handle):
-            raise TypeError(f"expected a torch.ByteTensor, but got {type(new_state).__name__}")
-        self._stream.set_state(new_state.detach()._array())  # type: ignore[attr-defined]
-        return self
-
-    def clone_state(self) -> Generator:
-        """Another generator that continues with the same numbers."""
-        other = Generator()
-        other._stream = self._stream.clone()
-        return other
-
-    def __reduce__(self) -> tuple:
-        return _generator_of, (self._stream.get_state(),)
+def _fresh(shape: tuple[int, ...], d: DType) -> Value:
+    """A value with memory that is to be filled."""
+    v = new_value(meta_of(shape, d))
+    if shape and min(shape) < 0:
+        raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
+    v.buffer = allocate(v.meta.nbytes or 1)
+    return v
 
 
-def _generator_of(state: np.ndarray) -> Generator:
-    made = Generator()
-    made._stream.set_state(state)
-    return made
+def _uniforms(stream: Mt19937Stream, shape: tuple[int, ...], low: float, high: float, d: DType) -> Any:
+    if d in _NATIVE:
+        v = _fresh(shape, d)
+        stream.fill_uniform(v.buffer.ptr, v.meta.numel, low, high, d.numpy)  # type: ignore[union-attr]
+        return make(v)
+    return _made(_filled(lambda n, t: stream.uniform(n, low, high, t), shape, d))
 
 
-default_generator = Generator()
-default_generator._stream = default_stream
+def _normals(stream: Mt19937Stream, shape: tuple[int, ...], mean: Any, std: float, d: DType) -> Any:
+    if d in _NATIVE:
+        v = _fresh(shape, d)
+        stream.fill_normal(v.buffer.ptr, v.meta.numel, float(mean), std, d.numpy)  # type: ignore[union-attr]
+        return make(v)
+    return _made(_normal_array(stream, shape, mean, std, d))
 
 
-def manual_seed(seed: int) -> Generator:
-    """Seed the default generator; returns it."""
-    return default_generator.manual_seed(seed)
-
-
-def seed() -> int:
-    """Seed the default generator from the operating system; returns the seed."""
-    return default_generator.seed()
-
-
-def initial_seed() -> int:
-    """The seed of the default generator."""
-    return default_generator.initial_seed()
-
-
-def get_rng_state() -> Any:
-    """The state of the default generator as a vector of bytes."""
-    return default_generator.get_state()
-
-
-def set_rng_state(new_state: Any) -> None:
-    """Continue the default generator from a state that ``get_rng_state`` gave."""
-    default_generator.set_state(new_state)
-
-
-def _stream(generator: Generator | None) -> Mt19937Stream:
-    if generator is None:
-        return default_stream
-    if not isinstance(generator, Generator):
-        raise TypeError(f"argument 'generator' must be a torch.Generator, not {type(generator).__name__}")
-    return generator._stream
+def _normal_array(stream: Mt19937Stream, shape: tuple[int, ...], mean: Any, std: float, d: DType) -> np.ndarray:
+    if d.kind == "c":  # the variance is shared by the two parts
+        return _filled(lambda n, t: stream.normal(n, 0.0, std / math.sqrt(2), t), shape, d) + d.numpy.type(mean)
+    return _filled(lambda n, t: stream.normal(n, float(mean), std, t), shape, d)
 
 
 def _filled(draw: Callable[[int, Any], np.ndarray], shape: tuple[int, ...], d: DType) -> np.ndarray:
     """An array drawn flat; a complex one gets its real and imaginary parts in turn."""
-    if any(n < 0 for n in shape):
+    if shape and min(shape) < 0:
         raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
     n = math.prod(shape)
     if d.kind == "c":
@@ -128,12 +76,6 @@ def _made(array: np.ndarray, requires_grad: bool = False) -> Any:
     return finish(from_owned(array), requires_grad)
 
 
-def _normals(stream: Mt19937Stream, shape: tuple[int, ...], mean: Any, std: float, d: DType) -> np.ndarray:
-    if d.kind == "c":  # the variance is shared by the two parts
-        return _filled(lambda n, t: stream.normal(n, 0.0, std / math.sqrt(2), t), shape, d) + d.numpy.type(mean)
-    return _filled(lambda n, t: stream.normal(n, float(mean), std, t), shape, d)
-
-
 # -- new tensors --------------------------------------------------------------------------------------------------
 
 
@@ -142,9 +84,9 @@ def rand(*shape: Any, size: Any = None, generator: Generator | None = None, name
          layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """Uniform numbers in [0, 1) of the given size."""
     check_device(device)
-    stream = _stream(generator)
+    stream = stream_of(generator)
     wanted = size_argument(shape if size is None else (size,))
-    return _made(_filled(lambda n, t: stream.uniform(n, dtype=t), wanted, dtype or default_dtype()), requires_grad)
+    return finish(_uniforms(stream, wanted, 0.0, 1.0, dtype or default_dtype()), requires_grad)
 
 
 @public(method=False, recorded=False)
@@ -153,7 +95,7 @@ def randn(*shape: Any, size: Any = None, generator: Generator | None = None, nam
     """Standard normal numbers of the given size."""
     check_device(device)
     wanted = size_argument(shape if size is None else (size,))
-    return _made(_normals(_stream(generator), wanted, 0.0, 1.0, dtype or default_dtype()), requires_grad)
+    return finish(_normals(stream_of(generator), wanted, 0.0, 1.0, dtype or default_dtype()), requires_grad)
 
 
 @public(method=False, recorded=False)
@@ -179,9 +121,14 @@ def randint(*args: Any, low: int | None = None, high: int | None = None, size: A
         low = given[0]
     if high is None:
         raise TypeError("randint() missing 1 required positional argument: 'high'")
-    low, high = int(low or 0), int(high)
-    stream = _stream(generator)
-    return _made(_filled(lambda n, t: stream.randint(low, high, n, t), size_argument((size,)), dtype or dt.int64), requires_grad)
+    low, high, d = int(low or 0), int(high), dtype or dt.int64
+    stream, wanted = stream_of(generator), size_argument((size,))
+    if d is dt.int64:
+        low, high = integer_range(low, high, d.numpy)
+        v = _fresh(wanted, d)
+        stream.fill_integers(v.buffer.ptr, v.meta.numel, low, high)  # type: ignore[union-attr]
+        return finish(make(v), requires_grad)
+    return _made(_filled(lambda n, t: stream.randint(low, high, n, t), wanted, d), requires_grad)
 
 
 @public(method=False, recorded=False)
@@ -189,8 +136,12 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: DType | None 
              requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """A random permutation of 0 ... n - 1."""
     check_device(device)
-    order = _stream(generator).randperm(n)
-    return _made(order if dtype is None else order.astype(dtype.numpy), requires_grad)
+    stream = stream_of(generator)
+    if dtype is None or dtype is dt.int64:
+        v = _fresh((operator.index(n),), dt.int64)
+        stream.fill_permutation(v.buffer.ptr, n)  # type: ignore[union-attr]
+        return finish(make(v), requires_grad)
+    return _made(stream.randperm(n).astype(dtype.numpy), requires_grad)
 
 
 @public(method=False, out=False, recorded=False)
@@ -226,24 +177,24 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
     Raises:
         RuntimeError: a negative standard deviation.
     """
-    stream = _stream(generator)
+    stream = stream_of(generator)
     if not isinstance(mean, Handle) and not isinstance(std, Handle):
         check_device(device)
-        return _made(_normals(stream, size_argument((() if size is None else size,)), mean, std, dtype or default_dtype()),
-                     requires_grad)
+        return finish(_normals(stream, size_argument((() if size is None else size,)), mean, std, dtype or default_dtype()),
+                      requires_grad)
     like = mean if isinstance(mean, Handle) else std
     if isinstance(std, Handle) and std.dtype.kind == "c":
         raise RuntimeError("normal expects standard deviation to be non-complex")
     if isinstance(std, Handle) and std.numel() and bool((std < 0).any()):  # type: ignore[attr-defined, operator]
         raise RuntimeError("normal expects all elements of std >= 0.0")
     if not isinstance(std, Handle):
-        return _made(_normals(stream, tuple(like.shape), 0.0, std, like.dtype)) + mean
+        return _normals(stream, tuple(like.shape), 0.0, std, like.dtype) + mean
     shape = like.shape
     if isinstance(mean, Handle):
         from ..ops.pointwise import broadcast_shapes
 
         shape = broadcast_shapes([mean.shape, std.shape], "normal")
-    return _made(_normals(stream, tuple(shape), 0.0, 1.0, like.dtype)) * std.detach() + mean  # type: ignore[attr-defined]
+    return _normals(stream, tuple(shape), 0.0, 1.0, like.dtype) * std.detach() + mean  # type: ignore[attr-defined]
 
 
 # -- samples of given probabilities -------------------------------------------------------------------------------
@@ -254,26 +205,45 @@ def _instead(title: str) -> Any:
     return Restrided.overwrite.named(title)
 
 
-@public(method=False)
+def _content(input: Any) -> Any:
+    """Memory with the content of a tensor, row by row; it begins at ``ptr``."""
+    v = value_of(input)
+    if v.origin is not None:  # a view
+        return wrap(np.ascontiguousarray(input.detach()._array()))
+    looks.count += 1
+    return ready(v)
+
+
+@public(method=False, recorded=False)
 def bernoulli(input: Any, p: float | None = None, *, generator: Generator | None = None) -> Any:
     """Ones with the probabilities in ``input`` (or all with probability ``p``), else zeros, in the dtype of ``input``.
 
     Raises:
         RuntimeError: a probability outside [0, 1].
     """
-    chances: Any = input.detach()._array() if p is None else float(p)
-    trials = _stream(generator).bernoulli(input.numel(), chances)
-    drawn = _made(trials.reshape(tuple(input.shape)).astype(input.dtype.numpy))
+    stream, d, shape = stream_of(generator), input.dtype, tuple(input.shape)
+    if p is None and d in _NATIVE:
+        v, chances = _fresh(shape, d), _content(input)
+        stream.fill_trials("bernoulli", v.buffer.ptr, v.meta.numel, chances.ptr, d.numpy)  # type: ignore[union-attr]
+        drawn = make(v)
+    else:
+        trials = stream.bernoulli(input.numel(), input.detach()._array() if p is None else float(p))
+        drawn = _made(trials.reshape(shape).astype(d.numpy))
     return drawn if input._edge is None else _instead("BernoulliBackward0" if p is None else "BernoulliBackward2")(input, drawn)
 
 
 METHODS["bernoulli"] = bernoulli
 
 
-@public(method=True)
+@public(method=True, recorded=False)
 def multinomial(input: Any, num_samples: int, replacement: bool = False, *, generator: Generator | None = None) -> Any:
     """``num_samples`` category numbers drawn by the weights in each row of ``input``."""
-    return _made(_stream(generator).multinomial(np.ascontiguousarray(input._array()), num_samples, replacement))
+    stream, meta = stream_of(generator), value_of(input).meta
+    if num_samples == 1 and meta.dtype in _NATIVE and len(meta.shape) in (1, 2) and meta.numel:
+        v, weights = _fresh((*meta.shape[:-1], 1), dt.int64), _content(input)
+        stream.race(v.buffer.ptr, v.meta.numel, weights.ptr, meta.shape[-1], meta.dtype.numpy)  # type: ignore[union-attr]
+        return make(v)
+    return _made(stream.multinomial(np.ascontiguousarray(input._array()), num_samples, replacement))
 
 
 def _poisson(stream: Mt19937Stream, rate: float) -> float:
@@ -312,7 +282,7 @@ def poisson(input: Any, generator: Generator | None = None) -> Any:
     Raises:
         RuntimeError: a negative rate.
     """
-    stream = _stream(generator)
+    stream = stream_of(generator)
     rates = input.detach()._array().astype(np.float64)
     if (rates < 0).any():
         raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
@@ -324,7 +294,7 @@ def poisson(input: Any, generator: Generator | None = None) -> Any:
 @public(method=False, out=False)
 def binomial(count: Any, prob: Any, generator: Generator | None = None) -> Any:
     """How many of ``count`` trials succeed with probability ``prob``."""
-    stream = _stream(generator)
+    stream = stream_of(generator)
     trials, chances = np.broadcast_arrays(count.detach()._array(), prob.detach()._array())
     drawn = [int((stream.uniform(int(n), dtype=np.float64) < p).sum()) for n, p in
              zip(trials.reshape(-1).tolist(), chances.reshape(-1).tolist())]
@@ -334,27 +304,53 @@ def binomial(count: Any, prob: Any, generator: Generator | None = None) -> Any:
 # -- in place -----------------------------------------------------------------------------------------------------
 
 
-def _write(self: Any, array: np.ndarray, name: str, overload: int = 0) -> Any:
+def _recorded(self: Any, drawn: Any, name: str, overload: int = 0) -> Any:
     begun = now()
-    assign(self, _made(array.reshape(tuple(self.shape))), name)
+    assign(self, drawn, name)
     entitle_written(self, backward_name(name, overload), begun)
     return self
 
 
+def _write(self: Any, array: np.ndarray, name: str, overload: int = 0) -> Any:
+    """``array``, of the dtype of ``self``, becomes its content."""
+    memory = at_rest(self)
+    if memory is None:
+        return _recorded(self, _made(array.reshape(tuple(self.shape))), name, overload)
+    memmove(memory.ptr, address_of(array), array.nbytes)
+    return written_over(self)
+
+
+def _over(self: Any, fill: Callable[..., None], name: str, *numbers: float) -> Any:
+    """``fill(address, n, *numbers, dtype)`` makes the content of ``self``, of float32 or float64."""
+    d = self.dtype
+    memory = at_rest(self)
+    if memory is None:
+        v = _fresh(tuple(self.shape), d)
+        fill(v.buffer.ptr, v.meta.numel, *numbers, d.numpy)  # type: ignore[union-attr]
+        return _recorded(self, make(v), name)
+    fill(memory.ptr, self._value.meta.numel, *numbers, d.numpy)
+    return written_over(self)
+
+
 def _uniform(self: Any, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None, **bounds: float) -> Any:
     """Fill with uniform numbers in [from, to)."""
-    low, stream = float(bounds.pop("from", from_)), _stream(generator)
-    return _write(self, _filled(lambda n, t: stream.uniform(n, low, float(to), t), tuple(self.shape), self.dtype), "uniform_")
+    low, high, stream = float(bounds.pop("from", from_)), float(to), stream_of(generator)
+    if self.dtype in _NATIVE:
+        return _over(self, stream.fill_uniform, "uniform_", low, high)
+    return _write(self, _filled(lambda n, t: stream.uniform(n, low, high, t), tuple(self.shape), self.dtype), "uniform_")
 
 
 def _normal(self: Any, mean: Any = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Any:
     """Fill with normal numbers."""
-    return _write(self, _normals(_stream(generator), tuple(self.shape), mean, float(std), self.dtype), "normal_")
+    std, stream = float(std), stream_of(generator)
+    if self.dtype in _NATIVE:
+        return _over(self, stream.fill_normal, "normal_", float(mean), std)
+    return _write(self, _normal_array(stream, tuple(self.shape), mean, std, self.dtype), "normal_")
 
 
 def _random(self: Any, from_: int = 0, to: int | None = None, *, generator: Generator | None = None, **bounds: int) -> Any:
     """Fill with integers: in [from, to), in [0, to) if given one number, else over the range of the dtype."""
-    stream, n, t = _stream(generator), self.numel(), self.dtype.numpy
+    stream, n, t = stream_of(generator), self.numel(), self.dtype.numpy
     start = bounds.pop("from", None)
     low = from_ if start is None else start
     if to is None and start is None and low == 0:
@@ -374,7 +370,7 @@ def _bernoulli(self: Any, p: Any = 0.5, *, generator: Generator | None = None) -
     chances = p
     if isinstance(p, Handle):
         chances = np.ascontiguousarray(np.broadcast_to(p.detach()._array(), tuple(self.shape)))  # type: ignore[attr-defined]
-    return _write(self, _stream(generator).bernoulli(self.numel(), chances).astype(self.dtype.numpy), "bernoulli_",
+    return _write(self, stream_of(generator).bernoulli(self.numel(), chances).astype(self.dtype.numpy), "bernoulli_",
                   1 if isinstance(p, Handle) else 2)
 
 
@@ -385,9 +381,12 @@ def _drawn(name: str, first: float, second: float | None = None, names: tuple[st
             if key not in names:
                 raise TypeError(f"{name}_() got an unexpected keyword argument '{key}'")
             a, b = (value, b) if key == names[0] else (a, value)
-        draw = getattr(_stream(generator), name)
+        stream = stream_of(generator)
         numbers = (float(a),) if second is None else (float(a), float(b))  # type: ignore[arg-type]
-        return _write(self, draw(self.numel(), *numbers, dtype=self.dtype.numpy), name + "_")
+        fill = getattr(stream, "fill_" + name, None)
+        if fill is not None and self.dtype in _NATIVE:
+            return _over(self, fill, name + "_", *numbers)
+        return _write(self, getattr(stream, name)(self.numel(), *numbers, dtype=self.dtype.numpy), name + "_")
     call.__name__ = name + "_"
     call.__doc__ = f"Fill with numbers of the {name} distribution."
     return call
@@ -398,4 +397,5 @@ METHODS["exponential_"] = _drawn("exponential", 1.0, names=("lambd",))
 METHODS["geometric_"] = _drawn("geometric", 0.5, names=("p",))
 METHODS["cauchy_"] = _drawn("cauchy", 0.0, 1.0, ("median", "sigma"))
 METHODS["log_normal_"] = _drawn("log_normal", 1.0, 2.0, ("mean", "std"))
+CONVENIENCES.update(("uniform_", "normal_", "random_", "bernoulli_", "exponential_", "geometric_", "cauchy_", "log_normal_"))
 METHODS["multinomial"] = multinomial

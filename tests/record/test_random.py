@@ -83,6 +83,33 @@ def test_floating_distributions_match_bit_for_bit(call, dtype):
         assert_same(stream, generator, values, theirs(torch.empty(n, dtype=torch_dtype), generator))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "call", [pytest.param(name, marks=not_on_intel) if name == "exponential" else name for name in FLOAT_CALLS]
+)
+def test_draws_longer_than_the_state_and_than_what_is_drawn_at_once(call, dtype):
+    ours, theirs = FLOAT_CALLS[call]
+    ours_dtype, torch_dtype = FLOATS[dtype]
+    stream, generator = pair(8)
+    for n in (623, 1, 624, 625, 2047, 2048, 2049, 4103, 25_001):
+        assert_same(stream, generator, ours(stream, n, ours_dtype), theirs(torch.empty(n, dtype=torch_dtype), generator))
+
+
+@pytest.mark.parametrize("span", [2**28, 2**28 - 1, 3, 1000])
+def test_many_integers(span):
+    stream, generator = pair(8)
+    for n in (2047, 2049, 5000):
+        theirs = torch.randint(-7, span - 7, (n,), generator=generator)
+        assert_same(stream, generator, stream.randint(-7, span - 7, n), theirs)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_seeds(seed):
+    stream, generator = pair(seed)
+    assert_same(stream, generator, stream.normal(40), torch.empty(40).normal_(generator=generator))
+
+
 def test_large_blocks_of_normals():
     stream, generator = pair(3)
     assert_same(stream, generator, stream.normal(100_003), torch.empty(100_003).normal_(generator=generator))

@@ -96,3 +96,92 @@ def test_misuse_raises_what_pytorch_raises(call: object, error: type[Exception])
     for t in (torch, rushlight):
         with pytest.raises(error):
             call(t)  # type: ignore[operator]
+
+
+WHOLE = {  # ways of filling a tensor
+    "uniform_": lambda t: t.uniform_(-1, 3),
+    "normal_": lambda t: t.normal_(1, 2),
+    "exponential_": lambda t: t.exponential_(2.0),
+    "bernoulli_": lambda t: t.bernoulli_(0.3),
+    "random_": lambda t: t.random_(9),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_a_draw_in_place_is_seen_by_whoever_shares_the_memory(name: str, dtype: str) -> None:
+    """Whether the numbers go straight into the memory or are recorded as a write, depends on who else looks at it."""
+    def story(t):  # type: ignore[no-untyped-def]
+        t.manual_seed(5)
+        plain = t.zeros(20, dtype=getattr(t, dtype))
+        seen = plain.numpy()
+        fill = WHOLE[name]
+        view, other = plain[3:7], plain.detach()
+        fill(plain)
+        found = [seen.copy(), view.numpy().copy(), other.numpy().copy(), plain._version]
+        fill(view)
+        fill(other)
+        late = plain * 2
+        fill(plain)
+        x = t.zeros(20, dtype=getattr(t, dtype), requires_grad=True)
+        with t.no_grad():
+            fill(x)
+        fill(x.data)
+        y = x * 1
+        fill(y)
+        return [*found, plain.numpy(), late.numpy(), view.numpy(), plain._version, x.detach().numpy(), x._version, y.detach().numpy(),
+                t.rand(1).item()]
+
+    for got, want in zip(story(rushlight), story(torch), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_memory_stays_where_it_is_and_nothing_is_recorded() -> None:
+    from rushlight.record import local
+
+    noise = rushlight.zeros(100)
+    noise.numpy()
+    at, recorded = noise.data_ptr(), len(local.trace.values)
+    noise.normal_()
+    assert (noise.data_ptr(), len(local.trace.values)) == (at, recorded)
+
+
+def test_what_was_saved_or_is_pending_keeps_its_content() -> None:
+    w = rushlight.ones(16, requires_grad=True)
+    noise = rushlight.full((16,), 3.0)
+    noise.numpy()
+    double = noise * 2  # pending when the noise is drawn anew
+    product = (w * noise).sum()
+    noise.normal_()
+    assert double.tolist() == [6.0] * 16
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()
+    with pytest.raises(RuntimeError, match="leaf Variable"):
+        w.uniform_()
+
+
+def test_a_refused_draw_changes_nothing() -> None:
+    noise = rushlight.zeros(4)
+    noise.numpy()
+    with pytest.raises(RuntimeError, match="std >= 0"):
+        noise.normal_(0.0, -1.0)
+    assert (noise.tolist(), noise._version) == ([0.0] * 4, 0)
+    with pytest.raises(RuntimeError, match="every probability"):
+        rushlight.bernoulli(rushlight.tensor([0.5, float("nan")]))
+    with pytest.raises(RuntimeError, match="element < 0"):
+        rushlight.multinomial(rushlight.tensor([[0.5, 1.0], [0.1, float("inf")]]), 1)
+    with pytest.raises(RuntimeError, match="sum of probabilities"):
+        rushlight.multinomial(rushlight.tensor([[0.5, 1.0], [0.0, 0.0]]), 1)
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 4), (1, 5), (2, 3000)])
+def test_one_draw_from_weights_of_views_and_wholes(shape: tuple[int, ...]) -> None:
+    weights = np.random.default_rng(1).random(shape).astype(np.float32)
+    for change in (lambda t: t, lambda t: t * 2, lambda t: t.flip(-1), lambda t: t[..., 1:]):
+        drawn = []
+        for t in (rushlight, torch):
+            t.manual_seed(3)
+            of = change(t.tensor(weights))
+            drawn.append((t.multinomial(of, 1).numpy(), t.bernoulli(of.clamp(0, 1)).numpy()))
+        for got, want in zip(*drawn, strict=True):
+            np.testing.assert_array_equal(got, want)
