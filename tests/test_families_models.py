@@ -21,7 +21,7 @@ from rushlight.record.flush import start_afresh
 from rushlight.record.settings import settings
 from rushlight.tools.profiler import counters
 
-IMAGES = [(3, 8, 11), (4, 9, 13), (5, 12, 10), (2, 16, 9), (6, 8, 8), (9, 33, 14), (1, 10, 31)]
+IMAGES = [(3, 8, 11), (4, 9, 13), (5, 12, 10), (2, 16, 9), (6, 8, 8), (9, 33, 14), (1, 10, 31), (7, 14, 23)]
 TEXTS = [(3, 5), (4, 9), (5, 7), (2, 17), (6, 6), (9, 33), (1, 4), (12, 12)]
 D = 12
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd.modes import no_grad
+from ..autograd.writing import at_rest, written_over
 from ..record.warn import warn
 from ..tensor import FUNCTIONS
 from ..tensor.creation import from_owned
@@ -18,6 +19,8 @@ __all__ = ["calculate_gain", "uniform_", "normal_", "trunc_normal_", "constant_"
            "xavier_normal_", "kaiming_uniform_", "kaiming_normal_", "orthogonal_", "sparse_", "uniform", "normal",
            "constant", "eye", "dirac",
            "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "orthogonal", "sparse"]
+
+_EVERY_FLOAT = 448.0  # every floating-point type reaches as far
 
 
 def calculate_gain(nonlinearity: str, param: Any = None) -> float:
@@ -110,19 +113,25 @@ def _rejected_uniforms(tensor: Any, mean: float, std: float, a: float, b: float,
 @no_grad()
 def constant_(tensor: Any, val: float) -> Any:
     """One number."""
-    return tensor.fill_(val)
+    simple = tensor.dtype.kind == "f" and type(val) in (int, float) and abs(val) <= _EVERY_FLOAT
+    memory = at_rest(tensor) if simple else None
+    if memory is None:
+        return tensor.fill_(val)
+    # Nothing is recorded: the first step of a training is to be a path like those after it, not one that also makes the weights.
+    memory.array(tensor.dtype.numpy, tuple(tensor.shape))[...] = val
+    return written_over(tensor)
 
 
 @no_grad()
 def ones_(tensor: Any) -> Any:
     """Ones."""
-    return tensor.fill_(1.0)
+    return constant_(tensor, 1.0)
 
 
 @no_grad()
 def zeros_(tensor: Any) -> Any:
     """Zeros."""
-    return tensor.zero_()
+    return constant_(tensor, 0.0)
 
 
 @no_grad()

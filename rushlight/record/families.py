@@ -67,7 +67,9 @@ def describe(path: Sequence[TraceNode], key: tuple) -> Description:
     numbers: list[Any] = []
     parts: list[Any] = [key, flags.state]
     for node in nodes:
-        parts.append((node.op, node.slot, node.inputs, _plain(node.attrs, numbers)))
+        # The dimension that is cut is no size: a family whose members are cut along different ones would hold for none.
+        cut = node.attrs[0] if node.op is not None and node.op.is_cut else None
+        parts.append((node.op, node.slot, node.inputs, cut, _plain(node.attrs, numbers)))
         for meta in node.metas:
             numbers += meta.shape
             parts.append((meta.dtype, len(meta.shape)))
