@@ -77,6 +77,15 @@ class FunctionNode(Node):
     def name(self) -> str:
         return self.cls.__name__ + "Backward"
 
+    def __getattr__(self, name: str) -> Any:
+        """``saved_tensors``, ``needs_input_grad`` and whatever ``forward`` set: PyTorch's node is the context itself."""
+        if name in FunctionNode.__slots__ or name in Node.__slots__:
+            raise AttributeError(name)  # not filled yet
+        try:
+            return getattr(self.ctx, name)
+        except AttributeError:
+            raise AttributeError(f"'{self.name()}' object has no attribute '{name}'") from None
+
     def shown(self) -> Any:
         if type(self) is FunctionNode:
             self.__class__ = _shown_class(self.name())

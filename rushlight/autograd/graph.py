@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from .handle import LEAF
 from .hooks import RemovableHandle
-from .node import AccumulateGrad, Node
+from .node import Node, accumulator
 
 __all__ = ["Node", "GradientEdge", "get_gradient_edge", "register_multi_grad_hook", "save_on_cpu"]
 
@@ -28,7 +28,7 @@ def get_gradient_edge(tensor: Any) -> GradientEdge:
     if tensor._edge is None:
         raise RuntimeError("It is not possible to get the gradient edge for a Tensor that does not require gradients")
     if tensor._edge is LEAF:
-        return GradientEdge(AccumulateGrad(tensor), 0)
+        return GradientEdge(accumulator(tensor), 0)
     return GradientEdge(tensor.grad_fn, tensor.output_nr)
 
 

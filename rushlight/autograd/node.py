@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
@@ -11,13 +12,22 @@ from ..record.trace import TraceNode, local
 from ..record.value import Value
 from .handle import LEAF, UNWATCHED, Handle, make, type_name
 
-__all__ = ["Node", "GradNode", "AccumulateGrad", "edge_of", "filler", "grad_class", "titled_class"]
+__all__ = ["Node", "GradNode", "AccumulateGrad", "accumulator", "edge_of", "filler", "grad_class", "titled_class"]
 
 
 def edge_of(t: Handle) -> Any:
     """Where the gradient of a tensor goes: the tensor itself for a leaf, else its node (and result number)."""
     edge = t._edge
     return t if edge is LEAF else edge
+
+
+def shown_edge(edge: Any) -> tuple[Any, int]:
+    """An edge as users see it: (node, result number)."""
+    if edge is None:
+        return None, 0
+    if isinstance(edge, Handle):
+        return accumulator(edge), 0
+    return (edge[0].shown(), edge[1]) if type(edge) is tuple else (edge.shown(), 0)
 
 
 class Node:
@@ -52,15 +62,7 @@ class Node:
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
         """((node, result number), ...) for each input; ``(None, 0)`` for inputs without gradient."""
-        shown: list[tuple[Any, int]] = []
-        for edge in self.edges:
-            if edge is None:
-                shown.append((None, 0))
-            elif isinstance(edge, Handle):
-                shown.append((AccumulateGrad(edge), 0))
-            else:
-                shown.append((edge[0].shown(), edge[1]) if type(edge) is tuple else (edge.shown(), 0))
-        return tuple(shown)
+        return tuple([shown_edge(edge) for edge in self.edges])
 
     def register_hook(self, hook: Callable) -> Any:
         """``hook(grad_inputs, grad_outputs)`` runs after the node; what it returns replaces ``grad_inputs``."""
@@ -86,6 +88,14 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<{self.name().rpartition('::')[2]} object at {hex(id(self))}>"
+
+
+_FREED = ("Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). "
+          "Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify retain_graph=True if "
+          "you need to backward through the graph a second time or if you need to access saved tensors after calling backward.")
+# PyTorch's names of what a node saved -> which input, or -1 for the result.
+_SAVED = {"_saved_result": -1, "_saved_self": 0, "_saved_input": 0, "_saved_mat1": 0, "_saved_other": 1, "_saved_mat2": 1,
+          "_saved_weight": 1, "_saved_exponent": 1, "_saved_target": 1}
 
 
 class GradNode(Node):
@@ -128,6 +138,27 @@ class GradNode(Node):
     def name(self) -> str:
         name: Any = self.title or self.node.op.grad_name  # type: ignore[union-attr]
         return name if type(name) is str else name(self.node.attrs, self.node.metas, len(self.EDGES))
+
+    @property
+    def next_functions(self) -> tuple[tuple[Any, int], ...]:
+        edges = self.edges
+        order = self.node.op.shown_order(len(edges))  # type: ignore[union-attr]
+        return tuple([shown_edge(edges[k]) for k in order])
+
+    def __getattr__(self, name: str) -> Any:
+        """What was saved for the gradient, under PyTorch's names: ``_saved_self``, ``_saved_other``, ``_saved_result``, ..."""
+        if not name.startswith("_saved_") or name not in _SAVED:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        if self.in_metas is None:
+            raise RuntimeError(_FREED)
+        place = _SAVED[name]
+        if name == "_saved_exponent" and len(self.EDGES) == 1 and self.node.op.name == "pow":  # type: ignore[union-attr]
+            return self.attrs[0][1][0]
+        kept = self.kept_outs if place < 0 else self.kept
+        at = 0 if place < 0 else place
+        if at >= len(kept) or kept[at] is None:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        return (self.outputs if place < 0 else self.inputs)[at]
 
     def shown(self) -> Any:
         if self.title is None:
@@ -183,11 +214,7 @@ class GradNode(Node):
 
     def backward(self, grads: Sequence[Any]) -> Sequence[Any]:
         if self.in_metas is None:
-            raise RuntimeError(
-                "Trying to backward through the graph a second time (or directly access saved tensors after they have "
-                "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
-                "autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time or if "
-                "you need to access saved tensors after calling backward.")
+            raise RuntimeError(_FREED)
         return self.node.op.gradient(self, *grads)  # type: ignore[union-attr]
 
     def release(self) -> None:
@@ -274,11 +301,12 @@ class _ToLeaf(Node):
 class AccumulateGrad:
     """How ``next_functions`` shows a leaf: ``variable`` is the tensor whose ``grad`` is added to."""
 
-    __slots__ = ("variable",)
+    __slots__ = ("variable", "metadata", "__weakref__")
     next_functions: tuple = ()
 
     def __init__(self, variable: Handle) -> None:
         self.variable = variable
+        self.metadata: dict[Any, Any] = {}
 
     def name(self) -> str:
         return "torch::autograd::AccumulateGrad"
@@ -293,4 +321,20 @@ class AccumulateGrad:
         return f"<AccumulateGrad object at {hex(id(self.variable))}>"
 
     def register_hook(self, hook: Callable) -> Any:
-        return self.variable.register_hook(lambda grad: (hook((grad,), (grad,)) or (None,))[0])  # type: ignore[attr-defined]
+        """``hook((), (grad,))`` sees the gradient that arrives: a leaf passes none on."""
+        return self.variable.register_hook(lambda grad: hook((), (grad,)) and None)  # type: ignore[attr-defined]
+
+    def register_prehook(self, hook: Callable) -> Any:
+        """``hook((grad,))`` may return another gradient, in a tuple."""
+        return self.variable.register_hook(lambda grad: (hook((grad,)) or (None,))[0])  # type: ignore[attr-defined]
+
+
+_accumulators: weakref.WeakValueDictionary[int, AccumulateGrad] = weakref.WeakValueDictionary()
+
+
+def accumulator(variable: Handle) -> AccumulateGrad:
+    """How a leaf is shown: the same object for as long as somebody holds it, so that a walk of a graph meets a parameter once."""
+    found = _accumulators.get(id(variable))  # it holds the leaf, whose identity is therefore nobody else's
+    if found is None:
+        found = _accumulators[id(variable)] = AccumulateGrad(variable)
+    return found

@@ -120,7 +120,13 @@ def _linear_grad(ctx: Any, g: Any) -> Sequence[Any]:
     return given
 
 
-linear = Structured("linear", meta=_linear_meta, lower=_linear_lower, grad=_linear_grad, saves=_other,
+class _Linear(Structured):
+    def shown_order(self, inputs: int) -> Sequence[int]:
+        """As ``addmm``: what is added comes first."""
+        return (2, 0, 1) if inputs > 2 else (0, 1)
+
+
+linear = _Linear("linear", meta=_linear_meta, lower=_linear_lower, grad=_linear_grad, saves=_other,
                     grad_name=linear_name, autocast="low")
 
 

@@ -83,6 +83,10 @@ class Op:
         """
         raise NotImplementedError
 
+    def shown_order(self, inputs: int) -> Sequence[int]:
+        """The order of the inputs in which ``next_functions`` shows them: PyTorch's."""
+        return range(inputs)
+
     def cost(self, outs: Sequence[Meta]) -> int:
         """Rough number of element operations; decides whether the first run is worth compiling."""
         return max(m.numel for m in outs) if outs else 0

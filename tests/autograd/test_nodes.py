@@ -1,0 +1,101 @@
+"""What users read from graph nodes: ``next_functions``, saved tensors, metadata, hooks."""
+from typing import Any
+
+import pytest
+
+import rushlight as torch
+from rushlight import nn
+
+
+def walk(root: Any) -> list[Any]:
+    """The nodes of a graph as torchviz and its relatives visit them, by identity, each once."""
+    seen: dict[int, Any] = {}
+    todo = [root]
+    while todo:
+        node = todo.pop()
+        if id(node) not in seen:
+            seen[id(node)] = node
+            todo.extend(n for n, _ in node.next_functions if n is not None)
+    return list(seen.values())
+
+
+def test_a_walk_meets_each_parameter_once():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 4), nn.LayerNorm(4), nn.Linear(4, 4))
+    tied, lstm, attention = model[6].weight, nn.LSTM(4, 4), nn.MultiheadAttention(4, 2)
+    y = model(torch.ones(3, 1, 4, 4)) @ tied
+    y, _ = lstm(y.unsqueeze(0))
+    loss = nn.functional.cross_entropy(attention(y, y, y)[0][0], torch.tensor([0, 1, 2])) + (tied ** 2).sum()
+    found = [n.variable for n in walk(loss.grad_fn) if type(n).__name__ == "AccumulateGrad"]
+    wanted = [*model.parameters(), *lstm.parameters(), *attention.parameters()]
+    assert len(found) == len({id(p) for p in found}) == len(wanted) and {id(p) for p in found} == {id(p) for p in wanted}
+
+
+def test_a_leaf_is_shown_by_one_node():
+    x = torch.ones(2, requires_grad=True)
+    ((a, number),), ((b, _),) = (x * 2).grad_fn.next_functions, (x + 1).grad_fn.next_functions
+    assert a is b and number == 0 and a.variable is x and a.name() == "torch::autograd::AccumulateGrad"
+    assert a.next_functions == () and a.metadata == {} and repr(a).startswith("<AccumulateGrad object at 0x")
+    seen: list[Any] = []
+    a.register_hook(lambda inputs, outputs: seen.append((inputs, outputs[0].tolist())))
+    a.register_prehook(lambda grads: (grads[0] * 10,))
+    (x * 5).sum().backward()
+    assert seen == [((), [5.0, 5.0])] and x.grad.tolist() == [50.0, 50.0]
+
+
+def test_the_bias_of_a_linear_layer_comes_first():
+    layer = nn.Linear(3, 2)
+    x = torch.ones(4, 3, requires_grad=True) * 1
+    bias, before, weight = [n for n, _ in layer(x).grad_fn.next_functions]
+    assert bias.variable is layer.bias and before is x.grad_fn and weight.variable is layer.weight
+    assert [n for n, _ in nn.functional.linear(x, layer.weight).grad_fn.next_functions] == [x.grad_fn, weight]
+
+
+def test_saved_tensors_have_pytorchs_names():
+    x, w = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor([3.0, 4.0], requires_grad=True)
+    y = x.exp()
+    assert y.grad_fn._saved_result.tolist() == y.tolist()
+    product = x * w
+    assert product.grad_fn._saved_self is x and product.grad_fn._saved_other is w
+    square = x ** 2
+    assert square.grad_fn._saved_self is x and square.grad_fn._saved_exponent == 2
+    m = torch.ones(2, 2, requires_grad=True)
+    assert (m @ m).grad_fn._saved_mat2 is m
+    for name in ("_saved_nothing", "_saved_result", "nothing"):
+        with pytest.raises(AttributeError, match=f"'MulBackward0' object has no attribute '{name}'"):
+            getattr(product.grad_fn, name)
+    y.sum().backward()
+    with pytest.raises(RuntimeError, match="directly access saved tensors after they have already been freed"):
+        _ = y.grad_fn._saved_result
+
+
+def test_the_node_of_a_function_is_its_context():
+    class Scale(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, factor):
+            ctx.save_for_backward(x)
+            ctx.factor = factor
+            return x * factor
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * ctx.factor, None
+
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    node = Scale.apply(x, 3.0).grad_fn
+    assert node.saved_tensors[0] is x and node.factor == 3.0 and node.needs_input_grad == (True, False)
+    assert type(node).__name__ == node.name() == "ScaleBackward"
+    with pytest.raises(AttributeError, match="'ScaleBackward' object has no attribute 'nothing'"):
+        _ = node.nothing
+
+
+def test_hooks_and_metadata_of_a_node():
+    x = torch.ones(2, requires_grad=True)
+    y = x * 2
+    y.grad_fn.metadata["place"] = "here"
+    seen: list[Any] = []
+    y.grad_fn.register_prehook(lambda grads: (grads[0] * 10,))
+    handle = y.grad_fn.register_hook(lambda inputs, outputs: seen.append((inputs[0].tolist(), outputs[0].tolist())))
+    y.sum().backward(retain_graph=True)
+    handle.remove()
+    y.sum().backward()
+    assert seen == [([20.0, 20.0], [10.0, 10.0])] and x.grad.tolist() == [40.0, 40.0] and y.grad_fn.metadata == {"place": "here"}
