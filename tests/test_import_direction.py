@@ -20,7 +20,8 @@ FLOORS = [
     {"nn", "utils", "metrics", "amp", "func", "jit"},
     {"optim", "distributions", "cpu", "cuda"},
     {"io", "signal"},
-    {"vision", "text", "audio", "tools", "serialization", "testing", "hub"},
+    {"hub"},
+    {"vision", "text", "audio", "tools", "serialization", "testing"},
     {"compat"},
 ]
 FLOOR = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}

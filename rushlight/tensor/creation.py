@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -134,8 +135,9 @@ def _dtype_of(data: Any) -> DType | None:
         elif isinstance(x, complex):
             kind = default_dtype().to_complex()
         else:
-            if isinstance(x, str):
-                raise TypeError(f"new(): invalid data type '{type(x).__name__}'") if x is data else ValueError("too many dimensions 'str'")
+            if isinstance(x, (str, bytes)):
+                name = type(x).__name__
+                raise TypeError(f"new(): invalid data type '{name}'") if x is data else ValueError(f"too many dimensions '{name}'")
             raise RuntimeError(f"Could not infer dtype of {type(x).__name__}")
         if found is None or found is kind:
             found = kind
@@ -160,6 +162,7 @@ def array_from(data: Any, dtype: DType | None) -> np.ndarray:
                 check_fits(extreme.item(), dtype)
         return convert(plain_numbers, dtype or (default_dtype() if plain_numbers.dtype == np.float64 else
                                                 dt.from_numpy(plain_numbers.dtype)))
+    data = _as_lists(data)
     d = dtype or _dtype_of(data) or default_dtype()
     plain = _plain(data)
     if d.kind in "iu" and not isinstance(plain, np.ndarray):
@@ -171,6 +174,17 @@ def array_from(data: Any, dtype: DType | None) -> np.ndarray:
     if wide.dtype == object:
         raise _ragged(plain, ValueError("could not convert"))
     return convert(wide, d)
+
+
+def _as_lists(data: Any) -> Any:
+    """Nested data where every sequence that is none of ours (a deque, an array of Python's, a class with ``__getitem__``) is a list."""
+    if isinstance(data, _SEQUENCES):
+        parts = [_as_lists(x) for x in data]
+        return data if all(map(is_, parts, data)) else parts
+    if isinstance(data, (Handle, np.ndarray, np.generic, numbers.Number, dict, str, bytes)):
+        return data
+    kind = type(data)
+    return [_as_lists(x) for x in data] if hasattr(kind, "__getitem__") and hasattr(kind, "__len__") else data
 
 
 def _plain_numbers(data: Any) -> np.ndarray | None:

@@ -1,5 +1,8 @@
-"""Python's ranges as data and as indices, and ``torch.range``, against PyTorch."""
+"""Sequences of every kind as data, ranges as data and as indices, and ``torch.range``, against PyTorch."""
 from __future__ import annotations
+
+import array
+from collections import UserList, deque
 
 import numpy as np
 import pytest
@@ -56,3 +59,40 @@ def test_torch_range_refuses_what_torch_refuses():
         for arguments in ((1, 4, 0), (1, 4, -1), (0, float("inf"))):
             with pytest.warns(UserWarning, match="deprecated"), pytest.raises(RuntimeError):
                 t.range(*arguments)
+
+
+class Own:
+    """A sequence by its methods alone."""
+
+    def __init__(self, *items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, i):
+        return self.items[i]
+
+
+@pytest.mark.parametrize("data", [
+    deque([1.5, 2.0]), deque([[1, 2], [3, 4]]), [deque([1, 2]), (3, 4)], [[1.0, 2.0], deque([3, 4])], UserList([True, False]), Own(1, 2, 3),
+    Own(Own(1.0), [2.0]), array.array("f", [1, 2]), bytearray(b"ab"), memoryview(b"ab"), deque(), deque([np.float32(1), np.float32(2)])],
+    ids=["deque", "of lists", "in a list", "beside a list", "UserList", "own class", "nested", "array", "bytearray", "memoryview", "empty",
+         "NumPy numbers"])
+def test_whatever_is_a_sequence_is_data(data):
+    for make in (lambda t: t.tensor(data), lambda t: t.as_tensor(data), lambda t: t.tensor(data, dtype=t.float64)):
+        got, want = make(torch), make(peer)
+        assert str(got.dtype) == str(want.dtype)
+        np.testing.assert_array_equal(got.numpy(), want.numpy())
+
+
+def test_a_deque_of_tensors_is_data():
+    returns = torch.tensor(deque([torch.tensor(1.0), torch.tensor(2.5)]))
+    assert returns.tolist() == [1.0, 2.5]
+
+
+@pytest.mark.parametrize("data", [b"ab", [b"ab"], {0: 1}, {1}, {1: 2}.keys(), (i for i in range(3)), deque([[1], [1, 2]])])
+def test_what_is_no_sequence_of_numbers(data):
+    for t in (torch, peer):
+        with pytest.raises((TypeError, ValueError, RuntimeError), match="data type|dimensions|infer dtype|expected sequence"):
+            t.tensor(data)

@@ -1,0 +1,15 @@
+"""Networks for images, with torchvision's names, parameters and published weights: ResNet and its relatives, VGG, AlexNet.
+
+Example:
+    >>> import rushlight as torch
+    >>> from rushlight.vision import models
+    >>> models.resnet18(num_classes=10)(torch.randn(1, 3, 64, 64)).shape
+    torch.Size([1, 10])
+"""
+from .alexnet import *
+from .resnet import *
+from .vgg import *
+from .weights import Weights, WeightsEnum
+
+__all__ = [name for name, value in globals().items()
+           if getattr(value, "__module__", "").startswith(f"{__name__}.") and not name.startswith("_")]

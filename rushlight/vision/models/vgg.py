@@ -1,0 +1,127 @@
+"""Plain stacks of 3x3 convolutions: VGG (Simonyan and Zisserman 2014)."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rushlight.nn import init
+from rushlight.nn.modules.activation import ReLU
+from rushlight.nn.modules.batchnorm import BatchNorm2d
+from rushlight.nn.modules.container import Sequential
+from rushlight.nn.modules.conv import Conv2d
+from rushlight.nn.modules.dropout import Dropout
+from rushlight.nn.modules.linear import Linear
+from rushlight.nn.modules.module import Module
+from rushlight.nn.modules.pooling import AdaptiveAvgPool2d, MaxPool2d
+from rushlight.tensor import Tensor, flatten
+from rushlight.vision.models.weights import Weights, WeightsEnum, load_weights
+
+__all__ = ["VGG", "VGG11_BN_Weights", "VGG11_Weights", "VGG13_BN_Weights", "VGG13_Weights", "VGG16_BN_Weights", "VGG16_Weights",
+           "VGG19_BN_Weights", "VGG19_Weights", "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"]
+
+_CHANNELS = (64, 128, 256, 512, 512)  # of the convolutions before each of the five pools
+
+
+class VGG(Module):
+    """Convolutions and pools, then three linear layers, with torchvision's names of parameters.
+
+    Args:
+        features: the convolutional part, whose result has 512 channels.
+        num_classes: outputs of the last layer.
+        init_weights: whether to draw initial values; False leaves those of the layers.
+        dropout: between the linear layers.
+
+    Shape: (N, 3, H, W) -> (N, num_classes)
+    """
+
+    def __init__(self, features: Module, num_classes: int = 1000, init_weights: bool = True, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.features = features
+        self.avgpool = AdaptiveAvgPool2d((7, 7))
+        self.classifier = Sequential(Linear(512 * 7 * 7, 4096), ReLU(True), Dropout(dropout),
+                                        Linear(4096, 4096), ReLU(True), Dropout(dropout), Linear(4096, num_classes))
+        for m in self.modules() if init_weights else ():
+            if isinstance(m, Conv2d):
+                init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+                init.zeros_(m.bias)
+            elif isinstance(m, Linear):
+                init.normal_(m.weight, 0, 0.01)
+                init.zeros_(m.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(flatten(self.avgpool(self.features(x)), 1))
+
+
+def _features(depths: Sequence[int], batch_norm: bool) -> Sequential:
+    """``depths``: how many convolutions there are before each pool."""
+    layers: list[Module] = []
+    before = 3
+    for channels, depth in zip(_CHANNELS, depths, strict=True):
+        for _ in range(depth):
+            layers += [Conv2d(before, channels, 3, padding=1), *([BatchNorm2d(channels)] if batch_norm else []), ReLU(True)]
+            before = channels
+        layers.append(MaxPool2d(2, 2))
+    return Sequential(*layers)
+
+
+class VGG11_Weights(WeightsEnum):
+    IMAGENET1K_V1 = Weights.named("vgg11-8a719046")
+    DEFAULT = IMAGENET1K_V1
+
+
+class VGG11_BN_Weights(WeightsEnum):
+    IMAGENET1K_V1 = Weights.named("vgg11_bn-6002323d")
+    DEFAULT = IMAGENET1K_V1
+
+
+class VGG13_Weights(WeightsEnum):
+    IMAGENET1K_V1 = Weights.named("vgg13-19584684")
+    DEFAULT = IMAGENET1K_V1
+
+
+class VGG13_BN_Weights(WeightsEnum):
+    IMAGENET1K_V1 = Weights.named("vgg13_bn-abd245e5")
+    DEFAULT = IMAGENET1K_V1
+
+
+class VGG16_Weights(WeightsEnum):
+    IMAGENET1K_V1 = Weights.named("vgg16-397923af")
+    DEFAULT = IMAGENET1K_V1
+
+
+class VGG16_BN_Weights(WeightsEnum):
+    IMAGENET1K_V1 = Weights.named("vgg16_bn-6c64b313")
+    DEFAULT = IMAGENET1K_V1
+
+
+class VGG19_Weights(WeightsEnum):
+    IMAGENET1K_V1 = Weights.named("vgg19-dcbb9e9d")
+    DEFAULT = IMAGENET1K_V1
+
+
+class VGG19_BN_Weights(WeightsEnum):
+    IMAGENET1K_V1 = Weights.named("vgg19_bn-c79401a0")
+    DEFAULT = IMAGENET1K_V1
+
+
+def _maker(name: str, kind: type[WeightsEnum], depths: Sequence[int]) -> Callable[..., VGG]:
+    batch_norm = name.endswith("_bn")
+
+    def make(weights: Any = None, progress: bool = True, *, pretrained: bool | None = None, **kwargs: Any) -> VGG:
+        if (weights is not None and weights is not False) or pretrained:
+            kwargs["init_weights"] = False
+        return load_weights(VGG(_features(depths, batch_norm), **kwargs), kind, weights, progress, pretrained)
+    make.__name__ = make.__qualname__ = name
+    make.__doc__ = (f"A ``VGG`` of {sum(depths)} convolutions{' with batch norms' if batch_norm else ''}; ``weights``: a member of "
+                    f"``{kind.__name__}`` or its name, None for initial values. Further arguments are those of ``VGG``.")
+    return make
+
+
+vgg11 = _maker("vgg11", VGG11_Weights, (1, 1, 2, 2, 2))
+vgg11_bn = _maker("vgg11_bn", VGG11_BN_Weights, (1, 1, 2, 2, 2))
+vgg13 = _maker("vgg13", VGG13_Weights, (2, 2, 2, 2, 2))
+vgg13_bn = _maker("vgg13_bn", VGG13_BN_Weights, (2, 2, 2, 2, 2))
+vgg16 = _maker("vgg16", VGG16_Weights, (2, 2, 3, 3, 3))
+vgg16_bn = _maker("vgg16_bn", VGG16_BN_Weights, (2, 2, 3, 3, 3))
+vgg19 = _maker("vgg19", VGG19_Weights, (2, 2, 4, 4, 4))
+vgg19_bn = _maker("vgg19_bn", VGG19_BN_Weights, (2, 2, 4, 4, 4))

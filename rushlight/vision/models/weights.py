@@ -1,0 +1,96 @@
+"""Published weights: where they are, and what their images went through."""
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from rushlight import hub
+from rushlight.compile.dtypes import float32
+from rushlight.tensor import Tensor
+from rushlight.vision.transforms import functional as F
+
+__all__ = ["ImageClassification", "Weights", "WeightsEnum", "load_weights"]
+
+_HOST = "https://download.pytorch.org/models/"
+_M = TypeVar("_M", bound=Any)
+
+
+@dataclass(frozen=True)
+class ImageClassification:
+    """What an image goes through before a classifier that was trained on ImageNet sees it.
+
+    Args:
+        crop_size: height and width of the result; resize_size: the shorter side before the centre is cut out.
+
+    Shape: a PIL image or (..., 3, H, W) uint8 or float in [0, 1] becomes (..., 3, crop_size, crop_size) float32.
+
+    Example:
+        >>> import rushlight as torch
+        >>> ImageClassification(crop_size=8, resize_size=10)(torch.zeros(2, 3, 20, 30)).shape
+        torch.Size([2, 3, 8, 8])
+    """
+
+    crop_size: int = 224
+    resize_size: int = 256
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __call__(self, image: Any) -> Tensor:
+        image = F.center_crop(F.resize(image, [self.resize_size]), [self.crop_size])
+        if not isinstance(image, Tensor):
+            image = F.pil_to_tensor(image)
+        return F.normalize(F.convert_image_dtype(image, float32), self.mean, self.std)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of published weights: ``url``, and ``transforms()``, which makes the function that prepares an image."""
+
+    url: str
+    transforms: Callable[[], ImageClassification] = ImageClassification
+
+    @classmethod
+    def named(cls, name: str, resize_size: int = 256) -> Weights:
+        return cls(f"{_HOST}{name}.pth", lambda: ImageClassification(resize_size=resize_size))
+
+
+class WeightsEnum(enum.Enum):
+    """The published weights of one model; ``DEFAULT`` are the best."""
+
+    @property
+    def url(self) -> str:
+        return self.value.url
+
+    @property
+    def transforms(self) -> Callable[[], ImageClassification]:
+        return self.value.transforms
+
+    def get_state_dict(self, progress: bool = True, check_hash: bool = False) -> dict[str, Any]:
+        """The weights, fetched unless they are there (``rushlight.hub``)."""
+        return hub.load_state_dict_from_url(self.url, progress=progress, check_hash=check_hash)
+
+
+def load_weights(model: _M, kind: type[WeightsEnum], weights: Any, progress: bool, pretrained: bool | None = None) -> _M:
+    """``model`` with the weights that were asked for.
+
+    Args:
+        weights: a member of ``kind`` or the name of one, None for the initial values.
+        pretrained: what older programs say instead: True for the first weights that were published.
+
+    Raises:
+        TypeError: weights of another model. KeyError: no such name.
+    """
+    if isinstance(weights, bool):
+        weights, pretrained = None, weights
+    if pretrained:
+        weights = kind["IMAGENET1K_V1"]
+    if weights is None:
+        return model
+    if isinstance(weights, str):
+        weights = kind[weights.rpartition(".")[2]]
+    if not isinstance(weights, kind):
+        raise TypeError(f"Invalid Weight class provided; expected {kind.__name__} but received {type(weights).__name__}.")
+    model.load_state_dict(weights.get_state_dict(progress=progress, check_hash=True))
+    return model
