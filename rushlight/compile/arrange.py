@@ -29,11 +29,10 @@ class Plan:
     woven: tuple[int, ...] = ()  # short axes inside the vector loop: together with it they fill memory without gaps
 
 
-def _memory_forms(body: Body) -> list[tuple[Ix, int, float]]:
-    """(position, item size, weight) of every load and store."""
-    forms = [(p.at, p.expr.dtype.itemsize, 1.5) for p in body.puts]
-    forms += [(v.at, v.dtype.itemsize, 1.0) for v in body.values if v.kind in ("load", "partial")]
-    return forms
+def _memory_forms(body: Body) -> list[tuple[Ix, float, bool]]:
+    """(position, weight, whether all of it is there) of every store and of every place that is loaded."""
+    loads = {(v.node, v.at): (v.at, 1.0, not v.conds) for v in body.values if v.kind in ("load", "partial")}
+    return [*((p.at, 1.5, True) for p in body.puts), *loads.values()]
 
 
 def _all_forms(body: Body) -> list[Ix]:
@@ -45,7 +44,7 @@ def arrange(body: Body, serial: frozenset[int]) -> Plan:
     kept = [a for a in body.kept if extents[a] != 1]
     reduced = [a for a in body.reduced if extents[a] != 1]
     memory = _memory_forms(body)
-    steps = [(dict(at.terms), weight) for at, _, weight in memory]
+    steps = [(dict(at.terms), weight) for at, weight, _ in memory]
     live = [*kept, *reduced]
     forms = [dict(f.terms) for f in _all_forms(body)]
 
@@ -66,8 +65,6 @@ def arrange(body: Body, serial: frozenset[int]) -> Plan:
             n *= extents[b]
         return n
 
-    unguarded = [True] * len(body.puts) + [not v.conds for v in body.values if v.kind in ("load", "partial")]
-
     def worth(step: int, whole: bool) -> float:
         """How well a vector is read or written whose elements lie this far apart; ``whole``: not some of its lanes alone."""
         if abs(step) == 1 or not step:
@@ -75,7 +72,7 @@ def arrange(body: Body, serial: frozenset[int]) -> Plan:
         return (0.7 if whole else 0.5) if any(step == n for n in WOVEN) else 0.3
 
     def score(a: int) -> float:
-        good = sum(w * spread(s) * worth(s.get(a, 0), whole) for (s, w), whole in zip(steps, unguarded))
+        good = sum(w * spread(s) * worth(s.get(a, 0), whole) for (s, w), (_, _, whole) in zip(steps, memory, strict=True))
         n = grown(a)
         return good * n / (LANES * largest(1, -(-n // LANES)))
 

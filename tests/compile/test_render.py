@@ -113,6 +113,26 @@ def test_transposing_copies_go_through_tiles(d: DType) -> None:
         check(nest, [data(d, n), data(d, u, 1), data(d, n, 2), np.zeros(n, d.numpy)], sizes, b * u)
 
 
+@pytest.mark.parametrize("d", DTYPES, ids=lambda d: d.name)
+@pytest.mark.parametrize("other", [0.0, 1.0])
+def test_padded_transposing_copies_go_through_tiles(d: DType, other: float) -> None:
+    """(batch, v, u) to (batch, u, v) with borders: what is beyond them is the same for all of v."""
+    operands = (Operand(d, (None, 1, None)), Operand(d, (None, None, 1), True))
+
+    def nest_of(batches: int, u: int, guard: Expr | None = None) -> LoopNest:
+        inside = guard or e.lt(index(0), const(batches, i64)) & e.lt(index(1), const(u, i64))
+        return LoopNest((Axis(), Axis(), Axis()), operands, (0, 1),
+                        (Loop(2, (Load(0, 0, None, inside, other), Store(1, x(0, d))), True),))
+    for b, u, v, more in ((1, 1, 1, 0), (2, 3, 5, 1), (1, 16, 16, 2), (2, 15, 33, 3), (1, 40, 15, 17)):
+        wide = u + more
+        nest = nest_of(b, u)
+        if target.current().vector_bytes == 64:
+            assert tiles_of(nest, target.current()) is not None
+        sizes = [b + 1, wide, v, u * v, u, wide * v, v]
+        check(nest, [data(d, b * u * v), np.zeros((b + 1) * wide * v, d.numpy)], sizes, (b + 1) * wide)
+    assert tiles_of(nest_of(1, 1, e.lt(index(2), const(3, i64))), target.current()) is None
+
+
 def test_three_parallel_axes_and_fixed_extents() -> None:
     operands = (Operand(f32, (None, None, None, 1)), Operand(f32, (0, 0, 1, 0)), Operand(f32, (100, 50, 10, 1), True))
     nest = LoopNest((Axis(), Axis(2), Axis(), Axis(10)), operands, (0, 1, 2),
@@ -399,6 +419,7 @@ def test_other_instruction_sets(level: str) -> None:
         test_one_dimensional_pointwise(dt.bfloat16)
         test_one_dimensional_pointwise(dt.float16)
         test_transposing_copies_go_through_tiles(f32)
+        test_padded_transposing_copies_go_through_tiles(f32, 1.0)
 
 
 def test_a_kernel_is_compiled_once() -> None:

@@ -65,19 +65,19 @@ class Memory:
         lanes, text = scope.lanes, type_text(type_, scope.lanes)
         if guard is not None:
             guard = splat(guard, lanes)
-        mask = _both(guard, scope.mask)
+        mask = both(guard, scope.mask)
         step = self.strides[k][scope.axis]
         if step in (*WOVEN, -1) and (offset is None or not offset.lanes) and _shuffles(dtype):
             base = scope.at[k] if offset is None else f.at(scope.at[k], offset.name, type_)
             pick = self._backwards if step == -1 else self._every
-            return vecmath.load_form(pick(base, int(step), mask, self._other(dtype, lanes, other), dtype), dtype)
+            return vecmath.load_form(pick(base, int(step), mask, self.other(dtype, lanes, other), dtype), dtype)
         if uniform:  # one address, but only where the guard says so
             address, one = f.let(f"getelementptr {type_}, ptr {address}, <{lanes} x i64> zeroinitializer"), False
         if one and mask is None:
             plain = f.let(f"load {text}, ptr {address}, align {dtype.itemsize}")
             return vecmath.load_form(V(f, plain, type_, lanes), dtype)
         mask = const(f, "i1", lanes, 1) if mask is None else mask
-        rest = self._other(dtype, lanes, other if guard is not None else 0)
+        rest = self.other(dtype, lanes, other if guard is not None else 0)
         value = masked_load(f, address, one, mask, rest, dtype.itemsize)
         return vecmath.load_form(value, dtype)
 
@@ -115,12 +115,12 @@ class Memory:
         f, type_ = self.f, vecmath.memory_type(dtype)
         if guard is None:
             return V(f, f.let(f"load {type_}, ptr {address}"), type_)
-        slot = f.slot(type_, self._other(dtype, 0, other).name)
+        slot = f.slot(type_, self.other(dtype, 0, other).name)
         with f.when(guard.name):
             f.set(slot, f.let(f"load {type_}, ptr {address}"), type_)
         return V(f, f.get(slot, type_), type_)
 
-    def _other(self, dtype: DType, lanes: int, other: float) -> V:
+    def other(self, dtype: DType, lanes: int, other: float) -> V:
         """The constant ``other`` as it would lie in memory."""
         bits = vecmath.constant_bits(other, dtype)
         type_ = vecmath.memory_type(dtype)
@@ -145,7 +145,7 @@ class Memory:
             return
         lanes = scope.lanes
         value = splat(value, lanes)
-        mask = _both(None if guard is None else splat(guard, lanes), scope.mask)
+        mask = both(None if guard is None else splat(guard, lanes), scope.mask)
         moves = self.strides[k][scope.axis] != 0
         if one and not moves:
             address = f.let(f"getelementptr {vecmath.memory_type(dtype)}, ptr {address}, <{lanes} x i64> zeroinitializer")
@@ -200,7 +200,7 @@ class Memory:
             value = V(self.f, self.f.let(f"load {text}, ptr {address}, align {dtype.itemsize}"), type_, lanes)
         else:
             mask = const(self.f, "i1", lanes, 1) if mask is None else mask
-            value = masked_load(self.f, address, one, mask, self._other(dtype, lanes, 0), dtype.itemsize)
+            value = masked_load(self.f, address, one, mask, self.other(dtype, lanes, 0), dtype.itemsize)
         return vecmath.load_form(value, dtype)
 
     def _store_one(self, address: str, value: V, dtype: DType, op: str | None) -> None:
@@ -236,7 +236,7 @@ def _shuffles(dtype: DType) -> bool:
     return dtype.itemsize >= 4 or target.current().vector_bytes >= 64
 
 
-def _both(a: V | None, b: V | None) -> V | None:
+def both(a: V | None, b: V | None) -> V | None:
     return b if a is None else a if b is None else a & b
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from rushlight.compile.cpu import target, vecmath
 from rushlight.compile.cpu.irtext import Function
-from rushlight.compile.cpu.nest_memory import masked_load
-from rushlight.compile.cpu.nest_scope import Scope, formulas, iota
-from rushlight.compile.cpu.values import V, const, splat
-from rushlight.compile.expr import walk
+from rushlight.compile.cpu.nest_memory import both, masked_load
+from rushlight.compile.cpu.nest_scope import Scope, formulas, iota, reads_axis
+from rushlight.compile.cpu.values import V, splat
+from rushlight.compile.expr import Expr, inputs_of, walk
 from rushlight.compile.nest import Compute, Load, Loop, LoopNest, Store
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def tiles_of(nest: LoopNest, cpu: target.CPU) -> Tiles | None:
             strides = nest.operands[s.operand].strides
             widths.append(vecmath.register_bytes(nest.operands[s.operand].dtype))
             if isinstance(s, Load) and strides[loop.axis] not in (0, 1) and strides[u] == 1:
-                if s.guard is not None or s.offset is not None:
+                if s.offset is not None or s.guard is not None and not _holds_across(s.guard, loop.axis):
                     return None
                 loads.append(s)
             elif strides[loop.axis] not in (0, 1):
@@ -67,6 +67,11 @@ def tiles_of(nest: LoopNest, cpu: target.CPU) -> Tiles | None:
                                      if isinstance(s, (Load, Store))):
         return None  # no masked access to narrow elements before AVX-512
     return Tiles(loop, tuple(loads), min(16, cpu.vector_bytes // max(widths)))
+
+
+def _holds_across(guard: Expr, axis: int) -> bool:
+    """Whether a guard is known from positions along other axes alone, as that of a padded image is for all of its channels."""
+    return not inputs_of(guard) and not reads_axis(guard, axis)
 
 
 def tiled_positions(r: _Renderer, scope: Scope, tiles: Tiles, low: str, high: str) -> None:
@@ -139,16 +144,19 @@ def _tile(r: _Renderer, outer: Scope, corner: Scope, tiles: Tiles, first: str, i
         dtype = operands[s.operand].dtype
         type_ = vecmath.memory_type(dtype)
         step = str(r.memory.strides[s.operand][loop.axis])
-        rest = const(f, type_, n, 0) if type_ != "half" else V(f, "zeroinitializer", type_, n)
+        rest = r.memory.other(dtype, n, s.other)
+        mask = row_mask if s.guard is None else both(row_mask, _guard(r, corner, s.guard, first, n))
         columns = []
         for k in range(n):
             at = f.at(corner.at[s.operand], f.mul(step, str(k)), type_)
             _ask(f, f.at(corner.at[s.operand], f.mul(step, str(k + _AHEAD * n)), type_))
-            if row_mask is None:
+            if mask is None:
                 columns.append(V(f, f.let(f"load {rest.text}, ptr {at}, align {dtype.itemsize}"), type_, n))
                 continue
-            here = f.let(f"select i1 {f.compare('sgt', str(left), k)}, {row_mask!r}, {row_mask.text} zeroinitializer")
-            columns.append(masked_load(f, at, True, V(f, here, "i1", n), rest, dtype.itemsize))
+            here = mask
+            if left is not None:
+                here = V(f, f.let(f"select i1 {f.compare('sgt', left, k)}, {mask!r}, {mask.text} zeroinitializer"), "i1", n)
+            columns.append(masked_load(f, at, True, here, rest, dtype.itemsize))
         turned[s.value] = transposed(columns)
     done = frozenset(turned)
     for k in range(n):
@@ -160,6 +168,14 @@ def _tile(r: _Renderer, outer: Scope, corner: Scope, tiles: Tiles, first: str, i
             for s in tiles.loads:
                 inner.env[s.value] = vecmath.load_form(turned[s.value][k], operands[s.operand].dtype)
             r.body(inner, loop.body, done)
+
+
+def _guard(r: _Renderer, corner: Scope, guard: Expr, first: str, n: int) -> V:
+    """Where the guard holds, at n positions of u from ``first`` on."""
+    scope, u = corner.inner(), r.nest.parallel[-1]
+    scope.lanes, scope.axis, scope.memo = n, u, {}
+    scope.env["index", u] = splat(V(r.f, first, "i64"), n) + iota(r.f, "i64", n)
+    return splat(r.value(scope, guard), n)
 
 
 def _ask(f: Function, address: str) -> None:
