@@ -30,6 +30,7 @@ from .passes.attend import attention_calls
 from .passes.carry import carry
 from .passes.layout import choose_orders
 from .passes.legalise import legalise
+from .passes.planes import planes
 from .passes.simplify import simplify
 
 __all__ = ["HostWork", "Label", "NativeWork", "Nests", "Outline", "Piece", "outline"]
@@ -145,6 +146,7 @@ def outline(source: Graph, donations: dict[int, int]) -> Outline:
 def _rewritten(graph: Graph) -> tuple[Graph, list[tuple[Any, DType]]]:
     """The graph as it is laid out and fused, and the numbers that are its last leaves (``numbers.py``)."""
     _show("graph", graph)
+    graph = planes(graph)
     if flags.simplify:
         graph = simplify(graph)
         _show("simplified", graph)

@@ -1,11 +1,11 @@
-"""Discrete Fourier transforms by NumPy. Their gradients are transforms again."""
+"""Discrete Fourier transforms. Their gradients are transforms again."""
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from ..compile.complexes import Transform
+from ..compile.graph import Graph, Node
 from ..record.meta import Meta, meta_of
 from .structured import Structured
 
@@ -20,13 +20,18 @@ def _flip(norm: str) -> str:
     return {"backward": "forward", "forward": "backward", "ortho": "ortho"}[norm]
 
 
-def _c2c(x: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
-    dims, norm, forward = attrs
-    return (np.fft.fftn if forward else np.fft.ifftn)(x[0], axes=dims, norm=norm).astype(outs[0].dtype.numpy)
+def _lower(kind: str) -> Any:
+    def lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:
+        dims, norm, *more = attrs
+        (x,) = inputs
+        forward = more[0] if kind == "c2c" else kind == "r2c"
+        lengths = tuple(more[0] if kind == "c2r" and d == dims[-1] else x.shape[d] for d in dims)
+        return g.native(Transform(kind, dims, norm, forward, outs[0].shape, outs[0].dtype, lengths), x)[0]
+    return lower
 
 
 c2c: Structured = Structured(
-    "_fft_c2c", meta=lambda metas, dims, norm, forward: metas[0].plain, reference=_c2c, saves=((), False),
+    "_fft_c2c", meta=lambda metas, dims, norm, forward: metas[0].plain, lower=_lower("c2c"), saves=((), False),
     grad=lambda ctx, g: c2c(g, attrs=(ctx.attrs[0], _flip(ctx.attrs[1]), not ctx.attrs[2])))
 
 
@@ -48,19 +53,13 @@ def _r2c_grad(ctx: Any, g: Any) -> Any:
 
 
 r2c = Structured("_fft_r2c", meta=_r2c_meta, grad=_r2c_grad, saves=((), False),
-                 reference=lambda x, attrs, outs: np.fft.rfftn(x[0], axes=attrs[0], norm=attrs[1]).astype(outs[0].dtype.numpy))
+                 lower=_lower("r2c"))
 
 
 def _c2r_meta(metas: Sequence[Meta], dims: tuple[int, ...], norm: str, last: int) -> Meta:
     m = metas[0]
     shape = tuple(last if d == dims[-1] else n for d, n in enumerate(m.shape))
     return meta_of(shape, m.dtype.to_real(), m.device)
-
-
-def _c2r(x: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
-    dims, norm, last = attrs
-    sizes = [last if d == dims[-1] else x[0].shape[d] for d in dims]
-    return np.fft.irfftn(x[0], sizes, axes=dims, norm=norm).astype(outs[0].dtype.numpy)
 
 
 def _c2r_grad(ctx: Any, g: Any) -> Any:
@@ -81,4 +80,4 @@ def _c2r_grad(ctx: Any, g: Any) -> Any:
     return total
 
 
-c2r = Structured("_fft_c2r", meta=_c2r_meta, reference=_c2r, grad=_c2r_grad, saves=((), False))
+c2r = Structured("_fft_c2r", meta=_c2r_meta, lower=_lower("c2r"), grad=_c2r_grad, saves=((), False))

@@ -40,7 +40,9 @@ def test_order_is_stable(x: np.ndarray, dim: int, descending: bool, k: int) -> N
     n = x.shape[dim]
     before = x.copy()
     got = stable_order(x, dim, descending, min(k, n))
-    want = np.apply_along_axis(lambda row: np.array(by_python(row, descending), np.int64), dim, x) if x.size else np.empty(x.shape, np.int64)
+    want = np.zeros(x.shape, np.int64)
+    if x.size:
+        want = np.apply_along_axis(lambda row: np.array(by_python(row, descending), np.int64), dim, x)
     np.testing.assert_array_equal(got, np.take(want, range(min(k, n)), dim))
     assert got.dtype == np.int64 and got.flags.c_contiguous
     np.testing.assert_array_equal(x, before)

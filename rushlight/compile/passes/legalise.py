@@ -1,7 +1,7 @@
 """Rewrite a graph so that the kernels of the later stages suffice for it.
 
-* What has no native form (complex numbers, functions without a vector version, native calls without a kernel) becomes a host node
-  that calls the reference interpreter.
+* What has no native form (functions without a vector version, native calls without a kernel) becomes a host node that calls the
+  reference interpreter.
 * A convolution's padding becomes a pad node, so that contractions never look outside their operands.
 * A contraction of integers becomes products and a sum, and so does one of vectors, whose operands have no rows of their own.
 * The base of a scatter or an update becomes a copy that only it uses, to be overwritten in place.
@@ -25,7 +25,7 @@ from rushlight.compile.passes.layout import is_filter_gradient
 from rushlight.compile.reference.interpret import evaluate_node
 from rushlight.compile.sizes import largest
 
-__all__ = ["legalise", "live_nodes"]
+__all__ = ["Interpreted", "Reference", "legalise", "live_nodes"]
 
 _TURNED = 1 << 14  # elements; scattered stores of fewer cost less than another kernel
 _MEMORY_ONLY = ("leaf", "reshape", "host", "native", "item", "copy")
@@ -82,15 +82,13 @@ def _rewrite(g: Graph, node: Node, inputs: tuple[Node, ...], checked: set[tuple[
     kind = node.kind
     if kind not in _MEMORY_ONLY and kind != "const" and _is_foreign(node):
         return _hosted(g, node, inputs)
-    if kind == "const" and node.dtype.kind == "c":
-        return _hosted(g, node, ())
     if kind == "native" and not has_kernel(node.attrs[0], tuple(i.dtype for i in inputs)):
         call = node.attrs[0]
         wide = call.wide()
         if wide is not None and has_kernel(wide, tuple(_computed(i.dtype) for i in inputs)):
             operands = tuple(g.cast(i, _computed(i.dtype)) for i in inputs)
             return g.node("native", operands, (wide,), node.shape, wide.results[0][1])
-        return g.node("host", inputs, (HostCall(_Reference(call), call.results, f"reference {call.name}"),), node.shape, node.dtype)
+        return g.node("host", inputs, (HostCall(Reference(call), call.results, f"reference {call.name}"),), node.shape, node.dtype)
     if kind == "item" and inputs[0].kind == "native":
         return g.cast(g.node(kind, inputs, node.attrs, node.shape, inputs[0].attrs[0].results[node.attrs[0]][1]), node.dtype)
     if kind == "contract":
@@ -107,19 +105,17 @@ def _computed(dtype: dt.DType) -> dt.DType:
 
 
 def _is_foreign(node: Node) -> bool:
-    if node.dtype.kind == "c" or any(i.dtype.kind == "c" for i in node.inputs):
-        return True
     return node.kind == "pointwise" and not supports(node.attrs[0])
 
 
 def _hosted(g: Graph, node: Node, inputs: tuple[Node, ...]) -> Node:
-    function = _Interpreted(node.kind, node.attrs, node.shape, node.dtype)
+    function = Interpreted(node.kind, node.attrs, node.shape, node.dtype)
     return g.host(HostCall(function, ((node.shape, node.dtype),), f"reference {node.kind}"), *inputs)[0]
 
 
 # Functions of arrays that say what they hold, so that it can be exchanged for another size's (``compile/resize.py``).
 @dataclass(frozen=True)
-class _Interpreted:
+class Interpreted:
     """What a node computes."""
 
     kind: str
@@ -133,7 +129,7 @@ class _Interpreted:
 
 
 @dataclass(frozen=True)
-class _Reference:
+class Reference:
     """What a native call computes."""
 
     call: NativeCall
@@ -142,19 +138,11 @@ class _Reference:
         return self.call.reference(*arrays)
 
 
-@dataclass(frozen=True)
-class _Copy:
-    def __call__(self, array: np.ndarray) -> Any:
-        return np.array(array)
-
-
 def _own_copy(g: Graph, x: Node, user: Node) -> Node:
     return g.node("copy", (x,), ("base", user.number), x.shape, x.dtype)
 
 
 def _result_copy(g: Graph, x: Node, number: int) -> Node:
-    if x.dtype.kind == "c":
-        return g.host(HostCall(_Copy(), ((x.shape, x.dtype),), f"copy of result {number}"), x)[0]
     return g.node("copy", (x,), ("result", number), x.shape, x.dtype)
 
 
