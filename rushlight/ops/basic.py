@@ -20,6 +20,20 @@ Shape = tuple[int, ...]
 
 full = Structured("full", meta=lambda metas, shape, number, dtype: meta_of(shape, dtype, CPU),
                   lower=lambda g, x, attrs, outs: g.const(attrs[1][0], attrs[2], attrs[0]))
+_full_of = Structured("full", meta=lambda metas, shape, dtype: meta_of(shape, dtype, CPU),
+                      lower=lambda g, x, attrs, outs: g.expand(g.cast(x[0], attrs[1]), attrs[0]))
+
+
+def _number_of_full(attrs: tuple) -> tuple[Any, tuple, list[Any]] | None:
+    """Numbers that keep changing, like the time that a diffusion model is told at each of its steps, are data."""
+    shape, (number, *_), dtype = attrs
+    exact = dtype.kind in "iu" or dtype.kind == "f" and dtype.itemsize >= 4  # half precision rounds a constant once, a cast perhaps twice
+    if not exact or type(number) is not int and type(number) is not float or type(number) is int and not -1 << 63 <= number < 1 << 63:
+        return None
+    return _full_of, (shape, dtype), [number]
+
+
+full.runtime = _number_of_full
 
 
 def _cast_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:

@@ -201,3 +201,38 @@ def test_a_number_is_no_other_number():
         np.testing.assert_allclose((exponent - y).numpy(), np.full(2, exponent - 3), rtol=1e-6)
         z = torch.arange(2) + 1
         assert (z * exponent).dtype == torch.float32 and (z * int(exponent)).dtype == torch.int64
+
+
+FILLS = {
+    "full": lambda x, v: torch.full((3, 2), v, dtype=x.dtype), "full_like": lambda x, v: torch.full_like(x, v),
+    "new_full": lambda x, v: x.new_full((4,), v), "fill_": lambda x, v: x.clone().fill_(v), "empty": lambda x, v: torch.full((0, 2), v),
+}
+
+
+@pytest.mark.parametrize("name", FILLS)
+def test_tensors_of_a_number_that_changes(name):
+    """The time that a diffusion model is told, or the word that was drawn last."""
+    x = torch.zeros(5, dtype=torch.long)
+
+    def step(k):
+        y = FILLS[name](x, 3 * k - 7) * 2
+        np.testing.assert_array_equal(y.numpy(), np.full(y.shape, 2 * (3 * k - 7)))
+    settles(step)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "int64", "float16", "bfloat16", "float32", "float64", "bool", "complex64"])
+def test_numbers_that_fill_are_rounded_as_constants_are(dtype):
+    whole = dtype.startswith(("u", "i"))
+    low, high = {"uint8": (0, 255), "int8": (-128, 127), "int32": (-2**31, 2**31 - 1)}.get(dtype, (-2**63, 2**63 - 1))
+    numbers = [0, 1, low, high, 7, 9, 11.75, -3.5 if low else 3.5, 100] if whole else \
+        [0.1, 1 / 3, 1e-3, -0.0, 5, float("inf"), float("nan"), 2049.000001, 1e4 + 1 / 3]
+
+    def fill(v):
+        return torch.full((2,), v, dtype=getattr(torch, dtype))
+    for v in numbers:
+        start_afresh()  # then it is a constant
+        expected = fill(v).tolist()
+        for other in numbers[:6]:
+            fill(other).tolist()
+        np.testing.assert_array_equal(fill(v).tolist(), expected)
+        np.testing.assert_array_equal(np.signbit(np.real(fill(v).tolist())), np.signbit(np.real(expected)))
