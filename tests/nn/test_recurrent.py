@@ -281,3 +281,15 @@ def test_a_nan_does_not_stop_the_gradient_of_relu():
     for some in found[2:]:
         for a, b in zip(some, found[0], strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("lib", [rushlight, torch], ids=["rushlight", "torch"])
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_weights_are_found_by_name_to_be_drawn_anew(lib, kind):
+    layer = getattr(lib.nn, kind)(3, 4, num_layers=2, bidirectional=True)
+    assert layer._flat_weights_names == [name for name, _ in layer.named_parameters()] == sum(layer._all_weights, [])
+    assert all(w is p for w, p in zip(layer._flat_weights, layer.parameters(), strict=True))
+    for name in layer._flat_weights_names:
+        if "bias" in name:
+            lib.nn.init.ones_(layer._parameters[name])
+    assert all((b == 1).all() for weights in layer.all_weights for b in weights[2:])

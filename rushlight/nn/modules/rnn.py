@@ -33,7 +33,7 @@ class RNNBase(Module):
         gates = _GATES[mode]
         directions = 2 if bidirectional else 1
         real = proj_size or hidden_size
-        self._names: list[list[str]] = []
+        self._all_weights: list[list[str]] = []
         for layer in range(num_layers):
             for direction in range(directions):
                 end = f"_l{layer}{'_reverse' if direction else ''}"
@@ -46,7 +46,7 @@ class RNNBase(Module):
                     shapes["weight_hr" + end] = (proj_size, hidden_size)
                 for name, shape in shapes.items():
                     setattr(self, name, Parameter(FUNCTIONS["empty"](shape, device=device, dtype=dtype)))
-                self._names.append(list(shapes))
+                self._all_weights.append(list(shapes))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -61,7 +61,16 @@ class RNNBase(Module):
     @property
     def all_weights(self) -> list[list[Any]]:
         """The weights of each layer and direction."""
-        return [[getattr(self, name) for name in names] for names in self._names]
+        return [[getattr(self, name) for name in names] for names in self._all_weights]
+
+    # Programs that draw initial values of their own go through the weights by these names.
+    @property
+    def _flat_weights_names(self) -> list[str]:
+        return [name for names in self._all_weights for name in names]
+
+    @property
+    def _flat_weights(self) -> list[Any]:
+        return [getattr(self, name) for name in self._flat_weights_names]
 
     # -- layers and directions ---------------------------------------------------------------------------------------
     def _layers(self, x: Any, state: tuple[Any, ...], batch_sizes: Any = None) -> tuple[Any, tuple[Any, ...]]:
@@ -75,7 +84,7 @@ class RNNBase(Module):
             found = []
             for direction in range(directions):
                 k = layer * directions + direction
-                weights = [getattr(self, name) for name in self._names[k]]
+                weights = [getattr(self, name) for name in self._all_weights[k]]
                 out, *states = recurrent_layer(x, *(s[k] for s in state), *weights, *lengths, attrs=(
                     self.mode, bool(direction), self.bias, self.proj_size > 0, batch_sizes is not None))
                 found.append(out)
@@ -124,7 +133,7 @@ class RNNBase(Module):
         batched = input.ndim == 3
         if input.shape[-1] != self.input_size:
             raise RuntimeError(f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {input.shape[-1]}")
-        kind = getattr(self, self._names[0][0]).dtype
+        kind = getattr(self, self._all_weights[0][0]).dtype
         if input.dtype is not kind and low is None:
             raise ValueError(f"input must have the type {kind}, got type {input.dtype}")
         x = input if batched else input.unsqueeze(1)
