@@ -20,6 +20,7 @@ from .graph import Node
 from .group import Group
 from .index import Index, Ix, bounds
 from .passes.layout import reshaped_order
+from .sizes import is_size
 
 __all__ = ["Body", "Builder", "Value", "Put", "Test", "address_of", "strides_of"]
 
@@ -322,12 +323,14 @@ class Builder:
 
 
 def guard_expr(conds: Conds, form: Any, extents: dict[int, int]) -> Expr:
-    """A bool formula for conditions on positions."""
+    """A bool formula for conditions on positions. A test that some sizes need is made for all of a family: whether a stride leaves
+    something over is no reason for another plan."""
     out = None
     for at, low, high in conds:
         first, last = bounds(at, extents)
         value = form(at)
-        for needed, test in ((first < low, lambda v, low=low: e.ge(v, low)), (last >= high, lambda v, high=high: e.lt(v, count(high)))):
+        for needed, test in ((first < low, lambda v, low=low: e.ge(v, low)),
+                             (is_size(last - high) or last >= high, lambda v, high=high: e.lt(v, count(high)))):
             if needed:
                 out = test(value) if out is None else out & test(value)
     return const(True, dt.bool_) if out is None else out

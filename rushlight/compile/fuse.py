@@ -34,6 +34,7 @@ from .graph import Graph, Node
 from .group import Group, Groups
 from .index import CannotSplit, Index, axis_ix
 from .passes.layout import reshaped_order
+from .sizes import is_size
 
 __all__ = ["Fusion", "fuse"]
 
@@ -176,18 +177,20 @@ class _Fuser(RowRules, PartRules):
         if not flags.fuse_siblings or node.kind != "pointwise" or node.size == 0:
             return None
         for source in node.inputs:
-            if spread_size(source) <= _NUMBERS and node.size >= _LARGE:
-                continue  # they would share a learning rate: a kernel less, and memory of all of them at once
+            if not is_size(node.size) and _share_numbers(source, node):
+                continue
             for group in self.users.get(source, ()):
                 if (group.kind == "loops" and not group.reduced and len(group.roots) < _MAX_ROOTS
                         and group.ops + node_cost(node) <= _MAX_OPS
                         and any(group.covers(i, node.shape) == "all" for i in group.demand[source])
                         and self._may_host(group, node)):
+                    if is_size(node.size) and _share_numbers(source, node):  # asked where there is such a group, not of every value
+                        break
                     return group
         return None
 
     def _sibling_index(self, node: Node, group: Group) -> Index:
-        return next(i for source in node.inputs if source in group.demand and (spread_size(source) > _NUMBERS or node.size < _LARGE)
+        return next(i for source in node.inputs if source in group.demand and not _share_numbers(source, node)
                     for i in group.demand[source] if group.covers(i, node.shape) == "all")
 
     # -- pointwise-like nodes ------------------------------------------------------------------------------------
@@ -422,3 +425,12 @@ class _Fuser(RowRules, PartRules):
         host = node.inputs[0]
         self.items.setdefault(host, []).append(node)
         self.forced.add(host)
+
+
+def _share_numbers(source: Node, node: Node) -> bool:
+    """Whether all that large values have in common is a few numbers: they would share a learning rate, which is a kernel less, and
+    memory of all of them at once."""
+    numbers = spread_size(source)
+    if is_size(numbers):  # few sizes are large: that question comes out the same more often
+        return node.size >= _LARGE and numbers <= _NUMBERS
+    return numbers <= _NUMBERS and node.size >= _LARGE

@@ -10,6 +10,7 @@ from .fusion import Fusion
 from .graph import Graph, Node
 from .group import Group, Groups
 from .index import Index, axis_ix, plain_axes
+from .sizes import is_size
 
 __all__ = ["RowRules", "operands_of"]
 
@@ -124,11 +125,12 @@ class RowRules:
     def _reads_alike(self, x: Node, group: Group) -> bool:
         """Whether a large operand has something in common with what else the group reduces. Sums of unrelated values in one
         kernel (the biases of all layers, for an optimizer) save nothing, and keep all of these values until the last is there."""
-        if x.size * x.dtype.itemsize <= _BLOCK_BYTES:
+        nbytes = x.size * x.dtype.itemsize
+        if not is_size(nbytes) and nbytes <= _BLOCK_BYTES:
             return True
         others = {n.inputs[0] for n in map(memory_base, group.demand) if n.kind == "reduce"} | {n.inputs[0] for n in group.reduces}
         here = self._sources(x)
-        return all(here & self._sources(other) for other in others)
+        return all(here & self._sources(other) for other in others) or nbytes <= _BLOCK_BYTES
 
     def _sources(self, x: Node) -> set[Node]:
         """The values from which ``x`` is computed element by element, back to those in memory, for some steps. What a contraction reads

@@ -10,6 +10,7 @@ from typing import Any
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..compile.graph import Graph, Node, View
+from ..compile.sizes import largest
 
 __all__ = ["Windows", "windows", "cut", "repeated", "spread_back", "inside_position"]
 
@@ -66,7 +67,7 @@ def cut(g: Graph, x: Node, w: Windows, value: Any) -> Node:
     """(*lead, *size) as (*lead, *out, *kernel); outside the input reads ``value``."""
     nd = w.nd
     lead = x.shape[:len(x.shape) - nd]
-    high = [max(0, (o - 1) * s + d * (k - 1) + 1 - p - n)
+    high = [largest(0, (o - 1) * s + d * (k - 1) + 1 - p - n)
             for n, o, k, s, p, d in zip(w.size, w.out, w.kernel, w.stride, w.padding, w.dilation)]
     x = g.pad(x, ((0,) * len(lead)) + w.padding, (0,) * len(lead) + tuple(high), value)
     rank = len(lead) + 2 * nd

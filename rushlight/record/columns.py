@@ -4,6 +4,10 @@ A *column* is what one number of a path (its place in ``Description.numbers``) w
 and the numbers among attributes. Others follow by the operations' own rules for shapes and are *derived*. A given number may be
 the same as another, a constant, or follow from others by a rule that is guessed here, and checked for each new path; what is left
 are the inputs.
+
+A wrong guess costs a plan for other sizes, an input too many hardly anything. So an attribute is taken for a dimension of what its own
+operation reads, or for a product of some, before it is taken for anything else, and multiples and distances must have held for three
+different numbers: where two paths share one of several factors by chance, nearly every number is a multiple of some other.
 """
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ Column = tuple[Any, ...]  # the type of a number, and what it was each time
 Numbers = Mapping[int, Any] | Sequence[Any]
 
 _MOST_DERIVED = 24  # that are tried as factors of others
+_SURE = 3           # different numbers that a multiple or a distance must have held for
 
 
 class _Product(NamedTuple):
@@ -48,17 +53,18 @@ class Columns:
     """Args:
         seen: the numbers of some paths of one structure.
         given: the places of the given numbers, in order.
-        attributes: those of them that belong to operations, which know the shapes before them.
+        near: for those of them that belong to operations, where the shapes lie that the operation reads: the places of each one's
+            dimensions.
 
     Attributes:
         inputs: the places of the numbers from which all given ones follow: whole ones first, then floating-point ones.
     """
 
-    def __init__(self, seen: Sequence[Sequence[Any]], given: Sequence[int], attributes: frozenset[int]) -> None:
+    def __init__(self, seen: Sequence[Sequence[Any]], given: Sequence[int], near: Mapping[int, Sequence[Sequence[int]]]) -> None:
         self._columns = [(type(column[0]), *column) for column in zip(*seen)]
-        self._attributes = attributes
+        self._near = near
         self._first: dict[Column, int] = {}  # where a varying column is met first
-        self._home: dict[int, int] = {}      # place of a given number that varies -> the first place of its column
+        self._home: dict[int, int] = {}      # place of a given number that varies -> the place that it is the same as, or its own
         self._rules: dict[int, _Product | _Quotient] = {}
         self.inputs: list[int] = []
         wanted, own = set(given), []
@@ -67,17 +73,23 @@ class Columns:
         for k, column in enumerate(self._columns):
             varies = len(set(column)) > 2
             first = self._first.setdefault(column, k) if varies else k
-            if k not in wanted:
+            read = next((p for shape in near.get(k, ()) for p in shape
+                         if self._columns[p] == column and (p not in wanted or p in self._home)), None)
+            if read is not None:
+                self._home[k] = self._home.get(read, read)
+                same.append((k, self._home[k]))
+            elif k not in wanted:
                 if first == k and varies:
                     self._derived.append(k)
             elif not varies:
                 constant.append(k)
             else:
-                self._home[k] = first
+                self._home[k] = self._home.get(first, first)
                 if first == k:
                     own.append(k)
                 else:
-                    same.append((k, first))
+                    same.append((k, self._home[k]))
+        self._fixed = frozenset(constant)
         self._constant = _getter(constant), tuple([self._columns[k][1] for k in constant])
         self._same = _getter([k for k, _ in same]), _getter([first for _, first in same])
         self._find_rules(own)
@@ -123,7 +135,7 @@ class Columns:
     def _products(self, k: int) -> Iterator[tuple[tuple[int, ...], list[int]]]:
         """One number that is known before place ``k``, or two: where they are and their product."""
         known = [i for i in self.inputs if self._columns[i][0] is int]
-        if k in self._attributes:
+        if k in self._near:
             known += [i for i in self._derived if i < k][:_MOST_DERIVED]
         columns = self._columns
         for i in known:
@@ -133,15 +145,33 @@ class Columns:
                 yield (i, j), [m * n for m, n in zip(columns[i][1:], columns[j][1:])]
 
     def _whole(self, k: int, column: Column) -> _Product | None:
+        sure = len(set(column)) > _SURE
+        for rule in self._read(k):
+            if self._product(rule) == list(column[1:]):
+                return rule
         distance: _Product | None = None
         for places, product in self._products(k):
             by = column[1] // product[0] if product[0] else 0
-            if by and all(p > 0 and n == p * by for p, n in zip(product, column[1:])):
+            if by and (sure or by == 1) and all(p > 0 and n == p * by for p, n in zip(product, column[1:])):
                 return _Product(places, by, 0)
             more = column[1] - product[0]
-            if distance is None and len(places) == 1 and all(n - p == more for p, n in zip(product, column[1:])):
+            if distance is None and len(places) == 1 and (sure or abs(more) == 1) and all(
+                    n - p == more for p, n in zip(product, column[1:])):
                 distance = _Product(places, 1, more)
         return distance
+
+    def _read(self, k: int) -> Iterator[_Product]:
+        """Neighbouring dimensions of what the operation of place ``k`` reads: what a reshape makes one, and a mean counts."""
+        for shape in self._near.get(k, ()):
+            for last in range(len(shape), 0, -1):
+                for first in range(last - 1):
+                    run = shape[first:last]
+                    by = math.prod([self._columns[p][1] for p in run if p in self._fixed])
+                    yield _Product(tuple([self._home.get(p, p) for p in run if p not in self._fixed]), by, 0)
+
+    def _product(self, rule: _Product) -> list[int]:
+        columns = self._columns
+        return [math.prod(numbers) * rule.by for numbers in zip(*[columns[k][1:] for k in rule.places])]
 
     def _fraction(self, k: int) -> _Product | _Quotient | None:
         column = self._columns[k]

@@ -191,22 +191,28 @@ class _Described:
         self.attrs, self.metas, self.meta = attrs, tuple(metas), metas[0]
 
 
-def _given(nodes: Sequence[TraceNode]) -> tuple[list[int], frozenset[int], list[int]]:
-    """The places of numbers that do not follow by the operations' rules, those of attributes among them, and where the shapes of each
-    node's results begin."""
+def _given(nodes: Sequence[TraceNode]) -> tuple[list[int], dict[int, list[range]], list[int]]:
+    """The places of numbers that do not follow by the operations' rules; for those of attributes, where the shapes lie that the operation
+    reads; and where the shapes of each node's results begin."""
     given: list[int] = []
-    attributes: list[int] = []
+    near: dict[int, list[range]] = {}
+    dimensions: dict[int, range] = {}  # of values, by their slots
     shapes, end = [], 0
     for node in nodes:
         numbers: list[Any] = []
         _plain(node.attrs, numbers)
-        attributes += range(end, end + len(numbers))
+        if numbers:
+            read = [dimensions[slot] for slot in node.inputs]
+            near.update((k, read) for k in range(end, end + len(numbers)))
         given += range(end, end + len(numbers))
         shapes.append(end + len(numbers))
-        end = shapes[-1] + sum([len(meta.shape) for meta in node.metas])
+        end = shapes[-1]
+        for k, meta in enumerate(node.metas):
+            dimensions[node.slot + k] = range(end, end + len(meta.shape))
+            end += len(meta.shape)
         if node.op is None or node.op in _opaque:
             given += range(shapes[-1], end)
-    return given, frozenset(attributes), shapes
+    return given, near, shapes
 
 
 def _sized(attrs: Any, numbers: Iterator[Any]) -> Any:
@@ -233,8 +239,8 @@ class _Family:
         self._lines = [node.line for node in path.nodes]
         while True:
             try:
-                given, attributes, shapes = _given(path.nodes)
-                self.columns = Columns(seen, given, attributes)
+                given, near, shapes = _given(path.nodes)
+                self.columns = Columns(seen, given, near)
                 self.inputs = self.columns.inputs
                 tape = Tape([path.numbers[k] for k in self.inputs])
                 nodes = _Sizing(self.columns, tape, path).described(shapes)

@@ -1,0 +1,87 @@
+"""Which numbers of a path follow from which others: what was the same by chance in the first paths is no reason for another plan."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import rushlight as torch
+import rushlight.nn.functional as F
+from rushlight import nn
+from rushlight.record import families
+from rushlight.record.columns import Columns
+from rushlight.record.settings import settings
+from rushlight.tools.profiler import counters
+
+
+@pytest.fixture(autouse=True)
+def compiled_at_once(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(settings, "cold_limit", 0)
+    families.clear()
+    yield
+    families.clear()
+
+
+def test_an_attribute_is_a_dimension_that_its_operation_reads() -> None:
+    """Places: a leaf (n, h), a result (n, half), and an attribute of an operation that reads this. The half is twice n by chance."""
+    seen = [(2, 8, 2, 4, 4), (3, 12, 3, 6, 6)]
+    columns = Columns(seen, [0, 1, 4], {4: [range(2, 4)]})
+    assert columns.fit((5, 14, 5, 7, 7)) and not columns.fit((5, 14, 5, 7, 10))
+    assert columns.number(4, {0: 5, 1: 14, 3: 7}) == 7
+
+
+def test_an_attribute_may_be_a_dimension_that_was_the_same_by_chance() -> None:
+    """8 // 4 and 9 // 4 are both 2."""
+    columns = Columns([(8, 2, 2), (9, 2, 2)], [0, 2], {2: [range(1, 2)]})
+    assert columns.fit((17, 4, 4)) and not columns.fit((17, 4, 2))
+
+
+def test_two_paths_are_no_evidence_of_a_distance() -> None:
+    assert len(Columns([(4, 44), (1, 41)], [0, 1], {}).inputs) == 2
+    assert Columns([(4, 44), (1, 41), (2, 42)], [0, 1], {}).inputs == [0]
+    assert Columns([(4, 5), (1, 2)], [0, 1], {}).inputs == [0]  # positions 0 to n
+
+
+def test_nor_of_a_factor() -> None:
+    assert len(Columns([(8, 48), (6, 36)], [0, 1], {}).inputs) == 2
+    assert Columns([(8, 48), (6, 36), (7, 42)], [0, 1], {}).inputs == [0]
+
+
+@given(st.lists(st.tuples(st.integers(2, 50), st.integers(2, 50), st.integers(2, 50)), min_size=3, max_size=6, unique=True))
+def test_a_count_is_the_product_of_what_is_read(sizes: list[tuple[int, int, int]]) -> None:
+    """A leaf (n, 3, h, w), and the number of its elements as an attribute of an operation that reads it."""
+    columns = Columns([(n, 3, h, w, 3 * n * h * w) for n, h, w in sizes], [0, 1, 2, 3, 4], {4: [range(4)]})
+    assume({0, 2, 3} <= set(columns.inputs))  # by chance they may follow from one another, too
+    assert 4 not in columns.inputs
+    assert columns.fit((99, 3, 98, 97, 3 * 99 * 98 * 97)) and not columns.fit((99, 3, 98, 97, 3 * 99 * 98))
+
+
+class Stem(nn.Module):
+    """What a residual network begins with, and its head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.head = nn.Conv2d(3, 16, 7, 2, 3), nn.BatchNorm2d(16), nn.Linear(16, 10)
+
+    def forward(self, x: Any) -> Any:
+        y = F.max_pool2d(F.relu(self.norm(self.first(x))), 3, 2, 1)
+        return self.head(y.mean((2, 3)))
+
+
+def test_heights_and_widths_of_all_remainders_have_one_plan() -> None:
+    model = Stem().eval()
+
+    def step(n: int, h: int, w: int) -> Any:
+        with torch.no_grad():
+            return model(torch.tensor(np.random.default_rng(h * w).normal(size=(n, 3, h, w)).astype(np.float32))).numpy()
+
+    for size in [(4, 64, 80), (3, 70, 91), (5, 75, 66)]:
+        step(*size)
+    before = counters()
+    for size in [(2, 61, 83), (6, 62, 84), (3, 63, 82), (4, 64, 81), (5, 67, 90)]:
+        step(*size)
+    done = counters() - before
+    assert (done.programs_built, done.programs_planned) == (5, 0)
