@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from types import CellType, CodeType, FunctionType
+from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any, TypeVar
 
 from ..record.trace import local
 from .calls import OPERAND, PLAIN_TENSORS, POSITION, Attempt, Function, search
+from .handle import Handle
 
 __all__ = ["quick", "OPERAND", "PLAIN_TENSORS", "POSITION"]
 
@@ -33,8 +34,24 @@ class _Missing:
         return "<required>"
 
 
+def explained(error: AttributeError, full: Any, given: tuple[Any, ...]) -> Exception:
+    """The error of a call one of whose arguments was used as a tensor and is none: a TypeError that names it. Any other stays as it is."""
+    culprit = error.obj
+    if isinstance(culprit, (Handle, type, ModuleType)):
+        return error
+    positional, star, named, stars, _, _ = _parameters(full)
+    names = [*positional, *([star] if star else []), *named, *([stars] if stars else [])]
+    for k, (name, value) in enumerate(zip(names, given), 1):
+        if value is culprit:
+            return TypeError(f"{full.__name__}(): argument '{name}' (position {k}) must be Tensor, not {type(culprit).__name__}")
+        if name in (star, stars) and any(x is culprit for x in (value.values() if name == stars else value)):
+            return TypeError(f"{full.__name__}(): an argument must be Tensor, not {type(culprit).__name__}")
+    return error
+
+
 MISSING = _Missing()
-_SCOPE = {"__name__": __name__, "local": local, "search": search, "Attempt": Attempt, "MISSING": MISSING}  # of the code below
+# What the code below refers to.
+_SCOPE = {"__name__": __name__, "local": local, "search": search, "Attempt": Attempt, "MISSING": MISSING, "explained": explained}
 
 _ENTRY = """
 def entry({parameters}):
@@ -49,7 +66,11 @@ def entry({parameters}):
 {checks}    _known = search(_function, _trace, ({given}))
     if not isinstance(_known, Attempt):
         return _known
-    return _known.keep(_full({passed}))
+    try:
+        _out = _full({passed})
+    except AttributeError as _error:
+        raise explained(_error, _full, ({given})) from None
+    return _known.keep(_out)
 """
 
 

@@ -4,12 +4,12 @@ The printed form is PyTorch's (``torch.float32``), because programs print and co
 """
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import ml_dtypes
 import numpy as np
 
-__all__ = ["DType", "by_name", "from_numpy", "BY_NAME"]
+__all__ = ["DType", "by_name", "from_numpy", "of_python", "BY_NAME"]
 
 
 class DType:
@@ -52,6 +52,7 @@ class DType:
         """The type arithmetic on this type is done in: half precision computes in float32."""
         return BY_NAME["float32"] if self.kind == "f" and self.itemsize == 2 else self
 
+DType.__name__ = DType.__qualname__ = "dtype"  # the name that programs know
 
 _TABLE: Final = [
     ("bool", np.bool_, "b"), ("uint8", np.uint8, "u"), ("int8", np.int8, "i"), ("int16", np.int16, "i"),
@@ -67,11 +68,17 @@ _BY_NUMPY: Final[dict[np.dtype, DType]] = {d.numpy: d for d in BY_NAME.values()}
 bool_, uint8, int8, int16, int32, int64 = (BY_NAME[n] for n in ("bool", "uint8", "int8", "int16", "int32", "int64"))
 float16, bfloat16, float32, float64 = (BY_NAME[n] for n in ("float16", "bfloat16", "float32", "float64"))
 complex64, complex128 = BY_NAME["complex64"], BY_NAME["complex128"]
+_BY_PYTHON: Final[dict[type, DType]] = {float: float64, int: int64, bool: bool_, complex: complex128}
 uint16, uint32, uint64 = BY_NAME["uint16"], BY_NAME["uint32"], BY_NAME["uint64"]
 
 
 def by_name(name: str) -> DType:
     return BY_NAME[name]
+
+
+def of_python(kind: type) -> Any:
+    """The dtype that a Python type stands for (float64 for ``float``, int64 for ``int``); the type itself if it is none of them."""
+    return _BY_PYTHON.get(kind, kind)
 
 
 def from_numpy(dtype: np.dtype) -> DType:

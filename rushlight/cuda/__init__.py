@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..autograd.handle import TYPE_NAMES
 from ..record.meta import Device, NoSuchDevice
 
 __all__ = ["current_device", "device", "device_count", "empty_cache", "is_available", "is_initialized", "manual_seed",
@@ -54,6 +55,18 @@ max_memory_allocated = memory_reserved = max_memory_reserved = memory_allocated
 def _absent(*args: Any, **kwargs: Any) -> Any:
     raise NoSuchDevice()
 
+
+class _NoTensors(type):
+    """``torch.cuda.FloatTensor``: no tensor is one, and none can be made."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(f"type torch.cuda.{cls.__name__} not available. Torch not compiled with CUDA enabled.")
+
+    def __instancecheck__(cls, t: Any) -> bool:
+        return False
+
+
+globals().update({name: _NoTensors(name, (), {"__module__": __name__}) for name in TYPE_NAMES.values()})
 
 current_device = get_device_name = get_device_properties = get_device_capability = synchronize = set_device = _absent
 

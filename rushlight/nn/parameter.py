@@ -54,7 +54,7 @@ class Parameter(Tensor):
 
     def __deepcopy__(self, memo: dict) -> Any:
         """A copy without ``grad``: the copy of a model that was being trained begins with no gradients, as in PyTorch."""
-        return deepcopy_tensor(self, memo, with_grad=False)
+        return deepcopy_tensor(self, memo, parameter=True)
 
 
 class _BufferKind(type(Tensor)):  # type: ignore[misc]

@@ -100,17 +100,17 @@ add = pointwise("add", _add, neutral=(2,))
 sub = pointwise("sub", _no_bool_sub, neutral=(2,), grad_name=by_first("SubBackward0", "RsubBackward1"))
 mul = pointwise("mul", _mul)
 div = pointwise("div", lambda e, x, y: x / y, result="float", grad_name=by_first("DivBackward0", "MulBackward0"))
-div_floor = pointwise("floor_divide", _floor_divide, grad_name=UNKNOWN, grads=(None, None), allowed="buif")
-div_trunc = pointwise("div_trunc", grad_name="DivBackward2", allowed="buif", formula=lambda e, x, y:
+div_floor = pointwise("floor_divide", _floor_divide, grad_name=UNKNOWN, grads=(None, None), allowed="uif")
+div_trunc = pointwise("div_trunc", grad_name="DivBackward2", allowed="uif", formula=lambda e, x, y:
                       e.truncdiv(x, y) if x.dtype.kind in "bui" else e.trunc(x / y), grads=(
     lambda e, g, out, x, y: None, lambda e, g, out, x, y: None))
-div_floor_mode = pointwise("div_floor", grad_name="DivBackward2", formula=_floor_divide, allowed="buif", grads=(
+div_floor_mode = pointwise("div_floor", grad_name="DivBackward2", formula=_floor_divide, allowed="uif", grads=(
     lambda e, g, out, x, y: None, lambda e, g, out, x, y: None))
 fill = pointwise("fill", lambda e, x, value: e.cast(e.const(value, x.dtype), x.dtype), neutral=(1,), grads=(
     lambda e, g, out, x, value: None, lambda e, g, out, x, value: g))
-remainder = pointwise("remainder", lambda e, x, y: e.mod(x, y), allowed="buif", grad_name=remainder_name, grads=(
+remainder = pointwise("remainder", lambda e, x, y: e.mod(x, y), allowed="uif", grad_name=remainder_name, grads=(
     lambda e, g, out, x, y: g, lambda e, g, out, x, y: -(g * e.floor(x / y))))
-fmod = pointwise("fmod", lambda e, x, y: e.fmod(x, y), allowed="buif", grad_name=by_tensor("Fmod"))
+fmod = pointwise("fmod", lambda e, x, y: e.fmod(x, y), allowed="uif", grad_name=by_tensor("Fmod"))
 pow_ = pointwise("pow", _pow, grad_name=pow_name)
 mul.once = div.once = pow_.once = True
 neg = pointwise("neg", _neg)

@@ -103,6 +103,8 @@ def _extreme_grad(ctx: Any, g: Any) -> Any:
 def _extreme(name: str, op: str) -> Structured:
     def meta(metas: Sequence[Meta], dims: Shape, keepdim: bool) -> Meta:
         m = metas[0]
+        if m.dtype.kind == "c":
+            raise NotImplementedError(f'"{name}" not implemented for {m.dtype}: complex numbers have no order')
         for d in dims:
             if m.shape[d] == 0:
                 raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")

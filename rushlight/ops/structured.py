@@ -1,11 +1,13 @@
 """Declare an operation that is not pointwise: a meta rule, a lowering to the compiler's primitives, a gradient."""
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..autograd.apply import apply
 from ..compile.graph import told_apart
+from ..compile.sizes import is_size
 from ..record.meta import Meta
 from ..record.op import Op, backward_name
 
@@ -69,9 +71,25 @@ def wrap_dim(dim: int, ndim: int) -> int:
         IndexError: out of range.
     """
     n = max(ndim, 1)
+    if type(dim) is not int:
+        dim = _whole(dim)
     if not -n <= dim < n:
         raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})")
     return dim % n
+
+
+def _whole(dim: Any) -> Any:
+    """Anything that counts as an integer as one; sizes that are being planned for stay what they are.
+
+    Raises:
+        TypeError: no integer.
+    """
+    if is_size(dim):
+        return dim
+    try:
+        return operator.index(dim)
+    except TypeError:
+        raise TypeError(f"argument 'dim' must be int, not {type(dim).__name__}") from None
 
 
 def no_dims(dims: Any) -> bool:
@@ -87,9 +105,9 @@ def wrap_dims(dims: Any, ndim: int) -> tuple[int, ...]:
     """
     if dims is None or no_dims(dims):
         return tuple(range(ndim))
-    if isinstance(dims, int) or not hasattr(dims, "__iter__"):
+    if not isinstance(dims, (tuple, list)):
         dims = (dims,)
-    out = tuple(wrap_dim(int(d), ndim) for d in dims)
+    out = tuple([wrap_dim(d, ndim) for d in dims])
     if len(set(out)) != len(out):
         raise RuntimeError(f"dim {next(d for d in out if out.count(d) > 1)} appears multiple times in the list of dims")
     return out if ndim else ()

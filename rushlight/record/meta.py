@@ -24,7 +24,7 @@ class Device:
     index: int | None
     _TYPES: Final = ("cpu", "cuda", "mps", "meta", "xpu")
 
-    def __init__(self, type: Any = "cpu", index: int | None = None) -> None:
+    def __init__(self, type: Any, index: int | None = None) -> None:
         name = type
         if isinstance(type, Device):
             name, index = type.type, type.index if index is None else index
@@ -54,6 +54,7 @@ class Device:
     def __reduce__(self) -> tuple:
         return Device, (self.type, self.index)
 
+Device.__name__ = Device.__qualname__ = "device"  # the name that programs know
 
 CPU: Final = Device("cpu")
 
@@ -85,6 +86,8 @@ class Meta:
         self.shape, self.dtype, self.device, self.strides = shape, dtype, device, strides
         self.numel = math.prod(shape)
         self.nbytes = self.numel * dtype.itemsize
+        if type(self.nbytes) is int and self.nbytes >= 1 << 63:
+            raise RuntimeError(f"Storage size calculation overflowed with sizes={list(shape)}")
         self.plain: Meta = self if strides is None else meta_of(shape, dtype, device)
 
     def __repr__(self) -> str:

@@ -16,5 +16,5 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     frame = user_frame()
     if frame is None:
         frame = sys._getframe()
-    warnings.warn_explicit(message, category, frame.f_code.co_filename, frame.f_lineno, frame.f_globals.get("__name__"),
+    warnings.warn_explicit(message, category, frame.f_code.co_filename, frame.f_lineno, frame.f_globals.get("__name__", "<unknown>"),
                            frame.f_globals.setdefault("__warningregistry__", {}))

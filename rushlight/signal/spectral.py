@@ -1,6 +1,7 @@
 """The short-time Fourier transform and its inverse."""
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from ..autograd.autocast import full_precision
@@ -36,8 +37,9 @@ def stft(input: Any, n_fft: int, hop_length: int | None = None, win_length: int 
     Raises:
         RuntimeError: sizes that do not fit, or a real result asked for implicitly.
     """
-    hop = n_fft // 4 if hop_length is None else hop_length
-    size = n_fft if win_length is None else win_length
+    n_fft = operator.index(n_fft)
+    hop = n_fft // 4 if hop_length is None else operator.index(hop_length)
+    size = n_fft if win_length is None else operator.index(win_length)
     complex_input = input.dtype.kind == "c" or window is not None and window.dtype.kind == "c"
     if input.dtype.kind not in "fc":
         raise RuntimeError(f"stft({input.dtype}[{list(input.shape)}]): expected a tensor of floating point or complex values")

@@ -11,6 +11,7 @@ from ..ops.basic import sum_to as _sum_to
 from . import (  # noqa: F401
     activation,
     assigning,
+    buffers,
     casting,
     creation,
     diagonals,
@@ -36,7 +37,8 @@ from . import (  # noqa: F401
 )
 from .operators import complete
 from .registry import CONVENIENCES, FUNCTIONS, METHODS
-from .shape import Size
+from .registry import with_python_types as _with_python_types
+from .size import Size
 from .tensor import Tensor
 
 __all__ = ["FUNCTIONS", "Size", "Tensor"]
@@ -60,6 +62,7 @@ Rules.from_numpy = creation.from_numpy
 Rules.find_nan = lambda t: bool(t.isnan().any())
 
 for _name, _function in FUNCTIONS.items():
+    FUNCTIONS[_name] = _function = _with_python_types(_function)
     if _name not in CONVENIENCES:
         FUNCTIONS[_name] = _function = _quick(_function, numpy_names=True)
     globals()[_name] = _function

@@ -22,7 +22,7 @@ from ..record.warn import warn
 from .few import few_numbers
 from .registry import METHODS, public
 from .scalars import check_fits, check_number
-from .shape import size_argument
+from .size import size_argument, size_given
 
 __all__ = ["tensor", "as_tensor", "from_numpy", "from_array", "full", "check_device", "finish"]
 
@@ -46,7 +46,16 @@ def check_device(device: Any) -> Device:
 
 
 def finish(t: Any, requires_grad: bool) -> Any:
-    if requires_grad:
+    """A tensor that has been made, which is to require grad or not.
+
+    Raises:
+        TypeError: ``requires_grad`` is no bool. RuntimeError: the dtype has no gradients.
+    """
+    if requires_grad is not False:
+        if requires_grad is not True:
+            if requires_grad is None:
+                return t
+            raise TypeError(f"argument 'requires_grad' must be bool, not {type(requires_grad).__name__}")
         if t.dtype.kind not in "fc":
             raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
         t._edge = LEAF
@@ -136,8 +145,11 @@ def _dtype_of(data: Any) -> DType | None:
             kind = default_dtype().to_complex()
         else:
             if isinstance(x, (str, bytes)):
-                name = type(x).__name__
-                raise TypeError(f"new(): invalid data type '{name}'") if x is data else ValueError(f"too many dimensions '{name}'")
+                first = data
+                while isinstance(first, (list, tuple)) and first:
+                    first = first[0]
+                raise ValueError("too many dimensions 'str'") if first is x and x is not data and isinstance(x, str) else TypeError(
+                    f"new(): invalid data type '{type(x).__name__}'")
             raise RuntimeError(f"Could not infer dtype of {type(x).__name__}")
         if found is None or found is kind:
             found = kind
@@ -168,7 +180,8 @@ def array_from(data: Any, dtype: DType | None) -> np.ndarray:
     if d.kind in "iu" and not isinstance(plain, np.ndarray):
         _check_range(plain, d)
     try:
-        wide = np.asarray(plain, None if isinstance(plain, _SEQUENCES) and plain or isinstance(plain, int) else d.numpy)
+        with np.errstate(all="ignore"):
+            wide = np.asarray(plain, None if isinstance(plain, _SEQUENCES) and plain or isinstance(plain, int) else d.numpy)
     except (ValueError, OverflowError) as error:
         raise _ragged(plain, error) from None
     if wide.dtype == object:
@@ -185,6 +198,19 @@ def _as_lists(data: Any) -> Any:
         return data
     kind = type(data)
     return [_as_lists(x) for x in data] if hasattr(kind, "__getitem__") and hasattr(kind, "__len__") else data
+
+
+def legacy_array(data: Any, dtype: DType) -> np.ndarray:
+    """The data of a legacy constructor: ``torch.FloatTensor([1, 2])``.
+
+    Raises:
+        TypeError: no sequence.
+    """
+    if isinstance(data, (str, bytes)):
+        raise TypeError(f"new(): invalid data type '{type(data).__name__}'")
+    if not isinstance(data, (*_SEQUENCES, np.ndarray)) and not hasattr(data, "__len__"):
+        raise TypeError(f"new(): data must be a sequence (got {type(data).__name__})")
+    return array_from(data, dtype)
 
 
 def _plain_numbers(data: Any) -> np.ndarray | None:
@@ -223,8 +249,9 @@ def convert(array: np.ndarray, d: DType) -> np.ndarray:
 
 
 def _plain(data: Any) -> Any:
-    if isinstance(data, Handle):
-        return data.detach().numpy()  # type: ignore[attr-defined]
+    if isinstance(data, Handle):  # among others, one element counts as a number, whatever its shape
+        array: np.ndarray = data.detach().numpy()  # type: ignore[attr-defined]
+        return array.reshape(()) if array.size == 1 else array
     if isinstance(data, _SEQUENCES):
         if any(isinstance(x, (Handle, *_SEQUENCES, np.ndarray)) for x in data):
             return [_plain(x) for x in data]
@@ -281,7 +308,7 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
     return from_array(array_from(data, dtype), requires_grad) if v is None else finish(make(v), requires_grad)
 
 
-@public(method=False, out=False, aliases=("asarray",), recorded=False)
+@public(method=False, out=False, recorded=False)
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Any:
     """``data`` as a tensor; without a copy where it is a tensor or array of that dtype already."""
     check_device(device)
@@ -305,7 +332,7 @@ def _filled(size: Sequence[int], number: Any, dtype: DType | None, device: Any, 
 def _maker(name: str, number: Any) -> Any:
     def call(*shape: Any, size: Any = None, dtype: DType | None = None, layout: Any = None, device: Any = None,
              requires_grad: bool = False, pin_memory: bool = False, memory_format: Any = None, names: Any = None) -> Any:
-        return _filled(size_argument(shape if size is None else (size,)), number, dtype, device, requires_grad)
+        return _filled(size_given(name, shape, size), number, dtype, device, requires_grad)
 
     def like(input: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
              memory_format: Any = None) -> Any:
@@ -313,7 +340,7 @@ def _maker(name: str, number: Any) -> Any:
 
     def new(self: Any, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, layout: Any = None,
             pin_memory: bool = False) -> Any:
-        return _filled(size_argument(size), number, dtype or self.dtype, device, requires_grad)
+        return _filled(size_given("new_" + name, size, None), number, dtype or self.dtype, device, requires_grad)
     call.__name__, like.__name__, new.__name__ = name, name + "_like", "new_" + name
     call.__doc__ = f"A tensor of {name} of the given size."
     like.__doc__ = f"{name} with the shape and dtype of ``input``."
@@ -340,7 +367,7 @@ def _empty(size: tuple[int, ...], dtype: DType | None, device: Any, requires_gra
 def empty(*shape: Any, size: Any = None, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
           pin_memory: bool = False, memory_format: Any = None, out: Any = None) -> Any:
     """A tensor of undefined content."""
-    wanted = size_argument(shape if size is None else (size,))
+    wanted = size_given("empty", shape, size)
     if out is not None:
         if not isinstance(out, Handle):
             raise TypeError(f"empty(): argument 'out' must be Tensor, not {type(out).__name__}")
@@ -362,12 +389,16 @@ def empty_strided(size: Any, stride: Any, *, dtype: DType | None = None, layout:
                   requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """A tensor of undefined content with the given strides."""
     size, stride = tuple(size), tuple(stride)
+    if len(size) != len(stride):
+        raise RuntimeError(f"dimensionality of sizes ({len(size)}) must match dimensionality of strides ({len(stride)})")
+    if any(n < 0 for n in (*size, *stride)):
+        raise RuntimeError(f"empty_strided(): negative numbers among sizes={list(size)} and strides={list(stride)}")
     span = 1 + sum((n - 1) * s for n, s in zip(size, stride)) if math.prod(size) else 0
     return finish(window(_empty((span,), dtype, device, False), size, stride, 0), requires_grad)
 
 
 METHODS["new_empty"] = lambda self, *size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False: _empty(
-    size_argument(size), dtype or self.dtype, device, requires_grad)
+    size_given("new_empty", size, None), dtype or self.dtype, device, requires_grad)
 METHODS["new_empty_strided"] = lambda self, size, stride, dtype=None, device=None, requires_grad=False, layout=None, \
     pin_memory=False: empty_strided(size, stride, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
 METHODS["new_tensor"] = lambda self, data, *, dtype=None, device=None, requires_grad=False: from_array(
@@ -379,7 +410,11 @@ METHODS["new_tensor"] = lambda self, data, *, dtype=None, device=None, requires_
 def full(size: Any, fill_value: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
          requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """A tensor of one number; its dtype follows the number's type unless given."""
+    if not isinstance(size, (tuple, list)):
+        raise TypeError(f"full(): argument 'size' (position 1) must be tuple of ints, not {type(size).__name__}")
     if isinstance(fill_value, Handle):
+        if fill_value.shape:
+            raise TypeError("full(): argument 'fill_value' (position 2) must be Number, not Tensor")
         made = fill_value.expand(size_argument((size,))).clone()  # type: ignore[attr-defined]
         return finish(made if dtype is None else made.to(dtype), requires_grad)
     if dtype is None:

@@ -1,6 +1,7 @@
 """Triangles, diagonals, and what is made of them."""
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,7 @@ def diag_embed(input: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> A
     a, b = wrap_dim(dim1, n), wrap_dim(dim2, n)
     if a == b:
         raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+    offset = operator.index(offset)
     m = input.shape[-1] + abs(offset)
     shape = list(input.shape[:-1])
     for d in sorted((a, b)):

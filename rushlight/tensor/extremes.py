@@ -17,6 +17,15 @@ from .return_types import named
 
 __all__: list[str] = []
 
+_PLAIN_ERRORS = frozenset(("max", "min", "sort", "msort", "topk"))
+_NO_BOOLS = frozenset(("median", "nanmedian", "kthvalue", "topk"))
+
+
+def _check_ordered(name: str, input: Any) -> None:
+    kind = input.dtype.kind
+    if kind == "c" or kind == "b" and name in _NO_BOOLS:
+        raise (RuntimeError if name in _PLAIN_ERRORS else NotImplementedError)(f'"{name}" not implemented for {input.dtype}')
+
 
 def _at(input: Any, dim: int, index: Any, keepdim: bool, kind: Any, grad_name: str) -> Any:
     """(values, positions) where the positions have the dimension kept."""
@@ -29,8 +38,7 @@ def _at(input: Any, dim: int, index: Any, keepdim: bool, kind: Any, grad_name: s
 def _reduced(name: str, input: Any, dim: int, keepdim: bool, find: Any) -> Any:
     kind = named(name, "values", "indices")
     dim = wrap_dim(dim, len(input.shape))
-    if input.dtype.kind == "c":
-        raise RuntimeError(f"{name}: complex tensors have no order")
+    _check_ordered(name, input)
     title = backward_name(name, int("median" in name))
     if not input.shape:
         return kind((basic.clone.named(title)(input), input.detach().new_zeros((), dtype=dt.int64)))
@@ -85,6 +93,7 @@ def _median(name: str, ignore: bool) -> None:
 
     def call(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
         if dim is None:
+            _check_ordered(name, input)
             return whole(input, attrs=(ignore,))
         return _reduced(name, input, dim, keepdim, lambda x, d: order.median_index(x, attrs=(d, ignore)))
     call.__name__ = name
@@ -118,6 +127,7 @@ def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False) -> Any:
 
 def _running(name: str, largest: bool) -> None:
     def call(input: Any, dim: int) -> Any:
+        _check_ordered(name, input)
         kind = named(name, "values", "indices")
         d = wrap_dim(dim, len(input.shape))
         if not input.shape or not input.numel():
@@ -138,8 +148,7 @@ _running("cummin", False)
 
 def _sorted(name: str, input: Any, dim: int, descending: bool, k: int | None = None, overload: int = 0) -> Any:
     kind = named(name, "values", "indices")
-    if input.dtype.kind == "c":
-        raise RuntimeError(f"{name}: complex tensors have no order")
+    _check_ordered(name, input)
     d = wrap_dim(dim, len(input.shape))
     if not input.shape:
         index = input.detach().new_zeros((), dtype=dt.int64)

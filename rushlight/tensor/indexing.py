@@ -293,10 +293,10 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Any:
         if value.dim():
             raise RuntimeError(f"masked_fill only supports a 0-dimensional value tensor, but got tensor with {value.dim()} dimension(s).")
         value = value.to(input.dtype)
-    elif input.dtype.kind in "bui" and isinstance(value, float):
-        raise RuntimeError(f"value cannot be converted to type {input.dtype.name} without overflow")
     else:
         check_number(value, input.dtype, "masked_fill")
+        if input.dtype.kind in "ui" and isinstance(value, float):
+            value = int(value)
     made = ar.where.named(f"MaskedFillBackward{int(isinstance(value, Handle))}")(mask, value, input)
     return made if made.dtype is input.dtype else made.to(input.dtype)
 

@@ -33,7 +33,9 @@ def type_named(which: Any) -> DType:
     """A dtype from a dtype, a name like ``torch.FloatTensor``, or a typed constructor."""
     if isinstance(which, DType):
         return which
-    name = which if isinstance(which, str) else getattr(which, "__name__", str(which))
+    if not isinstance(which, (str, type)):
+        raise TypeError("dtype must be a type, str, or dtype object")
+    name = which if isinstance(which, str) else which.__name__
     short = name.rsplit(".", 1)[-1]
     for key, known in TYPE_NAMES.items():
         if known == short:

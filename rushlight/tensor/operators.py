@@ -9,7 +9,7 @@ import numpy as np
 from ..autograd.engine import Rules
 from ..autograd.handle import Handle, set_tensor_class
 from ..autograd.quick import OPERAND, PLAIN_TENSORS, POSITION, quick
-from .registry import CONVENIENCES
+from .registry import CONVENIENCES, with_python_types
 from .tensor import Tensor
 
 __all__ = ["complete"]
@@ -42,6 +42,7 @@ def _invert(self: Any) -> Any:
 def complete(methods: dict[str, Any]) -> None:
     """Attach the methods that other modules define, and let results be Tensors."""
     for name, define in methods.items():
+        define = with_python_types(define)
         if isinstance(define, FunctionType) and name not in CONVENIENCES and name != "__setitem__":
             define = quick(define, POSITION if name == "__getitem__" else OPERAND if name in _SCALED else None, numpy_names=True)
         setattr(Tensor, name, define)

@@ -1,15 +1,16 @@
-"""Copying and pickling of tensors: views of one storage stay views of one storage."""
+"""Copying and pickling of tensors. Deep copies of tensors that share memory share memory, too, if they are made together."""
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
 
+from ..autograd.apply import alias_of
 from ..autograd.handle import LEAF, make
 from ..compile.dtypes import DType
 from ..record.value import value_from_array
 
-__all__ = ["reduce_tensor", "deepcopy_tensor", "rebuild"]
+__all__ = ["copy_tensor", "reduce_tensor", "deepcopy_tensor", "rebuild"]
 
 
 def rebuild(cls: type, flat: np.ndarray, dtype: DType, shape: tuple, strides: tuple, offset: int, requires_grad: bool, state: Any) -> Any:
@@ -27,32 +28,57 @@ def rebuild(cls: type, flat: np.ndarray, dtype: DType, shape: tuple, strides: tu
 
 
 def reduce_tensor(t: Any) -> tuple:
-    _leaf_only(t, "pickle")
     whole = np.array(t.detach()._array().reshape(-1) if t.is_contiguous() else t.detach().contiguous()._array().reshape(-1))
     strides = t.contiguous().stride() if not t.is_contiguous() else t.stride()
     return rebuild, (type(t), whole.view(np.uint8) if t.dtype.name == "bfloat16" else whole, t.dtype, tuple(t.shape), strides, 0,
                      t.requires_grad, dict(t.__dict__))
 
 
-def _leaf_only(t: Any, what: str) -> None:
-    if not t.is_leaf:
-        raise RuntimeError(f"Only Tensors created explicitly by the user (graph leaves) support the {what} protocol at the moment.  If "
-                           "you were attempting to deepcopy a module, this may be because of a torch.nn.utils.weight_norm usage.")
+def copy_tensor(t: Any) -> Any:
+    """Another tensor over the same memory: a leaf, with the attributes of ``t``."""
+    new = alias_of(t, None if t._edge is None else LEAF)
+    if type(t) is not type(new):
+        new = new.as_subclass(type(t))
+    new.__dict__.update(t.__dict__)
+    return new
 
 
-def deepcopy_tensor(t: Any, memo: dict, *, with_grad: bool = True) -> Any:
-    """A copy of a leaf, its attributes and, ``with_grad``, its ``grad``."""
+def _copied(t: Any, memo: dict) -> Any:
+    """A copy of the content; of a view with all the memory that it is a view of, which copies of other views find in ``memo``."""
+    alias = t._alias
+    if alias is None:
+        return t.clone()
+    whole = memo.get(id(alias.storage))
+    if whole is None:
+        whole = memo[id(alias.storage)] = t._whole().clone()
+        if alias.parent is None:
+            return whole
+    if alias.parent is None:
+        return alias_of(whole)
+    from .creation import window
+
+    return window(whole, *alias.place()).detach()
+
+
+def deepcopy_tensor(t: Any, memo: dict, *, parameter: bool = False) -> Any:
+    """A copy of a leaf and its attributes; for all but a ``parameter``, whose copy has memory of its own, with its ``grad``.
+
+    Raises:
+        RuntimeError: the tensor was computed from others that require grad.
+    """
     if id(t) in memo:
         return memo[id(t)]
     import copy
 
-    _leaf_only(t, "deepcopy")
-    new = t.detach().clone()
+    if not t.is_leaf:
+        raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.  If "
+                           "you were attempting to deepcopy a module, this may be because of a torch.nn.utils.weight_norm usage.")
+    new = t.detach().clone() if parameter else _copied(t, memo)
     if type(t) is not type(new):
         new = new.as_subclass(type(t))
     new._edge = t._edge
     memo[id(t)] = new
-    if with_grad and t._grad is not None:
+    if not parameter and t._grad is not None:
         new._grad = copy.deepcopy(t._grad.detach(), memo)
     new.__dict__.update(copy.deepcopy(t.__dict__, memo))
     return new

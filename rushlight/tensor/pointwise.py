@@ -5,10 +5,12 @@ from typing import Any
 
 from ..autograd.handle import Handle
 from ..autograd.titles import titled
+from ..compile import dtypes as dt
 from ..ops import activation, complexes
 from ..ops import arithmetic as ar
+from ..record.warn import warn
 from .registry import METHODS, public
-from .scalars import check_fits
+from .scalars import check_fits, scale_first
 
 __all__: list[str] = []
 
@@ -112,20 +114,24 @@ def _kind(x: Any) -> str:
 
 
 @public(inplace=True)
-def add(input: Any, other: Any, *, alpha: Any = 1) -> Any:
-    """``input + alpha * other``, broadcast."""
+def add(input: Any, other: Any, old: Any = None, *, alpha: Any = 1) -> Any:
+    """``input + alpha * other``, broadcast. (``add(input, alpha, other)`` is how it was called once.)"""
+    if old is not None:
+        alpha, other = scale_first("add", other, old)
     if alpha != 1 or type(alpha) is not int:
         _check_alpha(alpha, input, other)
     return ar.add(input, other, alpha)
 
 
 @public(inplace=True, aliases=("subtract",))
-def sub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
-    """``input - alpha * other``, broadcast.
+def sub(input: Any, other: Any, old: Any = None, *, alpha: Any = 1) -> Any:
+    """``input - alpha * other``, broadcast. (``sub(input, alpha, other)`` is how it was called once.)
 
     Raises:
         RuntimeError: an operand is a bool tensor.
     """
+    if old is not None:
+        alpha, other = scale_first("sub", other, old)
     _check_no_bool(input, other)
     if alpha != 1 or type(alpha) is not int:
         _check_alpha(alpha, input, other)
@@ -171,11 +177,13 @@ def floor_divide(input: Any, other: Any) -> Any:
 
 
 def _check_divisor(input: Any, other: Any) -> None:
+    """Division of integers by the number 0 is known at once; by elements that are 0 when it is computed."""
     if not isinstance(other, Handle) and other == 0 and _kind(input) in "bui" and _kind(other) in "bui":
         raise RuntimeError("ZeroDivisionError")
 
 
-def _publish_binary(op: Any, name: str, *aliases: str, inplace: bool = True, tensors_only: bool = False, first: bool = False) -> None:
+def _publish_binary(op: Any, name: str, *aliases: str, inplace: bool = True, tensors_only: bool = False, first: bool = False,
+                    divides: bool = False) -> None:
     def call(input: Any, other: Any) -> Any:
         if first and not isinstance(input, Handle):
             raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
@@ -183,6 +191,8 @@ def _publish_binary(op: Any, name: str, *aliases: str, inplace: bool = True, ten
                 isinstance(input, Handle) and isinstance(other, Handle)):
             bad = other if isinstance(input, Handle) else input
             raise TypeError(f"{name}(): argument must be Tensor, not {type(bad).__name__}")
+        if divides:
+            _check_divisor(input, other)
         return op(input, other)
     call.__name__ = name
     call.__doc__ = f"Elementwise {name} of two tensors (or a tensor and a number), broadcast."
@@ -190,8 +200,8 @@ def _publish_binary(op: Any, name: str, *aliases: str, inplace: bool = True, ten
 
 
 _publish_binary(ar.mul, "mul", "multiply")
-_publish_binary(ar.remainder, "remainder")
-_publish_binary(ar.fmod, "fmod")
+_publish_binary(ar.remainder, "remainder", divides=True)
+_publish_binary(ar.fmod, "fmod", divides=True)
 _publish_binary(ar.pow_, "pow")
 _publish_binary(ar.atan2, "atan2", "arctan2", tensors_only=True)
 _publish_binary(ar.hypot, "hypot", tensors_only=True)
@@ -255,14 +265,18 @@ def lerp(input: Any, end: Any, weight: Any) -> Any:
 
 
 @public(inplace=True)
-def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Any:
-    """``input + value * tensor1 * tensor2``."""
+def addcmul(input: Any, tensor1: Any, tensor2: Any, old: Any = None, *, value: Any = 1) -> Any:
+    """``input + value * tensor1 * tensor2``. (``addcmul(input, value, tensor1, tensor2)`` is how it was called once.)"""
+    if old is not None:
+        value, tensor1, tensor2 = scale_first("addcmul", tensor1, tensor2, old)
     return ar.addcmul(input, tensor1, tensor2, value)
 
 
 @public(inplace=True)
-def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Any:
-    """``input + value * tensor1 / tensor2``."""
+def addcdiv(input: Any, tensor1: Any, tensor2: Any, old: Any = None, *, value: Any = 1) -> Any:
+    """``input + value * tensor1 / tensor2``. (``addcdiv(input, value, tensor1, tensor2)`` is how it was called once.)"""
+    if old is not None:
+        value, tensor1, tensor2 = scale_first("addcdiv", tensor1, tensor2, old)
     if tensor1.dtype.kind in "bui" and tensor2.dtype.kind in "bui":
         raise RuntimeError("Integer division with addcdiv is no longer supported, and in a future  release addcdiv will perform a true "
                            "division of tensor1 and tensor2.")
@@ -273,7 +287,9 @@ def _where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """``input`` where ``condition`` is true, else ``other``; with the condition alone: ``nonzero(as_tuple=True)``."""
     if input is None and other is None:
         return condition.nonzero(as_tuple=True)
-    if condition.dtype.kind not in "bu" or condition.dtype.itemsize != 1:
+    if condition.dtype is dt.uint8:
+        warn("where received a uint8 condition tensor. This behavior is deprecated. Use a boolean condition instead.", UserWarning)
+    elif condition.dtype is not dt.bool_:
         raise RuntimeError(f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype}")
     return ar.where(condition, input, other)
 

@@ -5,15 +5,22 @@ from typing import Any
 
 from ..autograd.apply import value_of
 from ..autograd.autocast import narrowed
+from ..autograd.handle import Handle
 from ..autograd.titles import titled
 from ..ops.contraction import einsum2, einsum2_as_is
 from ..ops.pointwise import broadcast_shapes
 from ..record.op import backward_name
 from .registry import public
+from .scalars import scale_first
 
 __all__: list[str] = []
 
 _bmm = einsum2.named("BmmBackward0")
+
+
+def _check_numbers(name: str, x: Any) -> None:
+    if x.dtype.kind == "b":
+        raise NotImplementedError(f'"{name}" not implemented for bool tensors')
 
 
 @public()
@@ -24,6 +31,7 @@ def matmul(input: Any, other: Any) -> Any:
         RuntimeError: the inner sizes differ, the dtypes differ, or an operand is a number.
     """
     a, b = value_of(input).meta.shape, value_of(other).meta.shape
+    _check_numbers("matmul", input)
     if not a or not b:
         raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {len(a)}D and {len(b)}D")
     if len(a) > 1 and len(b) > 1:
@@ -106,6 +114,7 @@ def dot(input: Any, tensor: Any) -> Any:
     """Inner product of two vectors."""
     if len(input.shape) != 1 or len(tensor.shape) != 1:
         raise RuntimeError(f"1D tensors expected, but got {len(input.shape)}D and {len(tensor.shape)}D tensors")
+    _check_numbers("dot", input)
     if input.dtype is not tensor.dtype:
         raise RuntimeError(f"dot : expected both vectors to have same dtype, but found {input.dtype.name} and {tensor.dtype.name}")
     if input.shape != tensor.shape:
@@ -121,10 +130,27 @@ def outer(input: Any, vec2: Any) -> Any:
     return input.unsqueeze(1) * vec2
 
 
+def _scales_first(name: str, *given: Any) -> tuple[Any, ...]:
+    """(input, a, b, beta, alpha) of a call in the order of old programs: ``f(beta, input, alpha, a, b)``, as a method
+    ``input.f(beta, alpha, a, b)``; without ``alpha`` it is 1.
+
+    Raises:
+        TypeError: no such call.
+    """
+    tensors = [x for x in given if isinstance(x, Handle)]
+    scales = [x for x in given if not isinstance(x, Handle)]
+    if len(tensors) != 3 or not 1 <= len(scales) <= 2 or not isinstance(given[-1], Handle) or not isinstance(given[-2], Handle):
+        raise TypeError(f"{name}() received an invalid combination of arguments: ({', '.join(type(x).__name__ for x in given)})")
+    scale_first(name, scales[0], *tensors)
+    return *tensors, scales[0], scales[1] if len(scales) == 2 else 1
+
+
 def _scaled_sum(name: str, product: Any) -> Any:
     narrow = name in ("addmm", "baddbmm")  # what autocast casts, as PyTorch does
 
-    def call(input: Any, a: Any, b: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+    def call(input: Any, a: Any, b: Any, *old: Any, beta: Any = 1, alpha: Any = 1) -> Any:
+        if old:
+            input, a, b, beta, alpha = _scales_first(name, input, a, b, *old)
         if narrow and (cast := narrowed(input, a, b)) is not None:
             input, a, b = cast
         made, d = product(a, b), input.dtype
@@ -147,8 +173,10 @@ addmm, addmv, addbmm_product, addr = (_scaled_sum(n, f) for n, f in (
 
 @public(inplace=True, composite=True)
 @titled("AddbmmBackward0")
-def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+def addbmm(input: Any, batch1: Any, batch2: Any, *old: Any, beta: Any = 1, alpha: Any = 1) -> Any:
     """``beta * input + alpha * sum of the batch's products``."""
+    if old:
+        input, batch1, batch2, beta, alpha = _scales_first("addbmm", input, batch1, batch2, *old)
     if (cast := narrowed(input, batch1, batch2)) is not None:
         input, batch1, batch2 = cast
     if input.dtype.kind in "ui":

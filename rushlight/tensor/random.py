@@ -26,7 +26,7 @@ from ..record.value import Value, allocate, looks, new_value
 from .creation import check_device, finish, from_owned
 from .generator import Generator, stream_of
 from .registry import CONVENIENCES, METHODS, assign, public
-from .shape import size_argument
+from .size import size_argument, size_given
 
 _NATIVE = (dt.float32, dt.float64)  # what is drawn straight into a tensor's memory
 
@@ -85,7 +85,7 @@ def rand(*shape: Any, size: Any = None, generator: Generator | None = None, name
     """Uniform numbers in [0, 1) of the given size."""
     check_device(device)
     stream = stream_of(generator)
-    wanted = size_argument(shape if size is None else (size,))
+    wanted = size_given("rand", shape, size)
     return finish(_uniforms(stream, wanted, 0.0, 1.0, dtype or default_dtype()), requires_grad)
 
 
@@ -94,7 +94,7 @@ def randn(*shape: Any, size: Any = None, generator: Generator | None = None, nam
           layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """Standard normal numbers of the given size."""
     check_device(device)
-    wanted = size_argument(shape if size is None else (size,))
+    wanted = size_given("randn", shape, size)
     return finish(_normals(stream_of(generator), wanted, 0.0, 1.0, dtype or default_dtype()), requires_grad)
 
 
@@ -121,6 +121,11 @@ def randint(*args: Any, low: int | None = None, high: int | None = None, size: A
         low = given[0]
     if high is None:
         raise TypeError("randint() missing 1 required positional argument: 'high'")
+    if not isinstance(size, (tuple, list)):
+        raise TypeError(f"randint(): argument 'size' must be tuple of ints, not {type(size).__name__}")
+    for bound in (low, high):
+        if isinstance(bound, float):
+            raise TypeError("randint(): arguments 'low' and 'high' must be int, not float")
     low, high, d = int(low or 0), int(high), dtype or dt.int64
     stream, wanted = stream_of(generator), size_argument((size,))
     if d is dt.int64:
@@ -179,6 +184,8 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
     """
     stream = stream_of(generator)
     if not isinstance(mean, Handle) and not isinstance(std, Handle):
+        if size is None:
+            raise TypeError("normal() received an invalid combination of arguments: two numbers need a size")
         check_device(device)
         return finish(_normals(stream, size_argument((() if size is None else size,)), mean, std, dtype or default_dtype()),
                       requires_grad)
@@ -221,6 +228,8 @@ def bernoulli(input: Any, p: float | None = None, *, generator: Generator | None
     Raises:
         RuntimeError: a probability outside [0, 1].
     """
+    if not isinstance(input, Handle):
+        raise TypeError(f"bernoulli(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
     stream, d, shape = stream_of(generator), input.dtype, tuple(input.shape)
     if p is None and d in _NATIVE:
         v, chances = _fresh(shape, d), _content(input)

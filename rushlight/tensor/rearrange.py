@@ -19,7 +19,8 @@ from ..ops.structured import wrap_dim
 from ..record.trace import local
 from .creation import from_owned, full
 from .registry import FUNCTIONS, METHODS, public
-from .shape import cat, size_argument, stack
+from .shape import cat, check_list, stack
+from .size import size_argument, wholes
 
 __all__: list[str] = []
 
@@ -30,14 +31,15 @@ _rolled = basic.cat.named("RollBackward0")
 @titled("RollBackward0")
 def roll(input: Any, shifts: Any, dims: Any = None) -> Any:
     """Elements moved along ``dims``; those that leave at the end come in at the start."""
-    shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
+    shifts = (shifts,) if isinstance(shifts := wholes(shifts), int) else shifts
+    dims = None if dims is None else wholes(dims)
     if dims is not None and dims != () and not input.shape:
         raise IndexError(f"Dimension specified as {dims if isinstance(dims, int) else dims[0]} but tensor has no dimensions")
     if dims is None or dims == ():
         if len(shifts) != 1:
             raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:0")
         return roll(input.reshape((-1,)), shifts, (0,)).reshape(tuple(input.shape))
-    dims = (dims,) if isinstance(dims, int) else tuple(dims)
+    dims = (dims,) if isinstance(dims, int) else dims
     if len(shifts) != len(dims):
         raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
     out = input
@@ -153,10 +155,10 @@ atleast_3d = _at_least("atleast_3d", lambda t: t.reshape((1, 1, 1)) if not t.sha
 
 
 def _listed(name: str, tensors: Any) -> list[Any]:
-    tensors = list(tensors)
+    check_list(name, tensors)
     if not tensors:
         raise RuntimeError(f"{name} expects a non-empty TensorList")
-    return tensors
+    return list(tensors)
 
 
 @public(method=False)
@@ -200,13 +202,14 @@ def tensor_split(input: Any, indices_or_sections: Any = None, dim: int = 0, *, i
             raise RuntimeError("tensor_split expected tensor_indices_or_sections to be a zero-dimensional or "
                                "one-dimensional tensor of long")
         where = where.tolist()  # type: ignore[attr-defined]
+    where = wholes(where)
     if isinstance(where, int):
         if where <= 0:
             raise RuntimeError(f"number of sections must be larger than 0, got {where}")
         small, extra = divmod(n, where)
         ends = list(itertools.accumulate([small + 1] * extra + [small] * (where - extra)))[:-1]
     else:
-        ends = [int(k) for k in where]  # type: ignore[union-attr]
+        ends = list(where)
     parts, at = [], 0
     for end in [*ends, n]:
         start, stop, _ = slice(at, end).indices(n)
@@ -221,6 +224,7 @@ def _directed(name: str, least: int, dim_of: Any) -> None:
             raise RuntimeError(f"torch.{name} requires a tensor with at least {least} dimension{'s' * (least > 1)}, but got a tensor with "
                                f"{len(input.shape)} dimensions!")
         d = dim_of(len(input.shape))
+        indices_or_sections = wholes(indices_or_sections)
         if isinstance(indices_or_sections, int) and (indices_or_sections == 0 or input.shape[d] % indices_or_sections):
             raise RuntimeError(f"torch.{name} attempted to split along dimension {d}, but the size of the dimension {input.shape[d]} is "
                                f"not divisible by the split_size {indices_or_sections}!")

@@ -1,6 +1,7 @@
 """Reductions with PyTorch's signatures."""
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..autograd.autocast import full_precision
@@ -10,6 +11,7 @@ from ..ops import arithmetic as ar
 from ..ops import reduction as red
 from ..ops.structured import no_dims, wrap_dim, wrap_dims
 from ..record.op import backward_name
+from ..record.warn import warn
 from .registry import public
 
 __all__: list[str] = []
@@ -91,15 +93,22 @@ def _truth_dtype(input: Any) -> Any:
     return dt.uint8 if input.dtype is dt.uint8 else dt.bool_
 
 
+def _check_ordered(name: str, input: Any) -> None:
+    if input.dtype.kind in "cb":
+        raise RuntimeError(f"{name}(): does not support {'complex' if input.dtype.kind == 'c' else 'bool'} input")
+
+
 @public()
 def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """Position of the maximum along ``dim``, or in the flattened tensor."""
+    _check_ordered("argmax", input)
     return red.argmax(input, attrs=(None if dim is None else wrap_dim(dim, len(input.shape)), keepdim))
 
 
 @public()
 def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """Position of the minimum along ``dim``, or in the flattened tensor."""
+    _check_ordered("argmin", input)
     return red.argmin(input, attrs=(None if dim is None else wrap_dim(dim, len(input.shape)), keepdim))
 
 
@@ -125,7 +134,12 @@ def var(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool
     if input.dtype.kind == "c":
         parts = [var(part, dim, unbiased, keepdim, correction=correction) for part in (input.real, input.imag)]
         return parts[0] + parts[1]
-    return red.var(input, attrs=(_dims(input, dim), keepdim, _correction(unbiased, correction)))
+    dims, less = _dims(input, dim), _correction(unbiased, correction)
+    made = red.var(input, attrs=(dims, keepdim, less))
+    if made.numel() and math.prod([input.shape[d] for d in dims]) <= less:
+        warn(f"var(): degrees of freedom is <= 0: correction {less} should be less than the number of elements of each result. "
+             f"The input has shape {list(input.shape)}.", UserWarning)
+    return made
 
 
 @public()

@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 from ..autograd.handle import Handle
 from ..autograd.titles import called, entitle_written, now
 from ..autograd.writing import check_overlap
+from ..compile.dtypes import of_python
 from ..ops.basic import clone
 from ..record.trace import local
 from .out import assign, fill_out, with_out
 
-__all__ = ["CONVENIENCES", "FUNCTIONS", "METHODS", "public", "assign", "fill_out"]
+__all__ = ["CONVENIENCES", "FUNCTIONS", "METHODS", "public", "with_python_types", "assign", "fill_out"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,6 +26,20 @@ _SCATTERED = frozenset(("scatter", "scatter_add", "scatter_reduce", "index_add",
 FUNCTIONS: dict[str, Callable[..., Any]] = {}  # names of the public namespace
 METHODS: dict[str, Callable[..., Any]] = {}    # names on Tensor
 CONVENIENCES: set[str] = set()  # those that only call another method, or return the tensor itself: there is nothing to remember
+
+
+def with_python_types(define: F) -> F:
+    """Let ``dtype=float`` mean ``dtype=torch.float64``, and so on, if the function has such an argument."""
+    code = getattr(define, "__wrapped__", define).__code__ if hasattr(getattr(define, "__wrapped__", define), "__code__") else None
+    if code is None or "dtype" not in code.co_varnames[code.co_argcount:code.co_argcount + code.co_kwonlyargcount]:
+        return define
+
+    @functools.wraps(define)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if type(kwargs.get("dtype")) is type:
+            kwargs["dtype"] = of_python(kwargs["dtype"])
+        return define(*args, **kwargs)
+    return call  # type: ignore[return-value]
 
 
 def public(*, function: bool = True, method: bool = True, inplace: bool = False, out: bool = True, aliases: tuple[str, ...] = (),

@@ -6,9 +6,24 @@ from typing import Any
 
 import numpy as np
 
+from ..autograd.handle import Handle
 from ..compile.dtypes import DType
+from ..record.warn import warn
 
-__all__ = ["check_fits", "check_number"]
+__all__ = ["check_fits", "check_number", "scale_first"]
+
+
+def scale_first(name: str, scale: Any, *operands: Any) -> tuple[Any, ...]:
+    """The arguments of a call in the order of old programs, the scale before what it scales. Warns that it is old.
+
+    Raises:
+        TypeError: what comes first is no number, or what follows no tensor.
+    """
+    if not isinstance(scale, numbers.Number) or not all(isinstance(x, (Handle, numbers.Number)) for x in operands):
+        given = ", ".join(type(x).__name__ for x in (scale, *operands))
+        raise TypeError(f"{name}() received an invalid combination of arguments: ({given})")
+    warn(f"This overload of {name} is deprecated: {name}(..., Number, Tensor). The number has a name now and comes last.", UserWarning)
+    return scale, *operands
 
 
 def check_number(value: Any, d: DType, name: str, argument: str = "value") -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import builtins
 import math
+import numbers
 from ctypes import c_int64
 from typing import Any
 
@@ -25,7 +26,7 @@ _WIDE = 1 << 62  # beyond this they are looked at closer
 
 
 @public(method=False, recorded=False)
-def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
+def arange(start: Any = None, end: Any = None, step: Any = 1, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
            requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """start, start + step, ... below end.
 
@@ -35,6 +36,13 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = 
     check_device(device)
     if end is None:
         start, end = 0, start
+    elif start is None:
+        start = 0
+    for x in (start, end, step):
+        if x is None or isinstance(x, (str, list, tuple)):
+            raise TypeError(f"arange() received an invalid combination of arguments: {type(x).__name__} is no number")
+    if dtype is not None and dtype.kind in "bc":
+        raise NotImplementedError(f"arange() is not implemented for {dtype}")
     if type(start) is type(end) is type(step) is int and step > 0 and -_WIDE < start <= end < _WIDE \
             and (dtype is None or dtype is dt.int64) and not requires_grad:
         return _counted(start, step, (end - start + step - 1) // step)
@@ -47,6 +55,8 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = 
         max(0, -((start - end) // step))
     if dtype.kind in "iu":  # the count follows from the numbers given, the elements from their whole parts
         start, step = int(start), int(step)
+        if step == 0:
+            raise ValueError("step must be nonzero: it has no whole part")
     wide = np.arange(n, dtype=np.int64) * step + start if dtype.kind in "iu" and isinstance(step, int) and isinstance(start, int) else \
         np.arange(n, dtype=np.float64) * step + start
     return finish(from_owned(convert(wide, dtype).copy()), requires_grad)
@@ -78,16 +88,19 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: DType | None = None, la
     """``steps`` evenly spaced numbers from start to end, both included."""
     check_device(device)
     start, end = (x.item() if isinstance(x, Handle) else x for x in (start, end))
-    _check_steps("linspace", steps)
+    _check_steps("linspace", steps, start, end)
     d = dtype or (default_dtype().to_complex() if isinstance(start, complex) or isinstance(end, complex) else default_dtype())
     return finish(from_owned(convert(spaced(start, end, steps, d), d).copy()), requires_grad)
 
 
-def _check_steps(name: str, steps: Any) -> None:
+def _check_steps(name: str, steps: Any, *ends: Any) -> None:
     if isinstance(steps, float):
         raise TypeError(f"{name}(): argument 'steps' must be int, not float")
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
+    for end in ends:
+        if not isinstance(end, (numbers.Number, np.bool_)):
+            raise TypeError(f"{name}() received an invalid combination of arguments: {type(end).__name__} is no number")
 
 
 def spaced(start: Any, end: Any, steps: int, d: DType) -> np.ndarray:
@@ -111,7 +124,7 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: DTy
     """``base`` to the powers of ``linspace(start, end, steps)``."""
     check_device(device)
     start, end = (x.item() if isinstance(x, Handle) else x for x in (start, end))
-    _check_steps("logspace", steps)
+    _check_steps("logspace", steps, start, end)
     d = dtype or default_dtype()
     powers = spaced(start, end, steps, d)
     return finish(from_owned(convert(np.power(np.float64(base), powers.astype(np.float64)), d).copy()), requires_grad)

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
 from typing import Any
 
 from ..autograd.apply import value_of
@@ -12,42 +12,11 @@ from ..ops import basic, views
 from ..ops.promotion import result_type
 from ..ops.structured import no_dims, wrap_dim, wrap_dims
 from ..record.meta import is_contiguous
+from ..record.warn import warn
 from .registry import CONVENIENCES, METHODS, public
+from .size import size_argument, size_given, wholes
 
-__all__ = ["size_argument", "Size"]
-
-
-class Size(tuple):
-    """A shape. A tuple of integers that prints as ``torch.Size([2, 3])``."""
-
-    __slots__ = ()
-
-    def numel(self) -> int:
-        return math.prod(self)
-
-    def __repr__(self) -> str:
-        return f"torch.Size([{', '.join(map(str, self))}])"
-
-    def __add__(self, other: Any) -> Size:
-        return Size(tuple.__add__(self, tuple(other)))
-
-    def __getitem__(self, at: Any) -> Any:
-        found = tuple.__getitem__(self, at)
-        return Size(found) if isinstance(at, slice) else found
-
-    def __reduce__(self) -> tuple:
-        return Size, (tuple(self),)
-
-
-def size_argument(size: Sequence[Any]) -> tuple[int, ...]:
-    """``f(2, 3)`` and ``f((2, 3))`` mean the same."""
-    if len(size) == 1 and isinstance(size[0], (tuple, list)):
-        size = size[0]
-    try:
-        return tuple([n if type(n) is int else n.__index__() for n in size])
-    except AttributeError:
-        bad = next(n for n in size if not hasattr(n, "__index__"))
-        raise TypeError(f"expected a size of integers, got {type(bad).__name__}") from None
+__all__: list[str] = []
 
 
 def _inferred(shape: tuple[int, ...], numel: int) -> tuple[int, ...]:
@@ -80,7 +49,7 @@ def _view(self: Any, *size: Any, dtype: Any = None) -> Any:
     if dtype is not None or len(size) == 1 and hasattr(size[0], "itemsize"):
         return self._view_dtype(dtype or size[0])
     m = value_of(self).meta
-    return views.view(self, _inferred(size_argument(size), m.numel))
+    return views.view(self, _inferred(size_given("view", size, None), m.numel))
 
 
 _view.__name__ = "view"
@@ -98,7 +67,7 @@ def reshape(input: Any, shape: Any) -> Any:
     return views.view(input, wanted)
 
 
-METHODS["reshape"] = lambda self, *given, shape=None: reshape(self, size_argument(given) if shape is None else shape)
+METHODS["reshape"] = lambda self, *given, shape=None: reshape(self, size_given("reshape", given, None) if shape is None else shape)
 METHODS["reshape_as"] = lambda self, other: self.reshape(*other.shape or [()])
 
 
@@ -121,7 +90,7 @@ def unflatten(input: Any, dim: int, sizes: Any) -> Any:
     """One dimension as several."""
     shape = input.shape
     dim = wrap_dim(dim, len(shape))
-    sizes = tuple(sizes)
+    sizes = size_argument((sizes,))
     if not sizes:
         raise RuntimeError("unflatten: sizes must be non-empty")
     if -1 in sizes and math.prod(n for n in sizes if n != -1) and shape[dim] % math.prod(n for n in sizes if n != -1) == 0:
@@ -149,7 +118,7 @@ def permute(input: Any, dims: Any) -> Any:
     return views.permute(input, order)
 
 
-METHODS["permute"] = lambda self, *given, dims=None: permute(self, size_argument(given) if dims is None else dims)
+METHODS["permute"] = lambda self, *given, dims=None: permute(self, size_given("permute", given, None) if dims is None else dims)
 
 
 @public(out=False, aliases=("swapaxes", "swapdims"))
@@ -176,8 +145,8 @@ def t(input: Any) -> Any:
 def movedim(input: Any, source: Any, destination: Any) -> Any:
     """Move dimensions to new places; the others keep their order."""
     n = len(input.shape)
-    src = [wrap_dim(d, n) for d in ((source,) if isinstance(source, int) else source)]
-    dst = [wrap_dim(d, n) for d in ((destination,) if isinstance(destination, int) else destination)]
+    src = [wrap_dim(d, n) for d in (source if isinstance(source, (tuple, list)) else (source,))]
+    dst = [wrap_dim(d, n) for d in (destination if isinstance(destination, (tuple, list)) else (destination,))]
     if len(src) != len(dst):
         raise RuntimeError(f"movedim: Invalid source or destination dims: source ({src} dims) should contain the same number of dims as "
                            f"destination ({dst} dims)")
@@ -190,7 +159,7 @@ def movedim(input: Any, source: Any, destination: Any) -> Any:
     return views.permute(input, tuple(next(rest) if d is None else d for d in order))
 
 
-METHODS["expand"] = lambda self, *given, size=None, implicit=False: views.expand(self, size_argument(given if size is None else (size,)))
+METHODS["expand"] = lambda self, *given, size=None, implicit=False: views.expand(self, size_given("expand", given, size))
 METHODS["expand_as"] = lambda self, other: self.expand(*other.shape or [()])
 CONVENIENCES.update(("view_as", "reshape_as", "expand_as"))
 
@@ -258,7 +227,7 @@ def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     a, b = wrap_dim(dim1, n), wrap_dim(dim2, n)
     if a == b:
         raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
-    return views.diagonal(input, offset, a, b)
+    return views.diagonal(input, operator.index(offset), a, b)
 
 
 def _unfold(self: Any, dimension: int, size: int, step: int) -> Any:
@@ -289,6 +258,7 @@ def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any, 
     dim = wrap_dim(dim, len(tensor.shape))
     n = tensor.shape[dim]
     op = views.slice_of_sizes
+    split_size_or_sections = wholes(split_size_or_sections)
     if isinstance(split_size_or_sections, int):
         op = views.slice_of_split
         step = split_size_or_sections
@@ -319,6 +289,7 @@ def split_with_sizes(input: Any, split_sizes: Any, dim: int = 0) -> tuple[Any, .
 @public(out=False)
 def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Any, ...]:
     """At most ``chunks`` pieces of equal size (the last may be smaller)."""
+    chunks = operator.index(chunks)
     if chunks <= 0:
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
     dim = wrap_dim(dim, len(input.shape))
@@ -335,8 +306,14 @@ def cat(tensors: Any, dim: int = 0) -> Any:
     return _cat(basic.cat, tensors, dim)
 
 
+def check_list(name: str, tensors: Any) -> None:
+    """TypeError unless these are tensors in a list or tuple."""
+    if not isinstance(tensors, (list, tuple)):
+        raise TypeError(f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not {type(tensors).__name__}")
+
+
 def _cat(op: Any, tensors: Any, dim: int) -> Any:
-    tensors = list(tensors)
+    check_list("cat", tensors)
     if not tensors:
         raise ValueError("expected a non-empty list of Tensors")
     for k, x in enumerate(tensors):
@@ -358,7 +335,7 @@ METHODS["cat_with"] = lambda self, other, dim: cat((self, other), dim)
 @public(method=False)
 def stack(tensors: Any, dim: int = 0) -> Any:
     """Tensors of one shape along a new dimension."""
-    tensors = list(tensors)
+    check_list("stack", tensors)
     if not tensors:
         raise RuntimeError("stack expects a non-empty TensorList")
     shape = tensors[0].shape
@@ -385,7 +362,7 @@ def flip(input: Any, dims: Any) -> Any:
 
 METHODS["flip"] = lambda self, *given, dims=None: flip(self, size_argument(given) if dims is None else dims)
 METHODS["repeat"] = lambda self, *given, repeats=None: basic.repeat(
-    self, attrs=(size_argument(given if repeats is None else (repeats,)),))
+    self, attrs=(size_given("repeat", given, repeats),))
 
 
 @public(method=False, out=False)
@@ -437,3 +414,26 @@ def as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None = 
 
 
 METHODS["as_strided"] = as_strided
+
+
+def _reversed(self: Any) -> Any:
+    """All dimensions in the opposite order."""
+    if self.ndim != 2:
+        warn("The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated and it will throw an error in a "
+             "future release. Consider `x.mT` to transpose batches of matrices or `x.permute(*torch.arange(x.ndim - 1, -1, -1))` to "
+             "reverse the dimensions of a tensor.", UserWarning)
+    return self.permute(*reversed(range(self.ndim)))
+
+
+def _matrix_transposed(self: Any) -> Any:
+    """The last two dimensions exchanged.
+
+    Raises:
+        RuntimeError: fewer than two dimensions.
+    """
+    if self.ndim < 2:
+        raise RuntimeError(f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor.")
+    return self.transpose(-2, -1)
+
+
+METHODS.update({"T": property(quick(_reversed)), "mT": property(quick(_matrix_transposed))})  # type: ignore[dict-item]

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ctypes
+import numbers
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,6 @@ from ..autograd import backward, count_backward
 from ..autograd.apply import alias_of, apply_view, value_of
 from ..autograd.handle import LEAF, DataAlias, Handle, base_of, make, storage_of, watched_writes
 from ..autograd.hooks import RemovableHandle, add, checked_gradient
-from ..autograd.quick import quick
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..ops.promotion import default_dtype
@@ -22,7 +22,7 @@ from ..record.trace import local
 from ..record.value import allocate, array_of, looks
 from . import printing
 from .casting import converted
-from .shape import Size, size_argument
+from .size import Size, size_argument
 
 __all__ = ["Tensor"]
 
@@ -31,6 +31,9 @@ __all__ = ["Tensor"]
 _READERS: dict[DType, Any] = {d: kind.from_address for d, kind in (
     (dt.float32, ctypes.c_float), (dt.float64, ctypes.c_double), (dt.int64, ctypes.c_int64), (dt.int32, ctypes.c_int32),
     (dt.bool_, ctypes.c_bool))}
+
+
+_tuple: Any = tuple.__new__  # of integers already
 
 
 class Tensor(Handle):
@@ -44,12 +47,12 @@ class Tensor(Handle):
     __array_priority__ = 1000  # NumPy leaves mixed arithmetic to us
 
     def __new__(cls, *args: Any, device: Any = None, **kwargs: Any) -> Any:
-        from .creation import _empty, array_from, from_array
+        from .creation import _empty, from_array, legacy_array
 
         if len(args) == 1 and isinstance(args[0], Handle):
             made: Any = alias_of(args[0])
         elif len(args) == 1 and not isinstance(args[0], int) and not isinstance(args[0], Size):
-            made = from_array(array_from(args[0], default_dtype()))
+            made = from_array(legacy_array(args[0], default_dtype()))
         else:
             made = _empty(size_argument(args) if args else (0,), default_dtype(), device, False)
         if cls is not Tensor:
@@ -69,7 +72,7 @@ class Tensor(Handle):
     # -- description -----------------------------------------------------------------------------------------------
     @property
     def shape(self) -> Size:
-        return Size(self._value.meta.shape)
+        return _tuple(Size, self._value.meta.shape)
 
     def size(self, dim: int | None = None) -> Any:
         return self.shape if dim is None else self._value.meta.shape[dim] if -self.ndim <= dim < self.ndim else _bad_dim(dim, self.ndim)
@@ -240,13 +243,18 @@ class Tensor(Handle):
         return bool(self.item())
 
     def __float__(self) -> float:
-        return float(self._one().item())
+        return float(self._one()._real("double").item())
 
     def __int__(self) -> int:
-        return int(self._one().item())
+        return int(self._one()._real("int64_t").item())
 
     def __complex__(self) -> complex:
         return complex(self._one().item())
+
+    def _real(self, kind: str) -> Tensor:
+        if self.dtype.kind == "c" and self.item().imag:
+            raise RuntimeError(f"value cannot be converted to type {kind} without overflow")
+        return self.real if self.dtype.kind == "c" else self
 
     def _one(self) -> Tensor:
         if self._value.meta.numel != 1:
@@ -264,6 +272,8 @@ class Tensor(Handle):
         return iter(self.unbind(0))  # type: ignore[attr-defined]
 
     def __contains__(self, item: Any) -> bool:
+        if not isinstance(item, (Handle, numbers.Number, np.generic)):
+            raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(item)}.")
         return bool((self == item).any())  # type: ignore[attr-defined]
 
     def __format__(self, spec: str) -> str:
@@ -558,11 +568,13 @@ class Tensor(Handle):
         return base if now is None or now() is None else None if now() is self else now()
 
     # -- conversion ------------------------------------------------------------------------------------------------
-    def to(self, *args: Any, dtype: DType | None = None, device: Any = None, non_blocking: bool = False, copy: bool = False,
+    def to(self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False, copy: bool = False,
            memory_format: Any = None) -> Any:
         """Converted to a dtype, a device, or those of another tensor; the tensor itself where nothing changes."""
         for a in args:
             if isinstance(a, DType):
+                dtype = a
+            elif isinstance(a, type):
                 dtype = a
             elif isinstance(a, Handle):
                 dtype, device = a.dtype, None
@@ -572,6 +584,8 @@ class Tensor(Handle):
             from .creation import check_device
 
             check_device(device)
+        if isinstance(dtype, type):
+            dtype = dt.of_python(dtype)
         if dtype is None or dtype is self._value.meta.dtype:
             return self.clone() if copy else self  # type: ignore[attr-defined]
         return converted(self, dtype)
@@ -607,13 +621,15 @@ class Tensor(Handle):
 
         return reduce_tensor(self)
 
+    def __copy__(self) -> Any:
+        from .pickling import copy_tensor
+
+        return copy_tensor(self)
+
     def __deepcopy__(self, memo: dict) -> Any:
         from .pickling import deepcopy_tensor
 
         return deepcopy_tensor(self, memo)
-
-    T = property(quick(lambda self: self.permute(*reversed(range(self.ndim)))))
-    mT = property(quick(lambda self: self.transpose(-2, -1)))
 
     @property
     def H(self) -> Any:

@@ -4,16 +4,17 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd.apply import value_of
-from ..autograd.handle import Handle
+from ..autograd.handle import TYPE_NAMES, Handle
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..ops import promotion
 from ..ops.pointwise import broadcast_shapes as _broadcast
 from ..record.flush import start_afresh
 from ..record.meta import CPU, Device
+from ..record.warn import warn
 from .kinds import type_named, typename
-from .registry import FUNCTIONS
-from .shape import Size, size_argument
+from .registry import CONVENIENCES, FUNCTIONS, METHODS
+from .size import Size, size_argument
 
 __all__ = ["TYPED"]
 
@@ -128,6 +129,8 @@ def set_default_dtype(d: DType) -> None:
 @_function
 def set_default_tensor_type(t: Any) -> None:
     """Let new floating tensors have the dtype of ``torch.FloatTensor``, ``torch.DoubleTensor``, ..."""
+    warn("torch.set_default_tensor_type() is deprecated as of PyTorch 2.1, please use torch.set_default_dtype() and "
+         "torch.set_default_device() as alternatives.", UserWarning)
     set_default_dtype(type_named(t))
 
 
@@ -198,14 +201,14 @@ class _Typed(type):
         return isinstance(t, Handle) and t.dtype is cls.dtype
 
     def __call__(cls, *args: Any, device: Any = None) -> Any:
-        from .creation import _empty, array_from, from_array
+        from .creation import _empty, from_array, legacy_array
 
         if len(args) == 1 and isinstance(args[0], Handle):
             if args[0].dtype is not cls.dtype:
                 raise TypeError(f"expected {cls.__name__} (got {args[0].type()})")  # type: ignore[attr-defined]
             return args[0].detach()  # type: ignore[attr-defined]
         if len(args) == 1 and not isinstance(args[0], (int, Size)):
-            return from_array(array_from(args[0], cls.dtype))
+            return from_array(legacy_array(args[0], cls.dtype))
         return _empty(size_argument(args) if args else (0,), cls.dtype, device, False)
 
 
@@ -214,3 +217,12 @@ TYPED: dict[str, type] = {
         ("FloatTensor", dt.float32), ("DoubleTensor", dt.float64), ("HalfTensor", dt.float16), ("BFloat16Tensor", dt.bfloat16),
         ("ByteTensor", dt.uint8), ("CharTensor", dt.int8), ("ShortTensor", dt.int16), ("IntTensor", dt.int32),
         ("LongTensor", dt.int64), ("BoolTensor", dt.bool_))}
+
+
+def _new(self: Any, *args: Any, device: Any = None) -> Any:
+    """A legacy constructor with the dtype of ``self``: ``x.new(2, 3)`` is uninitialised, ``x.new([1, 2])`` has that data."""
+    return TYPED[TYPE_NAMES[self.dtype.name]](*args, device=device)
+
+
+METHODS["new"] = _new
+CONVENIENCES.add("new")

@@ -6,6 +6,7 @@ Example:
 """
 from __future__ import annotations
 
+import operator
 from functools import lru_cache
 from typing import Any
 
@@ -62,7 +63,16 @@ def _attrs(stride: Any, padding: Any, dilation: Any, groups: int, kernel: tuple[
 
 
 def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) or type(value) not in (int, tuple, str) and hasattr(value, "__iter__") else value
+    """A number or several as part of a key: NumPy's, and tensors of one element, as Python's."""
+    kind = type(value)
+    if kind is int or kind is tuple or kind is str or value is None:
+        return value
+    try:
+        return value if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        if not hasattr(value, "__iter__"):
+            raise TypeError(f"expected an int or a tuple of ints, got {value!r}") from None
+        return tuple(value)
 
 
 def _checked(name: str, nd: int, input: Any, weight: Any, bias: Any) -> tuple[bool, tuple[int, ...]]:
@@ -82,7 +92,7 @@ def _checked(name: str, nd: int, input: Any, weight: Any, bias: Any) -> tuple[bo
 
 def _conv(name: str, nd: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
     alone, shape = _checked(name, nd, input, weight, bias)
-    attrs, extra = _attrs(_hashable(stride), _hashable(padding), _hashable(dilation), groups, shape[2:])
+    attrs, extra = _attrs(_hashable(stride), _hashable(padding), _hashable(dilation), operator.index(groups), shape[2:])
     if alone:
         input = unsqueeze(input, 0)
     if extra is not None:

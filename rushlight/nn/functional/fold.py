@@ -12,12 +12,13 @@ from typing import Any
 from ...ops.pooling import fold_windows, unfold_windows
 from ...ops.views import squeeze, unsqueeze
 from ...ops.windows import Windows, windows
+from ...tensor.size import wholes
 
 __all__ = ["unfold", "fold"]
 
 
 def _pair(value: Any, what: str) -> tuple[int, int]:
-    values = (value, value) if isinstance(value, int) else tuple(int(v) for v in value)
+    values = (value, value) if isinstance(value := wholes(value), int) else value
     if len(values) == 1:
         values = values * 2
     if len(values) != 2:

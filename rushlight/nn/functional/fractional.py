@@ -10,6 +10,7 @@ from ...ops.indexing import gather
 from ...record.random import default_stream
 from ...tensor.creation import from_owned
 from ...tensor.sequences import arange
+from ...tensor.size import wholes
 
 __all__ = ["fractional_max_pool2d", "fractional_max_pool3d", "fractional_max_pool2d_with_indices", "fractional_max_pool3d_with_indices"]
 
@@ -40,12 +41,12 @@ def _pool(name: str, nd: int, input: Any, kernel_size: Any, output_size: Any, ou
     if len(shape) not in (nd + 1, nd + 2) or 0 in shape[1:]:
         raise RuntimeError(f"{name}(): Expected {nd + 1}D or {nd + 2}D tensor, but got: {list(shape)}")
     size = shape[-nd:]
-    kernel = (kernel_size,) * nd if isinstance(kernel_size, int) else tuple(kernel_size)
+    kernel = (kernel_size,) * nd if isinstance(kernel_size := wholes(kernel_size), int) else kernel_size
     if output_size is None:
         ratio = (output_ratio,) * nd if isinstance(output_ratio, (int, float)) else tuple(output_ratio)
         out = tuple(int(n * r) for n, r in zip(size, ratio))
     else:
-        out = (output_size,) * nd if isinstance(output_size, int) else tuple(output_size)
+        out = (output_size,) * nd if isinstance(output_size := wholes(output_size), int) else output_size
     if len(kernel) != nd or len(out) != nd:
         raise RuntimeError(f"{name}: kernel_size and output_size must either be a single int or tuples of {nd} ints, got {kernel_size} and "
                            f"{output_size}")

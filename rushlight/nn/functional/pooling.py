@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from operator import index
 from typing import Any
 
 from ...autograd.autocast import full_precision
@@ -29,7 +30,7 @@ __all__ = ["max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d",
 def _sizes(value: Any, nd: int, name: str, what: str) -> tuple[int, ...]:
     if isinstance(value, int):
         return (value,) * nd
-    values = tuple(value)
+    values = tuple([index(v) for v in value])
     if len(values) == 1:
         values = values * nd
     if len(values) != nd:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from ...record.warn import warn
 from .. import functional as F
 from ..functional.loss import reduction_of
 from .distance import PairwiseDistance
@@ -267,7 +268,20 @@ class CTCLoss(_Loss):
         return F.ctc_loss(log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity)
 
 
-NLLLoss2d = NLLLoss
+class NLLLoss2d(NLLLoss):
+    """The former name of ``NLLLoss``.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore")
+        ...     NLLLoss2d()
+        NLLLoss2d()
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        warn("`NLLLoss2d` has been deprecated. Please use `NLLLoss` instead as a drop-in replacement.", FutureWarning)
+        super().__init__(*args, **kwargs)
 
 
 class LinearCrossEntropyLoss(_WeightedLoss):
