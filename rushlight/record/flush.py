@@ -77,6 +77,7 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
         tr.exported, tr.full, tr.copied = False, tr.anomaly, NO_COPY
         tr.node = tr.root if tr.low is None else tr.beginning()
         tr.flushes += 1
+        tr.pieces.flushed(node, settings.max_ops)
         if again is not None or live:
             start = time.perf_counter() if watchers else 0.0
             try:
@@ -252,8 +253,11 @@ def _program(tr: Trace, node: TraceNode, key: tuple, seen: int) -> Any:
         described = families.describe(path, key)
         program: Any = None if settings.eager else families.member(described)
         others = families.saw(described) if program is None else 0
+        if program is None and not seen and len(path) >= LONG:
+            tr.pieces.stranger(path)
+        patient = len(described.nodes) >= LONG or tr.pieces.began
         if program is None and (settings.eager or others < _COLD_SIZES and paths.cost(path) < settings.cold_limit * _parts(path)
-                                and (seen == 0 if len(described.nodes) < LONG else tr.patience.runs_cold((node.depth, key), seen))):
+                                and (tr.patience.runs_cold((node.depth, key), seen) if patient else seen == 0)):
             program = cold.ColdProgram(path, key)
             if settings.eager or program.products < min(settings.cold_limit, PLAIN):
                 node.programs[key] = seen + 1

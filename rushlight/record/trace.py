@@ -17,6 +17,7 @@ from typing import Any
 from .meta import Meta
 from .op import Op
 from .patience import Patience
+from .pieces import Pieces
 from .settings import settings
 from .value import Value, new_epoch
 
@@ -110,6 +111,11 @@ class TraceNode(_Latest):
     def forget_latest(self) -> None:
         self.last, self.then = NO_CALL, None
 
+    def forget(self) -> None:
+        """Forget the calls, writes and backwards that begin here."""
+        self.calls = self.backward = self.over = None
+        self.forget_latest()
+
     @property
     def is_mark(self) -> bool:
         return self.op is None and not self.metas and self.parent is not None
@@ -159,12 +165,12 @@ class Trace:
         varying: (operation or "positions", the user's line) -> how often another Python number came there; see ``autograd/varying.py``.
         low: the narrow type that operations choose while autocast is on, else None; ``regions`` is the state behind it
             (``autograd/autocast.py``).
-        patience: which long paths wait to be compiled.
+        patience: which long paths wait to be compiled; ``pieces``: which are cut, because no other one like them comes.
     """
 
     __slots__ = ("root", "node", "values", "spare", "spare_views", "spare_wholes", "epoch", "grad_enabled", "inference", "lock", "flushes",
                  "nodes", "anomaly", "copied", "drawn", "exported", "full", "varying", "windows", "low", "regions",
-                 "patience", "__weakref__")
+                 "patience", "pieces", "__weakref__")
 
     def __init__(self) -> None:
         self.root = TraceNode(None, None, (), (), (), 0)
@@ -189,6 +195,7 @@ class Trace:
         self.full = False
         self.varying: dict[tuple, int] = {}
         self.patience = Patience()
+        self.pieces = Pieces()
 
     def read_at_once(self) -> None:
         """Memory that others can write has entered: what is recorded in this epoch has to run before they do."""
@@ -226,6 +233,9 @@ class Trace:
     def extend(self, key: tuple, op: Op | None, attrs: tuple, inputs: tuple[int, ...], metas: tuple[Meta, ...]) -> TraceNode:
         """Add a node that was never recorded here before."""
         node = TraceNode(self.node, op, attrs, inputs, metas, len(self.values))
+        pieces = self.pieces
+        if op is not None and (pieces.inside or pieces.alike) and pieces.ends(node):
+            node.stop = True
         self.node.edges[key] = node
         self.nodes += 1
         return node

@@ -1,0 +1,145 @@
+"""Long paths that begin alike and never come again are cut into pieces that do."""
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as property_settings
+from hypothesis import strategies as st
+
+import rushlight as torch
+from rushlight import nn
+from rushlight.record import counters
+from rushlight.record.flush import start_afresh
+from rushlight.record.patience import Patience
+from rushlight.record.pieces import PIECE, Pieces
+from rushlight.record.trace import local
+
+
+@pytest.fixture(autouse=True)
+def no_paths_known():
+    afresh()
+
+
+def afresh():
+    start_afresh()
+    local.trace.patience, local.trace.pieces = Patience(), Pieces()
+
+
+def spoken(cell, word, turns):
+    """A recurrent cell by hand, backpropagated through all turns."""
+    h, losses = word, []
+    for k in range(turns):
+        h = torch.tanh(cell(h) + 0.01 * (k % 3))
+        losses.append((h * h).mean())
+    for p in cell.parameters():
+        p.grad = None
+    loss = torch.stack(losses).sum()
+    loss.backward()
+    return loss.item(), cell.weight.grad.numpy().copy(), cell.bias.grad.numpy().copy()
+
+
+def reference(cell, word, turns):
+    """The same in NumPy, in double precision."""
+    w, b, h = (t.detach().numpy().astype(np.float64) for t in (cell.weight, cell.bias, word))
+    states, loss = [h], 0.0
+    for k in range(turns):
+        states.append(np.tanh(states[-1] @ w.T + b + 0.01 * (k % 3)))
+        loss += (states[-1] ** 2).mean()
+    g, dw, db = np.zeros_like(h), np.zeros_like(w), np.zeros_like(b)
+    for before, after in zip(states[-2::-1], states[:0:-1], strict=True):
+        g = (g + 2 * after / after.size) * (1 - after**2)
+        dw, db, g = dw + g.T @ before, db + g.sum(0), g @ w
+    return loss, dw, db
+
+
+def check(got, want):
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)
+
+
+def test_a_new_number_of_turns_is_made_of_pieces_that_are_known():
+    torch.manual_seed(0)
+    cell, word = nn.Linear(6, 6), torch.randn(2, 6)
+    lengths = random.Random(0).sample(range(40, 140), 90)
+    for n in lengths[:70]:
+        check(spoken(cell, word, n), reference(cell, word, n))
+    for n in lengths[70:]:
+        built, cold, nodes = counters.programs_built, counters.cold_runs, local.trace.nodes
+        check(spoken(cell, word, n), reference(cell, word, n))
+        assert counters.programs_built <= built + 2  # where the turns end
+        assert counters.cold_runs <= cold + 5
+        assert local.trace.nodes - nodes < 500 + 4 * n  # of some twenty for each turn
+
+
+def test_what_comes_again_stays_whole():
+    torch.manual_seed(0)
+    cell, word = nn.Linear(6, 6), torch.randn(2, 6)
+    for n in (60, 60, 40, 50, 60, 70, 60, 60, 80, 60, 60, 60, 90, 60, 60):
+        spoken(cell, word, n)
+    before = counters.programs_run
+    spoken(cell, word, 60)
+    assert counters.programs_run == before + 1
+
+
+def test_a_program_that_is_cut_reads_and_writes_as_before():
+    """In-place writes and views, whose memory outlives a piece, and values that are read in between."""
+    def story(t, turns):
+        x = t.arange(12.0).reshape(3, 4)
+        total, rows = t.zeros(4), [x[k] for k in range(3)]
+        for k in range(turns):
+            x.mul_(0.99)
+            rows[k % 3].add_(0.5)
+            total = total + x[(k + 1) % 3] * 0.1
+            x[0, k % 4] = float(k)
+        return x.tolist(), total.tolist(), rows[1].tolist()
+
+    oracle = pytest.importorskip("torch")
+    for n in (70, 75, 81, 90, 99, 72, 103, 110, 77, 91):
+        for got, want in zip(story(torch, n), story(oracle, n), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+STEPS = {
+    "scale": lambda x, w: x * 0.9,
+    "weigh": lambda x, w: x * w,
+    "product": lambda x, w: x @ w,
+    "tanh": lambda x, w: x.tanh(),
+    "turn": lambda x, w: x.t(),
+    "halves": lambda x, w: (x[:2] + x[2:]).repeat(2, 1),
+    "whole": lambda x, w: x - x.mean(),
+}
+
+
+@property_settings(max_examples=8, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(sorted(STEPS)), min_size=90, max_size=130), min_size=9, max_size=9))
+def test_programs_that_begin_alike_and_never_come_again(programs):
+    oracle = pytest.importorskip("torch")
+    afresh()
+
+    def run(t, steps):
+        w = t.tensor((np.arange(16).reshape(4, 4) / 40 - 0.1).astype(np.float32).tolist(), requires_grad=True)
+        x = t.eye(4)
+        for name in ["scale", "weigh"] * 12 + steps:
+            x = STEPS[name](x, w)
+        x.sum().backward()
+        return x.detach().numpy(), w.grad.numpy()
+
+    for steps in programs:
+        for got, want in zip(run(torch, steps), run(oracle, steps), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+
+
+def test_pieces_end_at_one_place_of_the_body():
+    cell, word = nn.Linear(6, 6), torch.ones(2, 6)
+    for n in (60, 65, 70, 75, 80, 85, 90, 95):
+        spoken(cell, word, n)
+    ends, stack = set(), [local.trace.root]
+    while stack:
+        node = stack.pop()
+        stack.extend(node.edges.values())
+        if node.stop and node.depth >= PIECE:
+            ends.add(node.op.name)
+    assert 0 < len(ends) <= 4
