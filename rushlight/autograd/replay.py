@@ -16,7 +16,7 @@ from ..record.trace import Trace, TraceNode
 from ..record.value import Buffer, Epoch, Value, looks
 from .handle import LEAF, Handle, make
 from .node import GradNode
-from .replay_steps import LIMIT, never, overwritten, written_for
+from .replay_steps import LIMIT, LONG, never, overwritten, written_for
 from .steps import in_use, is_whole, part_of
 from .writing import replace
 
@@ -33,7 +33,9 @@ _DEAD = _Dead()
 _DEAD.meta = _DEAD.epoch = _DEAD.origin = _DEAD.home = _DEAD.overwritten = None  # type: ignore[assignment]
 _DEAD.slot = -1
 _DEAD.buffer = Buffer(0, 0, None)  # keeps it from being taken for a live pending value
-_WRITTEN = 2  # a step is worth writing for a graph that keeps coming
+# A step is worth writing for a graph that keeps coming. Writing one costs what some fifty descriptions do; where that is a pause to
+# be felt, they have cost as much before.
+_WRITTEN, _LONG_WRITTEN = 2, 50
 _ADDED = object()    # in a signature: a leaf has a gradient, which is told by what follows
 _EARLIER = object()  # in a signature: the node was recorded before the last flush
 
@@ -51,7 +53,8 @@ class Description:
 
 class Recipe:
     """Where a walk ended, the slots of the leaves' gradients in the order of the description, and (number among the saved values,
-    slot) of those that entered. ``uses``: how often it was taken; at the ``_WRITTEN``-th time it gets a ``step`` of its own."""
+    slot) of those that entered. ``uses``: how often it was taken; at the ``_WRITTEN``-th time (a long one later) it gets a ``step`` of
+    its own."""
 
     __slots__ = ("signature", "end", "slots", "dead", "entering", "uses", "step", "facts")
 
@@ -163,7 +166,7 @@ def replay(tr: Trace, root: Handle, found: Description, retain_graph: bool) -> b
     if recipe is None or recipe.signature != found.signature:
         return False
     recipe.uses += 1
-    if recipe.uses == _WRITTEN and len(found.nodes) <= LIMIT:
+    if recipe.uses == (_WRITTEN if len(found.nodes) <= LONG else _LONG_WRITTEN) and len(found.nodes) <= LIMIT:
         recipe.step, recipe.facts = written_for(root, found.nodes, tr, recipe)
     epoch, values = tr.epoch, tr.values
     values += recipe.dead

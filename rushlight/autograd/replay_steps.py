@@ -22,9 +22,11 @@ from .node import GradNode
 from .steps import in_use_text, is_whole, part_of
 from .writing import replace
 
-__all__ = ["LIMIT", "never", "written_for", "overwritten"]
+__all__ = ["LIMIT", "LONG", "never", "written_for", "overwritten"]
 
-LIMIT = 1000  # graph nodes: some ten lines each, whose compilation takes a fraction of a millisecond
+# Graph nodes: some ten lines each, whose compilation takes a fraction of a millisecond.
+LONG = 1000     # from here on it waits until the graph has come often
+LIMIT = 20_000  # for more none is written
 
 
 def never(tr: Trace, root: Handle, retain_graph: Any, facts: tuple) -> bool:

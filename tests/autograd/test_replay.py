@@ -432,3 +432,21 @@ def test_one_gradient_of_two_leaves_is_added_to_twice():
         a.grad = b.grad = torch.ones(3)
         (a * b).sum().backward()
         np.testing.assert_allclose(a.grad.numpy(), 1 + a.detach().numpy() + b.detach().numpy(), rtol=1e-6)
+
+
+def test_a_long_graph_that_keeps_coming_is_not_described_for_good(monkeypatch):
+    described, describe = [], replay.describe
+    monkeypatch.setattr(replay, "describe", lambda *args: (described.append(1), describe(*args))[1])
+    monkeypatch.setattr(replay, "LONG", 30)
+    w = tensor(3)
+    counted = []
+    for _ in range(replay._LONG_WRITTEN + 12):
+        y = w
+        for _ in range(40):
+            y = y * 0.9 + 0.1
+        w.grad = None
+        y.sum().backward()
+        np.testing.assert_allclose(w.grad.numpy(), np.full(3, 0.9 ** 40), rtol=1e-5)
+        counted.append(len(described))
+    assert counted[10] > counted[5]  # a short one would have its code by now
+    assert len(set(counted[-8:])) == 1
