@@ -35,15 +35,17 @@ class _Missing:
 
 
 def explained(error: AttributeError, full: Any, given: tuple[Any, ...]) -> Exception:
-    """The error of a call one of whose arguments was used as a tensor and is none: a TypeError that names it. Any other stays as it is."""
+    """The error of a call one of whose arguments was used as a tensor or dtype and is none: a TypeError that names it. Any other error
+    stays as it is."""
     culprit = error.obj
-    if isinstance(culprit, (Handle, type, ModuleType)):
+    if isinstance(culprit, (Handle, ModuleType)):
         return error
     positional, star, named, stars, _, _ = _parameters(full)
     names = [*positional, *([star] if star else []), *named, *([stars] if stars else [])]
     for k, (name, value) in enumerate(zip(names, given), 1):
         if value is culprit:
-            return TypeError(f"{full.__name__}(): argument '{name}' (position {k}) must be Tensor, not {type(culprit).__name__}")
+            wanted = "torch.dtype" if name == "dtype" else "Tensor"
+            return TypeError(f"{full.__name__}(): argument '{name}' (position {k}) must be {wanted}, not {type(culprit).__name__}")
         if name in (star, stars) and any(x is culprit for x in (value.values() if name == stars else value)):
             return TypeError(f"{full.__name__}(): an argument must be Tensor, not {type(culprit).__name__}")
     return error
