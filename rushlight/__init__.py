@@ -79,7 +79,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
         "ctc_loss", "dropout", "dropout_", "embedding", "embedding_renorm_", "feature_alpha_dropout", "feature_alpha_dropout_",
         "feature_dropout", "feature_dropout_", "hinge_embedding_loss", "kl_div", "margin_ranking_loss", "pairwise_distance", "pdist",
         "poisson_nll_loss", "rrelu", "rrelu_", "triplet_margin_loss")},
-    "autocast": ("amp", "autocast"),
+    "autocast": ("amp", "autocast"), "vmap": ("func", "vmap"),
     **{name: ("amp.state", name) for name in (
         "autocast_decrement_nesting", "autocast_increment_nesting", "clear_autocast_cache", "get_autocast_cpu_dtype",
         "get_autocast_dtype", "get_autocast_gpu_dtype", "is_autocast_cache_enabled", "is_autocast_cpu_enabled", "is_autocast_enabled",

@@ -51,9 +51,13 @@ def _seeds(tensors: Sequence[Any], grads: Any) -> list[Any]:
         if g is None:
             if meta.numel != 1:
                 raise RuntimeError("grad can be implicitly created only for scalar outputs")
+            if meta.dtype.kind == "c":
+                raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {meta.dtype}")
             g = Rules.ones(meta)
         elif g._value.meta.shape != meta.shape:
             raise RuntimeError(f"Mismatch in shape: grad_output[0] has a shape of {_size(g)} and output[0] has a shape of {_size(t)}.")
+        elif g._value.meta.dtype is not meta.dtype:
+            g = g.to(meta.dtype)
         seeds.append(g)
     return seeds
 
@@ -126,6 +130,8 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
         RuntimeError: an input was not used (unless ``allow_unused`` or ``materialize_grads``), or requires no grad.
     """
     roots, wanted = _present(outputs), _present(inputs)
+    if not wanted:
+        raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
     for k, t in enumerate(roots):
         if t._edge is None:
             raise RuntimeError(f"element {k} of tensors does not require grad and does not have a grad_fn")

@@ -29,6 +29,9 @@ class _Context:
 
     def save_for_backward(self, *tensors: Any) -> None:
         """Keep inputs or outputs for ``backward`` (others may be set as attributes, but escape the in-place check)."""
+        for k, t in enumerate(tensors):
+            if t is not None and not isinstance(t, Handle):
+                raise TypeError(f"save_for_backward can only save variables, but argument {k} is of type {type(t).__name__}")
         self._saved = tuple((t, None if t is None else t._value) for t in tensors)
 
     save_for_forward = save_for_backward

@@ -101,8 +101,10 @@ class set_grad_enabled(_Mode):
 
     def __init__(self, mode: bool) -> None:
         super().__init__()
+        if not isinstance(mode, bool):
+            raise TypeError(f"set_grad_enabled(): argument 'enabled' (position 1) must be bool, not {type(mode).__name__}")
         tr = local.trace
-        self.mode = bool(mode)
+        self.mode = mode
         self.outer = (tr.grad_enabled, tr.inference)
         tr.grad_enabled = self.mode
 

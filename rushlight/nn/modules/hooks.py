@@ -4,6 +4,7 @@
 """
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -147,7 +148,8 @@ def _call(module: Any, args: tuple, kwargs: dict[str, Any], called: set[int]) ->
             changed = hook(module, args)
             if changed is not None:
                 args = changed if isinstance(changed, tuple) else (changed,)
-    backward = [*everywhere.backward.values(), *module._backward_hooks.values()]
+    full = module._is_full_backward_hook is not False
+    backward = [*everywhere.backward.values(), *(module._backward_hooks.values() if full else ())]
     backward_pre = [*everywhere.backward_pre.values(), *module._backward_pre_hooks.values()]
     watch = _Watch(module, backward, backward_pre) if backward or backward_pre else None
     if watch is not None:
@@ -160,7 +162,21 @@ def _call(module: Any, args: tuple, kwargs: dict[str, Any], called: set[int]) ->
             result = changed
     if watch is not None:
         result = watch.around_outputs(result)
+    if not full and module._backward_hooks:
+        _watch_last(module, result)
     return result
+
+
+def _watch_last(module: Any, result: Any) -> None:
+    """Let the module's regular backward hooks, of the deprecated kind, see the gradients of the operation that made its result."""
+    while not isinstance(result, Handle):
+        if not isinstance(result, (tuple, list, dict)) or not result:
+            return
+        result = next(iter(result.values())) if isinstance(result, dict) else result[0]
+    node = result.grad_fn
+    if node is not None:
+        for hook in module._backward_hooks.values():
+            node.register_hook(functools.partial(hook, module))
 
 
 def _run_forward_hook(module: Any, number: int, hook: Callable, args: tuple, kwargs: dict[str, Any], result: Any) -> Any:

@@ -53,6 +53,7 @@ class Module(Stateful):
 
     dump_patches = False
     training: bool
+    _is_full_backward_hook: bool | None = None  # what kind the backward hooks are of
     call_super_init = False
     T_destination = T_destination
     _compiled_call_impl = None
@@ -484,9 +485,20 @@ class Module(Stateful):
 
     def register_full_backward_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
         """``hook(module, grad_input, grad_output) -> None or grad_input`` when the gradients of the inputs are known."""
+        self._one_kind_of_backward_hooks(True)
         return add_to(self._backward_hooks, hook, prepend=prepend)
 
-    register_backward_hook = register_full_backward_hook
+    def register_backward_hook(self, hook: Callable) -> RemovableHandle:
+        """The deprecated kind: ``hook(module, grad_input, grad_output)`` sees the gradients of what the last operation of ``forward``
+        read, which for a layer are those of its input, weight and bias. Use ``register_full_backward_hook``."""
+        self._one_kind_of_backward_hooks(False)
+        return add_to(self._backward_hooks, hook)
+
+    def _one_kind_of_backward_hooks(self, full: bool) -> None:
+        if self._backward_hooks and self._is_full_backward_hook is not full:
+            raise RuntimeError("Cannot use both regular backward hooks and full backward hooks on a single Module. Please use only one of "
+                               "them.")
+        self._is_full_backward_hook = full
 
     def register_full_backward_pre_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
         """``hook(module, grad_output) -> None or grad_output`` when the gradients of the outputs are known."""
