@@ -15,7 +15,8 @@ from .handle import LEAF, UNWATCHED, UNWATCHED_WRITE, Handle, base_of, derived, 
 from .node import GradNode
 from .over_steps import over_of
 
-__all__ = ["apply_over", "at_rest", "check_apart", "check_overlap", "check_writable", "replace", "write", "written_over"]
+__all__ = ["apply_over", "at_rest", "check_apart", "check_overlap", "check_writable", "free_memory", "replace", "write", "written_over",
+           "wrote_part"]
 
 
 def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
@@ -126,6 +127,69 @@ def written_over(t: Handle) -> Any:
     return t
 
 
+def free_memory(t: Handle) -> Buffer | None:
+    """The memory that a tensor lies in, all of it, if a part may be written straight away: it is ready, nothing that is pending reads it,
+    and the write has no gradient. ``wrote_part`` is to be called then. Waits for programs in flight that use it. None where a write has
+    to be recorded (``write``), or is an error."""
+    tr, alias = local.trace, t._alias
+    v = t._value
+    if alias is not None:
+        v = alias.storage.value
+        base = base_of(alias)
+        if is_unwatched(alias) or base is not None and (base._more is not None or base._edge is not None and tr.grad_enabled):
+            return None
+    buffer, epoch = v.buffer, v.epoch
+    if buffer is None or t._more is not None or t._edge is not None and tr.grad_enabled or (
+            epoch is not None and (epoch is tr.epoch or epoch.trace is not tr)) or id(buffer) in tr.windows:
+        return None
+    if buffer.flight is not None:
+        buffer.flight.settle(buffer)
+    return buffer
+
+
+def wrote_part(t: Handle, name: str) -> None:
+    """The operation ``name`` has written a part of the ``free_memory`` of a tensor: it has another value, which lies in the same memory."""
+    looks.count += 1  # a call that did so is not remembered: it recorded nothing
+    looks.written += 1
+    alias = t._alias
+    old = t._value if alias is None else alias.storage.value
+    _overwrite(old, name, None)
+    whole = _value_over(old)
+    if alias is None:
+        t._value = whole
+        t._writes += 1
+    else:
+        _hold(t, alias, whole, 1)
+
+
+def _overwrite(old: Value, name: str, by: Any) -> None:
+    """The content of a value is there no longer."""
+    old.overwritten = (name, by)
+    local.trace.epoch.writes = True
+    buffer: Any = old.buffer
+    if buffer.packed:
+        buffer.packed = None
+
+
+def _value_over(old: Value) -> Value:
+    """What lies in the memory of a value that was overwritten."""
+    whole = new_value(old.meta)
+    whole.buffer = old.buffer
+    return whole
+
+
+def _hold(t: Handle, alias: Any, whole: Value, writes: int) -> None:
+    """The storage of a tensor has another value, written through this tensor."""
+    storage = alias.storage
+    storage.value = whole
+    storage.version += writes
+    if alias.parent is None:
+        alias.version = storage.version
+        t._value = whole
+    else:
+        t._value = derived(renew(t))
+
+
 def apply_over(op: Op, attrs: tuple, tensors: Sequence[Handle], targets: Sequence[Handle], update: Op) -> None:
     """Record an operation without gradient whose results become the content of ``targets``, which are among its inputs:
     ``apply`` and ``write`` in one, for optimizers, which do this to hundreds of tensors in each step."""
@@ -206,13 +270,8 @@ def _write_part(tr: Trace, t: Handle, alias: Any, new: Handle, by: tuple[str, An
     if 0 not in shape:  # an empty part may begin behind the end
         place = old.buffer.array(d.numpy, shape, tuple([s * d.itemsize for s in strides]), offset * d.itemsize)  # type: ignore[union-attr]
         place[...] = array_of(new._value)
-    old.overwritten = by
-    tr.epoch.writes = True
-    whole = new_value(old.meta)
-    whole.buffer = old.buffer
-    storage.value = whole
-    storage.version += writes
-    t._value = derived(renew(t))
+    _overwrite(old, *by)
+    _hold(t, alias, _value_over(old), writes)
     if tr.grad_enabled and new._edge is not None:
         t._edge = new._edge
     return t

@@ -105,9 +105,13 @@ def meta_of(shape: Shape, dtype: DType, device: Device = CPU, strides: Shape | N
     key = (shape, dtype, device, strides)
     found = _interned.get(key)
     if found is None:
+        sized = any(map(is_size, shape))  # planning for many shapes
         if strides is not None and is_row_major(shape, strides):
-            return meta_of(shape, dtype, device)
-        if any(map(is_size, shape)):  # planning for many shapes
+            found = meta_of(shape, dtype, device)
+            if not sized:
+                _interned[key] = found
+            return found
+        if sized:
             return Meta(shape, dtype, device, strides)
         if len(_interned) > _BOUND:  # forgetting only costs equal metas that are not identical: a new trie path
             _interned.clear()

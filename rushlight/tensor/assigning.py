@@ -22,6 +22,7 @@ from ..record.trace import local
 from .creation import array_from, from_array, number_like
 from .index_key import basic, converts
 from .indexing import _alias, _expanded, _fit, _plan
+from .parts import Place, part, store_number
 from .registry import FUNCTIONS, METHODS, assign, public
 from .scalars import check_number
 
@@ -29,6 +30,8 @@ __all__: list[str] = []
 
 
 def _setitem(self: Any, key: Any, value: Any) -> None:
+    if store_number(self, key, value):
+        return
     place = _pending_place(self, key)
     t, tensors = basic(self, key) if place is None else (self, None)
     if local.trace.grad_enabled:
@@ -53,43 +56,13 @@ def _setitem(self: Any, key: Any, value: Any) -> None:
     assign(t2, ix.index_put(t2, _fit(value, shape), *indices, attrs=(first, None)), "index_put_")
 
 
-def _pending_place(t: Any, key: Any) -> tuple[tuple[int, ...], tuple[int, ...], int] | None:
-    """(shape, strides, offset) of what numbers and slices select of a result that has not been computed yet; None for any other
-    index, one that is out of range, and any other tensor."""
+def _pending_place(t: Any, key: Any) -> Place | None:
+    """The place of what numbers and slices select of a result that has not been computed yet; None for any other index, and any other
+    tensor."""
     v = value_of(t)
     if v.buffer is not None or v.origin is not None or t._alias is not None and t._alias.parent is not None:
         return None
-    parts = key if type(key) is tuple else (key,)
-    shape, dim, offset, ellipses = v.meta.shape, 0, 0, 0
-    steps = contiguous_strides(shape)
-    lengths: list[int] = []
-    strides: list[int] = []
-    for p in parts:
-        if p is Ellipsis:
-            rest = len(shape) - len(parts) + 1
-            ellipses += 1
-            if rest < 0 or ellipses > 1:
-                return None
-            lengths += shape[dim:dim + rest]
-            strides += steps[dim:dim + rest]
-            dim += rest
-            continue
-        if dim >= len(shape):
-            return None
-        n = shape[dim]
-        if type(p) is int and -n <= p < n:
-            offset += p % n * steps[dim]
-        elif type(p) is slice and (p.step is None or type(p.step) is int and p.step > 0):
-            start, stop, step = p.indices(n)
-            if stop <= start:
-                return None
-            lengths.append((stop - start + step - 1) // step)
-            strides.append(steps[dim] * step)
-            offset += start * steps[dim]
-        else:
-            return None
-        dim += 1
-    return (*lengths, *shape[dim:]), (*strides, *steps[dim:]), offset
+    return part(v.meta.shape, contiguous_strides(v.meta.shape), 0, key)
 
 
 @quick

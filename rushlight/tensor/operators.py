@@ -1,6 +1,7 @@
 """Python's operators: attached to Tensor when all functions are known."""
 from __future__ import annotations
 
+import functools
 from types import FunctionType
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from ..autograd.engine import Rules
 from ..autograd.handle import Handle, set_tensor_class
 from ..autograd.quick import OPERAND, PLAIN_TENSORS, POSITION, quick
+from .parts import part_of_ready
 from .registry import CONVENIENCES, with_python_types
 from .tensor import Tensor
 
@@ -39,12 +41,22 @@ def _invert(self: Any) -> Any:
     return self.bitwise_not()
 
 
+def _indexing(define: Any) -> Any:
+    @functools.wraps(define)
+    def call(self: Any, key: Any) -> Any:
+        found = part_of_ready(self, key)
+        return define(self, key) if found is None else found
+    return call
+
+
 def complete(methods: dict[str, Any]) -> None:
     """Attach the methods that other modules define, and let results be Tensors."""
     for name, define in methods.items():
         define = with_python_types(define)
         if isinstance(define, FunctionType) and name not in CONVENIENCES and name != "__setitem__":
             define = quick(define, POSITION if name == "__getitem__" else OPERAND if name in _SCALED else None, numpy_names=True)
+            if name == "__getitem__":
+                define = _indexing(define)
         setattr(Tensor, name, define)
     for dunder, name in _BINARY.items():
         # Of these every number is as good as another: no result, check or formula depends on which it is.

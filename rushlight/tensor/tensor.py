@@ -1,7 +1,6 @@
 """Tensor: the user's handle. Functions of other modules become its methods in ``rushlight/tensor/__init__.py``."""
 from __future__ import annotations
 
-import ctypes
 import numbers
 from collections.abc import Iterator
 from typing import Any
@@ -22,15 +21,10 @@ from ..record.trace import local
 from ..record.value import allocate, array_of, looks
 from . import printing
 from .casting import converted
+from .parts import cell
 from .size import Size, size_argument
 
 __all__ = ["Tensor"]
-
-
-# How one element at an address is read without making an array.
-_READERS: dict[DType, Any] = {d: kind.from_address for d, kind in (
-    (dt.float32, ctypes.c_float), (dt.float64, ctypes.c_double), (dt.int64, ctypes.c_int64), (dt.int32, ctypes.c_int32),
-    (dt.bool_, ctypes.c_bool))}
 
 
 _tuple: Any = tuple.__new__  # of integers already
@@ -218,8 +212,9 @@ class Tensor(Handle):
         meta = self._value.meta
         if meta.numel != 1:
             raise RuntimeError(f"a Tensor with {meta.numel} elements cannot be converted to Scalar")
-        read = _READERS.get(meta.dtype)
-        if read is not None:
+        kind = cell(meta.dtype)
+        if kind is not None:
+            read = kind.from_address
             looks.count += 1
             alias = self._alias
             if alias is None:

@@ -1,0 +1,129 @@
+"""Parts of memory that is there already, read and written without recording: what loops over elements do.
+
+``x[i, j]`` of a ready tensor is a view of a known place, for which nothing has to run; ``x[i, j] = 1.0`` is one store, if nothing that
+has been recorded reads that memory. Whatever is not so plain is None or False here, and goes the full way.
+"""
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from ..autograd.given import PLAIN_TENSORS
+from ..autograd.handle import How, new_view
+from ..autograd.writing import free_memory, wrote_part
+from ..compile import dtypes as dt
+from ..compile.dtypes import DType
+from ..ops.views import as_strided
+from ..record.meta import contiguous_strides, meta_of
+from ..record.trace import local
+
+__all__ = ["Place", "cell", "part", "part_of_ready", "store_number"]
+
+Place = tuple[tuple[int, ...], tuple[int, ...], int]
+
+_CELLS: dict[DType, Any] = {dt.float32: ctypes.c_float, dt.float64: ctypes.c_double, dt.int64: ctypes.c_int64, dt.int32: ctypes.c_int32,
+                            dt.bool_: ctypes.c_bool}
+_LARGEST = 3e38  # of a float32, nearly
+
+
+def cell(dtype: DType) -> Any:
+    """How one element in memory is read and written without making an array: a class of ctypes, or None."""
+    return _CELLS.get(dtype)
+
+
+def part(shape: tuple[int, ...], steps: tuple[int, ...], offset: int, key: Any) -> Place | None:
+    """(shape, strides, offset) of what numbers and slices select of something that lies so; None for any other index, one that is out
+    of range, and one that selects nothing."""
+    parts = key if type(key) is tuple else (key,)
+    dim, seen = 0, False
+    lengths: list[int] = []
+    strides: list[int] = []
+    for p in parts:
+        if p is Ellipsis:
+            rest = len(shape) - len(parts) + 1
+            if rest < 0 or seen:
+                return None
+            seen = True
+            lengths += shape[dim:dim + rest]
+            strides += steps[dim:dim + rest]
+            dim += rest
+            continue
+        if dim >= len(shape):
+            return None
+        n = shape[dim]
+        if type(p) is int:
+            if not -n <= p < n:
+                return None
+            offset += p % n * steps[dim]
+        elif type(p) is slice and (p.step is None or type(p.step) is int and p.step > 0):
+            start, stop, step = p.indices(n)
+            if stop <= start:
+                return None
+            lengths.append((stop - start + step - 1) // step)
+            strides.append(steps[dim] * step)
+            offset += start * steps[dim]
+        else:
+            return None
+        dim += 1
+    return (*lengths, *shape[dim:]), (*strides, *steps[dim:]), offset
+
+
+def part_of_ready(t: Any, key: Any) -> Any:
+    """The view ``t[key]`` of ready memory, or None."""
+    alias = t._alias
+    root = t._value if alias is None else alias.storage.value
+    if root.buffer is None or not root.meta.numel or type(t) not in PLAIN_TENSORS:
+        return None
+    grad = local.trace.grad_enabled
+    if grad and t._edge is not None:
+        return None
+    meta = t._value.meta
+    if alias is None or alias.parent is None:
+        shape, steps, offset = meta.shape, contiguous_strides(meta.shape), 0
+    elif root.meta.dtype is meta.dtype:
+        shape, steps, offset = alias.place()
+    else:
+        return None
+    place = part(shape, steps, offset, key)
+    if place is None:
+        return None
+    seen = meta_of(place[0], meta.dtype, meta.device, place[1])
+    view = new_view(t, seen, How(as_strided, place, seen), grad)
+    view._alias._place = place
+    return view
+
+
+def store_number(t: Any, key: Any, number: Any) -> bool:
+    """Make a number, or a tensor's only one, the element ``t[key]`` of ready memory; False, and nothing done, if that is to be recorded."""
+    meta = t._value.meta
+    kind, dtype = type(number), meta.dtype
+    if kind in PLAIN_TENSORS:
+        given = number._value.meta
+        if given.shape or given.dtype is not dtype or dtype not in _CELLS or number._edge is not None and local.trace.grad_enabled:
+            return False
+    elif kind is float:
+        if dtype is not dt.float32 and dtype is not dt.float64 or not -_LARGEST < number < _LARGEST:
+            return False  # to be checked or rounded, or infinite
+    elif kind is int:
+        if dtype not in _CELLS or dtype is dt.bool_ or not -1 << 24 <= number <= 1 << 24:
+            return False
+    elif kind is not bool or dtype is not dt.bool_:
+        return False
+    alias = t._alias
+    if alias is None or alias.parent is None:
+        shape, steps, offset = meta.shape, contiguous_strides(meta.shape), 0
+    elif alias.storage.value.meta.dtype is dtype:
+        shape, steps, offset = alias.place()
+    else:
+        return False
+    place = part(shape, steps, offset, key)
+    if place is None or place[0] or type(t) not in PLAIN_TENSORS:
+        return False
+    if kind in PLAIN_TENSORS:
+        number = number.item()
+    buffer = free_memory(t)
+    if buffer is None:
+        return False
+    _CELLS[dtype].from_address(buffer.ptr + place[2] * dtype.itemsize).value = number
+    wrote_part(t, "copy_")
+    return True

@@ -1,0 +1,177 @@
+"""Elements and parts of ready memory are read and written straight away, and mean what recording them would."""
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+import rushlight as torch
+from rushlight.record import counters, flush
+
+SHAPES = st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)
+DTYPES = (np.float32, np.float64, np.int64, np.int32, np.bool_, np.float16, np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def nothing_pending():
+    flush()
+
+
+def programs(call):
+    """How many programs a call runs."""
+    before = counters.programs_run
+    call()
+    return counters.programs_run - before
+
+
+def keys(draw, shape, elements):
+    """An index of numbers, or of numbers and slices."""
+    key = []
+    for n in shape[:draw(st.integers(len(shape) if elements else 0, len(shape)))]:
+        if n and (elements or draw(st.booleans())):
+            key.append(draw(st.integers(-n, n - 1)))
+        else:
+            key.append(draw(st.slices(n).filter(lambda s: s.step is None or s.step > 0)))
+    if not elements and draw(st.booleans()):
+        key.insert(draw(st.integers(0, len(key))), ...)
+        key = key[:key.index(...) + 1] + key[key.index(...) + 1:][:max(0, len(shape) - key.index(...))]
+    return tuple(key) if len(key) != 1 or draw(st.booleans()) else key[0]
+
+
+def fits(array, key):
+    try:
+        array[key]
+    except IndexError:
+        return False
+    return True
+
+
+@given(st.data(), SHAPES, st.sampled_from(DTYPES), st.booleans())
+def test_parts_lie_where_numpy_has_them(data, shape, dtype, transposed):
+    array = (np.arange(np.prod(shape)) % 100).reshape(shape).astype(dtype)
+    x = torch.tensor(array.copy())
+    if transposed:
+        array, x = array.T, x.permute(*reversed(range(len(shape))))
+    flush()
+    for _ in range(3):  # a part of a part of a part
+        key = keys(data.draw, array.shape, False)
+        if not fits(array, key):
+            with pytest.raises(IndexError):
+                x[key]
+            return
+        array, x = np.asarray(array[key]), x[key]
+        assert tuple(x.shape) == array.shape and np.array_equal(x.numpy(), array)
+        if array.size:
+            assert x.stride() == tuple(s // array.itemsize for s in array.strides)
+            assert x.numpy().__array_interface__["data"][0] - x.untyped_storage().data_ptr() == x.storage_offset() * array.itemsize
+        if not array.shape:
+            return
+
+
+@given(st.data(), SHAPES, st.sampled_from(DTYPES))
+def test_elements_are_written_where_numpy_writes_them(data, shape, dtype):
+    array = np.zeros(shape, dtype)
+    x = torch.tensor(array.copy())
+    views = [(x, array), (x[0], array[0:1].reshape(array.shape[1:]))]
+    for _ in range(6):
+        t, a = data.draw(st.sampled_from(views))
+        if not a.shape:
+            continue
+        key = keys(data.draw, a.shape, True)
+        number = data.draw(st.sampled_from([True, False] if dtype is np.bool_ else [0, 1, 77] if np.dtype(dtype).kind in "iu"
+                                           else [0.0, 1.5, -3, 2.0**40, float("inf"), float("nan")]))
+        if dtype is np.float16 and abs(number) > 60000:
+            number = 1.0
+        a[key] = number
+        t[key] = torch.tensor(number, dtype=x.dtype) if data.draw(st.booleans()) else number
+        for t, a in views:
+            assert np.array_equal(t.numpy(), a, equal_nan=np.dtype(dtype).kind == "f")
+
+
+def test_a_loop_over_elements_runs_no_program():
+    x, y = torch.tensor(np.arange(12.0).reshape(3, 4)), torch.zeros(3, 4, dtype=torch.float64)
+    y[0, 0].item()
+
+    def loop():
+        for i in range(3):
+            for j in range(4):
+                y[i, j] = x[i][j].item() + float(x[-1, j])
+                y[i][j] = y[i, j]
+    assert programs(loop) == 0
+    assert np.array_equal(y.numpy(), x.numpy() + x.numpy()[-1])
+    with pytest.raises(IndexError, match="index 4 is out of bounds for dimension 1 with size 4"):
+        x[0, 4]
+    with pytest.raises(IndexError, match="index 3 is out of bounds for dimension 0 with size 3"):
+        y[3, 0] = 1.0
+
+
+def test_what_is_pending_sees_the_content_of_its_time():
+    x = torch.tensor([1.0, 2.0])
+    z = x * 2
+    x[0] = 9.0
+    assert z.tolist() == [2.0, 4.0] and x.tolist() == [9.0, 2.0]
+    z = x[1:] * 2  # reads a part
+    x[1] = 7.0
+    assert z.tolist() == [4.0] and x.tolist() == [9.0, 7.0]
+
+
+def test_versions_count_and_saved_tensors_are_guarded():
+    x, w = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0], requires_grad=True)
+    loss = (x * w).sum()
+    assert loss.item() == 11.0
+    before = x._version
+    x[1] = 5.0
+    assert x._version == before + 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+    part = x[1:]
+    part[0] = 6.0
+    assert x._version == part._version == before + 2 and x.tolist() == [1.0, 6.0]
+
+
+def test_leaves_that_want_gradients_are_written_without_grad_mode_only():
+    w = torch.nn.Parameter(torch.ones(2, 2))
+    with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
+        w[0] = 1.0
+    with pytest.raises(RuntimeError, match="leaf Variable that requires grad"):
+        w[0, 0] = 1.0
+    with torch.no_grad():
+        w[0, 0] = 5.0
+        w[1][0] = 6.0
+    assert w.tolist() == [[5.0, 1.0], [6.0, 1.0]] and w[0, 0].grad_fn is not None
+    (w[0, 0] * w[1, 0]).backward()
+    assert w.grad.tolist() == [[6.0, 0.0], [5.0, 0.0]]
+    y = torch.zeros(2)
+    y[0] = w[0, 0]  # a gradient goes through
+    y[0].backward()
+    assert w.grad.tolist() == [[7.0, 0.0], [5.0, 0.0]]
+
+
+def test_memory_shared_with_numpy_is_written_at_once():
+    a = np.zeros(3, np.float32)
+    x = torch.from_numpy(a)
+    x[1] = 2.0
+    assert a.tolist() == [0.0, 2.0, 0.0]
+    a[2] = 3.0
+    assert x[2].item() == 3.0
+
+
+def test_packed_weights_are_forgotten():
+    layer, x = torch.nn.Linear(64, 64, bias=False), torch.ones(40, 64)
+    with torch.no_grad():
+        for _ in range(4):
+            before = layer(x)[0, 5].item()
+        layer.weight[5, 7] = layer.weight[5, 7].item() + 2.0
+        assert layer(x)[0, 5].item() == pytest.approx(before + 2.0, abs=1e-4)
+
+
+def test_numbers_that_do_not_fit_are_refused_as_ever():
+    x = torch.zeros(2, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="cannot be converted to type"):
+        x[0] = 300
+    y = torch.zeros(2, dtype=torch.int32)
+    with pytest.raises(RuntimeError, match="cannot be converted to type"):
+        y[0] = 1 << 40
+    y[0] = 2.7
+    assert y.tolist() == [2, 0]
