@@ -124,21 +124,23 @@ def embedding_bag(input: Any, weight: Any, offsets: Any = None, max_norm: float 
 
 def _bags(input: Any, weight: Any, starts: np.ndarray, mode: str, weights: Any, padding: int | None, by_frequency: bool) -> Any:
     n, bags, width = input.shape[0], len(starts), weight.shape[1]
-    ends = np.append(starts[1:], n)
-    bag_of = np.repeat(np.arange(bags), np.maximum(ends - starts, 0))
-    counted = np.ones(n, bool) if padding is None else np.array(input.detach()._array() != padding)
-    sizes = np.bincount(bag_of[counted], minlength=bags)
+    lengths = np.diff(starts, append=n)
+    alike = bags > 0 and mode != "max" and int(lengths[0]) * bags == n and bool((lengths == lengths[0]).all())
     rows = embedding_op(weight, input, attrs=(-1 if padding is None else padding, bool(by_frequency)))  # (N, D)
     if weights is not None:
         rows = rows * weights.unsqueeze(-1)
-    at = from_owned(bag_of[:, None].repeat(width, 1))
-    mask = None if padding is None else from_owned(counted[:, None])
+    if alike and padding is None:  # sums of rows that lie together: nothing is scattered, and no row is stored
+        rows = rows.reshape(bags, lengths[0].item(), width)
+        return rows.mean(1) if mode == "mean" and lengths[0] else rows.sum(1)
+    bag_of = np.repeat(np.arange(bags), np.maximum(lengths, 0))
+    counted = np.ones(n, bool) if padding is None else np.array(input.detach()._array() != padding)
+    sizes = np.bincount(bag_of[counted], minlength=bags)
     zeros = rows.new_zeros((bags, width))
     if mode == "max":
-        return _maximum(rows, counted, starts, ends, zeros)
-    if mask is not None:
-        rows = FUNCTIONS["where"](mask, rows, FUNCTIONS["zeros_like"](rows))
-    total = zeros.scatter_add(0, at, rows)
+        return _maximum(rows, counted, starts, np.append(starts[1:], n), zeros)
+    if padding is not None:
+        rows = FUNCTIONS["where"](from_owned(counted[:, None]), rows, FUNCTIONS["zeros_like"](rows))
+    total = zeros.scatter_add(0, from_owned(bag_of)[:, None].expand(n, width), rows)
     if mode == "mean":
         return total / from_owned(np.maximum(sizes, 1)[:, None]).to(total.dtype)
     return total
