@@ -5,18 +5,22 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..autograd import engine
 from ..autograd.handle import Handle
 from ..autograd.trees import flatten, spread
-from ..random import get_rng_state, set_rng_state
+from ..tensor.generator import stream_of
+from .sample import Sample
 
 __all__ = ["vmap"]
 
 
 def vmap(func: Callable[..., Any], in_dims: Any = 0, out_dims: Any = 0, randomness: str = "error", *,
          chunk_size: int | None = None) -> Callable[..., Any]:
-    """A function that maps ``func`` over a dimension of its arguments: one call for each position, the results stacked. The calls
-    are recorded into one program.
+    """A function that maps ``func`` over a dimension of its arguments. ``func`` is called for one position, and what it recorded is done
+    for all at once. Where that cannot be (it looked at a value, wrote in place, drew numbers, called a library), it is called for each
+    position, and the results are stacked.
 
     Args:
         in_dims: the dimension of each argument (None: the same for all calls), an int or a structure like the arguments.
@@ -42,16 +46,36 @@ def vmap(func: Callable[..., Any], in_dims: Any = 0, out_dims: Any = 0, randomne
             raise ValueError(f"{what}: in_dims is not compatible with the structure of `inputs`.") from None
         leaves, rebuild = flatten(args)
         size = _batch_size(what, leaves, dims)
-        state, results = get_rng_state(), []
-        for k in range(size):
+        stream = stream_of(None)
+        state, results = stream.get_state(), []
+        if size > 1:
+            first = Sample(leaves, dims)
+            results.append(func(*rebuild(first.tensors), **kwargs))
+            _check_randomness(randomness, state)
+            flat, shape = flatten(results[0])
+            found = first.for_all(flat, size) if not _has_drawn(state) else None
+            if found is not None:
+                return _placed(name, results[0], shape, found, out_dims)
+            first.write_back()
+        for k in range(len(results), size):
             if randomness == "same":
-                set_rng_state(state)
+                stream.set_state(state)
             results.append(func(*rebuild([t if d is None else t.select(d, k) for t, d in zip(leaves, dims)]), **kwargs))
-            if randomness == "error" and k == 0 and not bool((get_rng_state() == state).all()):
-                raise RuntimeError("vmap: called random operation while in randomness error mode. Please either use the 'same' or "
-                                   "'different' randomness flags on vmap or perform the randomness operation out of vmap")
+            if k == 0:
+                _check_randomness(randomness, state)
         return _stacked(name, results, out_dims)
     return call
+
+
+def _has_drawn(state: Any) -> bool:
+    """Whether numbers were drawn since the default generator had this state."""
+    return not np.array_equal(stream_of(None).get_state(), state)
+
+
+def _check_randomness(randomness: str, state: Any) -> None:
+    if randomness == "error" and _has_drawn(state):
+        raise RuntimeError("vmap: called random operation while in randomness error mode. Please either use the 'same' or "
+                           "'different' randomness flags on vmap or perform the randomness operation out of vmap")
 
 
 def _batch_size(what: str, leaves: Sequence[Any], dims: Sequence[Any]) -> int:
@@ -81,24 +105,29 @@ def _batch_size(what: str, leaves: Sequence[Any], dims: Sequence[Any]) -> int:
 
 def _stacked(name: str, results: Sequence[Any], out_dims: Any) -> Any:
     flat = [flatten(r)[0] for r in results]
-    _, rebuild = flatten(results[0])
+    columns = [[r[j] for r in flat] for j in range(len(flat[0]))]
+    return _placed(name, results[0], flatten(results[0])[1], columns, out_dims)
+
+
+def _placed(name: str, result: Any, rebuild: Callable[[list[Any]], Any], columns: Sequence[Any], out_dims: Any) -> Any:
+    """The results where ``out_dims`` says; of each, a list of all samples' or a tensor with the samples along its first dimension."""
+    flat, _ = flatten(result)
     try:
-        dims = spread(out_dims, results[0])
+        dims = spread(out_dims, result)
     except ValueError:
         raise ValueError(f"vmap({name}, ..., out_dims={out_dims})(<inputs>): out_dims is not compatible with the structure of "
                          "`outputs`.") from None
     made = []
-    for j, d in enumerate(dims):
-        column = [r[j] for r in flat]
+    for one, column, d in zip(flat, columns, dims, strict=True):
         if d is None:
             made.append(column[0])
             continue
-        for t in column:
+        for t in column if isinstance(column, list) else (one,):
             if not isinstance(t, Handle):
                 raise ValueError(f"vmap({name}, ...): `{name}` must only return Tensors, got type {type(t)}. Did you mean to set out_dims= "
                                  "to None for output?")
-        n = len(column[0]._value.meta.shape) + 1
+        n = len(one._value.meta.shape) + 1
         if not -n <= d < n:
             raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {d})")
-        made.append(engine.Rules.stack(column).movedim(0, d))
+        made.append((engine.Rules.stack(column) if isinstance(column, list) else column).movedim(0, d))
     return rebuild(made)

@@ -140,6 +140,8 @@ def _bags(input: Any, weight: Any, starts: np.ndarray, mode: str, weights: Any, 
         return _maximum(rows, counted, starts, np.append(starts[1:], n), zeros)
     if padding is not None:
         rows = FUNCTIONS["where"](from_owned(counted[:, None]), rows, FUNCTIONS["zeros_like"](rows))
+    if not n:
+        return zeros + rows.sum()  # nothing, that depends on the weight
     total = zeros.scatter_add(0, from_owned(bag_of)[:, None].expand(n, width), rows)
     if mode == "mean":
         return total / from_owned(np.maximum(sizes, 1)[:, None]).to(total.dtype)
