@@ -1,4 +1,5 @@
-"""``torch.multiprocessing``: Python's module, and ``spawn``. Tensors that go to another process arrive as copies, not as shared memory."""
+"""``torch.multiprocessing``: Python's module, and ``spawn``. Tensors that a process is started with, and that ``share_memory_`` has put
+into shared memory, are the same there; all others arrive as copies."""
 from __future__ import annotations
 
 import multiprocessing

@@ -55,6 +55,7 @@ class Device:
         return Device, (self.type, self.index)
 
 Device.__name__ = Device.__qualname__ = "device"  # the name that programs know
+device = Device  # by which pickle finds it
 
 CPU: Final = Device("cpu")
 

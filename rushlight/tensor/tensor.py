@@ -152,7 +152,9 @@ class Tensor(Handle):
         return False
 
     def is_shared(self) -> bool:
-        return False
+        from .sharing import is_shared
+
+        return is_shared(self)
 
     def get_device(self) -> int:
         return -1
@@ -605,6 +607,9 @@ class Tensor(Handle):
         return self
 
     def share_memory_(self) -> Any:
+        from .sharing import share
+
+        share(self)
         return self
 
     # -- Python operators ------------------------------------------------------------------------------------------
