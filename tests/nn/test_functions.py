@@ -8,6 +8,7 @@ import pytest
 
 import rushlight
 import rushlight.nn.functional as ours
+from rushlight.record import local
 
 torch = pytest.importorskip("torch")
 theirs = torch.nn.functional
@@ -336,3 +337,22 @@ def test_a_nan_does_not_stop_the_gradient(call):
             results.append(x.grad.numpy())
     np.testing.assert_array_equal(results[2], results[0])
     np.testing.assert_array_equal(results[3], results[0])
+
+
+@pytest.mark.parametrize("padding", [None, 2])
+@pytest.mark.parametrize("mode", ["sum", "mean"])
+def test_bags_of_one_size_are_recorded_without_a_look_at_them(mode, padding):
+    rng = np.random.default_rng(0)
+    numbers, table = rng.integers(0, 5, (7, 4)), rng.normal(size=(5, 3)).astype(np.float32)
+    results = []
+    for m in (torch, rushlight):
+        f, w = m.nn.functional, m.tensor(table, requires_grad=True)
+        given = m.tensor(numbers)
+        flushes = local.trace.flushes
+        out = f.embedding_bag(given * 1, w, mode=mode, padding_idx=padding)
+        if m is rushlight:
+            assert local.trace.flushes == flushes
+        (out * out).sum().backward()
+        results.append((out.detach().numpy(), w.grad.numpy()))
+    for a, b in zip(*results, strict=True):
+        assert np.allclose(a, b, atol=1e-5)

@@ -86,10 +86,7 @@ def embedding_bag(input: Any, weight: Any, offsets: Any = None, max_norm: float 
         if offsets is not None:
             raise ValueError("if input is 2D, then offsets has to be None, as input is treated is a mini-batch of fixed length sequences. "
                              f"However, found offsets of type {type(offsets)}")
-        bags, length = input.shape
-        starts = np.arange(bags) * length
-        input = input.reshape(-1)
-        per_sample_weights = None if per_sample_weights is None else per_sample_weights.reshape(-1)
+        starts = None
     elif input.ndim == 1:
         if offsets is None:
             raise ValueError("offsets has to be a 1D Tensor but got None")
@@ -119,7 +116,25 @@ def embedding_bag(input: Any, weight: Any, offsets: Any = None, max_norm: float 
         _renorm(weight, input.detach()._array(), max_norm, norm_type)
     rows = weight.shape[0]
     padding = None if padding_idx is None else padding_idx % rows
+    if starts is None and mode != "max" and input.shape[1]:
+        return _equal_bags(input, weight, mode, per_sample_weights, padding, scale_grad_by_freq)
+    if starts is None:
+        bags, length = input.shape
+        starts, input = np.arange(bags) * length, input.reshape(-1)
+        per_sample_weights = None if per_sample_weights is None else per_sample_weights.reshape(-1)
     return _bags(input, weight, starts, mode, per_sample_weights, padding, scale_grad_by_freq)
+
+
+def _equal_bags(input: Any, weight: Any, mode: str, weights: Any, padding: int | None, by_frequency: bool) -> Any:
+    """Sums or means of the rows that each row of ``input`` (B, N) names."""
+    rows = embedding_op(weight, input, attrs=(-1 if padding is None else padding, bool(by_frequency)))  # (B, N, D)
+    if weights is not None:
+        rows = rows * weights.unsqueeze(-1)
+    if padding is None:
+        return rows.mean(1) if mode == "mean" else rows.sum(1)
+    counted = (input != padding).unsqueeze(-1)
+    total = FUNCTIONS["where"](counted, rows, FUNCTIONS["zeros_like"](rows)).sum(1)
+    return total / counted.sum(1).clamp(min=1).to(total.dtype) if mode == "mean" else total
 
 
 def _bags(input: Any, weight: Any, starts: np.ndarray, mode: str, weights: Any, padding: int | None, by_frequency: bool) -> Any:
@@ -142,7 +157,7 @@ def _bags(input: Any, weight: Any, starts: np.ndarray, mode: str, weights: Any, 
         rows = FUNCTIONS["where"](from_owned(counted[:, None]), rows, FUNCTIONS["zeros_like"](rows))
     if not n:
         return zeros + rows.sum()  # nothing, that depends on the weight
-    total = zeros.scatter_add(0, from_owned(bag_of)[:, None].expand(n, width), rows)
+    total = zeros.index_add(0, from_owned(bag_of), rows)
     if mode == "mean":
         return total / from_owned(np.maximum(sizes, 1)[:, None]).to(total.dtype)
     return total
