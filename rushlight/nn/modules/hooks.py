@@ -163,20 +163,26 @@ def _call(module: Any, args: tuple, kwargs: dict[str, Any], called: set[int]) ->
     if watch is not None:
         result = watch.around_outputs(result)
     if not full and module._backward_hooks:
-        _watch_last(module, result)
+        _watch_last(module, args, result)
     return result
 
 
-def _watch_last(module: Any, result: Any) -> None:
-    """Let the module's regular backward hooks, of the deprecated kind, see the gradients of the operation that made its result."""
+def _watch_last(module: Any, args: tuple, result: Any) -> None:
+    """Let the module's regular backward hooks, of the deprecated kind, see the gradients of the operation that made its result. Warns
+    where that is not what made the result from the module's inputs alone."""
     while not isinstance(result, Handle):
         if not isinstance(result, (tuple, list, dict)) or not result:
             return
         result = next(iter(result.values())) if isinstance(result, dict) else result[0]
     node = result.grad_fn
-    if node is not None:
-        for hook in module._backward_hooks.values():
-            node.register_hook(functools.partial(hook, module))
+    if node is None:
+        return
+    for hook in module._backward_hooks.values():
+        node.register_hook(functools.partial(hook, module))
+    if {a.grad_fn for a in args if isinstance(a, Handle)} - {None} != {n for n, _ in node.next_functions}:
+        warn("Using a non-full backward hook when the forward contains multiple autograd Nodes is deprecated and will be removed in "
+             "future versions. This hook will be missing some grad_input. Please use register_full_backward_hook to get the documented "
+             "behavior.", FutureWarning)
 
 
 def _run_forward_hook(module: Any, number: int, hook: Callable, args: tuple, kwargs: dict[str, Any], result: Any) -> Any:
