@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import backward, count_backward
 from ..autograd.apply import alias_of, apply_view, value_of
-from ..autograd.handle import LEAF, DataAlias, Handle, base_of, make, storage_of, watched_writes
-from ..autograd.hooks import RemovableHandle, add, checked_gradient
+from ..autograd.handle import LEAF, Handle, make, storage_of
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..ops.promotion import default_dtype
@@ -19,8 +17,10 @@ from ..record.flush import ready
 from ..record.meta import CPU, Device, contiguous_strides, is_contiguous
 from ..record.trace import local
 from ..record.value import allocate, array_of, looks
+from ..record.warn import warn
 from . import printing
 from .casting import converted
+from .differentiable import Differentiable
 from .parts import cell
 from .size import Size, size_argument
 
@@ -30,7 +30,7 @@ __all__ = ["Tensor"]
 _tuple: Any = tuple.__new__  # of integers already
 
 
-class Tensor(Handle):
+class Tensor(Differentiable):
     """A multi-dimensional array of one dtype, with automatic differentiation.
 
     ``Tensor(2, 3)`` is an uninitialised float tensor of that size and ``Tensor([1, 2])`` a float tensor of that data
@@ -249,6 +249,9 @@ class Tensor(Handle):
         return complex(self._one().item())
 
     def _real(self, kind: str) -> Tensor:
+        if self._edge is not None and local.trace.grad_enabled:
+            warn("Converting a tensor with requires_grad=True to a scalar may lead to unexpected behavior.\n"
+                 "Consider using tensor.detach() first.", UserWarning)
         if self.dtype.kind == "c" and self.item().imag:
             raise RuntimeError(f"value cannot be converted to type {kind} without overflow")
         return self.real if self.dtype.kind == "c" else self
@@ -380,7 +383,13 @@ class Tensor(Handle):
         return self
 
     def set_(self, source: Any = None, storage_offset: int = 0, size: Any = None, stride: Any = None) -> Tensor:
-        """Become another tensor's memory."""
+        """Become another tensor's memory.
+
+        Raises:
+            RuntimeError: a leaf that requires grad, in grad mode.
+        """
+        if local.trace.grad_enabled and self._edge is LEAF:
+            raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
         other = make(self._value) if source is None else source
         if size is not None:
             other = other._as_strided(tuple(size), tuple(stride or contiguous_strides(tuple(size))), storage_offset)
@@ -389,180 +398,6 @@ class Tensor(Handle):
         fresh = alias_of(other)
         self._value, self._alias = fresh._value, fresh._alias
         return self
-
-    # -- autograd --------------------------------------------------------------------------------------------------
-    @property
-    def requires_grad(self) -> bool:
-        if self._edge is None and self._alias is not None:
-            value_of(self)  # its memory may have been written with what wants a gradient
-        return self._edge is not None
-
-    @requires_grad.setter
-    def requires_grad(self, value: bool) -> None:
-        self.requires_grad_(value)
-
-    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        """Let autograd record operations on this leaf (or no longer).
-
-        Raises:
-            RuntimeError: not a leaf, or not a floating tensor.
-        """
-        if requires_grad:
-            if self.dtype.kind not in "fc":
-                raise RuntimeError("only Tensors of floating point dtype can require gradients")
-            if self._edge is None:
-                self._edge = LEAF
-        elif self._edge is not LEAF and self._edge is not None:
-            raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
-                               "subgraph that doesn't require differentiation use var_no_grad = var.detach().")
-        else:
-            self._edge = None
-        return self
-
-    @property
-    def is_leaf(self) -> bool:
-        return not self.requires_grad or self._edge is LEAF
-
-    @property
-    def grad_fn(self) -> Any:
-        value_of(self)
-        edge = self._edge
-        return None if edge is None or edge is LEAF else (edge[0] if type(edge) is tuple else edge).shown()
-
-    @property
-    def output_nr(self) -> int:
-        return self._edge[1] if type(self._edge) is tuple else 0
-
-    @property
-    def grad(self) -> Any:
-        more = self._more
-        if more is not None and "kept_grad" in more:
-            return more["kept_grad"]
-        return self._grad
-
-    @grad.setter
-    def grad(self, value: Any) -> None:
-        if value is not None:
-            if not isinstance(value, Handle):
-                raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(value).__name__}")
-            if value.shape != self.shape:
-                raise RuntimeError(f"assigned grad has data of a different size: {list(value.shape)} for a tensor of {list(self.shape)}")
-        if self._more is not None and "kept_grad" in self._more:
-            self._more["kept_grad"] = value
-        self._grad = value
-
-    @grad.deleter
-    def grad(self) -> None:
-        self._grad = None
-
-    def retain_grad(self) -> None:
-        """Keep the gradient of a tensor that is not a leaf in its ``grad``."""
-        if not self.requires_grad:
-            raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
-        if self._edge is LEAF or self._more is not None and "kept_grad" in self._more:
-            return
-        self._extra()["kept_grad"] = None
-        self._keep_grad()
-
-    def _keep_grad(self) -> None:
-        """Keep the gradient of what led to the content of today; called again when that was written in place."""
-        import weakref
-
-        me = weakref.ref(self)
-
-        def keep(grad: Any) -> None:
-            t = me()
-            if t is not None:
-                t._more["kept_grad"] = grad.detach() if t._more["kept_grad"] is None else t._more["kept_grad"] + grad  # type: ignore[index]
-        more = self._extra()
-        if "keeper" in more:
-            more["keeper"].remove()
-        more["keeper"] = self.register_hook(keep)
-
-    @property
-    def retains_grad(self) -> bool:
-        return self._more is not None and "kept_grad" in self._more
-
-    def _extra(self) -> dict[str, Any]:
-        if self._more is None:
-            self._more = {}
-        return self._more
-
-    def register_hook(self, hook: Any) -> RemovableHandle:
-        """``hook(grad) -> grad or None`` runs when the gradient of this tensor is known.
-
-        Raises:
-            RuntimeError: the tensor does not require grad.
-        """
-        if not self.requires_grad:
-            raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
-        if self._edge is LEAF:
-            return add(self._extra().setdefault("hooks", {}), hook)
-        node, nr = self._edge if type(self._edge) is tuple else (self._edge, 0)
-
-        def on_node(grads: tuple[Any, ...]) -> Any:
-            changed = None if grads[nr] is None else checked_gradient(hook(grads[nr]), grads[nr], hook)
-            return None if changed is None else (*grads[:nr], changed, *grads[nr + 1:])
-        return node.register_prehook(on_node)
-
-    def register_post_accumulate_grad_hook(self, hook: Any) -> RemovableHandle:
-        """``hook(tensor)`` runs after a gradient was added to ``tensor.grad``."""
-        if self._edge is not LEAF:
-            raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
-        return add(self._extra().setdefault("post_hooks", {}), hook)
-
-    def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
-        """Add the gradient of this tensor to ``grad`` of the leaves that it was computed from."""
-        if gradient is None and inputs is None and not create_graph:
-            tr = local.trace
-            recipe = tr.node.backward
-            if recipe is not None and recipe.step(tr, self, retain_graph, recipe.facts):
-                return count_backward(tr)  # the same graph as before, from the same point of the trace
-        backward(self, gradient, retain_graph, create_graph, inputs=inputs)
-
-    def detach(self) -> Any:
-        """The same memory, cut from the graph."""
-        return alias_of(self)
-
-    def detach_(self) -> Tensor:
-        """Cut this tensor from the graph.
-
-        Raises:
-            RuntimeError: it is a view, whose history is that of what it is a view of.
-        """
-        if self._is_view():
-            raise RuntimeError("Can't detach views in-place. Use detach() instead.")
-        self._edge = None
-        base = None if self._alias is None else base_of(self._alias)
-        if base is not None:  # what this tensor was before it was reshaped in place
-            base._edge = None
-        return self
-
-    @property
-    def data(self) -> Any:
-        return alias_of(self, kind=DataAlias)
-
-    @data.setter
-    def data(self, other: Any) -> None:
-        if not isinstance(other, Handle):
-            raise TypeError(f"Variable data has to be a tensor, but got {type(other).__name__}")
-        fresh = alias_of(other)
-        self._value, self._alias = fresh._value, fresh._alias
-
-    @property
-    def _version(self) -> int:
-        """How often the memory was written in place, through this tensor or another (not through its ``data``)."""
-        return self._writes if self._alias is None else watched_writes(self._alias)
-
-    def _is_view(self) -> bool:
-        return self._base is not None
-
-    @property
-    def _base(self) -> Any:
-        """The tensor that this is a view of, which is none itself; else None."""
-        base = None if self._alias is None else base_of(self._alias)
-        now = None if base is None or base._more is None else base._more.get("now")
-        return base if now is None or now() is None else None if now() is self else now()
 
     # -- conversion ------------------------------------------------------------------------------------------------
     def to(self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False, copy: bool = False,
