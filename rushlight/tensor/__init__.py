@@ -19,6 +19,7 @@ from . import (  # noqa: F401
     extremes,
     gamma,
     indexing,
+    layouts,
     matrices,
     numbers,
     pointwise,

@@ -334,18 +334,12 @@ def _maker(name: str, number: Any) -> Any:
              requires_grad: bool = False, pin_memory: bool = False, memory_format: Any = None, names: Any = None) -> Any:
         return _filled(size_given(name, shape, size), number, dtype, device, requires_grad)
 
-    def like(input: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
-             memory_format: Any = None) -> Any:
-        return _filled(input.shape, number, dtype or input.dtype, device, requires_grad)
-
     def new(self: Any, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, layout: Any = None,
             pin_memory: bool = False) -> Any:
         return _filled(size_given("new_" + name, size, None), number, dtype or self.dtype, device, requires_grad)
-    call.__name__, like.__name__, new.__name__ = name, name + "_like", "new_" + name
+    call.__name__, new.__name__ = name, "new_" + name
     call.__doc__ = f"A tensor of {name} of the given size."
-    like.__doc__ = f"{name} with the shape and dtype of ``input``."
     public(method=False)(call)
-    public(method=False)(like)
     METHODS["new_" + name] = new
     return call
 
@@ -375,13 +369,6 @@ def empty(*shape: Any, size: Any = None, dtype: DType | None = None, layout: Any
             raise RuntimeError(f"dtype {dtype} does not match dtype of out parameter ({out.dtype})")
         return out.resize_(wanted)  # type: ignore[attr-defined]
     return _empty(wanted, dtype, device, requires_grad)
-
-
-@public(method=False, out=False, recorded=False)
-def empty_like(input: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
-               memory_format: Any = None) -> Any:
-    """A tensor of undefined content with the shape and dtype of ``input``."""
-    return _empty(tuple(input.shape), dtype or input.dtype, device, requires_grad)
 
 
 @public(method=False, out=False, recorded=False)
@@ -423,13 +410,6 @@ def full(size: Any, fill_value: Any, *, dtype: DType | None = None, layout: Any 
         dtype = scalar_dtype(fill_value)
     check_number(fill_value, dtype, "full", "fill_value")
     return _filled(size_argument((size,)), fill_value, dtype, device, requires_grad)
-
-
-@public(method=False, out=False)
-def full_like(input: Any, fill_value: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
-              requires_grad: bool = False, memory_format: Any = None) -> Any:
-    """One number, with the shape and dtype of ``input``."""
-    return full(tuple(input.shape), fill_value, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
 
 
 METHODS["new_full"] = lambda self, size, fill_value, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False: \

@@ -25,6 +25,7 @@ from ..record.random import Mt19937Stream
 from ..record.value import Value, allocate, looks, new_value
 from .creation import check_device, finish, from_owned
 from .generator import Generator, stream_of
+from .layouts import laid_out
 from .registry import CONVENIENCES, METHODS, assign, public
 from .size import size_argument, size_given
 
@@ -153,14 +154,16 @@ def randperm(n: int, *, generator: Generator | None = None, dtype: DType | None 
 def rand_like(input: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
               memory_format: Any = None, generator: Generator | None = None) -> Any:
     """``rand`` with the shape and dtype of ``input``."""
-    return rand(tuple(input.shape), dtype=dtype or input.dtype, device=device, requires_grad=requires_grad, generator=generator)
+    return laid_out(input, memory_format, requires_grad, lambda shape: rand(
+        shape, dtype=dtype or input.dtype, device=device, generator=generator))
 
 
 @public(method=False, out=False, recorded=False)
 def randn_like(input: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
                memory_format: Any = None, generator: Generator | None = None) -> Any:
     """``randn`` with the shape and dtype of ``input``."""
-    return randn(tuple(input.shape), dtype=dtype or input.dtype, device=device, requires_grad=requires_grad, generator=generator)
+    return laid_out(input, memory_format, requires_grad, lambda shape: randn(
+        shape, dtype=dtype or input.dtype, device=device, generator=generator))
 
 
 @public(method=False, out=False, recorded=False)
@@ -168,8 +171,8 @@ def randint_like(input: Any, *args: Any, low: int | None = None, high: int | Non
                  layout: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None,
                  generator: Generator | None = None) -> Any:
     """``randint_like(input, low=0, high)``: ``randint`` with the shape and dtype of ``input``."""
-    return randint(*args, tuple(input.shape), low=low, high=high, dtype=dtype or input.dtype, device=device,
-                   requires_grad=requires_grad, generator=generator)
+    return laid_out(input, memory_format, requires_grad, lambda shape: randint(
+        *args, shape, low=low, high=high, dtype=dtype or input.dtype, device=device, generator=generator))
 
 
 @public(method=False, recorded=False)
