@@ -194,6 +194,10 @@ class Pointwise(_Formula):
                 pattern.append(TENSOR)
             else:
                 pattern.append(tag(a))
+                if type(a) is str and len(pattern) - 1 not in self.neutral:
+                    raise TypeError(f"{self.name}(): argument {len(pattern)} must be Tensor or Number, not str")
+        if not tensors:
+            raise TypeError(f"{self.name}(): argument 'input' (position 1) must be Tensor, not {type(args[0]).__name__}")
         return apply(self, (tuple(pattern), tuple(options.items())), tensors)
 
     def runtime(self, attrs: tuple) -> tuple[Op, tuple, list[Any]] | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..autograd.apply import apply, value_of
 from ..autograd.handle import TYPE_NAMES, Handle
+from ..autograd.quick import explained
 from ..autograd.writing import check_apart, check_overlap, write
 from ..ops.basic import cast, clone, update_view
 from ..record.trace import local
@@ -50,9 +51,12 @@ def with_out(define: Callable[..., Any], name: str) -> Callable[..., Any]:
     """A function that takes ``out=``."""
     @functools.wraps(define)
     def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
-        if out is None:
+        if out is not None:
+            return _into(define, name, out, args, kwargs)
+        try:
             return define(*args, **kwargs)
-        return _into(define, name, out, args, kwargs)
+        except AttributeError as error:
+            raise explained(error, define, (*args, *kwargs.values())) from None
     call.__name__ = name
     return call
 

@@ -154,6 +154,8 @@ def _scaled_sum(name: str, product: Any) -> Any:
         if narrow and (cast := narrowed(input, a, b)) is not None:
             input, a, b = cast
         made, d = product(a, b), input.dtype
+        if made.dtype is not d:
+            raise RuntimeError(f"{name}(): self and mat2 must have the same dtype, but got {d} and {made.dtype}")
         if d.kind in "ui":  # fractions of integers are cut off
             alpha, beta = int(alpha), int(beta)
         if alpha != 1:
