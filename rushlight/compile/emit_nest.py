@@ -16,6 +16,7 @@ from .expr import Expr, cast, e, extent, input_, inputs_of, substitute, walk
 from .graph import Node
 from .index import Ix
 from .nest import Accumulate, Accumulator, Axis, Check, Compute, Load, Loop, LoopNest, Operand, Statement, Store
+from .numbers import EXACT, FEW
 from .sizes import is_size, largest, smallest
 
 __all__ = ["Lowered", "Emitter", "PART_NS"]
@@ -27,7 +28,6 @@ _WINDOW = 16            # loops inside a vector loop that together make no more 
 _SHORT = 16             # so many terms of a floating sum are added one after the other in any case,
 _CHAIN = 64             # ... and of longer ones about so many
 _CHUNKS = 8             # sums of chunks are few, and the error of each counts for more
-_FEW, _EXACT = 16, 1 << 24  # whole numbers between these are parameters: float32 has them all
 
 
 @dataclass
@@ -307,21 +307,21 @@ class Emitter:
             return None
         if is_size(n.attr):
             return self._sized(n, formula)
-        if n.dtype.kind != "f" or n.dtype.itemsize < 4 or not _FEW < n.attr < _EXACT or n.attr % 1:
+        if n.dtype.kind != "f" or n.dtype.itemsize < 4 or not FEW < n.attr < EXACT or n.attr % 1:
             return None
         return cast(self._number(int(n.attr)), n.dtype)
 
     def _sized(self, n: Expr, formula: Expr) -> Expr:
         """A constant that is a size. Small exponents are powers of their own, so they become part of the kernel."""
         if n.dtype.itemsize >= 4 and type(n.attr.value) is int:
-            least = _FEW if any(x.fn == "pow" and x.args[1] is n for x in walk(formula)) else -_EXACT
-            if n.dtype.kind == "i" or n.dtype.kind == "f" and least < n.attr < _EXACT:
+            least = FEW if any(x.fn == "pow" and x.args[1] is n for x in walk(formula)) else -EXACT
+            if n.dtype.kind == "i" or n.dtype.kind == "f" and least < n.attr < EXACT:
                 return cast(self._number(n.attr), n.dtype)
         return e.const((int if n.dtype.kind in "iu" else float)(n.attr), n.dtype)
 
     def _number(self, n: int) -> Expr:
         """An int64 number: a parameter of the kernel, unless it is small and the same for all sizes."""
-        if not is_size(n) and abs(n) <= _FEW:
+        if not is_size(n) and abs(n) <= FEW:
             return e.const(operator.index(n), dt.int64)
         if n < 0:
             return -self._number(-n)

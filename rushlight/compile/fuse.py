@@ -29,6 +29,7 @@ from .fuse_rules import (
     through_pad,
     varying,
 )
+from .fuse_sums import stations
 from .fusion import Fusion
 from .graph import Graph, Node
 from .group import Group, Groups
@@ -67,6 +68,7 @@ class _Fuser(RowRules, PartRules):
         self.items: dict[Node, list[Node]] = {}
         self.reduced = {node.inputs[0] for node in graph.nodes if node.kind == "reduce"}
         self.operands = operands_of(graph)
+        self.stations = stations(graph)
         self._positional: dict[Node, bool] = {}
         for node in graph.nodes:  # operands first
             self._is_positional(node)
@@ -143,7 +145,7 @@ class _Fuser(RowRules, PartRules):
     # -- placing a stored value ----------------------------------------------------------------------------------
     def _place(self, node: Node) -> None:
         """Make a pointwise-like node a root of a group."""
-        group = self._host_among_users(node) or self._sibling(node)
+        group = None if node in self.stations else self._host_among_users(node) or self._sibling(node)
         if group is not None:
             index = group.demand[node][0] if node in group.demand else self._sibling_index(node, group)
         else:
@@ -223,7 +225,7 @@ class _Fuser(RowRules, PartRules):
     def _pointwise(self, node: Node) -> None:
         if flags.fuse_rows and flags.fuse_pointwise:
             self._expect_rows(node)
-        if not flags.fuse_pointwise or self._is_hard(node) or not self._inlines(node):
+        if not flags.fuse_pointwise or self._is_hard(node) or node in self.stations or not self._inlines(node):
             self._place(node)
         else:
             self._inline(node)

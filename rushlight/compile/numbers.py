@@ -6,7 +6,8 @@ and kernels load them. The bits of results do not depend on it: a constant is ro
 for constants (the scale of attention written by hand) must have found them before, or they would find less than for one size.
 
 Whole numbers among the constants (the count that a mean divides by) are parameters of loops, and so they stay constants. Behind a
-contraction nothing but operands can be different for each size: there they become leaves when the contraction is lowered.
+contraction nothing but operands can be different for each size: there they become leaves when the contraction is lowered, whether they
+are sizes or plain numbers.
 """
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ from .expr import Expr, input_, substitute, walk
 from .graph import Graph, Node
 from .sizes import is_size
 
-__all__ = ["Numbers", "apart", "counts"]
+__all__ = ["EXACT", "FEW", "Numbers", "apart", "counts"]
+
+FEW, EXACT = 16, 1 << 24  # whole numbers between these are numbers of elements: float32 has them all
 
 Entry = tuple[Any, DType]
 
@@ -55,9 +58,16 @@ def apart(graph: Graph) -> tuple[Graph, list[Entry]]:
 
 
 def counts(expr: Expr) -> list[Expr]:
-    """The whole sizes among a formula's constants, without exponents, which the renderer knows."""
+    """The numbers of elements among a formula's constants, which another size would change: whole sizes, and whole numbers of which
+    a floating formula would be another one for each. Exponents are left out, which the renderer knows."""
     exponents = {x.args[1] for x in walk(expr) if x.fn == "pow"}
-    return [x for x in walk(expr) if x.fn == "const" and is_size(x.attr) and type(x.attr.value) is int and x not in exponents]
+    return [x for x in walk(expr) if x.fn == "const" and x not in exponents and _is_count(x)]
+
+
+def _is_count(x: Expr) -> bool:
+    if is_size(x.attr):
+        return type(x.attr.value) is int
+    return x.dtype.kind == "f" and x.dtype.itemsize >= 4 and FEW < x.attr < EXACT and not x.attr % 1
 
 
 def _holds(node: Node) -> bool:
