@@ -13,6 +13,7 @@ from ..record.op import Op
 from ..record.trace import NOTHING, Trace, TraceNode, local
 from ..record.value import COPIED, Buffer, Value, copied, is_exported, new_value
 from .autocast import fitted
+from .garbage import crowded
 from .handle import Alias, DataAlias, Handle, How, base_of, derived, make, new_alias, new_view, renew, storage_of
 from .node import GradNode, filler, grad_class
 from .varying import varying
@@ -183,7 +184,7 @@ def apply(op: Op, attrs: tuple, tensors: Sequence[Handle], hold: bool = False) -
                     if node.metas[k].dtype.kind in "fc":
                         t._edge = (grad_node, k)
         result = tuple(outs)
-    if (tr.exported or node.stop) and not hold:
+    if (tr.exported or node.stop or node.sweep and crowded(tr)) and not hold:
         # The budget is used up, or an input's memory can be written by others before the next flush.
         made = v = None  # type: ignore[assignment]  # so that liveness does not count these names
         flush_trace(tr, False)
@@ -264,7 +265,7 @@ def apply_view(op: Op, attrs: tuple, t: Handle) -> Any:
         if fresh.nbytes <= COPIED and fresh.dtype is root.meta.dtype and fresh.strides is None and root.meta.numel:
             return new_view(t, fresh, How(op, attrs, fresh), grad)
     out = _record_view(op, attrs, t, grad)
-    if tr.node.stop:
+    if tr.node.stop or tr.node.sweep and crowded(tr):
         flush_trace(tr, False)
     return out
 

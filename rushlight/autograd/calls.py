@@ -265,7 +265,7 @@ def _pieces(tr: Trace, attempt: Attempt, out: Sequence[Any], t: Handle) -> tuple
 
 def _is_result(out: Any, node: TraceNode, epoch: Epoch) -> bool:
     """Whether ``out`` is a fresh result of a recorded operation."""
-    if type(out) not in PLAIN_TENSORS or node.stop:
+    if type(out) not in PLAIN_TENSORS or node.stop or node.sweep:
         return False
     made = out._value
     return made.epoch is epoch and 0 <= made.slot - node.slot < len(node.metas) and made.home is None

@@ -124,7 +124,7 @@ class _Reader:
         path: list[TraceNode] = []
         node: Any = self.tr.node
         while node is not attempt.start:
-            _demand(node is not None and not node.is_mark and not node.stop and len(path) < OPERATIONS + TENSORS)
+            _demand(node is not None and not node.is_mark and not (node.stop or node.sweep) and len(path) < OPERATIONS + TENSORS)
             path.append(node)
             node = node.parent
         entering: dict[int, int] = {}

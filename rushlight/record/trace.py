@@ -21,13 +21,14 @@ from .pieces import Pieces
 from .settings import settings
 from .value import Value, new_epoch
 
-__all__ = ["NOTHING", "NO_COPY", "Call", "Known", "TraceNode", "Trace", "local", "traces", "user_frame", "user_line"]
+__all__ = ["NOTHING", "NO_COPY", "SWEEP", "Call", "Known", "TraceNode", "Trace", "local", "traces", "user_frame", "user_line"]
 
 _PACKAGE = __name__.split(".", 1)[0] + "."
 #: Of nodes that hold nothing yet, as most do for good: never written to.
 NOTHING: dict[Any, Any] = {}
 NO_COPY: tuple[Any, int] = (None, -1)
 _inside: dict[str, bool] = {}                              # names of modules -> whether they belong to this package
+SWEEP = 1 << 28  # bytes that a path touches between two looks at what of it is garbage
 _lines: dict[tuple[str, int], tuple[str, int]] = {}        # one tuple for each line
 _MOST_LINES = 100_000
 
@@ -78,10 +79,12 @@ class TraceNode(_Latest):
         programs: (live slots, memory taken over) -> program or how often it was seen; see ``flush``.
         saves: which inputs the gradient keeps, for each set of inputs that wants a gradient.
         line: (file, line) of the user's code that recorded it first.
+        bytes: of all results up to here; ``touched``: those of leaves besides. stop: recording stops here for a flush. sweep: another
+            ``SWEEP`` bytes have been touched, so that it may be time for one (``autograd/garbage.py``).
     """
 
-    __slots__ = ("edges", "calls", "parent", "op", "attrs", "inputs", "metas", "meta", "slot", "depth", "bytes", "programs",
-                 "saves", "line", "scalars", "used", "stop", "backward", "again", "over")
+    __slots__ = ("edges", "calls", "parent", "op", "attrs", "inputs", "metas", "meta", "slot", "depth", "bytes", "touched", "sweeps",
+                 "programs", "saves", "line", "scalars", "used", "stop", "sweep", "backward", "again", "over")
 
     depth: int
     bytes: int
@@ -96,7 +99,12 @@ class TraceNode(_Latest):
         self.parent, self.op, self.attrs, self.inputs, self.metas, self.slot = parent, op, attrs, inputs, metas, slot
         self.meta = metas[0] if metas else None
         self.depth = parent.depth + 1 if parent is not None else 0
-        self.bytes = (parent.bytes if parent is not None else 0) + (sum(m.nbytes for m in metas) if op else 0)
+        own = sum([m.nbytes for m in metas])
+        before, touched, sweeps = (0, 0, 0) if parent is None else (parent.bytes, parent.touched, parent.sweeps)
+        self.bytes = before + (own if op else 0)
+        self.touched = touched + own
+        self.sweeps = sweeps if op is None else self.touched // SWEEP
+        self.sweep = self.sweeps > sweeps
         self.programs: dict[tuple, Any] = NOTHING
         self.saves: dict[int, tuple] = NOTHING
         self.scalars: dict[tuple, tuple] = NOTHING  # calls with numbers -> the numbers seen
