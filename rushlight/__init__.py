@@ -157,16 +157,21 @@ def are_deterministic_algorithms_enabled() -> _Any:
     return True
 
 
+_matmul_precision = "highest"
+
+
 def set_float32_matmul_precision(precision: str) -> None:
-    """Accepted for compatibility: float32 products are computed in float32.
+    """Remembered for ``get_float32_matmul_precision``; float32 products are computed in float32 with any.
 
     Raises:
         ValueError: not "highest", "high" or "medium".
     """
     if precision not in ("highest", "high", "medium"):
         raise ValueError(f"Invalid float32 matmul precision: {precision!r}")
+    global _matmul_precision
+    _matmul_precision = precision
 
 
 def get_float32_matmul_precision() -> str:
-    """"highest": float32 products are computed in float32."""
-    return "highest"
+    """What was set last, "highest" at first."""
+    return _matmul_precision

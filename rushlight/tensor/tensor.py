@@ -358,7 +358,8 @@ class Tensor(Differentiable):
         if d is self.dtype:
             return alias_of(self, self._edge)
         array = self.detach()._array()
-        if d.itemsize != self.dtype.itemsize and (not array.shape or not self.is_contiguous()):
+        if d.itemsize != self.dtype.itemsize and (not array.shape or not self.is_contiguous() or array.nbytes % d.itemsize
+                                                  or array.shape[-1] * self.dtype.itemsize % d.itemsize):
             raise RuntimeError(f"self.size(-1) must be divisible by {d.itemsize // self.dtype.itemsize or 1} to view {self.dtype} as {d}")
         return from_numpy(array.view(d.numpy))
 
@@ -412,6 +413,8 @@ class Tensor(Differentiable):
                 dtype, device = a.dtype, None
             elif isinstance(a, (str, Device, int)) and not isinstance(a, bool):
                 device = a
+            elif a is not None and not isinstance(a, (bool, float)):
+                raise TypeError(f"to() received an invalid combination of arguments: {type(a).__name__} is no dtype, device or Tensor")
         if device is not None and device is not CPU and device != "cpu":
             from .creation import check_device
 
