@@ -25,6 +25,7 @@ from .lower_group import group_body
 from .lower_native import lower_native
 from .memory import Lifetimes, donate, lifetimes
 from .numbers import Numbers, apart
+from .passes.accumulate import accumulate
 from .passes.assemble import assemble
 from .passes.attend import attention_calls
 from .passes.carry import carry
@@ -158,7 +159,7 @@ def _rewritten(graph: Graph) -> tuple[Graph, list[tuple[Any, DType]]]:
         _show("attention found", graph)
     graph, numbers = apart(graph)  # attention has a scale and what a mask puts by now, as constants like those of one size
     if flags.assemble:
-        graph = assemble(graph)
+        graph = accumulate(assemble(graph))
         _show("assembled", graph)
     graph = legalise(graph)
     _show("legalised", graph)

@@ -31,7 +31,8 @@ def stable_order(x: np.ndarray, dim: int, descending: bool = False, k: int | Non
     """
     n = x.shape[dim]
     k = n if k is None else k
-    rows = np.moveaxis(x, dim, -1)
+    last = dim == x.ndim - 1  # moveaxis takes longer than to sort a few
+    rows = x if last else np.moveaxis(x, dim, -1)
     ranks = _ranks(rows, n)
     if ranks is None:
         order = _by_argsort(rows, descending)[..., :k]
@@ -45,7 +46,7 @@ def stable_order(x: np.ndarray, dim: int, descending: bool = False, k: int | Non
             keys = np.partition(keys, k, -1)[..., :k] if k else keys[..., :0]
         keys.sort(axis=-1)
         order = (keys & _LOW).view(np.int64)
-    return np.ascontiguousarray(np.moveaxis(order, -1, dim))
+    return np.ascontiguousarray(order if last else np.moveaxis(order, -1, dim))
 
 
 def _ranks(x: np.ndarray, n: int) -> np.ndarray | None:
