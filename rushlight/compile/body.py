@@ -5,6 +5,7 @@ stored values become loads, everything else becomes part of the formula.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -281,6 +282,8 @@ class Builder:
         op, axes = node.attrs
         _, inner = self.group.reduces[node]
         x = yield (node.inputs[0], inner, ())
+        if op == "deviations" and self.group.kind != "contract":
+            op, x = "add", self._squared_distance(node, x)
         if op.startswith("arg"):
             inside = [inner[a] for a in axes]
             place = ix.address(inside, ix.row_major([node.inputs[0].shape[a] for a in axes]))
@@ -293,6 +296,12 @@ class Builder:
             made = cast(self.body.number(Value("acc", wide, op=op, expr=cast(x, wide))), node.dtype)
         self._known[node, "acc"] = made
         return made
+
+    def _squared_distance(self, node: Node, x: Expr) -> Expr:
+        """Of ``x`` from its mean over the reduced axes, which the loops add up first."""
+        number = math.prod(node.inputs[0].shape[a] for a in node.attrs[1])
+        mean = self.body.number(Value("acc", x.dtype, op="add", expr=x)) / e.cast(count(number), x.dtype)
+        return (x - mean) * (x - mean)
 
     def _contract(self, node: Node, index: Index, conds: Conds) -> Generator[tuple, Expr, Expr]:
         return cast(self._sum, node.dtype)

@@ -11,9 +11,9 @@ from . import dtypes as dt
 from .body import Body, Put, Value
 from .contraction import Contraction
 from .cpu import depthwise, jit, target, winograd, winograd_grad
-from .cpu.contract import Plan as KernelPlan
-from .cpu.contract import Step
 from .cpu.contract import plan as plan_contraction
+from .cpu.contract_step import Plan as KernelPlan
+from .cpu.contract_step import Step
 from .cpu.native import plan as plan_native
 from .cpu.render import kernel_for
 from .emit_nest import Lowered

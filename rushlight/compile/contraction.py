@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from .dtypes import DType
 from .expr import Expr
 
-__all__ = ["Dim", "Extra", "Contraction"]
+__all__ = ["Dim", "Extra", "Sum", "Contraction"]
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,25 @@ class Extra:
 
 
 @dataclass(frozen=True)
+class Sum:
+    """A reduction of the epilogue over all rows (the m dimensions): of the formula ``expr``, its sum ("add") or the sum of squared
+    distances from its mean ("deviations"), in the ``accumulate`` type.
+
+    Its results lie side by side, one for each position of the batch and n dimensions, of which one is longer than 1.
+    """
+
+    op: str
+    expr: Expr
+
+
+@dataclass(frozen=True)
 class Contraction:
     """What is computed; the back end decides tiles, packing and the split of k.
 
     ``epilogue``: outputs as expressions; ``input(0)`` is the finished sum (in ``accumulate`` type), ``input(1 + i)`` the
     i-th *read* extra. ``stores[0]`` goes to C, ``stores[1:]`` to the written extras in order. Default: the sum, cast to C.
+
+    ``sums``: results of ``sums[i]`` go to operand ``len(extras) + i`` among the extras.
 
     ``constant``: B is a leaf that the program only reads, and only here, as the weights of an inference: what is made of it alone
     may be kept for other runs.
@@ -64,6 +78,7 @@ class Contraction:
     extras: tuple[Extra, ...] = ()
     stores: tuple[Expr, ...] = field(default=())
     constant: bool = False
+    sums: tuple[Sum, ...] = ()
 
     def merged(self) -> Contraction:
         """The same with outer dimensions first, without those of extent 1, and with neighbours as one whose strides compose

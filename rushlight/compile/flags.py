@@ -14,6 +14,7 @@
 | fuse_rows | RUSHLIGHT_FUSE_ROWS | reductions share a kernel with what is around them |
 | fuse_siblings | RUSHLIGHT_FUSE_SIBLINGS | independent values over one domain that read the same data share a kernel |
 | fuse_contract | RUSHLIGHT_FUSE_CONTRACT | pointwise users of a contraction run in its epilogue |
+| fuse_sums | RUSHLIGHT_FUSE_SUMS | what a contraction's epilogue computes is added up over all rows there: statistics of batch norms |
 | winograd | RUSHLIGHT_WINOGRAD | 3x3 convolutions of stride 1 with many channels take Winograd's algorithm |
 | tables | RUSHLIGHT_TABLES | exponentials and logarithms look numbers up in registers, where the processor can |
 | recompute | RUSHLIGHT_RECOMPUTE | cheap values are computed again rather than stored |
@@ -38,7 +39,7 @@ class Flags:
     """The values of all switches; attributes are integers."""
 
     NAMES = ("simplify", "attend", "assemble", "carry", "layout", "fuse_pointwise", "fuse_views", "fuse_parts", "fuse_rows",
-             "fuse_siblings", "fuse_contract", "winograd", "tables", "recompute", "split", "inplace", "families")
+             "fuse_siblings", "fuse_contract", "fuse_sums", "winograd", "tables", "recompute", "split", "inplace", "families")
 
     debug: int
     simplify: int
@@ -52,6 +53,7 @@ class Flags:
     fuse_rows: int
     fuse_siblings: int
     fuse_contract: int
+    fuse_sums: int
     winograd: int
     tables: int
     recompute: int

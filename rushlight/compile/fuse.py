@@ -30,6 +30,7 @@ from .fuse_rules import (
     varying,
 )
 from .fuse_sums import stations
+from .fuse_tallies import TallyRules
 from .fusion import Fusion
 from .graph import Graph, Node
 from .group import Group, Groups
@@ -53,7 +54,7 @@ def fuse(graph: Graph, order: dict[Node, tuple[int, ...]], alone: Container[Node
     return _Fuser(graph, order, alone).run()
 
 
-class _Fuser(RowRules, PartRules):
+class _Fuser(TallyRules, RowRules, PartRules):
     def __init__(self, graph: Graph, order: dict[Node, tuple[int, ...]], alone: Container[Node]) -> None:
         self.graph, self.alone = graph, alone
         self.groups = Groups()
@@ -64,6 +65,7 @@ class _Fuser(RowRules, PartRules):
         self.shared = set()
         self.wishes = {}
         self.columns = {}
+        self.summing = {}
         self.copies: dict[Node, list[Node]] = {}           # a value -> copies of it that are results, until it is visited
         self.items: dict[Node, list[Node]] = {}
         self.reduced = {node.inputs[0] for node in graph.nodes if node.kind == "reduce"}
@@ -163,14 +165,14 @@ class _Fuser(RowRules, PartRules):
         if not flags.fuse_pointwise or node.kind in ("reshape", "const"):
             return None
         product = flags.fuse_contract and product_behind(node)
-        for group in self.users.get(node, ()):
+        for group in self._by_sums(self.users.get(node, ())):
             known = group.demand[node]
-            if product and (group.kind == "loops" and (group.reduced or group.irregular or group.dynamic) or len(group.demand) > _MANY):
+            if product and (group.kind == "loops" and (group.reduced or group.irregular or group.dynamic) or _wants_many(group, node)):
                 continue  # in a group of its own it can become the contraction's epilogue
             if (group.kind in ("loops", "contract") and len(known) == 1 and len(group.roots) < _MAX_ROOTS
                     and group.ops + node_cost(node) <= _MAX_OPS
                     and not (group.kind == "contract" and (is_irregular(node) or not self._leaves_whole(node, group)))
-                    and group.covers(known[0], node.shape) and self._may_host(group, node)):
+                    and group.covers(known[0], node.shape) and self._may_host(group, node) and self._may_store(group, node)):
                 return group
         return None
 
@@ -241,7 +243,7 @@ class _Fuser(RowRules, PartRules):
         """Whether computing the value where it is used repeats no dear work."""
         users = list(self.users[node])
         cost = node_cost(node)
-        if flags.fuse_contract and any(len(g.demand) > _MANY for g in users) and product_behind(node):
+        if flags.fuse_contract and any(_wants_many(g, node) for g in users) and product_behind(node):
             return False  # a sum of many products: each few of them are added up behind one of theirs
         if self._is_positional(node):
             return not any(g.kind == "contract" or g.ops + cost > _MAX_OPS for g in users)
@@ -284,7 +286,8 @@ class _Fuser(RowRules, PartRules):
         if group.kind != "contract" or group.anchor is None:
             return True
         anchor, index = group.anchor, group.demand[node][0]
-        pieces = [{a for a, _ in i.terms if group.extents[a] != 1} for i in group.roots.get(anchor) or group.demand[anchor][0]]
+        whole_index = group.roots.get(anchor) or group.demand.get(anchor, [group.domain])[0]
+        pieces = [{a for a, _ in i.terms if group.extents[a] != 1} for i in whole_index]
         for operand in node.inputs:
             covered = group.covered(tuple(index[d] for d in varying(operand)))
             if any(whole & covered and not whole <= covered for whole in pieces):
@@ -348,9 +351,13 @@ class _Fuser(RowRules, PartRules):
             self.forced.add(source)
 
     # -- anchors -------------------------------------------------------------------------------------------------
+    def _may_fuse(self, contraction: Node) -> bool:
+        return contraction not in self.alone
+
     def _contract(self, node: Node) -> None:
-        group = None
-        for user in self.users.get(node, ()) if flags.fuse_contract and node not in self.alone else ():
+        group = self._made_sums(node)
+        index = group.domain if group is not None else ()
+        for user in self.users.get(node, ()) if flags.fuse_contract and group is None and node not in self.alone else ():
             known = user.demand[node]
             if (user.kind == "loops" and not user.reduced and not user.irregular and not user.dynamic and len(known) == 1
                     and user.covers(known[0], node.shape) == "all" and self._may_host(user, node)
@@ -362,7 +369,7 @@ class _Fuser(RowRules, PartRules):
             group = self.groups.new("contract", node.shape, node)
             index = group.identity()
         elsewhere = self._is_hard(node) or any(g is not group for g in self.users.get(node, ()))
-        if elsewhere or not group.roots:
+        if elsewhere or group.roots.keys() <= group.reduces.keys():
             group.roots[node] = index
             self._settle(node, group)
         for operand in node.inputs:
@@ -436,3 +443,8 @@ def _share_numbers(source: Node, node: Node) -> bool:
     if is_size(numbers):  # few sizes are large: that question comes out the same more often
         return node.size >= _LARGE and numbers <= _NUMBERS
     return numbers <= _NUMBERS and node.size >= _LARGE
+
+
+def _wants_many(group: Group, node: Node) -> bool:
+    """Whether a kernel's formulas want many values as large as this one."""
+    return len(group.demand) > _MANY and sum([n.size >= node.size for n in group.demand]) > _MANY

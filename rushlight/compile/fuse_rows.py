@@ -45,6 +45,9 @@ class RowRules:
     def _is_positional(self, node: Node) -> bool:
         raise NotImplementedError
 
+    def _summed_by_product(self, node: Node) -> bool:
+        raise NotImplementedError
+
     def _expect_rows(self, node: Node) -> None:
         """Where a group uses one value for each row, and that value comes from a reduction of rows as long as the
         group's, let the group be ready for it: ``1 / sqrt(var + eps)`` is visited before the variance."""
@@ -63,6 +66,8 @@ class RowRules:
                 group.kept = [a for a in group.kept if a not in rest]
 
     def _reduce(self, node: Node) -> None:
+        if self._summed_by_product(node):
+            return
         group = self._join_rows(node, fresh=False) or self._join_columns(node) or self._join_rows(node, fresh=True)
         if group is None:
             x, axes = node.inputs[0], node.attrs[1]

@@ -8,7 +8,7 @@ that (``passes``, fusion, planning, the reference interpreter) knows these primi
 | leaf | the ``attrs[0]``-th value that enters the program |
 | const | a scalar (shape ``()``), ``attrs = (value,)`` |
 | pointwise | ``attrs = (expr,)``: ``input(k)`` is ``inputs[k][i]`` (all inputs have the output's shape); ``index(a)`` is i[a] |
-| reduce | ``attrs = (op, axes)``: add, mul, min, max, and, or, argmin, argmax over axes, which are dropped |
+| reduce | ``attrs = (op, axes)``: add, mul, min, max, and, or, argmin, argmax over axes, which are dropped; deviations: see below |
 | scan | ``attrs = (op, axis)``: running add, mul, min, max along an axis |
 | view | ``attrs = (View,)``: ``inputs[0][offset + matrix · i]``: permute, slice, expand, flip, diagonal, window |
 | reshape | the same elements in row-major order |
@@ -22,6 +22,8 @@ that (``passes``, fusion, planning, the reference interpreter) knows these primi
 | host | ``attrs = (HostCall,)``: a Python function on NumPy arrays, with several results; ``item`` picks one |
 | native | ``attrs = (NativeCall,)``: a computation with a kernel of its own, with several results; ``item`` picks one |
 | item | ``attrs = (k,)``: the k-th result of a host or native node |
+
+deviations: the sum of squared distances from the mean over the axes; made by ``passes/moments.py`` alone.
 
 scatter: for every i of src, in row-major order, ``out[i with i[axis] replaced by index[i]] = or op= src[i]``; combine is None, add,
 mul, min or max.
@@ -38,7 +40,7 @@ from .dtypes import DType
 from .expr import Expr, cast, const, e, input_, inputs_of, substitute, walk
 from .sizes import is_size
 
-__all__ = ["Graph", "Node", "View", "ContractSpec", "Window", "HostCall", "NativeCall", "told_apart"]
+__all__ = ["Graph", "Node", "View", "ContractSpec", "Window", "HostCall", "NativeCall", "is_one", "told_apart"]
 
 Shape = tuple[int, ...]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import index as ix
-from .body import Body, Builder, Value, address_of
-from .contraction import Contraction, Dim, Extra
+from .body import Body, Builder, Put, Value, address_of
+from .contraction import Contraction, Dim, Extra, Sum
 from .cpu.contract_rows import MAX_OPERANDS
 from .expr import Expr, input_, substitute
 from .fusion import Fusion
@@ -22,16 +22,16 @@ __all__ = ["LoweredContract", "TooManyOperands", "lower_contract"]
 
 
 class TooManyOperands(Exception):
-    """More is fused into a contraction than its kernel can address."""
+    """More is fused into a contraction than its kernel can address, or sums that it cannot make."""
 
     def __init__(self, node: Node) -> None:
-        super().__init__(f"a contraction of more than {MAX_OPERANDS} operands: {node}")
+        super().__init__(f"a contraction of more than {MAX_OPERANDS} operands, or with sums over other dimensions than its rows: {node}")
         self.node = node
 
 
 @dataclass
 class LoweredContract:
-    """A contraction and what its operands lie in: A, B, C, then the extras, each (value, byte offset)."""
+    """A contraction and what its operands lie in: A, B, C, the extras, then the sums, each (value, byte offset)."""
 
     contraction: Contraction
     memory: list[tuple[Node, int]]
@@ -53,7 +53,7 @@ def lower_contract(group: Group, fusion: Fusion, numbers: Numbers) -> tuple[Lowe
     added that the epilogue reads.
 
     Raises:
-        TooManyOperands: the epilogue reads and writes too much.
+        TooManyOperands: the epilogue reads and writes too much, or sums over other dimensions than all rows.
     """
     node = group.anchor
     assert node is not None
@@ -72,7 +72,8 @@ def lower_contract(group: Group, fusion: Fusion, numbers: Numbers) -> tuple[Lowe
         position[letter] = ix.axis_ix(axis)
     (base_a, a), (base_b, b) = (_operand(fusion, x, dims, position)
                                 for x, dims in zip(node.inputs, (spec.a, spec.b), strict=True))
-    puts = body.puts
+    puts = [p for p in body.puts if p.node not in group.reduces]
+    sums = [p for p in body.puts if p.node in group.reduces]
     reads = [(k, v) for k, v in enumerate(body.values) if v.kind == "load"]
     steps = [dict(f.terms) for f in (a, b, puts[0].at, *(v.at for _, v in reads), *(p.at for p in puts[1:]))]
     axes = {axis: _Axis(n, steps[0].get(axis, 0), steps[1].get(axis, 0), steps[2].get(axis, 0),
@@ -90,6 +91,8 @@ def lower_contract(group: Group, fusion: Fusion, numbers: Numbers) -> tuple[Lowe
         else:
             role = "m"
         roles[role].append(found)
+    for put in sums:
+        _check_sum(node, put, axes, roles)
     dims, extras = {}, {}
     for role, found_axes in roles.items():
         dims[role] = tuple(Dim(x.extent, x.a, x.b, x.c) for x in found_axes)
@@ -97,16 +100,17 @@ def lower_contract(group: Group, fusion: Fusion, numbers: Numbers) -> tuple[Lowe
     strides = [tuple(x[k] for role in ("batch", "m", "n") for x in extras[role]) for k in range(len(steps) - 3)]
     operands = [Extra(v.dtype, s) for (_, v), s in zip(reads, strides)]
     operands += [Extra(p.expr.dtype, s, True) for p, s in zip(puts[1:], strides[len(reads):])]
-    if 3 + len(operands) > MAX_OPERANDS:
+    if 3 + len(operands) + len(sums) > MAX_OPERANDS:
         raise TooManyOperands(node)
     number = {k: 1 + i for i, (k, _) in enumerate(reads)}
     number[0] = 0
     stores = tuple(_renumber(p.expr, number) for p in puts)
+    formulas = tuple(_summed(body, p, number) for p in sums)
     operand_type = node.inputs[0].dtype
     contraction = Contraction(dims["batch"], dims["m"], dims["n"], dims["k"], operand_type, operand_type,
-                              puts[0].expr.dtype, operand_type.compute, tuple(operands), stores)
+                              puts[0].expr.dtype, operand_type.compute, tuple(operands), stores, sums=formulas)
     places = [(base_a, a), (base_b, b), (puts[0].node, puts[0].at), *((v.node, v.at) for _, v in reads),
-              *((p.node, p.at) for p in puts[1:])]
+              *((p.node, p.at) for p in (*puts[1:], *sums))]
     memory = [(x, at.offset * x.dtype.itemsize) for x, at in places if x is not None]
     flops = 2
     for n in sizes.values():
@@ -118,11 +122,28 @@ def lower_contract(group: Group, fusion: Fusion, numbers: Numbers) -> tuple[Lowe
 def _load_counts(body: Body, numbers: Numbers) -> None:
     """Let an epilogue load the numbers that another size would change: a kernel has them for operands."""
     loads: dict[Expr, Expr] = {}
-    for put in body.puts:
-        for x in counts(put.expr):
+    places: list[Put | Value] = [*body.puts, *(value for value in body.values if value.kind == "acc")]
+    for place in places:
+        assert place.expr is not None
+        for x in counts(place.expr):
             if x not in loads:
                 loads[x] = body.number(Value("load", x.dtype, ix.ZERO, numbers.leaf(x.attr, x.dtype)))
-        put.expr = substitute((put.expr,), loads.get)[0]
+        place.expr = substitute((place.expr,), loads.get)[0]
+
+
+def _check_sum(node: Node, put: Put, axes: dict[int, _Axis], roles: dict[str, list[_Axis]]) -> None:
+    """Whether there is one result for each position of a single dimension that is no row's."""
+    terms = [(axes[axis], step) for axis, step in put.at.terms if axes[axis].extent != 1]
+    kept = [axis for axis, step in terms if step == 1]
+    others = [x for role in ("batch", "n") for x in roles[role] if x not in kept and x.extent != 1]
+    if put.expr.fn != "input" or len(terms) != 1 or len(kept) != 1 or kept[0] in roles["m"] or others:
+        raise TooManyOperands(node)
+
+
+def _summed(body: Body, put: Put, number: dict[int, int]) -> Sum:
+    value = body.values[put.expr.attr]
+    assert value.expr is not None
+    return Sum(value.op, _renumber(value.expr, number))
 
 
 def _renumber(expr: Expr, number: dict[int, int]) -> Expr:

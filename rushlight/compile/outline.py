@@ -31,6 +31,7 @@ from .passes.attend import attention_calls
 from .passes.carry import carry
 from .passes.layout import choose_orders
 from .passes.legalise import legalise
+from .passes.moments import moments
 from .passes.planes import planes
 from .passes.simplify import simplify
 
@@ -157,6 +158,9 @@ def _rewritten(graph: Graph) -> tuple[Graph, list[tuple[Any, DType]]]:
             found = simplify(found)
         graph = found
         _show("attention found", graph)
+    if flags.fuse_sums and flags.fuse_contract:
+        graph = moments(graph)
+        _show("variances found", graph)
     graph, numbers = apart(graph)  # attention has a scale and what a mask puts by now, as constants like those of one size
     if flags.assemble:
         graph = accumulate(assemble(graph))

@@ -293,9 +293,9 @@ def test_sums_over_one_gradient_are_one_pass():
             assert groups(g) == ["loops", "loops"]
 
 
-def test_sums_of_a_residual_network_are_one_pass_for_each_gradient():
+def residual_network() -> Graph:
     """The gradient at each layer is that of the next one and a product's, and so are the inputs of the layers. A bias's gradient and
-    the two of a norm are sums over values that lie in memory for the products, and each pass reads what it needs of them alone."""
+    the two of a norm are sums over values that lie in memory for the products."""
     g = Graph()
     spec = ContractSpec(("i", "k"), ("k", "j"), ("i", "j"), (("i", 512), ("j", 128), ("k", 128)))
     x, grad, weight = g.leaf((512, 128), F32), g.leaf((512, 128), F32), g.leaf((128, 128), F32)
@@ -308,11 +308,25 @@ def test_sums_of_a_residual_network_are_one_pass_for_each_gradient():
         sums += [g.reduce("add", v, (0,)) for v in (grad, product, g.map(lambda e, d, h: d * h, product, hat))]
         grad = g.map(lambda e, d, p, h: d + p * h, grad, product, hat)
     g.results = [*sums, g.contract(grad, weight, spec)]
-    ready = legalise(simplify(g))
-    fusion = fuse(ready, choose_orders(ready))
+    return g
+
+
+def test_sums_of_a_residual_network_are_one_pass_for_each_gradient():
+    """Where the products do not make them, each pass reads what it needs alone."""
+    ready = legalise(simplify(residual_network()))
+    with flags.using(fuse_sums=0):
+        fusion = fuse(ready, choose_orders(ready))
     joint = [{n.inputs[0] for n in x.reduces} for x in fusion.groups.all if any(n.shape == (128,) for n in x.reduces)]
     assert sorted(map(len, joint)) == [1, 1, 1, 2, 2, 2]
     assert all(any(n.kind == "contract" for n in pair) for pair in joint if len(pair) == 2)
+
+
+def test_sums_of_a_residual_network_are_made_by_its_products():
+    """... all but that of the gradient that enters."""
+    ready = legalise(simplify(residual_network()))
+    fusion = fuse(ready, choose_orders(ready))
+    made = [x.kind for x in fusion.groups.all for n in x.reduces if n.shape == (128,)]
+    assert sorted(made) == ["contract"] * 8 + ["loops"]
 
 
 def test_a_sum_joins_no_kernel_that_needs_it_on_the_way():

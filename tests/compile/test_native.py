@@ -11,7 +11,7 @@ import pytest
 from rushlight.compile import dtypes as dt
 from rushlight.compile.build import build
 from rushlight.compile.cpu import native
-from rushlight.compile.cpu.contract import Plan, Step
+from rushlight.compile.cpu.contract_step import Plan, Step
 from rushlight.compile.cpu.irtext import Function
 from rushlight.compile.graph import Graph, NativeCall
 from rushlight.compile.program import HostStep

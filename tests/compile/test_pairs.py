@@ -13,7 +13,8 @@ from test_contract import EINSUMS, check, execute, of_einsum, scrambled, strides
 from rushlight.compile import dtypes as dt
 from rushlight.compile.contraction import Contraction, Dim, Extra
 from rushlight.compile.cpu import amx, jit, target
-from rushlight.compile.cpu.contract import Plan, plan
+from rushlight.compile.cpu.contract import plan
+from rushlight.compile.cpu.contract_step import Plan
 from rushlight.compile.cpu.pair_kernel import PairDriver, PairMicro
 from rushlight.compile.cpu.pair_pack import PackColumns, Squares
 from rushlight.compile.cpu.pair_plan import PairPlanner

@@ -8,8 +8,8 @@ import rushlight as torch
 from rushlight.record import counters, families
 from rushlight.record.flush import start_afresh
 from rushlight.record.patience import LONG, Patience
-from rushlight.record.settings import settings
 from rushlight.record.pieces import Pieces
+from rushlight.record.settings import settings
 from rushlight.record.trace import local
 
 

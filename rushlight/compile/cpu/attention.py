@@ -12,7 +12,7 @@ from rushlight.compile.cpu import target
 from rushlight.compile.cpu.attention_ir import AttentionKernel
 from rushlight.compile.cpu.attention_pairs import PairTiles
 from rushlight.compile.cpu.attention_tiles import Tiles
-from rushlight.compile.cpu.contract import Plan, Step
+from rushlight.compile.cpu.contract_step import Plan, Step
 from rushlight.compile.cpu.native import Operand
 from rushlight.compile.dtypes import DType, bfloat16
 from rushlight.compile.placed import Output

@@ -22,7 +22,7 @@ Example::
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from rushlight.compile.contraction import Contraction
 from rushlight.compile.cpu import jit, target
@@ -45,6 +45,8 @@ from rushlight.compile.cpu.contract_roles import (
     size,
 )
 from rushlight.compile.cpu.contract_rows import MAX_DIMS, MAX_OPERANDS, MAX_ROWS, ROWS_KEY, rows_ir
+from rushlight.compile.cpu.contract_step import KernelRequest, Operand, Plan, Step
+from rushlight.compile.cpu.contract_sums import combined, items_of, lines
 from rushlight.compile.cpu.dotkernel import Dot, dot_heights
 from rushlight.compile.cpu.microkernel import Micro, heights
 from rushlight.compile.expr import cast, input_
@@ -64,33 +66,6 @@ LONGEST_SHARE = 5 / 8
 LONG_STEP = 256
 #: Fewest panels of B for which turning pays, and copying.
 FEWEST_TURNED, FEWEST_COPIED = 4, 6
-
-Operand = str | tuple[str, int]
-KernelRequest = tuple[str, Callable[[], str], str]
-
-
-@dataclass
-class Step:
-    """One instruction. ``kernel``: a request for ``jit.kernels``. ``operands``: ("a" | "b" | "c" | ("extra", i) |
-    ("scratch", j), byte offset) for each pointer pair that the parameters begin with; ``params``: what follows them.
-    ``packs``: the step only fills a scratch buffer, its second operand, from its first; nothing else writes there. ``wave``: not 0
-    where the parts come in waves of so many, each when the one before is complete."""
-
-    kernel: KernelRequest
-    operands: list[tuple[Operand, int]]
-    params: list[int]
-    parts: int
-    packs: bool = False
-    wave: int = 0
-
-
-@dataclass
-class Plan:
-    """``scratch``: the bytes of each scratch buffer, needed from the first step to the last."""
-
-    steps: list[Step] = field(default_factory=list)
-    scratch: list[int] = field(default_factory=list)
-    flops: int = 0
 
 
 def plan(c: Contraction, cpu: target.CPU | None = None) -> Plan:
@@ -128,7 +103,8 @@ class Planner:
         self.rows, self.batches, self.depth = size(self.m), size(self.batch), size(self.k)
         if max(len(self.batch), len(self.m), len(self.k)) > MAX_DIMS:
             raise ValueError(f"a contraction of more than {MAX_DIMS} dimensions in one role")
-        if 3 + len(c.extras) > MAX_OPERANDS:
+        self.sums = items_of(c)
+        if 4 + len(c.extras) > MAX_OPERANDS:
             raise ValueError(f"a contraction of more than {MAX_OPERANDS} operands")
         if c.accumulate.kind not in "iuf":
             raise TypeError(f"contractions do not accumulate in {c.accumulate.name}")
@@ -310,10 +286,12 @@ class Planner:
             "panel_bytes": b.panel_bytes, "b_step": b.step, "step": stride,
             "runs": count, "turn": 0, "depth": self.depth, "block_rows": self.block_rows}  # fmt: skip
         driver = self._driver("direct", self._outputs())
-        names: list[Operand] = [self.place, b.place[0], "c", *(("extra", i) for i in range(len(self.c.extras)))]
-        tables = self._dims(self.batch, lambda i, x: (x.strides[0], b.batch_strides[i], *x.strides[2:]))
-        tables += self._dims(self.m, lambda i, x: (x.strides[0], 0, *x.strides[2:]))
+        names: list[Operand] = [self.place, b.place[0], *self._results(values)]
+        rest = (0,) * bool(self.sums)
+        tables = self._dims(self.batch, lambda i, x: (x.strides[0], b.batch_strides[i], *x.strides[2:], *rest))
+        tables += self._dims(self.m, lambda i, x: (x.strides[0], 0, *x.strides[2:], *rest))
         self._run(driver, names, values, tables + entries(runs), 1)
+        self._combine(values)
 
     def _partial(self, b: B, splits: int, block_m: int, block_n: int) -> None:
         runs, table, stride, count = self._runs(CHUNK)
@@ -332,8 +310,9 @@ class Planner:
         common = self._common(block_m, block_n)
         outputs = self._outputs() if splits == 1 else ()
         driver = self._driver("chunked" if splits == 1 else "partial", outputs)
-        width = 4 + len(outputs)  # of a line of the tables of dimensions
-        dims = 2 * (3 + len(outputs)) + len(driver.fields) + width * (len(self.batch) + len(self.m))
+        count = driver.operands
+        width = 1 + count  # of a line of the tables of dimensions
+        dims = 2 * count + len(driver.fields) + width * (len(self.batch) + len(self.m))
         values = common | {
             "micro": 0, "a_panel_bytes": self.panel * self.n.strides[0] if self.along else 0,
             "panel_bytes": b.panel_bytes, "b_step": b.step, "step": stride, "runs": count,
@@ -343,20 +322,37 @@ class Planner:
         scratch_strides, size = [0] * len(self.batch), batch_bytes
         for i in reversed(range(len(self.batch))):
             scratch_strides[i], size = size, size * self.batch[i].extent
-        written = slice(2, 2 + len(outputs))
-        tables = self._dims(self.batch, lambda i, x: (x.strides[0], b.batch_strides[i], scratch_strides[i], *x.strides[written]))
-        tables += self._dims(self.m, lambda i, x: (x.strides[0], 0, 0, *x.strides[written]))
+        written, rest = slice(2, 2 + len(outputs)), (0,) * bool(self.sums)
+        end = rest if outputs else ()
+        tables = self._dims(self.batch, lambda i, x: (x.strides[0], b.batch_strides[i], scratch_strides[i], *x.strides[written], *end))
+        tables += self._dims(self.m, lambda i, x: (x.strides[0], 0, 0, *x.strides[written], *end))
         tables += [*entries(runs), *entries(numbers)]
-        results: list[Operand] = ["c", *(("extra", i) for i in range(len(self.c.extras)))]
-        self._run(driver, [self.place, b.place[0], place, *(results if outputs else ())], values, tables, splits)
+        self._run(driver, [self.place, b.place[0], place, *(self._results(values) if outputs else ())], values, tables, splits)
         if splits == 1:
+            self._combine(values)
             return
         # Adding up is light work: parts of rows, all panels.
         values = self._common(largest(1, smallest(MAX_ROWS, (1 << 14) // (self.panels * self.panel))), self.panels) | {
             "splits": splits, "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
-        tables = self._dims(self.batch, lambda i, x: (scratch_strides[i], *x.strides[2:]))
-        tables += self._dims(self.m, lambda i, x: (0, *x.strides[2:]))
-        self._run(self._driver("finish", self._outputs()), [place, *results], values, tables, 1)
+        tables = self._dims(self.batch, lambda i, x: (scratch_strides[i], *x.strides[2:], *rest))
+        tables += self._dims(self.m, lambda i, x: (0, *x.strides[2:], *rest))
+        self._run(self._driver("finish", self._outputs()), [place, *self._results(values)], values, tables, 1)
+        self._combine(values)
+
+    def _results(self, values: dict[str, int]) -> list[Operand]:
+        """What a step with an epilogue writes and reads: C, the extras, the partials of sums over rows."""
+        names: list[Operand] = ["c", *(("extra", i) for i in range(len(self.c.extras)))]
+        if self.sums:
+            values["sum_line"] = self.panels * self.panel * self.accumulate.itemsize
+            self.scratch.append(self.batches * values["parts_m"] * lines(self.sums) * values["sum_line"])
+            names.append(("scratch", len(self.scratch) - 1))
+        return names
+
+    def _combine(self, values: dict[str, int]) -> None:
+        """Merges the partials, the latest scratch buffer."""
+        if self.sums:
+            partials = len(self.scratch) - 1, self.batches, values["parts_m"], self.n.extent, values["sum_line"]
+            self.steps.append(combined(self.c, self.lanes, *partials))
 
     def _common(self, block_m: int, block_n: int) -> dict[str, int]:
         parts_m, parts_n = -(-self.rows // block_m), -(-self.panels // block_n)
@@ -367,15 +363,17 @@ class Planner:
 
     def _outputs(self) -> tuple[EpilogueOperand, ...]:
         types = [(self.c.c, True), *((x.dtype, x.written) for x in self.c.extras)]
+        rows = [not written and bool(self.sums) and not any(x.strides[2 + i] for x in self.m) for i, (_, written) in enumerate(types)]
         return tuple(
-            EpilogueOperand(d, "unit" if s == d.itemsize else "zero" if s == 0 else "any", written)
-            for (d, written), s in zip(types, self.n.strides[2:], strict=True)
+            EpilogueOperand(d, "unit" if s == d.itemsize else "zero" if s == 0 else "any", written, fixed)
+            for (d, written), s, fixed in zip(types, self.n.strides[2:], rows, strict=True)
         )
 
     def _driver(self, kind: str, outputs: tuple[EpilogueOperand, ...] = ()) -> Driver:
         stores = self.stores if outputs else ()
         block = "" if kind == "finish" else "turned" if self.turned else "copied" if self.block_rows else ""
-        return Driver(kind, self.accumulate, self.lanes, self.vectors, self.heights, outputs, stores, block)
+        sums = self.sums if outputs else ()
+        return Driver(kind, self.accumulate, self.lanes, self.vectors, self.heights, outputs, stores, block, sums)
 
     def _use_micro(self, table: bool, b: B) -> None:
         """Chooses the micro-kernel; there are few, and all contractions share them."""

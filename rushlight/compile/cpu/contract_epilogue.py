@@ -5,10 +5,12 @@ Its operands are C and the extras. Those that lie along n are loaded and stored 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from rushlight.compile.cpu import vecmath
+from rushlight.compile.cpu.contract_sums import Item, Partial, Tally
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function
 from rushlight.compile.cpu.microkernel import intrinsic_suffix, ir_type, mask, masked_load, splat
@@ -16,7 +18,7 @@ from rushlight.compile.cpu.values import V
 from rushlight.compile.dtypes import DType
 from rushlight.compile.expr import Expr, canonical
 
-__all__ = ["Epilogue", "EpilogueOperand", "gather", "read", "scattered", "write"]
+__all__ = ["Epilogue", "EpilogueOperand", "apply", "gather", "known", "read", "scattered", "write"]
 
 #: Characters of an epilogue that is small.
 SMALL = 600
@@ -24,22 +26,29 @@ SMALL = 600
 
 @dataclass(frozen=True)
 class EpilogueOperand:
-    """C or an extra, as the epilogue sees it: its stride along n is "unit", "zero" or "any"."""
+    """C or an extra, as the epilogue sees it: its stride along n is "unit", "zero" or "any"; ``fixed``: it is read, and the same in all
+    rows of a part."""
 
     dtype: DType
     stride: str
     written: bool
+    fixed: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.dtype.name} {self.stride} {self.written}{' fixed' * self.fixed}"
 
 
 @dataclass(frozen=True)
 class Epilogue:
-    """Panels of ``vectors`` vectors of ``lanes`` sums; ``stores`` are expressions over input(0), the sum, and the read extras."""
+    """Panels of ``vectors`` vectors of ``lanes`` sums; ``stores`` are expressions over input(0), the sum, and the read extras; so are
+    those of ``sums``, which are added up over the rows."""
 
     accumulate: DType
     lanes: int
     vectors: int
     outputs: tuple[EpilogueOperand, ...]
     stores: tuple[Expr, ...]
+    sums: tuple[Item, ...] = ()
 
     @property
     def at_once(self) -> int:
@@ -51,31 +60,60 @@ class Epilogue:
         self, f: Function, frame: Frame, tables: list[str], row: str, panel: str, columns: str, vector_of: Callable[[str, int], str]
     ) -> None:
         """Reads the extras, evaluates the stores and writes them, for one row of one panel."""
-        width, lanes = self.lanes * self.vectors, self.at_once
+        start, lanes = self._starts(f, frame, tables, row, panel), self.at_once
+        with f.loop(0, f.mul(frame["vectors"], self.lanes), lanes) as lane:
+            lanes_on = mask(f, f.sub(columns, lane), lanes)
+            total = V(f, vector_of(lane, lanes), vecmath.register_type(self.accumulate), lanes)
+            apply(f, total, self._places(f, frame, start, lane), lanes_on, self.outputs, self.stores)
+
+    def tile(
+        self, f: Function, frame: Frame, tables: list[str], first: str, height: str, panel: str, columns: str,
+        vector_of: Callable[[str, str, int], str], partials: str,
+    ) -> None:  # fmt: skip
+        """The same for some rows, from ``first`` on, where there are ``sums``: those of the part lie at ``partials``."""
+        item = self.accumulate.itemsize
+        formulas = [expr for _, expr in self.sums]
+        fresh = f.compare("eq", first, 0)
+        with f.loop(0, f.mul(frame["vectors"], self.lanes), self.at_once) as lane:
+            lanes = self.at_once
+            lanes_on = mask(f, f.sub(columns, lane), lanes)
+            column = f.add(f.mul(panel, self.lanes * self.vectors), lane)
+            partial = Partial(f.at(partials, f.mul(column, item), "i8"), frame["sum_line"])
+            tally = Tally(f, self.sums, self.accumulate, lanes, partial)
+            fixed = known(f, self._places(f, frame, self._starts(f, frame, tables, first, panel), lane), lanes_on, self.outputs, lanes)
+
+            def values(
+                row: str, stores: tuple[Expr, ...], lane: str = lane, lanes_on: str = lanes_on, fixed: dict[int, V] = fixed
+            ) -> list[V]:
+                total = V(f, vector_of(row, lane, lanes), vecmath.register_type(self.accumulate), lanes)
+                places = self._places(f, frame, self._starts(f, frame, tables, row, panel), lane)
+                return apply(f, total, places, lanes_on, self.outputs, stores, formulas, fixed)
+
+            tally.begin(fresh, lambda: values(first, ()))
+            with f.loop(0, height) as r:
+                tally.add(values(f.add(first, r), self.stores))
+            tally.end(fresh, first, height)
+
+    def _starts(self, f: Function, frame: Frame, tables: list[str], row: str, panel: str) -> list[str]:
+        """The operands' addresses in a row, at the first column of a panel."""
         start = []
         for i, table in enumerate(tables):
             at = f.let(f"inttoptr i64 {f.load(table, row)} to ptr")
-            start.append(f.at(at, f.mul(f.mul(panel, width), frame[f"n_stride{i}"]), "i8"))
-        with f.loop(0, f.mul(frame["vectors"], self.lanes), lanes) as lane:
-            lanes_on = mask(f, f.sub(columns, lane), lanes)
-            places = []
-            for i, (at, operand) in enumerate(zip(start, self.outputs, strict=True)):
-                if operand.stride == "unit":
-                    places.append(f.at(at, f.mul(lane, operand.dtype.itemsize), "i8"))
-                elif operand.stride == "zero":
-                    places.append(at)
-                else:
-                    stride = frame[f"n_stride{i}"]
-                    places.append(scattered(f, f.at(at, f.mul(lane, stride), "i8"), stride, 0, lanes))
-            env: dict[object, V] = {0: V(f, vector_of(lane, lanes), vecmath.register_type(self.accumulate), lanes)}
-            for place, operand in zip(places, self.outputs, strict=True):
-                if not operand.written:
-                    env[len(env)] = vecmath.load_form(read(f, place, operand, lanes, lanes_on), operand.dtype)
-            written = [(p, o) for p, o in zip(places, self.outputs, strict=True) if o.written]
-            memo: dict[Expr, V] = {}
-            for (place, operand), expr in zip(written, self.stores, strict=True):
-                value = vecmath.store_form(vecmath.emit(f, expr, env, lanes, memo), operand.dtype)
-                write(f, place, operand, lanes, lanes_on, value.name)
+            start.append(f.at(at, f.mul(f.mul(panel, self.lanes * self.vectors), frame[f"n_stride{i}"]), "i8"))
+        return start
+
+    def _places(self, f: Function, frame: Frame, start: list[str], lane: str) -> list[str]:
+        """... and at some columns."""
+        places = []
+        for i, (at, operand) in enumerate(zip(start, self.outputs, strict=True)):
+            if operand.stride == "unit":
+                places.append(f.at(at, f.mul(lane, operand.dtype.itemsize), "i8"))
+            elif operand.stride == "zero":
+                places.append(at)
+            else:
+                stride = frame[f"n_stride{i}"]
+                places.append(scattered(f, f.at(at, f.mul(lane, stride), "i8"), stride, 0, self.at_once))
+        return places
 
     def prefetch(self, f: Function, frame: Frame, tables: list[str], first: str, height: str, panel: str) -> None:
         """Ask for the lines of the outputs that this tile will touch: they come into the second-level cache while the sums are
@@ -89,6 +127,30 @@ class Epilogue:
                 start = f.at(at, f.mul(f.mul(panel, self.lanes * self.vectors), frame[f"n_stride{i}"]), "i8")
                 for line in range(0, self.lanes * self.vectors * operand.dtype.itemsize, 64):
                     f.do(f"call void @llvm.prefetch.p0(ptr {f.at(start, line, 'i8')}, i32 0, i32 2, i32 1)")
+
+
+def apply(
+    f: Function, total: V, places: list[str], on: str, outputs: tuple[EpilogueOperand, ...], stores: Sequence[Expr],
+    formulas: Sequence[Expr] = (), fixed: Mapping[int, V] = MappingProxyType({}),
+) -> list[V]:  # fmt: skip
+    """The epilogue of a vector of sums: reads the extras, evaluates the stores and writes them (without stores, nothing is written).
+    Returns the values of further ``formulas``. ``fixed``: what is ``known`` of the extras."""
+    env: dict[object, V] = {0: total}
+    for i, (place, operand) in enumerate(zip(places, outputs, strict=True)):
+        if not operand.written:
+            env[len(env)] = fixed[i] if i in fixed else vecmath.load_form(read(f, place, operand, total.lanes, on), operand.dtype)
+    written = [(p, o) for p, o in zip(places, outputs, strict=True) if o.written]
+    memo: dict[Expr, V] = {}
+    for (place, operand), expr in zip(written, stores, strict=bool(stores)):
+        value = vecmath.store_form(vecmath.emit(f, expr, env, total.lanes, memo), operand.dtype)
+        write(f, place, operand, total.lanes, on, value.name)
+    return [vecmath.emit(f, expr, env, total.lanes, memo) for expr in formulas]
+
+
+def known(f: Function, places: list[str], on: str, outputs: tuple[EpilogueOperand, ...], lanes: int) -> dict[int, V]:
+    """The operands that are the same in all rows, read before the loop over them."""
+    return {i: vecmath.load_form(read(f, place, operand, lanes, on), operand.dtype)
+            for i, (place, operand) in enumerate(zip(places, outputs, strict=True)) if operand.fixed}
 
 
 def scattered(f: Function, pointer: str, stride: str, first: int, lanes: int) -> str:

@@ -27,6 +27,7 @@ from functools import partial
 from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE
 from rushlight.compile.cpu.contract_epilogue import Epilogue, EpilogueOperand
 from rushlight.compile.cpu.contract_rows import MAX_ROWS
+from rushlight.compile.cpu.contract_sums import Item, lines, sums_key
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import ir_type
@@ -35,10 +36,15 @@ from rushlight.compile.expr import Expr, canonical
 
 __all__ = ["A", "Driver", "Part"]
 
+#: Rows that a "finish" adds up at a time where there are sums over rows.
+FINISHED = 16
+
+
 @dataclass
 class Part:
     """What the body of a kernel knows about its part, as names of IR values: the operands' addresses in this batch
-    (``bases``), tables of their rows, the first row and the number of rows, the range of panels, the split."""
+    (``bases``), tables of their rows, the first row and the number of rows, the range of panels, the split, and where the partials
+    of its sums over rows lie (``contract_sums.py``)."""
 
     frame: Frame
     runs: str
@@ -48,6 +54,7 @@ class Part:
     count: str
     panels: tuple[str, str]
     split: str
+    partials: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,8 @@ class Tile:
 class Driver:
     """A kernel of kind "direct", "chunked", "partial" or "finish" for panels of ``vectors`` vectors.
 
-    Operands: direct: A, B, C, extras; chunked: A, B, scratch, C, extras; partial: A, B, scratch; finish: scratch, C, extras.
+    Operands: direct: A, B, C, extras; chunked: A, B, scratch, C, extras; partial: A, B, scratch; finish: scratch, C, extras; with
+    ``sums`` over the rows, their partials last.
     ``stores`` are the epilogue's expressions over input(0) and the read extras. ``block``: "" where A is read in place; "turned" or
     "copied": it is, ``block_rows`` rows at a time (``contract_block.py``).
     """
@@ -92,16 +100,17 @@ class Driver:
     outputs: tuple[EpilogueOperand, ...] = ()
     stores: tuple[Expr, ...] = ()
     block: str = ""
+    sums: tuple[Item, ...] = ()
 
     @property
     def key(self) -> str:
-        outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
+        outputs = ";".join(map(str, self.outputs))
         return (f"contract18 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
-                f"{self.heights} [{outputs}] {canonical(*self.stores)} {self.block}")  # fmt: skip
+                f"{self.heights} [{outputs}] {canonical(*self.stores)} {self.block}{sums_key(self.sums)}")  # fmt: skip
 
     @property
     def operands(self) -> int:
-        return {"direct": 2, "chunked": 3, "partial": 3, "finish": 1}[self.kind] + len(self.outputs)
+        return {"direct": 2, "chunked": 3, "partial": 3, "finish": 1}[self.kind] + len(self.outputs) + bool(self.sums)
 
     @property
     def fields(self) -> list[str]:
@@ -120,11 +129,13 @@ class Driver:
             common += ["split_bytes"]
         if self.kind == "finish":
             common += ["splits"]
+        if self.sums:
+            common += ["sum_line"]
         return common + [f"n_stride{i}" for i in range(len(self.outputs))]
 
     @property
     def epilogue(self) -> Epilogue:
-        return Epilogue(self.accumulate, self.lanes, self.vectors, self.outputs, self.stores)
+        return Epilogue(self.accumulate, self.lanes, self.vectors, self.outputs, self.stores, self.sums)
 
     @property
     def row_bytes(self) -> int:
@@ -154,7 +165,11 @@ class Driver:
             panel0 = f.mul(ni, frame["block_n"])
             panel1 = f.minimum(f.add(panel0, frame["block_n"]), frame["panels"])
             body = {"direct": self._direct, "chunked": self._chunked, "partial": self._partial, "finish": self._finish}[self.kind]
-            body(f, Part(frame, runs, bases, rows, first, count, (panel0, panel1), split))
+            partials = ""
+            if self.sums:
+                number = f.add(f.mul(rest, frame["parts_m"]), mi)
+                partials = f.at(frame.bases[-1], f.mul(f.mul(number, lines(self.sums)), frame["sum_line"]), "i8")
+            body(f, Part(frame, runs, bases, rows, first, count, (panel0, panel1), split, partials))
         self._leave(f)
         return f.finish() + module.text()
 
@@ -167,7 +182,7 @@ class Driver:
     # ------------------------------------------------------------------------------------------ the four bodies
 
     def _direct(self, f: Function, part: Part) -> None:
-        frame, outputs = part.frame, part.rows[2:]
+        frame, outputs = part.frame, part.rows[2 : 2 + len(self.outputs)]
         tile = f.slot(f"[{self.heights[0] * self.row_bytes} x i8]", align=64)
         b_base = f.let(f"inttoptr i64 {part.bases[1]} to ptr")
         a = A(part.rows[0], part.runs, frame["runs"], frame["step"])
@@ -179,10 +194,10 @@ class Driver:
                 t = f.add(first, here)
                 self.epilogue.prefetch(f, frame, outputs, t, height, panel)
                 self._micro(f, frame, tile, a, here, height, b, columns, "0", panel)
-                self._apply(f, frame, outputs, Tile("0", panel, t, height, columns, tile))
+                self._apply(f, part, outputs, Tile("0", panel, t, height, columns, tile))
 
     def _chunked(self, f: Function, part: Part) -> None:
-        frame, outputs = part.frame, part.rows[3:]
+        frame, outputs = part.frame, part.rows[3 : 3 + len(self.outputs)]
         own = f.let(f"inttoptr i64 {part.bases[2]} to ptr")
         with self._chunks(f, part, own, "0", frame["chunk"]) as tile:
             last = f.compare("eq", f.add(tile.chunk, 1), frame["chunk"])
@@ -190,7 +205,7 @@ class Driver:
                 self.epilogue.prefetch(f, frame, outputs, tile.first, tile.height, tile.panel)
             tile.product()
             with f.when(last):
-                self._apply(f, frame, outputs, tile)
+                self._apply(f, part, outputs, tile)
 
     def _partial(self, f: Function, part: Part) -> None:
         frame = part.frame
@@ -200,13 +215,28 @@ class Driver:
             tile.product()
 
     def _finish(self, f: Function, part: Part) -> None:
-        frame, outputs = part.frame, part.rows[1:]
+        frame, outputs = part.frame, part.rows[1 : 1 + len(self.outputs)]
         own = f.let(f"inttoptr i64 {part.bases[0]} to ptr")
+        if self.sums:
+            self._finish_tiles(f, part, outputs, own)
+            return
         with f.loop(0, part.count) as r, f.loop(*part.panels) as panel:  # along the rows of the outputs, as they lie in memory
             columns = self._columns(f, frame, panel)
             source = f.at(own, f.mul(panel, frame["scratch_panel_bytes"]), "i8")
             sums = f.at(source, f.mul(f.add(part.first, r), self.row_bytes), "i8")
             self.epilogue.row(f, frame, outputs, r, panel, columns, partial(self._sum_of_splits, f, frame, sums))
+
+    def _finish_tiles(self, f: Function, part: Part, outputs: list[str], own: str) -> None:
+        """Some rows of a panel after the other."""
+        frame = part.frame
+        with f.loop(0, part.count, FINISHED) as r, f.loop(*part.panels) as panel:
+            source = f.at(own, f.mul(panel, frame["scratch_panel_bytes"]), "i8")
+
+            def vector(row: str, lane: str, lanes: int, source: str = source) -> str:
+                return self._sum_of_splits(f, frame, f.at(source, f.mul(f.add(part.first, row), self.row_bytes), "i8"), lane, lanes)
+
+            height, columns = f.minimum(f.sub(part.count, r), FINISHED), self._columns(f, frame, panel)
+            self.epilogue.tile(f, frame, outputs, r, height, panel, columns, vector, part.partials)
 
     # ------------------------------------------------------------------------------------------ their pieces
 
@@ -233,8 +263,15 @@ class Driver:
                     product = partial(self._micro, f, frame, tile, a, here, height, b, columns, again, panel)
                     yield Tile(chunk, panel, t, height, columns, tile, product)
 
-    def _apply(self, f: Function, frame: Frame, outputs: list[str], tile: Tile) -> None:
+    def _apply(self, f: Function, part: Part, outputs: list[str], tile: Tile) -> None:
         """The epilogue of a tile of finished sums."""
+        frame = part.frame
+        if self.sums:
+            def vector(row: str, lane: str, lanes: int) -> str:
+                return self._tile_vector(f, f.at(tile.sums, f.mul(f.sub(row, tile.first), self.row_bytes), "i8"), lane, lanes)
+
+            self.epilogue.tile(f, frame, outputs, tile.first, tile.height, tile.panel, tile.columns, vector, part.partials)
+            return
         with f.loop(0, tile.height) as r:
             sums = f.at(tile.sums, f.mul(r, self.row_bytes), "i8")
             self.epilogue.row(f, frame, outputs, f.add(tile.first, r), tile.panel, tile.columns, partial(self._tile_vector, f, sums))

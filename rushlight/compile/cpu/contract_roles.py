@@ -49,6 +49,7 @@ class Roles:
     def __init__(self, c: Contraction, lanes: int, rate: int, cpu: target.CPU) -> None:
         self.lanes = lanes
         self.cpu = cpu
+        self.summed = bool(c.sums)  # over rows, which then stay rows
         self.rate = rate  # of the inner kernel, in those of two multiply-adds of vectors a cycle
         self.outputs = (c.c, *(x.dtype for x in c.extras))
         self.types: dict[str, DType] = {"a": c.a, "b": c.b}
@@ -73,7 +74,7 @@ class Roles:
         self.batch, self.m, self.k = merged(self.batch), merged(self.m, "a"), merged(self.k, "a")
 
     def _choose(self, n_axes: list[Axis]) -> Axis:
-        if self._cycles(self.m, n_axes, "a")[0] < self._cycles(n_axes, self.m, "b")[0]:
+        if not self.summed and self._cycles(self.m, n_axes, "a")[0] < self._cycles(n_axes, self.m, "b")[0]:
             n_axes = self._swap(n_axes)
         n_axes = merged(n_axes)
         if not n_axes:

@@ -12,8 +12,9 @@ from typing import Any
 
 from rushlight.compile.contraction import Contraction, Dim
 from rushlight.compile.cpu import jit, target
-from rushlight.compile.cpu.contract import Operand, Plan, Step
 from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
+from rushlight.compile.cpu.contract_step import Operand, Plan, Step
+from rushlight.compile.cpu.contract_sums import combined, items_of, lines
 from rushlight.compile.cpu.depthwise_ir import Finish, Forward, Sums, Turn
 from rushlight.compile.expr import cast, input_
 
@@ -45,7 +46,7 @@ def plan(c: Contraction, cpu: target.CPU | None = None) -> Plan | None:
     rest = tuple(d for d in c.m if d not in members)
     taps, places = math.prod(d.extent for d in rest), math.prod(d.extent for d in c.k)
     fits = groups.b == each and (each == 1 or filters.b == 1)
-    if [d.extent for d in members] == [each] * (each > 1) and 1 <= len(rest) <= 2 and taps <= MOST_TAPS < places and fits:
+    if not c.sums and [d.extent for d in members] == [each] * (each > 1) and 1 <= len(rest) <= 2 and taps <= MOST_TAPS < places and fits:
         return _gradient(c, rest, members[0] if members else Dim(1), cpu, lanes)
     return None
 
@@ -58,7 +59,7 @@ def _outputs(c: Contraction) -> tuple[tuple[EpilogueOperand, ...], Steps, tuple[
     steps = [(line[0], line[-1], *line[1:-1]) if c.n else (line[0], line[0], *line[1:]) for line in steps]
     each = c.n[0].extent if c.n else 1
     outputs = tuple(EpilogueOperand(d, "any" if line[0] != each * line[1] or line[1] not in (0, d.itemsize)
-                                    else "unit" if line[1] else "zero", written)
+                                    else "unit" if line[1] else "zero", written, not written and not any(line[2:]))
                     for (d, written), line in zip(types, steps, strict=True))
     return outputs, steps, c.stores or (cast(input_(0, c.accumulate), c.c),)
 
@@ -96,19 +97,27 @@ def _forward(c: Contraction, window: tuple[Dim, ...], inner: Dim, filters: Dim, 
     each, channels = groups.a, groups.extent * groups.a
     vectors, count = -(-channels // lanes), math.prod(c.m[i].extent for i in rows)
     kernel = Forward(lanes, cpu.vector_registers, cpu.fma, (u.extent, v.extent), each, x.a // unit, v.a // unit, bool(channels % lanes),
-                     outputs, stores)  # fmt: skip
+                     outputs, stores, items_of(c))  # fmt: skip
     taps, row = u.extent * v.extent * each, vectors * lanes * 4
     block = _block(count, x.extent * taps * lanes, vectors)
     values = {"channels": channels, "groups": groups.extent, "each": each, "columns": v.extent, "b_g": 4 * groups.b, "b_o": 4 * filters.b,
               "b_i": 4 * inner.b, "b_u": 4 * u.b, "b_v": 4 * v.b, "row": row, "vectors": vectors, "rows": count, "block": block,
-              "wide": x.extent, "dims": len(rows), "a_u": 4 * u.a, "unit": 4 * unit, "w_row": row}  # fmt: skip
+              "wide": x.extent, "dims": len(rows), "a_u": 4 * u.a, "unit": 4 * unit, "w_row": row, "sum_line": row}  # fmt: skip
     for i, line in enumerate(steps):
         values |= {f"x{i}": line[2 + along], f"c{i}": line[1]}
-    tables = [number for k in rows for number in (c.m[k].extent, 4 * c.m[k].a, 0, *(line[2 + k] for line in steps))]
+    rest = (0,) * bool(c.sums)
+    tables = [number for k in rows for number in (c.m[k].extent, 4 * c.m[k].a, 0, *(line[2 + k] for line in steps), *rest)]
     extras: list[Operand] = [("extra", i) for i in range(len(c.extras))]
     w: Operand = ("scratch", 0)
-    return _delivered([_step(Turn(), "turn", ["b", w], values, [], taps, packs=True),
-                       _step(kernel, "forward", ["a", w, "c", *extras], values, tables, vectors * -(-count // block))], [taps * row], c)
+    names, scratch, pieces = ["a", w, "c", *extras], [taps * row], -(-count // block)
+    if c.sums:
+        names.append(("scratch", 1))
+        scratch.append(pieces * lines(kernel.sums) * row)
+    made = [_step(Turn(), "turn", ["b", w], values, [], taps, packs=True),
+            _step(kernel, "forward", names, values, tables, vectors * pieces)]
+    if c.sums:
+        made.append(combined(c, lanes, 1, 1, pieces, channels, row))
+    return _delivered(made, scratch, c)
 
 
 def _gradient(c: Contraction, window: tuple[Dim, ...], inner: Dim, cpu: target.CPU, lanes: int) -> Plan | None:

@@ -18,15 +18,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rushlight.compile import dtypes as dt
-from rushlight.compile.cpu.contract_epilogue import EpilogueOperand, scattered
+from rushlight.compile.cpu.contract_epilogue import EpilogueOperand, apply, known, scattered
+from rushlight.compile.cpu.contract_sums import Item, Partial, Tally, lines, sums_key
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import mask, masked_load, multiply_add, splat
 from rushlight.compile.cpu.product_sums import STRETCH, clear, put_away
-from rushlight.compile.cpu.winograd_ir import stored
+from rushlight.compile.cpu.values import V
 from rushlight.compile.expr import Expr, canonical
 
 __all__ = ["Finish", "Forward", "Sums", "Turn", "widths"]
+
+
+#: Results of a row that are added up before the sums of the part take them up.
+TOGETHER = 256
 
 
 def widths(registers: int) -> tuple[int, ...]:
@@ -73,8 +78,9 @@ class Turn:
 
 @dataclass(frozen=True)
 class Forward:
-    """Operands: A, w, C, extras. A part is a block of rows for one vector of channels; the table has a line for each axis of
-    the rows: extent, then bytes per step for each operand. ``ragged``: the last vector of channels is not full."""
+    """Operands: A, w, C, extras, the partials of ``sums`` over the results. A part is a block of rows for one vector of channels; the
+    table has a line for each axis of the rows: extent, then bytes per step for each operand. ``ragged``: the last vector of channels
+    is not full."""
 
     lanes: int
     registers: int
@@ -86,22 +92,24 @@ class Forward:
     ragged: bool
     outputs: tuple[EpilogueOperand, ...]
     stores: tuple[Expr, ...]
+    sums: tuple[Item, ...] = ()
 
     @property
     def key(self) -> str:
-        outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
+        outputs = ";".join(map(str, self.outputs))
         shape = f"{self.window} {self.each} {self.stride} {self.dilation} {self.ragged}"
-        return f"depthwise forward 2 {self.lanes} {self.registers} {self.fma} {shape} [{outputs}] {canonical(*self.stores)}"
+        stores = canonical(*self.stores) + sums_key(self.sums)
+        return f"depthwise forward 4 {self.lanes} {self.registers} {self.fma} {shape} [{outputs}] {stores}"
 
     @property
     def fields(self) -> list[str]:
         return ["channels", "vectors", "rows", "block", "wide", "dims", "a_u", "unit", "w_row",
-                *(f"{d}{i}" for i in range(len(self.outputs)) for d in ("x", "c"))]
+                *(f"{d}{i}" for i in range(len(self.outputs)) for d in ("x", "c")), *(["sum_line"] if self.sums else [])]
 
     def ir(self) -> str:
         module = Module()
         f = Function("void @forward(ptr %table, ptr %params, i64 %begin, i64 %end)", module)
-        operands, vector = 2 + len(self.outputs), f"<{self.lanes} x float>"
+        operands, vector = 2 + len(self.outputs) + bool(self.sums), f"<{self.lanes} x float>"
         frame = Frame(f, operands, self.fields)
         high, wide = self.window
         with f.loop("%begin", "%end") as part:
@@ -114,23 +122,31 @@ class Forward:
                       for i in range(self.each)] for v in range(wide)] for u in range(high)]
             start = [f.add(frame.address(0), f.mul(c, 4)), frame.address(1)]
             start += [f.add(frame.address(2 + i), f.mul(c, frame[f"c{i}"])) for i in range(len(self.outputs))]
+            lanes_on = on or "splat (i1 true)"
+            here = [f.let(f"inttoptr i64 {at} to ptr") for at in start[2:]]
+            fixed = known(f, self._places(f, frame, here, "0"), lanes_on, self.outputs, self.lanes)
+            tally = None
+            if self.sums:
+                start.append("0")
+                at = f.at(frame.bases[-1], f.mul(f.mul(f.div(part, frame["vectors"]), lines(self.sums)), frame["sum_line"]), "i8")
+                tally = Tally(f, self.sums, dt.float32, self.lanes, Partial(f.at(at, c, "float"), frame["sum_line"]), long=True)
             slots, index = frame.offsets(frame.tables, frame["dims"], first, start)
-            with f.loop(0, count):
+            with f.loop(0, count) as number:
                 source = f.let(f"inttoptr i64 {f.get(slots[0])} to ptr")
-                targets = [f.let(f"inttoptr i64 {f.get(s)} to ptr") for s in slots[2:]]
+                targets = [f.let(f"inttoptr i64 {f.get(s)} to ptr") for s in slots[2 : 2 + len(self.outputs)]]
                 x = f.slot("i64", "0")
                 for width in widths(self.registers):
                     with f.loop_while(x, "sle", f.sub(frame["wide"], width)) as at:
-                        self._results(f, frame, width, taps, source, targets, at, on, vector)
+                        self._results(f, frame, width, taps, source, targets, at, on, vector, fixed, tally, number)
                         f.set(x, f.add(at, width))
                 frame.advance(frame.tables, frame["dims"], index, slots)
         return f.finish() + module.text()
 
     def _results(
         self, f: Function, frame: Frame, width: int, taps: list[list[list[str]]], source: str, targets: list[str], x: str, on: str,
-        vector: str,
+        vector: str, fixed: dict[int, V], tally: Tally | None, number: str,
     ) -> None:  # fmt: skip
-        """``width`` neighbours of a row, from ``x`` on."""
+        """``width`` neighbours of a row (the ``number``-th of the part), from ``x`` on."""
         sums: list[str | None] = [None] * width
         here = f.at(source, f.mul(f.mul(x, frame["unit"]), self.stride), "i8")
         for u, line in enumerate(taps):
@@ -150,14 +166,36 @@ class Forward:
         memory = f.slot(f"[{width} x {vector}]", align=64)
         for r, total in enumerate(sums):
             f.do(f"store {vector} {total}, ptr {f.at(memory, r, vector)}, align 4")
-        lanes_on = on or "splat (i1 true)"
+        lanes_on, formulas = on or "splat (i1 true)", [expr for _, expr in self.sums]
+
+        def values(k: str, stores: tuple[Expr, ...]) -> list[V]:
+            total = V(f, f.let(f"load {vector}, ptr {f.at(memory, k, vector)}, align 4"), "float", self.lanes)
+            return apply(f, total, self._places(f, frame, targets, f.add(x, k)), lanes_on, self.outputs, stores, formulas, fixed)
+
+        before = f.add(f.mul(number, frame["wide"]), x) if tally is not None else ""
+        if tally is not None:
+            with f.when(f.compare("eq", f.rem(x, TOGETHER), 0)):
+                tally.begin(f.compare("eq", before, 0), lambda: values("0", ()))
         with f.loop(0, str(width)) as k:
-            total = f.let(f"load {vector}, ptr {f.at(memory, k, vector)}, align 4")
-            places = []
-            for i, (base, operand) in enumerate(zip(targets, self.outputs, strict=True)):
-                at = f.at(base, f.mul(f.add(x, k), frame[f"x{i}"]), "i8")
-                places.append(scattered(f, at, frame[f"c{i}"], 0, self.lanes) if operand.stride == "any" else at)
-            stored(f, total, places, lanes_on, self.outputs, self.stores, self.lanes)
+            found = values(k, self.stores)
+            if tally is not None:
+                tally.add(found)
+        if tally is not None:
+            tally.put_away()
+            end = f.add(x, width)
+            whole, last = f.compare("eq", f.rem(end, TOGETHER), 0), f.compare("eq", end, frame["wide"])
+            with f.when(f.let(f"or i1 {whole}, {last}")):
+                count = f.add(f.rem(f.sub(end, 1), TOGETHER), 1)
+                start = f.sub(f.add(before, width), count)
+                tally.end(f.compare("eq", start, 0), start, count)
+
+
+    def _places(self, f: Function, frame: Frame, targets: list[str], x: str) -> list[str]:
+        places = []
+        for i, (base, operand) in enumerate(zip(targets, self.outputs, strict=True)):
+            at = f.at(base, f.mul(x, frame[f"x{i}"]), "i8")
+            places.append(scattered(f, at, frame[f"c{i}"], 0, self.lanes) if operand.stride == "any" else at)
+        return places
 
 
 @dataclass(frozen=True)
@@ -270,7 +308,7 @@ class Finish:
                     at = f.at(f.at(base, f.mul(u, frame[f"y{k}"]), "i8"), f.mul(v, frame[f"x{k}"]), "i8")
                     at = f.at(f.at(at, f.mul(i, frame[f"i{k}"]), "i8"), f.mul(f.div(c, self.each), frame[f"g{k}"]), "i8")
                     places.append(self._apart(f, at, frame[f"g{k}"], frame[f"o{k}"]) if operand.stride == "any" else at)
-                stored(f, f.get(total, vector), places, on, self.outputs, self.stores, self.lanes)
+                apply(f, V(f, f.get(total, vector), "float", self.lanes), places, on, self.outputs, self.stores)
         return f.finish() + module.text()
 
     def _apart(self, f: Function, at: str, groups: str, members: str) -> str:

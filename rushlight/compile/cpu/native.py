@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rushlight.compile.cpu.contract import Plan
+from rushlight.compile.cpu.contract_step import Plan
 from rushlight.compile.dtypes import DType
 from rushlight.compile.graph import NativeCall
 

@@ -12,11 +12,12 @@ from typing import Any
 
 from rushlight.compile.contraction import Contraction
 from rushlight.compile.cpu import jit, target
-from rushlight.compile.cpu.contract import Operand, Plan, Planner, run_table
+from rushlight.compile.cpu.contract import Planner, run_table
 from rushlight.compile.cpu.contract_block import BLOCK_BYTES
 from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
 from rushlight.compile.cpu.contract_roles import Axis, in_chunks
 from rushlight.compile.cpu.contract_rows import MAX_ROWS, ROWS_KEY, rows_ir
+from rushlight.compile.cpu.contract_step import Operand, Plan
 from rushlight.compile.cpu.pair_kernel import PairDriver, PairMicro
 from rushlight.compile.cpu.pair_pack import DEEP, SQUARE, SQUARE_BYTES, PackColumns, Squares
 from rushlight.compile.dtypes import bfloat16, float32
@@ -135,13 +136,16 @@ class PairPlanner(Planner):
 
     def _pair_driver(self, kind: str, outputs: tuple[EpilogueOperand, ...] = ()) -> PairDriver:
         return PairDriver(kind, self.accumulate, self.lanes, self.vectors, self.heights, outputs, self.stores if outputs else (),
-                          "" if kind == "finish" else "turned", self.cpu.amx)  # fmt: skip
+                          "" if kind == "finish" else "turned", self.sums if outputs else (), self.cpu.amx)  # fmt: skip
 
     def _at_once(self, b_strides: list[int], block_m: int, block_n: int) -> None:
-        names: list[Operand] = [self.names["a"], ("scratch", 0), "c", *(("extra", i) for i in range(len(self.c.extras)))]
-        tables = self._dims(self.batch, lambda i, x: (x.strides[0], b_strides[i], *x.strides[2:]))
-        tables += self._dims(self.m, lambda i, x: (x.strides[0], 0, *x.strides[2:]))
-        self._run(self._pair_driver("direct", self._outputs()), names, self._values(block_m, block_n), tables + self._runs_of(0), 1)
+        values = self._values(block_m, block_n)
+        names: list[Operand] = [self.names["a"], ("scratch", 0), *self._results(values)]
+        rest = (0,) * bool(self.sums)
+        tables = self._dims(self.batch, lambda i, x: (x.strides[0], b_strides[i], *x.strides[2:], *rest))
+        tables += self._dims(self.m, lambda i, x: (x.strides[0], 0, *x.strides[2:], *rest))
+        self._run(self._pair_driver("direct", self._outputs()), names, values, tables + self._runs_of(0), 1)
+        self._combine(values)
 
     def _in_chunks(self, b_strides: list[int], splits: int, block_m: int, block_n: int) -> None:
         count = length(self.chunks) // 4
@@ -164,10 +168,12 @@ class PairPlanner(Planner):
         self._run(driver, [self.names["a"], ("scratch", 0), ("scratch", 1)], values, tables + runs + entries(self.chunks), splits)
         values = self._common(largest(1, smallest(MAX_ROWS, (1 << 14) // (self.panels * self.panel))), self.panels) | {
             "splits": splits, "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
-        names: list[Operand] = [("scratch", 1), "c", *(("extra", i) for i in range(len(self.c.extras)))]
-        tables = self._dims(self.batch, lambda i, x: (to[i], *x.strides[2:]))
-        tables += self._dims(self.m, lambda i, x: (0, *x.strides[2:]))
+        names: list[Operand] = [("scratch", 1), *self._results(values)]
+        rest = (0,) * bool(self.sums)
+        tables = self._dims(self.batch, lambda i, x: (to[i], *x.strides[2:], *rest))
+        tables += self._dims(self.m, lambda i, x: (0, *x.strides[2:], *rest))
         self._run(self._pair_driver("finish", self._outputs()), names, values, tables, 1)
+        self._combine(values)
 
 
 def _squares(extent: int, piece: int, times: int) -> list[int]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rushlight.compile.cpu import jit, target
-from rushlight.compile.cpu.contract import Plan, Step
 from rushlight.compile.cpu.contract_pack import Packing, packing
+from rushlight.compile.cpu.contract_step import Plan, Step
 from rushlight.compile.cpu.microkernel import ROW_CYCLES, TILE_CYCLES, Micro, heights
 from rushlight.compile.cpu.native import Operand
 from rushlight.compile.cpu.recurrence_ir import FIELDS, MAX_ROWS

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from rushlight.compile.contraction import Contraction, Dim
 from rushlight.compile.cpu import jit, target
-from rushlight.compile.cpu.contract import Operand, Plan, Step
 from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
+from rushlight.compile.cpu.contract_step import Operand, Plan, Step
+from rushlight.compile.cpu.contract_sums import combined, items_of, lines
 from rushlight.compile.cpu.winograd_ir import (
     CHUNK,
     PLANES,
@@ -121,12 +122,13 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
 
     types = [(c.c, True), *((x.dtype, x.written) for x in c.extras)]
     strides = [_steps(s, i, c) for i in range(len(types))]
-    outputs = tuple(EpilogueOperand(d, "unit" if t[3] == d.itemsize else "zero" if t[3] == 0 else "any", written)
+    outputs = tuple(EpilogueOperand(d, "unit" if t[3] == d.itemsize else "zero" if t[3] == 0 else "any", written,
+                                    not written and not any(t[:3]))
                     for (d, written), t in zip(types, strides, strict=True))
-    stores = c.stores or (cast(input_(0, c.accumulate), c.c),)
+    stores, sums = c.stores or (cast(input_(0, c.accumulate), c.c),), items_of(c)
     fence = {"x86_64": "v", "aarch64": "w"}.get(cpu.triple.split("-")[0].replace("arm64", "aarch64"), "")
     gather, product = Gather(lanes, cpu.fma), Product(lanes, cpu.vector_registers, cpu.fma, fence)
-    filters, kernel = Filters(), Tiles(lanes, cpu.vector_registers, cpu.fma, outputs, stores)
+    filters, kernel = Filters(), Tiles(lanes, cpu.vector_registers, cpu.fma, outputs, stores, sums)
     transform = Transform(lanes, cpu.fma, s.n.b == 1)
 
     k = s.channels.extent
@@ -144,6 +146,10 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
         values.update((f"{d}{i}", step) for d, step in zip("nyxc", line, strict=True))
     extras: list[Operand] = [("extra", i) for i in range(len(c.extras))]
     names: list[Operand] = ["a", "b" if own else ("scratch", 1), ("scratch", 0), "c", *extras]
+    sum_line = panels * width * 4
+    if sums:
+        values["sum_line"] = sum_line
+        names.append(("scratch", 1 + (not own)))
     steps = [Step((kernel.key, kernel.ir, "tiles"), [(name, 0) for name in names], [values[x] for x in kernel.fields], parts_m * parts_n)]
     scratch = [parts_m * parts_n * slot]
     if not own:
@@ -151,15 +157,20 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
         steps.insert(0, Step((filters.key, filters.ir, "filters"), first, [values[x] for x in filters.fields], parts_k * panels,
                              packs=True))
         scratch.append(panels * u_panel)
+    made = steps.copy()
+    if sums:
+        scratch.append(parts_m * lines(sums) * sum_line)
+        steps.append(combined(c, lanes, len(scratch) - 1, 1, parts_m, s.n.extent, sum_line))
 
     def tell(addresses: list[int]) -> None:
         found = dict(zip(("gather", "product", "transform"), addresses, strict=False))
-        for step, fields in zip(reversed(steps), (kernel.fields, filters.fields), strict=False):
+        for step, fields in zip(reversed(made), (kernel.fields, filters.fields), strict=False):
             for name in found.keys() & set(fields):
                 step.params[list(fields).index(name)] = found[name]
 
     jit.deliver([*((x.key, x.ir, name) for x, name in ((gather, "gather"), (product, "product"), (transform, "transform"))),
-                 (kernel.key, kernel.ir, "tiles"), (filters.key, filters.ir, "filters")], tell)  # both, whatever the batch size
+                 (kernel.key, kernel.ir, "tiles"), (filters.key, filters.ir, "filters"),  # both, whatever the batch size
+                 *(step.kernel for step in steps[len(made):])], tell)
     flops = 2 * s.image.extent * s.y.extent * s.x.extent * TAPS * TAPS * s.channels.extent * s.n.extent
     return Plan(steps, scratch, flops)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from rushlight.compile.contraction import Contraction, Dim
 from rushlight.compile.cpu import jit, target
-from rushlight.compile.cpu.contract import Operand, Plan, Step
 from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
+from rushlight.compile.cpu.contract_step import Operand, Plan, Step
 from rushlight.compile.cpu.winograd_grad_ir import Gradient, Outer
 from rushlight.compile.cpu.winograd_ir import CHUNK, GEOMETRY, PLANES, TAPS, TILE, VECTORS, Gather
 from rushlight.compile.expr import cast, input_
@@ -47,7 +47,7 @@ def plan(c: Contraction, cpu: target.CPU | None = None) -> Plan | None:
 
 
 def _gradient(c: Contraction) -> _Shape | None:
-    if any(d.name != "float32" for d in (c.a, c.b, c.accumulate)) or c.batch or len(c.n) != 1 or c.n[0].b != 1:
+    if any(d.name != "float32" for d in (c.a, c.b, c.accumulate)) or c.batch or c.sums or len(c.n) != 1 or c.n[0].b != 1:
         return None
     if len(c.k) not in (2, 3) or len(c.m) not in (2, 3):
         return None

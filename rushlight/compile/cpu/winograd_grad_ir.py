@@ -16,12 +16,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rushlight.compile import dtypes as dt
-from rushlight.compile.cpu.contract_epilogue import EpilogueOperand, scattered
+from rushlight.compile.cpu.contract_epilogue import EpilogueOperand, apply, scattered
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import fence, mask, multiply_add, splat
 from rushlight.compile.cpu.product_sums import clear, put_away
 from rushlight.compile.cpu.toomcook import matrices
+from rushlight.compile.cpu.values import V
 from rushlight.compile.cpu.winograd_ir import (
     CHUNK,
     GEOMETRY,
@@ -33,7 +34,6 @@ from rushlight.compile.cpu.winograd_ir import (
     heights,
     pieces,
     square,
-    stored,
 )
 from rushlight.compile.expr import Expr, canonical
 
@@ -191,4 +191,4 @@ class Gradient:
                 for i, (at, operand) in enumerate(zip(starts, self.outputs, strict=True)):
                     at = f.at(f.at(at, f.mul(y, frame[f"y{i}"]), "i8"), f.mul(x, frame[f"x{i}"]), "i8")
                     places.append(scattered(f, at, frame[f"c{i}"], 0, lanes) if operand.stride == "any" else at)
-                stored(f, value, places, on, self.outputs, self.stores, lanes)
+                apply(f, V(f, value, "float", lanes), places, on, self.outputs, self.stores)

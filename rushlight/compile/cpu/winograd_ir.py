@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rushlight.compile import dtypes as dt
-from rushlight.compile.cpu import vecmath
-from rushlight.compile.cpu.contract_epilogue import EpilogueOperand, gather, read, scattered, write
+from rushlight.compile.cpu.contract_epilogue import EpilogueOperand, apply, gather, known, scattered
+from rushlight.compile.cpu.contract_sums import Item, Partial, Tally, lines, sums_key
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import fence, mask, masked_load, multiply_add, splat
@@ -72,21 +72,6 @@ def pieces(f: Function, count: str, allowed: tuple[int, ...]) -> Iterator[tuple[
             height = f.let(f"select i1 {f.compare('sge', most, h)}, i64 {h}, i64 {height}")
         yield r, height
         f.set(row, f.add(r, height))
-
-
-def stored(
-    f: Function, total: str, places: list[str], on: str, outputs: tuple[EpilogueOperand, ...], stores: tuple[Expr, ...], lanes: int
-) -> None:
-    """The epilogue of a vector of sums: reads the extras, evaluates the stores, writes them."""
-    env: dict[object, V] = {0: V(f, total, "float", lanes)}
-    for at, operand in zip(places, outputs, strict=True):
-        if not operand.written:
-            env[len(env)] = vecmath.load_form(read(f, at, operand, lanes, on), operand.dtype)
-    written = [(p, o) for p, o in zip(places, outputs, strict=True) if o.written]
-    memo: dict[Expr, V] = {}
-    for (at, operand), expr in zip(written, stores, strict=True):
-        value = vecmath.store_form(vecmath.emit(f, expr, env, lanes, memo), operand.dtype)
-        write(f, at, operand, lanes, on, value.name)
 
 
 @dataclass(frozen=True)
@@ -257,22 +242,25 @@ class Tiles:
     fma: bool
     outputs: tuple[EpilogueOperand, ...]
     stores: tuple[Expr, ...]
+    sums: tuple[Item, ...] = ()
 
     @property
     def key(self) -> str:
-        outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
-        return f"winograd tiles 4 {self.lanes} {self.registers} {self.fma} [{outputs}] {canonical(*self.stores)}"
+        outputs = ";".join(map(str, self.outputs))
+        shape = f"{self.lanes} {self.registers} {self.fma}"
+        return f"winograd tiles 5 {shape} [{outputs}] {canonical(*self.stores)}{sums_key(self.sums)}"
 
     @property
     def fields(self) -> list[str]:
         own = ["own", "channels", "gather", "product", "transform", "parts_n", "panels", "group", "blocks", "per_part", "block", "tiles",
                "slot", "m", "u", "m_plane", "u_panel"]  # fmt: skip
-        return [*GEOMETRY, *FILTERS, *own, *(f"{d}{i}" for i in range(len(self.outputs)) for d in ("n", "y", "x", "c"))]
+        steps = [f"{d}{i}" for i in range(len(self.outputs)) for d in ("n", "y", "x", "c")]
+        return [*GEOMETRY, *FILTERS, *own, *steps, *(["sum_line"] if self.sums else [])]
 
     def ir(self) -> str:
         module = Module()
         f = Function("void @tiles(ptr %table, ptr %params, i64 %begin, i64 %end)", module)
-        operands = 3 + len(self.outputs)
+        operands = 3 + len(self.outputs) + bool(self.sums)
         frame = Frame(f, operands, self.fields)
         geometry = f.at("%params", 2 * operands)
         product, collect, transform = (f.let(f"inttoptr i64 {frame[name]} to ptr") for name in ("product", "gather", "transform"))
@@ -284,12 +272,19 @@ class Tiles:
             panel1 = f.minimum(f.add(panel0, frame["group"]), frame["panels"])
             block0 = f.mul(f.div(part, frame["parts_n"]), frame["per_part"])
             block1 = f.minimum(f.add(block0, frame["per_part"]), frame["blocks"])
+            partials, rows = "", f.slot("i64", "0") if self.sums else ""
+            if self.sums:
+                number = f.mul(f.div(part, frame["parts_n"]), lines(self.sums))
+                partials = f.at(frame.bases[-1], f.mul(number, frame["sum_line"]), "i8")
             with f.loop(block0, block1) as block:
+                before = f.get(rows) if self.sums else ""
                 first = f.mul(block, frame["block"])
                 count = f.minimum(f.sub(frame["tiles"], first), frame["block"])
                 f.do(f"call void {collect}(ptr {slot}, ptr {frame.bases[0]}, i64 {first}, i64 {count}, i64 {frame['channels']}, "
                      f"ptr {geometry})")  # fmt: skip
                 with f.loop(panel0, panel1) as panel:
+                    if self.sums:
+                        f.set(rows, before)
                     own = f.compare("ne", frame["own"], 0)
                     here, whole = f.at(slot, frame["u"], "i8"), f.at(frame.bases[1], f.mul(panel, frame["u_panel"]), "i8")
                     filters = f.let(f"select i1 {own}, ptr {here}, ptr {whole}")
@@ -297,26 +292,29 @@ class Tiles:
                         f.do(f"call void {transform}(ptr {here}, ptr {frame.bases[1]}, i64 {panel}, i64 0, i64 {frame['channels']}, "
                              f"ptr {f.at(geometry, len(GEOMETRY))})")  # fmt: skip
                     with f.loop(0, str(PLANES)) as plane:
+                        self._ask(f, frame, plane, first, count, panel)
                         a, m = f.at(slot, f.mul(plane, frame["v_plane"]), "i8"), f.at(sums, f.mul(plane, frame["m_plane"]), "i8")
                         b = f.at(filters, f.mul(plane, frame["u_plane"]), "i8")
                         with pieces(f, count, heights(self.registers)) as (r, height):
                             f.do(f"call void {product}(ptr {f.at(m, f.mul(r, row_bytes), 'i8')}, ptr {f.at(a, f.mul(r, CHUNK * 4), 'i8')}, "
                                  f"ptr {b}, i64 {height}, i64 {frame['channels']}, i64 {frame['v_chunk']})")  # fmt: skip
                     with f.loop(0, count) as t:
-                        self._results(f, frame, f.at(sums, f.mul(t, row_bytes), "i8"), f.add(first, t), panel)
+                        self._results(f, frame, f.at(sums, f.mul(t, row_bytes), "i8"), f.add(first, t), panel, partials, rows)
         return f.finish() + module.text()
 
-    def _results(self, f: Function, frame: Frame, sums: str, tile: str, panel: str) -> None:
-        """The results of one tile in one panel."""
+    def _results(self, f: Function, frame: Frame, sums: str, tile: str, panel: str, partials: str, seen: str) -> None:
+        """The results of one tile in one panel. Where there are sums over the results: the part's partials, and a slot with how many
+        results of each column the part had so far."""
         vector, lanes = f"<{self.lanes} x float>", self.lanes
         image, y, x = place(f, tile, frame["tiles_y"], frame["tiles_x"])
         rows, columns = f.minimum(f.sub(frame["high"], y), TILE), f.minimum(f.sub(frame["wide"], x), TILE)
         corners = []
-        for i, base in enumerate(frame.bases[3:]):
+        for i, base in enumerate(frame.bases[3 : 3 + len(self.outputs)]):
             at = f.at(base, f.mul(image, frame[f"n{i}"]), "i8")
             at = f.at(f.at(at, f.mul(y, frame[f"y{i}"]), "i8"), f.mul(x, frame[f"x{i}"]), "i8")
             corners.append(at)
         tile_memory = f.slot(f"[{TILE * TILE} x {vector}]", align=64)
+        before, formulas = f.get(seen) if seen else "", [expr for _, expr in self.sums]
         with f.loop(0, str(VECTORS)) as v:
             column = f.add(f.mul(panel, lanes * VECTORS), f.mul(v, lanes))
             left = f.sub(frame["n"], column)
@@ -328,10 +326,57 @@ class Tiles:
                 for k, value in enumerate(o for line in out for o in line):
                     f.do(f"store {vector} {value}, ptr {f.at(tile_memory, k, vector)}, align 4")
                 starts = [f.at(at, f.mul(column, frame[f"c{k}"]), "i8") for k, at in enumerate(corners)]
+
+                fixed = known(f, self._places(f, frame, starts, "0"), on, self.outputs, lanes)
+
+                def evaluated(
+                    line: list[str], number: str, across: str, stores: tuple[Expr, ...], on: str = on, fixed: dict[int, V] = fixed
+                ) -> list[V]:
+                    value = f.let(f"load {vector}, ptr {f.at(tile_memory, f.add(number, across), vector)}, align 4")
+                    places = self._places(f, frame, line, across)
+                    return apply(f, V(f, value, "float", lanes), places, on, self.outputs, stores, formulas, fixed)
+
+                tally = None
+                if self.sums:
+                    partial = Partial(f.at(partials, f.mul(column, 4), "i8"), frame["sum_line"])
+                    tally = Tally(f, self.sums, dt.float32, lanes, partial)
+                    fresh = f.compare("eq", before, 0)
+                    tally.begin(fresh, lambda: evaluated(starts, "0", "0", ()))
+                with f.loop(0, rows) as down:
+                    line = [f.at(at, f.mul(down, frame[f"y{k}"]), "i8") for k, at in enumerate(starts)]
+                    number = f.mul(down, TILE)
+                    with f.loop(0, columns) as across:
+                        found = evaluated(line, number, across, self.stores)
+                        if tally is not None:
+                            tally.add(found)
+                if tally is not None:
+                    tally.end(fresh, before, f.mul(rows, columns))
+        if seen:
+            f.set(seen, f.add(before, f.mul(rows, columns)))
+
+    def _places(self, f: Function, frame: Frame, line: list[str], across: str) -> list[str]:
+        places = []
+        for k, (at, operand) in enumerate(zip(line, self.outputs, strict=True)):
+            here = f.at(at, f.mul(across, frame[f"x{k}"]), "i8")
+            places.append(scattered(f, here, frame[f"c{k}"], 0, self.lanes) if operand.stride == "any" else here)
+        return places
+
+    def _ask(self, f: Function, frame: Frame, plane: str, first: str, count: str, panel: str) -> None:
+        """Ask for what the epilogue of some tiles will read of the extras: a part of the block for each plane, so that it comes into the
+        second-level cache while the products are made. It lies all over memory, and each vector would be waited for."""
+        asked = [k for k, o in enumerate(self.outputs) if o.stride == "unit" and not o.written and not o.fixed]
+        if not asked:
+            return
+        f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        width = self.lanes * VECTORS
+        with f.loop(f.div(f.mul(plane, count), PLANES), f.div(f.mul(f.add(plane, 1), count), PLANES)) as t:
+            image, y, x = place(f, f.add(first, t), frame["tiles_y"], frame["tiles_x"])
+            rows, columns = f.minimum(f.sub(frame["high"], y), TILE), f.minimum(f.sub(frame["wide"], x), TILE)
+            for k in asked:
+                at = f.at(frame.bases[3 + k], f.mul(image, frame[f"n{k}"]), "i8")
+                at = f.at(f.at(at, f.mul(y, frame[f"y{k}"]), "i8"), f.mul(x, frame[f"x{k}"]), "i8")
+                at = f.at(at, f.mul(f.mul(panel, width), frame[f"c{k}"]), "i8")
                 with f.loop(0, rows) as down, f.loop(0, columns) as across:
-                    value = f.let(f"load {vector}, ptr {f.at(tile_memory, f.add(f.mul(down, TILE), across), vector)}, align 4")
-                    places = []
-                    for k, (at, operand) in enumerate(zip(starts, self.outputs, strict=True)):
-                        here = f.at(f.at(at, f.mul(down, frame[f"y{k}"]), "i8"), f.mul(across, frame[f"x{k}"]), "i8")
-                        places.append(scattered(f, here, frame[f"c{k}"], 0, lanes) if operand.stride == "any" else here)
-                    stored(f, value, places, on, self.outputs, self.stores, lanes)
+                    here = f.at(f.at(at, f.mul(down, frame[f"y{k}"]), "i8"), f.mul(across, frame[f"x{k}"]), "i8")
+                    for byte in range(0, width * self.outputs[k].dtype.itemsize, 64):
+                        f.do(f"call void @llvm.prefetch.p0(ptr {f.at(here, byte, 'i8')}, i32 0, i32 2, i32 1)")

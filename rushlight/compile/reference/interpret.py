@@ -72,6 +72,9 @@ def _reduce(node: Node, x: np.ndarray) -> np.ndarray:
     wide = x.astype(node.dtype.compute.numpy, copy=False)
     if op in ("min", "max") and not all(x.shape[a] for a in axes):
         return np.full(node.shape, extreme(node.dtype, op), wide.dtype)
+    if op == "deviations":
+        wide = wide.astype(np.float64)
+        return np.square(wide - wide.mean(tuple(axes), keepdims=True)).sum(tuple(axes))
     if op == "add" and wide.dtype == np.float32:
         return wide.sum(tuple(axes), np.float64)  # NumPy adds along outer axes one after the other
     return _UFUNC[op].reduce(wide, axis=tuple(axes))
