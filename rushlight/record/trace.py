@@ -88,6 +88,8 @@ class TraceNode(_Latest):
 
     depth: int
     bytes: int
+    touched: int
+    sweeps: int
     op: Any    # an Op; None for a leaf
     meta: Any  # a Meta; None for the root
 

@@ -23,12 +23,8 @@ Place = tuple[tuple[int, ...], tuple[int, ...], int]
 
 _CELLS: dict[DType, Any] = {dt.float32: ctypes.c_float, dt.float64: ctypes.c_double, dt.int64: ctypes.c_int64, dt.int32: ctypes.c_int32,
                             dt.bool_: ctypes.c_bool}
+cell = _CELLS.get  # how one element in memory is read and written without making an array: a class of ctypes, or None
 _LARGEST = 3e38  # of a float32, nearly
-
-
-def cell(dtype: DType) -> Any:
-    """How one element in memory is read and written without making an array: a class of ctypes, or None."""
-    return _CELLS.get(dtype)
 
 
 def part(shape: tuple[int, ...], steps: tuple[int, ...], offset: int, key: Any) -> Place | None:
