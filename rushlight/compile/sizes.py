@@ -31,15 +31,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from .replays import Replay
+
 __all__ = ["NotGeneric", "Size", "Tape", "entries", "flattened", "is_size", "largest", "length", "numeric", "smallest"]
 
 Number = Any  # an int or a float
 Terms = tuple[tuple[tuple[int, ...], int], ...]  # monomials (sorted atoms, () for the constant one) with coefficients, sorted
-
-_SIGNS = {operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=", operator.eq: "==", operator.ne: "!="}
-_SYMBOLS = {operator.add: "+", operator.sub: "-", operator.mul: "*", operator.floordiv: "//", operator.mod: "%",
-            operator.truediv: "/", operator.pow: "**", operator.lshift: "<<", operator.rshift: ">>", operator.and_: "&",
-            operator.or_: "|"}
 
 
 class NotGeneric(Exception):
@@ -331,7 +328,7 @@ class Tape:
     def replay(self, wanted: Sequence[Size]) -> Callable[[Sequence[int]], list[Number] | None]:
         """A function that computes what the ``wanted`` sizes are for other inputs, or None where a condition fails."""
         self._complete = True
-        return _Source(self).function(wanted)
+        return Replay(self, wanted)
 
 
 def _value(x: Any) -> Number:
@@ -347,60 +344,3 @@ def _without(monomial: tuple[int, ...], divisor: tuple[int, ...]) -> tuple[int, 
             return None
         left.remove(atom)
     return tuple(left)
-
-
-class _Source:
-    """Writes a tape as a Python function: some thousand lines that run in a fraction of a millisecond."""
-
-    def __init__(self, tape: Tape) -> None:
-        self.tape = tape
-        self.lines: list[str] = []
-        self.names: dict[Any, str] = {}
-        self.scope: dict[str, Any] = {"inf": math.inf, "nan": math.nan}
-        self.written: set[int] = set()
-
-    def function(self, wanted: Sequence[Size]) -> Callable[[Sequence[int]], list[Number] | None]:
-        tape = self.tape
-        inputs = [f"a{k}" for k in range(tape._inputs)]
-        self.written.update(range(tape._inputs))
-        self.lines.append(f"    {', '.join(inputs)}, = inputs")
-        if tape._positive:
-            self.lines.append(f"    if {' or '.join(f'a{k} < 1' for k in sorted(tape._positive))}: return None")
-        for number, condition in tape._events:
-            if condition is not None:
-                how, a, b = condition
-                holds = f"{self.number(a)} {_SIGNS[how]} {self.number(b)}"
-                self.lines.append(f"    if {'not ' if tape._conditions[condition] else ''}{holds}: return None")
-            elif number not in self.written:
-                self.atom(number)
-        results = [self.number(s.terms) for s in wanted]
-        source = "def replay(inputs):\n" + "\n".join(self.lines) + f"\n    return [{', '.join(results)}]\n"
-        exec(compile(source, "<sizes>", "exec"), self.scope)
-        return self.scope["replay"]
-
-    def atom(self, number: int) -> None:
-        self.written.add(number)
-        function, args = self.tape._atoms[number]
-        numbers = [self.number(x) for x in args]
-        if function in _SYMBOLS:
-            text = f"{numbers[0]} {_SYMBOLS[function]} {numbers[1]}"
-        else:
-            name = f"f{len(self.scope)}"
-            self.scope[name] = function
-            text = f"{name}({', '.join(numbers)})"
-        self.lines.append(f"    a{number} = {text}")
-
-    def number(self, x: Any) -> str:
-        """What stands for a polynomial or a plain number."""
-        if type(x) is not tuple:
-            return f"({x!r})"
-        name = self.names.get(x)
-        if name is None:
-            text = " + ".join("*".join([*([str(c)] if c != 1 or not m else []), *(f"a{k}" for k in m)]) for m, c in x)
-            if len(x) == 1 and x[0][1] == 1 and len(x[0][0]) == 1:
-                name = text
-            else:
-                name = f"p{len(self.names)}"
-                self.lines.append(f"    {name} = {text}")
-            self.names[x] = name
-        return name
