@@ -90,7 +90,7 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: DType | None = None, la
     start, end = (x.item() if isinstance(x, Handle) else x for x in (start, end))
     _check_steps("linspace", steps, start, end)
     d = dtype or (default_dtype().to_complex() if isinstance(start, complex) or isinstance(end, complex) else default_dtype())
-    return finish(from_owned(convert(spaced(start, end, steps, d), d).copy()), requires_grad)
+    return finish(from_owned(convert(spaced(start, end, steps, d), d)), requires_grad)
 
 
 def _check_steps(name: str, steps: Any, *ends: Any) -> None:
@@ -111,11 +111,15 @@ def spaced(start: Any, end: Any, steps: int, d: DType) -> np.ndarray:
     if steps == 1:
         return np.array([start], kind)
     step = kind.type((kind.type(end) - kind.type(start)) / kind.type(max(steps - 1, 1)))
-    k = np.arange(steps)
     half = steps // 2
-    low = kind.type(start) + step * k.astype(kind)
-    high = kind.type(end) - step * (steps - 1 - k).astype(kind)
-    return np.where(k < half, low, high).astype(kind)
+    made = np.empty(steps, kind)
+    low, high = made[:half], made[half:]
+    places = np.arange(steps - half).astype(kind, copy=False)  # from either end
+    np.multiply(places[:half], step, out=low)
+    np.add(low, kind.type(start), out=low)
+    np.multiply(places[::-1], step, out=high)
+    np.subtract(kind.type(end), high, out=high)
+    return made
 
 
 @public(method=False, recorded=False)

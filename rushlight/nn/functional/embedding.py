@@ -15,6 +15,8 @@ from .distance import p_norm
 
 __all__ = ["embedding", "embedding_bag", "one_hot"]
 
+_MADE_AT_ONCE = 1 << 16  # elements, at most, that are cheaper to write than to record
+
 
 def _check_numbers(input: Any, name: str) -> None:
     if not isinstance(input, Handle):
@@ -199,4 +201,8 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Any:
         raise RuntimeError("num_classes should be positive")
     elif values.max() >= num_classes:
         raise RuntimeError("Class values must be smaller than num_classes.")
-    return (tensor.unsqueeze(-1) == from_owned(np.arange(num_classes))).to(tensor.dtype)
+    if values.size * num_classes > _MADE_AT_ONCE:
+        return (tensor.unsqueeze(-1) == from_owned(np.arange(num_classes))).to(tensor.dtype)
+    made = np.zeros((*values.shape, num_classes), np.int64)
+    made.reshape(-1)[np.arange(0, made.size, num_classes) + values.reshape(-1)] = 1
+    return from_owned(made)
