@@ -11,8 +11,10 @@ import numpy as np
 
 from ..autograd.handle import Handle, make
 from ..compile import dtypes as dt
+from ..compile.cpu.twister import draw
 from ..compile.dtypes import DType
 from ..ops.promotion import default_dtype
+from ..record.draws import address_of
 from ..record.meta import meta_of
 from ..record.value import allocate, new_value
 from ..record.warn import warn
@@ -113,12 +115,15 @@ def spaced(start: Any, end: Any, steps: int, d: DType) -> np.ndarray:
     step = kind.type((kind.type(end) - kind.type(start)) / kind.type(max(steps - 1, 1)))
     half = steps // 2
     made = np.empty(steps, kind)
-    low, high = made[:half], made[half:]
     places = np.arange(steps - half).astype(kind, copy=False)  # from either end
-    np.multiply(places[:half], step, out=low)
-    np.add(low, kind.type(start), out=low)
-    np.multiply(places[::-1], step, out=high)
-    np.subtract(kind.type(end), high, out=high)
+    if d.kind != "f":
+        made[:half], made[half:] = places[:half] * step + kind.type(start), kind.type(end) - places[::-1] * step
+        return made
+    # Each sum is rounded once, as a fused multiply-add is.
+    for part, count, scale, base in ((made[:half], places[:half], step, start), (made[half:], places[::-1], -step, end)):
+        sums = count.astype(np.float64)
+        draw("map_fma")(0, address_of(sums), len(sums), float(scale), float(kind.type(base)))
+        part[...] = sums
     return made
 
 

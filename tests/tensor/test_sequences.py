@@ -96,3 +96,11 @@ def test_what_is_no_sequence_of_numbers(data):
     for t in (torch, peer):
         with pytest.raises((TypeError, ValueError, RuntimeError), match="data type|dimensions|infer dtype|expected sequence"):
             t.tensor(data)
+
+
+@pytest.mark.skipif(peer.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="PyTorch's own sums are rounded twice")
+@given(start=st.floats(-1e3, 1e3, width=32), end=st.floats(-1e3, 1e3, width=32), steps=st.integers(0, 300),
+       dtype=st.sampled_from(["float32", "float64"]))
+def test_linspace_has_pytorchs_bits(start, end, steps, dtype):
+    got = torch.linspace(start, end, steps, dtype=getattr(torch, dtype)).numpy()
+    np.testing.assert_array_equal(got, peer.linspace(start, end, steps, dtype=getattr(peer, dtype)).numpy())
