@@ -21,6 +21,8 @@ from rushlight.record.trace import local
 @pytest.fixture(autouse=True)
 def no_paths_known():
     afresh()
+    yield
+    afresh()
 
 
 def afresh():
