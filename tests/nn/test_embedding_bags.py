@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import rushlight as torch
 import rushlight.nn.functional as F
+from rushlight.autograd import engine
 from rushlight.tools.profiler import profile
 
 ROWS, WIDTH = 9, 5
@@ -48,3 +49,17 @@ def test_bags_of_one_length_are_not_scattered(mode: str) -> None:
         F.embedding_bag(numbers, weight, mode=mode).numpy()
     (row,) = p.rows
     assert row.kernel.startswith("reduce+add 200x32x4")
+
+
+def test_a_repeated_step_with_ragged_bags_does_not_walk_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = torch.tensor(np.random.default_rng(0).standard_normal((50, 8)), requires_grad=True)
+    numbers, offsets = torch.tensor(np.arange(20)), torch.tensor([0, 3, 4, 11])
+    walks: list[int] = []
+    walk = engine.run
+    monkeypatch.setattr(engine, "run", lambda *args, **kwargs: (walks.append(1), walk(*args, **kwargs))[1])
+    for _ in range(6):
+        weight.grad = None
+        before = len(walks)
+        F.embedding_bag(numbers, weight, offsets, mode="sum").square().sum().backward()
+        assert weight.grad is not None and weight.grad.sum().item() != 0
+    assert len(walks) == before

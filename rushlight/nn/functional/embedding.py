@@ -159,7 +159,7 @@ def _bags(input: Any, weight: Any, starts: np.ndarray, mode: str, weights: Any, 
         rows = FUNCTIONS["where"](from_owned(counted[:, None]), rows, FUNCTIONS["zeros_like"](rows))
     if not n:
         return zeros + rows.sum()  # nothing, that depends on the weight
-    total = zeros.index_add(0, from_owned(bag_of), rows)
+    total = zeros.scatter_add(0, from_owned(bag_of[:, None].repeat(width, 1)), rows)  # whose backward is found again, index_add's is not
     if mode == "mean":
         return total / from_owned(np.maximum(sizes, 1)[:, None]).to(total.dtype)
     return total
