@@ -13,9 +13,11 @@ from ..autograd.handle import How, new_view
 from ..autograd.writing import free_memory, wrote_part
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
+from ..ops.basic import full
 from ..ops.views import as_strided
 from ..record.meta import contiguous_strides, meta_of
 from ..record.trace import local
+from ..record.value import allocate, new_value
 
 __all__ = ["Place", "cell", "part", "part_of_ready", "store_number"]
 
@@ -25,6 +27,7 @@ _CELLS: dict[DType, Any] = {dt.float32: ctypes.c_float, dt.float64: ctypes.c_dou
                             dt.bool_: ctypes.c_bool}
 cell = _CELLS.get  # how one element in memory is read and written without making an array: a class of ctypes, or None
 _LARGEST = 3e38  # of a float32, nearly
+_MOST, _NEAR = 1 << 16, 8  # elements of a constant that is filled at once, and how many operations ago it was recorded
 
 
 def part(shape: tuple[int, ...], steps: tuple[int, ...], offset: int, key: Any) -> Place | None:
@@ -118,8 +121,39 @@ def store_number(t: Any, key: Any, number: Any) -> bool:
     if kind in PLAIN_TENSORS:
         number = number.item()
     buffer = free_memory(t)
+    if buffer is None and _fill(t):
+        buffer = free_memory(t)
     if buffer is None:
         return False
     _CELLS[dtype].from_address(buffer.ptr + place[2] * dtype.itemsize).value = number
     wrote_part(t, "copy_")
+    return True
+
+
+def _fill(t: Any) -> bool:
+    """Put a small constant that has just been recorded (``torch.zeros``) into memory: what is then written number by number, like the
+    letters of a word, is data, and records nothing. Whatever has read the constant keeps its value."""
+    alias, tr = t._alias, local.trace
+    root = t._value if alias is None else alias.storage.value
+    meta = root.meta
+    if root.epoch is not tr.epoch or root.buffer is not None or root.origin is not None or root.home is not None or tr.full:
+        return False
+    if not 0 < meta.numel <= _MOST or meta.dtype not in _CELLS:
+        return False
+    node = tr.node
+    for _ in range(_NEAR):
+        if node.slot <= root.slot or node.parent is None:
+            break
+        node = node.parent
+    if node.op is not full or node.slot != root.slot:
+        return False
+    made = new_value(meta)
+    made.buffer = allocate(meta.nbytes)
+    made.buffer.array(meta.dtype.numpy, meta.shape).fill(node.attrs[1][0])
+    if alias is None:
+        t._value = made
+    else:
+        alias.storage.value = made
+        if alias.parent is None:
+            t._value = made
     return True

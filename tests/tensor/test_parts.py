@@ -175,3 +175,57 @@ def test_numbers_that_do_not_fit_are_refused_as_ever():
         y[0] = 1 << 40
     y[0] = 2.7
     assert y.tolist() == [2, 0]
+
+
+@given(st.data(), SHAPES, st.sampled_from((np.float32, np.float64, np.int64, np.int32, np.bool_)))
+def test_a_constant_that_is_written_number_by_number(data, shape, dtype):
+    """What read the constant, or a view of it, before keeps what it read; what comes after sees every write."""
+    number = data.draw(st.sampled_from([0, 1]))
+    x = torch.full(shape, number, dtype=getattr(torch, np.dtype(dtype).name))
+    want = np.full(shape, number, dtype)
+    view = x.reshape(-1)
+    before = x + x if data.draw(st.booleans()) else None
+    for k in range(data.draw(st.integers(1, 4))):
+        key = tuple(data.draw(st.integers(-n, n - 1)) for n in shape)
+        new = bool(k % 2) if dtype is np.bool_ else k + 3
+        if data.draw(st.booleans()):
+            x[key] = new
+            want[key] = new
+        else:
+            view[-1] = new
+            want.reshape(-1)[-1] = new
+        after = x + 0 if data.draw(st.booleans()) else None
+        if after is not None:
+            np.testing.assert_array_equal(after.numpy(), want + 0)
+    np.testing.assert_array_equal(x.numpy(), want)
+    np.testing.assert_array_equal(view.numpy(), want.reshape(-1))
+    if before is not None:
+        np.testing.assert_array_equal(before.numpy(), np.full(shape, number, dtype) + np.full(shape, number, dtype))
+
+
+def test_letters_of_a_word_are_data():
+    def one_hot():
+        word = torch.zeros(5, 1, 7)
+        for i in range(5):
+            word[i][0][(3 * i) % 7] = 1
+        return word
+    weight = torch.ones(7, 2, requires_grad=True)
+    assert programs(one_hot) == 0
+    for _ in range(3):
+        word = one_hot()
+        assert word._version == 5 and word.sum().item() == 5
+        (word @ weight).sum().backward()
+    np.testing.assert_array_equal(weight.grad.numpy()[:, 0], 3 * word.numpy().sum((0, 1)))
+
+
+def test_a_constant_that_wants_gradients_is_refused_as_before():
+    x = torch.zeros(3, requires_grad=True)
+    with pytest.raises(RuntimeError, match="leaf"):
+        x[0] = 1.0
+    with torch.no_grad():
+        x[0] = 1.0
+    y = torch.zeros(3)
+    y[0] = torch.ones((), requires_grad=True) * 2
+    y[1] = 5.0
+    y.sum().backward()
+    assert x.tolist() == [1, 0, 0] and y.tolist() == [2, 5, 0]
