@@ -14,7 +14,7 @@ from ..record.trace import NOTHING, Trace, TraceNode, local
 from ..record.value import COPIED, Buffer, Value, copied, is_exported, new_value
 from .autocast import fitted
 from .garbage import crowded
-from .handle import Alias, DataAlias, Handle, How, base_of, derived, make, new_alias, new_view, renew, storage_of
+from .handle import Alias, DataAlias, Handle, How, base_of, derived, make, new_alias, new_view, renew, storage_of, within
 from .node import GradNode, filler, grad_class
 from .varying import varying
 
@@ -30,7 +30,7 @@ def refresh(t: Handle) -> Value:
     base = base_of(alias)
     if base is not None and base._edge is not None:
         value_of(base)
-        again = _record_view(Restrided.op, alias.place(), base, True, alias)
+        again = _record_view(Restrided.op, within(base, alias.place()), base, True, alias)
         t._value, t._edge = again._value, again._edge
         if t._more is not None:
             keep_anew(t)

@@ -141,6 +141,35 @@ def base_of(alias: Any) -> Any:
     return base
 
 
+def within(base: Any, place: tuple[tuple[int, ...], tuple[int, ...], int]) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """A place in a storage as a place in the (row-major) content of ``base``, which may be a part of that storage, or lie across it: a
+    tensor that was cut from its own base (``x.t().detach()``) is the base of its views.
+
+    Raises:
+        RuntimeError: elements of ``base`` share memory, or leave gaps between them.
+    """
+    alias = base._alias
+    if alias is None or alias.parent is None:
+        return place
+    shape, strides, offset = alias.place()
+    rows = contiguous_strides(shape)
+    dims = sorted([d for d in range(len(shape)) if shape[d] != 1], key=lambda d: -strides[d])
+    dense = 1
+    for d in reversed(dims):
+        if strides[d] != dense:
+            raise RuntimeError("a write with gradients through a view of a tensor that is a part of other memory, with gaps between its "
+                               "elements: clone that tensor before views of it are made.")
+        dense *= shape[d]
+
+    def moved(step: int) -> int:
+        sign, rest, found = (-1, -step, 0) if step < 0 else (1, step, 0)
+        for d in dims:
+            found += rest // strides[d] * rows[d]
+            rest %= strides[d]
+        return sign * found
+    return place[0], tuple(map(moved, place[1])), moved(place[2] - offset)
+
+
 class View(DerivedValue):
     """The first value of a view and its alias in one object: two would cost as much again as all the rest of recording a view.
 

@@ -11,7 +11,7 @@ from ..record.op import Op
 from ..record.trace import Trace, local
 from ..record.value import Buffer, Value, array_of, is_exported, looks, new_value
 from .apply import Restrided, apply, enter, keep_anew, refresh, value_of
-from .handle import LEAF, UNWATCHED, UNWATCHED_WRITE, Handle, base_of, derived, is_unwatched, make, renew
+from .handle import LEAF, UNWATCHED, UNWATCHED_WRITE, Handle, base_of, derived, is_unwatched, make, renew, within
 from .node import GradNode
 from .over_steps import over_of
 
@@ -65,12 +65,18 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
             whole = new
         else:
             linked = tr.grad_enabled and base is not None and (base._edge is not None or new._edge is not None)
-            if old.buffer is not None and not linked:
+            # What wants a gradient may have saved the old content: that is moved, then, when the write runs.
+            if old.buffer is not None and not linked and not (tr.grad_enabled and new._edge is not None):
                 return _write_part(tr, t, alias, new, (name, by), writes)
-            holder = make(old, base._edge if linked else None)
-            whole = apply(update, alias.place(), (holder, new), hold=True)
-            if linked:
-                base._edge = whole._edge
+            if linked and base._alias.parent is not None:  # the base is a part of the storage: its history is that of this part
+                value_of(base)
+                part = apply(update, within(base, alias.place()), (base, new), hold=True)
+                base._edge = part._edge
+                whole = apply(update, base._alias.place(), (make(old), make(part._value)), hold=True)
+            else:
+                whole = apply(update, alias.place(), (make(old, base._edge if linked else None), new), hold=True)
+                if linked:
+                    base._edge = whole._edge
         replace(old, whole._value, name, by)
         storage.value = whole._value
         storage.version += writes
@@ -272,8 +278,6 @@ def _write_part(tr: Trace, t: Handle, alias: Any, new: Handle, by: tuple[str, An
         place[...] = array_of(new._value)
     _overwrite(old, *by)
     _hold(t, alias, _value_over(old), writes)
-    if tr.grad_enabled and new._edge is not None:
-        t._edge = new._edge
     return t
 
 

@@ -346,3 +346,53 @@ def test_the_gradient_that_is_kept_is_that_of_the_content_of_today(write, of_a_v
         (y * y).sum().backward()
         return y.grad, p.grad
     same(program)
+
+
+# -- a tensor cut from its own base is the base of its views --------------------------------------------------------
+
+
+def pow_of_a_row(t, w):
+    t.mul_(w[0])
+    v = t[1]
+    v.add_(w[1])
+    v.pow_(2)
+    return t[1 - len(t):] * v.sum()
+
+
+def row_of_a_row(t, w):
+    t.mul_(w[0])
+    v = t[1]
+    v[1:].mul_(w[1])
+    return v
+
+
+@pytest.mark.parametrize("ready", [True, False])
+@pytest.mark.parametrize("across", [True, False])
+@pytest.mark.parametrize("program", [
+    lambda t, w: t.mul_(w[0]), lambda t, w: (t.mul_(w[0]), t[0].mul_(w[1]), t)[2], pow_of_a_row, row_of_a_row,
+    lambda t, w: (t.add_(w[0]), t[0].copy_(w.sum() * 2), t)[2], lambda t, w: (t.mul_(w[0]), t.transpose(0, 1)[0].mul_(w[1]), t)[2]])
+def test_writes_through_views_of_a_tensor_that_was_cut_from_its_base(program, across, ready):
+    """The old content that the gradient of a write reads was overwritten in a part of memory without a history; and such a part was
+    taken for the whole of it by writes through views."""
+    def run(m):
+        x = m.arange(24.0).reshape(2, 3, 4)
+        t = (x.permute(2, 0, 1) if across else x[1:]).detach()
+        w = m.tensor([2.0, 3.0], requires_grad=True)
+        if ready:
+            assert t.sum().item() > 0
+        if not across:
+            t = t[0].detach()
+        out = program(t, w)
+        (out * out).sum().backward()
+        return x, t, w.grad
+    same(run)
+
+
+def test_a_base_with_gaps_is_refused():
+    x = rushlight.arange(12.0).reshape(3, 4)
+    t = x[:, 1:3].detach()
+    w = rushlight.tensor(2.0, requires_grad=True)
+    t.mul_(w)
+    assert t.sum().item() == 2 * (1 + 2 + 5 + 6 + 9 + 10)
+    with pytest.raises(RuntimeError, match="with gaps between its elements: clone that tensor"):
+        t[0].mul_(w)
