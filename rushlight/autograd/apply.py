@@ -14,7 +14,20 @@ from ..record.trace import NOTHING, Trace, TraceNode, local
 from ..record.value import COPIED, Buffer, Value, copied, is_exported, new_value
 from .autocast import fitted
 from .garbage import crowded
-from .handle import Alias, DataAlias, Handle, How, base_of, derived, make, new_alias, new_view, renew, storage_of, within
+from .handle import (
+    Alias,
+    DataAlias,
+    Handle,
+    How,
+    base_of,
+    derived,
+    make,
+    new_alias,
+    new_view,
+    renew,
+    storage_of,
+    within,
+)
 from .node import GradNode, filler, grad_class
 from .varying import varying
 

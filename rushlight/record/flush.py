@@ -254,7 +254,7 @@ def _program(tr: Trace, node: TraceNode, key: tuple, seen: int) -> Any:
         program: Any = None if settings.eager else families.member(described)
         others = families.saw(described) if program is None else 0
         if program is None and not seen and len(path) >= LONG:
-            tr.pieces.stranger(path)
+            tr.pieces.stranger(path, described.digest)
         patient = len(described.nodes) >= LONG or tr.pieces.began
         if program is None and (settings.eager or others < _COLD_SIZES and paths.cost(path) < settings.cold_limit * _parts(path)
                                 and (tr.patience.runs_cold((node.depth, key), seen) if patient else seen == 0)):

@@ -36,7 +36,7 @@ class Pieces:
     Attributes:
         runs: how many long paths have run.
         inside: whether this epoch begins where a piece ended; ``began``: likewise of the epoch that is being run.
-        strangers: (number of the run, how it began) of long paths that were new. alike: beginnings that too many had.
+        strangers: (number of the run, how it began, its structure) of long paths that were new. alike: beginnings that too many had.
         last, least: the node that was looked at last, and which operation of its piece comes first in the alphabet.
     """
 
@@ -45,7 +45,7 @@ class Pieces:
     def __init__(self) -> None:
         self.runs = 0
         self.inside = self.began = False
-        self.strangers: deque[tuple[int, Any]] = deque(maxlen=_RUNS)
+        self.strangers: deque[tuple[int, Any, int]] = deque(maxlen=_RUNS)
         self.alike: set[Any] = set()
         self.last: TraceNode | None = None
         self.least: Any = ()
@@ -56,14 +56,15 @@ class Pieces:
         if node.depth >= LONG:
             self.runs += 1
 
-    def stranger(self, path: Sequence[TraceNode]) -> None:
-        """A long path, with these nodes, runs for the first time, and none of its kind is known."""
+    def stranger(self, path: Sequence[TraceNode], structure: int) -> None:
+        """A long path, with these nodes, runs for the first time, and none of its kind is known. Those that differ in sizes alone have
+        one ``structure``, and count once: images of many sizes are no reason to cut the step of a network."""
         start = next((node for node in path[START - 1:] if node.op is not None), None)
         if start is None:
             return
         beginning = _beginning(start)
-        self.strangers.append((self.runs, beginning))
-        if sum([one == beginning and self.runs - run < _RUNS for run, one in self.strangers]) >= _STRANGERS:
+        self.strangers.append((self.runs, beginning, structure))
+        if len({kind for run, one, kind in self.strangers if one == beginning and self.runs - run < _RUNS}) >= _STRANGERS:
             self.strangers.clear()
             self.alike.add(beginning)
             start.stop = True

@@ -13,6 +13,7 @@ import rushlight as torch
 from rushlight import nn
 from rushlight.record import counters
 from rushlight.record.flush import start_afresh
+from rushlight.record.paths import path_to
 from rushlight.record.patience import Patience
 from rushlight.record.pieces import PIECE, Pieces
 from rushlight.record.trace import local
@@ -145,3 +146,32 @@ def test_pieces_end_at_one_place_of_the_body():
         if node.stop and node.depth >= PIECE:
             ends.add(node.op.name)
     assert 0 < len(ends) <= 4
+
+
+def test_steps_that_differ_in_sizes_alone_are_left_whole():
+    """Each new size of an image may be a stranger to all that is known; its step is still one program."""
+    torch.manual_seed(0)
+    net = nn.Sequential(*[layer for _ in range(6) for layer in (nn.Conv2d(3, 3, 3, padding=1), nn.ReLU())], nn.Flatten())
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9)
+    pieces = local.trace.pieces
+    for k in range(12):
+        optimizer.zero_grad()
+        y = net(torch.randn(1, 3, 5 + k % 7, 11 + k))
+        for _ in range(20):
+            y = torch.tanh(y) + 0.1
+        loss = y.square().mean()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        pieces.stranger(path_to(longest(local.trace.root)), 7)  # as if its family did not know it
+    assert not pieces.alike
+
+
+def longest(node):
+    """The end of the longest path of a trie."""
+    best, stack = node, [node]
+    while stack:
+        n = stack.pop()
+        best = n if n.depth > best.depth else best
+        stack.extend(n.edges.values())
+    return best
