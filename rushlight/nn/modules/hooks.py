@@ -14,7 +14,7 @@ from ...autograd.handle import Handle
 from ...autograd.hooks import RemovableHandle
 from ...record.warn import warn
 
-__all__ = ["call_with_hooks", "everywhere", "register_module_backward_hook", "register_module_buffer_registration_hook",
+__all__ = ["Hooked", "call_with_hooks", "everywhere", "register_module_backward_hook", "register_module_buffer_registration_hook",
            "register_module_forward_hook", "register_module_forward_pre_hook", "register_module_full_backward_hook",
            "register_module_full_backward_pre_hook", "register_module_module_registration_hook",
            "register_module_parameter_registration_hook"]
@@ -291,3 +291,76 @@ class _Watch:
         if self.input_at is None and self.hooks:  # no input requires a gradient: this is the last to be heard of the module
             self._run_hooks((None,) * self.inputs)
         return tuple(outs[k] for k in self.output_at)
+
+
+# -- registration --------------------------------------------------------------------------------------------------
+
+
+class _Handle(RemovableHandle):
+    """Takes a forward hook out, and the notes about how it is to be called."""
+
+    def __init__(self, hooks: OrderedDict, *notes: OrderedDict) -> None:
+        super().__init__(hooks)
+        self.target, self.notes = hooks, notes
+
+    def put(self, hook: Callable, prepend: bool, notes: tuple[OrderedDict, ...]) -> _Handle:
+        self.target[self.id] = hook
+        for note in notes:
+            note[self.id] = True
+        if prepend:
+            self.target.move_to_end(self.id, last=False)
+        return self
+
+    def remove(self) -> None:
+        super().remove()
+        for note in self.notes:
+            note.pop(self.id, None)
+
+
+class Hooked:
+    """The methods of ``Module`` that register hooks."""
+
+    _is_full_backward_hook: bool | None = None  # what kind the backward hooks are of
+    _forward_hooks: OrderedDict
+    _forward_hooks_with_kwargs: OrderedDict
+    _forward_hooks_always_called: OrderedDict
+    _forward_pre_hooks: OrderedDict
+    _forward_pre_hooks_with_kwargs: OrderedDict
+    _backward_hooks: OrderedDict
+    _backward_pre_hooks: OrderedDict
+
+    def register_forward_pre_hook(self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False) -> RemovableHandle:
+        """``hook(module, args) -> None or args`` before forward; with kwargs ``hook(module, args, kwargs) -> None or both``."""
+        handle = _Handle(self._forward_pre_hooks, self._forward_pre_hooks_with_kwargs)
+        return handle.put(hook, prepend, (self._forward_pre_hooks_with_kwargs,) if with_kwargs else ())
+
+    def register_forward_hook(self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False,
+                              always_call: bool = False) -> RemovableHandle:
+        """``hook(module, args, output) -> None or output`` after forward; with kwargs ``hook(module, args, kwargs, output)``.
+
+        With ``always_call`` it runs also where forward raised.
+        """
+        handle = _Handle(self._forward_hooks, self._forward_hooks_with_kwargs, self._forward_hooks_always_called)
+        return handle.put(hook, prepend, (*((self._forward_hooks_with_kwargs,) if with_kwargs else ()),
+                                          *((self._forward_hooks_always_called,) if always_call else ())))
+
+    def register_full_backward_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
+        """``hook(module, grad_input, grad_output) -> None or grad_input`` when the gradients of the inputs are known."""
+        self._one_kind_of_backward_hooks(True)
+        return add_to(self._backward_hooks, hook, prepend=prepend)
+
+    def register_backward_hook(self, hook: Callable) -> RemovableHandle:
+        """The deprecated kind: ``hook(module, grad_input, grad_output)`` sees the gradients of what the last operation of ``forward``
+        read, which for a layer are those of its input, weight and bias. Use ``register_full_backward_hook``."""
+        self._one_kind_of_backward_hooks(False)
+        return add_to(self._backward_hooks, hook)
+
+    def _one_kind_of_backward_hooks(self, full: bool) -> None:
+        if self._backward_hooks and self._is_full_backward_hook is not full:
+            raise RuntimeError("Cannot use both regular backward hooks and full backward hooks on a single Module. Please use only one of "
+                               "them.")
+        self._is_full_backward_hook = full
+
+    def register_full_backward_pre_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
+        """``hook(module, grad_output) -> None or grad_output`` when the gradients of the outputs are known."""
+        return add_to(self._backward_pre_hooks, hook, prepend=prepend)

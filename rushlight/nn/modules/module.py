@@ -6,15 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from ...autograd.handle import Handle
-from ...autograd.hooks import RemovableHandle
-from ...autograd.modes import no_grad
-from ...compile.dtypes import DType
-from ...tensor.kinds import type_named, typename
+from ...tensor.kinds import typename
 from ..parameter import Buffer, Parameter
 from .hooks import (  # the hooks of all modules are found here, as in PyTorch
     CALLED,
+    Hooked,
     Hooks,
-    add_to,
     call_with_hooks,
     everywhere,
     has_hooks,
@@ -25,7 +22,7 @@ from .hooks import (  # the hooks of all modules are found here, as in PyTorch
     register_module_full_backward_pre_hook,  # noqa: F401
 )
 from .named import KINDS, hold
-from .state import Stateful
+from .whole import Whole
 
 __all__ = ["Module"]
 
@@ -37,7 +34,7 @@ _HOOK_DICTS = ("_backward_pre_hooks", "_backward_hooks", "_forward_hooks", "_for
                "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
 
 
-class Module(Stateful):
+class Module(Hooked, Whole):
     """A piece of a model: parameters, buffers and other modules by name, and a ``forward``.
 
     Assigning a ``Parameter``, a ``Buffer`` or a ``Module`` to an attribute registers it.
@@ -53,7 +50,6 @@ class Module(Stateful):
 
     dump_patches = False
     training: bool
-    _is_full_backward_hook: bool | None = None  # what kind the backward hooks are of
     call_super_init = False
     T_destination = T_destination
     _compiled_call_impl = None
@@ -342,168 +338,6 @@ class Module(Stateful):
         """The direct children."""
         return (m for _, m in self.named_children())
 
-    # -- changes to the whole tree ---------------------------------------------------------------------------------
-    def apply(self: T, fn: Callable[[Module], None]) -> T:
-        """Call ``fn`` with every module, children first."""
-        for module in self.children():
-            module.apply(fn)
-        fn(self)
-        return self
-
-    def _apply(self: T, fn: Callable[[Any], Any], recurse: bool = True) -> T:
-        """Convert every parameter (which stays the same object), gradient and buffer with ``fn``."""
-        if recurse:
-            for module in self.children():
-                module._apply(fn)
-        for parameter in self._parameters.values():
-            if parameter is None:
-                continue
-            with no_grad():
-                changed = fn(parameter)
-                if changed is not parameter:
-                    parameter.data = changed
-                if parameter.grad is not None:
-                    grad = fn(parameter.grad)
-                    if grad is not parameter.grad:
-                        parameter.grad = grad.requires_grad_(parameter.grad.requires_grad)
-        for name, buffer in self._buffers.items():
-            if buffer is not None:
-                self._buffers[name] = fn(buffer)
-        return self
-
-    def train(self: T, mode: bool = True) -> T:
-        """Training mode (dropout drops, batch norm learns), or with ``mode=False`` evaluation mode."""
-        if not isinstance(mode, bool):
-            raise ValueError("training mode is expected to be boolean")
-        self.training = mode
-        for module in self.children():
-            module.train(mode)
-        return self
-
-    def eval(self: T) -> T:
-        """Evaluation mode."""
-        return self.train(False)
-
-    def requires_grad_(self: T, requires_grad: bool = True) -> T:
-        """Whether autograd records operations on the parameters."""
-        for parameter in self.parameters():
-            parameter.requires_grad_(requires_grad)
-        return self
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop the gradients of all parameters, or make them zero."""
-        for parameter in self.parameters():
-            if parameter.grad is not None:
-                if set_to_none:
-                    parameter.grad = None
-                else:
-                    parameter.grad = parameter.grad.detach()
-                    parameter.grad.zero_()
-
-    def to(self: T, *args: Any, **kwargs: Any) -> T:
-        """Move to a device or convert floating parameters and buffers: ``to(device)``, ``to(dtype)``, ``to(tensor)``.
-
-        Raises:
-            TypeError: the dtype is not floating or complex.
-        """
-        dtype, device, copy = kwargs.pop("dtype", None), kwargs.pop("device", None), False
-        kwargs.pop("non_blocking", None), kwargs.pop("memory_format", None)
-        if kwargs:
-            raise TypeError(f"to() received an invalid combination of arguments - got {', '.join(kwargs)}")
-        for a in args:
-            if isinstance(a, DType):
-                dtype = a
-            elif isinstance(a, Handle):
-                dtype, device = a.dtype, a.device  # type: ignore[attr-defined]
-            elif not isinstance(a, bool) and a is not None:
-                device = a
-        if dtype is not None and dtype.kind not in "fc":
-            raise TypeError(f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}")
-        return self._apply(lambda t: t.to(device=device, dtype=dtype if t.dtype.kind in "fc" else None, copy=copy))
-
-    def type(self: T, dst_type: Any) -> T:
-        """Convert all parameters and buffers to a dtype."""
-        return self._apply(lambda t: t.to(type_named(dst_type)))
-
-    def float(self: T) -> T:
-        """Floating parameters and buffers to float32."""
-        return self._floating("float32")
-
-    def double(self: T) -> T:
-        """Floating parameters and buffers to float64."""
-        return self._floating("float64")
-
-    def half(self: T) -> T:
-        """Floating parameters and buffers to float16."""
-        return self._floating("float16")
-
-    def bfloat16(self: T) -> T:
-        """Floating parameters and buffers to bfloat16."""
-        return self._floating("bfloat16")
-
-    def _floating(self: T, name: str) -> T:
-        from ...compile.dtypes import by_name
-
-        return self._apply(lambda t: t.to(by_name(name)) if t.dtype.kind == "f" else t)
-
-    def cpu(self: T) -> T:
-        """Everything onto the CPU."""
-        return self._apply(lambda t: t.cpu())
-
-    def cuda(self: T, device: Any = None) -> T:
-        """Everything onto a GPU."""
-        return self._apply(lambda t: t.cuda(device))
-
-    def to_empty(self: T, *, device: Any, recurse: bool = True) -> T:
-        """Move to a device without copying content."""
-        from ...tensor import FUNCTIONS
-
-        return self._apply(lambda t: FUNCTIONS["empty_like"](t, device=device), recurse=recurse)
-
-    def share_memory(self: T) -> T:
-        """Put parameters and buffers into memory that other processes can map."""
-        return self._apply(lambda t: t.share_memory_())
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Accepted for compatibility: every program is compiled while it runs."""
-
-    # -- hooks -----------------------------------------------------------------------------------------------------
-    def register_forward_pre_hook(self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False) -> RemovableHandle:
-        """``hook(module, args) -> None or args`` before forward; with kwargs ``hook(module, args, kwargs) -> None or both``."""
-        handle = _Handle(self._forward_pre_hooks, self._forward_pre_hooks_with_kwargs)
-        return handle.put(hook, prepend, (self._forward_pre_hooks_with_kwargs,) if with_kwargs else ())
-
-    def register_forward_hook(self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False,
-                              always_call: bool = False) -> RemovableHandle:
-        """``hook(module, args, output) -> None or output`` after forward; with kwargs ``hook(module, args, kwargs, output)``.
-
-        With ``always_call`` it runs also where forward raised.
-        """
-        handle = _Handle(self._forward_hooks, self._forward_hooks_with_kwargs, self._forward_hooks_always_called)
-        return handle.put(hook, prepend, (*((self._forward_hooks_with_kwargs,) if with_kwargs else ()),
-                                          *((self._forward_hooks_always_called,) if always_call else ())))
-
-    def register_full_backward_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
-        """``hook(module, grad_input, grad_output) -> None or grad_input`` when the gradients of the inputs are known."""
-        self._one_kind_of_backward_hooks(True)
-        return add_to(self._backward_hooks, hook, prepend=prepend)
-
-    def register_backward_hook(self, hook: Callable) -> RemovableHandle:
-        """The deprecated kind: ``hook(module, grad_input, grad_output)`` sees the gradients of what the last operation of ``forward``
-        read, which for a layer are those of its input, weight and bias. Use ``register_full_backward_hook``."""
-        self._one_kind_of_backward_hooks(False)
-        return add_to(self._backward_hooks, hook)
-
-    def _one_kind_of_backward_hooks(self, full: bool) -> None:
-        if self._backward_hooks and self._is_full_backward_hook is not full:
-            raise RuntimeError("Cannot use both regular backward hooks and full backward hooks on a single Module. Please use only one of "
-                               "them.")
-        self._is_full_backward_hook = full
-
-    def register_full_backward_pre_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
-        """``hook(module, grad_output) -> None or grad_output`` when the gradients of the outputs are known."""
-        return add_to(self._backward_pre_hooks, hook, prepend=prepend)
-
     # -- printing --------------------------------------------------------------------------------------------------
     def _get_name(self) -> str:
         return type(self).__name__
@@ -532,24 +366,3 @@ class Module(Stateful):
 
 def _replaced(value: Any, changed: Any) -> Any:
     return value if changed is None else changed
-
-
-class _Handle(RemovableHandle):
-    """Takes a forward hook out, and the notes about how it is to be called."""
-
-    def __init__(self, hooks: OrderedDict, *notes: OrderedDict) -> None:
-        super().__init__(hooks)
-        self.target, self.notes = hooks, notes
-
-    def put(self, hook: Callable, prepend: bool, notes: tuple[OrderedDict, ...]) -> _Handle:
-        self.target[self.id] = hook
-        for note in notes:
-            note[self.id] = True
-        if prepend:
-            self.target.move_to_end(self.id, last=False)
-        return self
-
-    def remove(self) -> None:
-        super().remove()
-        for note in self.notes:
-            note.pop(self.id, None)
