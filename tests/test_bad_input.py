@@ -113,6 +113,7 @@ DTYPES = [
     Case("a number in matmul", lambda t: t.zeros(2, 3) @ 3, TypeError, (r"Tensor", r"int")),
     Case("a number as data", lambda t: setattr(t.zeros(2), "data", 3), TypeError, (r"int",)),
     Case("a name as dtype", lambda t: t.zeros(2, dtype="float32"), TypeError, (r"dtype", r"str")),
+    Case("a name as dtype of data", lambda t: t.tensor([1.0], dtype="float32"), TypeError, (r"dtype", r"str")),
     Case("a name as dtype of an empty tensor", lambda t: t.empty(2, 3, dtype="float32"), TypeError, (r"dtype", r"str")),
     Case("a hook that changes the dtype", lambda t: hooked(t, lambda g: g.double()), RuntimeError, (r"changed the type",)),
     Case("a hook that returns a number", lambda t: hooked(t, lambda g: 3), TypeError, (r"hook|Variable", r"int")),

@@ -90,6 +90,7 @@ def describe(root: Handle, epoch: Epoch, once: bool = True) -> Description | Non
     sums: set[int] = set()
     private: dict[int, tuple[Value, Value]] | None = {} if once else None
     seen = epoch.trace.copied is not NO_COPY  # what entered as a copy will do so again
+    told = True
     for n in nodes:  # grows while it is read
         if n.rare is not None or n.in_metas is None:
             return None
@@ -98,8 +99,11 @@ def describe(root: Handle, epoch: Epoch, once: bool = True) -> Description | Non
             put(_EARLIER)
             if overwritten(n) or not _number(n, epoch, put, saved, saved_number, private):
                 return None
-        elif writes and overwritten(n) or seen and not _number(n, epoch, put, saved, saved_number, private):
-            return None
+        else:
+            known = len(saved)
+            if writes and overwritten(n) or seen and not _number(n, epoch, put, saved, saved_number, private):
+                return None
+            told = told and len(saved) == known  # a step that is written looks at what nodes of earlier epochs keep alone
         for edge in n.edges:
             if edge is None:
                 put(None)
@@ -125,7 +129,7 @@ def describe(root: Handle, epoch: Epoch, once: bool = True) -> Description | Non
                 put(-1 - k)
             else:
                 return None
-    return Description(signature, nodes, leaves, saved, not private and _PART not in signature)
+    return Description(signature, nodes, leaves, saved, told and not private and _PART not in signature)
 
 
 def _number(n: GradNode, epoch: Epoch, put: Callable[[Any], None], saved: list[Value], number: dict[int, int],

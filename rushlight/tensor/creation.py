@@ -296,8 +296,9 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
                 [3, 4]])
     """
     check_device(device)
+    if dtype is not None and not isinstance(dtype, DType):
+        raise TypeError(f"tensor(): argument 'dtype' must be torch.dtype, not {type(dtype).__name__}")
     if isinstance(data, Handle):
-
         warn("To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
              "sourceTensor.detach().clone().requires_grad_(True), rather than torch.tensor(sourceTensor).",
              UserWarning)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,7 +57,9 @@ def with_out(define: Callable[..., Any], name: str) -> Callable[..., Any]:
         try:
             return define(*args, **kwargs)
         except AttributeError as error:
-            raise explained(error, define, (*args, *kwargs.values())) from None
+            bound = inspect.signature(define).bind(*args, **kwargs)
+            bound.apply_defaults()
+            raise explained(error, define, tuple(bound.arguments.values())) from None
     call.__name__ = name
     return call
 

@@ -90,7 +90,7 @@ def test_an_evaluation_loop_that_only_accumulates_stops_building():
             if k == 10:
                 before = counters.programs_built
         assert counters.programs_built == before
-    expected = 40 * float(((forward(x) - y) ** 2).mean())
+    expected = 40 * ((forward(x) - y) ** 2).mean().item()
     assert abs(float(total) - expected) < 1e-3 * expected
 
 
@@ -301,14 +301,14 @@ def test_parameters_keep_their_memory_where_a_flush_falls_inside_the_update(monk
     forward, params = network()
     optimizer, (x, y) = optim.Adam(params, lr=0.01), batch(5)
     places = [p.data_ptr() for p in params]
-    expected = [float(train(forward, optimizer, x, y)) for _ in range(3)]
+    expected = [train(forward, optimizer, x, y).item() for _ in range(3)]
     monkeypatch.setattr(settings, "max_ops", 1)
     monkeypatch.setattr(settings, "eager", True)
     local.trace.root.edges.clear()
     again, params2 = network()
     optimizer = optim.Adam(params2, lr=0.01)
     places2 = [p.data_ptr() for p in params2]
-    found = [float(train(again, optimizer, x, y)) for _ in range(3)]
+    found = [train(again, optimizer, x, y).item() for _ in range(3)]
     flush()
     local.trace.root.edges.clear()
     np.testing.assert_allclose(found, expected, rtol=1e-5)
