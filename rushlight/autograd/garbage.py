@@ -36,7 +36,8 @@ def crowded(tr: Trace) -> bool:
             others[id(base._value)] = others.get(id(base._value), 0) + 1
     garbage = 0
     for v in tr.values:
-        # A part of other memory (its owner is a value) is none of this trace's.
-        if v.buffer is not None and type(v.buffer.owner) is not Value and getrefcount(v) <= 3 + others.get(id(v), 0):
+        # A part of other memory (its owner is a value) is none of this trace's, and what is overwritten passes on to another value.
+        if v.buffer is not None and v.overwritten is None and type(v.buffer.owner) is not Value and (
+                getrefcount(v) <= 3 + others.get(id(v), 0)):
             garbage += v.buffer.nbytes
     return garbage >= SWEEP // 4

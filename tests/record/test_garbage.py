@@ -58,6 +58,15 @@ def test_what_somebody_holds_is_no_garbage():
         assert view.shape == (3, 100, 100) and view[0, 0, 0].item() == k % 256
 
 
+def test_memory_that_is_written_in_place_is_no_garbage():
+    x, y = torch.ones(1 << 20), torch.ones(1 << 20)
+    flush()
+    before = counters.programs_run
+    for k in range(4):
+        x.mul_(0.5).add_(y).mul_(2.0)
+        assert x[0].item() == 2 * k + 3 and counters.programs_run == before + k + 1
+
+
 def test_a_training_step_stays_one_program():
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 3), torch.nn.ReLU(), torch.nn.Flatten(),
