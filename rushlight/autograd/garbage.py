@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sys import getrefcount
 
+from ..record.paths import needed, path_to
 from ..record.trace import SWEEP, Trace
 from ..record.value import Value
 from .handle import View
@@ -34,10 +35,14 @@ def crowded(tr: Trace) -> bool:
         if base is not None and id(base) not in seen and getrefcount(base) <= 2 + others[id(base)]:  # base, the argument
             seen.add(id(base))
             others[id(base._value)] = others.get(id(base._value), 0) + 1
+    wanted = [v.slot for v in tr.values if v.buffer is None and type(v) is not View and getrefcount(v) > 3 + others.get(id(v), 0)]
+    gone = set(map(id, dead))
+    wanted += [v.slot for v in tr.values if type(v) is View and id(v) not in gone]
+    read = {node.slot for node in needed(path_to(tr.node), wanted) if node.op is None}  # by what somebody waits for
     garbage = 0
     for v in tr.values:
         # A part of other memory (its owner is a value) is none of this trace's, and what is overwritten passes on to another value.
-        if v.buffer is not None and v.overwritten is None and type(v.buffer.owner) is not Value and (
+        if v.buffer is not None and v.overwritten is None and v.slot not in read and type(v.buffer.owner) is not Value and (
                 getrefcount(v) <= 3 + others.get(id(v), 0)):
             garbage += v.buffer.nbytes
     return garbage >= SWEEP // 4
