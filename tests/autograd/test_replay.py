@@ -6,7 +6,7 @@ import pytest
 
 import rushlight as torch
 from rushlight import nn
-from rushlight.autograd import engine, replay
+from rushlight.autograd import replay
 from rushlight.record import counters, flush
 from rushlight.record.flush import start_afresh
 from rushlight.record.settings import settings
@@ -15,15 +15,6 @@ from rushlight.record.settings import settings
 @pytest.fixture(autouse=True)
 def nothing_pending():
     start_afresh()
-
-
-@pytest.fixture
-def walks(monkeypatch):
-    """How often a graph was walked."""
-    calls = []
-    run = engine.run
-    monkeypatch.setattr(engine, "run", lambda *args, **kwargs: (calls.append(1), run(*args, **kwargs))[1])
-    return calls
 
 
 def tensor(*shape, seed=0, grad=True):

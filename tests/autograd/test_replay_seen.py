@@ -3,25 +3,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch as peer
 
 import rushlight as torch
-from rushlight.autograd import engine
 from rushlight.record.flush import start_afresh
+
+peer = pytest.importorskip("torch")
 
 
 @pytest.fixture(autouse=True)
 def nothing_pending():
     start_afresh()
-
-
-@pytest.fixture
-def walks(monkeypatch):
-    """How often a graph was walked."""
-    calls = []
-    run = engine.run
-    monkeypatch.setattr(engine, "run", lambda *args, **kwargs: (calls.append(1), run(*args, **kwargs))[1])
-    return calls
 
 
 def numbers(*shape, seed=0):

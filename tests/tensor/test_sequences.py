@@ -6,11 +6,12 @@ from collections import UserList, deque
 
 import numpy as np
 import pytest
-import torch as peer
 from hypothesis import given
 from hypothesis import strategies as st
 
 import rushlight as torch
+
+peer = pytest.importorskip("torch")
 
 SIZES = st.integers(-12, 12)
 

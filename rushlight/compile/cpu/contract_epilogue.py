@@ -18,7 +18,7 @@ from rushlight.compile.cpu.values import V
 from rushlight.compile.dtypes import DType
 from rushlight.compile.expr import Expr, canonical
 
-__all__ = ["Epilogue", "EpilogueOperand", "apply", "gather", "known", "read", "scattered", "write"]
+__all__ = ["Epilogue", "EpilogueOperand", "apply", "gather", "known", "operand_places", "read", "scattered", "write"]
 
 #: Characters of an epilogue that is small.
 SMALL = 600
@@ -158,6 +158,17 @@ def scattered(f: Function, pointer: str, stride: str, first: int, lanes: int) ->
     numbers = ", ".join(f"i64 {first + i}" for i in range(lanes))
     steps = f.let(f"mul <{lanes} x i64> {splat(f, stride, 'i64', lanes)}, <{numbers}>")
     return f.let(f"getelementptr i8, ptr {pointer}, <{lanes} x i64> {steps}")
+
+
+def operand_places(f: Function, frame: Frame, lines: Sequence[str], along: str, operands: Sequence[EpilogueOperand],
+                   lanes: int) -> list[str]:
+    """Where the vectors of the operands are at position ``along`` of these lines, whose steps are the frame's ``x0``, ``x1``, ...: an
+    address each, or a vector of addresses."""
+    places = []
+    for k, (line, operand) in enumerate(zip(lines, operands, strict=True)):
+        at = f.at(line, f.mul(along, frame[f"x{k}"]), "i8")
+        places.append(scattered(f, at, frame[f"c{k}"], 0, lanes) if operand.stride == "any" else at)
+    return places
 
 
 def read(f: Function, place: str, operand: EpilogueOperand, lanes: int, lanes_on: str) -> V:

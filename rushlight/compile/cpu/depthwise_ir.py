@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rushlight.compile import dtypes as dt
-from rushlight.compile.cpu.contract_epilogue import EpilogueOperand, apply, known, scattered
+from rushlight.compile.cpu.contract_epilogue import EpilogueOperand, apply, known, operand_places
 from rushlight.compile.cpu.contract_sums import Item, Partial, Tally, lines, sums_key
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
@@ -189,13 +189,8 @@ class Forward:
                 start = f.sub(f.add(before, width), count)
                 tally.end(f.compare("eq", start, 0), start, count)
 
-
     def _places(self, f: Function, frame: Frame, targets: list[str], x: str) -> list[str]:
-        places = []
-        for i, (base, operand) in enumerate(zip(targets, self.outputs, strict=True)):
-            at = f.at(base, f.mul(x, frame[f"x{i}"]), "i8")
-            places.append(scattered(f, at, frame[f"c{i}"], 0, self.lanes) if operand.stride == "any" else at)
-        return places
+        return operand_places(f, frame, targets, x, self.outputs, self.lanes)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rushlight.compile import dtypes as dt
-from rushlight.compile.cpu.contract_epilogue import EpilogueOperand, apply, gather, known, scattered
+from rushlight.compile.cpu.contract_epilogue import EpilogueOperand, apply, gather, known, operand_places, scattered
 from rushlight.compile.cpu.contract_sums import Item, Partial, Tally, lines, sums_key
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
@@ -355,11 +355,7 @@ class Tiles:
             f.set(seen, f.add(before, f.mul(rows, columns)))
 
     def _places(self, f: Function, frame: Frame, line: list[str], across: str) -> list[str]:
-        places = []
-        for k, (at, operand) in enumerate(zip(line, self.outputs, strict=True)):
-            here = f.at(at, f.mul(across, frame[f"x{k}"]), "i8")
-            places.append(scattered(f, here, frame[f"c{k}"], 0, self.lanes) if operand.stride == "any" else here)
-        return places
+        return operand_places(f, frame, line, across, self.outputs, self.lanes)
 
     def _ask(self, f: Function, frame: Frame, plane: str, first: str, count: str, panel: str) -> None:
         """Ask for what the epilogue of some tiles will read of the extras: a part of the block for each plane, so that it comes into the

@@ -9,10 +9,12 @@ stored, a *copy* of that is made. A copy is stored by a kernel of its own, which
 """
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rushlight.compile.costs import CHEAP, expr_cost
 from rushlight.compile.expr import Expr, input_, inputs_of, substitute, walk
 from rushlight.compile.graph import Graph, Node
-from rushlight.compile.passes.legalise import live_nodes
+from rushlight.compile.passes.legalise import live_nodes, rebuilt
 
 __all__ = ["carry"]
 
@@ -26,27 +28,16 @@ def carry(graph: Graph) -> Graph:
     found = _found(graph, nodes)
     if not found:
         return graph
-    out = Graph()
-    made: dict[Node, Node] = {}
-    for node in graph.leaves:
-        out.line = node.line
-        made[node] = out.leaf(node.shape, node.dtype)
-    for node in nodes:
-        if node in made:
-            continue
-        out.line = node.line
-        inputs = tuple(made[i] for i in node.inputs)
-        if node in found:
-            k, part = found[node]
-            value = out.node("pointwise", (inputs[k],), (_renumbered(part, k, 0),), node.shape, part.dtype)
-            kept = out.node("copy", (value,), ("carried", node.number), node.shape, part.dtype)
-            expr = _with(node.attrs[0], part, input_(k, part.dtype))
-            made[node] = out.node("pointwise", (*inputs[:k], kept, *inputs[k + 1:]), (expr,), node.shape, node.dtype)
-        else:
-            made[node] = out.node(node.kind, inputs, node.attrs, node.shape, node.dtype)
-    out.line = None
-    out.results = [made[r] for r in graph.results]
-    return out
+
+    def carried(out: Graph, node: Node, made: Mapping[Node, Node]) -> Node | None:
+        if node not in found:
+            return None
+        k, part = found[node]
+        inputs = [made[i] for i in node.inputs]
+        value = out.node("pointwise", (inputs[k],), (_renumbered(part, k, 0),), node.shape, part.dtype)
+        inputs[k] = out.node("copy", (value,), ("carried", node.number), node.shape, part.dtype)
+        return out.node("pointwise", tuple(inputs), (_with(node.attrs[0], part, input_(k, part.dtype)),), node.shape, node.dtype)
+    return rebuilt(graph, nodes, carried)
 
 
 def _found(graph: Graph, nodes: list[Node]) -> dict[Node, tuple[int, Expr]]:

@@ -10,6 +10,7 @@
 """
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,7 @@ from rushlight.compile.passes.layout import is_filter_gradient
 from rushlight.compile.reference.interpret import evaluate_node
 from rushlight.compile.sizes import largest
 
-__all__ = ["Interpreted", "Reference", "legalise", "live_nodes"]
+__all__ = ["Interpreted", "Reference", "legalise", "live_nodes", "rebuilt"]
 
 _TURNED = 1 << 14  # elements; scattered stores of fewer cost less than another kernel
 _MEMORY_ONLY = ("leaf", "reshape", "host", "native", "item", "copy")
@@ -41,6 +42,25 @@ def live_nodes(graph: Graph) -> list[Node]:
             needed.update(node.inputs)
             out.append(node)
     return out[::-1]
+
+
+def rebuilt(graph: Graph, nodes: Sequence[Node], replaced: Callable[[Graph, Node, Mapping[Node, Node]], Node | None]) -> Graph:
+    """A copy of the graph's ``nodes`` (``live_nodes``), with others in the place of some: ``replaced(copy, node, made)`` makes the other
+    one, ``made`` being what has been copied, or returns None for a node that stays as it is."""
+    out = Graph()
+    made: dict[Node, Node] = {}
+    for node in graph.leaves:
+        out.line = node.line
+        made[node] = out.leaf(node.shape, node.dtype)
+    for node in nodes:
+        if node in made:
+            continue
+        out.line = node.line
+        made[node] = replaced(out, node, made) or out.node(
+            node.kind, tuple(made[i] for i in node.inputs), node.attrs, node.shape, node.dtype)
+    out.line = None
+    out.results = [made[r] for r in graph.results]
+    return out
 
 
 def legalise(graph: Graph) -> Graph:

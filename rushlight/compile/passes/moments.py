@@ -12,7 +12,7 @@ from rushlight.compile.dtypes import DType
 from rushlight.compile.expr import Expr, const, input_
 from rushlight.compile.fuse_tallies import product_summed
 from rushlight.compile.graph import Graph, Node
-from rushlight.compile.passes.legalise import live_nodes
+from rushlight.compile.passes.legalise import live_nodes, rebuilt
 
 __all__ = ["moments"]
 
@@ -23,22 +23,8 @@ def moments(graph: Graph) -> Graph:
     found = {node: x for node in nodes if node.kind == "reduce" and (x := _spread(node)) is not None}
     if not found:
         return graph
-    out = Graph()
-    made: dict[Node, Node] = {}
-    for node in graph.leaves:
-        out.line = node.line
-        made[node] = out.leaf(node.shape, node.dtype)
-    for node in nodes:
-        if node in made:
-            continue
-        out.line = node.line
-        if node in found:
-            made[node] = out.node("reduce", (made[found[node]],), ("deviations", node.attrs[1]), node.shape, node.dtype)
-        else:
-            made[node] = out.node(node.kind, tuple(made[i] for i in node.inputs), node.attrs, node.shape, node.dtype)
-    out.line = None
-    out.results = [made[r] for r in graph.results]
-    return out
+    return rebuilt(graph, nodes, lambda out, node, made: None if node not in found else out.node(
+        "reduce", (made[found[node]],), ("deviations", node.attrs[1]), node.shape, node.dtype))
 
 
 def _spread(node: Node) -> Node | None:
