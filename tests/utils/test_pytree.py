@@ -4,11 +4,12 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict, deque, namedtuple
 
 import pytest
-import torch.utils._pytree as theirs
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rushlight.utils import _pytree as ours
+
+theirs = pytest.importorskip("torch.utils._pytree")
 
 Pair = namedtuple("Pair", "a b")
 KEYS = st.text("abc", min_size=1, max_size=2)
