@@ -1,25 +1,30 @@
 """Parts of memory that is there already, read and written without recording: what loops over elements do.
 
 ``x[i, j]`` of a ready tensor is a view of a known place, for which nothing has to run; ``x[i, j] = 1.0`` is one store, if nothing that
-has been recorded reads that memory. Whatever is not so plain is None or False here, and goes the full way.
+has been recorded reads that memory; many parts are joined by copying them. Whatever is not so plain is None or False here, and goes the
+full way.
 """
 from __future__ import annotations
 
 import ctypes
+import itertools
+import math
+from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from ..autograd.given import PLAIN_TENSORS
-from ..autograd.handle import How, new_view
+from ..autograd.handle import How, make, new_view
 from ..autograd.writing import free_memory, wrote_part
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..ops.basic import full
 from ..ops.views import as_strided
-from ..record.meta import contiguous_strides, meta_of
+from ..record.meta import contiguous_strides, is_contiguous, meta_of
 from ..record.trace import local
-from ..record.value import allocate, new_value
+from ..record.value import allocate, looks, new_value
 
-__all__ = ["Place", "cell", "part", "part_of_ready", "store_number"]
+__all__ = ["MANY", "Place", "cell", "joined", "part", "part_of_ready", "store_number"]
 
 Place = tuple[tuple[int, ...], tuple[int, ...], int]
 
@@ -27,6 +32,7 @@ _CELLS: dict[DType, Any] = {dt.float32: ctypes.c_float, dt.float64: ctypes.c_dou
                             dt.bool_: ctypes.c_bool}
 cell = _CELLS.get  # how one element in memory is read and written without making an array: a class of ctypes, or None
 _LARGEST = 3e38  # of a float32, nearly
+MANY = 8  # parts from which on joining them is no part of a path
 _MOST, _NEAR = 1 << 16, 8  # elements of a constant that is filled at once, and how many operations ago it was recorded
 
 
@@ -157,3 +163,51 @@ def _fill(t: Any) -> bool:
         if alias.parent is None:
             t._value = made
     return True
+
+
+def joined(tensors: Sequence[Any], dim: int, *, stacked: bool) -> Any:
+    """Many pieces of ready memory one after the other, as ``cat`` or (``stacked``) ``stack`` has them, copied now; None if one of them
+    is no such piece. Recorded, each would be an operand: which of a hundred remembered states a batch is drawn from, and which of them it
+    has twice, would be another path in every step."""
+    first = known = tensors[0]._value.meta if type(tensors[0]) in PLAIN_TENSORS else None
+    if first is None or not first.numel or type(dim) is not int:
+        return None
+    shape, dtype = first.shape, first.dtype
+    rank = len(shape) + stacked
+    if not -rank <= dim < rank:
+        return None
+    dim %= rank
+    before, behind = shape[:dim], shape[dim if stacked else dim + 1:]
+    if math.prod(before) != 1:
+        return None  # what is joined does not lie one after the other
+    grad = local.trace.grad_enabled
+    places, sizes = [], []
+    for t in tensors:
+        if type(t) not in PLAIN_TENSORS or grad and t._edge is not None:
+            return None
+        v, alias, offset = t._value, t._alias, 0
+        meta = v.meta
+        if meta is not known:
+            if meta.dtype is not dtype or meta.device != first.device or len(meta.shape) != len(shape) or (
+                    meta.shape != shape if stacked else meta.shape[:dim] != before or meta.shape[dim + 1:] != behind):
+                return None
+            known = meta
+        if alias is not None:
+            v = alias.storage.value
+            if alias.parent is not None:
+                _, steps, offset = alias.place()
+                if v.meta.dtype is not dtype or not is_contiguous(meta.shape, steps):
+                    return None
+        buffer = v.buffer
+        if buffer is None:
+            return None
+        if buffer.flight is not None:
+            buffer.flight.settle(buffer)
+        places.append(buffer.ptr + offset * dtype.itemsize)
+        sizes.append(meta.nbytes)
+    looks.count += 1  # what has been read is no part of the path
+    length = len(tensors) if stacked else sum(sizes) // (dtype.itemsize * math.prod(behind))
+    made = new_value(meta_of((*before, length, *behind), dtype, first.device))
+    made.buffer = allocate(made.meta.nbytes)
+    deque(map(ctypes.memmove, itertools.accumulate(sizes[:-1], initial=made.buffer.ptr), places, sizes), 0)
+    return make(made)

@@ -13,6 +13,7 @@ from ..ops.promotion import result_type
 from ..ops.structured import no_dims, wrap_dim, wrap_dims
 from ..record.meta import is_contiguous
 from ..record.warn import warn
+from .parts import MANY, joined
 from .registry import CONVENIENCES, METHODS, public
 from .size import size_argument, size_given, wholes
 
@@ -319,6 +320,8 @@ def _cat(op: Any, tensors: Any, dim: int) -> Any:
     for k, x in enumerate(tensors):
         if not isinstance(x, Handle):
             raise TypeError(f"expected Tensor as element {k} in argument 0, but got {type(x).__name__}")
+    if len(tensors) >= MANY and (done := joined(tensors, dim, stacked=False)) is not None:
+        return done
     metas = [value_of(x).meta for x in tensors]
     dtype = result_type(metas)
     if any(not m.shape for m in metas):
@@ -343,6 +346,8 @@ def stack(tensors: Any, dim: int = 0) -> Any:
         if x.shape != shape:
             raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and {list(x.shape)} at "
                                f"entry {k}")
+    if len(tensors) >= MANY and (done := joined(tensors, dim, stacked=True)) is not None:
+        return done
     dim = wrap_dim(dim, len(shape) + 1)
     return _joined([_apart(x, dim) for x in tensors], dim)
 
