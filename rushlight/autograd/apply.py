@@ -222,10 +222,10 @@ def link(tr: Trace, node: TraceNode, tensors: Sequence[Handle], needs: int, outp
         made.kept_out = outputs[0] if outs else None
     else:
         made.kept_out = None if outs is False else outputs if outs is True else tuple([v if m else None for v, m in zip(outputs, outs)])
-    if tr.anomaly:
-        from .anomaly import stack_text
+    if tr.watching:
+        from .saved import watched
 
-        made.rare = {"trace_text": stack_text()}
+        watched(tr, made)
     return made  # type: ignore[no-any-return]
 
 

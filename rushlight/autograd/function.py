@@ -9,9 +9,10 @@ from ..record.meta import Meta
 from ..record.trace import local
 from .apply import alias_of
 from .autocast import resumed
-from .handle import LEAF, UNWATCHED, Handle, type_name
+from .handle import LEAF, UNWATCHED, Handle, make, type_name
 from .modes import no_grad
-from .node import Node, edge_of
+from .node import Node, edge_of, leaf_like
+from .packed import pack
 
 __all__ = ["Function", "once_differentiable"]
 
@@ -21,6 +22,7 @@ class _Context:
 
     def __init__(self) -> None:
         self._saved: tuple[Any, ...] = ()
+        self._packed: tuple[Any, ...] | None = None  # where hooks keep what was saved
         self._dirty: tuple[Any, ...] = ()
         self._non_differentiable: tuple[Any, ...] = ()
         self._materialize = True
@@ -36,11 +38,19 @@ class _Context:
 
     save_for_forward = save_for_backward
 
+    def pack(self) -> None:
+        """Let the user's hooks keep what was saved; of the tensors, their place in the graph is left."""
+        self._packed = tuple(None if t is None else pack(t, value) for t, value in self._saved)
+        self._saved = tuple((t if t is None or t._edge is LEAF else _Place(t._edge), None) for t, _ in self._saved)
+
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
         if self._freed:
             raise RuntimeError("Trying to backward through the graph a second time (or directly access saved tensors after they have "
                                "already been freed). Specify retain_graph=True if you need to backward through the graph a second time.")
+        if self._packed is not None:
+            return tuple(t if p is None else leaf_like(t, p.value()) if t._edge is LEAF else make(p.value(), t._edge)
+                         for (t, _), p in zip(self._saved, self._packed))
         for _, value in self._saved:
             if value is not None and value.overwritten is not None and value.overwritten[1] is not UNWATCHED:
                 raise RuntimeError("one of the variables needed for gradient computation has been modified by an inplace operation: "
@@ -58,6 +68,15 @@ class _Context:
     def set_materialize_grads(self, value: bool) -> None:
         """Whether absent gradients reach ``backward`` as zeros (True) or None."""
         self._materialize = value
+
+
+class _Place:
+    """Where the gradient of a saved tensor goes."""
+
+    __slots__ = ("_edge",)
+
+    def __init__(self, edge: Any) -> None:
+        self._edge = edge
 
 
 @functools.cache
@@ -214,6 +233,8 @@ class Function:
                 t._edge = node if len(shown) == 1 else (node, k)
             k += 1
             results.append(t)
+        if local.trace.packing:
+            ctx.pack()
         return results[0] if single else type(out)(results)
 
 

@@ -5,11 +5,14 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from .handle import LEAF
+from .handle import LEAF, Handle
 from .hooks import RemovableHandle
+from .modes import no_grad
 from .node import Node, accumulator
+from .saved import allow_mutation_on_saved_tensors, disable_saved_tensors_hooks, save_on_cpu, saved_tensors_hooks
 
-__all__ = ["Node", "GradientEdge", "get_gradient_edge", "register_multi_grad_hook", "save_on_cpu"]
+__all__ = ["Node", "GradientEdge", "allow_mutation_on_saved_tensors", "disable_saved_tensors_hooks", "get_gradient_edge",
+           "increment_version", "register_multi_grad_hook", "save_on_cpu", "saved_tensors_hooks"]
 
 
 class GradientEdge(NamedTuple):
@@ -30,19 +33,6 @@ def get_gradient_edge(tensor: Any) -> GradientEdge:
     if tensor._edge is LEAF:
         return GradientEdge(accumulator(tensor), 0)
     return GradientEdge(tensor.grad_fn, tensor.output_nr)
-
-
-class save_on_cpu:
-    """Tensors saved for a backward are kept in the memory of the CPU, which is where they are."""
-
-    def __init__(self, pin_memory: bool = False, device_type: str = "cuda") -> None:
-        pass
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *error: object) -> None:
-        return None
 
 
 class _Handles:
@@ -92,3 +82,10 @@ def register_multi_grad_hook(tensors: Sequence[Any], fn: Callable[..., Any], *, 
         return hook
 
     return _Handles([t.register_hook(make_hook(k)) for k, t in enumerate(tensors)])
+
+
+def increment_version(tensor: Any) -> None:
+    """Tell that tensors (one, or several) were written by other means: a backward that saved one of them raises RuntimeError."""
+    for t in (tensor,) if isinstance(tensor, Handle) else tensor:
+        with no_grad():
+            t.copy_(t.clone())

@@ -11,6 +11,7 @@ from ..record.meta import Meta
 from ..record.trace import TraceNode, local
 from ..record.value import Value
 from .handle import LEAF, UNWATCHED, Handle, make, type_name
+from .packed import Packed, unpacked_once
 
 __all__ = ["Node", "GradNode", "AccumulateGrad", "accumulator", "edge_of", "filler", "grad_class", "titled_class"]
 
@@ -198,7 +199,9 @@ class GradNode(Node):
         many = len(self.node.metas) > 1
         return [None if v is None else make(self._checked(v), (self, k) if many else self) for k, v in enumerate(self.kept_outs)]
 
-    def _checked(self, v: Value) -> Value:
+    def _checked(self, v: Any) -> Value:
+        if type(v) is Packed:
+            return v.value()
         by = v.overwritten or (v.origin.overwritten if v.origin is not None else None)
         if by is not None and by[1] is not self and by[1] is not UNWATCHED:
             line = self.node.line
@@ -213,6 +216,9 @@ class GradNode(Node):
     def backward(self, grads: Sequence[Any]) -> Sequence[Any]:
         if self.in_metas is None:
             raise RuntimeError(_FREED)
+        if self.rare is not None and "packed" in self.rare:
+            with unpacked_once(self.rare["packed"]):
+                return self.node.op.gradient(self, *grads)  # type: ignore[union-attr]
         return self.node.op.gradient(self, *grads)  # type: ignore[union-attr]
 
     def release(self) -> None:

@@ -15,8 +15,8 @@ from .handle import LEAF, UNWATCHED, UNWATCHED_WRITE, Handle, base_of, derived, 
 from .node import GradNode
 from .over_steps import over_of
 
-__all__ = ["apply_over", "at_rest", "check_apart", "check_overlap", "check_writable", "free_memory", "replace", "write", "written_over",
-           "wrote_part"]
+__all__ = ["apply_over", "at_rest", "OVERLAP", "check_apart", "check_overlap", "check_writable", "free_memory", "replace", "write",
+           "written_over", "wrote_part"]
 
 
 def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
@@ -335,8 +335,11 @@ def check_overlap(t: Handle, other: Handle, whole: bool = False, place: Place | 
     here, there = _stretch(*place or own), _stretch(*own if t is other else b.place())
     if here is None or there is None or here == there and not whole or here[0] >= there[1] or there[0] >= here[1]:
         return
-    raise RuntimeError("unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory "
-                       "location. Please clone() the tensor before performing the operation.")
+    raise RuntimeError(OVERLAP)
+
+
+OVERLAP = ("unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory location. Please "
+           "clone() the tensor before performing the operation.")
 
 
 def _stretch(shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> tuple[int, int, tuple[int, ...]] | None:

@@ -5,6 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..compile.graph import Graph, Node
@@ -12,7 +14,7 @@ from ..record.meta import Meta, meta_of
 from .promotion import default_dtype
 from .structured import Structured
 
-__all__ = ["sum_", "mean", "prod", "amax", "amin", "any_", "all_", "argmax", "argmin", "var", "logsumexp", "reduced_shape"]
+__all__ = ["sum_", "mean", "prod", "amax", "amin", "any_", "all_", "argmax", "argmin", "hash_", "var", "logsumexp", "reduced_shape"]
 
 Shape = tuple[int, ...]
 
@@ -194,3 +196,12 @@ def _logsumexp_grad(ctx: Any, g: Any) -> Any:
 
 
 logsumexp = Structured("logsumexp", meta=_logsumexp_meta, lower=_logsumexp_lower, grad=_logsumexp_grad)
+
+
+def _hash(x: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
+    a, (dims, keepdim) = x[0], attrs
+    bits = a.astype(np.float64 if a.dtype.kind not in "bui" else np.int64).view(np.uint64)
+    return np.bitwise_xor.reduce(bits, axis=dims, keepdims=keepdim) if dims else bits
+
+
+hash_ = Structured("hash_tensor", reference=_hash, meta=lambda metas, dims, keepdim: _meta(metas, dims, keepdim, dt.uint64))

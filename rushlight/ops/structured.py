@@ -105,6 +105,8 @@ def wrap_dims(dims: Any, ndim: int) -> tuple[int, ...]:
     """
     if dims is None or no_dims(dims):
         return tuple(range(ndim))
+    if ndim > 64:
+        raise RuntimeError("only tensors with up to 64 dims are supported")
     if not isinstance(dims, (tuple, list)):
         dims = (dims,)
     out = tuple([wrap_dim(d, ndim) for d in dims])

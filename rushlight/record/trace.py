@@ -167,11 +167,12 @@ class Trace:
             got when the first view was made of them (``autograd/handle.py::storage_of``).
         epoch: identity of the present stretch of recording.
         grad_enabled, inference: the grad mode of this thread.
-        anomaly: whether graph nodes are to keep where they were made.
+        anomaly: whether graph nodes are to keep where they were made; packing: the user's hooks for what they save
+            (``autograd/saved.py``); watching: one of these two.
         copied: the last value that entered as a copy of memory that NumPy can write, and the slot of that copy.
         drawn: the last leaf whose content was drawn at random for one operation, and what draws another one.
         exported: an operation of this epoch reads memory that NumPy can write, so that everything runs at once.
-        full: one of these two: no call may be made from memory.
+        full: this one, or ``watching``: no call may be made from memory.
         varying: (operation or "positions", the user's line) -> how often another Python number came there; see ``autograd/varying.py``.
         low: the narrow type that operations choose while autocast is on, else None; ``regions`` is the state behind it
             (``autograd/autocast.py``).
@@ -179,7 +180,7 @@ class Trace:
     """
 
     __slots__ = ("root", "node", "values", "spare", "spare_views", "spare_wholes", "epoch", "grad_enabled", "inference", "lock", "flushes",
-                 "nodes", "anomaly", "copied", "drawn", "exported", "full", "varying", "windows", "low", "regions",
+                 "nodes", "anomaly", "packing", "watching", "copied", "drawn", "exported", "full", "varying", "windows", "low", "regions",
                  "patience", "pieces", "__weakref__")
 
     def __init__(self) -> None:
@@ -195,7 +196,8 @@ class Trace:
         self.lock = threading.RLock()
         self.flushes = 0
         self.nodes = 0
-        self.anomaly = False
+        self.anomaly = self.watching = False
+        self.packing: tuple[tuple[Any, Any], ...] = ()
         self.low: Any = None
         self.regions: Any = None
         self.windows: set[int] = set()  # identities of the buffers that this epoch reads through windows
@@ -213,7 +215,15 @@ class Trace:
 
     def set_anomaly(self, mode: bool) -> None:
         self.anomaly = mode
-        self.full = mode or self.exported
+        self._watch()
+
+    def set_packing(self, hooks: tuple[tuple[Any, Any], ...]) -> None:
+        self.packing = hooks
+        self._watch()
+
+    def _watch(self) -> None:
+        self.watching = self.anomaly or bool(self.packing)
+        self.full = self.watching or self.exported
 
     def branch(self, low: Any) -> None:
         """Autocast begins, ends or changes its type: what is recorded from here on has branches of its own, which begin

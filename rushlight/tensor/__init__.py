@@ -18,6 +18,7 @@ from . import (  # noqa: F401
     einsum,
     extremes,
     gamma,
+    indefinite,
     indexing,
     layouts,
     matrices,

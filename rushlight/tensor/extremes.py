@@ -10,7 +10,7 @@ from ..ops import basic, views
 from ..ops import indexing as ix
 from ..ops import ordering as order
 from ..ops import reduction as red
-from ..ops.structured import wrap_dim
+from ..ops.structured import wrap_dim, wrap_dims
 from ..record.op import backward_name
 from .registry import METHODS, public
 from .return_types import named
@@ -84,7 +84,7 @@ def aminmax(input: Any, *, dim: int | None = None, keepdim: bool = False) -> Any
     """(minimum, maximum) of all elements or along ``dim``."""
     if input.numel() == 0 and (dim is None or input.shape[wrap_dim(dim, len(input.shape))] == 0):
         raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the operation has no identity.")
-    dims = tuple(range(len(input.shape))) if dim is None else (wrap_dim(dim, len(input.shape)),) if input.shape else ()
+    dims = wrap_dims(dim, len(input.shape))
     return named("aminmax", "min", "max")([op.named("AminmaxBackward0")(input, attrs=(dims, keepdim)) for op in (red.amin, red.amax)])
 
 

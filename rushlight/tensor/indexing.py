@@ -191,6 +191,9 @@ def _scatter(input: Any, dim: int, index: Any, src: Any, combine: str | None) ->
         return _scatter(input.reshape((-1,)), 0, index.reshape((-1,)), src.reshape((-1,)), combine).reshape(tuple(input.shape))
     if not index.numel():
         return input.clone()
+    if len(src.shape) != len(index.shape):
+        raise RuntimeError(f"Index tensor must have the same number of dimensions as src tensor: index {list(index.shape)}, src "
+                           f"{list(src.shape)}")
     for d, (n, m, s) in enumerate(zip(index.shape, input.shape, src.shape)):
         if n > s or d != dim and n > m:
             raise RuntimeError(f"Expected index {list(index.shape)} to be no larger than self {list(input.shape)} apart from dimension "

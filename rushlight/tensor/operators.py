@@ -24,9 +24,11 @@ _SCALED = {"add_", "sub_", "mul_", "div_"}  # every number is as good as another
 _UNARY = {"neg": "neg", "abs": "abs"}
 
 
-def _operator(define: Any, reflected: bool, numbers: str | None = None) -> Any:
+def _operator(name: str, define: Any, reflected: bool, numbers: str | None = None) -> Any:
     """A dunder method: NumPy arrays become tensors, and what is neither tensor nor number is left to the other side."""
     def call(self: Any, other: Any) -> Any:
+        if not isinstance(self, Handle):
+            raise TypeError(f"descriptor '{name}' for 'torch._C.TensorBase' objects doesn't apply to a '{type(self).__name__}' object")
         if not isinstance(other, (Handle, int, float, complex, np.generic)):
             if not isinstance(other, np.ndarray):
                 return NotImplemented
@@ -39,6 +41,11 @@ def _invert(self: Any) -> Any:
     if self.dtype.kind not in "bui":
         raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
     return self.bitwise_not()
+
+
+def _divided(self: Any, other: Any) -> Any:
+    """``other / self``, as Python 2 called it."""
+    return self.reciprocal() * other
 
 
 def _indexing(define: Any) -> Any:
@@ -61,15 +68,15 @@ def complete(methods: dict[str, Any]) -> None:
     for dunder, name in _BINARY.items():
         # Of these every number is as good as another: no result, check or formula depends on which it is.
         numbers = OPERAND if dunder in ("add", "sub", "mul", "truediv") else None
-        setattr(Tensor, f"__{dunder}__", _operator(methods[name], False, numbers))
-        setattr(Tensor, f"__r{dunder}__", _operator(methods[name], True, numbers))
+        setattr(Tensor, f"__{dunder}__", _operator(f"__{dunder}__", methods[name], False, numbers))
+        setattr(Tensor, f"__r{dunder}__", _operator(f"__r{dunder}__", methods[name], True, numbers))
         if name + "_" in methods:
             setattr(Tensor, f"__i{dunder}__", getattr(Tensor, name + "_"))
     for name in _COMPARISONS:
-        setattr(Tensor, f"__{name}__", _operator(methods[name], False))
+        setattr(Tensor, f"__{name}__", _operator(f"__{name}__", methods[name], False))
     for dunder, name in _UNARY.items():
         setattr(Tensor, f"__{dunder}__", getattr(Tensor, name))
     Tensor.__invert__ = _invert  # type: ignore[operator]
-    Tensor.__rdiv__ = Tensor.__rtruediv__  # type: ignore[attr-defined]
+    Tensor.__rdiv__ = _divided  # type: ignore[attr-defined]
     set_tensor_class(Tensor)
     PLAIN_TENSORS.add(Tensor)

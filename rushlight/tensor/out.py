@@ -9,7 +9,7 @@ from typing import Any
 from ..autograd.apply import apply, value_of
 from ..autograd.handle import TYPE_NAMES, Handle
 from ..autograd.quick import explained
-from ..autograd.writing import check_apart, check_overlap, write
+from ..autograd.writing import OVERLAP, check_apart, check_overlap, write
 from ..ops.basic import cast, clone, update_view
 from ..record.trace import local
 from ..record.warn import warn
@@ -44,7 +44,8 @@ _OVERLAPPING = frozenset(("""
     histc inner linear log_softmax logsigmoid logsumexp lu_solve matmul mean mm mv mvlgamma nanmean nanquantile nansum norm ormqr
     permute_copy prod quantile slice_scatter softmax special_ndtr squeeze_copy std sum t_copy tensordot transpose_copy tril triu unfold_copy
     unsqueeze_copy var view_copy""").split())
-_NOT_IN_PLACE = frozenset(("cat", "cross", "gather", "index_select", "linalg_cross", "take_along_dim"))  # not even over all of it
+_NOT_IN_PLACE = frozenset(("cat", "cross", "gather", "index_select", "kthvalue", "linalg_cross", "take",
+                           "take_along_dim"))  # not even over all of it
 _JOINS = frozenset(("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "row_stack", "column_stack"))
 
 
@@ -96,6 +97,8 @@ def _check_inputs(target: Handle, args: Sequence[Any], name: str) -> None:
     for a in args:
         if isinstance(a, Handle):
             check_overlap(target, a, whole=name in _NOT_IN_PLACE)
+            if a is target and name == "cat":  # not even where there is nothing to read
+                raise RuntimeError(OVERLAP)
         elif isinstance(a, (tuple, list)):
             _check_inputs(target, [x for x in a if isinstance(x, Handle)], name)
 

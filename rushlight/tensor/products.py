@@ -10,7 +10,7 @@ from ..autograd.titles import titled
 from ..ops.contraction import einsum2, einsum2_as_is
 from ..ops.pointwise import broadcast_shapes
 from ..record.op import backward_name
-from .registry import public
+from .registry import FUNCTIONS, METHODS, public
 from .scalars import scale_first
 
 __all__: list[str] = []
@@ -186,3 +186,20 @@ def addbmm(input: Any, batch1: Any, batch2: Any, *old: Any, beta: Any = 1, alpha
     if beta == 0:
         return bmm(batch1, batch2).sum(0) * alpha
     return input * beta + bmm(batch1, batch2).sum(0) * alpha
+
+
+_addbmm_ = METHODS["addbmm_"]
+
+
+def _grown(self: Any, batch1: Any, batch2: Any, *rest: Any, **scales: Any) -> Any:
+    """``addbmm_``, which alone of its kind makes the tensor as large as the result."""
+    shape = (batch1.shape[1], batch2.shape[2]) if not rest and len(batch1.shape) == len(batch2.shape) == 3 else tuple(self.shape)
+    if tuple(self.shape) == shape:
+        return _addbmm_(self, batch1, batch2, *rest, **scales)
+    made = addbmm(self.clone(), batch1, batch2, **scales)
+    self.set_(made)
+    self._edge = made._edge
+    return self
+
+
+METHODS["addbmm_"] = FUNCTIONS["addbmm_"] = _grown

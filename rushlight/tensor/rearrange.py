@@ -248,6 +248,11 @@ def _copied(view: Any, title: str | None = None) -> Any:
     return made
 
 
+def _check_dim(input: Any, dim: Any, *_: Any, **__: Any) -> None:
+    if len(input.shape) <= dim:
+        raise RuntimeError(f"narrow_copy(): Expected dim < {len(input.shape)}, the dimensions of the input, but got {dim}")
+
+
 def _copying(name: str, of: str) -> None:
     from .registry import FUNCTIONS
 
@@ -255,6 +260,8 @@ def _copying(name: str, of: str) -> None:
     title = "NarrowCopyBackward0" if of == "narrow" else None
 
     def call(input: Any, *args: Any, **kwargs: Any) -> Any:
+        if of == "narrow":
+            _check_dim(input, *args, **kwargs)
         made = define(input, *args, **kwargs)
         return tuple(_copied(t, title) for t in made) if isinstance(made, tuple) else _copied(made, title)
     call.__name__ = name

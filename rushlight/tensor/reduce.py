@@ -78,6 +78,24 @@ def amin(input: Any, dim: Any = (), keepdim: bool = False) -> Any:
 
 
 @public()
+def hash_tensor(input: Any, dim: Any = (), *, keepdim: bool = False, mode: int = 0) -> Any:
+    """A number of 64 bits that depends on every bit of the elements: the exclusive or of their bit patterns, floating ones as float64.
+
+    Args:
+        mode: 0, which is all there is.
+
+    Raises:
+        NotImplementedError: complex numbers.
+    """
+    if mode != 0:
+        raise RuntimeError(f"Unknown hash_tensor mode: {mode}")
+    if input.dtype.kind == "c":
+        raise NotImplementedError(f"hash_tensor is not implemented for {input.dtype}")
+    _nonempty("hash_tensor", input, dim)
+    return red.hash_(input.detach(), attrs=(_dims(input, dim), keepdim))
+
+
+@public()
 def any(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Whether some element is true (nonzero)."""
     return red.any_(input, attrs=(() if no_dims(dim) else _dims(input, dim), keepdim, _truth_dtype(input)))

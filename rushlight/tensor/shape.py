@@ -406,7 +406,7 @@ def _sum_to_size(self: Any, *size: Any) -> Any:
     lead = len(m.shape) - len(shape)
     if lead < 0 or any(a != b and a != 1 for a, b in zip(shape, m.shape[lead:])):
         raise RuntimeError(f"size {{{list(shape)}}} is not expandable to size {{{list(m.shape)}}}.")
-    return self if m.shape == shape else basic.sum_to.named(f"SumBackward{int(len(shape) > 0)}")(self, attrs=(shape, m.dtype))
+    return self if shape and m.shape == shape else basic.sum_to.named(f"SumBackward{int(len(shape) > 0)}")(self, attrs=(shape, m.dtype))
 
 
 METHODS["sum_to_size"] = _sum_to_size

@@ -186,9 +186,9 @@ class Tensor(Differentiable):
         """A NumPy array over the same memory.
 
         Raises:
-            RuntimeError: the tensor requires grad (unless ``force``). TypeError: a dtype that NumPy lacks (bfloat16).
+            RuntimeError: the tensor requires grad, in grad mode (unless ``force``). TypeError: a dtype that NumPy lacks (bfloat16).
         """
-        if not force and self.requires_grad:
+        if not force and self.requires_grad and local.trace.grad_enabled:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         if self.dtype is dt.bfloat16:
             raise TypeError("Got unsupported ScalarType BFloat16")
