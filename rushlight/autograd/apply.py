@@ -11,7 +11,7 @@ from ..record.flush import flush_trace, ready
 from ..record.meta import Meta, contiguous_strides, is_contiguous, meta_of
 from ..record.op import Op
 from ..record.trace import NOTHING, Trace, TraceNode, local
-from ..record.value import COPIED, Buffer, Value, copied, is_exported, new_value
+from ..record.value import COPIED, Value, block_at, copied, is_exported, new_value
 from .autocast import fitted
 from .garbage import crowded
 from .handle import (
@@ -127,7 +127,7 @@ def window(tr: Trace, root: Value, meta: Meta, offset: int) -> Value:
     buffer = root.buffer
     tr.windows.add(id(buffer))
     leaf = new_value(meta)
-    leaf.buffer = Buffer(buffer.ptr + offset * meta.dtype.itemsize, meta.nbytes, root)  # type: ignore[union-attr]
+    leaf.buffer = block_at(buffer.ptr + offset * meta.dtype.itemsize, meta.nbytes, root)  # type: ignore[union-attr]
     return leaf
 
 

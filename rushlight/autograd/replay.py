@@ -15,7 +15,7 @@ from typing import Any
 from ..record.flush import ready
 from ..record.meta import is_contiguous, meta_of
 from ..record.trace import NO_COPY, Trace, TraceNode
-from ..record.value import COPIED, Buffer, Epoch, Value, copied, is_exported, looks
+from ..record.value import COPIED, Epoch, Value, block_at, copied, is_exported, looks
 from .apply import window
 from .handle import LEAF, Handle, make
 from .node import GradNode
@@ -35,7 +35,7 @@ class _Dead(Value):
 _DEAD = _Dead()
 _DEAD.meta = _DEAD.epoch = _DEAD.origin = _DEAD.home = _DEAD.overwritten = None  # type: ignore[assignment]
 _DEAD.slot = -1
-_DEAD.buffer = Buffer(0, 0, None)  # keeps it from being taken for a live pending value
+_DEAD.buffer = block_at(0, 0, None)  # keeps it from being taken for a live pending value
 # A step is worth writing for a graph that keeps coming. Writing one costs what some fifty descriptions do; where that is a pause to
 # be felt, they have cost as much before.
 _WRITTEN, _LONG_WRITTEN = 2, 50

@@ -92,29 +92,37 @@ class _Reader:
         shape = Shape(tuple(self.found.kinds), grad=self.tr.grad_enabled, wants=tuple(self.wants), is_view=bool(self.views))
         linked = sorted(self.grads)
         ops = range(len(self.ops))
-        heads = [*[f"x{k}" for k in ops], *[f"s{k}" for k in ops], *[f"m{k}" for k in linked], "kind", "draw"]
+        results = [(k, nr) for k in ops for nr in range(len(self.ops[k].metas))]
+        heads = [*[f"x{k}_{nr}" for k, nr in results], *[f"s{k}_{nr}" for k, nr in results], *[f"m{k}" for k in linked]]
+        facts = [*[self.ops[k].metas[nr] for k, nr in results], *[self.ops[k].slot + nr for k, nr in results],
+                 *[self.grads[k].in_metas for k in linked]]
+        if kind is not None:
+            heads.append("kind")
+            facts.append(kind)
+        if any(what == "draw" for what, _ in self.events):
+            heads += ["drawn_slot", "pop", "draw"]
+            leaf, *source = self.tr.drawn
+            facts += [leaf.slot, *source]
         names, kinds, lines = checks(shape, ", ".join(heads), True, written)
         # A leaf has another edge, and may not be written.
         leaves = [f"e{i} is LEAF" for i, kind in enumerate(kinds) if self.wants[i] is YES and kind not in (NUMBER, INDEX, RANGE)]
         if leaves:
             lines.append(f"if {' or '.join(leaves)}: return None")
         made = [f"{''.join([f'n{k}, ' for k in ops])}node = nodes", "spare = tr.spare"]
-        drawn = None
         for what, k in self.events:
             if what == "enter":
                 made += enters(k, kinds[k], not self.views and k not in written)
             elif what == "draw":
-                drawn = self.tr.drawn[1]
-                made += ["l0 = draw()", "l0.epoch = epoch", "l0.slot = len(values)", "values.append(l0)"]
+                # One of those that are drawn in advance: without a lock or a call.
+                made += ["try: l0 = pop()", "except IndexError: l0 = draw()", "l0.epoch = epoch", "l0.slot = drawn_slot",
+                         "values.append(l0)"]
             else:
                 made += self._operation(k)
         made.append("tr.node = node")
         if writes:
             made += ["epoch.writes = epoch.rewrites = True", f"looks.written += {len(written)}", *writes]
         made.append(f"return {result}")
-        facts = (*[op.metas if len(op.metas) > 1 else op.meta for op in self.ops], *[op.slot for op in self.ops],
-                 *[self.grads[k].in_metas for k in linked], kind, drawn, *self.found.facts)
-        return _step(together("nodes", names, lines, made), tuple(self.classes)), (*self.ops, self.tr.node), facts
+        return _step(together("nodes", names, lines, made), tuple(self.classes)), (*self.ops, self.tr.node), (*facts, *self.found.facts)
 
     # -- the path ----------------------------------------------------------------------------------------------------
 
@@ -358,12 +366,8 @@ class _Reader:
         op = self.ops[k]
         lines = []
         names = [self.names[op.slot + nr] for nr in range(len(op.metas))]
-        kind, spare, more = ("View", "tr.spare_views", "_place") if op.op.is_view else ("Value", "spare", "origin")
         for nr, r in enumerate(names):
-            lines += [f"if {spare}: {r} = {spare}.pop()", "else:", f"  {r} = {kind}()",
-                      f"  {r}.buffer = {r}.home = {r}.overwritten = {r}.{more} = None",
-                      f"{r}.meta = x{k}{f'[{nr}]' if len(names) > 1 else ''}", f"{r}.epoch = epoch",
-                      f"{r}.slot = s{k}{f' + {nr}' if nr else ''}", f"values.append({r})"]
+            lines += _fresh(r, f"x{k}_{nr}", f"s{k}_{nr}", op.op.is_view)
         if op.op.is_view:
             lines += self._view(k, names[0])
         if k in self.grads:
@@ -371,8 +375,9 @@ class _Reader:
         for nr, r in enumerate(names):
             t = self.made.get(op.slot + nr)
             if t is not None:
-                lines += [f"o{r} = new(Tensor)", f"o{r}._value = {r}", f"o{r}._writes = 0", f"o{r}._grad = o{r}._more = None",
-                          f"o{r}._alias = {r if op.op.is_view else None}", f"o{r}._edge = {self._edge(t._edge)}"]
+                alias = [f"o{r}._alias = {r}", f"o{r}._grad"] if op.op.is_view else [f"o{r}._grad = o{r}._alias"]
+                lines += [f"o{r} = new(Tensor)", f"o{r}._value = {r}", f"o{r}._writes = 0", *alias[:-1], f"{alias[-1]} = o{r}._more = None",
+                          f"o{r}._edge = {self._edge(t._edge)}"]
         return lines
 
     def _view(self, k: int, r: str) -> list[str]:
@@ -401,16 +406,22 @@ class _Reader:
         kind = type(self.grads[k])
         if kind not in self.classes:
             self.classes.append(kind)
-        lines = [f"g{k} = GradNode{self.classes.index(kind)}()", f"g{k}.node = n{k}", f"g{k}.epoch = epoch", f"g{k}.in_metas = m{k}",
-                 f"g{k}.rare = None"]
-        for n, (slot, edge) in enumerate(zip(op.inputs, edges)):
-            lines += [f"g{k}.edge{n} = {self._input_edge(slot, edge)}", f"g{k}.kept{n} = {self.names[slot] if mask and mask[n] else None}"]
         kept = [r if outs is True or outs is not False and outs[nr] else "None" for nr, r in enumerate(names)]
-        if all(r == "None" for r in kept):
-            lines.append(f"g{k}.kept_out = None")
-        else:
-            lines.append(f"g{k}.kept_out = {kept[0] if len(kept) == 1 else '(' + ', '.join(kept) + ')'}")
-        return lines
+        whole = "None" if all(r == "None" for r in kept) else kept[0] if len(kept) == 1 else f"({', '.join(kept)})"
+        slots = {"node": f"n{k}", "epoch": "epoch", "in_metas": f"m{k}", "rare": "None", "kept_out": whole}
+        for n, (slot, edge) in enumerate(zip(op.inputs, edges)):
+            slots |= {f"edge{n}": self._input_edge(slot, edge), f"kept{n}": self.names[slot] if mask and mask[n] else "None"}
+        empty = [f"g{k}.{name} = " for name, value in slots.items() if value == "None"]
+        return [f"g{k} = GradNode{self.classes.index(kind)}()",
+                *[f"g{k}.{name} = {value}" for name, value in slots.items() if value != "None"], "".join(empty) + "None"]
+
+
+def _fresh(r: str, meta: str, slot: str, is_view: bool = False) -> list[str]:
+    """Lines that make a value, of one that serves again if there is any, and put it into the trace."""
+    kind, spare, more = ("View", "tr.spare_views", "_place") if is_view else ("Value", "spare", "origin")
+    return [f"if {spare}: {r} = {spare}.pop()", "else:", f"  {r} = {kind}()",
+            f"  {r}.buffer = {r}.home = {r}.overwritten = {r}.{more} = None",
+            f"{r}.meta = {meta}", f"{r}.epoch = epoch", f"{r}.slot = {slot}", f"values.append({r})"]
 
 
 _TENSOR_KINDS = {"slot", "view", "old part", "leaf", "part", UNREAD, NUMBER, INDEX, RANGE}

@@ -25,8 +25,6 @@ from .node import grad_class, titled_class
 __all__ = ["ATOM", "CONSTANTS", "SLICE", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "UNREAD", "NUMBER", "INDEX", "RANGE", "NO",
            "A_LEAF", "YES", "Shape", "checks", "compiled", "enters", "same", "start_of", "step_for", "together"]
 
-new_block: Any = object.__new__  # a class without its ``__init__`` is called in half the time
-
 # What an argument can be, and what ``facts`` hold of it. Groups of arguments are ("*", kinds) for *args, ("[]", kinds) for a list
 # or tuple of tensors, ("()", kinds) for a tuple with slices, and ("**", (name, kind) pairs) for **kwargs.
 CONSTANTS = {"None": None, "True": True, "False": False}  # nothing
@@ -382,7 +380,7 @@ def part_of(tr: Trace, v: Value) -> Value:
     leaf.origin = leaf.home = leaf.overwritten = None
     alias: Any = v.alias  # type: ignore[attr-defined]
     place = alias._place or alias.place()
-    leaf.buffer = part = new_block(Buffer)
+    leaf.buffer = part = Buffer()
     part.ptr, part.nbytes, part.owner = buffer.ptr + place[2] * meta.dtype.itemsize, meta.nbytes, root
     part.packed = part.flight = None
     return leaf

@@ -62,8 +62,7 @@ class Again:
         types: of the ``odd`` values: views, which keep others alive, and what only holds a slot; None: there are none.
         pending, odd, live, read: from the values of a trace: those that were no leaves, those of other types, those that are alive,
             the leaves.
-        dead, dead_views: likewise, the results that nobody refers to (with nothing to them but their place in the trace, where
-            nothing pending was written in place), and the views (None: there are none).
+        dead, dead_views: likewise, the results that nobody refers to, and the views (None: there are none).
         step: ``(values, windows, program's run, facts)``: runs it, or returns False where memory is taken over otherwise, or is read
             through a window, too; None: not written.
     """
@@ -91,7 +90,7 @@ class Again:
         self.counts = None if counts is None else [counts[k] + 1 for k in pending]  # with the sequence of those that are pending
         held = set(self.slots)
         others = [(k, values[k]) for k in pending if k not in held]
-        self.dead = _items([k for k, v in others if type(v) is Value and v.home is None and v.overwritten is None])
+        self.dead = _items([k for k, v in others if type(v) is Value])
         views = [k for k, v in others if type(v) is not Value and v.origin is None]
         self.dead_views = _items(views) if views else None
 
@@ -225,7 +224,7 @@ def _step_for(leaves: int, takes: tuple[int, ...], keeps: bool) -> Callable[[lis
     if keeps:
         for k, m in enumerate(fresh):
             lines += [f"home = homes[{k}]", f"if getrefcount(home) > 3: home = homes[{k}] = allocate(sizes[{k}])",
-                      f"{m} = new(Buffer)", f"{m}.ptr, {m}.nbytes, {m}.owner = home.ptr, home.nbytes, home",
+                      f"{m} = Buffer()", f"{m}.ptr, {m}.nbytes, {m}.owner = home.ptr, home.nbytes, home",
                       f"{m}.packed = {m}.flight = None"]
         # Since nothing was in flight, another thread may have launched a program on one of these blocks, and given it back. From here
         # on nobody can: no result refers to them.
@@ -240,6 +239,6 @@ def _step_for(leaves: int, takes: tuple[int, ...], keeps: bool) -> Callable[[lis
     for k, b in enumerate(made):
         lines += [f"v{k}.buffer = {b}", f"v{k}.home = v{k}.epoch = None"]
     scope: dict[str, Any] = {"__name__": __name__, "allocate": allocate, "allocate_each": allocate_each, "counters": counters,
-                             "in_flight": in_flight, "Buffer": Buffer, "new": object.__new__, "getrefcount": getrefcount}
+                             "in_flight": in_flight, "Buffer": Buffer, "getrefcount": getrefcount}
     exec(compile("\n  ".join(["def step(values, windows, run, facts):", *lines, "return True"]) + "\n", "<run>", "exec"), scope)
     return scope["step"]  # type: ignore[no-any-return]

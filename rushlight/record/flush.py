@@ -102,10 +102,11 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
                     tell(Event("flushed", "flush", start, time.perf_counter() - start, detail=(node, epoch)))
         if again is not None:
             dead = again.dead(values)
-            if epoch.rewrites:
-                dead = [v for v in dead if v.home is None and v.overwritten is None]
             dead_views = () if again.dead_views is None else _let_go(again.dead_views(values))
         if dead and len(tr.spare) < SPARE:
+            if epoch.writes:  # some took memory over, or were overwritten: that is nobody's business any more
+                for v in dead:
+                    v.home = v.overwritten = None
             tr.spare += dead
         if dead_views and len(tr.spare_views) < SPARE:
             tr.spare_views += dead_views
@@ -131,8 +132,8 @@ def start_afresh() -> None:
 
 
 def _sorted(values: list[Value]) -> tuple[list[Value], list[Value], list[Value]]:
-    """Pending values that somebody outside the trace refers to, in slot order; and those that nobody refers to, with nothing to
-    them but their place in the trace, which serve again: results and views (``Trace.spare``, ``Trace.spare_views``).
+    """Pending values that somebody outside the trace refers to, in slot order; and those that nobody refers to, which serve again: results
+    and views (``Trace.spare``, ``Trace.spare_views``).
 
     Later values are looked at first: a dead view lets go of the value it is a view of.
     """
@@ -145,7 +146,7 @@ def _sorted(values: list[Value]) -> tuple[list[Value], list[Value], list[Value]]
                     dead_views.append(v)
             elif held:
                 live.append(v)
-            elif v.home is None and v.overwritten is None:
+            else:
                 dead.append(v)
     live.reverse()
     return live, dead, dead_views

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from ctypes import addressof, c_char, c_double, c_int64, c_uint64
+from ctypes import addressof, c_char, c_double, c_int64
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ from ..compile.cpu import twister_ir as layout
 from ..compile.cpu.twister import draw
 from ..compile.cpu.twister_ir import WORDS
 from .draws import Draws, address_of
+from .seeds import Seeds
+from .value import Value
 
 DEFAULT_SEED = 67280421310721
 STATE_BYTES = 5056
@@ -71,11 +73,11 @@ class Mt19937Stream(Draws):
         self._lock = threading.RLock()
         _streams.add(self)
         self._memory = (c_char * layout.STATE_BYTES)()
-        self._two = c_uint64()  # two words
         at = self._at = addressof(self._memory)
         self._position, self._untouched, self._has_normal = [
             c_int64.from_address(at + k) for k in (layout.POSITION, layout.UNTOUCHED, layout.HAS_NORMAL)]
         self._normal = c_double.from_address(at + layout.NORMAL)
+        self.seeds = Seeds(lambda state, memory, n: draw("seeds")(state, memory, n), at, layout.STATE_BYTES)
         self._seeded = False
         self.manual_seed(seed)
 
@@ -87,6 +89,7 @@ class Mt19937Stream(Draws):
         if not -(1 << 63) <= seed < 1 << 64:
             raise ValueError(f"Overflow when unpacking long long: seed {seed} is outside [-2**63, 2**64)")
         with self._lock:
+            self.seeds.settle()
             self._seed = seed % (1 << 64)
             # The words follow when they are asked for: a program's imports make streams that nobody draws from.
             self._seeded = False
@@ -115,6 +118,7 @@ class Mt19937Stream(Draws):
         with self._lock:
             if not self._seeded:
                 self._start()
+            self.seeds.settle()
             position = self._position.value
             state["seed"] = self._seed
             state["left"] = WORDS + 1 - position
@@ -148,6 +152,7 @@ class Mt19937Stream(Draws):
         if (words >> np.uint64(32)).any():
             raise RuntimeError("Invalid mt19937 state: a word is wider than 32 bits")
         with self._lock:
+            self.seeds.settle()
             self._seed = int(fields["seed"])
             self._words()[:] = words
             self._position.value, self._untouched.value = WORDS if fresh else following, fresh
@@ -174,6 +179,8 @@ class Mt19937Stream(Draws):
         with self._lock:
             if not self._seeded:
                 self._start()
+            if self.seeds.run:
+                self.seeds.settle()
             return draw(name, n < _LONG)(self._at, address, n, *numbers)
 
     def raw32(self, n: int) -> NDArray[np.uint64]:
@@ -188,11 +195,12 @@ class Mt19937Stream(Draws):
         self.fill("raw_wide", address_of(made), n)
         return made
 
-    def seed63(self) -> int:
-        """63 random bits from two draws, the low half first; no array is made, because every dropout asks."""
+    def seed_value(self) -> Value:
+        """63 random bits from two draws, the low half first, as an int64 scalar; every dropout asks (``seeds.py``)."""
         with self._lock:
-            self.fill("raw", addressof(self._two), 2)
-            return self._two.value & (1 << 63) - 1
+            if not self._seeded:
+                self._start()
+            return self.seeds.next()
 
 
 default_stream = Mt19937Stream()

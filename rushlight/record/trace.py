@@ -170,7 +170,8 @@ class Trace:
         anomaly: whether graph nodes are to keep where they were made; packing: the user's hooks for what they save
             (``autograd/saved.py``); watching: one of these two.
         copied: the last value that entered as a copy of memory that NumPy can write, and the slot of that copy.
-        drawn: the last leaf whose content was drawn at random for one operation, and what draws another one.
+        drawn: the last leaf whose content was drawn at random for one operation; what takes the next one of those that are drawn
+            already, and what draws one where there is none (an IndexError).
         exported: an operation of this epoch reads memory that NumPy can write, so that everything runs at once.
         full: this one, or ``watching``: no call may be made from memory.
         varying: (operation or "positions", the user's line) -> how often another Python number came there; see ``autograd/varying.py``.
@@ -202,7 +203,7 @@ class Trace:
         self.regions: Any = None
         self.windows: set[int] = set()  # identities of the buffers that this epoch reads through windows
         self.copied: tuple[Any, int] = NO_COPY
-        self.drawn: tuple[Any, Any] = (None, None)
+        self.drawn: tuple[Any, Any, Any] = (None, None, None)
         self.exported = False
         self.full = False
         self.varying: dict[tuple, int] = {}

@@ -36,8 +36,8 @@ import numpy as np
 
 from rushlight.compile.cpu import pages
 
-__all__ = ["ALIGNMENT", "Block", "Stats", "allocate", "allocate_behind", "allocate_each", "array_at", "empty_cache", "free_list", "landed",
-           "launched", "reset_peak", "size_class", "stats", "wrap"]
+__all__ = ["ALIGNMENT", "Block", "Stats", "allocate", "allocate_behind", "allocate_each", "array_at", "block_at", "empty_cache", "free_list",
+           "landed", "launched", "reset_peak", "size_class", "stats", "wrap"]
 
 ALIGNMENT = 64
 _SLAB_BYTES = 1 << 20
@@ -104,14 +104,13 @@ class Block:
     ``flight``: the last launched program that reads or writes it (a :class:`.flight.Launch`; None: none, or it has ended).
     """
 
+    # Made by ``block_at``: a class without ``__init__`` is called in half the time.
     __slots__ = ("ptr", "nbytes", "owner", "packed", "flight", "__weakref__")
-
-    def __init__(self, ptr: int, nbytes: int, owner: Any) -> None:
-        self.ptr = ptr
-        self.nbytes = nbytes
-        self.owner = owner
-        self.packed: dict[Any, Any] | tuple[()] | None = None
-        self.flight: Any = None
+    ptr: int
+    nbytes: int
+    owner: Any
+    packed: dict[Any, Any] | tuple[()] | None
+    flight: Any
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
@@ -148,9 +147,18 @@ class Block:
         return f"{type(self).__name__}(ptr=0x{self.ptr:x}, nbytes={self.nbytes})"
 
 
+def block_at(ptr: int, nbytes: int, owner: Any, kind: type[Block] = Block) -> Any:
+    """A block over memory that belongs to ``owner``."""
+    block = kind()
+    block.ptr = ptr
+    block.nbytes = nbytes
+    block.owner = owner
+    block.packed = block.flight = None
+    return block
+
+
 class _PooledBlock(Block):
-    """A block whose memory returns to a free list; ``owner`` is that list. Made by ``_pooled``: every result of every program is one,
-    and a call of ``__init__`` would take as long as everything else."""
+    """A block whose memory returns to a free list; ``owner`` is that list."""
 
     __slots__ = ()
 
@@ -166,18 +174,6 @@ class _PooledBlock(Block):
             home.append(self.ptr)
         else:
             state.release(home, self.ptr)
-
-
-def _pooled(ptr: int, nbytes: int, home: _Bin) -> _PooledBlock:
-    block = _new(_PooledBlock)
-    block.ptr = ptr
-    block.nbytes = nbytes
-    block.owner = home
-    block.packed = block.flight = None
-    return block
-
-
-_new: Any = object.__new__
 
 
 class _WrappedBlock(Block):
@@ -224,18 +220,18 @@ def allocate(nbytes: int) -> Block:
     state.live += home.size
     if state.live > state.peak:
         state.grow()
-    block = _new(_PooledBlock)  # as ``_pooled`` does
+    block = _PooledBlock()  # as ``block_at`` does: every result of every program is one
     block.ptr = ptr
     block.nbytes = nbytes
     block.owner = home
     block.packed = block.flight = None
-    return block  # type: ignore[no-any-return]
+    return block
 
 
 def allocate_each(homes: Sequence[_Bin], sizes: Sequence[int]) -> list[Block]:
     """Blocks of these sizes from free lists that ``free_list`` has told: for who asks for the same again and again."""
     state = _state
-    blocks = []
+    blocks: list[Block] = []
     for home, nbytes in zip(homes, sizes):
         try:
             ptr = home.pop()
@@ -243,7 +239,7 @@ def allocate_each(homes: Sequence[_Bin], sizes: Sequence[int]) -> list[Block]:
                 state.cached -= home.size
         except IndexError:
             home, ptr = _create(home)
-        block = _new(_PooledBlock)  # as ``_pooled`` does
+        block = _PooledBlock()  # as ``block_at`` does: every result of every program is one
         block.ptr = ptr
         block.nbytes = nbytes
         block.owner = home
@@ -275,7 +271,7 @@ def allocate_behind(nbytes: int) -> Block:
     state.live += home.size
     if state.live > state.peak:
         state.grow()
-    return _pooled(ptr, nbytes, home)
+    return block_at(ptr, nbytes, home, _PooledBlock)  # type: ignore[no-any-return]
 
 
 def launched(number: int) -> None:
@@ -314,7 +310,7 @@ def landed(number: int) -> None:
 
 def wrap(array: np.ndarray) -> Block:
     """A Block over the memory of ``array``, from its first element on, which it keeps alive."""
-    return _WrappedBlock(array.ctypes.data, array.nbytes, array)
+    return block_at(array.ctypes.data, array.nbytes, array, _WrappedBlock)  # type: ignore[no-any-return]
 
 
 def array_at(pointer: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -177,6 +177,16 @@ def _raw_wide(f: Function) -> None:
         _each(f, 0, count, _width("i64"), lambda i, lanes: _store(_wide_bits(f, place, i, lanes), f.at(place, i, "i64")))
 
 
+def _seeds(f: Function) -> None:
+    """63 bits of two words, the low half first."""
+    with _chunks(f, 2, False) as (_, count, place):
+        def one(i: str, lanes: int) -> None:
+            at = f.at(place, i, "i64")
+            _store(_load(f, at, "i64", lanes) & (1 << 63) - 1, at)
+
+        _each(f, 0, count, _width("i64"), one)
+
+
 def _uniform(f: Function, type_: str) -> None:
     """unit * scale + low, or ``low`` where that is ``top``."""
     scale, low, top = [_arg(f, name, type_) for name in ("scale", "low", "top")]
@@ -380,6 +390,7 @@ FUNCTIONS: dict[str, tuple[str, Callable[[Function], None]]] = {
     "seed": ("", _seed),
     "raw": ("", _raw),
     "raw_wide": ("", _raw_wide),
+    "seeds": ("", _seeds),
     "integers": ("i64 %span, i64 %low", lambda f: _integers(f, 1)),
     "integers_wide": ("i64 %span, i64 %low", lambda f: _integers(f, 2)),
     "trials": ("double %p", lambda f: _trials(f, "double", False)),

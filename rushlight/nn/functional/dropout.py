@@ -2,27 +2,22 @@
 from __future__ import annotations
 
 import math
-from ctypes import c_int64
 from typing import Any
 
 import numpy as np
 
 from ...autograd.handle import make
 from ...autograd.titles import titled
-from ...compile.dtypes import int64
 from ...ops.dropout import dropout as dropout_op
-from ...record.meta import meta_of
 from ...record.random import default_stream
 from ...record.settings import settings
 from ...record.trace import local
-from ...record.value import Value, allocate, new_value
 from ...record.warn import warn
 from ...tensor.creation import from_owned
 from ...tensor.registry import assign
 
 __all__ = ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"]
 
-_SEED = meta_of((), int64)
 _ALPHA = 1.7580993408473766  # minus the value that SELU tends to on the left
 
 
@@ -31,21 +26,11 @@ def _check(p: float) -> None:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
 
 
-def _draw() -> Value:
-    """A zero-dimensional int64 from the default generator: what one mask is computed from.
-
-    Written straight into memory, without NumPy: it is made for every call in training.
-    """
-    v = new_value(_SEED)
-    v.buffer = buffer = allocate(8)
-    c_int64.from_address(buffer.ptr).value = default_stream.seed63()
-    local.trace.drawn = v, _draw
-    return v
-
-
 def fresh_seed() -> Any:
-    """Such a number as a tensor."""
-    return make(_draw())
+    """A zero-dimensional int64 from the default generator: what one mask is computed from."""
+    v = default_stream.seed_value()
+    local.trace.drawn = v, default_stream.seeds.pop, default_stream.seed_value
+    return make(v)
 
 
 def _drop(input: Any, p: float, training: bool, feature: bool, alpha: bool) -> Any:
