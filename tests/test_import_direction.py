@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "rushlight"
 
 #: From the ground up. Rooms on one line do not import each other.
 FLOORS = [
+    {"torch_version"},
     {"compile"},
     {"record"},
     {"profiler"},

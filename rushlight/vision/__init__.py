@@ -5,4 +5,6 @@ from rushlight.vision import datasets, transforms
 
 from rushlight.vision import datasets, io, models, transforms, utils
 
+__version__ = "0.28.0+rushlight"  # of the torchvision whose interface is followed
+
 __all__ = ["datasets", "io", "models", "transforms", "utils"]

@@ -1,0 +1,99 @@
+"""``import torch`` served by Rushlight: programs, and libraries that are written for PyTorch, run without a changed line.
+
+``python -m rushlight.compat train.py --epochs 3`` runs a program so, ``python -m rushlight.compat -m package`` a module.
+Inside a program, :func:`install` does it, before anything else imports torch::
+
+    import rushlight.compat
+    rushlight.compat.install()
+    import torch, torchvision        # Rushlight
+    from einops.layers.torch import Rearrange  # made of Rushlight's modules
+"""
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import runpy
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+__all__ = ["install", "uninstall"]
+
+#: What stands for which package.
+_ROOTS = {"torch": "rushlight", "torchvision": "rushlight.vision"}
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives the modules of Rushlight second names: ``torch.nn`` is the very module ``rushlight.nn``."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
+        root, dot, rest = fullname.partition(".")
+        if root not in _ROOTS:
+            return None
+        name = _ROOTS[root] + dot + rest
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self, origin=name)
+
+    def create_module(self, spec: Any) -> ModuleType:
+        module = sys.modules[spec.origin]
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """The module has run. The import system has given it the second name's spec: it gets its own back."""
+        spec = module.__spec__
+        if spec is not None and spec.loader is self:
+            module.__spec__ = spec.loader_state
+
+
+_finder = _Finder()
+
+
+def install() -> None:
+    """From here on, ``import torch`` and ``import torchvision`` give Rushlight.
+
+    Raises:
+        RuntimeError: one of them has been imported already.
+    """
+    if _finder in sys.meta_path:
+        return
+    for root in _ROOTS:
+        if root in sys.modules:
+            raise RuntimeError(f"{root} has been imported: call rushlight.compat.install() before that")
+    sys.meta_path.insert(0, _finder)
+
+
+def uninstall() -> None:
+    """From here on, ``import torch`` gives whatever is installed under that name. What was imported stays what it is."""
+    if _finder in sys.meta_path:
+        sys.meta_path.remove(_finder)
+        for name in [name for name in sys.modules if name.partition(".")[0] in _ROOTS]:
+            del sys.modules[name]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run ``program.py arguments...`` or ``-m module arguments...`` with ``import torch`` served by Rushlight."""
+    if not arguments or arguments[0] in ("-h", "--help") or arguments == ["-m"]:
+        print("usage: python -m rushlight.compat program.py [arguments]\n       python -m rushlight.compat -m module [arguments]")
+        return
+    install()
+    if arguments[0] == "-m":
+        sys.argv[:] = arguments[1:]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv[:] = arguments
+        sys.path[0] = str(importlib.import_module("pathlib").Path(arguments[0]).resolve().parent)
+        runpy.run_path(arguments[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    from rushlight.compat import main  # the module's own finder, not that of a copy named __main__
+
+    main(sys.argv[1:])
