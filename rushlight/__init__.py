@@ -29,6 +29,7 @@ from .compile.dtypes import (
     uint64,
 )
 from .compile.dtypes import bool_ as bool  # noqa: A004
+from .compiler import compile  # noqa: A004
 from .random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 from .record import Device as device
 from .tensor import Size, Tensor
@@ -121,11 +122,6 @@ Tensor.stft, Tensor.istft = _stft, _istft  # type: ignore[attr-defined]
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
-
-
-def compile(model: _Any = None, **options: _Any) -> _Any:  # noqa: A001
-    """``model`` itself: every program is compiled while it runs. Also a decorator, with or without options."""
-    return model if model is not None else (lambda m: m)
 
 
 def _assert(condition: _Any, message: str) -> None:

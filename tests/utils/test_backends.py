@@ -43,3 +43,14 @@ def test_a_choice_of_attention_is_kept_inside_its_block_and_changes_no_value():
     cuda.enable_math_sdp(True)
     with pytest.raises(AssertionError, match="instance of SDPBackend"), sdpa_kernel("math"):
         pass
+
+
+def test_names_of_compilers_change_nothing():
+    torch = rushlight
+    function = lambda x: x + 1  # noqa: E731
+    assert torch.compiler.compile is torch.compile and torch.compile(function) is function
+    assert torch.compiler.allow_in_graph(function) is function and torch.compiler.disable(function, reason="none") is function
+    assert torch.compile(fullgraph=True, mode="max-autotune")(function) is function
+    assert not torch.compiler.is_dynamo_compiling() and torch.compiler.list_backends() == []
+    with torch.compiler.set_stance("force_eager"):
+        assert function(1) == 2
