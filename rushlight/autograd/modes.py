@@ -90,10 +90,10 @@ class no_grad(_Mode):
 
 
 class enable_grad(no_grad):
-    """The opposite of ``no_grad``, inside it."""
+    """The opposite of ``no_grad``, inside it. What ``inference_mode`` computes never requires grad."""
 
     def _enter(self) -> None:
-        local.trace.grad_enabled = True
+        local.trace.grad_enabled = not local.trace.inference
 
 
 class set_grad_enabled(_Mode):

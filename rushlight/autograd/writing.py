@@ -11,7 +11,7 @@ from ..record.op import Op
 from ..record.trace import Trace, local
 from ..record.value import Buffer, Value, array_of, is_exported, looks, new_value
 from .apply import Restrided, apply, enter, keep_anew, refresh, value_of
-from .handle import LEAF, UNWATCHED, UNWATCHED_WRITE, Handle, base_of, derived, is_unwatched, make, renew, within
+from .handle import LEAF, UNWATCHED, UNWATCHED_WRITE, Handle, View, base_of, derived, is_unwatched, make, renew, within
 from .node import GradNode
 from .over_steps import over_of
 
@@ -34,6 +34,8 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
     looks.written += 1
     if tr.grad_enabled:
         check_writable(t)
+        if alias is not None and alias.parent is not None and (t._edge is not None or new._edge is not None):
+            _check_view(alias)
     if alias is not None and name not in _SAME_EVERYWHERE:
         check_apart(t)
     if new._value.buffer is not None:
@@ -298,6 +300,23 @@ def check_writable(t: Handle) -> None:
             "because an input was returned as-is) and the autograd logic to handle view+inplace would override the custom backward "
             "associated with the custom Function, leading to incorrect gradients. This behavior is forbidden. You can fix this by "
             "cloning the output of the custom Function.")
+
+
+def _check_view(alias: Any) -> None:
+    """Refuse a write with gradients through one of several views that a function returned together, or a view that knows no base."""
+    if type(alias) is View and alias.base is None:
+        raise RuntimeError("A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this use "
+                           "case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the "
+                           "inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or both outside "
+                           "(if you want the inplace to be tracked).")
+    one = alias
+    while one.parent is not None:
+        op = one.how.op
+        if op is not None and op.is_one_of_many:
+            raise RuntimeError(f"Output of {op.grad_name} is a view and is being modified inplace. This view is the output of a function "
+                               "that returns multiple views. Such functions do not allow the output views to be modified inplace. You "
+                               "should replace the inplace operation by an out-of-place one.")
+        one = one.parent
 
 
 _SAME_EVERYWHERE = frozenset(("fill_", "zero_"))  # writes that give each element the same, however many places it has

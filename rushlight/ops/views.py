@@ -216,7 +216,10 @@ expand = ViewOp("expand", _expand, _expand_back)
 slice_ = _Cut("slice", _slice, lambda attrs, at: (attrs[0], at, at + attrs[2] - attrs[1], attrs[3]))
 select = _Cut("select", _select, lambda attrs, at: (attrs[0], at))
 slice_of_split, slice_of_sizes = slice_.named("SplitBackward0"), slice_.named("SplitWithSizesBackward0")
+slice_unsafely, sizes_unsafely = slice_.named("UnsafeSplitBackward0"), slice_.named("UnsafeSplitWithSizesBackward0")
 select_of_unbind = select.named("UnbindBackward0")
+for _op in (slice_of_split, slice_of_sizes, select_of_unbind):
+    _op.is_one_of_many = True
 squeeze = ViewOp("squeeze", _squeeze, _same_elements)
 unsqueeze = ViewOp("unsqueeze", _unsqueeze, _same_elements)
 diagonal = ViewOp("diagonal", _diagonal)

@@ -17,9 +17,10 @@ from ..ops import basic, views
 from ..ops.pointwise import broadcast_shapes
 from ..ops.structured import wrap_dim
 from ..record.trace import local
+from ..record.warn import warn
 from .creation import from_owned, full
 from .registry import FUNCTIONS, METHODS, public
-from .shape import cat, check_list, stack
+from .shape import cat, check_list, chunk_sizes, pieces, stack
 from .size import size_argument, wholes
 
 __all__: list[str] = []
@@ -280,17 +281,24 @@ def alias_copy(input: Any) -> Any:
     return basic.clone.named("AliasBackward0_copy")(input)
 
 
-def _unsafe_title(input: Any, sizes: Any, *_: Any, **__: Any) -> str:
-    return "UnsafeSplitBackward0" if isinstance(sizes, int) else "UnsafeSplitWithSizesBackward0"
+@public(out=False)
+def unsafe_split(input: Any, split_size: int, dim: int = 0) -> tuple[Any, ...]:
+    """``split`` whose pieces may be written in place, one by one."""
+    if isinstance(split_size, (list, tuple)):
+        raise TypeError(f"unsafe_split(): argument 'split_size' (position 1) must be int, not {type(split_size).__name__}")
+    return pieces(input, split_size, dim, views.slice_unsafely, views.sizes_unsafely)
 
 
-for _name in ("unsafe_split", "unsafe_chunk", "unsafe_split_with_sizes"):
-    def _unsafe(input: Any, *args: Any, _of: str = _name[7:], **kwargs: Any) -> Any:
-        from .registry import FUNCTIONS
+@public(out=False)
+def unsafe_split_with_sizes(input: Any, split_sizes: Any, dim: int = 0) -> tuple[Any, ...]:
+    """``split_with_sizes`` whose pieces may be written in place, one by one."""
+    return pieces(input, list(split_sizes), dim, views.slice_unsafely, views.sizes_unsafely)
 
-        return FUNCTIONS[_of](input, *args, **kwargs)
-    _unsafe.__name__ = _name
-    public(out=False)(titled(_unsafe_title)(_unsafe))
+
+@public(out=False)
+def unsafe_chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Any, ...]:
+    """``chunk`` whose pieces may be written in place, one by one."""
+    return pieces(input, chunk_sizes(input, chunks, dim), dim, views.slice_unsafely, views.sizes_unsafely)
 
 
 @public(out=False)
@@ -333,6 +341,8 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Any, ...]:
             raise RuntimeError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {list(t.shape)}")
         if t.dtype is not given[0].dtype:
             raise RuntimeError("torch.meshgrid expects all tensors to have the same dtype")
+    if indexing is None:
+        warn("torch.meshgrid: in an upcoming release, it will be required to pass the indexing argument.", UserWarning)
     swap = indexing == "xy" and len(given) >= 2
     if swap:
         given[0], given[1] = given[1], given[0]

@@ -255,13 +255,18 @@ def unbind(input: Any, dim: int = 0) -> tuple[Any, ...]:
 
 @public(out=False)
 def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any, ...]:
-    """Pieces of a given size, or of the sizes given."""
+    """Pieces of a given size, or of the sizes given. Writing into them in place with gradients is an error: see ``unsafe_split``."""
+    return pieces(tensor, split_size_or_sections, dim, views.slice_of_split, views.slice_of_sizes)
+
+
+def pieces(tensor: Any, split_size_or_sections: Any, dim: int, one_size: Any, sizes_given: Any) -> tuple[Any, ...]:
+    """The views of ``split``, by operations for pieces of one size and for sizes that are given."""
     dim = wrap_dim(dim, len(tensor.shape))
     n = tensor.shape[dim]
-    op = views.slice_of_sizes
+    op = sizes_given
     split_size_or_sections = wholes(split_size_or_sections)
     if isinstance(split_size_or_sections, int):
-        op = views.slice_of_split
+        op = one_size
         step = split_size_or_sections
         if step < 0 or step == 0 and n:
             raise RuntimeError(f"split expects split_size be non-negative, but got split_size={step}")
@@ -290,12 +295,16 @@ def split_with_sizes(input: Any, split_sizes: Any, dim: int = 0) -> tuple[Any, .
 @public(out=False)
 def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Any, ...]:
     """At most ``chunks`` pieces of equal size (the last may be smaller)."""
+    return split(input, chunk_sizes(input, chunks, dim), dim)
+
+
+def chunk_sizes(input: Any, chunks: int, dim: int) -> Any:
+    """What ``chunk`` splits into."""
     chunks = operator.index(chunks)
     if chunks <= 0:
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
-    dim = wrap_dim(dim, len(input.shape))
-    n = input.shape[dim]
-    return split(input, (n + chunks - 1) // chunks, dim) if n else split(input, [0] * chunks, dim)
+    n = input.shape[wrap_dim(dim, len(input.shape))]
+    return (n + chunks - 1) // chunks if n else [0] * chunks
 
 
 # -- joining and repeating ----------------------------------------------------------------------------------------
