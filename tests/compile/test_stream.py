@@ -19,9 +19,10 @@ from rushlight.compile import emit_nest  # noqa: E402
 from rushlight.compile.build import build  # noqa: E402
 from rushlight.compile.cpu import alloc, jit, target  # noqa: E402
 from rushlight.compile.cpu.render import kernel_for, render  # noqa: E402
+from rushlight.compile.cpu.widths import lanes_of  # noqa: E402
 from rushlight.compile.expr import input_  # noqa: E402
 from rushlight.compile.graph import Graph  # noqa: E402
-from rushlight.compile.nest import Axis, Load, Loop, LoopNest, Operand, Store  # noqa: E402
+from rushlight.compile.nest import Accumulate, Accumulator, Axis, Load, Loop, LoopNest, Operand, Store  # noqa: E402
 from rushlight.compile.reference.nest import interpret_nest  # noqa: E402
 
 LEVELS = [level for level in (("avx512", "avx2", "sse") if target.machine() == "x86_64" else ("neon",))
@@ -140,3 +141,18 @@ def test_transposed_tiles_go_past_the_caches_where_their_rows_are_whole_lines(d,
 @pytest.mark.skipif(target.host().vector_bytes < 64, reason="tiles of whole lines need the longest vectors")
 def test_transposed_tiles_have_a_form_past_the_caches():
     assert "nontemporal" in render(turned(dt.float32)) and "gather" not in render(turned(dt.float32))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_lines_are_asked_for_ahead_only_where_the_next_vector_lies_behind_this_one(level):
+    cpu, d = target.named(level), dt.float32
+    for flat in (True, False):
+        text = render(doubled(d, flat, stream=False), cpu)
+        lanes = lanes_of(doubled(d, flat), Loop(0 if flat else 1, (Load(0, 0), Store(1, input_(0, d) + input_(0, d))), True), cpu)[0]
+        assert text.count("call void @llvm.prefetch") == max(1, lanes * 4 // 64)
+        if target.machine() == "x86_64":
+            assert "prefetcht0" in jit.assembly(text, cpu=cpu)
+    # The sums of columns: what is loaded next lies a row further on.
+    columns = LoopNest((Axis(), Axis()), (Operand(d, (None, 1)), Operand(d, (0, 1), True)), (), (
+        Loop(1, (Accumulator(1, d, "add"), Loop(0, (Load(0, 0), Accumulate(1, input_(0, d)))), Store(1, input_(1, d))), True),))
+    assert "call void @llvm.prefetch" not in render(columns, cpu)

