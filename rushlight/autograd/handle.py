@@ -16,7 +16,7 @@ from ..record.op import Op
 from ..record.trace import TraceNode, local
 from ..record.value import SPARE, DerivedValue, Epoch, Value
 
-__all__ = ["Handle", "Storage", "Alias", "LEAF", "How", "View", "base_of", "derived", "make", "new_alias", "new_view", "renew",
+__all__ = ["Handle", "Storage", "Alias", "LEAF", "How", "View", "base_of", "derived", "is_pending", "make", "new_alias", "new_view", "renew",
            "set_tensor_class", "storage_of", "TYPE_NAMES", "type_name", "watched_writes"]
 
 
@@ -279,6 +279,12 @@ def make(value: Value, edge: Any = None) -> Any:
 @functools.lru_cache(4096)
 def _whole(meta: Meta) -> How:
     return How(None, (), meta)
+
+
+def is_pending(t: Handle) -> bool:
+    """Whether what fills a tensor's memory is recorded and has not run."""
+    alias = t._alias
+    return (t._value if alias is None else alias.storage.value).buffer is None
 
 
 def storage_of(t: Handle) -> Alias:

@@ -113,7 +113,8 @@ def _rejected_uniforms(tensor: Any, mean: float, std: float, a: float, b: float,
 @no_grad()
 def constant_(tensor: Any, val: float) -> Any:
     """One number."""
-    simple = tensor.dtype.kind == "f" and type(val) in (int, float) and abs(val) <= _EVERY_FLOAT
+    kind = tensor.dtype.kind
+    simple = type(val) in (int, float) and (kind == "f" and abs(val) <= _EVERY_FLOAT or kind in "iu" and val in (0, 1))
     memory = at_rest(tensor) if simple else None
     if memory is None:
         return tensor.fill_(val)

@@ -14,7 +14,7 @@ from ..autograd.handle import Handle, make
 from ..autograd.hooks import RemovableHandle, add
 from ..autograd.modes import enable_grad
 from ..ops.update import Update
-from ..record.flush import flush_trace
+from ..record.flush import batch_boundary, flush_trace
 from ..record.trace import local
 from ..record.value import value_from_array
 from ..record.warn import warn
@@ -66,6 +66,7 @@ class Optimizer:
             groups = [{"params": groups}]
         for group in groups:
             self.add_param_group(dict(group) if isinstance(group, dict) else group)
+        batch_boundary()  # what made the parameters would be part of the first step: another program than that of all others
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

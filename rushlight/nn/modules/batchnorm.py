@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...compile.dtypes import int64
-from ...tensor.creation import empty, ones, tensor, zeros
+from ...tensor.creation import empty, tensor
 from .. import init
 from ..functional.norm import batch_norm
 from ..parameter import Parameter
@@ -46,17 +46,17 @@ class _NormBase(Module):
         self.affine, self.track_running_stats = affine, track_running_stats
         for name, there in (("weight", affine), ("bias", affine and bias)):
             self.register_parameter(name, Parameter(empty((num_features,), device=device, dtype=dtype)) if there else None)
-        self.register_buffer("running_mean", zeros(num_features, device=device, dtype=dtype) if track_running_stats else None)
-        self.register_buffer("running_var", ones(num_features, device=device, dtype=dtype) if track_running_stats else None)
+        self.register_buffer("running_mean", empty((num_features,), device=device, dtype=dtype) if track_running_stats else None)
+        self.register_buffer("running_var", empty((num_features,), device=device, dtype=dtype) if track_running_stats else None)
         self.register_buffer("num_batches_tracked", tensor(0, dtype=int64, device=device) if track_running_stats else None)
         self.reset_parameters()
 
     def reset_running_stats(self) -> None:
         """Forget all batches: mean 0, variance 1."""
         if self.track_running_stats:
-            self.running_mean.zero_()
-            self.running_var.fill_(1)
-            self.num_batches_tracked.zero_()
+            init.zeros_(self.running_mean)
+            init.ones_(self.running_var)
+            init.zeros_(self.num_batches_tracked)
 
     def reset_parameters(self) -> None:
         """Weight 1, bias 0, and no running statistics."""

@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, TypeVar
 
-from ...autograd.handle import Handle
+from ...autograd.handle import Handle, is_pending
 from ...autograd.modes import no_grad
 from ...compile.dtypes import DType
+from ...record.flush import batch_boundary
 from ...tensor.kinds import type_named
 from .state import Stateful
 
@@ -21,6 +23,7 @@ class Whole(Stateful):
     training: bool
     children: Callable[[], Iterator[Any]]  # ``Module`` has them
     parameters: Callable[[], Iterator[Any]]
+    buffers: Callable[[], Iterator[Any]]
 
     def apply(self: T, fn: Callable[[Any], None]) -> T:
         """Call ``fn`` with every module, children first."""
@@ -61,6 +64,8 @@ class Whole(Stateful):
 
     def eval(self: T) -> T:
         """Evaluation mode."""
+        if any(map(is_pending, chain(self.parameters(), self.buffers()))):
+            batch_boundary()  # what made them is no part of the first inference
         return self.train(False)
 
     def requires_grad_(self: T, requires_grad: bool = True) -> T:
