@@ -4,6 +4,7 @@ Everything that a user's program computes comes through ``apply``, ``apply_view`
 """
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -238,22 +239,34 @@ def _plan(node: TraceNode, tensors: Sequence[Handle], needs: int) -> tuple[Any, 
     the results or a mask of those to keep, class of the graph node, what fills in its inputs), worked out once for a node and a
     set of inputs that want gradients."""
     found: tuple[Any, ...] = (None, None, False, None, None)
-    if any(m.dtype.kind in "fc" for m in node.metas):
-        in_metas = tuple(t._value.meta for t in tensors)
-        wanted = tuple(bool(needs >> k & 1) for k in range(len(tensors)))
-        positions, outs = node.op.saved(in_metas, node.attrs, wanted)  # type: ignore[union-attr]
-        if len(node.metas) == 1:
+    metas, op = node.metas, node.op
+    if metas[0].dtype.kind in "fc" or len(metas) > 1 and any(m.dtype.kind in "fc" for m in metas):
+        in_metas = tuple([t._value.meta for t in tensors])
+        n = len(in_metas)
+        positions, outs = op.saved(in_metas, node.attrs, _bits(needs, n))
+        if len(metas) == 1:
             outs = outs is True or outs is not False and 0 in outs
         elif not isinstance(outs, bool):
-            outs = tuple(k in outs for k in range(len(node.metas)))
-        mask = tuple(k in positions for k in range(len(tensors)))
-        found = (in_metas, mask if positions else None, outs, grad_class(len(tensors)), filler(mask))
+            outs = tuple([k in outs for k in range(len(metas))])
+        found = (in_metas, *_form(tuple(positions), n, outs))
     if node.saves is NOTHING:
         node.saves = {}
     if len(_plans) > _MOST_PLANS:
         _plans.clear()
     found = node.saves[needs] = _plans.setdefault(found, found)
     return found
+
+
+@functools.lru_cache(4096)
+def _bits(needs: int, n: int) -> tuple[bool, ...]:
+    return tuple([bool(needs >> k & 1) for k in range(n)])
+
+
+@functools.lru_cache(4096)
+def _form(positions: tuple[int, ...], n: int, outs: Any) -> tuple[Any, ...]:
+    """What ``_plan`` tells besides metas, of an operation that keeps these of its ``n`` inputs and these results."""
+    mask = tuple([k in positions for k in range(n)])
+    return mask if positions else None, outs, grad_class(n), filler(mask)
 
 
 # -- views --------------------------------------------------------------------------------------------------------

@@ -132,13 +132,13 @@ _vain = _Vain()
 
 
 def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
-    """The result of the call, if it was made here before; else an attempt to remember it.
+    """The result of the call, if it was made here before; else an attempt to remember it, if it may come to that.
 
     Tensors whose memory was written through others are brought up to date first, which may record.
     """
-    if tr.full:
-        return _vain
     node = tr.node
+    if tr.full or not node.edges:  # nobody was ever further than here: what the call records is new, which is not remembered
+        return _vain
     known = None if node.calls is None else node.calls.get(function)
     resting = function.patience <= 0
     if resting:

@@ -97,14 +97,18 @@ class _Formula(Op):
         return found
 
     def saved(self, metas: Sequence[Meta], attrs: tuple, needs: tuple[bool, ...]) -> tuple[tuple[int, ...], bool]:
-        read: set[int] = set()
-        for k, need in enumerate(needs):
-            if need:
-                slope = self.slope(metas, attrs, k)
-                if slope is not None:
-                    read |= inputs_of(slope)
-        n = len(metas)
-        return tuple(sorted(i for i in read if i < n)), n in read
+        key = ("saved", needs, attrs, default_dtype(), *[(m.dtype, not m.shape) for m in metas])  # what slopes follow from
+        found = self._cache.get(key)
+        if found is None:
+            read: set[int] = set()
+            for k, need in enumerate(needs):
+                if need:
+                    slope = self.slope(metas, attrs, k)
+                    if slope is not None:
+                        read |= inputs_of(slope)
+            n = len(metas)
+            found = self._cache[key] = tuple(sorted(i for i in read if i < n)), n in read
+        return found  # type: ignore[no-any-return]
 
     def gradient(self, ctx: Any, *grads: Any) -> Sequence[Any]:
         metas, attrs = ctx.metas, ctx.attrs

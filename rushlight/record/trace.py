@@ -97,11 +97,11 @@ class TraceNode(_Latest):
                  metas: tuple[Meta, ...], slot: int) -> None:
         self.edges: dict[tuple, TraceNode] = {}
         self.calls: dict[Any, Known] | None = None
-        self.forget_latest()
+        self.last, self.then = NO_CALL, None
         self.parent, self.op, self.attrs, self.inputs, self.metas, self.slot = parent, op, attrs, inputs, metas, slot
         self.meta = metas[0] if metas else None
         self.depth = parent.depth + 1 if parent is not None else 0
-        own = sum([m.nbytes for m in metas])
+        own = metas[0].nbytes if len(metas) == 1 else sum([m.nbytes for m in metas])
         before, touched, sweeps = (0, 0, 0) if parent is None else (parent.bytes, parent.touched, parent.sweeps)
         self.bytes = before + (own if op else 0)
         self.touched = touched + own

@@ -36,8 +36,8 @@ import numpy as np
 
 from rushlight.compile.cpu import pages
 
-__all__ = ["ALIGNMENT", "Block", "Stats", "allocate", "allocate_behind", "allocate_each", "array_at", "block_at", "empty_cache", "free_list",
-           "landed", "launched", "reset_peak", "size_class", "stats", "wrap"]
+__all__ = ["ALIGNMENT", "Block", "Stats", "allocate", "allocate_behind", "allocate_each", "array_at", "block_at", "empty_cache",
+           "free_list", "landed", "launched", "reset_peak", "size_class", "stats", "wrap"]
 
 ALIGNMENT = 64
 _SLAB_BYTES = 1 << 20
