@@ -66,6 +66,8 @@ SHAPES = [
          (r"slice indices must be integers or None",)),
     Case("no such index", lambda t: t.zeros(2, 3)[4], IndexError, (r"4", r"size 2")),
     Case("too many indices", lambda t: t.zeros(2, 3)[0, 0, 0], IndexError, (r"too many indices", r"2")),
+    Case("loss.data[0]", lambda t: t.tensor(1.0)[0], IndexError, (r"invalid index of a 0-dim tensor", r"`tensor\.item\(\)`")),
+    Case("a slice of a number", lambda t: t.tensor(1.0)[:], IndexError, (r"slice\(\) cannot be applied to a 0-dim tensor",)),
     Case("mask of another shape", lambda t: t.zeros(2, 3)[t.ones(3, 2) > 0], IndexError, (r"\[3, 2\]", r"\[2, 3\]")),
     Case("batch norm", lambda t: t.nn.BatchNorm2d(3)(t.zeros(2, 4, 5, 5)), RuntimeError, (r"4", r"3")),
     Case("batch norm rank", lambda t: t.nn.BatchNorm2d(3)(t.zeros(2, 3)), ValueError, (r"4D", r"2D")),

@@ -74,6 +74,10 @@ def _normalised(self: Any, key: Any) -> list[Any]:
         used += len(p.shape) if isinstance(p, Handle) and _is_mask(p) else 1
     n = len(value_of(self).meta.shape)
     if used > n:
+        if n == 0 and _is_number(key):
+            raise IndexError("invalid index of a 0-dim tensor: `tensor.item()` gives its number")
+        if n == 0 and isinstance(key, slice):
+            raise IndexError("slice() cannot be applied to a 0-dim tensor.")
         raise IndexError(f"too many indices for tensor of dimension {n}")
     ellipses = sum(p is Ellipsis for p in parts)
     if ellipses > 1:
