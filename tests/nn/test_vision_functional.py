@@ -9,6 +9,8 @@ import pytest
 import rushlight
 import rushlight.nn.functional as F
 from rushlight import nn
+from rushlight.record import local
+from rushlight.record.paths import path_to
 
 from .compare import close, same, same_error, torch
 
@@ -53,6 +55,15 @@ PADS = [((1, 2), "constant"), ((1, 2, 0, 3), "constant"), ((1, 2, -1, 3), "const
 def test_pad(sizes, mode):
     shape = (2, 3, 5, 4) if len(sizes) == 4 else (2, 3, 5)
     same(lambda x: TF.pad(x, sizes, mode), lambda x: F.pad(x, sizes, mode), shape, second=True)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "circular", "replicate"])
+def test_padding_with_content_is_one_operation_and_so_is_its_gradient(mode):
+    x = rushlight.tensor(np.random.default_rng(0).random((4, 8, 32, 32), np.float32), requires_grad=True)
+    F.pad(x, (1, 2, 2, 1), mode).sum().backward()
+    recorded = [n.op.name for n in path_to(local.trace.node) if n.op is not None]
+    assert recorded.count("pad") == recorded.count("pad_backward") == 1 and not {"cat", "flip", "slice"} & set(recorded)
+    assert x.grad.sum().item() == 4 * 8 * 35 * 35
 
 
 def test_pad_with_a_value_and_other_dtypes():

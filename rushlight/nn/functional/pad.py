@@ -10,20 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...autograd.autocast import full_precision
-from ...autograd.titles import titled
-from ...ops.basic import cat, flip, pad_constant
-from ...ops.views import slice_
+from ...ops.basic import pad_constant
+from ...ops.padding import pad_content
 
 __all__ = ["pad"]
 
 
-def _title(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> str | None:
-    if mode == "circular":
-        return "torch::autograd::CopySlices"
-    return None if mode == "constant" else f"{'Reflection' if mode == 'reflect' else 'Replication'}Pad{len(pad) // 2}DBackward0"
+_MODES = ("reflect", "replicate", "circular")
 
 
-@titled(_title)
 def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Any:
     """Grow (or with negative numbers cut) the last dimensions.
 
@@ -72,58 +67,18 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         if length + lo + hi < 1:
             raise RuntimeError(f"input (size {list(shape)}) is too small: padding ({lo}, {hi}) gives an empty or negative size at "
                                f"dimension {dim}")
-    return (_grown_wide if mode == "replicate" or mode == "reflect" and n < 3 else _grown)(input, pairs, mode)
+    grown = _pad_content_wide if mode == "replicate" or mode == "reflect" and n < 3 else _pad_content
+    return grown(input, mode, tuple((rank - 1 - k, lo, hi) for k, (lo, hi) in enumerate(pairs)))
 
 
-def _grown(input: Any, pairs: Sequence[tuple[int, int]], mode: str) -> Any:
-    rank = input.ndim
-    for k, (lo, hi) in enumerate(pairs):
-        if lo or hi:
-            input = _grow(input, rank - 1 - k, lo, hi, mode)
-    return input if any(lo or hi for lo, hi in pairs) else input.clone()
+def _pad_content(input: Any, mode: str, pairs: tuple[tuple[int, int, int], ...]) -> Any:
+    return pad_content(input, attrs=(mode, pairs))
 
 
-_grown_wide = full_precision(_grown)
+_pad_content_wide = full_precision(_pad_content)
 
 
 def _number(value: Any, like: Any) -> Any:
     if value is None:
         return 0.0 if like.dtype.kind == "f" else 0
     return bool(value) if like.dtype.kind == "b" else int(value) if like.dtype.kind in "iu" else value
-
-
-def _part(x: Any, dim: int, start: int, length: int) -> Any:
-    return slice_(x, dim, start, start + length, 1)
-
-
-def _reflect(x: Any, dim: int, n: int, at_end: bool) -> Any:
-    size = x.shape[dim]
-    return flip(_part(x, dim, size - 1 - n, n) if at_end else _part(x, dim, 1, n), attrs=((dim,),))
-
-
-def _replicate(x: Any, dim: int, n: int, at_end: bool) -> Any:
-    edge = _part(x, dim, x.shape[dim] - 1 if at_end else 0, 1)
-    return edge.expand([n if d == dim else -1 for d in range(len(x.shape))])
-
-
-def _circular(x: Any, dim: int, n: int, at_end: bool) -> Any:
-    return _part(x, dim, 0, n) if at_end else _part(x, dim, x.shape[dim] - n, n)
-
-
-_MODES = {"reflect": _reflect, "replicate": _replicate, "circular": _circular}
-
-
-def _grow(x: Any, dim: int, lo: int, hi: int, mode: str) -> Any:
-    """One dimension padded: borders made from the whole content, then the content cut where a size is negative. (A circular
-    border is made from what is left of the content.)"""
-    if mode == "circular" and (lo < 0 or hi < 0):
-        x = _part(x, dim, max(0, -lo), x.shape[dim] - max(0, -lo) - max(0, -hi))
-        lo, hi = max(0, lo), max(0, hi)
-    size, border = x.shape[dim], _MODES[mode]
-    parts = [border(x, dim, lo, False)] if lo > 0 else []
-    start, stop = max(0, -lo), size - max(0, -hi)
-    if stop > start:
-        parts.append(_part(x, dim, start, stop - start) if (start, stop) != (0, size) else x)
-    if hi > 0:
-        parts.append(border(x, dim, hi, True))
-    return cat(*parts, attrs=(dim,)) if len(parts) > 1 else parts[0]
