@@ -6,7 +6,7 @@ adds the runs up where they came from.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..compile.graph import Graph, Node
 from ..record.meta import Meta, meta_of
