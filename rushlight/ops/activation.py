@@ -16,11 +16,12 @@ def _zero(e: Any, g: Any) -> Any:
     return e.const(0, g.dtype)
 
 
-relu = pointwise("relu", lambda e, x: e.max(x, 0), allowed="uif", grads=(
+relu = pointwise("relu", lambda e, x: e.max(x, 0), allowed="uif", plain="b", grads=(
     lambda e, g, out, x: e.where(e.le(out, 0), _zero(e, g), g),))
 sigmoid = pointwise("sigmoid", lambda e, x: 1 / (1 + e.exp(-x)), result="float", grads=(
     lambda e, g, out, x: g * (out * (1 - out)),))
-hardtanh = pointwise("hardtanh", lambda e, x, low, high: e.min(e.max(x, low), high), neutral=(1, 2), allowed="uif", grads=(
+hardtanh = pointwise("hardtanh", lambda e, x, low, high: e.min(e.max(x, low), high), neutral=(1, 2), allowed="uif",
+                     plain="b", grads=(
     lambda e, g, out, x, low, high: e.where(e.le(x, low) | e.ge(x, high), _zero(e, g), g),))
 leaky_relu = pointwise("leaky_relu", lambda e, x, slope: e.where(e.gt(x, 0), x, x * slope), neutral=(1,), allowed="f")
 elu = pointwise("elu", lambda e, x, alpha, scale, input_scale: e.where(
@@ -47,7 +48,8 @@ hardswish = pointwise("hardswish", lambda e, x: x * e.min(e.max(x + 3, 0), 6) / 
 logsigmoid = pointwise("log_sigmoid", lambda e, x: -e.log1p_exp(-x), allowed="f", grads=(
     lambda e, g, out, x: g / (1 + e.exp(x)),))
 softsign = pointwise("softsign", grad_name="DivBackward0", formula=lambda e, x: x / (e.abs(x) + 1), allowed="f")
-tanhshrink = pointwise("tanhshrink", grad_name="SubBackward0", formula=lambda e, x: x - e.tanh(x), allowed="f")
+tanhshrink = pointwise("tanhshrink", grad_name="SubBackward0", formula=lambda e, x: x - e.tanh(x), result="float", allowed="uif",
+                       plain="b")
 hardshrink = pointwise("hardshrink", lambda e, x, lambd: e.where(e.ge(x, -lambd) & e.le(x, lambd), _zero(e, x), x), neutral=(1,),
                        allowed="f", grads=(lambda e, g, out, x, lambd: e.where(e.ge(x, -lambd) & e.le(x, lambd), _zero(e, g), g),))
 softshrink = pointwise("softshrink", lambda e, x, lambd: e.where(

@@ -115,14 +115,14 @@ pow_ = pointwise("pow", _pow, grad_name=pow_name)
 mul.once = div.once = pow_.once = True
 neg = pointwise("neg", _neg)
 positive = pointwise("positive", lambda e, x: x)
-abs_ = pointwise("abs", lambda e, x: x if x.dtype.kind in "bu" else e.abs(x), allowed="buif")
+abs_ = pointwise("abs", lambda e, x: x if x.dtype.kind == "u" else e.abs(x), allowed="uif")
 sign = pointwise("sign", lambda e, x: x if x.dtype.kind == "b" else e.sign(x), allowed="buif")
-maximum = pointwise("maximum", _maximum, allowed="buif")
-minimum = pointwise("minimum", _minimum, allowed="buif")
-fmax = pointwise("fmax", _fmax, allowed="buif", grads=(
+maximum = pointwise("maximum", _maximum, allowed="buif", plain="c")
+minimum = pointwise("minimum", _minimum, allowed="buif", plain="c")
+fmax = pointwise("fmax", _fmax, allowed="buif", plain="c", grads=(
     lambda e, g, out, x, y: e.where(e.ge(x, y) | e.isnan(y), g, e.const(0, g.dtype)),
     lambda e, g, out, x, y: e.where(e.ge(x, y) | e.isnan(y), e.const(0, g.dtype), g)))
-fmin = pointwise("fmin", _fmin, allowed="buif", grads=(
+fmin = pointwise("fmin", _fmin, allowed="buif", plain="c", grads=(
     lambda e, g, out, x, y: e.where(e.le(x, y) | e.isnan(y), g, e.const(0, g.dtype)),
     lambda e, g, out, x, y: e.where(e.le(x, y) | e.isnan(y), e.const(0, g.dtype), g)))
 where = pointwise("where", _where, raw=(0,))
@@ -149,8 +149,10 @@ logical_not = pointwise("logical_not", lambda e, x: ~_logical(e, x), result="boo
 isnan = pointwise("isnan", lambda e, x: e.isnan(x) if x.dtype.kind == "f" else e.ne(x, x), result="bool")
 isinf = pointwise("isinf", lambda e, x: e.isinf(x) if x.dtype.kind == "f" else e.ne(x, x), result="bool")
 isfinite = pointwise("isfinite", lambda e, x: ~(e.isnan(x) | e.isinf(x)) if x.dtype.kind == "f" else e.eq(x, x), result="bool")
-isposinf = pointwise("isposinf", lambda e, x: e.eq(x, math.inf) if x.dtype.kind == "f" else e.ne(x, x), result="bool")
-isneginf = pointwise("isneginf", lambda e, x: e.eq(x, -math.inf) if x.dtype.kind == "f" else e.ne(x, x), result="bool")
+isposinf = pointwise("isposinf", lambda e, x: e.eq(x, math.inf) if x.dtype.kind == "f" else e.ne(x, x), result="bool",
+                     allowed="buif", plain="c")
+isneginf = pointwise("isneginf", lambda e, x: e.eq(x, -math.inf) if x.dtype.kind == "f" else e.ne(x, x), result="bool",
+                     allowed="buif", plain="c")
 signbit = pointwise("signbit", lambda e, x: e.lt(e.copysign(e.const(1, x.dtype), x), 0) if x.dtype.kind == "f" else
                     e.ne(x, x) if x.dtype.kind in "bu" else e.lt(x, 0), result="bool", allowed="buif")
 
@@ -199,11 +201,11 @@ def _rounding(name: str) -> Any:
 
 floor, ceil, round_, trunc = map(_rounding, ("floor", "ceil", "round", "trunc"))
 frac = pointwise("frac", lambda e, x: x - e.trunc(x), allowed="f")
-deg2rad = pointwise("deg2rad", lambda e, x: x * (math.pi / 180), result="float", allowed="buif")
-rad2deg = pointwise("rad2deg", lambda e, x: x * (180 / math.pi), result="float", allowed="buif")
-square = pointwise("square", grad_name="PowBackward0", formula=lambda e, x: x & x if x.dtype.kind == "b" else x * x)
+deg2rad = pointwise("deg2rad", lambda e, x: x * (math.pi / 180), result="float", allowed="buif", plain="c")
+rad2deg = pointwise("rad2deg", lambda e, x: x * (180 / math.pi), result="float", allowed="buif", plain="c")
+square = pointwise("square", grad_name="PowBackward0", formula=lambda e, x: x * x, allowed="uifc")
 heaviside = pointwise("heaviside", lambda e, x, v: e.where(e.eq(x, 0), v, e.cast(e.gt(x, 0), x.dtype)), allowed="buif",
-                      grads=(None, None), grad_name=UNKNOWN)
+                      plain="c", grads=(None, None), grad_name=UNKNOWN)
 sinc = pointwise("sinc", lambda e, x: e.where(e.eq(x, 0), e.const(1, x.dtype), e.sin(x * math.pi) / (x * math.pi)),
                  result="float", allowed="buif", grads=(lambda e, g, out, x: g * e.where(
                      e.eq(x, 0), e.const(0, x.dtype), (e.cos(x * math.pi) * (x * math.pi) - e.sin(x * math.pi)) /

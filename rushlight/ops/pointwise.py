@@ -179,8 +179,9 @@ class Pointwise(_Formula):
     """
 
     def __init__(self, name: str, formula: Callable[..., Any], result: str | DType, grads: Any, raw: tuple[int, ...],
-                 neutral: tuple[int, ...], allowed: str, keeps_result: bool = False, grad_name: Any = None) -> None:
-        self.name = name
+                 neutral: tuple[int, ...], allowed: str, keeps_result: bool = False, grad_name: Any = None,
+                 plain: str = "") -> None:
+        self.name, self.plain = name, plain
         self.grad_name = grad_name or backward_name(name)
         self.formula, self.result, self.grads = formula, result, grads
         self.raw, self.neutral, self.allowed = frozenset(raw), frozenset(neutral), allowed
@@ -265,7 +266,8 @@ class Pointwise(_Formula):
     def _check(self, common: DType) -> None:
         if common.kind not in self.allowed:
             what = {"b": "Bool", "u": "unsigned integer", "i": "integer", "f": "floating", "c": "complex"}[common.kind]
-            raise NotImplementedError(f'"{self.name}" not implemented for {what} tensors ({common.name})')
+            error = RuntimeError if common.kind in self.plain else NotImplementedError
+            raise error(f'"{self.name}" not implemented for {what} tensors ({common.name})')
 
     def _slope(self, metas: Sequence[Meta], attrs: tuple, k: int) -> Expr | None:
         rule = self.grads
@@ -312,7 +314,7 @@ def tag(number: Any) -> tuple:
 
 def pointwise(name: str, formula: Callable[..., Any], *, result: str | DType = "same", grads: Any = None,
               raw: tuple[int, ...] = (), neutral: tuple[int, ...] = (), allowed: str = "buifc",
-              keeps_result: bool = False, grad_name: Any = None) -> Pointwise:
+              keeps_result: bool = False, grad_name: Any = None, plain: str = "") -> Pointwise:
     """Declare a pointwise operation.
 
     Args:
@@ -322,8 +324,8 @@ def pointwise(name: str, formula: Callable[..., Any], *, result: str | DType = "
             ``lambda e, g, out, x, y, ..., **options: gradient`` (None: zero, ...: derived).
         raw: arguments that keep their own type and do not take part in promotion (conditions).
         neutral: arguments that do not take part in promotion (``alpha``).
-        allowed: kinds of dtype it is defined for.
+        allowed: kinds of dtype it is defined for; ``plain``: those for which the error is no more than a RuntimeError.
         grad_name: see ``Op``; by default it follows from the name.
         keeps_result: where the derivative contains the result itself (exp, tanh), autograd keeps that, as PyTorch does.
     """
-    return Pointwise(name, formula, result, grads, raw, neutral, allowed, keeps_result, grad_name)
+    return Pointwise(name, formula, result, grads, raw, neutral, allowed, keeps_result, grad_name, plain)

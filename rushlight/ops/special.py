@@ -22,11 +22,18 @@ def _scipy() -> Any:
     return special
 
 
-def library(name: str, function: Callable[..., Any], grad: Any = None) -> Structured:
+def library(name: str, function: Callable[..., Any], grad: Any = None, narrow: bool = False) -> Structured:
     """An operation on floating tensors of one dtype, broadcast, that SciPy computes in double precision.
 
-    ``function(special, *arrays)`` gets the module; ``grad`` is as for ``Structured``, before un-broadcasting.
+    ``function(special, *arrays)`` gets the module; ``grad`` is as for ``Structured``, before un-broadcasting; ``narrow``: it is
+    defined for half precision.
     """
+    def meta(metas: Sequence[Meta], *attrs: Any) -> Meta:
+        d = metas[0].dtype
+        if d.kind == "c" or d.itemsize == 2 and not narrow:
+            raise NotImplementedError(f'"{name}" not implemented for {d}')
+        return meta_of(broadcast_shapes([m.shape for m in metas], name), d, metas[0].device)
+
     def reference(x: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
         with np.errstate(all="ignore"):
             return np.asarray(function(_scipy(), *attrs, *(a.astype(np.float64) for a in x))).astype(outs[0].dtype.numpy)
@@ -35,9 +42,7 @@ def library(name: str, function: Callable[..., Any], grad: Any = None) -> Struct
         given = grad(ctx, g)
         given = given if isinstance(given, tuple) else (given,)
         return tuple(t if t is None or tuple(t.shape) == m.shape else t.sum_to_size(m.shape) for t, m in zip(given, ctx.metas))
-    return Structured(name, reference=reference,
-                      grad=None if grad is None else rule, meta=lambda metas, *attrs: meta_of(
-        broadcast_shapes([m.shape for m in metas], name), metas[0].dtype, metas[0].device))
+    return Structured(name, reference=reference, grad=None if grad is None else rule, meta=meta)
 
 
 # -- by formula ---------------------------------------------------------------------------------------------------
@@ -78,7 +83,8 @@ def _polygamma(s: Any, n: int, x: Any) -> Any:
     return (-1.0) ** (n + 1) * math.factorial(n) * s.zeta(float(n + 1), x)
 
 
-polygamma: Structured = library("polygamma", _polygamma, lambda ctx, g: g * polygamma(ctx.inputs[0], attrs=(ctx.attrs[0] + 1,)))
+polygamma: Structured = library("polygamma", _polygamma, narrow=True, grad=lambda ctx, g: g * polygamma(
+    ctx.inputs[0], attrs=(ctx.attrs[0] + 1,)))
 zeta: Structured = library("special_zeta", lambda s, x, q: s.zeta(x, q), lambda ctx, g: (
     None, g * -ctx.inputs[0] * zeta(ctx.inputs[0] + 1, ctx.inputs[1])))
 
@@ -90,8 +96,8 @@ def _gamma_density(ctx: Any, g: Any) -> Any:
     return g * ((x.log() * (a - 1)) - x - a.lgamma()).exp()
 
 
-igamma = library("igamma", lambda s, a, x: s.gammainc(a, x), lambda ctx, g: (None, _gamma_density(ctx, g)))
-igammac = library("igammac", lambda s, a, x: s.gammaincc(a, x), lambda ctx, g: (None, -_gamma_density(ctx, g)))
+igamma = library("igamma", lambda s, a, x: s.gammainc(a, x), lambda ctx, g: (None, _gamma_density(ctx, g)), narrow=True)
+igammac = library("igammac", lambda s, a, x: s.gammaincc(a, x), lambda ctx, g: (None, -_gamma_density(ctx, g)), narrow=True)
 
 LIBRARY: dict[str, Structured] = {name: library("special_" + name, function) for name, function in {
     "airy_ai": lambda s, x: s.airy(x)[0],
@@ -104,6 +110,15 @@ LIBRARY: dict[str, Structured] = {name: library("special_" + name, function) for
 }.items()}
 
 
+def _nextafter(x: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
+    return np.nextafter(*x)
+
+
+# of half precision, whose formulas are computed in another type
+nextafter_narrow = Structured("nextafter", reference=_nextafter, meta=lambda metas: meta_of(
+    broadcast_shapes([m.shape for m in metas], "nextafter"), metas[0].dtype, metas[0].device))
+
+
 # -- polynomials --------------------------------------------------------------------------------------------------
 
 
@@ -111,7 +126,7 @@ def _recurrent(first: Callable[[Any], Any], following: Callable[[Any, int, Any, 
     """The polynomial of degree n from p(0) = 1, p(1) = first(x) and the recurrence."""
     def call(s: Any, x: Any, n: Any) -> Any:
         x, n = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(n, np.float64))
-        n = np.trunc(n)
+        n = np.where(np.isfinite(n), np.trunc(n), -1)
         y = 2 * x - 1 if shift else x
         out = np.where(n < 0, 0.0, np.ones(x.shape))
         before, now = np.ones(x.shape), first(y)

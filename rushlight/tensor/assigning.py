@@ -82,6 +82,8 @@ METHODS["__setitem__"] = _setitem
 
 def _copy(self: Any, src: Any, non_blocking: bool = False) -> Any:
     """Take over the content of ``src``, broadcast and converted."""
+    if isinstance(src, (int, float, complex)):
+        return self.fill_(src)  # type: ignore[attr-defined]
     if not isinstance(src, Handle):
         raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
     check_overlap(self, src)

@@ -18,7 +18,7 @@ def floating(x: Any, name: str) -> Any:
     """A floating tensor: integers become the default dtype."""
     if not isinstance(x, Handle):
         raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(x).__name__}")
-    return x if x.dtype.kind == "f" else x.to(default_dtype())  # type: ignore[attr-defined]
+    return x if x.dtype.kind in "fc" else x.to(default_dtype())  # type: ignore[attr-defined]
 
 
 def floating_pair(a: Any, b: Any, name: str) -> tuple[Any, Any]:
@@ -27,7 +27,7 @@ def floating_pair(a: Any, b: Any, name: str) -> tuple[Any, Any]:
         raise TypeError(f"{name}(): one argument must be a Tensor")
     d = result_type([value_of(x).meta for x in (a, b) if isinstance(x, Handle)],
                     [scalar_dtype(x) for x in (a, b) if not isinstance(x, Handle)])
-    d = d if d.kind == "f" else default_dtype()
+    d = d if d.kind in "fc" else default_dtype()
     like = a if isinstance(a, Handle) else b
     return tuple(x.to(d) if isinstance(x, Handle) else like.detach().new_full((), x, dtype=d) for x in (a, b))  # type: ignore[return-value]
 

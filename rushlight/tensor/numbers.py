@@ -1,6 +1,7 @@
 """Closeness, equality, membership, integers, exponents, and complex numbers."""
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from ..compile import dtypes as dt
 from ..ops import arithmetic as ar
 from ..ops import complexes as cx
 from ..ops import counting
+from ..ops.ordering import comparable
 from ..ops.pointwise import broadcast_shapes
 from ..ops.promotion import default_dtype
 from .creation import from_array, from_owned
@@ -71,7 +73,12 @@ def equal(input: Any, other: Any) -> bool:
 @public(method=False)
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Any:
     """Whether each element is one of ``test_elements``."""
-    a, b = (x.detach()._array() if isinstance(x, Handle) else np.asarray(x) for x in (elements, test_elements))  # type: ignore[attr-defined]
+    for x in (elements, test_elements):
+        kind = x.dtype.kind if isinstance(x, Handle) else np.asarray(x).dtype.kind
+        if kind in "bc":
+            raise RuntimeError(f"Unsupported input type encountered for isin(): {'Bool' if kind == 'b' else 'complex numbers'}")
+    a, b = (comparable(x.detach()._array()) if isinstance(x, Handle) else np.asarray(x)  # type: ignore[attr-defined]
+            for x in (elements, test_elements))
     return from_array(np.asarray(np.isin(a, b, assume_unique=assume_unique and a.ndim == 1, invert=invert)))
 
 
@@ -106,8 +113,12 @@ def frexp(input: Any) -> Any:
 @titled("LdexpBackward0")
 def ldexp(input: Any, other: Any) -> Any:
     """``input * 2 ** other``."""
-    two = from_array(np.array(2.0, default_dtype().numpy))
-    return input * two.pow(other)
+    if isinstance(other, Handle) and input.dtype.kind in "fb" and other.dtype.kind == "b":
+        raise NotImplementedError('"ldexp" not implemented for \'Bool\'')
+    exact = input.dtype if input.dtype.kind == "f" and isinstance(other, Handle) and other.dtype.kind in "ui" else default_dtype()
+    two = from_array(np.array(2.0, (exact.compute if exact.itemsize < 4 else exact).numpy))
+    made = input * two.pow(other)
+    return made if exact.itemsize >= 4 else made.to(exact)
 
 
 @public(inplace=True)
@@ -134,7 +145,7 @@ METHODS["float_power_"] = _in_double
 
 def _parts(name: str, a: Any, b: Any) -> tuple[Any, Any]:
     _need(name, input=a, other=b)
-    if a.dtype.kind != "f" or b.dtype.kind != "f":
+    if any(x.dtype.kind != "f" or x.dtype is dt.bfloat16 for x in (a, b)):
         raise RuntimeError(f"Expected both inputs to be Half, Float or Double tensors but got {a.dtype} and {b.dtype}")
     if a.dtype is not b.dtype:
         raise RuntimeError(f"Expected object of scalar type {a.dtype.name} but got scalar type {b.dtype.name} for second argument")
@@ -222,9 +233,10 @@ def angle(input: Any) -> Any:
     """The angle of complex numbers; of real ones 0 or pi."""
     if input.dtype.kind == "c":
         return imag(input).atan2(real(input))
-    x = input if input.dtype.kind == "f" else input.to(default_dtype())
-    made = (x < 0).to(x.dtype) * 3.141592653589793
-    return made + x * 0 if input.dtype.kind == "f" else made
+    if input.dtype.kind != "f":
+        return (input < 0).to(default_dtype()) * 3.141592653589793
+    made = (input < 0).to(input.dtype) * 3.141592653589793 + ar.fill(input, 0.0)
+    return ar.where(input.isnan(), ar.fill(input, math.nan), made)
 
 
 @public(inplace=True)

@@ -14,7 +14,7 @@ from ..ops.basic import cast, clone, update_view
 from ..record.trace import local
 from ..record.warn import warn
 
-__all__ = ["assign", "fill_out", "with_out"]
+__all__ = ["assign", "check_kinds", "fill_out", "with_out"]
 
 # Functions that take the dtype of ``out`` where none is given, and resize it without a word. (The random ones draw in it.)
 _MAKERS = frozenset(("zeros", "ones", "full", "eye", "arange", "range", "linspace", "logspace", "rand", "randn", "randint", "randperm"))
@@ -168,6 +168,15 @@ def assign(target: Any, result: Any, name: str) -> Any:
         # that NumPy sees would, could no longer become the content of the target's memory.
         result = apply(clone, (), (result,), hold=True)
     return write(target, result, name, update_view)
+
+
+def check_kinds(target: Any, *operands: Any) -> None:
+    """RuntimeError if the target's dtype would lose the category of an operand."""
+    for x in operands:
+        kind = x.dtype.kind if isinstance(x, Handle) else "c" if type(x) is complex else "f" if type(x) is float else "b"
+        if _RANK[kind] > _RANK[target.dtype.kind]:
+            made = x.dtype.name if isinstance(x, Handle) else "complex64" if kind == "c" else "float32"
+            raise RuntimeError(f"result type {_title(made)} can't be cast to the desired output type {_title(target.dtype.name)}")
 
 
 def _title(name: str) -> str:

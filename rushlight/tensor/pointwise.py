@@ -1,13 +1,16 @@
 """Arithmetic, comparison and elementary functions with PyTorch's signatures."""
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..autograd.handle import Handle
 from ..autograd.titles import titled
 from ..compile import dtypes as dt
-from ..ops import activation, complexes
+from ..ops import activation, complexes, special
 from ..ops import arithmetic as ar
+from ..ops.basic import cast
+from ..ops.promotion import result_type
 from ..record.warn import warn
 from .registry import METHODS, public
 from .scalars import check_fits, scale_first
@@ -19,12 +22,21 @@ __all__: list[str] = []
 # -- one tensor ---------------------------------------------------------------------------------------------------
 
 
-def _publish_unary(op: Any, name: str, *aliases: str, inplace: bool = True, in_place_title: str | None = None) -> None:
+def _publish_unary(op: Any, name: str, *aliases: str, inplace: bool = True, in_place_title: str | None = None,
+                   in_place_of: str = "buifc") -> None:
+    """``in_place_of``: the kinds that have the in-place method."""
     def call(input: Any) -> Any:
         return op(_tensor(input, name))
     call.__name__ = name
     call.__doc__ = f"Elementwise {name} of ``input``, of the same shape."
+    call.in_place_of = in_place_of  # type: ignore[attr-defined]
     public(inplace=inplace, aliases=aliases)(titled(in_place=in_place_title)(call))
+
+
+def _complex_sinc(x: Any) -> Any:
+    y = ar.mul(x, math.pi)
+    zero = ar.eq(x, 0)
+    return ar.where(zero, 1, ar.div(ar.sin(y), ar.where(zero, 1, y)))
 
 
 def _tensor(x: Any, name: str) -> Any:
@@ -35,13 +47,15 @@ def _tensor(x: Any, name: str) -> Any:
 
 for _name in ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tan", "sinh",
               "cosh", "tanh", "erf", "erfc", "erfinv", "lgamma", "digamma", "sign", "floor", "ceil", "trunc", "frac", "deg2rad",
-              "rad2deg", "square", "sinc", "i0", "logical_not", "bitwise_not"):
+              "rad2deg", "i0", "logical_not", "bitwise_not"):
     _publish_unary(getattr(ar, _name), _name, *{"trunc": ("fix",)}.get(_name, ()))
 for _name, _long in (("asin", "arcsin"), ("acos", "arccos"), ("atan", "arctan"), ("asinh", "arcsinh"), ("acosh", "arccosh"),
                      ("atanh", "arctanh")):
     _publish_unary(getattr(ar, _name), _name, _long, in_place_title=f"{_name.capitalize()}Backward1" if _name.endswith("h") else None)
 _publish_unary(ar.neg, "neg", "negative")
-_publish_unary(lambda x: complexes.modulus(x) if x.dtype.kind == "c" else ar.abs_(x), "abs", "absolute")
+_publish_unary(lambda x: complexes.modulus(x) if x.dtype.kind == "c" else ar.abs_(x), "abs", "absolute", in_place_of="fiub")
+_publish_unary(lambda x: ar.square(x if x.dtype.kind != "b" else cast(x, attrs=(dt.int64,))), "square")
+_publish_unary(lambda x: ar.sinc(x) if x.dtype.kind != "c" else _complex_sinc(x), "sinc")
 _publish_unary(activation.sigmoid, "sigmoid")
 _publish_unary(activation.relu, "relu")
 for _name in ("isnan", "isinf", "isfinite", "isposinf", "isneginf", "signbit"):
@@ -199,17 +213,49 @@ def _publish_binary(op: Any, name: str, *aliases: str, inplace: bool = True, ten
     public(inplace=inplace, aliases=aliases)(call)
 
 
+def _nextafter(x: Any, y: Any) -> Any:
+    d = result_type([x._value.meta, y._value.meta], [])
+    if d.kind == "f" and d.itemsize == 2:
+        return special.nextafter_narrow(cast(x, attrs=(d,)), cast(y, attrs=(d,)))
+    return ar.nextafter(x, y)
+
+
+def _heaviside(x: Any, values: Any) -> Any:
+    if x.dtype is not values.dtype and "c" not in (x.dtype.kind, values.dtype.kind):
+        raise RuntimeError("heaviside is not yet implemented for tensors with different dtypes.")
+    return ar.heaviside(x, values)
+
+
+def _logaddexp(x: Any, y: Any) -> Any:
+    if "c" not in (x.dtype.kind, y.dtype.kind):
+        return ar.logaddexp(x, y)
+    d = result_type([x._value.meta, y._value.meta], [])
+    x, y = (cast(t, attrs=(d,)) for t in (x, y))
+    larger = ar.ge(complexes.pairs(x).select(-1, 0), complexes.pairs(y).select(-1, 0))
+    high, low = ar.where(larger, x, y), ar.where(larger, y, x)
+    return ar.add(high, ar.log(ar.add(ar.exp(ar.sub(low, high, 1)), 1, 1)), 1)
+
+
+def _power(x: Any, y: Any) -> Any:
+    if isinstance(x, Handle) and isinstance(y, Handle) and x.dtype.kind == y.dtype.kind == "b":
+        raise NotImplementedError('"pow" not implemented for \'Bool\'')
+    if type(y) is int and y < 0 and isinstance(x, Handle) and x.dtype.kind in "bui":
+        raise RuntimeError("Integers to negative integer powers are not allowed.")
+    return ar.pow_(x, y)
+
+
 _publish_binary(ar.mul, "mul", "multiply")
 _publish_binary(ar.remainder, "remainder", divides=True)
 _publish_binary(ar.fmod, "fmod", divides=True)
-_publish_binary(ar.pow_, "pow")
+_publish_binary(_power, "pow")
 _publish_binary(ar.atan2, "atan2", "arctan2", tensors_only=True)
 _publish_binary(ar.hypot, "hypot", tensors_only=True)
 _publish_binary(ar.copysign, "copysign", first=True)
-_publish_binary(ar.nextafter, "nextafter", tensors_only=True)
+_publish_binary(_nextafter, "nextafter", tensors_only=True)
 _publish_binary(ar.xlogy, "xlogy")
-_publish_binary(ar.heaviside, "heaviside", tensors_only=True)
-for _name in ("maximum", "minimum", "fmax", "fmin", "logaddexp", "logaddexp2"):
+_publish_binary(_heaviside, "heaviside", tensors_only=True)
+_publish_binary(_logaddexp, "logaddexp", inplace=False, tensors_only=True)
+for _name in ("maximum", "minimum", "fmax", "fmin", "logaddexp2"):
     _publish_binary(getattr(ar, _name), _name, inplace=False, tensors_only=True)
 for _name, _long in (("eq", ""), ("ne", "not_equal"), ("lt", "less"), ("le", "less_equal"), ("gt", "greater"), ("ge", "greater_equal")):
     _publish_binary(getattr(ar, _name), _name, *((_long,) if _long else ()), first=True)
@@ -217,6 +263,11 @@ for _name in ("logical_and", "logical_or", "logical_xor"):
     _publish_binary(getattr(ar, _name), _name, tensors_only=True)
 for _name in ("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift"):
     _publish_binary(getattr(ar, _name), _name)
+
+
+def _check_bound(input: Any, bound: Any) -> None:
+    if type(bound) is bool and input.dtype.kind == "b":
+        raise NotImplementedError('"clamp" not implemented for \'Bool\'')
 
 
 def _clamped(op: Any, bound: Any) -> Any:
@@ -233,10 +284,12 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
     """
     if min is None and max is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
-    if input.dtype.kind in "iu":
+    if input.dtype.kind in "iub":
         for bound in (min, max):
             if type(bound) is int:
                 check_fits(bound, input.dtype)
+            elif type(bound) is bool:
+                _check_bound(input, bound)
     if max is None:
         return _clamped(ar.clamp_min, min)(input, min)
     return _clamped(ar.clamp_max, max)(input, max) if min is None else ar.clamp(input, min, max)
@@ -245,14 +298,14 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
 @public(inplace=True)
 def clamp_min(input: Any, min: Any) -> Any:
     """The larger of ``input`` and ``min``."""
-    _tensor(input, "clamp_min")
+    _check_bound(_tensor(input, "clamp_min"), min)
     return (ar.clamp_min.named("ClampMinBackward1") if isinstance(min, Handle) else ar.clamp_min)(input, min)
 
 
 @public(inplace=True)
 def clamp_max(input: Any, max: Any) -> Any:
     """The smaller of ``input`` and ``max``."""
-    _tensor(input, "clamp_max")
+    _check_bound(_tensor(input, "clamp_max"), max)
     return (ar.clamp_max.named("ClampMaxBackward1") if isinstance(max, Handle) else ar.clamp_max)(input, max)
 
 

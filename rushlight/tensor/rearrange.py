@@ -98,6 +98,8 @@ def repeat_interleave(input: Any, repeats: Any = None, dim: int | None = None, *
         RuntimeError: negative repeats, or as many as do not fit the dimension.
     """
     if repeats is None:
+        if input.dtype not in (dt.int64, dt.int32):
+            raise NotImplementedError(f'"repeat_interleave" not implemented for {input.dtype}: counts are int64 or int32')
         counts = input.detach()._array()
         return from_owned(np.repeat(np.arange(counts.size), counts).astype(input.dtype.numpy))
     x = input.reshape((-1,)) if dim is None else input
@@ -310,6 +312,8 @@ def ravel(input: Any) -> Any:
 @public(out=False)
 def adjoint(input: Any) -> Any:
     """The conjugate transpose of matrices."""
+    if input.ndim < 2:
+        raise RuntimeError(f"tensor.adjoint() is only supported on matrices or batches of matrices. Got {input.ndim}-D tensor.")
     return (input.conj() if input.dtype.kind == "c" else input).transpose(-2, -1)
 
 

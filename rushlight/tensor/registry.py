@@ -15,7 +15,7 @@ from ..autograd.writing import check_overlap
 from ..compile.dtypes import of_python
 from ..ops.basic import clone
 from ..record.trace import local
-from .out import assign, fill_out, with_out
+from .out import assign, check_kinds, fill_out, with_out
 
 __all__ = ["CONVENIENCES", "FUNCTIONS", "METHODS", "public", "with_python_types", "assign", "fill_out"]
 
@@ -76,17 +76,24 @@ def public(*, function: bool = True, method: bool = True, inplace: bool = False,
 def _in_place(define: Callable[..., Any], name: str, composite: bool) -> Callable[..., Any]:
     scattered = name in _SCATTERED
     title = getattr(define, "in_place_title", None)
+    kinds = getattr(define, "in_place_of", "buifc")
 
     @functools.wraps(define)
     def call(*args: Any, **kwargs: Any) -> Any:  # so that the parameters are those of ``define``
         self, *others = args
+        if self.dtype.kind not in kinds:
+            raise RuntimeError(f"In-place {name} is not supported for complex tensors.")
         if (self._alias is not None or scattered) and name != "index_fill":  # which takes its number first
             for other in (*others, *kwargs.values()):
                 if isinstance(other, Handle):
                     check_overlap(self, other, scattered)
         source = clone(self) if composite and self._edge is not None else self
         if title is None or not local.trace.grad_enabled:
-            return assign(self, define(source, *others, **kwargs), name + "_")
+            try:
+                return assign(self, define(source, *others, **kwargs), name + "_")
+            except NotImplementedError:
+                check_kinds(self, *others, *kwargs.values())  # an error of the write comes first
+                raise
         begun = now()
         assign(self, define(source, *others, **kwargs), name + "_")
         entitle_written(self, called(title, args, kwargs), begun)

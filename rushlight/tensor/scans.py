@@ -74,6 +74,8 @@ def _steps(y: Any, x: Any, dx: Any, dim: int) -> Any:
 
 def _areas(y: Any, x: Any, dx: Any, dim: int) -> Any:
     n = y.shape[dim]
+    if "b" in (y.dtype.kind, x.dtype.kind if x is not None else ""):
+        raise RuntimeError("trapezoid: received a bool input for `x` or `y`, but bool is not supported")
     widths = _steps(y, x, 1 if dx is None else dx, dim)
     return (y.narrow(dim, 1, n - 1) + y.narrow(dim, 0, n - 1)) * widths / 2
 
@@ -87,6 +89,8 @@ def trapezoid(y: Any, x: Any = None, *, dx: Any = None, dim: int = -1) -> Any:
     dim = wrap_dim(dim, len(y.shape))
     if not y.shape or y.shape[dim] == 0:
         return y.sum(dim) * 1.0 if y.shape else y * 0.0
+    if x is None and y.dtype.kind in "iu":  # added up first, and so in int64
+        return (y.sum(dim) - (y.select(dim, 0) + y.select(dim, -1).to(dt.int64)) * 0.5) * (1 if dx is None else dx)
     return _areas(y, x, dx, dim).sum(dim)
 
 

@@ -24,6 +24,12 @@ def _array(t: Any) -> np.ndarray:
     return t.detach()._array()
 
 
+def _check_real(name: str, *tensors: Any) -> None:
+    for t in tensors:
+        if isinstance(t, Handle) and t.dtype.kind == "c" or isinstance(t, complex):
+            raise NotImplementedError(f'"{name}" not implemented for complex numbers, which have no order')
+
+
 def _result(values: np.ndarray, inverse: Any, counts: Any, like: Any, want_inverse: bool, want_counts: bool) -> Any:
     made = from_array(np.ascontiguousarray(values).astype(like.dtype.numpy, copy=False))
     if not (want_inverse or want_counts):
@@ -35,6 +41,7 @@ def _result(values: np.ndarray, inverse: Any, counts: Any, like: Any, want_inver
 @public(out=False)
 def unique(input: Any, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
     """The distinct elements in order (or slices along ``dim``), where each element is among them, how often each occurs."""
+    _check_real("unique", input)
     x = comparable(_array(input))
     if dim is not None:
         dim = wrap_dim(dim, len(input.shape))
@@ -50,6 +57,7 @@ def unique(input: Any, sorted: bool = True, return_inverse: bool = False, return
 @public(out=False)
 def unique_consecutive(input: Any, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
     """Elements (or slices along ``dim``) without those equal to the one before."""
+    _check_real("unique", input)
     x = comparable(_array(input))
     rows = x.reshape(-1, 1) if dim is None else np.moveaxis(x, wrap_dim(dim, len(input.shape)), 0)
     flat = rows.reshape(len(rows), -1)
@@ -65,7 +73,9 @@ def unique_consecutive(input: Any, return_inverse: bool = False, return_counts: 
 @public(out=False)
 def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Any:
     """How often each non-negative integer occurs, or the sum of its weights."""
-    if len(input.shape) != 1 or input.dtype.kind not in "uib":
+    if input.numel() and input.dtype.kind not in "ui":
+        raise NotImplementedError(f'"bincount_cpu" not implemented for {input.dtype}')
+    if len(input.shape) != 1 or input.dtype.kind not in "ui":
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     if minlength < 0:
         raise RuntimeError("minlength should be >= 0")
@@ -127,7 +137,7 @@ def _histogram(points: np.ndarray, edges: list[np.ndarray], weights: np.ndarray 
 
 
 @public()
-def histogram(input: Any, bins: Any, *, range: Any = None, weight: Any = None, density: bool = False) -> Any:
+def histogram(input: Any, bins: Any = 100, *, range: Any = None, weight: Any = None, density: bool = False) -> Any:
     """(counts, edges) in so many bins of equal width, or between given edges."""
     if input.dtype.kind != "f":
         raise NotImplementedError(f'"histogram_cpu" not implemented for \'{input.dtype.name}\'')
@@ -161,8 +171,11 @@ def _search(edges: Any, values: Any, right: bool, side: str | None, out_int32: b
         raise RuntimeError(f"torch.searchsorted(): side can only be 'left' or 'right' but got {side}")
     if side == "left" and right:
         raise RuntimeError("torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True")
+    _check_real("searchsorted", edges, values)
+    if edges.dtype.kind == "b" and (not isinstance(values, Handle) or values.dtype.kind == "b"):
+        raise NotImplementedError('"searchsorted" not implemented for \'Bool\'')
     if not isinstance(values, Handle):
-        values = from_array(np.asarray(values, edges.dtype.numpy if not isinstance(values, float) or edges.dtype.kind == "f" else
+        values = from_array(np.asarray(values).astype(edges.dtype.numpy if not isinstance(values, float) or edges.dtype.kind == "f" else
                                        default_dtype().numpy))
     made = counting.searchsorted(edges, values, attrs=(right or side == "right",))
     return made.to(dt.int32) if out_int32 else made
@@ -176,9 +189,6 @@ def searchsorted(sorted_sequence: Any, input: Any, *, out_int32: bool = False, r
         raise RuntimeError("torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor "
                            f"and input value tensor must match, but we got boundaries tensor {list(sorted_sequence.shape)} and input value "
                            f"tensor {list(input.shape)}")
-    if isinstance(input, Handle) and input.dtype is not sorted_sequence.dtype:
-        raise RuntimeError("torch.searchsorted(): boundary tensor and input value tensor should have same dtype, but got boundary tensor "
-                           f"dtype {sorted_sequence.dtype.name} and input value tensor dtype {input.dtype.name}")
     if not isinstance(input, Handle) and len(sorted_sequence.shape) != 1:
         raise RuntimeError("torch.searchsorted(): input value can be a scalar only when boundaries tensor dimension is 1, but we got "
                            f"boundaries tensor dim({len(sorted_sequence.shape)})")

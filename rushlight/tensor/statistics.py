@@ -24,6 +24,8 @@ _nansum, _squeezed = sum_.named("NansumBackward0"), squeeze.named("SqueezeBackwa
 @public()
 def nansum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """The sum, NaN counted as zero."""
+    if input.dtype.kind == "c":
+        raise RuntimeError("nansum does not support complex inputs")
     x = ar.where(input.isnan(), 0, input) if input.dtype.kind == "f" else input
     return _nansum(x, attrs=(wrap_dims(dim, len(x.shape)), keepdim, dtype or (dt.int64 if x.dtype.kind in "bui" else x.dtype)))
 

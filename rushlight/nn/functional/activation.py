@@ -172,6 +172,8 @@ def softsign(input: Any) -> Any:
 
 def tanhshrink(input: Any) -> Any:
     """x - tanh(x)."""
+    if input.dtype.kind == "b":
+        raise RuntimeError("tanhshrink: subtraction with a bool tensor is not supported.")
     return act.tanhshrink(input)
 
 
@@ -207,6 +209,8 @@ def glu(input: Any, dim: int = -1) -> Any:
     n = input.shape[d]
     if n % 2:
         raise RuntimeError(f"Halving dimension must be even, but dimension {d} is size {n}")
+    if input.dtype.kind != "f":
+        raise NotImplementedError(f'"glu" not implemented for {input.dtype}')
     a, b = input.narrow(d, 0, n // 2), input.narrow(d, n // 2, n // 2)
     return _glu(a, b.sigmoid())
 
