@@ -80,6 +80,8 @@ _LAZY: dict[str, tuple[str, str | None]] = {
         "ctc_loss", "dropout", "dropout_", "embedding", "embedding_renorm_", "feature_alpha_dropout", "feature_alpha_dropout_",
         "feature_dropout", "feature_dropout_", "hinge_embedding_loss", "kl_div", "margin_ranking_loss", "pairwise_distance", "pdist",
         "poisson_nll_loss", "rrelu", "rrelu_", "triplet_margin_loss")},
+    **{name: ("nn.recurrentnames", name) for name in (
+        "gru", "gru_cell", "lstm", "lstm_cell", "rnn_relu", "rnn_relu_cell", "rnn_tanh", "rnn_tanh_cell")},
     "autocast": ("amp", "autocast"), "vmap": ("func", "vmap"),
     **{name: ("amp.state", name) for name in (
         "autocast_decrement_nesting", "autocast_increment_nesting", "clear_autocast_cache", "get_autocast_cpu_dtype",

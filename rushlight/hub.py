@@ -5,10 +5,10 @@ import hashlib
 import os
 import re
 import sys
-import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 from .io import load
 from .io.atomic import atomic_write
@@ -16,8 +16,14 @@ from .io.atomic import atomic_write
 __all__ = ["download_url_to_file", "get_dir", "load_state_dict_from_url", "set_dir"]
 
 _CHUNK, _TIMEOUT = 1 << 16, 60
-_HASH = re.compile(r"-([a-f0-9]*)\.")  # in a file's name: the first digits of its SHA-256
+HASH_REGEX = re.compile(r"-([a-f0-9]*)\.")  # in a file's name: the first digits of its SHA-256
 _chosen: str | None = None
+
+
+def _get_torch_home() -> str:
+    """``$TORCH_HOME``, else ``$XDG_CACHE_HOME/torch``, else ``~/.cache/torch``."""
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return os.path.expanduser(os.environ.get("TORCH_HOME", os.path.join(cache, "torch")))
 
 
 def get_dir() -> str:
@@ -25,8 +31,7 @@ def get_dir() -> str:
     ``~/.cache/torch/hub``."""
     if _chosen is not None:
         return _chosen
-    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    return os.path.join(os.path.expanduser(os.environ.get("TORCH_HOME", os.path.join(cache, "torch"))), "hub")
+    return os.path.join(_get_torch_home(), "hub")
 
 
 def set_dir(d: str | os.PathLike[str]) -> None:
@@ -72,9 +77,9 @@ def load_state_dict_from_url(url: str, model_dir: str | os.PathLike[str] | None 
     """
     folder = Path(get_dir()) / "checkpoints" if model_dir is None else Path(model_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / (file_name or os.path.basename(urllib.parse.urlparse(url).path))
+    path = folder / (file_name or os.path.basename(urlparse(url).path))
     if not path.exists():
         print(f'Downloading: "{url}" to {path}', file=sys.stderr)
-        named = _HASH.search(path.name) if check_hash else None
+        named = HASH_REGEX.search(path.name) if check_hash else None
         download_url_to_file(url, path, named[1] if named else None, progress)
     return load(path, map_location=map_location, weights_only=weights_only)  # type: ignore[no-any-return]

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import numbers
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from .compile.dtypes import DType, complex128, float64
 from .tensor import Tensor
 from .tensor.creation import as_tensor
 
-__all__ = ["assert_close"]
+__all__ = ["assert_allclose", "assert_close"]
 
 _TOLERANCES = {"float16": (1e-3, 1e-5), "bfloat16": (1.6e-2, 1e-5), "float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7),
                "complex64": (1.3e-6, 1e-5), "complex128": (1e-7, 1e-7)}  # (relative, absolute); other dtypes have to be equal
@@ -136,3 +137,18 @@ def _told(a: Any, b: Any, close: np.ndarray, apart: np.ndarray, relative: np.nda
 
 def _number(x: Any) -> Any:
     return x.item() if hasattr(x, "item") else x
+
+
+def assert_allclose(actual: Any, expected: Any, rtol: float | None = None, atol: float | None = None, equal_nan: bool = True,
+                    msg: str = "") -> None:
+    """The older ``assert_close``, which takes arrays and numbers, and looks neither at dtypes nor at NaN in both."""
+    warnings.warn("`torch.testing.assert_allclose()` is deprecated. Use `torch.testing.assert_close()` instead.", FutureWarning,
+                  stacklevel=2)
+    a, b = (x if isinstance(x, Tensor) else as_tensor(x) for x in (actual, expected))
+    if rtol is None and atol is None:
+        a, b = (a, b.to(a.dtype)) if a.dtype is not b.dtype else (a, b)
+        rtol, atol = _ALL_CLOSE.get(a.dtype.name, (0.0, 0.0))
+    assert_close(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan, check_dtype=False, msg=msg or None)
+
+
+_ALL_CLOSE = {"float16": (1e-3, 1e-3), "float32": (1e-4, 1e-5), "float64": (1e-5, 1e-8)}

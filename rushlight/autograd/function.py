@@ -14,10 +14,10 @@ from .modes import no_grad
 from .node import Node, edge_of, leaf_like
 from .packed import pack
 
-__all__ = ["Function", "once_differentiable"]
+__all__ = ["Function", "FunctionCtx", "once_differentiable"]
 
 
-class _Context:
+class FunctionCtx:
     """``ctx`` of ``forward`` and ``backward``; any attribute may be set on it."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class FunctionNode(Node):
 
     __slots__ = ("cls", "ctx", "edges", "metas", "in_metas_of", "results", "born")
 
-    def __init__(self, cls: type[Function], ctx: _Context, edges: tuple, metas: Sequence[Meta], in_metas: Sequence[Meta | None]) -> None:
+    def __init__(self, cls: type[Function], ctx: FunctionCtx, edges: tuple, metas: Sequence[Meta], in_metas: Sequence[Meta | None]) -> None:
         self.cls, self.ctx, self.edges, self.metas, self.in_metas_of = cls, ctx, edges, tuple(metas), tuple(in_metas)
         self.rare = None
         self.results = len(self.metas)
@@ -199,7 +199,7 @@ class Function:
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
         """Run ``forward`` outside the graph and put one node for it into the graph."""
-        ctx = _Context()
+        ctx = FunctionCtx()
         tensors = [isinstance(a, Handle) for a in args]
         ctx.needs_input_grad = tuple(t and a._edge is not None for t, a in zip(tensors, args))
         with no_grad():

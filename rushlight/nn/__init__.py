@@ -4,6 +4,9 @@ from __future__ import annotations
 from . import attention, functional, init, modules, parallel, parameter, utils  # noqa: F401
 from .functional.linear_loss import LinearCrossEntropyOptions  # noqa: F401
 from .modules import *  # noqa: F401,F403
+from .modules.lazy import UninitializedBuffer, UninitializedParameter
 from .modules.module import Module  # noqa: F401
 from .parallel import DataParallel  # noqa: F401
 from .parameter import Buffer, Parameter  # noqa: F401
+
+parameter.UninitializedBuffer, parameter.UninitializedParameter = UninitializedBuffer, UninitializedParameter  # type: ignore[attr-defined]

@@ -243,46 +243,6 @@ _directed("vsplit", 2, lambda n: 0)
 _directed("dsplit", 3, lambda n: 2)
 
 
-def _copied(view: Any, title: str | None = None) -> Any:
-    """A copy of a view, whose graph node has the name of the view's."""
-    made = view.clone()
-    if made._edge is not None:
-        entitle(made, title or f"{view._edge.name()}_copy")
-    return made
-
-
-def _check_dim(input: Any, dim: Any, *_: Any, **__: Any) -> None:
-    if len(input.shape) <= dim:
-        raise RuntimeError(f"narrow_copy(): Expected dim < {len(input.shape)}, the dimensions of the input, but got {dim}")
-
-
-def _copying(name: str, of: str) -> None:
-    from .registry import FUNCTIONS
-
-    define = METHODS[of] if of in ("expand", "view", "unfold") else FUNCTIONS[of]
-    title = "NarrowCopyBackward0" if of == "narrow" else None
-
-    def call(input: Any, *args: Any, **kwargs: Any) -> Any:
-        if of == "narrow":
-            _check_dim(input, *args, **kwargs)
-        made = define(input, *args, **kwargs)
-        return tuple(_copied(t, title) for t in made) if isinstance(made, tuple) else _copied(made, title)
-    call.__name__ = name
-    call.__doc__ = f"``{of}`` whose result has memory of its own."
-    public(method=name in ("narrow_copy",))(call)
-
-
-for _of in ("expand", "view", "unfold", "permute", "transpose", "t", "squeeze", "unsqueeze", "select", "diagonal", "unbind", "split",
-            "split_with_sizes", "as_strided", "narrow"):
-    _copying(_of + "_copy", _of)
-
-
-@public(method=False)
-def alias_copy(input: Any) -> Any:
-    """A copy."""
-    return basic.clone.named("AliasBackward0_copy")(input)
-
-
 @public(out=False)
 def unsafe_split(input: Any, split_size: int, dim: int = 0) -> tuple[Any, ...]:
     """``split`` whose pieces may be written in place, one by one."""
