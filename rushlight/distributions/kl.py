@@ -9,9 +9,13 @@ import rushlight as torch
 
 from ..nn.functional import softplus
 from .bernoulli import Bernoulli
+from .beta import Beta
 from .categorical import Categorical
 from .counts import Binomial, Exponential, Geometric, Poisson
+from .dirichlet import Dirichlet
 from .distribution import Distribution
+from .gamma import Gamma
+from .heavy_tails import Pareto
 from .independent import Independent, sum_rightmost
 from .location import Cauchy, Laplace, Uniform
 from .multivariate_normal import MultivariateNormal, mahalanobis
@@ -161,6 +165,37 @@ def _cauchy(p: Any, q: Any) -> Any:
 def _gumbel(p: Any, q: Any) -> Any:
     ratio, apart = p.scale / q.scale, (p.loc - q.loc) / q.scale
     return apart - ratio.log() + EULER * (ratio - 1) - 1 + torch.exp((1 + ratio).lgamma() - apart)
+
+
+@register_kl(Gamma, Gamma)
+def _gamma(p: Any, q: Any) -> Any:
+    return (q.concentration * (p.rate / q.rate).log() + torch.lgamma(q.concentration) - torch.lgamma(p.concentration)
+            + (p.concentration - q.concentration) * torch.digamma(p.concentration)
+            + (q.rate - p.rate) * (p.concentration / p.rate))
+
+
+@register_kl(Beta, Beta)
+def _beta(p: Any, q: Any) -> Any:
+    total_p, total_q = p.concentration1 + p.concentration0, q.concentration1 + q.concentration0
+    return (q.concentration1.lgamma() + q.concentration0.lgamma() + total_p.lgamma()
+            - p.concentration1.lgamma() - p.concentration0.lgamma() - total_q.lgamma()
+            + (p.concentration1 - q.concentration1) * torch.digamma(p.concentration1)
+            + (p.concentration0 - q.concentration0) * torch.digamma(p.concentration0) + (total_q - total_p) * torch.digamma(total_p))
+
+
+@register_kl(Dirichlet, Dirichlet)
+def _dirichlet(p: Any, q: Any) -> Any:
+    total_p, total_q = p.concentration.sum(-1), q.concentration.sum(-1)
+    apart = torch.digamma(p.concentration) - torch.digamma(total_p).unsqueeze(-1)
+    return (total_p.lgamma() - total_q.lgamma() - (p.concentration.lgamma() - q.concentration.lgamma()).sum(-1)
+            + ((p.concentration - q.concentration) * apart).sum(-1))
+
+
+@register_kl(Pareto, Pareto)
+def _pareto(p: Any, q: Any) -> Any:
+    ratio = q.alpha / p.alpha
+    kl = q.alpha * (p.scale / q.scale).log() - ratio.log() + ratio - 1
+    return torch.where(p.support.lower_bound < q.support.lower_bound, math.inf, kl)
 
 
 @register_kl(Independent, Independent)

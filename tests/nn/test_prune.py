@@ -1,7 +1,6 @@
 """Pruning and the older spectral norm, against PyTorch: masks, values, what training does with them, errors."""
 from __future__ import annotations
 
-
 import numpy as np
 import pytest
 

@@ -5,6 +5,7 @@ each forward. A second pruning of the same parameter chooses among what the firs
 """
 from __future__ import annotations
 
+import math
 import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -101,7 +102,7 @@ class PruningContainer(BasePruningMethod):
     """Methods that prune one parameter after each other, each among what the others have left."""
 
     def __init__(self, *args: Any) -> None:
-        self._pruning_methods: tuple[BasePruningMethod, ...] = ()
+        self._pruning_methods: tuple[Any, ...] = ()
         if len(args) == 1 and not isinstance(args[0], Iterable):
             self._tensor_name = args[0]._tensor_name
         for method in args[0] if len(args) == 1 and isinstance(args[0], Iterable) else args:
@@ -158,7 +159,8 @@ class PruningContainer(BasePruningMethod):
 def _check_amount(amount: Any) -> None:
     if not isinstance(amount, numbers.Real):
         raise TypeError(f"Invalid type for amount: {amount}. Must be int or float.")
-    if isinstance(amount, numbers.Integral) and amount < 0 or not isinstance(amount, numbers.Integral) and not 0.0 <= amount <= 1.0:
+    most = math.inf if isinstance(amount, numbers.Integral) else 1.0
+    if not 0.0 <= float(amount) <= most:
         raise ValueError(f"amount={amount} should either be a float in the range [0, 1] or a non-negative integer")
 
 
@@ -170,7 +172,7 @@ def _number(amount: Any, size: int) -> int:
     """
     if not isinstance(amount, numbers.Integral):
         return round(amount * size)
-    if amount > size:
+    if int(amount) > size:
         raise ValueError(f"amount={amount} should be smaller than the number of parameters to prune={size}")
     return int(amount)
 
