@@ -18,7 +18,7 @@ from ..compile.cpu.flight import failed, in_flight
 from . import launching
 from .salvage import Aftermath
 from .trace import TraceNode
-from .value import Buffer, Value, allocate, allocate_behind
+from .value import Buffer, DerivedValue, Value, allocate, allocate_behind
 
 __all__ = ["Again", "counters", "fill", "keep_pending", "written"]
 
@@ -59,7 +59,8 @@ class Again:
     Attributes:
         counts: references to each pending value of the trace: where they are the same, so is what is alive, unless a view keeps
             something pending; None: one did.
-        types: of the ``odd`` values: views, which keep others alive, and what only holds a slot; None: there are none.
+        types: of the ``odd`` values: views, which keep others alive, and what only holds a slot; None: there are none. views: whether there
+            are views among them.
         pending, odd, live, read: from the values of a trace: those that were no leaves, those of other types, those that are alive,
             the leaves.
         dead, dead_views: likewise, the results that nobody refers to, and the views (None: there are none).
@@ -67,10 +68,11 @@ class Again:
             through a window, too; None: not written.
     """
 
-    __slots__ = ("slots", "takes", "path", "leaves", "in_place", "counts", "types", "pending", "odd", "live", "read", "dead", "dead_views",
-                 "runs", "step", "facts")
+    __slots__ = ("slots", "takes", "path", "leaves", "in_place", "counts", "types", "views", "pending", "odd", "live", "read", "dead",
+                 "dead_views", "runs", "step", "facts")
     counts: list[int] | None
     types: list[type] | None
+    views: bool
 
     def __init__(self, slots: tuple[int, ...], takes: tuple[tuple[int, int], ...], path: Any) -> None:
         self.slots, self.takes, self.path, self.leaves = slots, takes, path, path.leaves
@@ -85,6 +87,7 @@ class Again:
         None: they do not tell."""
         odd = [k for k, v in enumerate(values) if type(v) is not Value]
         self.odd, self.types = _items(odd), [type(values[k]) for k in odd] or None
+        self.views = any(issubclass(type(values[k]), DerivedValue) for k in odd)
         pending = [k for k, v in enumerate(values) if v.buffer is None]
         self.pending = _items(pending)
         self.counts = None if counts is None else [counts[k] + 1 for k in pending]  # with the sequence of those that are pending
@@ -101,7 +104,7 @@ class Again:
         if self.types is None:
             return True
         odd = self.odd(values)
-        return list(map(type, odd)) == self.types and not keep_pending(odd)
+        return list(map(type, odd)) == self.types and not (self.views and keep_pending(odd))
 
     def run_alone(self, values: list[Value], windows: set[int], wait: bool) -> bool:
         """Run it if its code is written and nothing is or will be in flight; the same values have to be alive. False if not, and nothing

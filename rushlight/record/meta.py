@@ -77,9 +77,11 @@ class Meta:
         numel: number of elements; ``nbytes``: bytes of the row-major memory.
         strides: in elements, as ``Tensor.stride()`` tells; None for row-major. Strides belong to views; the content of
             a value does not depend on them.
+        size: the shape as users see it, from when one did; the room above sets it.
     """
 
-    __slots__ = ("shape", "dtype", "device", "strides", "numel", "nbytes", "plain")
+    __slots__ = ("shape", "dtype", "device", "strides", "numel", "nbytes", "plain", "size")
+    size: Any
 
     def __init__(self, shape: Shape, dtype: DType, device: Device, strides: Shape | None) -> None:
         if not isinstance(dtype, DType):

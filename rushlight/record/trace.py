@@ -110,7 +110,7 @@ class TraceNode(_Latest):
         self.programs: dict[tuple, Any] = NOTHING
         self.saves: dict[int, tuple] = NOTHING
         self.scalars: dict[tuple, tuple] = NOTHING  # calls with numbers -> the numbers seen
-        self.line = user_line() if op is not None else None
+        self.line = user_line(5) if op is not None else None  # beyond the operation's call of ``record``
         self.used = 0
         self.again: Any = None  # the last run that ended here; see record/again.py
         self.backward: Any = None  # the walk of a backward that began here; see autograd/replay.py
@@ -131,9 +131,9 @@ class TraceNode(_Latest):
         return self.op is None and not self.metas and self.parent is not None
 
 
-def user_frame() -> FrameType | None:
-    """The innermost caller outside this package."""
-    frame: FrameType | None = sys._getframe(1)
+def user_frame(skip: int = 1) -> FrameType | None:
+    """The innermost caller outside this package; so many are known to be inside. (What looks at a frame makes an object of it.)"""
+    frame: FrameType | None = sys._getframe(skip)
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
         inside = _inside.get(name)
@@ -145,9 +145,9 @@ def user_frame() -> FrameType | None:
     return frame
 
 
-def user_line() -> tuple[str, int] | None:
-    """File and line of the innermost caller outside this package."""
-    frame = user_frame()
+def user_line(skip: int = 1) -> tuple[str, int] | None:
+    """File and line of the innermost caller outside this package, beyond so many that are known to be inside."""
+    frame = user_frame(skip + 1)
     if frame is None:
         return None
     if len(_lines) > _MOST_LINES:

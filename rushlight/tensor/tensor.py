@@ -66,7 +66,12 @@ class Tensor(Differentiable):
     # -- description -----------------------------------------------------------------------------------------------
     @property
     def shape(self) -> Size:
-        return _tuple(Size, self._value.meta.shape)
+        meta = self._value.meta
+        try:
+            return meta.size  # type: ignore[no-any-return]
+        except AttributeError:
+            meta.size = made = _tuple(Size, meta.shape)
+            return made  # type: ignore[no-any-return]
 
     def size(self, dim: int | None = None) -> Any:
         return self.shape if dim is None else self._value.meta.shape[dim] if -self.ndim <= dim < self.ndim else _bad_dim(dim, self.ndim)
