@@ -16,8 +16,8 @@ from ..record.op import Op
 from ..record.trace import TraceNode, local
 from ..record.value import SPARE, DerivedValue, Epoch, Value
 
-__all__ = ["Handle", "Storage", "Alias", "LEAF", "How", "View", "base_of", "derived", "is_pending", "make", "new_alias", "new_view", "renew",
-           "set_tensor_class", "storage_of", "TYPE_NAMES", "type_name", "watched_writes"]
+__all__ = ["Handle", "Storage", "Alias", "LEAF", "How", "View", "base_of", "derived", "is_pending", "make", "new_alias", "new_view",
+           "renew", "set_tensor_class", "storage_of", "TYPE_NAMES", "type_name", "watched_writes"]
 
 
 TYPE_NAMES = {"float32": "FloatTensor", "float64": "DoubleTensor", "float16": "HalfTensor", "bfloat16": "BFloat16Tensor",

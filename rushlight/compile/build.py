@@ -160,8 +160,8 @@ class _Assembler:
             if flags.debug >= 5:
                 for (_, make_ir, name), instruction in self.waiting:
                     print(f"-- {instruction.name}: {name}\n{jit.assembly(make_ir())}")
-            for (_, instruction), address in zip(self.waiting, addresses, strict=True):
-                instruction.kernel = address
+            for ((structure, _, name), instruction), address in zip(self.waiting, addresses, strict=True):
+                instruction.kernel, instruction.symbol = address, (structure, name)
             self.steps.append(Segment([i for _, i in self.waiting]))
             self.waiting = []
 

@@ -208,13 +208,26 @@ def put(name: str, payload: bytes) -> None:
 
 @functools.cache
 def source_hash() -> str:
-    """A hash of the compiler's own source: any change to it makes every cached object unreachable."""
+    """A hash of the compiler's own source: any change to it makes every cached object unreachable.
+
+    Reading it all takes as long as starting a small program. So the hash itself is cached, under what the file system says of the
+    files: names, sizes, and when they were written."""
     root = Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    files = [entry for folder, _, _ in os.walk(root) for entry in os.scandir(folder) if entry.name.endswith(".py")]
+    facts = hashlib.sha256(str(root).encode())
+    for entry in sorted(files, key=lambda entry: entry.path):
+        known = entry.stat()
+        facts.update(f"{entry.path} {known.st_size} {known.st_mtime_ns} {known.st_ino}\n".encode())
+    name = "source-" + facts.hexdigest()
+    found = get(name)
+    if found is None:
+        digest = hashlib.sha256()
+        for path in sorted(Path(entry.path) for entry in files):
+            digest.update(str(path.relative_to(root)).encode())
+            digest.update(path.read_bytes())
+        found = digest.hexdigest().encode()
+        put(name, found)
+    return found.decode()
 
 
 def key(*parts: str) -> str:

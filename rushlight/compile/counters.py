@@ -15,6 +15,7 @@ __all__ = ["Counters", "Event", "counters", "tell", "watchers"]
 class Counters:
     programs: int = 0          # programs built
     outlines: int = 0          # ... for which everything was decided anew, not computed for other sizes
+    found: int = 0             # ... of these, by an earlier process
     lowered: int = 0           # works of families that were lowered: for sizes for which none like them was lowered before
     build_seconds: float = 0.0  # time spent building them, compilation of kernels included
     instructions: int = 0      # instructions of all programs built

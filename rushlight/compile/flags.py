@@ -20,6 +20,8 @@
 | recompute | RUSHLIGHT_RECOMPUTE | cheap values are computed again rather than stored |
 | split | RUSHLIGHT_SPLIT | long reductions with few results are cut into chunks |
 | inplace | RUSHLIGHT_INPLACE | pointwise results take the memory of inputs that die |
+| families | RUSHLIGHT_FAMILIES | paths that differ in sizes alone are planned once for all of them |
+| plans | RUSHLIGHT_PLANS | what an earlier process has planned is taken from the disk |
 
 Example::
 
@@ -39,7 +41,7 @@ class Flags:
     """The values of all switches; attributes are integers."""
 
     NAMES = ("simplify", "attend", "assemble", "carry", "layout", "fuse_pointwise", "fuse_views", "fuse_parts", "fuse_rows",
-             "fuse_siblings", "fuse_contract", "fuse_sums", "winograd", "tables", "recompute", "split", "inplace", "families")
+             "fuse_siblings", "fuse_contract", "fuse_sums", "winograd", "tables", "recompute", "split", "inplace", "families", "plans")
 
     debug: int
     simplify: int
@@ -60,6 +62,7 @@ class Flags:
     split: int
     inplace: int
     families: int
+    plans: int
 
     def __init__(self) -> None:
         self.debug = int(os.environ.get("RUSHLIGHT_DEBUG", "0"))

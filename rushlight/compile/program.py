@@ -28,7 +28,7 @@ from .flags import flags
 from .graph import HostCall
 from .nest import ERRORS
 
-__all__ = ["ERROR_WORDS", "Program", "Packed", "Instruction", "Segment", "HostStep", "Value", "arena"]
+__all__ = ["ERROR_WORDS", "Program", "Packed", "Instruction", "Segment", "HostStep", "Value", "arena", "note_built", "note_found"]
 
 
 ERROR_WORDS = 8  # of the block that the table's first entry points to; a program's own numbers lie behind it
@@ -78,6 +78,7 @@ class Instruction:
     work: float = 0.0  # estimated nanoseconds on one core
     packed: Packed | None = None
     detail: str = ""
+    symbol: tuple[str, str] = ("", "")  # what names the kernel: its structure key and the function's name
 
     @property
     def name(self) -> str:
@@ -151,8 +152,7 @@ class Program:
         steps: segments of instructions and host steps, in order.
         arena_bytes: scratch memory that a run needs.
         packed: the packed forms of leaves, in the order of the table's last entries.
-
-    ``numbers``: (value, dtype) of what it reads besides, which lies behind the error block, 8 bytes each.
+        numbers: (value, dtype) of what it reads besides, which lies behind the error block, 8 bytes each.
     """
 
     def __init__(self, leaves: Sequence[tuple[tuple[int, ...], DType]], results: Sequence[tuple[tuple[int, ...], DType]],
@@ -161,6 +161,7 @@ class Program:
         self.results = tuple(_value(*x) for x in results)
         self.steps = steps
         self.arena_bytes = arena_bytes
+        self.numbers = tuple(numbers)
         self._errors = np.array([0] * ERROR_WORDS + [constant_bits(*x) for x in numbers], np.uint64)
         self.packed = [p for i in self.instructions if (p := i.packed) is not None]
         self._packing = [(s.code.array, k, i.parts) for s in steps if isinstance(s, Segment)
@@ -384,6 +385,13 @@ def _error(failed: executor.RunError, segment: Segment, number: int | None = Non
     if failed.code == 3:
         return OutOfBounds(f"Target {failed.index} is out of bounds.{where}")
     return RuntimeError(f"{ERRORS.get(failed.code, 'unknown error')}: {failed.index}{where}")
+
+
+def note_found(program: Program, seconds: float) -> None:
+    """Count a program whose plan was on disk."""
+    counters.outlines += 1
+    counters.found += 1
+    note_built(program, seconds)
 
 
 def note_built(program: Program, seconds: float) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..compile import plans
 from ..compile.cpu import compilers
 from ..compile.cpu.flight import Launch
 from ..compile.dtypes import DType
 from ..compile.graph import Graph, HostCall, Node
+from ..compile.program import note_found
 from ..compile.sizes import Tape
 from .meta import Meta, meta_of
 from .op import Op
@@ -176,10 +179,21 @@ def _builder() -> Any:
 
 
 def compile_path(path: Sequence[TraceNode], key: tuple, lowered: tuple[Graph, Sequence[int]] | None = None) -> CompiledPath:
-    """``lowered``: the path's graph and leaves, where somebody has made them already."""
+    """Its program is found on disk, or built. ``lowered``: the path's graph and leaves, where somebody has made them already."""
+    start = time.perf_counter()
     live, _, moved = key
     graph, leaves = lower_path(path, [*live, *moved]) if lowered is None else lowered
-    return CompiledPath(_builder()[0].build(graph, taken(key, leaves)), leaves)
+    donations = taken(key, leaves)
+    with compilers.lock:  # no fork in the middle: the locks of an import would stay locked in the child
+        name = plans.key(graph, donations)
+    program = None if name is None else plans.find(name, graph)
+    if program is None:
+        program = _builder()[0].build(graph, donations)
+        if name is not None:
+            plans.keep(name, program, graph)
+    else:
+        note_found(program, time.perf_counter() - start)
+    return CompiledPath(program, leaves)
 
 
 def compile_family(nodes: Iterable[Any], key: tuple, tape: Tape) -> tuple[Any, list[int]]:

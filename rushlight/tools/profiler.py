@@ -51,6 +51,7 @@ class Counts(NamedTuple):
         cold_runs: programs that ran in the reference interpreter, as small ones do the first time.
         programs_built: paths that were compiled to programs; instructions: their kernel calls.
         programs_planned: programs for which everything was decided anew; others differ from one of these in sizes alone.
+        plans_loaded: of the planned ones, how many an earlier process had planned.
         kernels_compiled, kernels_loaded: by LLVM, from the disk cache.
         system_allocations: how often memory was asked of the system.
         build_seconds: time spent building programs, compilation included.
@@ -62,6 +63,7 @@ class Counts(NamedTuple):
     cold_runs: int
     programs_built: int
     programs_planned: int
+    plans_loaded: int
     instructions: int
     kernels_compiled: int
     kernels_loaded: int
@@ -77,7 +79,8 @@ def counters() -> Counts:
     jit = sys.modules.get("rushlight.compile.cpu.jit")  # not imported, and LLVM with it, only to say zero
     compiled, loaded = (jit.counters.compiled, jit.counters.loaded) if jit is not None else (0, 0)
     return Counts(local.trace.flushes, _recorder.programs_run, _recorder.programs_launched, _recorder.cold_runs, _recorder.programs_built,
-                  _compiler.outlines, _compiler.instructions, compiled, loaded, alloc.stats().system_allocations, _compiler.build_seconds)
+                  _compiler.outlines, _compiler.found, _compiler.instructions, compiled, loaded, alloc.stats().system_allocations,
+                  _compiler.build_seconds)
 
 
 @dataclass

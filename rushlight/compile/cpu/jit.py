@@ -38,6 +38,7 @@ from rushlight.compile import cache
 from rushlight.compile.cpu import compilers, target
 
 __all__ = [
+    "Address",
     "CompileError",
     "Counters",
     "assembly",
@@ -48,6 +49,7 @@ __all__ = [
     "counters",
     "deliver",
     "functions",
+    "is_address",
     "kernel",
     "kernels",
     "load_object",
@@ -79,6 +81,7 @@ counters = Counters()
 
 _lock = compilers.lock  # held while kernels are obtained
 _addresses: dict[tuple[str, str], int] = {}  # (structure key, processor) -> address
+_places: set[int] = set()  # all addresses of kernels
 _libraries: list[Any] = []  # the resource trackers of all loaded code: kept for ever
 _jobs: dict[tuple[str, str], tuple[compilers.Job, str]] = {}  # (structure key, processor) -> (compilation under way, file name)
 _numbers = itertools.count()  # a name is taken by a link that fails, too
@@ -164,9 +167,27 @@ def begin(requests: Sequence[Request]) -> None:
                 _find(structure_key, make_ir, name, cpu, ahead=True)
 
 
+class Address(int):
+    """Of a kernel that another kernel calls, as one of that one's parameters: a number of this process. ``symbol`` says which kernel:
+    its structure key and its name."""
+
+    symbol: tuple[str, str]
+
+    @classmethod
+    def of(cls, request: Request, address: int) -> Address:
+        made = cls(address)
+        made.symbol = request[0], request[2]
+        return made
+
+
+def is_address(number: int) -> bool:
+    """Whether a kernel lies there."""
+    return number in _places
+
+
 class _Batch(threading.local):
     def __init__(self) -> None:
-        self.waiting: list[tuple[Sequence[Request], Callable[[list[int]], None]]] | None = None
+        self.waiting: list[tuple[Sequence[Request], Callable[[list[Address]], None]]] | None = None
 
 
 _batch = _Batch()
@@ -179,18 +200,22 @@ def batch() -> Iterator[None]:
     try:
         yield
         for requests, use in _batch.waiting:
-            use(kernels(requests))
+            use(_addresses_of(requests))
     finally:
         _batch.waiting = outer
 
 
-def deliver(requests: Sequence[Request], use: Callable[[list[int]], None]) -> None:
+def deliver(requests: Sequence[Request], use: Callable[[list[Address]], None]) -> None:
     """Call ``use`` with the addresses of the kernels: at once, or at the end of the ``batch`` around it."""
     if _batch.waiting is None:
-        use(kernels(requests))
+        use(_addresses_of(requests))
     else:
         begin(requests)
         _batch.waiting.append((requests, use))
+
+
+def _addresses_of(requests: Sequence[Request]) -> list[Address]:
+    return [Address.of(request, address) for request, address in zip(requests, kernels(requests), strict=True)]
 
 
 def functions(structure_key: str, make_ir: Callable[[], str], names: Sequence[str]) -> dict[str, int]:
@@ -227,7 +252,7 @@ def _find(structure_key: str, make_ir: Callable[[], str], name: str, cpu: target
         _jobs[structure_key, cpu.key] = job, file_name
         counters.compile_seconds += time.perf_counter() - start
     else:
-        _addresses[structure_key, cpu.key] = load_object(data, [name], name)[name]
+        _enter(structure_key, name, cpu, data)
         counters.loaded += 1
         counters.load_seconds += time.perf_counter() - start
 
@@ -245,10 +270,16 @@ def _obtain(missing: dict[str, tuple[Callable[[], str], str]], cpu: target.CPU) 
         job.wait()  # an interrupt leaves the job to whoever asks next
         del _jobs[structure_key, cpu.key]
         data = job.result()
-        _addresses[structure_key, cpu.key] = load_object(data, [name], name)[name]
+        _enter(structure_key, name, cpu, data)
         cache.put(file_name, data)
         counters.compiled += 1
     counters.compile_seconds += time.perf_counter() - start
+
+
+def _enter(structure_key: str, name: str, cpu: target.CPU, data: bytes) -> None:
+    """Link a kernel, and remember where it is."""
+    address = _addresses[structure_key, cpu.key] = load_object(data, [name], name)[name]
+    _places.add(address)
 
 
 def _emit(ir_text: str, cpu: target.CPU, *, as_object: bool) -> bytes:
