@@ -172,13 +172,13 @@ class _Reader:
 
     def program(self) -> Program | None:
         try:
-            with jit.batch():
-                addresses = jit.kernels([(structure, _gone, name) for structure, name in self.kernels])
+            addresses = jit.kernels([(structure, _gone, name) for structure, name in self.kernels])
         except _Gone:
             return None
         steps = [self.segment(s, addresses) if type(s) is list else self.host(*s) for s in self.steps]
-        return Program(*[[(shape, BY_NAME[dtype]) for shape, dtype in some] for some in (self.leaves, self.results)], steps, self.arena,
-                       [(value, BY_NAME[dtype]) for value, dtype in self.numbers])
+        leaves, results, numbers = ([(what, BY_NAME[dtype]) for what, dtype in some]
+                                    for some in (self.leaves, self.results, self.numbers))
+        return Program(leaves, results, steps, self.arena, numbers)
 
     def segment(self, record: list[tuple[Any, ...]], addresses: Sequence[int]) -> Segment:
         def whole(params: list[Any], places: list[tuple[int, int]]) -> list[Any]:
@@ -197,8 +197,8 @@ class _Reader:
         return Segment(instructions)
 
     def host(self, number: int, inputs: list[Any], outputs: list[Any], line: list[int | None]) -> HostStep:
-        places = [[(*place, shape, BY_NAME[dtype]) for *place, shape, dtype in some] for some in (inputs, outputs)]
-        return HostStep(self.graph.nodes[number].attrs[0], *places, self.lines(line)[0])
+        sources, targets = ([(*place, shape, BY_NAME[dtype]) for *place, shape, dtype in some] for some in (inputs, outputs))
+        return HostStep(self.graph.nodes[number].attrs[0], sources, targets, self.lines(line)[0])
 
     def lines(self, makers: list[int | None]) -> tuple[Any, ...]:
         return tuple([None if k is None else self.graph.nodes[k].line for k in makers])

@@ -15,8 +15,9 @@ from ..autograd.hooks import RemovableHandle, add
 from ..autograd.modes import enable_grad
 from ..ops.update import Update
 from ..record.flush import batch_boundary, flush_trace
+from ..record.meta import meta_of
 from ..record.trace import local
-from ..record.value import value_from_array
+from ..record.value import allocate, allocate_zeroed, new_value, value_from_array
 from ..record.warn import warn
 from .prepared import Prepared, is_constant
 
@@ -344,8 +345,15 @@ def zeros_like(p: Any) -> Any:
 
 def full_like(p: Any, number: float, shape: Sequence[int] | None = None) -> Any:
     """A state tensor of one number. It is there at once, not recorded: so the first step runs the program of all others."""
-    meta = p._value.meta
-    return make(value_from_array(np.full(meta.shape if shape is None else tuple(shape), number, meta.dtype.numpy)))
+    like = p._value.meta
+    meta = like.plain if shape is None else meta_of(tuple(shape), like.dtype)
+    v = new_value(meta)
+    if number:
+        v.buffer = allocate(meta.nbytes or 1)
+        v.buffer.array(meta.dtype.numpy, meta.shape).fill(number)
+    else:
+        v.buffer = allocate_zeroed(meta.nbytes or 1)
+    return make(v)
 
 
 def step_count() -> Any:

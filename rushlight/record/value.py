@@ -10,11 +10,11 @@ import numpy as np
 
 from ..compile import dtypes
 from ..compile.cpu.alloc import Block as Buffer
-from ..compile.cpu.alloc import allocate, allocate_behind, block_at, wrap
+from ..compile.cpu.alloc import allocate, allocate_behind, allocate_zeroed, block_at, wrap
 from .meta import CPU, Meta, meta_of
 
-__all__ = ["COPIED", "Value", "DerivedValue", "Buffer", "Epoch", "allocate", "allocate_behind", "block_at", "value_from_array", "array_of",
-           "copied", "is_exported", "looks", "new_epoch", "new_value", "scalar_value"]
+__all__ = ["COPIED", "Value", "DerivedValue", "Buffer", "Epoch", "allocate", "allocate_behind", "allocate_zeroed", "block_at",
+           "value_from_array", "array_of", "copied", "is_exported", "looks", "new_epoch", "new_value", "scalar_value"]
 
 
 #: Objects of one kind that nobody needs any more, kept to be used again.

@@ -12,7 +12,7 @@ import pytest
 
 from rushlight.compile import plans
 from rushlight.compile.build import build
-from rushlight.compile.cpu import jit
+from rushlight.compile.cpu import elf, jit
 from rushlight.compile.dtypes import float32, int64
 from rushlight.compile.flags import flags
 from rushlight.compile.graph import Graph, HostCall
@@ -62,7 +62,7 @@ for _ in range(3):
 c = counters()
 print(json.dumps({"digest": digest.hexdigest(), "lines": lines, "built": c.programs_built, "planned": c.programs_planned,
                   "found": c.plans_loaded, "compiled": c.kernels_compiled,
-                  "compiler": "rushlight.compile.build" in sys.modules}))
+                  "compiler": "rushlight.compile.build" in sys.modules, "llvm": "llvmlite.binding" in sys.modules}))
 """
 
 
@@ -80,6 +80,7 @@ def test_a_second_process(tmp_path: Path) -> None:
     second = process(tmp_path / "cache", script, RUSHLIGHT_NUM_THREADS="1")
     assert first["found"] == 0 and first["compiled"] > 20
     assert second["found"] == second["planned"] == first["planned"] > 5 and second["compiled"] == 0 and not second["compiler"]
+    assert first["llvm"] and second["llvm"] != elf.is_supported()
     assert second["digest"] == first["digest"] and second["built"] == first["built"]
     assert second["lines"] == first["lines"] and "models.py" in first["lines"][2]
 

@@ -229,3 +229,22 @@ def test_a_forked_child_has_copies():
         os._exit(0 if good and other.ptr != block.ptr else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert (block.array() == 7).all()
+
+
+@pytest.mark.parametrize("nbytes", [0, 1, 1000, 70_000, 3 << 20])
+def test_zeros_are_zero_in_memory_that_was_used_before(nbytes):
+    for _ in range(3):
+        block = alloc.allocate_zeroed(nbytes)
+        assert block.nbytes == nbytes and block.ptr % 64 == 0 and not block.array().any()
+        block.array()[:] = 255
+        del block
+
+
+def test_zeros_from_the_system_are_counted_and_given_back():
+    alloc.empty_cache()
+    before = alloc.stats()
+    block = alloc.allocate_zeroed(5 << 20)
+    during = alloc.stats()
+    assert during.live - before.live == alloc.size_class(5 << 20) and during.system_allocations == before.system_allocations + 1
+    del block
+    assert alloc.stats().live == before.live

@@ -36,8 +36,8 @@ import numpy as np
 
 from rushlight.compile.cpu import pages
 
-__all__ = ["ALIGNMENT", "Block", "Stats", "allocate", "allocate_behind", "allocate_each", "array_at", "block_at", "empty_cache",
-           "free_list", "landed", "launched", "reset_peak", "size_class", "stats", "wrap"]
+__all__ = ["ALIGNMENT", "Block", "Stats", "allocate", "allocate_behind", "allocate_each", "allocate_zeroed", "array_at", "block_at",
+           "empty_cache", "free_list", "landed", "launched", "reset_peak", "size_class", "stats", "wrap"]
 
 ALIGNMENT = 64
 _SLAB_BYTES = 1 << 20
@@ -228,6 +228,25 @@ def allocate(nbytes: int) -> Block:
     return block
 
 
+def allocate_zeroed(nbytes: int) -> Block:
+    """:func:`allocate` with zeros. Large memory that comes from the system has them already: it is touched where it is first used, on
+    all cores.
+
+    Raises:
+        ValueError, MemoryError: as ``allocate`` does.
+    """
+    home = free_list(nbytes)
+    if home or home.size <= _SLAB_LIMIT:
+        block = allocate(nbytes)
+        ctypes.memset(block.ptr, 0, nbytes)
+        return block
+    made: Block = block_at(_map(home.size), nbytes, home, _PooledBlock)
+    _state.live += home.size
+    if _state.live > _state.peak:
+        _state.grow()
+    return made
+
+
 def allocate_each(homes: Sequence[_Bin], sizes: Sequence[int]) -> list[Block]:
     """Blocks of these sizes from free lists that ``free_list`` has told: for who asks for the same again and again."""
     state = _state
@@ -376,16 +395,21 @@ def _create(home: _Bin) -> tuple[_Bin, int]:
                 continue  # another thread took it
             _state.cached -= larger
             return near, ptr
+    return home, _map(size)
+
+
+def _map(size: int) -> int:
+    """The address of a block that comes from the system."""
     # Free blocks of the wrong sizes make way, so that used and free together stay below the high-water mark.
     _trim(max(_state.high + _state.slack - _state.live - size, 0))
     _state.system_allocations += 1
     try:
-        return home, pages.map_block(size)
+        return pages.map_block(size)
     except MemoryError:
         for wait in on_shortage:
             wait()
         _trim(0)
-        return home, pages.map_block(size)
+        return pages.map_block(size)
 
 
 def _cut(size: int) -> int:

@@ -14,7 +14,7 @@ import mmap
 import sys
 from typing import Any
 
-__all__ = ["map_block", "map_slab", "mapped_bytes", "unmap"]
+__all__ = ["map_block", "map_code", "map_slab", "mapped_bytes", "unmap"]
 
 _HUGE = 2 << 20
 _COLOUR_STEP = 320  # a multiple of 64 that visits all of a page's cache lines
@@ -38,13 +38,26 @@ def _libc() -> Any:
         ctypes.c_long,
     )
     libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-    libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    libc.madvise.argtypes = libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     return libc
 
 
 def map_slab(nbytes: int) -> int:
     """``nbytes`` of page-aligned memory that is never given back."""
     return _map(nbytes)
+
+
+def map_code(code: bytes) -> int:
+    """Memory that holds ``code`` and can be run, not written; it is never given back.
+
+    Raises:
+        MemoryError: the system has no such memory, or does not let a process make code.
+    """
+    start = _map(len(code))
+    ctypes.memmove(start, code, len(code))
+    if _libc().mprotect(start, len(code), mmap.PROT_READ | mmap.PROT_EXEC):
+        raise MemoryError(f"cannot make code: {errno.errorcode.get(ctypes.get_errno(), 'unknown error')}")
+    return start
 
 
 def map_block(nbytes: int) -> int:

@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
+import marshal
 import os
 import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from rushlight.compile import cache
 from rushlight.compile.cpu import amx
 from rushlight.compile.flags import flags
 
@@ -86,26 +89,58 @@ def machine() -> str:
 @functools.cache
 def host() -> CPU:
     """The processor this process runs on."""
-    import llvmlite.binding as llvm
-
-    initialize_llvm()
-    features = llvm.get_host_cpu_features()
+    name, features, triple, flagged = _facts()
     arch = machine()
     if arch == "x86_64":
-        level = "avx512" if features.get("avx512f") and features.get("avx512vl") else "avx2"
-        if not (features.get("avx2") and features.get("fma")):
+        level = "avx512" if {"avx512f", "avx512vl"} <= flagged else "avx2"
+        if not {"avx2", "fma"} <= flagged:
             level = "sse"
         width, registers, fma = _LEVELS[level][2:]
         # Some Intel models ask LLVM for 256-bit registers although they have 512; our renderers choose the width.
-        text = ",".join(filter(None, [features.flatten(), "-prefer-256-bit"]))
+        features = ",".join(filter(None, [features, "-prefer-256-bit"]))
     else:
         width, registers, fma = 16, 32, True
-        text = features.flatten()
     l1d, l2, l3 = _cache_sizes()
-    bf16 = bool(features.get("avx512bf16") or features.get("bf16"))
-    name = llvm.get_host_cpu_name()
-    tiles = bool(width == 64 and features.get("amx-tile") and features.get("amx-bf16")) and amx.granted()
-    return CPU(name, text, llvm.get_process_triple(), width, registers, fma, bf16, l1d, l2, l3, tiles, _l1d_ways())
+    bf16 = bool(flagged & {"avx512bf16", "bf16"})
+    tiles = width == 64 and {"amx-tile", "amx-bf16"} <= flagged and amx.granted()
+    return CPU(name, features, triple, width, registers, fma, bf16, l1d, l2, l3, tiles, _l1d_ways())
+
+
+def _facts() -> tuple[str, str, str, frozenset[str]]:
+    """What LLVM calls the processor, its features and the system, and the features that it has. Loading LLVM only to ask would be half
+    of what starting a small program takes, so the answer is cached under what the system says."""
+    said = _system_says()
+    known = None if said is None else cache.get(cache.key("processor", said, _llvmlite_version()))
+    if known is None:
+        import llvmlite.binding as llvm
+
+        initialize_llvm()
+        features = llvm.get_host_cpu_features()
+        flagged = sorted(feature for feature, there in features.items() if there)
+        known = marshal.dumps((llvm.get_host_cpu_name(), features.flatten(), llvm.get_process_triple(), flagged), 2)
+        if said is not None:
+            cache.put(cache.key("processor", said, _llvmlite_version()), known)
+    name, text, triple, flagged = marshal.loads(known)
+    return name, text, triple, frozenset(flagged)
+
+
+def _llvmlite_version() -> str:
+    import llvmlite
+
+    return str(llvmlite.__version__)
+
+
+_CHANGING = ("cpu MHz", "bogomips", "BogoMIPS", "processor", "physical id", "core id", "apicid", "initial apicid")
+
+
+def _system_says(path: str = "/proc/cpuinfo") -> str | None:
+    """Linux's description of the first processor; None where there is none."""
+    if not os.path.isfile(path):
+        return None
+    with open(path) as file:
+        lines = itertools.takewhile(str.strip, itertools.islice(file, 100))
+        said = [line for line in lines if line.partition("\t")[0].partition(":")[0].strip() not in _CHANGING]
+    return f"{platform.machine()} {''.join(said)}" if said else None
 
 
 def named(level: str) -> CPU:
