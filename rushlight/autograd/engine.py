@@ -7,26 +7,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..record.meta import Meta
 from ..record.trace import local
 from .autocast import paused
 from .handle import LEAF, Handle, make
 from .hooks import checked_gradient
-from .node import Node, edge_of
+from .node import GradNode, Node, edge_of
+from .rules import Rules, fitted, reduced, run_rule
 
 __all__ = ["run", "Rules"]
-
-
-class Rules:
-    """Operations the engine itself needs, handed in by the rooms above."""
-
-    add: Any          # (a, b) -> a + b
-    reduce_to: Any    # (grad, meta) -> grad summed to the meta's shape and cast to its dtype
-    zeros: Any        # (meta) -> tensor
-    ones: Any         # (meta) -> tensor
-    stack: Any        # (list of tensors) -> tensor
-    from_numpy: Any   # (array) -> tensor
-    find_nan: Any     # (tensor) -> bool
 
 
 def run(roots: Sequence[Handle], grads: Sequence[Handle | None], *, retain_graph: bool, create_graph: bool,
@@ -70,20 +58,26 @@ def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: 
     pending: dict[Node, list[Any]] = {}
     leaf_grads: dict[int, tuple[Handle, Any]] = {}
     stack: list[Node] = []
+    add, tr = Rules.add, local.trace
 
-    def deliver(edge: Any, grad: Any) -> None:
-        if isinstance(edge, Handle):
-            known = leaf_grads.get(id(edge))
-            leaf_grads[id(edge)] = (edge, grad if known is None else Rules.add(known[1], grad))
-            return
-        node, nr = edge if type(edge) is tuple else (edge, 0)
-        slots = pending.get(node)
-        if slots is None:
-            slots = pending[node] = [None] * node.results
-        slots[nr] = grad if slots[nr] is None else Rules.add(slots[nr], grad)
+    def deliver(edges: Sequence[Any], grads: Sequence[Any]) -> None:
+        for edge, grad in zip(edges, grads, strict=True):
+            if edge is None or grad is None:
+                continue
+            nr = 0
+            if type(edge) is tuple:
+                edge, nr = edge
+            elif isinstance(edge, Handle):
+                known = leaf_grads.get(id(edge))
+                leaf_grads[id(edge)] = (edge, grad if known is None else add(known[1], grad))
+                continue
+            slots = pending.get(edge)
+            if slots is None:
+                pending[edge] = slots = [None] * edge.results
+            slots[nr] = grad if slots[nr] is None else add(slots[nr], grad)
 
-    for edge, grad in zip(start, grads, strict=True):
-        deliver(edge, grad)
+    deliver(start, grads)
+    for edge in start:
         if not isinstance(edge, Handle):
             node = edge[0] if type(edge) is tuple else edge
             if users[node] == 0 and node not in stack:
@@ -94,18 +88,17 @@ def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: 
         slots = pending.pop(node, None)
         edges = node.edges
         if slots is not None:
-            found = [(k, nr) for nr in range(len(slots)) for k in wanted_nodes.get((id(node), nr), ())] if wanted_nodes else []
-            if node.rare is not None and "pre_hooks" in node.rare and (inner is None or not found or found[0][0] < inner):
+            found = [(k, nr) for nr in range(len(slots)) for k in wanted_nodes.get((id(node), nr), ())] if wanted_nodes else ()
+            rare = node.rare
+            if rare is not None and "pre_hooks" in rare and (inner is None or not found or found[0][0] < inner):
                 slots = _run_pre_hooks(node, slots)
             for k, nr in found:
                 captured[k] = slots[nr]
-            if node in useful and (inner is None or not found):
-                given = _step(node, slots)
+            if (useful is users or node in useful) and (inner is None or not found):
+                given = run_rule(tr, node, edges, slots) if rare is None and isinstance(node, GradNode) else _step(node, slots)
                 if not retain_graph:
                     node.release()
-                for edge, grad in zip(edges, given, strict=True):
-                    if edge is not None and grad is not None:
-                        deliver(edge, grad)
+                deliver(edges, given)
         for edge in edges:
             if edge is not None and not isinstance(edge, Handle):
                 target = edge[0] if type(edge) is tuple else edge
@@ -173,7 +166,7 @@ def _count_users(start: Sequence[Any], wanted_leaves: dict[int, list[int]] | Non
 
 
 def _step(node: Node, slots: list[Any]) -> Sequence[Any]:
-    """Run one node: gradients in, gradients out, of the inputs' shapes and dtypes."""
+    """Run one node, with its hooks: gradients in, gradients out, of the inputs' shapes and dtypes."""
     try:
         given = node.backward(slots)
     except RuntimeError as error:
@@ -184,8 +177,7 @@ def _step(node: Node, slots: list[Any]) -> Sequence[Any]:
         raise
     metas = getattr(node, "in_metas", None)
     if metas is not None:
-        given = [g if g is None or edge is None or g._value.meta.plain is m.plain else _reduced(g, m, node.name(), k)
-                 for k, (g, m, edge) in enumerate(zip(given, metas, node.edges, strict=True))]
+        given = fitted(node, given, metas, node.edges)
     if node.rare is not None and "hooks" in node.rare:
         given = _run_hooks(node, given, slots)
     if local.trace.anomaly:
@@ -193,19 +185,6 @@ def _step(node: Node, slots: list[Any]) -> Sequence[Any]:
 
         check(node, given)
     return given
-
-
-def _reduced(grad: Any, meta: Meta, name: str, nr: int = 0) -> Any:
-    """The gradient that a node of this name gives for input ``nr``, summed to the shape of that.
-
-    Raises:
-        RuntimeError: the shape does not broadcast to the gradient's (another tensor became the content meanwhile).
-    """
-    have, want = grad._value.meta.shape, meta.shape
-    if len(want) > len(have) or any(n != m and n != 1 for n, m in zip(reversed(want), reversed(have))):
-        raise RuntimeError(f"Function {name} returned an invalid gradient at index {nr} - got {list(have)} but expected shape "
-                           f"compatible with {list(want)}")
-    return Rules.reduce_to(grad, meta)
 
 
 def _run_pre_hooks(node: Node, slots: list[Any]) -> list[Any]:
@@ -232,7 +211,7 @@ def _finish_leaf(leaf: Handle, grad: Any, create_graph: bool, wanted: dict[int, 
         return  # it was told to want none since
     meta = leaf._value.meta
     if grad._value.meta.plain is not meta.plain:
-        grad = _reduced(grad, meta, "AccumulateGrad")
+        grad = reduced(grad, meta, "AccumulateGrad")
     more = leaf._more
     if more is not None and "hooks" in more and (inner is None or wanted[id(leaf)][0] < inner):  # type: ignore[index]
         for hook in list(more["hooks"].values()):

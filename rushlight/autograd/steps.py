@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..record.flush import ready
+from ..record.meta import is_contiguous
 from ..record.trace import Trace
 from ..record.value import COPIED, Buffer, Value, copied, is_exported, scalar_value
 from . import handle
@@ -139,7 +140,7 @@ def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = ()) -
         doubts = [f"{v}.overwritten is not None"]
         if kind in (VIEW, PART, OLD_PART):
             lines.append(f"alias = t{i}._alias")
-            doubts = ["alias is None or alias.version != alias.storage.version"]
+            doubts = ["alias is not None and alias.version != alias.storage.version"]  # None: what a graph node keeps
         if kind in (SLOT, VIEW):
             doubts += [f"values[w{i}] is not {v}"]  # what is no view in this slot never is one
             if i in written:
@@ -355,9 +356,10 @@ def in_use(v: Value) -> bool:
 def is_whole(v: Value, epoch: Any, others: Sequence[Value]) -> bool:
     """Whether a view of ready memory would enter as one leaf: a row-major part of some that nobody outside can write and that
     does not enter itself."""
-    if v.origin is None or v.meta.strides is not None:
+    meta, root = v.meta, v.origin
+    # Strides along dimensions of length 1 say nothing: a chunk of a single row is a part like any other.
+    if root is None or meta.strides is not None and not is_contiguous(meta.shape, meta.strides):
         return False
-    root = v.origin
     return root.buffer is not None and root.epoch is not epoch and root not in others and not is_exported(root)
 
 

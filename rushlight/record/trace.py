@@ -77,14 +77,15 @@ class TraceNode(_Latest):
         calls: public functions -> their calls that were made here before; ``last`` is the latest of these, and ``then`` the node, or
             the nodes in order, that it leads to. See ``autograd/quick.py``.
         programs: (live slots, memory taken over) -> program or how often it was seen; see ``flush``.
-        saves: which inputs the gradient keeps, for each set of inputs that wants a gradient.
+        saves: which inputs the gradient keeps, for each set of inputs that wants a gradient; rules: what remembers the gradient rule's
+            calls, likewise (``autograd/rules.py``).
         line: (file, line) of the user's code that recorded it first.
         bytes: of all results up to here; ``touched``: those of leaves besides. stop: recording stops here for a flush. sweep: another
             ``SWEEP`` bytes have been touched, so that it may be time for one (``autograd/garbage.py``).
     """
 
     __slots__ = ("edges", "calls", "parent", "op", "attrs", "inputs", "metas", "meta", "slot", "depth", "bytes", "touched", "sweeps",
-                 "programs", "saves", "line", "scalars", "used", "stop", "sweep", "backward", "again", "over")
+                 "programs", "saves", "rules", "line", "scalars", "used", "stop", "sweep", "backward", "again", "over")
 
     depth: int
     bytes: int
@@ -109,6 +110,7 @@ class TraceNode(_Latest):
         self.sweep = self.sweeps > sweeps
         self.programs: dict[tuple, Any] = NOTHING
         self.saves: dict[int, tuple] = NOTHING
+        self.rules: dict[int, Any] = NOTHING
         self.scalars: dict[tuple, tuple] = NOTHING  # calls with numbers -> the numbers seen
         self.line = user_line(5) if op is not None else None  # beyond the operation's call of ``record``
         self.used = 0
