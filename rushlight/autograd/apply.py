@@ -5,7 +5,7 @@ Everything that a user's program computes comes through ``apply``, ``apply_view`
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..record.flush import flush_trace, ready
@@ -32,7 +32,7 @@ from .handle import (
 from .node import GradNode, filler, grad_class
 from .varying import varying
 
-__all__ = ["Restrided", "alias_of", "apply", "apply_view", "enter", "keep_anew", "link", "refresh", "value_of", "window"]
+__all__ = ["Restrided", "alias_of", "apply", "apply_view", "attrs_of", "enter", "keep_anew", "link", "refresh", "value_of", "window"]
 
 
 def refresh(t: Handle) -> Value:
@@ -44,7 +44,7 @@ def refresh(t: Handle) -> Value:
     base = base_of(alias)
     if base is not None and base._edge is not None:
         value_of(base)
-        again = _record_view(Restrided.op, within(base, alias.place()), base, True, alias)
+        again = _record_view(Restrided.op, attrs_of(within(base, alias.place()), base._value), base, True, alias)
         t._value, t._edge = again._value, again._edge
         if t._more is not None:
             keep_anew(t)
@@ -82,7 +82,7 @@ def enter(tr: Trace, v: Value, copies: bool = False) -> int:
             root, alias = v.origin, v.alias  # type: ignore[attr-defined]
             if root.buffer is not None and root.epoch is not tr.epoch:
                 return _enter_window(tr, v, root, alias, copies)
-            node, _ = _record(tr, Restrided.op, alias.place(), enter(tr, root))
+            node, _ = _record(tr, Restrided.op, attrs_of(alias.place(), root), enter(tr, root))
             v.epoch, v.slot = tr.epoch, node.slot
             tr.values.append(v)
             if node.stop:
@@ -133,12 +133,20 @@ def window(tr: Trace, root: Value, meta: Meta, offset: int) -> Value:
 
 
 class Restrided:
-    """Hands in operations from the room above: ``op`` takes a view from a whole storage, attrs (shape, strides, offset);
-    ``copy`` is the same value in memory of its own, ``overwrite`` of two values the second, with zeros as the gradient of the first."""
+    """Hands in operations from the room above: ``op`` takes a view from a whole storage, attrs as ``attrs_of``;
+    ``overwrite`` is of two values the second, with zeros as the gradient of the first.
+    ``in_order`` gives a tensor in memory of its own that is filled as a meta says."""
 
     op: Op
-    copy: Op
     overwrite: Op
+    in_order: Callable[[Any, Meta], Any]
+
+
+def attrs_of(place: tuple, whole: Value) -> tuple:
+    """The attributes of operations on a part of the memory of a value: its shape, strides and offset, and the order in which that memory is
+    filled where this is not by rows."""
+    order = None if whole.origin is not None else whole.meta.order
+    return place if order is None else (*place, order)
 
 
 def apply(op: Op, attrs: tuple, tensors: Sequence[Handle], hold: bool = False) -> Any:

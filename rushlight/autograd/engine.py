@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..record.trace import local
+from .apply import Restrided
 from .autocast import paused
 from .handle import LEAF, Handle, make
 from .hooks import checked_gradient
@@ -224,7 +225,12 @@ def _finish_leaf(leaf: Handle, grad: Any, create_graph: bool, wanted: dict[int, 
         return
     if leaf._grad is None:
         # The gradient must be nobody else's: not a view, nor the tensor that another leaf or the caller holds.
-        leaf._grad = grad if create_graph else make(grad._value) if grad._alias is None else grad.detach().clone()
+        if create_graph:
+            leaf._grad = grad
+        elif grad._alias is None and grad._value.meta is meta.own:
+            leaf._grad = make(grad._value)
+        else:  # in memory of its own, which lies as the leaf does
+            leaf._grad = Restrided.in_order(grad.detach(), meta.own)
     elif create_graph:
         leaf._grad = Rules.add(leaf._grad, grad)
     else:

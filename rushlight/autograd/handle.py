@@ -16,8 +16,8 @@ from ..record.op import Op
 from ..record.trace import TraceNode, local
 from ..record.value import SPARE, DerivedValue, Epoch, Value
 
-__all__ = ["Handle", "Storage", "Alias", "LEAF", "How", "View", "base_of", "derived", "is_pending", "make", "new_alias", "new_view",
-           "renew", "set_tensor_class", "storage_of", "TYPE_NAMES", "type_name", "watched_writes"]
+__all__ = ["Handle", "Storage", "Alias", "LEAF", "How", "View", "base_of", "derived", "is_pending", "lying", "make", "new_alias",
+           "new_view", "renew", "set_tensor_class", "storage_of", "TYPE_NAMES", "type_name", "watched_writes"]
 
 
 TYPE_NAMES = {"float32": "FloatTensor", "float64": "DoubleTensor", "float16": "HalfTensor", "bfloat16": "BFloat16Tensor",
@@ -41,7 +41,7 @@ LEAF = _Leaf()
 
 
 class Storage:
-    """Memory shared by several tensors: the value of the tensor it began with (row-major), and how often it was written: each write
+    """Memory shared by several tensors: the value of the tensor it began with, and how often it was written: each write
     adds 1 to ``version``, one through ``x.data`` adds ``UNWATCHED_WRITE``."""
 
     __slots__ = ("value", "version", "__weakref__")  # made by ``storage_of``
@@ -55,6 +55,12 @@ class How(NamedTuple):
     op: Op | None
     attrs: tuple
     meta: Meta
+
+
+def lying(v: Value) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shape and strides of the content of a storage: as its meta says, but row-major where its tensor stands for a view that was saved."""
+    m = v.meta
+    return m.shape, contiguous_strides(m.shape) if m.strides is None or v.origin is not None else m.strides
 
 
 class Alias:
@@ -81,9 +87,7 @@ class Alias:
                 chain.append(chain[-1].parent)
             for alias in reversed(chain):
                 if alias.parent is None:
-                    # The content of a storage is row-major, also where its tensor stands for a view that was saved.
-                    shape = alias.how.meta.shape
-                    alias._place = (shape, contiguous_strides(shape), 0)
+                    alias._place = (*lying(alias.storage.value), 0)
                 else:
                     alias._place = alias.how.op.place(*alias.parent.place(), alias.how.attrs)
         return self._place  # type: ignore[no-any-return]
@@ -142,7 +146,7 @@ def base_of(alias: Any) -> Any:
 
 
 def within(base: Any, place: tuple[tuple[int, ...], tuple[int, ...], int]) -> tuple[tuple[int, ...], tuple[int, ...], int]:
-    """A place in a storage as a place in the (row-major) content of ``base``, which may be a part of that storage, or lie across it: a
+    """A place in a storage as a place in the content of ``base``, which may be a part of that storage, or lie across it: a
     tensor that was cut from its own base (``x.t().detach()``) is the base of its views.
 
     Raises:
@@ -296,7 +300,7 @@ def storage_of(t: Handle) -> Alias:
         try:
             alias = t._alias = local.trace.spare_wholes.pop()
             storage = alias.storage
-            if alias.how.meta is not value.meta:
+            if alias.how.meta is not value.meta or value.meta.strides is not None:
                 alias.how, alias._place = _whole(value.meta), None
         except IndexError:
             storage = Storage()

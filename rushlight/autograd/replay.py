@@ -181,7 +181,7 @@ def _put_part(v: Value, epoch: Epoch, put: Callable[[Any], None], saved: list[Va
     """Describe a view of what is in the trace, or enters with another node and is recorded as such; or a view with strides. False for
     any other value."""
     root: Any = v.origin
-    if v.buffer is not None or root is None or root.buffer is None:
+    if v.buffer is not None or root is None or root.buffer is None or root.meta.strides is not None:
         return False
     put(_PART)
     if root.epoch is epoch:
@@ -233,7 +233,7 @@ def _number_sum(leaf: Handle, epoch: Epoch, put: Callable[[Any], None], saved: l
     v = g._value
     if g._alias is not None or g._edge is not None or g._more is not None or v.overwritten is not None or v.origin is not None:
         return False
-    if v.meta is not leaf._value.meta.plain or id(v) in sums or id(v) in number:
+    if v.meta is not leaf._value.meta.own or id(v) in sums or id(v) in number:
         return False
     sums.add(id(v))
     put(_ADDED)
@@ -269,7 +269,7 @@ def replay(tr: Trace, root: Handle, found: Description, retain_graph: bool) -> b
         v = values[slot]
         if v is _DEAD:
             v = values[slot] = Value()
-            v.meta = leaf._value.meta.plain
+            v.meta = leaf._value.meta.own
             v.epoch = epoch
             v.slot = slot
             v.buffer = v.origin = v.home = v.overwritten = None

@@ -195,7 +195,7 @@ class _Writer:
             v = made.get(slot)
             if v is None:
                 v = made[slot] = f"v{k}"
-                at, meta = self.fact(f"G{k}", slot), self.fact(f"M{k}", leaf._value.meta.plain)
+                at, meta = self.fact(f"G{k}", slot), self.fact(f"M{k}", leaf._value.meta.own)
                 lines += [f"{v} = values[{at}] = Value()", f"{v}.meta = {meta}", f"{v}.epoch = epoch", f"{v}.slot = {at}",
                           f"{v}.buffer = {v}.origin = {v}.home = {v}.overwritten = None"]
             if leaf._grad is not None:

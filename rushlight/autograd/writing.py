@@ -6,12 +6,24 @@ from sys import getrefcount
 from typing import Any
 
 from ..record.flush import flush_trace, ready
-from ..record.meta import contiguous_strides
 from ..record.op import Op
 from ..record.trace import Trace, local
 from ..record.value import Buffer, Value, array_of, is_exported, looks, new_value
-from .apply import Restrided, apply, enter, keep_anew, refresh, value_of
-from .handle import LEAF, UNWATCHED, UNWATCHED_WRITE, Handle, View, base_of, derived, is_unwatched, make, renew, within
+from .apply import Restrided, apply, attrs_of, enter, keep_anew, refresh, value_of
+from .handle import (
+    LEAF,
+    UNWATCHED,
+    UNWATCHED_WRITE,
+    Handle,
+    View,
+    base_of,
+    derived,
+    is_unwatched,
+    lying,
+    make,
+    renew,
+    within,
+)
 from .node import GradNode
 from .over_steps import over_of
 
@@ -38,8 +50,11 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
             _check_view(alias)
     if alias is not None and name not in _SAME_EVERYWHERE:
         check_apart(t)
-    if new._value.buffer is not None:
-        new = apply(Restrided.copy, (), (new,), hold=True)  # it has memory; the target's memory is to hold the content
+    known = t._value if alias is None else alias.storage.value if alias.parent is None else None
+    meta = new._value.meta if known is None else known.meta if known.origin is None else known.meta.plain
+    if new._value.buffer is not None or new._value.meta is not meta:
+        # It has memory, and the target's memory is to hold the content; or it would fill that in another order.
+        new = Restrided.in_order(new, meta)
     if tr.grad_enabled and (new._edge is None or name == "copy_") and t._edge is not None and (alias is None or alias.parent is None):
         # The new content does not depend on the old: what led to that gets zeros.
         new = apply(Restrided.overwrite, (), (make(value_of(t), t._edge), new), hold=True)
@@ -72,11 +87,11 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
                 return _write_part(tr, t, alias, new, (name, by), writes)
             if linked and base._alias.parent is not None:  # the base is a part of the storage: its history is that of this part
                 value_of(base)
-                part = apply(update, within(base, alias.place()), (base, new), hold=True)
+                part = apply(update, attrs_of(within(base, alias.place()), base._value), (base, new), hold=True)
                 base._edge = part._edge
-                whole = apply(update, base._alias.place(), (make(old), make(part._value)), hold=True)
+                whole = apply(update, attrs_of(base._alias.place(), old), (make(old), make(part._value)), hold=True)
             else:
-                whole = apply(update, alias.place(), (make(old, base._edge if linked else None), new), hold=True)
+                whole = apply(update, attrs_of(alias.place(), old), (make(old, base._edge if linked else None), new), hold=True)
                 if linked:
                     base._edge = whole._edge
         replace(old, whole._value, name, by)
@@ -107,7 +122,7 @@ def at_rest(t: Handle) -> Buffer | None:
     tr = local.trace
     v, alias = t._value, t._alias
     buffer, epoch = v.buffer, v.epoch
-    if buffer is None or t._more is not None or t._edge is not None and tr.grad_enabled or (
+    if buffer is None or t._more is not None or t._edge is not None and tr.grad_enabled or v.meta.strides is not None or (
             epoch is not None and (epoch is tr.epoch or epoch.trace is not tr)) or id(buffer) in tr.windows:
         return None
     if alias is not None and (alias.parent is not None or alias.version != alias.storage.version or is_unwatched(alias)):
@@ -349,8 +364,7 @@ def check_overlap(t: Handle, other: Handle, whole: bool = False, place: Place | 
     a, b = t._alias, other._alias
     if t is other and place is None and not whole or t is not other and (a is None or b is None or a.storage is not b.storage):
         return
-    m = t._value.meta
-    own = (m.shape, contiguous_strides(m.shape), 0) if a is None else a.place()
+    own = (*lying(t._value), 0) if a is None else a.place()
     here, there = _stretch(*place or own), _stretch(*own if t is other else b.place())
     if here is None or there is None or here == there and not whole or here[0] >= there[1] or there[0] >= here[1]:
         return

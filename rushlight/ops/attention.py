@@ -18,6 +18,7 @@ from .contraction import einsum2
 from .derived import gradient_of
 from .dropout import dropout
 from .grad_names import attention_name
+from .layouts import in_order_of
 from .structured import Structured
 
 __all__ = ["attention"]
@@ -205,6 +206,12 @@ def _grad(ctx: Any, grad: Any, _: Any) -> Sequence[Any]:
 
 _backward = Structured("scaled_dot_product_attention_backward", meta=lambda metas, *attrs: tuple(m.plain for m in metas[:3]),
                        lower=_backward_lower, grad=gradient_of(_backward_formula))
+def _lays(metas: Sequence[Meta], outs: Any, attrs: tuple) -> Any:
+    """In the order of the queries, where the tiled computation of PyTorch takes them as they are."""
+    tiled = len(metas[0].shape) == 4 and all(m.strides is None or m.strides[-1] == 1 for m in metas[:3])
+    return in_order_of()(metas, outs, attrs) if tiled else outs
+
+
 #: The gradient of the mask is not known to it.
 attention = Structured("scaled_dot_product_attention", meta=_meta, lower=_lower, grad=_grad, autocast="low",
-                       grad_name=attention_name)
+                       grad_name=attention_name, lays=_lays)

@@ -11,8 +11,9 @@ from ..compile.dtypes import DType
 from ..compile.graph import Graph, Node, View
 from ..compile.index import as_view
 from ..record.meta import CPU, Meta, is_contiguous, meta_of
+from .layouts import like_input, preserved, suggested
 from .structured import Structured
-from .views import as_strided
+from .views import as_filled, as_strided, inverse
 
 __all__ = ["full", "cast", "clone", "cat", "update_view", "flip", "repeat", "sum_to", "pad_constant"]
 
@@ -41,12 +42,11 @@ def _cast_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[M
 
 
 cast = Structured("to", meta=lambda metas, dtype: meta_of(metas[0].shape, dtype, metas[0].device), lower=_cast_lower,
-                  grad=lambda ctx, g: g.to(ctx.metas[0].dtype), saves=((), False), grad_name="ToCopyBackward0")
-clone = Structured("clone", meta=lambda metas: metas[0].plain, lower=lambda g, x, attrs, outs: x[0],
+                  grad=lambda ctx, g: g.to(ctx.metas[0].dtype), saves=((), False), grad_name="ToCopyBackward0", lays=like_input())
+clone = Structured("clone", meta=lambda metas: preserved(metas[0]), lower=lambda g, x, attrs, outs: x[0],
                    grad=lambda ctx, g: g, saves=((), False))
 
 
-Restrided.copy = clone
 autocast.hand_in(lambda t, dtype: cast(t, attrs=(dtype,)))
 
 
@@ -75,7 +75,8 @@ def _cat_grad(ctx: Any, g: Any) -> Sequence[Any]:
     return given
 
 
-cat = Structured("cat", meta=_cat_meta, lower=lambda g, x, attrs, outs: g.concat(x, attrs[0]), grad=_cat_grad, saves=((), False))
+cat = Structured("cat", meta=_cat_meta, lower=lambda g, x, attrs, outs: g.concat(x, attrs[0]), grad=_cat_grad, saves=((), False),
+                 lays=suggested(every=True))
 
 
 def _flip_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:
@@ -87,7 +88,7 @@ def _flip_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[M
 
 
 flip: Structured = Structured("flip", meta=lambda metas, dims: metas[0].plain, lower=_flip_lower, saves=((), False),
-                  grad=lambda ctx, g: flip(g, attrs=ctx.attrs))
+                              grad=lambda ctx, g: flip(g, attrs=ctx.attrs), lays=like_input())
 
 
 def _repeat_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:
@@ -134,7 +135,7 @@ def _pad_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Me
 
 
 pad_constant: Structured = Structured(
-    "constant_pad_nd", meta=_pad_meta, lower=_pad_lower, saves=((), False),
+    "constant_pad_nd", meta=_pad_meta, lower=_pad_lower, saves=((), False), lays=suggested(0, volumes=False),
     grad=lambda ctx, g: pad_constant(g, attrs=(tuple(-n for n in ctx.attrs[0]), tuple(-n for n in ctx.attrs[1]), 0.0)))
 
 
@@ -143,9 +144,11 @@ pad_constant: Structured = Structured(
 
 def _update_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:
     whole, part = inputs
-    shape, strides, offset = attrs
+    shape, strides, offset = attrs[:3]
     if part.size == 0:
         return whole
+    if len(attrs) > 3:  # places in memory that is not filled by rows
+        return g.permute(_update_lower(g, (as_filled(g, whole, attrs), part), attrs[:3], outs), inverse(attrs[3]))
     if part.size == whole.size and offset == 0 and is_contiguous(shape, strides):
         return g.reshape(part, whole.shape)
     found = as_view(whole.shape, shape, strides, offset)
@@ -156,19 +159,19 @@ def _update_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence
 
 
 def _update_grad(ctx: Any, g: Any) -> Sequence[Any]:
-    shape, strides, offset = ctx.attrs
-    g = g.contiguous()
+    shape = ctx.attrs[0]
+    g = Restrided.in_order(g, ctx.metas[0].own) if len(ctx.attrs) > 3 else g.contiguous()
     outside = None
     if ctx.needs[0]:
         zeros = full(attrs=(shape, (0.0, "f"), g.dtype))
         outside = update_view(g, zeros, attrs=ctx.attrs)
-    return outside, as_strided(g, shape, strides, offset) if ctx.needs[1] else None
+    return outside, as_strided(g, *ctx.attrs) if ctx.needs[1] else None
 
 
-update_view = Structured("copy_slices", meta=lambda metas, shape, strides, offset: metas[0].plain, lower=_update_lower,
+update_view = Structured("copy_slices", meta=lambda metas, *place: metas[0].own, lower=_update_lower,
                          grad=_update_grad, saves=((), False), grad_name="torch::autograd::CopySlices")
 update_view.once = True
-Restrided.overwrite = Structured("copy_", meta=lambda metas: metas[1].plain, lower=lambda g, x, attrs, outs: x[1], saves=((), False),
+Restrided.overwrite = Structured("copy_", meta=lambda metas: metas[1].own, lower=lambda g, x, attrs, outs: x[1], saves=((), False),
                                  grad=lambda ctx, g: (Rules.zeros(ctx.metas[0]), g if ctx.needs[1] else None),
                                  grad_name="torch::autograd::CopyBackwards")
 

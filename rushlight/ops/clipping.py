@@ -35,7 +35,7 @@ class _Scale(Op):
     differentiable = False
 
     def meta(self, metas: Sequence[Meta], attrs: tuple) -> tuple[Meta, ...]:
-        return tuple(m.plain for m in metas[1:])
+        return tuple(m.own for m in metas[1:])
 
     def lower(self, g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Sequence[Node]:
         factor, *tensors = inputs

@@ -7,6 +7,7 @@ from typing import Any
 from ..compile.complexes import Complex
 from ..compile.graph import Graph, Node
 from ..record.meta import Meta, meta_of
+from .layouts import iterated
 from .structured import Structured
 
 __all__ = ["compose", "pairs", "conj", "modulus", "sgn"]
@@ -21,7 +22,7 @@ def _call(name: str) -> Any:
 # (real part, imaginary part) -> complex; gradients pair as PyTorch's do: the gradient of a complex number is conjugated
 compose: Structured = Structured(
     "complex", meta=lambda metas: meta_of(metas[0].shape, metas[0].dtype.to_complex(), metas[0].device), lower=_call("complex"),
-    saves=((), False), grad=lambda ctx, g: (pairs(g).select(-1, 0), pairs(g).select(-1, 1)))
+    lays=iterated, saves=((), False), grad=lambda ctx, g: (pairs(g).select(-1, 0), pairs(g).select(-1, 1)))
 
 # complex -> (..., 2)
 pairs: Structured = Structured(
@@ -30,7 +31,7 @@ pairs: Structured = Structured(
     grad=lambda ctx, g: compose(g.select(-1, 0), g.select(-1, 1)))
 
 conj: Structured = Structured("conj", meta=lambda metas: metas[0].plain, lower=_call("conj"),
-                              saves=((), False), grad=lambda ctx, g: conj(g))
+                              saves=((), False), grad=lambda ctx, g: conj(g), lays=iterated)
 
 
 def _modulus_grad(ctx: Any, g: Any) -> Any:
@@ -38,7 +39,7 @@ def _modulus_grad(ctx: Any, g: Any) -> Any:
 
 
 modulus = Structured("abs", meta=lambda metas: meta_of(metas[0].shape, metas[0].dtype.to_real(), metas[0].device),
-                     lower=_call("abs"), grad=_modulus_grad, saves=((0,), False))
+                     lower=_call("abs"), grad=_modulus_grad, saves=((0,), False), lays=iterated)
 
 
 def _sgn_grad(ctx: Any, g: Any) -> Any:
@@ -51,4 +52,4 @@ def _sgn_grad(ctx: Any, g: Any) -> Any:
         compose(*(part.nan_to_num(0.0, 0.0, 0.0) for part in (pairs(made).select(-1, 0), pairs(made).select(-1, 1))))
 
 
-sgn = Structured("sgn", meta=lambda metas: metas[0].plain, lower=_call("sgn"), grad=_sgn_grad)
+sgn = Structured("sgn", meta=lambda metas: metas[0].plain, lower=_call("sgn"), grad=_sgn_grad, lays=iterated)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..compile import dtypes as dt
 from ..record.meta import Meta, meta_of
+from .layouts import iterated
 from .ordering import comparable
 from .pointwise import broadcast_shapes
 from .promotion import promote_types
@@ -41,7 +42,7 @@ def _integers(name: str, function: Callable[..., Any]) -> Structured:
         if d.kind not in "ui":
             raise NotImplementedError(f'"{name}" not implemented for {d.name}: integer tensors are expected')
         return meta_of(broadcast_shapes([m.shape for m in metas], name), d, metas[0].device)
-    return Structured(name, meta=meta, reference=lambda x, attrs, outs: function(
+    return Structured(name, meta=meta, lays=iterated, reference=lambda x, attrs, outs: function(
         *(a.astype(outs[0].dtype.numpy) for a in x)))
 
 
@@ -58,4 +59,4 @@ def _frexp_grad(ctx: Any, g: Any, _: Any) -> Any:
 
 
 frexp = Structured("frexp", meta=lambda metas: (metas[0].plain, meta_of(metas[0].shape, dt.int32, metas[0].device)),
-                   reference=_frexp, grad=_frexp_grad)
+                   reference=_frexp, grad=_frexp_grad, lays=iterated)

@@ -12,6 +12,7 @@ from typing import Any
 from ..compile.graph import Graph, Node
 from ..compile.randoms import dropout_limit, random_bits
 from ..record.meta import Meta
+from .layouts import like_input
 from .structured import Structured
 
 __all__ = ["dropout"]
@@ -35,6 +36,6 @@ def _lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta])
 
 # inputs (x, seed: int64, zero-dimensional), attrs (probability of dropping, shape of the mask (it broadcasts to that of x), scale,
 # shift, dropped): ``x * scale + shift`` where the mask keeps, ``dropped`` elsewhere.
-dropout: Structured = Structured("dropout", meta=lambda metas, *attrs: metas[0].plain, lower=_lower, saves=((1,), False),
+dropout: Structured = Structured("dropout", lays=like_input(), meta=lambda metas, *attrs: metas[0].plain, lower=_lower, saves=((1,), False),
                                  grad_name="MulBackward0",
                                  grad=lambda ctx, g: (dropout(g, ctx.inputs[1], attrs=(*ctx.attrs[:3], 0.0, 0.0)), None))

@@ -7,7 +7,8 @@ from typing import Any
 
 from ..compile import dtypes as dt
 from ..compile.graph import Graph, Node
-from ..record.meta import Meta, meta_of
+from ..record.meta import Meta, contiguous_strides, meta_of
+from .layouts import like_input, sorted_by
 from .structured import Structured
 
 __all__ = ["gather", "scatter", "index", "index_put"]
@@ -113,7 +114,16 @@ def _index_saves(needs: tuple[bool, ...]) -> tuple[tuple[int, ...], bool]:
     return tuple(range(1, len(needs))), False
 
 
-index = Structured("index", meta=_index_meta, lower=_index_lower, grad=_index_grad, saves=_index_saves)
+def _index_lays(metas: Sequence[Meta], out: Meta, attrs: tuple) -> Meta:
+    """As what is taken lies, where the dimensions that are looked up say nothing; then as the indices lie."""
+    x, first, n = metas[0], attrs[0], len(metas) - 1
+    strides, width = x.strides or contiguous_strides(x.shape), len(metas[1].shape)
+    source = (*strides[:first], *(0,) * width, *strides[first + n:])
+    each = [(*(0,) * first, *(m.strides or contiguous_strides(m.shape)), *(0,) * (len(out.shape) - first - width)) for m in metas[1:]]
+    return sorted_by(out, [source, *each])
+
+
+index = Structured("index", meta=_index_meta, lower=_index_lower, grad=_index_grad, saves=_index_saves, lays=_index_lays)
 
 
 # Inputs (x, values, *indices), attrs (first indexed dimension, combine); values have the shape of ``index``'s result.
@@ -146,7 +156,7 @@ def _put_saves(needs: tuple[bool, ...]) -> tuple[tuple[int, ...], bool]:
     return tuple(range(2, len(needs))), False
 
 
-index_put = Structured("index_put", meta=_put_meta, lower=_put_lower, grad=_put_grad, saves=_put_saves)
+index_put = Structured("index_put", meta=_put_meta, lower=_put_lower, grad=_put_grad, saves=_put_saves, lays=like_input())
 
 
 # -- scatter with a product or an extreme -------------------------------------------------------------------------

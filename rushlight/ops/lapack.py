@@ -13,6 +13,7 @@ import numpy as np
 from ..compile import dtypes as dt
 from ..record.meta import Meta, meta_of
 from .derived import gradient_of
+from .layouts import by_columns
 from .solving import Arrays, LinAlgError, adj, eye_like, inv, like, solve
 from .structured import Structured
 
@@ -121,7 +122,7 @@ def _qr_square(q: Any, r: Any, gq: Any, gr: Any) -> Any:
     return adj(solve(r, adj(total)))  # total times the inverse of R^H
 
 
-qr = Structured("linalg_qr", meta=_qr_meta, reference=_library(_qr), grad=_qr_grad, saves=((), True))
+qr = Structured("linalg_qr", meta=by_columns(_qr_meta), reference=_library(_qr), grad=_qr_grad, saves=((), True))
 
 
 def _stacked(a: np.ndarray) -> np.ndarray:
@@ -137,8 +138,8 @@ def _geqrf(x: Arrays, attrs: tuple, outs: Sequence[Meta]) -> tuple[np.ndarray, n
     return (reflectors.astype(x[0].dtype).reshape(outs[0].shape), taus.astype(x[0].dtype).reshape(outs[1].shape))
 
 
-geqrf = Structured("geqrf", reference=_library(_geqrf), meta=lambda metas: (
-    metas[0].plain, like(metas[0], (*metas[0].shape[:-2], min(metas[0].shape[-2:])))))
+geqrf = Structured("geqrf", reference=_library(_geqrf), meta=by_columns(lambda metas: (
+    metas[0].plain, like(metas[0], (*metas[0].shape[:-2], min(metas[0].shape[-2:]))))))
 
 
 # -- singular values ----------------------------------------------------------------------------------------------
@@ -188,7 +189,7 @@ def _svd_grad(ctx: Any, gu: Any, gs: Any, gvh: Any) -> Any:
     return made
 
 
-svd = Structured("linalg_svd", meta=_svd_meta, saves=((), True), grad=_svd_grad,
+svd = Structured("linalg_svd", meta=by_columns(_svd_meta), saves=((), True), grad=_svd_grad,
                  reference=_library(lambda x, attrs, outs: tuple(np.linalg.svd(x[0], full_matrices=attrs[0]))))
 
 
@@ -208,7 +209,7 @@ def _eigh_grad(ctx: Any, gl: Any, gv: Any) -> Any:
 
 
 eigh = Structured("linalg_eigh", saves=((), True), grad=_eigh_grad,
-                  meta=lambda metas, uplo: (like(metas[0], metas[0].shape[:-1], metas[0].dtype.to_real()), metas[0].plain),
+                  meta=by_columns(lambda metas, uplo: (like(metas[0], metas[0].shape[:-1], metas[0].dtype.to_real()), metas[0].plain)),
                   reference=_library(lambda x, attrs, outs: tuple(np.linalg.eigh(x[0], attrs[0]))))
 
 
@@ -232,7 +233,7 @@ def _eig_grad(ctx: Any, gl: Any, gv: Any) -> Any:
     return made if ctx.metas[0].dtype.kind == "c" else made.real.clone()
 
 
-eig = Structured("linalg_eig", meta=_eig_meta, saves=((), True), grad=_eig_grad,
+eig = Structured("linalg_eig", meta=by_columns(_eig_meta), saves=((), True), grad=_eig_grad,
                  reference=_library(lambda x, attrs, outs: tuple(np.linalg.eig(x[0].astype(outs[0].dtype.numpy)))))
 
 
@@ -338,7 +339,8 @@ def _lu_grad(ctx: Any, g: Any, _: Any) -> Any:
 
 
 lu = Structured("linalg_lu_factor_ex", reference=_library(_lu), grad=_lu_grad, saves=((), True),
-                meta=lambda metas, pivot: (metas[0].plain, like(metas[0], (*metas[0].shape[:-2], min(metas[0].shape[-2:])), dt.int32)))
+                meta=by_columns(lambda metas, pivot: (metas[0].plain, like(metas[0], (*metas[0].shape[:-2], min(metas[0].shape[-2:])),
+                                                                      dt.int32))))
 
 
 def _expm(x: Arrays, attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:

@@ -116,7 +116,7 @@ def _update_grad(ctx: Any, g: Any) -> Sequence[Any]:
     return outside, take_at(g, at, attrs=(shape, strides)) if ctx.needs[1] else None, None
 
 
-update_at: Structured = Structured("update_at", meta=lambda metas, shape, strides, combine: metas[0].plain, lower=_update_lower,
+update_at: Structured = Structured("update_at", meta=lambda metas, shape, strides, combine: metas[0].own, lower=_update_lower,
                                    grad=_update_grad, saves=((2,), False), grad_name="torch::autograd::CopySlices")
 
 
@@ -139,5 +139,5 @@ for _cut, _at in ((select, _select_at), (select_of_unbind, _select_at), (slice_,
     _moving = cut_at.named(_cut.grad_name)
     _moving.is_one_of_many = _cut.is_one_of_many
     _cut.positions, _cut.runtime = True, partial(_at, _moving)
-as_strided.runtime = lambda attrs: (take_at, attrs[:2], [attrs[2]])
-update_view.runtime = lambda attrs: (update_at, (*attrs[:2], None), [attrs[2]])
+as_strided.runtime = lambda attrs: None if len(attrs) > 3 else (take_at, attrs[:2], [attrs[2]])
+update_view.runtime = lambda attrs: None if len(attrs) > 3 else (update_at, (*attrs[:2], None), [attrs[2]])

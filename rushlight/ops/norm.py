@@ -16,6 +16,7 @@ from ..compile.graph import Graph, Node
 from ..record.meta import Meta, meta_of
 from ..record.op import backward_name
 from .derived import gradient_of
+from .layouts import suggested
 from .structured import Structured
 
 __all__ = ["Spec", "spec", "batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "batch_norm_eval"]
@@ -212,8 +213,8 @@ def _backward_formula(inputs: Sequence[Any], attrs: tuple) -> Sequence[Any]:
 class _Norm(Structured):
     """A normalisation, called ``norm(x, [weight], [bias], attrs=(spec,))``."""
 
-    def __init__(self, name: str, grad_name: Any = None) -> None:
-        super().__init__(name, meta=_meta, lower=_lower, grad=self._rule, grad_name=grad_name)
+    def __init__(self, name: str, grad_name: Any = None, lays: Any = None) -> None:
+        super().__init__(name, meta=_meta, lower=_lower, grad=self._rule, grad_name=grad_name, lays=lays)
         self.backward = Structured(name + "_backward", meta=_backward_meta, lower=_backward_lower,
                                    grad=gradient_of(_backward_formula), grad_name=backward_name(name, "Backward0"))
 
@@ -244,9 +245,9 @@ class _Norm(Structured):
         return [*given, *[None] * (len(shapes) - len(given))]
 
 
-batch_norm = _Norm("native_batch_norm")
+batch_norm = _Norm("native_batch_norm", lays=suggested(0))
 layer_norm = _Norm("native_layer_norm")
-group_norm = _Norm("native_group_norm")
+group_norm = _Norm("native_group_norm", lays=suggested(0))
 instance_norm = _Norm("instance_norm", "ViewBackward0")
 rms_norm = _Norm("fused_rms_norm", "MulBackward0")
 
@@ -295,4 +296,5 @@ class _EvalNorm(Structured):
         return (*read, 1, 2, *((3,) if attrs[1] else ())), False
 
 
-batch_norm_eval = _EvalNorm("native_batch_norm", meta=lambda metas, *attrs: metas[0].plain, lower=_eval_lower, grad=_eval_grad)
+batch_norm_eval = _EvalNorm("native_batch_norm", meta=lambda metas, *attrs: metas[0].plain, lower=_eval_lower, grad=_eval_grad,
+                            lays=suggested(0))

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..compile import dtypes as dt
 from ..record.meta import Meta, meta_of
+from .layouts import like_input
 from .order_keys import stable_order
 from .reduction import reduced_shape
 from .structured import Structured
@@ -41,7 +42,7 @@ def _kept(metas: Sequence[Meta], dim: int, *rest: Any) -> Meta:
 
 
 # attrs: (dimension, descending)
-sort_index = Structured("argsort", meta=_index, reference=lambda x, attrs, outs: _order(x[0], *attrs))
+sort_index = Structured("argsort", lays=like_input(), meta=_index, reference=lambda x, attrs, outs: _order(x[0], *attrs))
 # attrs: (dimension, descending, k): the first k of these
 first_index = Structured("topk", meta=_first, reference=lambda x, attrs, outs: _order(x[0], *attrs))
 

@@ -14,6 +14,7 @@ from ..compile.expr import Expr, cast, const, e, holds_size, input_, inputs_of, 
 from ..compile.graph import Graph, Node, renumber
 from ..record.meta import Meta, meta_of
 from ..record.op import Op, backward_name
+from .layouts import iterated
 from .promotion import default_dtype, result_type, scalar_dtype
 
 __all__ = ["Pointwise", "pointwise", "TENSOR", "RUNTIME", "broadcast_shapes"]
@@ -48,6 +49,7 @@ class _Formula(Op):
     """What has an expression over its inputs: the operations themselves and their gradients."""
 
     _cache: dict[tuple, Any]
+    lays = staticmethod(iterated)
     keeps_result = False  # the gradient is told by the result rather than by the inputs
 
     def build(self, metas: Sequence[Meta], attrs: tuple) -> Expr:

@@ -14,6 +14,7 @@ from ..compile.graph import Graph, Node
 from ..compile.sizes import numeric
 from ..record.meta import Meta, meta_of
 from .grad_names import by_dimensions
+from .layouts import suggested
 from .structured import Structured
 from .windows import Windows, cut, inside_position, lowest, repeated, spread_back
 
@@ -131,9 +132,11 @@ def _max_grad(ctx: Any, g: Any, *_: Any) -> Any:
     return None if g is None else _max_back(g, ctx.inputs[0], attrs=ctx.attrs)
 
 
-max_pool = Structured("max_pool", meta=_max_meta, lower=_max_lower, grad=_max_grad, saves=((0,), False),
+max_pool = Structured("max_pool", lays=suggested(0, lines=True),
+                      meta=_max_meta, lower=_max_lower, grad=_max_grad, saves=((0,), False),
                       grad_name=by_dimensions("MaxPool{}DWithIndicesBackward0"))
-max_pool_indices = Structured("max_pool", meta=_max_indices_meta, lower=_max_indices_lower, grad=_max_grad, saves=((0,), False),
+max_pool_indices = Structured("max_pool", lays=suggested(0, lines=True),
+                              meta=_max_indices_meta, lower=_max_indices_lower, grad=_max_grad, saves=((0,), False),
                               grad_name=by_dimensions("MaxPool{}DWithIndicesBackward0"))
 _max_back: Structured = Structured("max_pool_backward", meta=lambda metas, w: metas[1].plain, lower=_max_back_lower, saves=((1,), False),
                        grad=lambda ctx, gg: (_pick(gg, ctx.inputs[1], attrs=ctx.attrs), None),
@@ -212,7 +215,8 @@ def _avg_back_meta(metas: Sequence[Meta], w: Windows, *_: Any) -> Meta:
     return meta_of((*_lead(metas[0], w.nd), *w.size), metas[0].dtype, metas[0].device)
 
 
-avg_pool: Structured = Structured("avg_pool", meta=_avg_meta, lower=_avg_lower, saves=((), False),
+avg_pool: Structured = Structured("avg_pool", lays=suggested(0, lines=True, volumes=False),
+                                  meta=_avg_meta, lower=_avg_lower, saves=((), False),
                       grad_name=by_dimensions("AvgPool{}DBackward0"), grad=lambda ctx, g: _avg_back(g, attrs=ctx.attrs))
 _avg_back: Structured = Structured("avg_pool_backward", meta=_avg_back_meta, lower=_avg_back_lower, saves=((), False),
                        grad=lambda ctx, gg: avg_pool(gg, attrs=ctx.attrs), grad_name="AvgPool2DBackwardBackward0")
@@ -284,7 +288,8 @@ def _ragged_mean_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Seq
     return g.cast(total, x.dtype)
 
 
-ragged_mean: Structured = Structured("adaptive_avg_pool", meta=_ragged_mean_meta, lower=_ragged_mean_lower, saves=((), False),
+ragged_mean: Structured = Structured("adaptive_avg_pool", lays=suggested(0, volumes=False),
+                                     meta=_ragged_mean_meta, lower=_ragged_mean_lower, saves=((), False),
                          grad_name="AdaptiveAvgPool2DBackward0", grad=lambda ctx, g: ragged_mean(
                              g, attrs=(ctx.metas[0].shape[len(ctx.metas[0].shape) - len(ctx.attrs[0]):], not ctx.attrs[1])))
 
@@ -332,7 +337,8 @@ def _ragged_max_grad(ctx: Any, g: Any, *_: Any) -> Any:
     return scatter(flat, index, g.reshape(index.shape), attrs=(len(lead), "add")).reshape(x.shape)
 
 
-ragged_max: Structured = Structured("adaptive_max_pool", meta=_ragged_max_meta, lower=_ragged_max_lower, grad=_ragged_max_grad,
+ragged_max: Structured = Structured("adaptive_max_pool", lays=suggested(0, volumes=False),
+                                    meta=_ragged_max_meta, lower=_ragged_max_lower, grad=_ragged_max_grad,
                         saves=((0,), False), grad_name="AdaptiveMaxPool2DBackward0")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..compile.graph import Graph, Node
 from ..record.meta import Meta, meta_of
+from .layouts import suggested
 from .structured import Structured
 
 __all__ = ["taps", "repeat_each"]
@@ -64,7 +65,8 @@ def _back_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[M
     return g.cast(total, grad.dtype)
 
 
-taps: Structured = Structured("upsample", meta=lambda metas, axis, n: _replaced(metas[0], axis, metas[1].shape[1]), lower=_taps_lower,
+taps: Structured = Structured("upsample", lays=suggested(0),
+                  meta=lambda metas, axis, n: _replaced(metas[0], axis, metas[1].shape[1]), lower=_taps_lower,
                   grad=_taps_grad, saves=lambda needs: (tuple(range(1, len(needs))), False))
 _taps_back: Structured = Structured("upsample_backward", meta=lambda metas, axis, n: _replaced(metas[0], axis, n), lower=_back_lower,
                         grad=lambda ctx, gg: (taps(gg, *ctx.inputs[1:], attrs=ctx.attrs), *[None] * (len(ctx.metas) - 1)),
@@ -98,7 +100,7 @@ def _nearest_name(attrs: tuple, outs: Sequence[Meta], inputs: int) -> str:
     return f"UpsampleNearest{len(attrs[0])}DBackward0"
 
 
-repeat_each: Structured = Structured("upsample_nearest",
+repeat_each: Structured = Structured("upsample_nearest", lays=suggested(0),
                          grad_name=_nearest_name, meta=lambda metas, times: _scaled(metas[0], times, True), lower=_repeat_lower,
                          saves=((), False), grad=lambda ctx, g: _repeat_back(g, attrs=ctx.attrs))
 _repeat_back: Structured = Structured("upsample_nearest_backward", meta=lambda metas, times: _scaled(metas[0], times, False),

@@ -14,6 +14,7 @@ import numpy as np
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..record.meta import Meta, meta_of
+from .layouts import by_columns
 from .structured import Structured
 
 __all__ = ["LinAlgError", "adj", "cholesky_ex", "eye_like", "inv", "inv_ex", "like", "solve", "solve_ex",
@@ -104,7 +105,7 @@ def _inv_grad(ctx: Any, g: Any, _: Any) -> Any:
     return -(y.matmul(g).matmul(y))
 
 
-inv_ex = Structured("linalg_inv_ex", meta=_with_info(0), grad=_inv_grad, saves=((), True),
+inv_ex = Structured("linalg_inv_ex", meta=by_columns(_with_info(0)), grad=_inv_grad, saves=((), True),
                     reference=lambda x, attrs, outs: _each(np.linalg.inv, _zero_pivot, x, outs))
 
 
@@ -120,7 +121,7 @@ def _solve_grad(ctx: Any, g: Any, _: Any) -> Sequence[Any]:
 
 
 # inputs (a, b) of one batch shape: x with a x = b
-solve_ex = Structured("linalg_solve_ex", meta=_with_info(1), grad=_solve_grad, saves=lambda needs: ((0,), True),
+solve_ex = Structured("linalg_solve_ex", meta=by_columns(_with_info(1)), grad=_solve_grad, saves=lambda needs: ((0,), True),
                       reference=lambda x, attrs, outs: _each(np.linalg.solve, _zero_pivot, x, outs))
 
 
@@ -169,7 +170,8 @@ def _triangular_grad(ctx: Any, g: Any) -> Sequence[Any]:
 
 
 # inputs (a, b) of one batch shape; attributes (upper, unitriangular): x with a x = b, reading that triangle of a alone
-solve_triangular = Structured("linalg_solve_triangular", meta=lambda metas, upper, unitriangular: metas[1].plain, grad=_triangular_grad,
+solve_triangular = Structured("linalg_solve_triangular",
+                              meta=by_columns(lambda metas, upper, unitriangular: metas[1].plain), grad=_triangular_grad,
                               saves=lambda needs: ((0,), needs[0]), reference=_substituted)
 
 
@@ -185,5 +187,5 @@ def _cholesky_grad(ctx: Any, g: Any, _: Any) -> Any:
     return (made + adj(made)) * 0.5
 
 
-cholesky_ex = Structured("linalg_cholesky_ex", meta=_with_info(0), grad=_cholesky_grad, saves=((), True),
+cholesky_ex = Structured("linalg_cholesky_ex", meta=by_columns(_with_info(0)), grad=_cholesky_grad, saves=((), True),
                          reference=lambda x, attrs, outs: _each(_factor, _indefinite_minor, x, outs))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..record.meta import Meta, meta_of
+from .layouts import iterated
 from .pointwise import broadcast_shapes, pointwise
 from .structured import Structured
 
@@ -42,7 +43,7 @@ def library(name: str, function: Callable[..., Any], grad: Any = None, narrow: b
         given = grad(ctx, g)
         given = given if isinstance(given, tuple) else (given,)
         return tuple(t if t is None or tuple(t.shape) == m.shape else t.sum_to_size(m.shape) for t, m in zip(given, ctx.metas))
-    return Structured(name, reference=reference, grad=None if grad is None else rule, meta=meta)
+    return Structured(name, reference=reference, lays=iterated, grad=None if grad is None else rule, meta=meta)
 
 
 # -- by formula ---------------------------------------------------------------------------------------------------

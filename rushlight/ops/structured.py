@@ -24,19 +24,19 @@ class Structured(Op):
         grad: ``(ctx, *grads) -> gradients of the inputs``; None: not differentiable.
         saves: ``(needs) -> (input positions, whether results)`` that ``grad`` reads, or that pair; default: everything.
         reference: ``(arrays, attrs, outs) -> arrays``, for what a library computes.
-        autocast: see ``Op``.
+        autocast, lays: see ``Op``.
 
     Calling it records it: ``op(x, y, attrs=(...))``.
     """
 
     def __init__(self, name: str, *, meta: Callable[..., Any], lower: Callable[..., Any] | None = None,
                  grad: Callable[..., Any] | None = None, saves: Any = None, reference: Callable[..., Any] | None = None,
-                 grad_name: Any = None, autocast: str | None = None) -> None:
+                 grad_name: Any = None, autocast: str | None = None, lays: Any = None) -> None:
         self.name = name
         self.grad_name = grad_name or backward_name(name)
         self._meta, self._grad, self._saves = meta, grad, saves
         self.differentiable = grad is not None
-        self.autocast = autocast
+        self.autocast, self.lays = autocast, lays
         if lower is not None:
             self.lower = lambda g, inputs, attrs, outs: _many(lower(g, inputs, attrs, outs))  # type: ignore[method-assign]
         elif reference is None:

@@ -61,7 +61,7 @@ class Update(Op):
             p, g, *states = metas[1 + k * width:1 + (k + 1) * width]
             if g.shape != p.shape:
                 raise RuntimeError(f"{self.name}: gradient {list(g.shape)} does not fit parameter {list(p.shape)}")
-            outs.extend((p.plain, *[s.plain for s in states]))
+            outs.extend((p.own, *[s.own for s in states]))
         return tuple(outs)
 
     def lower(self, g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Sequence[Node]:

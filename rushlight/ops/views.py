@@ -201,7 +201,7 @@ def _same_elements(ctx: Any, g: Any) -> Any:
 
 def _permute_back(ctx: Any, g: Any) -> Any:
     order = ctx.attrs[0]
-    return permute(g, tuple(order.index(d) for d in range(len(order))))
+    return permute(g, inverse(order))
 
 
 def _expand_back(ctx: Any, g: Any) -> Any:
@@ -228,13 +228,34 @@ split_dim = ViewOp("unflatten", _split_dim, _same_elements).named("ViewBackward0
 
 
 class _AsStrided(ViewOp):
-    """Any window onto the storage: attrs are (shape, strides, offset), counted from the start of the storage.
+    """Any window onto the storage: attrs are (shape, strides, offset), counted from the start of the storage, and the order in which that
+    is filled where it is not by rows (``autograd/apply.py::attrs_of``).
 
     Its input is the tensor whose value is the whole storage, whatever tensor the user called it on.
     """
 
     def __init__(self) -> None:
-        super().__init__("as_strided", lambda shape, strides, offset, *wanted: wanted)
+        super().__init__("as_strided", lambda shape, strides, offset, *wanted: wanted[:3])
+
+    def lower(self, g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Sequence[Node]:
+        return [lower_view(g, as_filled(g, inputs[0], attrs), attrs[:3])]
+
+    def gradient(self, ctx: Any, *grads: Any) -> Sequence[Any]:
+        shape, order = ctx.metas[0].shape, ctx.attrs[3:]
+        if not order:
+            return (put_view(grads[0], shape, *ctx.attrs),)
+        found = put_view(grads[0], tuple([shape[d] for d in order[0]]), *ctx.attrs[:3])
+        return (permute(found, inverse(order[0])),)
+
+
+def as_filled(g: Graph, x: Node, attrs: tuple) -> Node:
+    """The memory of a whole by rows; ``attrs`` are those of an operation on a part of it."""
+    return g.permute(x, attrs[3]) if len(attrs) > 3 else x
+
+
+def inverse(order: Sequence[int]) -> Shape:
+    """The order that undoes another one."""
+    return tuple([order.index(d) for d in range(len(order))])
 
 
 as_strided = _AsStrided()

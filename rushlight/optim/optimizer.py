@@ -346,11 +346,11 @@ def zeros_like(p: Any) -> Any:
 def full_like(p: Any, number: float, shape: Sequence[int] | None = None) -> Any:
     """A state tensor of one number. It is there at once, not recorded: so the first step runs the program of all others."""
     like = p._value.meta
-    meta = like.plain if shape is None else meta_of(tuple(shape), like.dtype)
+    meta = like.own if shape is None else meta_of(tuple(shape), like.dtype)
     v = new_value(meta)
     if number:
         v.buffer = allocate(meta.nbytes or 1)
-        v.buffer.array(meta.dtype.numpy, meta.shape).fill(number)
+        v.buffer.array(meta.dtype.numpy, meta.memory).fill(number)
     else:
         v.buffer = allocate_zeroed(meta.nbytes or 1)
     return make(v)

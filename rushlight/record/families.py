@@ -72,7 +72,7 @@ def describe(path: Sequence[TraceNode], key: tuple) -> Description:
         parts.append((node.op, node.slot, node.inputs, cut, _plain(node.attrs, numbers)))
         for meta in node.metas:
             numbers += meta.shape
-            parts.append((meta.dtype, len(meta.shape)))
+            parts.append((meta.dtype, len(meta.shape), meta.order))
     structure = tuple(parts)
     return Description(structure, hash(structure), tuple(numbers), nodes)
 
@@ -184,11 +184,12 @@ _opaque: set[Op] = set()  # operations that were found to be so
 class _Described:
     """A trace node with sizes in its shapes and attributes."""
 
-    __slots__ = ("op", "slot", "inputs", "attrs", "metas", "meta", "line")
+    __slots__ = ("op", "slot", "inputs", "attrs", "metas", "meta", "line", "orders")
 
     def __init__(self, node: TraceNode, attrs: tuple, metas: Sequence[Meta]) -> None:
         self.op, self.slot, self.inputs, self.line = node.op, node.slot, node.inputs, node.line
         self.attrs, self.metas, self.meta = attrs, tuple(metas), metas[0]
+        self.orders = node.orders
 
 
 def _given(nodes: Sequence[TraceNode]) -> tuple[list[int], dict[int, list[range]], list[int]]:

@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 from ..compile.dtypes import DType
 from ..compile.sizes import is_size
 
-__all__ = ["Device", "NoSuchDevice", "Meta", "meta_of", "CPU", "contiguous_strides"]
+__all__ = ["Device", "NoSuchDevice", "Meta", "meta_of", "CPU", "contiguous_strides", "dense_order", "dense_strides"]
 
 Shape = tuple[int, ...]
 
@@ -75,12 +76,15 @@ class Meta:
     Attributes:
         shape, dtype, device: of the value.
         numel: number of elements; ``nbytes``: bytes of the row-major memory.
-        strides: in elements, as ``Tensor.stride()`` tells; None for row-major. Strides belong to views; the content of
-            a value does not depend on them.
+        strides: in elements, as ``Tensor.stride()`` tells; None for row-major. The content of a value does not depend on them: they tell
+            how a view lies in other memory, and in which order the memory of a value of its own is filled.
+        order: the dimensions from the outermost to the innermost in memory, where the elements lie without gaps in another order than
+            row-major; else None. ``memory``: the shape in that order.
         size: the shape as users see it, from when one did; the room above sets it.
+        plain: the same, row-major; ``own``: what memory made for such a value is like, in the same order if that has no gaps.
     """
 
-    __slots__ = ("shape", "dtype", "device", "strides", "numel", "nbytes", "plain", "size")
+    __slots__ = ("shape", "dtype", "device", "strides", "numel", "nbytes", "plain", "order", "own", "size")
     size: Any
 
     def __init__(self, shape: Shape, dtype: DType, device: Device, strides: Shape | None) -> None:
@@ -91,7 +95,13 @@ class Meta:
         self.nbytes = self.numel * dtype.itemsize
         if type(self.nbytes) is int and self.nbytes >= 1 << 63:
             raise RuntimeError(f"Storage size calculation overflowed with sizes={list(shape)}")
+        self.order = None if strides is None else dense_order(shape, strides)
         self.plain: Meta = self if strides is None else meta_of(shape, dtype, device)
+        self.own: Meta = self.plain if self.order is None else self
+
+    @property
+    def memory(self) -> Shape:
+        return self.shape if self.order is None else tuple([self.shape[d] for d in self.order])
 
     def __repr__(self) -> str:
         return f"{self.dtype.name}{list(self.shape)}" + ("" if self.strides is None else f" strides {self.strides}")
@@ -129,6 +139,30 @@ def contiguous_strides(shape: Shape) -> Shape:
         strides.append(step)
         step *= max(extent, 1)
     return tuple(reversed(strides))
+
+
+def dense_order(shape: Shape, strides: Shape) -> Shape | None:
+    """The dimensions from the outermost to the innermost, if the elements fill memory without gaps and none lies twice; else None."""
+    if any(map(is_size, shape)):
+        return None
+    order = sorted(range(len(shape)), key=lambda d: (-strides[d], shape[d] == 1))
+    step = 1
+    for d in reversed(order):
+        if shape[d] == 1:
+            continue
+        if strides[d] != step:
+            return None
+        step *= shape[d]
+    return tuple(order) if step else None
+
+
+def dense_strides(shape: Shape, order: Sequence[int]) -> Shape:
+    """Strides of memory that is filled with the dimensions in this order, from the outermost to the innermost."""
+    strides, step = [0] * len(shape), 1
+    for d in reversed(order):
+        strides[d] = step
+        step *= max(shape[d], 1)
+    return tuple(strides)
 
 
 def is_row_major(shape: Shape, strides: Shape) -> bool:

@@ -42,6 +42,8 @@ class Op:
         runtime: None, or a method ``attrs -> (op, attrs, numbers) or None``: the operation that takes the Python numbers in
             attrs as further inputs (zero-dimensional tensors), for a place where they keep changing. ``positions``: these
             numbers say where something lies.
+        lays: None (results are row-major), or a rule ``(metas of the inputs, of the results, attrs) -> metas of the results`` that tells in
+            which order they fill their memory where an input is not row-major (``ops/layouts.py``).
     """
 
     name: str
@@ -55,6 +57,7 @@ class Op:
     autocast: str | None = None
     runtime: Any = None
     positions = False
+    lays: Callable[[Sequence[Meta], Any, tuple], Any] | None = None
 
     def meta(self, metas: Sequence[Meta], attrs: tuple) -> Meta | tuple[Meta, ...]:
         """Result metas (a tuple for several results). Raises what PyTorch raises for inputs that do not fit."""
@@ -99,6 +102,13 @@ class Op:
         is ``permute`` as ``TBackward0``. It is an operation of its own to the recorder, so that the name costs nothing."""
         made = copy.copy(self)
         made.grad_name = grad_name
+        return made
+
+    @functools.cache  # noqa: B019
+    def laid(self, rule: Any) -> Any:
+        """The same operation with other ``lays``."""
+        made = copy.copy(self)
+        made.lays = rule
         return made
 
     def __repr__(self) -> str:

@@ -60,18 +60,30 @@ def lower_nodes(nodes: Iterable[Any], results: Sequence[int]) -> tuple[Graph, li
     """As ``lower_path``, from the nodes that are needed (anything with a ``TraceNode``'s attributes)."""
     graph = Graph()
     made: dict[int, Node] = {}
+    orders: dict[int, tuple[int, ...]] = {}  # of slots that do not fill their memory by rows
     leaves: list[int] = []
     for node in nodes:
         if node.op is None:
-            made[node.slot] = graph.leaf(node.meta.shape, node.meta.dtype)
+            order = node.orders[0]
+            made[node.slot] = _logical(graph, node.meta, order)
             leaves.append(node.slot)
+            if order is not None:
+                orders[node.slot] = order
             continue
         graph.line = None if node.line is None else (*node.line, node.slot)
         outs = lower_op(graph, node.op, [made[s] for s in node.inputs], node.attrs, node.metas)
         for k, out in enumerate(outs):
             made[node.slot + k] = out
-    graph.results = [made[s] for s in results]
+        orders.update({node.slot + k: order for k, order in enumerate(node.orders) if order is not None})
+    graph.results = [graph.permute(made[s], orders[s]) if s in orders else made[s] for s in results]
     return graph, leaves
+
+
+def _logical(graph: Graph, meta: Meta, order: tuple[int, ...] | None) -> Node:
+    """A leaf whose memory is filled in some order, with its dimensions in theirs."""
+    if order is None:
+        return graph.leaf(meta.shape, meta.dtype)
+    return graph.permute(graph.leaf(tuple([meta.shape[d] for d in order]), meta.dtype), [order.index(d) for d in range(len(order))])
 
 
 def lower_op(g: Graph, op: Op, inputs: Sequence[Node], attrs: tuple, metas: Sequence[Meta]) -> Sequence[Node]:

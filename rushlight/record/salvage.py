@@ -33,7 +33,7 @@ def salvage(node: TraceNode, values: Sequence[Value], live: Sequence[Value], err
             v.buffer = v.home
         else:
             v.buffer = allocate(max(v.meta.nbytes, 1))
-        np.copyto(v.buffer.array(v.meta.dtype.numpy, v.meta.shape), array, casting="no")
+        np.copyto(v.buffer.array(v.meta.dtype.numpy, array.shape), array, casting="no")  # in the order that the graph's results have
         v.home = v.epoch = None
     for v in live:
         if v.buffer is None and v.home is not None:

@@ -129,6 +129,11 @@ class TraceNode(_Latest):
         self.forget_latest()
 
     @property
+    def orders(self) -> tuple[tuple[int, ...] | None, ...]:
+        """In which order the results fill their memory, None for row-major. Views have no memory."""
+        return tuple([None if self.op is not None and self.op.is_view else m.order for m in self.metas])
+
+    @property
     def is_mark(self) -> bool:
         return self.op is None and not self.metas and self.parent is not None
 
@@ -265,10 +270,10 @@ class Trace:
 
     def add_leaf(self, v: Value) -> int:
         """Let a ready value enter; returns its slot."""
-        key = ("leaf", v.meta.plain)
+        key = ("leaf", v.meta)
         node = self.node.edges.get(key)
         if node is None:
-            node = self.extend(key, None, (), (), (v.meta.plain,))
+            node = self.extend(key, None, (), (), (v.meta,))
         self.node = node
         values = self.values
         v.epoch, v.slot = self.epoch, len(values)
@@ -281,7 +286,10 @@ class Trace:
         if node is None:
             op, attrs, *slots = key
             values = self.values
-            metas = op.meta([values[s].meta for s in slots], attrs)
+            given = [values[s].meta for s in slots]
+            metas = op.meta(given, attrs)
+            if op.lays is not None and any(m.strides is not None for m in given):
+                metas = op.lays(given, metas, attrs)
             node = self.extend(key, op, attrs, tuple(slots), metas if type(metas) is tuple else (metas,))
         self.node = node
         return node

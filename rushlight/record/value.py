@@ -51,8 +51,9 @@ class Value:
     """An immutable array that is there or will be.
 
     * *pending*: ``epoch`` is the epoch of the trace that recorded it, ``slot`` its number there, ``buffer`` None.
-    * *ready*: ``buffer`` holds it, row-major. ``epoch`` and ``slot`` remember where it last entered a trace as a leaf. A program
-      in flight may still be about to write it there, which whoever looks at the memory waits for (``compile/cpu/flight.py``).
+    * *ready*: ``buffer`` holds it, row-major or in the order of its meta. ``epoch`` and ``slot`` remember where it last entered a trace as
+      a leaf. A program in flight may still be about to write it there, which whoever looks at the memory waits for
+      (``compile/cpu/flight.py``).
     * *derived* (a ``DerivedValue``): a view of the value ``origin``; it has no memory of its own and is recorded again where
       it is needed.
 
@@ -135,6 +136,9 @@ def array_of(v: Value) -> np.ndarray:
     """The memory of a ready value as a NumPy array that keeps it alive."""
     meta = v.meta
     looks.count += 1
+    if meta.order is not None:
+        width = meta.dtype.itemsize
+        return v.buffer.array(meta.dtype.numpy, meta.shape, tuple([s * width for s in meta.strides]), 0)  # type: ignore[union-attr]
     return v.buffer.array(meta.dtype.numpy, meta.shape)  # type: ignore[union-attr]
 
 
@@ -142,8 +146,8 @@ COPIED = 4096  # bytes of memory that others can write, at most, that are copied
 
 
 def copied(v: Value, address: int) -> Value:
-    """A ready value of the meta of ``v``, row-major, with the content that lies at the address now."""
-    meta = v.meta.plain
+    """A ready value of the meta of ``v`` (row-major for a part of something) with the content that lies at the address now."""
+    meta = v.meta if v.origin is None else v.meta.plain
     leaf = new_value(meta)
     leaf.buffer = allocate(meta.nbytes or 1)
     memmove(leaf.buffer.ptr, address, meta.nbytes)

@@ -7,15 +7,23 @@ from ..autograd.quick import quick
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..ops.basic import cast
+from ..ops.layouts import in_order
 from .registry import CONVENIENCES, METHODS
 
-__all__ = ["converted"]
+__all__ = ["converted", "in_format"]
 
 converted = quick(lambda self, dtype: cast(self, attrs=(dtype,)))  # of another dtype
 
 
+def in_format(self: Any, memory_format: Any) -> Any:
+    """A copy whose memory is filled as the format says."""
+    return in_order(self, attrs=(memory_format.order(len(self.shape)),))
+
+
 def _converter(name: str, d: DType) -> None:
     def call(self: Any, memory_format: Any = None) -> Any:
+        if memory_format is not None:
+            return self.to(d, memory_format=memory_format)
         return self if self._value.meta.dtype is d else converted(self, d)
     call.__name__ = name
     call.__doc__ = f"The tensor converted to {d}."

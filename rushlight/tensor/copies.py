@@ -7,6 +7,7 @@ from ..autograd.titles import entitle
 from ..ops import basic
 from ..ops.structured import wrap_dim
 from . import numbers, rearrange  # noqa: F401  (whose functions are copied)
+from .kinds import contiguous_format
 from .registry import FUNCTIONS, METHODS, public
 
 __all__: list[str] = []
@@ -14,7 +15,7 @@ __all__: list[str] = []
 
 def _copied(view: Any, title: str | None = None) -> Any:
     """A copy of a view, whose graph node has the name of the view's."""
-    made = view.clone()
+    made = view.clone(memory_format=contiguous_format)
     if made._edge is not None:
         entitle(made, title or f"{view._edge.name()}_copy")
     return made

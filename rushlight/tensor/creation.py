@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ..autograd.apply import apply_view, attrs_of, value_of
 from ..autograd.handle import LEAF, Handle, make
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..ops.basic import filled
+from ..ops.layouts import in_order_meta
 from ..ops.pointwise import tag
 from ..ops.promotion import default_dtype
 from ..ops.views import as_strided
@@ -20,6 +22,7 @@ from ..record.meta import CPU, Device, NoSuchDevice, meta_of
 from ..record.value import allocate, new_value, value_from_array
 from ..record.warn import warn
 from .few import few_numbers
+from .kinds import contiguous_format
 from .registry import METHODS, public
 from .scalars import check_fits, check_number
 from .size import size_argument, size_given
@@ -112,14 +115,17 @@ def from_numpy(ndarray: np.ndarray) -> Any:
     strides = tuple(s // ndarray.itemsize for s in ndarray.strides)
     span = 1 + sum((n - 1) * s for n, s in zip(ndarray.shape, strides)) if ndarray.size else 0
     flat = np.lib.stride_tricks.as_strided(ndarray, (span,), (ndarray.itemsize,))
-    return window(make(value_from_array(flat, copy=False)), ndarray.shape, strides, 0)
+    whole = value_from_array(flat, copy=False)
+    meta = meta_of(ndarray.shape, d, CPU, strides)
+    if meta.order is not None:  # no gaps
+        whole.meta = meta
+        return make(whole)
+    return window(make(whole), ndarray.shape, strides, 0)
 
 
 def window(whole: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Any:
     """A view of a whole storage by strides."""
-    from ..autograd.apply import apply_view
-
-    return apply_view(as_strided, (shape, strides, offset), whole)
+    return apply_view(as_strided, attrs_of((shape, strides, offset), value_of(whole)), whole)
 
 
 def _dtype_of(data: Any) -> DType | None:
@@ -348,12 +354,12 @@ def _maker(name: str, number: Any) -> Any:
 zeros, ones = _maker("zeros", 0), _maker("ones", 1)
 
 
-def _empty(size: tuple[int, ...], dtype: DType | None, device: Any, requires_grad: bool) -> Any:
-    """Memory as it is. (It is ready at once: nothing is recorded.)"""
+def _empty(size: tuple[int, ...], dtype: DType | None, device: Any, requires_grad: bool, order: tuple[int, ...] | None = None) -> Any:
+    """Memory as it is, with the dimensions in an order (None: by rows). (It is ready at once: nothing is recorded.)"""
     check_device(device)
     if any(n < 0 for n in size):
         raise RuntimeError(f"Trying to create tensor with negative dimension {min(size)}: {list(size)}")
-    v = new_value(meta_of(size, dtype or default_dtype(), CPU))
+    v = new_value(in_order_meta(meta_of(size, dtype or default_dtype(), CPU), order))
     v.buffer = allocate(v.meta.nbytes or 1)
     return finish(make(v), requires_grad)
 
@@ -363,13 +369,14 @@ def empty(*shape: Any, size: Any = None, dtype: DType | None = None, layout: Any
           pin_memory: bool = False, memory_format: Any = None, out: Any = None) -> Any:
     """A tensor of undefined content."""
     wanted = size_given("empty", shape, size)
+    order = None if memory_format in (None, contiguous_format) else memory_format.order(len(wanted))
     if out is not None:
         if not isinstance(out, Handle):
             raise TypeError(f"empty(): argument 'out' must be Tensor, not {type(out).__name__}")
         if dtype is not None and dtype is not out.dtype:
             raise RuntimeError(f"dtype {dtype} does not match dtype of out parameter ({out.dtype})")
         return out.resize_(wanted)  # type: ignore[attr-defined]
-    return _empty(wanted, dtype, device, requires_grad)
+    return _empty(wanted, dtype, device, requires_grad, order)
 
 
 @public(method=False, out=False, recorded=False)

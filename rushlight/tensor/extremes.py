@@ -10,6 +10,7 @@ from ..ops import basic, views
 from ..ops import indexing as ix
 from ..ops import ordering as order
 from ..ops import reduction as red
+from ..ops.layouts import like_input
 from ..ops.structured import wrap_dim, wrap_dims
 from ..record.op import backward_name
 from .registry import METHODS, public
@@ -153,11 +154,13 @@ def _sorted(name: str, input: Any, dim: int, descending: bool, k: int | None = N
     if not input.shape:
         index = input.detach().new_zeros((), dtype=dt.int64)
         return kind((basic.clone.named(backward_name(name, overload))(input), index))
+    taken = ix.gather.named(backward_name(name, overload))
     if k is None:
         index = order.sort_index(input, attrs=(d, descending))
+        taken = taken.laid(like_input())
     else:
         index = order.first_index(input, attrs=(d, descending, k))
-    return kind((ix.gather.named(backward_name(name, overload))(input, index, attrs=(d,)), index))
+    return kind((taken(input, index, attrs=(d,)), index))
 
 
 @public()

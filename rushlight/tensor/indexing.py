@@ -17,7 +17,7 @@ from ..ops import (
 )
 from ..ops.pointwise import broadcast_shapes
 from ..ops.structured import wrap_dim
-from .creation import from_array
+from .creation import from_array, from_numpy
 from .index_key import basic, selected, sliced
 from .registry import FUNCTIONS, METHODS, assign, public
 from .scalars import check_number
@@ -154,7 +154,7 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
             array = array.reshape(1)
         return tuple(from_array(p.astype(np.int64)) for p in np.nonzero(array))
     found = np.argwhere(array).astype(np.int64)
-    return from_array(found.reshape(found.shape[0], array.ndim))
+    return from_numpy(np.asfortranarray(found.reshape(found.shape[0], array.ndim)))  # dimension by dimension, as PyTorch keeps them
 
 
 @public()
@@ -300,7 +300,7 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Any:
         check_number(value, input.dtype, "masked_fill")
         if input.dtype.kind in "ui" and isinstance(value, float):
             value = int(value)
-    made = ar.where.named(f"MaskedFillBackward{int(isinstance(value, Handle))}")(mask, value, input)
+    made = ar.where.named(f"MaskedFillBackward{int(isinstance(value, Handle))}").laid(None)(mask, value, input)
     return made if made.dtype is input.dtype else made.to(input.dtype)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from ..autograd.handle import TYPE_NAMES, Handle, type_name
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
+from ..ops.layouts import channels_last_order
 
 __all__ = ["layout", "memory_format", "strided", "sparse_coo", "contiguous_format", "channels_last", "channels_last_3d",
            "preserve_format", "type_name", "type_named", "iinfo", "finfo"]
@@ -22,7 +23,20 @@ class layout:
 
 
 class memory_format(layout):
-    """An order of dimensions in memory. Values are kept in whatever order the compiler likes; formats are accepted."""
+    """An order of dimensions in memory."""
+
+    def order(self, ndim: int) -> tuple[int, ...] | None:
+        """The dimensions from the outermost to the innermost; None for row-major.
+
+        Raises:
+            RuntimeError: a tensor of so many dimensions has no channels there.
+        """
+        if self.name == "contiguous_format":
+            return None
+        wanted = 5 if self.name == "channels_last_3d" else 4
+        if ndim != wanted:
+            raise RuntimeError(f"required rank {wanted} tensor to use {self.name} format")
+        return channels_last_order(ndim)
 
 
 strided, sparse_coo = layout("strided"), layout("sparse_coo")

@@ -5,9 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ..autograd.apply import value_of
+from ..autograd.handle import make as tensor_of
 from ..autograd.modes import no_grad
 from ..compile.dtypes import DType
-from .creation import empty, finish, full, ones, window, zeros
+from ..ops.layouts import in_order, in_order_meta, preserved
+from ..ops.views import inverse
+from ..record.meta import Meta, meta_of
+from ..record.value import new_value
+from .creation import empty, finish, full, ones, zeros
 from .kinds import preserve_format
 from .registry import public
 
@@ -15,29 +20,27 @@ __all__ = ["laid_out"]
 
 
 def laid_out(input: Any, memory_format: Any, requires_grad: bool, make: Callable[[tuple[int, ...]], Any]) -> Any:
-    """What ``make`` gives for the shape of ``input``, with the dimensions in the order that they have there.
-
-    Memory is row-major, so another order is a view of a vector. (Results of computations keep to rows: for them that would be an
-    operation more.)
-    """
+    """What ``make`` gives for the shape of ``input``, in memory that is filled in the same order, or as ``memory_format`` says."""
     meta = value_of(input).meta
-    strides = None if meta.strides is None or memory_format not in (None, preserve_format) else _dense(meta.shape, meta.strides)
-    if strides is None:
+    if memory_format in (None, preserve_format):
+        like = preserved(meta)
+    else:
+        like = in_order_meta(meta, memory_format.order(len(meta.shape)))
+    if like.order is None:
         return finish(make(meta.shape), requires_grad)
     with no_grad():
-        made = window(make((meta.numel,)), meta.shape, strides, 0)
-    return finish(made, requires_grad)
+        return finish(filled_by(make((meta.numel,)), like), requires_grad)
 
 
-def _dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Strides without gaps for dimensions in the same order; None for elements that are seen several times, and for none."""
-    if 0 in shape or any(s == 0 and n > 1 for s, n in zip(strides, shape)):
-        return None
-    dense, step = [1] * len(shape), 1
-    for d in sorted(range(len(shape)), key=lambda d: (strides[d], shape[d] > 1, -d)):
-        dense[d] = step
-        step *= shape[d]
-    return tuple(dense)
+def filled_by(content: Any, like: Meta) -> Any:
+    """A vector that nobody else holds, as the memory of a tensor that lies as ``like`` says."""
+    memory = content._value
+    assert like.order is not None
+    if memory.buffer is None:
+        return in_order(content.view(like.memory).permute(inverse(like.order)), attrs=(like.order,))
+    v = new_value(meta_of(like.shape, memory.meta.dtype, like.device, like.strides))
+    v.buffer = memory.buffer
+    return tensor_of(v)
 
 
 # -- filled -------------------------------------------------------------------------------------------------------

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..autograd.given import PLAIN_TENSORS
-from ..autograd.handle import How, make, new_view
+from ..autograd.handle import How, lying, make, new_view
 from ..autograd.writing import free_memory, wrote_part
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..ops.basic import full
 from ..ops.views import as_strided
-from ..record.meta import contiguous_strides, is_contiguous, meta_of
+from ..record.meta import is_contiguous, meta_of
 from ..record.trace import local
 from ..record.value import allocate, looks, new_value
 
@@ -84,7 +84,7 @@ def part_of_ready(t: Any, key: Any) -> Any:
         return None
     meta = t._value.meta
     if alias is None or alias.parent is None:
-        shape, steps, offset = meta.shape, contiguous_strides(meta.shape), 0
+        shape, steps, offset = *lying(root), 0
     elif root.meta.dtype is meta.dtype:
         shape, steps, offset = alias.place()
     else:
@@ -116,7 +116,7 @@ def store_number(t: Any, key: Any, number: Any) -> bool:
         return False
     alias = t._alias
     if alias is None or alias.parent is None:
-        shape, steps, offset = meta.shape, contiguous_strides(meta.shape), 0
+        shape, steps, offset = *lying(t._value if alias is None else alias.storage.value), 0
     elif alias.storage.value.meta.dtype is dtype:
         shape, steps, offset = alias.place()
     else:
@@ -155,7 +155,7 @@ def _fill(t: Any) -> bool:
         return False
     made = new_value(meta)
     made.buffer = allocate(meta.nbytes)
-    made.buffer.array(meta.dtype.numpy, meta.shape).fill(node.attrs[1][0])
+    made.buffer.array(meta.dtype.numpy, meta.memory).fill(node.attrs[1][0])
     if alias is None:
         t._value = made
     else:
@@ -192,11 +192,13 @@ def joined(tensors: Sequence[Any], dim: int, *, stacked: bool) -> Any:
                     meta.shape != shape if stacked else meta.shape[:dim] != before or meta.shape[dim + 1:] != behind):
                 return None
             known = meta
+        if meta.strides is not None and not is_contiguous(meta.shape, meta.strides):
+            return None
         if alias is not None:
             v = alias.storage.value
             if alias.parent is not None:
-                _, steps, offset = alias.place()
-                if v.meta.dtype is not dtype or not is_contiguous(meta.shape, steps):
+                offset = alias.place()[2]
+                if v.meta.dtype is not dtype:
                     return None
         buffer = v.buffer
         if buffer is None:

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd.apply import alias_of
+from ..autograd.apply import alias_of, value_of
 from ..autograd.handle import LEAF, make
 from ..compile.dtypes import DType
+from ..record.meta import contiguous_strides
 from ..record.value import value_from_array
 
 __all__ = ["copy_tensor", "reduce_tensor", "deepcopy_tensor", "rebuild"]
@@ -28,8 +29,10 @@ def rebuild(cls: type, flat: np.ndarray, dtype: DType, shape: tuple, strides: tu
 
 
 def reduce_tensor(t: Any) -> tuple:
-    whole = np.array(t.detach()._array().reshape(-1) if t.is_contiguous() else t.detach().contiguous()._array().reshape(-1))
-    strides = t.contiguous().stride() if not t.is_contiguous() else t.stride()
+    own = value_of(t).meta.own  # without the gaps that a view may have
+    array = t.detach()._array()
+    whole = np.array(array if own.order is None else array.transpose(own.order)).reshape(-1)
+    strides = own.strides or contiguous_strides(own.shape)
     return rebuild, (type(t), whole.view(np.uint8) if t.dtype.name == "bfloat16" else whole, t.dtype, tuple(t.shape), strides, 0,
                      t.requires_grad, dict(t.__dict__))
 

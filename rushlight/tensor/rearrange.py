@@ -119,7 +119,7 @@ def repeat_interleave(input: Any, repeats: Any = None, dim: int | None = None, *
         counts = np.broadcast_to(counts.reshape(-1), (n,))
     elif int(repeats) > 1 and n:  # heads that several queries share: no index to look up, and the gradient is a sum
         x = x.unsqueeze(d + 1)
-        return x.expand((*x.shape[:d + 1], int(repeats), *x.shape[d + 2:])).clone().flatten(d, d + 1)
+        return x.expand((*x.shape[:d + 1], int(repeats), *x.shape[d + 2:])).contiguous().flatten(d, d + 1)
     else:
         counts = np.full(n, int(repeats))
     if (counts < 0).any():

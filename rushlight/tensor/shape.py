@@ -9,10 +9,13 @@ from ..autograd.apply import value_of
 from ..autograd.handle import Handle
 from ..autograd.quick import quick
 from ..ops import basic, views
+from ..ops.layouts import in_order, is_in_order
 from ..ops.promotion import result_type
 from ..ops.structured import no_dims, wrap_dim, wrap_dims
 from ..record.meta import is_contiguous
 from ..record.warn import warn
+from .casting import in_format
+from .kinds import contiguous_format, preserve_format
 from .parts import MANY, joined
 from .registry import CONVENIENCES, METHODS, public
 from .size import size_argument, size_given, wholes
@@ -64,7 +67,7 @@ def reshape(input: Any, shape: Any) -> Any:
     m = value_of(input).meta
     wanted = _inferred(size_argument((shape,)) if not isinstance(shape, int) else (shape,), m.numel)
     if m.strides is not None and views.view_strides(m.shape, m.strides, wanted) is None:
-        return views.unsafe_view(basic.clone(input), wanted)
+        return views.unsafe_view(_by_rows(input), wanted)
     return views.view(input, wanted)
 
 
@@ -391,19 +394,23 @@ METHODS["tile"] = lambda self, *dims: tile(self, size_argument(dims))
 
 @public(out=False)
 def clone(input: Any, *, memory_format: Any = None) -> Any:
-    """A copy, through which gradients flow."""
-    return basic.clone(input)
+    """A copy, through which gradients flow: in the order in memory that ``input`` has, unless ``memory_format`` tells another one."""
+    return basic.clone(input) if memory_format in (None, preserve_format) else in_format(input, memory_format)
 
 
 def _contiguous(self: Any, memory_format: Any = None) -> Any:
-    """The tensor itself if it is row-major, else a copy that is."""
+    """The tensor itself if its memory is filled by rows (channels last, if ``memory_format`` says so), else a copy for which that holds."""
     m = value_of(self).meta
-    if m.strides is None or is_contiguous(m.shape, m.strides):
-        return self
-    return _copied(self)
+    if memory_format in (None, contiguous_format, preserve_format):
+        if m.strides is None or is_contiguous(m.shape, m.strides):
+            return self
+        if memory_format is preserve_format:
+            raise RuntimeError("preserve memory format is unsupported by the contiguous operator")
+        return _by_rows(self)
+    return self if is_in_order(m, memory_format.order(len(m.shape))) else in_format(self, memory_format)
 
 
-_copied = quick(lambda self: basic.clone(self))
+_by_rows = quick(lambda self: in_order(self, attrs=(None,)))
 METHODS["contiguous"] = _contiguous
 CONVENIENCES.add("contiguous")
 

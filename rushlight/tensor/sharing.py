@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from ..autograd.apply import value_of
 from ..autograd.handle import LEAF, make
-from ..compile.dtypes import DType
 from ..record.flush import ready
-from ..record.value import Value, value_from_array
+from ..record.meta import Meta
+from ..record.value import Value, array_of, value_from_array
 
 __all__ = ["is_shared", "share"]
 
@@ -39,14 +40,15 @@ def share(t: Any) -> None:
     from multiprocessing.sharedctypes import RawArray  # some hundredth of a second, which few programs need
 
     memory = RawArray(ctypes.c_ubyte, t.numel() * t.dtype.itemsize)
-    value = _over(memory, t.dtype, tuple(t.shape))
-    value.buffer.array(t.dtype.numpy, tuple(t.shape))[...] = t.detach().contiguous()._array()  # type: ignore[union-attr]
+    value = _over(memory, value_of(t).meta.own)
+    array_of(value)[...] = t.detach()._array()
     t.data = make(value)
     _register(type(t))
 
 
-def _over(memory: Any, dtype: DType, shape: tuple[int, ...]) -> Value:
-    value = value_from_array(np.frombuffer(memory, np.uint8).view(dtype.numpy).reshape(shape), copy=False)
+def _over(memory: Any, meta: Meta) -> Value:
+    value = value_from_array(np.frombuffer(memory, np.uint8).view(meta.dtype.numpy).reshape(meta.memory), copy=False)
+    value.meta = meta
     value.buffer.packed = ()  # type: ignore[union-attr]  # no packed form of this content stays true
     return value
 
@@ -63,14 +65,15 @@ def _reduce(t: Any) -> Any:
     from multiprocessing.context import get_spawning_popen
 
     memory = None if get_spawning_popen() is None else _memory(t)
-    whole = memory is not None and t.is_leaf and t.is_contiguous() and t.numel() * t.dtype.itemsize == len(memory)
+    meta = value_of(t).meta
+    whole = memory is not None and t.is_leaf and meta.own is meta and meta.nbytes == len(memory)
     if not whole:
         return t.__reduce_ex__(2)
-    return _rebuild, (type(t), memory, t.dtype, tuple(t.shape), t.requires_grad, dict(t.__dict__))
+    return _rebuild, (type(t), memory, meta, t.requires_grad, dict(t.__dict__))
 
 
-def _rebuild(kind: type, memory: Any, dtype: DType, shape: tuple[int, ...], requires_grad: bool, state: dict[str, Any]) -> Any:
-    t = make(_over(memory, dtype, shape))
+def _rebuild(kind: type, memory: Any, meta: Meta, requires_grad: bool, state: dict[str, Any]) -> Any:
+    t = make(_over(memory, meta))
     if kind is not type(t):
         t = t.as_subclass(kind)  # type: ignore[attr-defined]
     t._edge = LEAF if requires_grad else None

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd.apply import alias_of, apply_view, value_of
+from ..autograd.apply import alias_of, apply_view, attrs_of, value_of
 from ..autograd.handle import LEAF, Handle, make, storage_of
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
+from ..ops.layouts import is_in_order, looks_channels_last
 from ..ops.promotion import default_dtype
 from ..ops.views import as_strided
 from ..record.flush import ready
@@ -19,8 +20,9 @@ from ..record.trace import local
 from ..record.value import allocate, array_of, looks
 from ..record.warn import warn
 from . import printing
-from .casting import converted
+from .casting import converted, in_format
 from .differentiable import Differentiable
+from .kinds import channels_last, channels_last_3d, preserve_format
 from .parts import cell
 from .size import Size, size_argument
 
@@ -125,12 +127,8 @@ class Tensor(Differentiable):
 
     def is_contiguous(self, memory_format: Any = None) -> bool:
         m = self._value.meta
-        name = getattr(memory_format, "name", "contiguous_format")
-        if name in ("channels_last", "channels_last_3d"):
-            order = (0, *range(2, len(m.shape)), 1)
-            strides = self.stride()
-            return len(m.shape) == (4 if name == "channels_last" else 5) and is_contiguous(
-                tuple(m.shape[d] for d in order), tuple(strides[d] for d in order))
+        if memory_format is channels_last or memory_format is channels_last_3d:
+            return len(m.shape) == (4 if memory_format is channels_last else 5) and is_in_order(m, memory_format.order(len(m.shape)))
         return m.strides is None or is_contiguous(m.shape, m.strides)
 
     def is_floating_point(self) -> bool:
@@ -354,7 +352,7 @@ class Tensor(Differentiable):
             raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {offset}, and itemsize "
                                f"{self.dtype.itemsize} requiring a storage size of {(last + 1) * self.dtype.itemsize} are out of bounds "
                                f"for storage of size {base.nbytes}")
-        return apply_view(as_strided, (size, stride, offset), base)
+        return apply_view(as_strided, attrs_of((size, stride, offset), value_of(base)), base)
 
     def _view_dtype(self, d: DType) -> Any:
         """The same bytes as another type (a copy of the bytes is shared only for arrays that are ready)."""
@@ -426,9 +424,15 @@ class Tensor(Differentiable):
             check_device(device)
         if isinstance(dtype, type):
             dtype = dt.of_python(dtype)
-        if dtype is None or dtype is self._value.meta.dtype:
-            return self.clone() if copy else self  # type: ignore[attr-defined]
-        return converted(self, dtype)
+        m = self._value.meta
+        if memory_format is None or memory_format is preserve_format:
+            if dtype is None or dtype is m.dtype:
+                return self.clone() if copy else self  # type: ignore[attr-defined]
+            return converted(self, dtype)
+        if dtype is not None and dtype is not m.dtype:
+            return in_format(converted(self, dtype), memory_format)
+        last = memory_format.order(len(m.shape)) is not None
+        return self if not copy and last == looks_channels_last(m) else in_format(self, memory_format)
 
     def type(self, dtype: Any = None, non_blocking: bool = False) -> Any:
         """The name of the tensor's type, or the tensor converted to another."""

@@ -16,9 +16,12 @@ key = st.tuples(cut | at) | st.tuples(cut | at, cut | at) | st.just([0, 1]) | st
 which = st.integers(0, 5)  # a tensor, counted from the latest
 
 VIEWS = {"t": lambda x, k, n: x.T, "unsqueeze": lambda x, k, n: x.unsqueeze(0), "squeeze": lambda x, k, n: x.squeeze(),
-         "flat": lambda x, k, n: x.reshape(-1), "chunk": lambda x, k, n: x.narrow(0, 1, 1), "diagonal": lambda x, k, n: x.diagonal(),
+         "flat": lambda x, k, n: x.reshape(-1), "as it lies": lambda x, k, n: x.view(-1),
+         "chunk": lambda x, k, n: x.narrow(0, 1, 1), "diagonal": lambda x, k, n: x.diagonal(),
          "detach": lambda x, k, n: x.detach(), "item": lambda x, k, n: x[k], "expand": lambda x, k, n: x.expand(2, *x.shape)}
-OTHERS = {"sin": lambda x, k, n: x.sin(), "square": lambda x, k, n: x.square(), "add": lambda x, k, n: x + n,
+OTHERS = {"sin": lambda x, k, n: x.sin(), "clone": lambda x, k, n: x.clone(), "rows": lambda x, k, n: x.contiguous(),
+          "flip": lambda x, k, n: x.flip(0), "look up": lambda x, k, n: x[[0, 0]],
+          "square": lambda x, k, n: x.square(), "add": lambda x, k, n: x + n,
           "mul": lambda x, k, n: x * n}
 WRITES = {"add_": lambda x, k, n: x.add_(n), "mul_": lambda x, k, n: x.mul_(n), "fill_": lambda x, k, n: x.fill_(n),
           "relu_": lambda x, k, n: x.relu_(), "set": lambda x, k, n: x.__setitem__(k, n),
@@ -66,6 +69,11 @@ def run(program, torch):
     return told, tensors
 
 
+def lies(x):
+    """Strides of the dimensions that have some, and where the first element is."""
+    return x.numel() and ([s for s, n in zip(x.stride(), x.shape) if n > 1], x.storage_offset())
+
+
 def comparable(program):
     """Leaves out steps that PyTorch alone refuses, or that write what they read."""
     kept = []
@@ -94,7 +102,9 @@ def test_random_programs_do_what_pytorch_does(program):
         for mine, other in zip(tensors, wanted):
             assert mine.detach().numpy() == pytest.approx(other.detach().numpy(), rel=1e-4, nan_ok=True)
             assert mine._version == other._version
+            assert lies(mine) == lies(other)
         if not any(errors):
             grad, other = tensors[0].grad, wanted[0].grad
             assert (grad is None) == (other is None)
+            assert grad is None or lies(grad) == lies(other)
             assert grad is None or grad.numpy() == pytest.approx(other.numpy(), rel=1e-4, nan_ok=True)

@@ -85,13 +85,15 @@ class Whole(Stateful):
                     parameter.grad.zero_()
 
     def to(self: T, *args: Any, **kwargs: Any) -> T:
-        """Move to a device or convert floating parameters and buffers: ``to(device)``, ``to(dtype)``, ``to(tensor)``.
+        """Move to a device or convert floating parameters and buffers: ``to(device)``, ``to(dtype)``, ``to(tensor)``; with
+        ``memory_format``, those with four or five dimensions to another order in memory.
 
         Raises:
             TypeError: the dtype is not floating or complex.
         """
         dtype, device, copy = kwargs.pop("dtype", None), kwargs.pop("device", None), False
-        kwargs.pop("non_blocking", None), kwargs.pop("memory_format", None)
+        kwargs.pop("non_blocking", None)
+        memory_format = kwargs.pop("memory_format", None)
         if kwargs:
             raise TypeError(f"to() received an invalid combination of arguments - got {', '.join(kwargs)}")
         for a in args:
@@ -103,7 +105,8 @@ class Whole(Stateful):
                 device = a
         if dtype is not None and dtype.kind not in "fc":
             raise TypeError(f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}")
-        return self._apply(lambda t: t.to(device=device, dtype=dtype if t.dtype.kind in "fc" else None, copy=copy))
+        return self._apply(lambda t: t.to(device=device, dtype=dtype if t.dtype.kind in "fc" else None, copy=copy,
+                                          memory_format=memory_format if t.dim() in (4, 5) else None))
 
     def type(self: T, dst_type: Any) -> T:
         """Convert all parameters and buffers to a dtype."""

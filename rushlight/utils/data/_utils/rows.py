@@ -40,7 +40,7 @@ def stack_rows(rows: Sequence[Any]) -> Tensor:
                 raise TypeError(f"expected Tensor as element {i} of the batch, but got {type(row).__name__}")
         return torch.stack(tuple(rows), 0)
     batch = torch.empty((len(rows), *meta.shape), dtype=meta.dtype)
-    if all(row._alias is None for row in rows):  # whole blocks of memory; `ready` runs what is pending, once for all
+    if meta.order is None and all(row._alias is None for row in rows):  # whole blocks of memory; `ready` runs what is pending, once for all
         size, start = meta.nbytes, batch._address()
         for i, row in enumerate(rows):
             ctypes.memmove(start + i * size, ready(row._value).ptr, size)
