@@ -370,6 +370,21 @@ def test_few_rows_are_shared_among_threads(rows: int, columns: int) -> None:
     assert step.parts >= 4
 
 
+@pytest.mark.skipif(HOST.vector_bytes != 64, reason="tiles are twelve rows high with vectors of 64 bytes")
+@pytest.mark.parametrize("rows, columns, depth, kind", [(12, 1024, 512, "direct"), (13, 1024, 512, "chunked"), (61, 1000, 700, "chunked"),
+                                                        (64, 128, 700, "direct"), (64, 1024, 256, "direct")])
+def test_some_rows_read_a_large_matrix_chunk_by_chunk(rows: int, columns: int, depth: int, kind: str) -> None:
+    """A panel of a matrix read in place is no more in the cache when the next tile wants it: the lines lie in few places there."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((rows, depth), (depth, columns)))
+    out = np.zeros((rows, columns), np.float32)
+    with target.using(dataclasses.replace(HOST, l2=1 << 20)):
+        (step,) = plan(of_einsum("mk,kn->mn", a, b, out, dt.float32)).steps
+        assert step.kernel[1].__self__.kind == kind
+        assert step.parts >= 2
+        check("mk,kn->mn", a, b, out)
+
+
 def test_a_weight_gradient_with_many_results_is_one_step() -> None:
     """Parts that have all of the reduction apply the epilogue themselves; with few results the reduction is split, and a step adds up."""
     for (m, n, k), kinds in (((1024, 256, 2048), ["chunked"]), ((192, 192, 1576), ["chunked"]), ((96, 128, 16384), ["partial", "finish"])):

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from rushlight.compile.contraction import Contraction
 from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE, Copy, Turn
-from rushlight.compile.cpu.contract_cut import LONGEST, TURNED_AT_ONCE, cut, even_blocks
+from rushlight.compile.cpu.contract_cut import LONGEST, TURNED_AT_ONCE, cut, even_blocks, panels_of_a_part
 from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
 from rushlight.compile.cpu.contract_ir import Driver
 from rushlight.compile.cpu.contract_pack import Packing, packing
@@ -64,6 +64,8 @@ MOST_PARTS = 32
 LONGEST_SHARE = 5 / 8
 #: Bytes from one position of B to the next from which on it is asked for in advance.
 LONG_STEP = 256
+#: ... and its lines share few places of the second-level cache.
+FAR = 1024
 #: Fewest panels of B for which turning pays, and copying.
 FEWEST_TURNED, FEWEST_COPIED = 4, 6
 
@@ -122,11 +124,14 @@ class Planner:
         each = FEW_ROWS_BYTES if self.rows <= FEW_ROWS else PART_BYTES
         wanted = smallest(MOST_PARTS, largest(1, self.flops // PART_FLOPS, read // each))
         once = int(LONGEST_SHARE * self.cpu.l2) // ((self.panel + self.heights[0]) * self.accumulate.itemsize)
-        self.longest = min(LONGEST, once)
         self.turned = self._turns()
+        strides_far = self._strides_far()
+        self.longest = CHUNK if strides_far else min(LONGEST, once)
         self.block_rows = self.turned or self._copies()
         block_m, block_n, splits = cut((self.rows, self.panels, self.n.extent, self.depth, self.batches, self.heights, self.panel,
                                         self.accumulate.itemsize, self.cpu.l2 // 4, self.longest, self.turned, self.dots), wanted)
+        if strides_far:
+            block_m, block_n, splits = self.rows, panels_of_a_part(self.panels, self.batches, wanted), 1
         if self.turned:
             self.block_rows = even_blocks(block_m, self.turned, self.heights[0])
         self.chunked = not self.dots and (splits > 1 or self.depth > (TURNED_AT_ONCE if self.turned else self.longest))
@@ -202,6 +207,17 @@ class Planner:
         fitting = BLOCK_BYTES // ((-(-depth * item // LINE) | 1) * LINE)
         return min(MAX_ROWS, fitting) // self.heights[0] * self.heights[0]
 
+    def _strides_far(self) -> bool:
+        """Whether B is read in place from page to page, by several tiles, and is more than the second-level cache holds. The lines of a
+        panel then share so few places there that none is left for the next tile, but those of a chunk of it are."""
+        uniform = one_stride(self.k, 1)
+        if self.dots or self.along or self.turned or self.depth <= CHUNK or not self.heights[0] < self.rows < 8 * self.heights[0]:
+            return False
+        return uniform is not None and self._can_stay(uniform) and uniform >= FAR and uniform * self.depth > self.cpu.l2 // 2
+
+    def _can_stay(self, uniform: int | None) -> bool:
+        return self.types["b"] is self.accumulate and self.n.strides[1] == self.accumulate.itemsize and uniform is not None
+
     def _turn(self) -> Turn:
         return Turn(self.types["a"], self.accumulate, self.lanes, self.heights)
 
@@ -214,7 +230,7 @@ class Planner:
             return B((self.names["b"], 0), strides, self.panel * self.n.strides[1], self.n.strides[1], True)
         uniform = one_stride(self.k, 1)
         item = self.accumulate.itemsize
-        can_stay = self.types["b"] is self.accumulate and self.n.strides[1] == item and uniform is not None
+        can_stay = self._can_stay(uniform)
         few_rows = self.rows < 8 * self.heights[0]
         # In place a panel's lines share few places of the caches; a chunk of it fits there all the same.
         masked = self._masked() == "all"

@@ -10,7 +10,7 @@ from rushlight.compile.cpu.contract_rows import MAX_ROWS
 from rushlight.compile.cpu.microkernel import ROW_CYCLES, TILE_CYCLES
 from rushlight.compile.sizes import numeric
 
-__all__ = ["LONGEST", "TURNED_AT_ONCE", "cut", "even_blocks", "even_rows"]
+__all__ = ["LONGEST", "TURNED_AT_ONCE", "cut", "even_blocks", "even_rows", "panels_of_a_part"]
 
 #: Longest reduction in one go.
 LONGEST = 4096
@@ -130,6 +130,12 @@ class Cut(NamedTuple):
 
     def _even(self, about: int, parts_n: int) -> int:
         return even_rows(self.rows, about, parts_n, self.heights)
+
+
+@numeric
+def panels_of_a_part(panels: int, batches: int, wanted: int) -> int:
+    """Where a part has all rows."""
+    return -(-panels // min(panels, max(1, -(-wanted // batches))))
 
 
 @numeric
