@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from ..compile import dtypes as dt
@@ -21,16 +21,28 @@ Shape = tuple[int, ...]
 class Windows:
     """Windows over the last ``len(kernel)`` dimensions: ``position = stride * o + dilation * u - padding``.
 
-    ``size`` and ``out`` are the extents of the input and the numbers of windows along these dimensions. As part of an operation's
-    key it is compared by identity, which costs nothing: make it by ``windows``, which remembers.
+    ``size`` and ``out`` are the extents of the input and the numbers of windows along these dimensions: those that fit, with
+    ``ceil_mode`` also those that begin inside and reach over the end. As part of an operation's key it is compared by identity, which
+    costs nothing: make it by ``windows``, which remembers.
     """
 
     size: Shape
-    out: Shape
     kernel: Shape
     stride: Shape
     padding: Shape
     dilation: Shape
+    ceil_mode: bool = False
+
+    @cached_property
+    def out(self) -> Shape:
+        out = []
+        for n, k, s, p, d in zip(self.size, self.kernel, self.stride, self.padding, self.dilation):
+            reach = n + 2 * p - d * (k - 1) - 1
+            count = (reach + (s - 1 if self.ceil_mode else 0)) // s + 1
+            if self.ceil_mode and (count - 1) * s >= n + p:
+                count -= 1
+            out.append(count)
+        return tuple(out)
 
     @property
     def nd(self) -> int:
@@ -52,15 +64,8 @@ class Windows:
 
 @lru_cache(maxsize=8192)
 def windows(size: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape, ceil_mode: bool = False) -> Windows:
-    """The windows that fit (with ``ceil_mode`` also those that begin inside and reach over the end)."""
-    out = []
-    for n, k, s, p, d in zip(size, kernel, stride, padding, dilation):
-        reach = n + 2 * p - d * (k - 1) - 1
-        count = (reach + (s - 1 if ceil_mode else 0)) // s + 1
-        if ceil_mode and (count - 1) * s >= n + p:
-            count -= 1
-        out.append(count)
-    return Windows(size, tuple(out), kernel, stride, padding, dilation)
+    """Equal windows are one object."""
+    return Windows(size, kernel, stride, padding, dilation, ceil_mode)
 
 
 def cut(g: Graph, x: Node, w: Windows, value: Any) -> Node:

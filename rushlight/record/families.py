@@ -140,8 +140,9 @@ def _tell(error: Exception) -> None:
         print(f"no family: {type(error).__name__}: {error}")
 
 
-def _plain(attrs: Any, numbers: list[Any]) -> Any:
-    """Attributes without their numbers, which are appended to ``numbers``; equal only if all else is."""
+def _plain(attrs: Any, numbers: list[Any], tuples: list[range] | None = None) -> Any:
+    """Attributes without their numbers, which are appended to ``numbers``; equal only if all else is. ``tuples``: takes up where the
+    numbers of each tuple are that has nothing else."""
     kind = type(attrs)
     if kind is int:
         numbers.append(attrs)
@@ -152,11 +153,13 @@ def _plain(attrs: Any, numbers: list[Any]) -> Any:
         numbers.append(attrs)
         return float
     if isinstance(attrs, tuple):
-        return kind, tuple([_plain(x, numbers) for x in attrs])
+        if tuples is not None and len(attrs) > 1 and all(type(x) is int for x in attrs):
+            tuples.append(range(len(numbers), len(numbers) + len(attrs)))
+        return kind, tuple([_plain(x, numbers, tuples) for x in attrs])
     if kind is Expr:
         return _formula(attrs, numbers)
     if dataclasses.is_dataclass(attrs):
-        return kind, tuple([_plain(getattr(attrs, f.name), numbers) for f in dataclasses.fields(attrs)])
+        return kind, tuple([_plain(getattr(attrs, f.name), numbers, tuples) for f in dataclasses.fields(attrs)])
     return kind, attrs
 
 
@@ -192,28 +195,40 @@ class _Described:
         self.orders = node.orders
 
 
-def _given(nodes: Sequence[TraceNode]) -> tuple[list[int], dict[int, list[range]], list[int]]:
-    """The places of numbers that do not follow by the operations' rules; for those of attributes, where the shapes lie that the operation
-    reads; and where the shapes of each node's results begin."""
-    given: list[int] = []
-    near: dict[int, list[range]] = {}
-    dimensions: dict[int, range] = {}  # of values, by their slots
-    shapes, end = [], 0
-    for node in nodes:
-        numbers: list[Any] = []
-        _plain(node.attrs, numbers)
-        if numbers:
-            read = [dimensions[slot] for slot in node.inputs]
-            near.update((k, read) for k in range(end, end + len(numbers)))
-        given += range(end, end + len(numbers))
-        shapes.append(end + len(numbers))
-        end = shapes[-1]
-        for k, meta in enumerate(node.metas):
-            dimensions[node.slot + k] = range(end, end + len(meta.shape))
-            end += len(meta.shape)
-        if node.op is None or node.op in _opaque:
-            given += range(shapes[-1], end)
-    return given, near, shapes
+class _Given:
+    """Where the numbers of a path lie.
+
+    Attributes:
+        given: the places of those that do not follow by the operations' rules.
+        near: for those of attributes, where the shapes lie that the operation reads. tuples: their places, tuple by tuple.
+        values: where the shape of each value lies. results: where those of each node's results begin.
+    """
+
+    def __init__(self, nodes: Sequence[TraceNode]) -> None:
+        self.given: list[int] = []
+        self.near: dict[int, list[range]] = {}
+        self.tuples: list[range] = []
+        self.results: list[int] = []
+        dimensions: dict[int, range] = {}  # of values, by their slots
+        end = 0
+        for node in nodes:
+            numbers: list[Any] = []
+            tuples: list[range] = []
+            _plain(node.attrs, numbers, tuples)
+            places = range(end, end + len(numbers))
+            self.tuples += [places[one.start:one.stop] for one in tuples]
+            if numbers:
+                read = [dimensions[slot] for slot in node.inputs]
+                self.near.update((k, read) for k in places)
+            self.given += places
+            self.results.append(places.stop)
+            end = places.stop
+            for k, meta in enumerate(node.metas):
+                dimensions[node.slot + k] = range(end, end + len(meta.shape))
+                end += len(meta.shape)
+            if node.op is None or node.op in _opaque:
+                self.given += range(places.stop, end)
+        self.values = list(dimensions.values())
 
 
 def _sized(attrs: Any, numbers: Iterator[Any]) -> Any:
@@ -240,11 +255,11 @@ class _Family:
         self._lines = [node.line for node in path.nodes]
         while True:
             try:
-                given, near, shapes = _given(path.nodes)
-                self.columns = Columns(seen, given, near)
+                at = _Given(path.nodes)
+                self.columns = Columns(seen, at.given, at.near, at.tuples, at.values)
                 self.inputs = self.columns.inputs
                 tape = Tape([path.numbers[k] for k in self.inputs])
-                nodes = _Sizing(self.columns, tape, path).described(shapes)
+                nodes = _Sizing(self.columns, tape, path).described(at.results)
                 break
             except _Opaque as found:  # then the sizes of its results are told apart by what they were
                 _opaque.add(found.op)

@@ -85,3 +85,50 @@ def test_heights_and_widths_of_all_remainders_have_one_plan() -> None:
         step(*size)
     done = counters() - before
     assert (done.programs_built, done.programs_planned) == (5, 0)
+
+
+def test_a_tuple_is_the_shape_of_a_value_even_if_it_was_the_same_each_time() -> None:
+    """A leaf (n, h), a value (n, h // 32), and what an operation that reads (n, 1) makes of it: (n, h // 32) again."""
+    seen = [(2, 64, 2, 2, 2, 1, 2, 2), (3, 70, 3, 2, 3, 1, 3, 2)]
+    columns = Columns(seen, [0, 1, 6, 7], {6: [range(4, 6)], 7: [range(4, 6)]}, [range(6, 8)], [range(2), range(2, 4), range(4, 6)])
+    assert columns.fit((5, 96, 5, 3, 5, 1, 5, 3)) and not columns.fit((5, 96, 5, 3, 5, 1, 5, 2))
+
+
+def test_numbers_of_dimensions_are_no_extents() -> None:
+    """A permutation (0, 2, 1) of (n, 4, 2): that there was a dimension of 2 is chance."""
+    seen = [(5, 4, 2, 0, 2, 1), (6, 4, 2, 0, 2, 1)]
+    columns = Columns(seen, [3, 4, 5], {k: [range(3)] for k in (3, 4, 5)}, [range(3, 6)], [range(3)])
+    assert columns.fit((7, 4, 3, 0, 2, 1))
+
+
+def test_what_is_padded_where_an_extent_is_odd_follows_from_nothing_else() -> None:
+    """Two paddings of 0 or 1 that were alike so far."""
+    seen = [(8, 0, 0), (9, 1, 1), (10, 0, 0)]
+    columns = Columns(seen, [0, 1, 2], {1: [range(1)], 2: [range(1)]})
+    assert sorted(columns.inputs) == [0, 1, 2]
+    assert columns.fit((11, 1, 0))
+
+
+def test_a_dimension_and_some_more_follows_from_the_dimension_beside_it() -> None:
+    """A transposed convolution makes 2 h of h, which two paths tell; another number was one less by chance."""
+    seen = [(3, 5, 7, 11, 10, 14), (3, 6, 9, 13, 12, 18)]
+    columns = Columns(seen, range(6), {4: [range(3)], 5: [range(3)]}, [range(4, 6)], [range(3)])
+    assert columns.fit((3, 7, 8, 20, 14, 16))
+
+
+def test_numbers_that_were_the_same_by_chance_make_no_plan_in_training() -> None:
+    """Sixteenths of heights from 64 to 79 are 4: what the gradient of the mean is expanded to."""
+    model = nn.Sequential(nn.Conv2d(3, 12, 3, 1, 1), nn.ReLU(), nn.AvgPool2d(16), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 10))
+
+    def step(n: int, h: int, w: int) -> None:
+        model.zero_grad()
+        (model(torch.tensor(np.random.default_rng(h * w).normal(size=(n, 3, h, w)).astype(np.float32))) ** 2).mean().backward()
+        assert all(np.isfinite(p.grad.numpy()).all() for p in model.parameters())
+
+    for size in [(9, 65, 70), (10, 67, 75), (11, 70, 73)]:
+        step(*size)
+    before = counters()
+    for size in [(9, 84, 66), (12, 66, 85), (14, 86, 90)]:
+        step(*size)
+    done = counters() - before
+    assert (done.programs_built, done.programs_planned) == (3, 0)
