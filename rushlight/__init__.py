@@ -62,7 +62,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     **{name: (name, None) for name in (
         "accelerator", "amp", "audio", "backends", "compat", "compiler", "cpu", "cuda", "distributed", "distributions", "fft",
         "func", "hub", "io", "jit", "linalg", "metrics", "multiprocessing",
-        "nn", "optim", "profiler", "serialization", "signal", "special", "testing", "text", "tools", "utils", "version", "vision",
+        "nn", "onnx", "optim", "profiler", "serialization", "signal", "special", "testing", "text", "tools", "utils", "version", "vision",
         "masked")},
     "return_types": ("tensor.return_types", None),
     "save": ("io", "save"), "load": ("io", "load"),

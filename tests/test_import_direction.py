@@ -18,7 +18,7 @@ FLOORS = [
     {"tensor"},
     {"random", "version", "backends", "accelerator", "compiler", "distributed", "multiprocessing", "fft", "linalg"},
     {"special", "masked"},
-    {"nn", "utils", "metrics", "amp", "func", "jit"},
+    {"nn", "utils", "metrics", "amp", "func", "jit", "onnx"},
     {"optim", "distributions", "cpu", "cuda"},
     {"io", "signal"},
     {"hub"},

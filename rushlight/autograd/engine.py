@@ -226,7 +226,7 @@ def _finish_leaf(leaf: Handle, grad: Any, create_graph: bool, wanted: dict[int, 
     if leaf._grad is None:
         # The gradient must be nobody else's: not a view, nor the tensor that another leaf or the caller holds.
         if create_graph:
-            leaf._grad = grad
+            leaf._grad = grad.clone()
         elif grad._alias is None and grad._value.meta is meta.own:
             leaf._grad = make(grad._value)
         else:  # in memory of its own, which lies as the leaf does

@@ -305,17 +305,20 @@ def register_optimizer_step_post_hook(hook: Callable) -> RemovableHandle:
 def _with_hooks(step: Callable) -> Callable:
     @functools.wraps(step)
     def call(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
-        if not (self._pre_hooks or self._post_hooks or _global_pre_hooks or _global_post_hooks):
+        # An optimizer around another one, which has not called the base's __init__, has no hooks.
+        own = self.__dict__
+        pre_hooks, post_hooks = own.get("_pre_hooks"), own.get("_post_hooks")
+        if not (pre_hooks or post_hooks or _global_pre_hooks or _global_post_hooks):
             return step(self, *args, **kwargs) if args or kwargs else step(self)
         args = (self, *args)
-        for hook in (*_global_pre_hooks.values(), *self._pre_hooks.values()):
+        for hook in (*_global_pre_hooks.values(), *(pre_hooks or {}).values()):
             changed = hook(self, args, kwargs)
             if changed is not None:
                 if not isinstance(changed, tuple) or len(changed) != 2:
                     raise RuntimeError(f"{step} must return None or a tuple of (new_args, new_kwargs), but got {changed}.")
                 args, kwargs = changed
         out = step(*args, **kwargs)
-        for hook in (*self._post_hooks.values(), *_global_post_hooks.values()):
+        for hook in (*(post_hooks or {}).values(), *_global_post_hooks.values()):
             hook(self, args, kwargs)
         return out
     return call

@@ -364,3 +364,21 @@ def test_same_error_class(case):
         with pytest.raises(type(expected.value)):
             case(rushlight)
     rushlight.ones(2).add(1).sum().item()  # the next program runs
+
+
+@pytest.mark.parametrize("t", [torch, rushlight], ids=["torch", "rushlight"])
+@pytest.mark.filterwarnings("ignore:Using backward")
+def test_gradients_that_can_be_differentiated_belong_to_one_leaf_alone(t):
+    a, b, seed = (t.ones(3, requires_grad=True) for _ in range(3))
+    (a + b).sum().backward(create_graph=True)
+    assert a.grad is not b.grad
+    a.grad.mul_(2)
+    assert a.grad.tolist() == [2, 2, 2] and b.grad.tolist() == [1, 1, 1]
+    a.grad = None
+    a.backward(seed, create_graph=True)
+    assert a.grad is not seed and a.grad.requires_grad
+    w = t.ones(2, 3, requires_grad=True)
+    (t.ones(4, 3) @ w.t()).square().sum().backward(create_graph=True)
+    assert not w.grad._is_view() and w.grad.grad_fn is not None
+    w.grad.detach_()
+    assert w.grad.tolist() == [[24.0] * 3] * 2 and w.grad.grad_fn is None

@@ -361,3 +361,22 @@ def test_lbfgs_finds_the_minimum_of_rosenbrock():
 
     optimizer.step(closure)
     np.testing.assert_allclose(p.tolist(), [1, 1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("m", [torch, rushlight], ids=["torch", "rushlight"])
+def test_an_optimizer_around_another_needs_no_state_of_its_own(m):
+    class EveryOther(m.optim.Optimizer):
+        def __init__(self, inner):
+            self.inner, self.param_groups, self.count = inner, inner.param_groups, 0
+
+        def step(self, closure=None):
+            self.count += 1
+            return self.inner.step(closure) if self.count % 2 else None
+
+    weight = m.nn.Parameter(m.ones(2))
+    optimizer = EveryOther(m.optim.SGD([weight], lr=0.25))
+    for _ in range(3):
+        optimizer.zero_grad()
+        weight.sum().backward()
+        optimizer.step()
+    assert weight.tolist() == [0.5, 0.5]

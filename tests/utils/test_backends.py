@@ -54,3 +54,11 @@ def test_names_of_compilers_change_nothing():
     assert not torch.compiler.is_dynamo_compiling() and torch.compiler.list_backends() == []
     with torch.compiler.set_stance("force_eager"):
         assert function(1) == 2
+
+
+def test_a_program_can_import_onnx_and_hears_that_it_cannot_export():
+    import rushlight.onnx as onnx
+
+    assert onnx is rushlight.onnx and not onnx.is_in_onnx_export()
+    with pytest.raises(NotImplementedError, match=r"torch\.save"):
+        onnx.export(rushlight.nn.Linear(1, 1), rushlight.ones(1, 1), "model.onnx")
