@@ -48,7 +48,7 @@ hardswish = pointwise("hardswish", lambda e, x: x * e.min(e.max(x + 3, 0), 6) / 
 logsigmoid = pointwise("log_sigmoid", lambda e, x: -e.log1p_exp(-x), allowed="f", grads=(
     lambda e, g, out, x: g / (1 + e.exp(x)),))
 softsign = pointwise("softsign", grad_name="DivBackward0", formula=lambda e, x: x / (e.abs(x) + 1), allowed="f")
-tanhshrink = pointwise("tanhshrink", grad_name="SubBackward0", formula=lambda e, x: x - e.tanh(x), result="float", allowed="uif",
+tanhshrink = pointwise("tanhshrink", grad_name="SubBackward0", formula=lambda e, x: x - e.tanh(x), result="float", allowed="uifc",
                        plain="b")
 hardshrink = pointwise("hardshrink", lambda e, x, lambd: e.where(e.ge(x, -lambd) & e.le(x, lambd), _zero(e, x), x), neutral=(1,),
                        allowed="f", grads=(lambda e, g, out, x, lambd: e.where(e.ge(x, -lambd) & e.le(x, lambd), _zero(e, g), g),))

@@ -87,9 +87,10 @@ class Loss(Pointwise):
 
 
 def _loss(name: str, formula: Callable[..., Any], *, grads: Any = None, neutral: tuple[int, ...] = (), allowed: str = "fc",
-          result: str | DType = "same", last: str | None = None) -> Loss:
+          result: str | DType = "same", last: str | None = None, plain: str = "") -> Loss:
     """``last``: what PyTorch makes the terms with, where it reduces them by itself."""
-    return Loss(name, formula, result, grads, (), neutral, allowed, grad_name=None if last is None else reduced_name(last))
+    return Loss(name, formula, result, grads, (), neutral, allowed, plain=plain,
+                grad_name=None if last is None else reduced_name(last))
 
 
 def _zero(e: Any, x: Any) -> Any:
@@ -176,10 +177,10 @@ def _xlogx(e: Any, y: Any) -> Any:
     return e.where(e.isnan(y), y, e.where(e.eq(y, 0), _zero(e, y), y * e.log(y)))
 
 
-kl = _loss("kl_div", last="SubBackward0", formula=lambda e, x, y: _xlogx(e, y) - y * x, allowed="f", grads=(
+kl = _loss("kl_div", last="SubBackward0", formula=lambda e, x, y: _xlogx(e, y) - y * x, allowed="f", plain="buic", grads=(
     lambda e, g, out, x, y: -(g * y), lambda e, g, out, x, y: g * (e.log(y) + 1 - x)))
-kl_log = _loss("kl_div", last="MulBackward0", formula=lambda e, x, y: e.exp(y) * (y - x), allowed="f")
-soft_margin = _loss("soft_margin_loss", lambda e, x, y: e.log1p_exp(-(y * x)), allowed="f", grads=(
+kl_log = _loss("kl_div", last="MulBackward0", formula=lambda e, x, y: e.exp(y) * (y - x), allowed="f", plain="buic")
+soft_margin = _loss("soft_margin_loss", lambda e, x, y: e.log1p_exp(-(y * x)), allowed="f", plain="buic", grads=(
     lambda e, g, out, x, y: -(g * y) / (1 + e.exp(y * x)), lambda e, g, out, x, y: -(g * x) / (1 + e.exp(y * x))))
 
 

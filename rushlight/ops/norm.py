@@ -144,6 +144,8 @@ def _moved(g: Graph, s: Spec, running: Sequence[Node], new: Sequence[Node]) -> l
 
 def _meta(metas: Sequence[Meta], s: Spec) -> Meta | tuple[Meta, ...]:
     x = metas[0]
+    if x.dtype.kind != "f":
+        raise NotImplementedError(f'normalisation is not implemented for {x.dtype}')
     if s.momentum is None:
         return x.plain
     return x.plain, *(m.plain for m in metas[1 + s.weight + s.bias:])

@@ -183,7 +183,7 @@ def _divide(g: Graph, x: Node, by: Node | float) -> Node:
 
 def _avg_meta(metas: Sequence[Meta], w: Windows, *_: Any) -> Meta:
     if metas[0].dtype.kind not in "fi":
-        raise RuntimeError(f"\"avg_pool\" not implemented for '{metas[0].dtype.name}'")
+        raise NotImplementedError(f"\"avg_pool\" not implemented for '{metas[0].dtype.name}'")
     return _max_meta(metas, w)
 
 
@@ -268,6 +268,8 @@ def _lengths(g: Graph, shape: Shape, size: Shape, out: Shape, dtype: Any) -> Nod
 
 
 def _ragged_mean_meta(metas: Sequence[Meta], out: Shape, before: bool) -> Meta:
+    if metas[0].dtype.kind != "f":
+        raise NotImplementedError(f"\"adaptive_avg_pool\" not implemented for '{metas[0].dtype.name}'")
     return meta_of((*_lead(metas[0], len(out)), *out), metas[0].dtype, metas[0].device)
 
 

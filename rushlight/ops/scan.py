@@ -82,7 +82,21 @@ cumprod = Structured("cumprod", meta=_meta, lower=_lower("mul"), saves=((0,), Fa
 def _logcumsumexp(x: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
     a = x[0].astype(_wide(outs[0].dtype))
     with np.errstate(all="ignore"):
+        if a.dtype.kind == "c":
+            return _complex_logcumsumexp(a, attrs[0]).astype(outs[0].dtype.numpy)
         return (np.logaddexp.accumulate(a, axis=attrs[0]) if a.ndim else a).astype(outs[0].dtype.numpy)
+
+
+def _complex_logcumsumexp(a: np.ndarray, dim: int) -> np.ndarray:
+    """Step by step, the number with the larger real part taken out."""
+    out = np.array(a)
+    rows = np.moveaxis(out, dim, 0) if a.ndim else out.reshape(1)
+    for k in range(1, len(rows)):
+        x, y = rows[k - 1], rows[k]
+        first = x.real >= y.real
+        high, low = np.where(first, x, y), np.where(first, y, x)
+        rows[k] = high + np.log(1 + np.exp(low - high))
+    return out
 
 
 def _logcumsumexp_grad(ctx: Any, g: Any) -> Any:
@@ -98,4 +112,10 @@ def _logcumsumexp_grad(ctx: Any, g: Any) -> Any:
     return (x - y).exp() * recurrence((before - y).exp(), g, attrs=(dim,))
 
 
-logcumsumexp = Structured("logcumsumexp", meta=lambda metas, dim: metas[0].plain, reference=_logcumsumexp, grad=_logcumsumexp_grad)
+def _logcumsumexp_meta(metas: Sequence[Meta], dim: int) -> Meta:
+    if metas[0].dtype.kind not in "fc":
+        raise NotImplementedError(f'"logcumsumexp" not implemented for {metas[0].dtype}')
+    return metas[0].plain
+
+
+logcumsumexp = Structured("logcumsumexp", meta=_logcumsumexp_meta, reference=_logcumsumexp, grad=_logcumsumexp_grad)

@@ -132,7 +132,12 @@ def logdet(input: Any) -> Any:
 @linear_algebra("matrix_power")
 def _matrix_power(A: Any, n: int) -> Any:
     """Square matrices to the integer power n; negative powers are those of the inverse."""
-    check_square("linalg.matrix_power", A)
+    if n < 0:
+        check_square("linalg.matrix_power", A)
+    elif len(A.shape) < 2 or A.shape[-1] != A.shape[-2]:
+        raise RuntimeError(f"linalg.matrix_power: A must be batches of square matrices, but got a tensor of shape {list(A.shape)}")
+    if A.dtype.kind == "b":
+        raise NotImplementedError('"matrix_power" not implemented for booleans')
     if n == 0:
         return solving.eye_like(A).expand(tuple(A.shape)).clone()
     base, n = (inv(A), -n) if n < 0 else (A, n)

@@ -314,6 +314,10 @@ def lerp(input: Any, end: Any, weight: Any) -> Any:
     """``input + weight * (end - input)``."""
     if isinstance(end, Handle) and end.dtype is not input.dtype:
         raise RuntimeError(f"expected dtype {input.dtype} for `end` but got dtype {end.dtype}")
+    if input.dtype.kind not in "fc":
+        raise NotImplementedError(f'"lerp" not implemented for {input.dtype}')
+    if input.dtype.kind == "c":
+        return ar.add(input, ar.mul(ar.sub(end, input, 1), weight), 1)
     return ar.lerp(input, end, weight)
 
 

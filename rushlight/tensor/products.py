@@ -183,9 +183,8 @@ def addbmm(input: Any, batch1: Any, batch2: Any, *old: Any, beta: Any = 1, alpha
         input, batch1, batch2 = cast
     if input.dtype.kind in "ui":
         alpha, beta = int(alpha), int(beta)
-    if beta == 0:
-        return bmm(batch1, batch2).sum(0) * alpha
-    return input * beta + bmm(batch1, batch2).sum(0) * alpha
+    made = bmm(batch1, batch2).sum(0, dtype=batch1.dtype) * alpha
+    return made if beta == 0 else input * beta + made
 
 
 _addbmm_ = METHODS["addbmm_"]

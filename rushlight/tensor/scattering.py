@@ -65,10 +65,14 @@ def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, i
         ones = src.new_ones(tuple(index.shape))
         count = _scatter(input.detach().new_full(tuple(input.shape), 1 if include_self else 0), dim, index, ones, "add")
         total = _scatter(base, dim, index, src, "add")
-        count = count.clamp(min=1)
+        if input.dtype.kind == "b":
+            raise NotImplementedError('"scatter_reduce" with the mean is not implemented for booleans')
+        count = count.masked_fill(count == 0, 1)
         return total / count if input.dtype.kind in "fc" else total.div(count, rounding_mode="floor")
     if src.dtype is not input.dtype:
         raise RuntimeError(f"scatter(): Expected self.dtype to be equal to src.dtype: {input.dtype} and {src.dtype}")
+    if input.dtype.kind == "c" and reduce != "prod":
+        raise NotImplementedError(f'"scatter_reduce" with {reduce} is not implemented for complex numbers, which have no order')
     return ix.scatter_reduce(base, index, src, attrs=(dim, _COMBINE[reduce]))
 
 

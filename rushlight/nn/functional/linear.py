@@ -41,6 +41,6 @@ def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Any:
     a, b = input1.reshape(-1, input1.shape[-1]), input2.reshape(-1, input2.shape[-1])  # (N, in1), (N, in2)
     out, in1, in2 = weight.shape
     left = FUNCTIONS["matmul"](a, weight.permute(1, 0, 2).reshape(in1, out * in2)).reshape(-1, out, in2)  # (N, out, in2)
-    y = (left * b.unsqueeze(1)).sum(-1)
+    y = (left * b.unsqueeze(1)).sum(-1, dtype=left.dtype)
     y = y if bias is None else y + bias
     return y.reshape(*input1.shape[:-1], out)

@@ -194,10 +194,12 @@ def _resize(input: Any, out: list[int], factors: list[float | None], mode: str, 
         if n == m and (nearest or factor is None or factor == 1.0):
             continue
         input = taps(input, *_tables(mode, n, m, factor, align, antialias, kind), attrs=(2 + d, n))
+        if whole and not nearest:  # pixels between one dimension and the next
+            input = (input + 0.5).floor().clamp(0, 255)
     if whole and not nearest:
         from ...compile.dtypes import uint8
 
-        input = input.round().clamp(0, 255).to(uint8)
+        input = input.to(uint8)
     return input.clone() if tuple(out) == shape[2:] else input
 
 
