@@ -198,9 +198,9 @@ def _run_pre_hooks(node: Node, slots: list[Any]) -> list[Any]:
 
 def _run_hooks(node: Node, given: Sequence[Any], slots: list[Any]) -> Sequence[Any]:
     for hook in list(node.rare["hooks"].values()):  # type: ignore[index]
-        changed = hook(tuple(given), tuple(slots))
+        changed = hook(*node.shown_to_hooks(given, slots))
         if changed is not None:
-            given = tuple(changed) if isinstance(changed, (tuple, list)) else (changed,)
+            given = node.taken_from_hook(tuple(changed) if isinstance(changed, (tuple, list)) else (changed,), given)
     return given
 
 

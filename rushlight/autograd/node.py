@@ -77,6 +77,14 @@ class Node:
 
         return add(self._rare("pre_hooks"), hook)
 
+    def shown_to_hooks(self, given: Sequence[Any], slots: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Gradients of the inputs and of the results as the user's hooks see them."""
+        return tuple(given), tuple(slots)
+
+    def taken_from_hook(self, changed: Sequence[Any], given: Sequence[Any]) -> Sequence[Any]:
+        """The gradients of the inputs that a hook returned, in our order."""
+        return changed
+
     def out_metas(self) -> Sequence[Meta]:
         raise NotImplementedError
 
@@ -143,8 +151,25 @@ class GradNode(Node):
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
         edges = self.edges
-        order = self.node.op.shown_order(len(edges))  # type: ignore[union-attr]
-        return tuple([shown_edge(edges[k]) for k in order])
+        return tuple([shown_edge(edges[k]) for k in self._shown()])
+
+    def _shown(self) -> list[int]:
+        """The inputs in the order in which users see them, without those that can have no gradient."""
+        order, metas = self.node.op.shown_order(len(self.EDGES)), self.in_metas  # type: ignore[union-attr]
+        return [k for k in order if metas is None or metas[k].dtype.kind in "fc"]
+
+    def shown_to_hooks(self, given: Sequence[Any], slots: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        turned = self.node.op.turned(self.in_metas)  # type: ignore[union-attr]
+        return (tuple([given[k].t() if k == turned and given[k] is not None else given[k] for k in self._shown()]),
+                tuple(slots[:self.node.op.shown_results]))  # type: ignore[union-attr]
+
+    def taken_from_hook(self, changed: Sequence[Any], given: Sequence[Any]) -> Sequence[Any]:
+        turned, order, taken = self.node.op.turned(self.in_metas), self._shown(), list(given)  # type: ignore[union-attr]
+        if len(changed) != len(order):
+            raise RuntimeError(f"hook has returned an incorrect number of values (got {len(changed)}, but expected {len(order)})")
+        for k, g in zip(order, changed):
+            taken[k] = g.t() if k == turned and g is not None else g
+        return taken
 
     def _saved(self, name: str) -> Any:
         """What was saved for the gradient, under one of PyTorch's names: ``_saved_self``, ``_saved_other``, ``_saved_result``, ..."""

@@ -126,6 +126,9 @@ class _Linear(Structured):
         """As ``addmm``: what is added comes first."""
         return (2, 0, 1) if inputs > 2 else (0, 1)
 
+    def turned(self, metas: Sequence[Meta]) -> int | None:
+        return 1 if len(metas[0].shape) == len(metas[1].shape) == 2 else None
+
 
 linear = _Linear("linear", meta=_linear_meta, lower=_linear_lower, grad=_linear_grad, saves=_other,
                     grad_name=linear_name, autocast="low")

@@ -215,6 +215,11 @@ def _backward_formula(inputs: Sequence[Any], attrs: tuple) -> Sequence[Any]:
 class _Norm(Structured):
     """A normalisation, called ``norm(x, [weight], [bias], attrs=(spec,))``."""
 
+    shown_results = 1
+
+    def shown_order(self, inputs: int) -> Sequence[int]:
+        return range(min(inputs, 3))  # without the running statistics
+
     def __init__(self, name: str, grad_name: Any = None, lays: Any = None) -> None:
         super().__init__(name, meta=_meta, lower=_lower, grad=self._rule, grad_name=grad_name, lays=lays)
         self.backward = Structured(name + "_backward", meta=_backward_meta, lower=_backward_lower,

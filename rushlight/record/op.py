@@ -92,6 +92,13 @@ class Op:
         """The order of the inputs in which ``next_functions`` shows them: PyTorch's."""
         return range(inputs)
 
+    #: How many results' gradients hooks see; None: of all.
+    shown_results: int | None = None
+
+    def turned(self, metas: Sequence[Meta]) -> int | None:
+        """The input whose gradient hooks see transposed, as PyTorch's operation reads it."""
+        return None
+
     def cost(self, outs: Sequence[Meta]) -> int:
         """Rough number of element operations; decides whether the first run is worth compiling."""
         return max(m.numel for m in outs) if outs else 0
