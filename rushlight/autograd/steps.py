@@ -92,7 +92,7 @@ def step_for(shape: Shape) -> Callable[..., Any]:
 def compiled(source: str, name: str, **more: Any) -> Callable[..., Any]:
     """The step with this source; ``more``: what it refers to besides what all of them may."""
     scope: dict[str, Any] = {f.__name__: f for f in (
-        Alias, Value, View, How, storage_of, scalar_value, start_of, same, getrefcount, is_exported, is_whole, part_of, copy_of)}
+        Alias, Value, View, How, storage_of, scalar_value, start_of, same, getrefcount, is_exported, part_of, copy_of)}
     scope |= {"__name__": __name__, "new": object.__new__, "Tensor": handle._class, "LEAF": LEAF, "MISSING": object(),
               "ndarray": np.ndarray, **more}
     exec(compile(source, name, "exec"), scope)
@@ -151,9 +151,11 @@ def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = ()) -
             doubts = [f"{v}.meta is not w{i}"]
         else:
             doubts += [f"{v}.meta is not w{i}", f"{v}.epoch is epoch", *[f"{v} is {other}" for other in entered]]
-            if kind == PART:
-                doubts.append(
-                    f"{v}.buffer is not None or not is_whole({v}, epoch, ({''.join([other + ', ' for other in entered])}))")
+            if kind == PART:  # ``is_whole``, written out
+                r = f"r{i}"
+                lines.append(f"{r} = {v}.origin")
+                doubts += [f"{v}.buffer is not None", f"{r} is None", f"{v}.meta.strides is not None", f"{r}.buffer is None",
+                           f"{r}.epoch is epoch", *[f"{r} is {other}" for other in entered], in_use_text(r)]
             elif shape.is_view or i in written:
                 doubts.append(f"{v}.buffer is None or {in_use_text(v)}")
             else:  # a copy may enter, as ``apply`` has it

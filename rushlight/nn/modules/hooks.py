@@ -43,7 +43,6 @@ class Everywhere:
         self.on_parameter: OrderedDict[int, Callable] = OrderedDict()
         self.on_buffer: OrderedDict[int, Callable] = OrderedDict()
         self.on_module: OrderedDict[int, Callable] = OrderedDict()
-        self.calls = (self.forward_pre, self.forward, self.backward_pre, self.backward)
 
 
 everywhere = Everywhere()
@@ -110,12 +109,13 @@ def has_hooks(module: Any) -> bool:
         AttributeError: its class does not call ``super().__init__()``.
     """
     own = module.__dict__
-    for name in CALLED:
-        if name not in own:
-            raise AttributeError(f"'{type(module).__name__}' object has no attribute '{name}'")
-        if own[name]:
+    try:  # written out: once any module has had a hook, this runs for every layer
+        if own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"] or own["_backward_pre_hooks"]:
             return True
-    return any(everywhere.calls)
+    except KeyError as error:
+        raise AttributeError(f"'{type(module).__name__}' object has no attribute {error}") from None
+    hooks = everywhere
+    return bool(hooks.forward_pre or hooks.forward or hooks.backward_pre or hooks.backward)
 
 
 def call_with_hooks(module: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
