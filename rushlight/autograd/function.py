@@ -7,7 +7,7 @@ from typing import Any
 
 from ..record.meta import Meta
 from ..record.trace import local
-from .apply import alias_of
+from .apply import alias_of, value_of
 from .autocast import resumed
 from .handle import LEAF, UNWATCHED, Handle, make, type_name
 from .modes import no_grad
@@ -34,9 +34,13 @@ class FunctionCtx:
         for k, t in enumerate(tensors):
             if t is not None and not isinstance(t, Handle):
                 raise TypeError(f"save_for_backward can only save variables, but argument {k} is of type {type(t).__name__}")
-        self._saved = tuple((t, None if t is None else t._value) for t in tensors)
+        self._saved = tuple((t, None) for t in tensors)
 
     save_for_forward = save_for_backward
+
+    def seal(self) -> None:
+        """Note what the saved tensors are now, at the end of ``forward``, which may have written to them after it saved them."""
+        self._saved = tuple((t, None if t is None else value_of(t)) for t, _ in self._saved)
 
     def pack(self) -> None:
         """Let the user's hooks keep what was saved; of the tensors, their place in the graph is left."""
@@ -210,6 +214,8 @@ class Function:
                 out = cls.forward(ctx, *args, **kwargs)
         if not local.trace.grad_enabled or not any(ctx.needs_input_grad):
             return out
+        if ctx._saved:
+            ctx.seal()
         single = not isinstance(out, (tuple, list))
         outs = [out] if single else list(out)
         inputs = {id(a): a for a in args if isinstance(a, Handle)}

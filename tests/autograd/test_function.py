@@ -541,3 +541,36 @@ def test_gradcheck_finds_a_wrong_gradient():
             t.autograd.gradcheck(t.sin, x.expand(2, 2))
         with pytest.warns(UserWarning, match="double precision"), pytest.raises(RuntimeError):
             t.autograd.gradcheck(t.sin, x.detach().float().requires_grad_())
+
+
+@pytest.mark.parametrize("t", [torch, rushlight], ids=["torch", "rushlight"])
+def test_what_is_saved_is_what_forward_leaves(t):
+    """Written through its parts before it is saved, or in place after that; only what is written after ``forward`` is an error."""
+    class Powers(t.autograd.Function):
+        @staticmethod
+        def forward(ctx, w, early):
+            found = t.empty(3, 1, 2)
+            if early:
+                ctx.save_for_backward(found, w)
+            found[0] = 1.0
+            for k in (1, 2):
+                found[k] = found[k - 1] * w
+            if not early:
+                ctx.save_for_backward(found, w)
+            return found
+
+        @staticmethod
+        def backward(ctx, grad):
+            found, w = ctx.saved_tensors
+            return (grad * found).sum() * w, None
+
+    w = t.tensor(2.0, requires_grad=True)
+    for early in (True, False, True):
+        w.grad = None
+        Powers.apply(w, early).sum().backward()
+        assert w.grad.item() == 28.0
+    out = Powers.apply(w, False)
+    with t.no_grad():
+        out[0] = 5.0
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
