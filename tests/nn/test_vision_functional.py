@@ -109,6 +109,14 @@ def test_grid_sample(mode, padding, align):
              (2, 3, 4, 5, 6), (2, 3, 4, 2, 3))
 
 
+def test_grid_sample_records_a_few_operations():
+    x, g = rushlight.rand(1, 4, 9, 9), rushlight.rand(1, 5, 5, 2)
+    rushlight.zeros(1).item()
+    y = F.grid_sample(x, g, align_corners=False)
+    assert sum(n.op is not None for n in path_to(local.trace.node)) <= 24
+    assert y.sum().item() != 0
+
+
 def test_grid_sample_nearest_and_affine_grid():
     r = np.random.default_rng(0)
     grid = r.uniform(-1.2, 1.2, (2, 4, 4, 2))

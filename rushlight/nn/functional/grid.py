@@ -15,6 +15,7 @@ from typing import Any
 from ...autograd.autocast import full_precision
 from ...autograd.titles import titled
 from ...ops.indexing import gather
+from ...ops.sampling import coordinate, corners, linear_sum, neighbour, whole_or_zero
 from ...record.warn import warn
 from ...tensor.pointwise import _where as where
 from ...tensor.sequences import linspace
@@ -79,26 +80,6 @@ def _brought_inside(x: Any, n: int, mode: str, align: bool) -> Any:
     return x if mode == "zeros" else x.clamp(0, n - 1)
 
 
-def _read(flat: Any, places: Sequence[Any], size: Sequence[int], mode: str) -> Any:
-    """flat (N, C, elements) at integer positions (N, P), one tensor for each dimension; zero outside."""
-    inside, index = None, None
-    for at, n in zip(places, size):
-        here = (at >= 0) & (at <= n - 1)
-        at = where(here, at, at * 0).to(_int64())
-        index = at if index is None else index * n + at
-        inside = here if inside is None else inside & here
-    assert index is not None and inside is not None
-    shape = (flat.shape[0], flat.shape[1], index.shape[-1])
-    found = gather(flat, index.unsqueeze(1).expand(shape), attrs=(2,))
-    return where(inside.unsqueeze(1), found, found * 0) if mode == "zeros" else found
-
-
-def _int64() -> Any:
-    from ...compile.dtypes import int64
-
-    return int64
-
-
 def _cubic(t: Any) -> list[Any]:
     a = -0.75
 
@@ -146,29 +127,37 @@ def grid_sample(input: Any, grid: Any, mode: str = "bilinear", padding_mode: str
     size = tuple(input.shape[2:])
     out = (input.shape[0], input.shape[1], *grid.shape[1:-1])
     flat = input.reshape((input.shape[0], input.shape[1], -1))
-    points = grid.reshape((grid.shape[0], -1, nd))
+    points = (grid + 0).reshape((grid.shape[0], -1, nd))  # one read of the grid, whose parts are then none of other memory
     places = []
     for d, n in enumerate(size):
-        c = points.select(2, nd - 1 - d)
-        places.append((c + 1) * ((n - 1) / 2) if align else ((c + 1) * n - 1) / 2)
-    if mode != "bicubic":
-        places = [_brought_inside(x, n, padding_mode, align) for x, n in zip(places, size)]
+        c = points.select(2, nd - 1 - d).unsqueeze(1)
+        places.append(coordinate(c, (n - 1) / 2, 0.0) if align else coordinate(c, n / 2, 0.5))
+    if mode == "bicubic":
+        return _cubic_sum(flat, places, size, padding_mode, align).reshape(out)
+    places = [_brought_inside(x, n, padding_mode, align) for x, n in zip(places, size)]
     if mode == "nearest":
-        return _read(flat, [x.round() for x in places], size, padding_mode).reshape(out)
+        places = [x.round() for x in places]
+        found = _read(flat, neighbour(places, size, "0" * nd))
+        return (whole_or_zero(found, *places, sizes=size) if padding_mode == "zeros" else found).reshape(out)
+    # A neighbour outside has weight 0 where the point was brought inside.
+    found = [_read(flat, neighbour(places, size, corner)) for corner in corners(nd)]
+    return linear_sum(*found, *places, sizes=size).reshape(out)
+
+
+def _read(flat: Any, index: Any) -> Any:
+    """flat (N, C, elements) at places (N, 1, P): (N, C, P)."""
+    return gather(flat, index.expand((flat.shape[0], flat.shape[1], index.shape[-1])), attrs=(2,))
+
+
+def _cubic_sum(flat: Any, places: Sequence[Any], size: tuple[int, ...], padding: str, align: bool) -> Any:
+    """The sixteen neighbours of each point, weighted; beyond the border as ``padding`` says."""
     lows = [x.floor().detach() for x in places]
-    if mode == "bilinear":
-        weights = [[1 - (x - low), x - low] for x, low in zip(places, lows)]
-        corners = [[low, low + 1] for low in lows]
-        read = "zeros"  # a neighbour outside has weight 0 where the point was brought inside
-    else:
-        weights = [_cubic(x - low) for x, low in zip(places, lows)]
-        corners = [[_brought_inside(low + k, n, padding_mode, align) for k in (-1, 0, 1, 2)] for low, n in zip(lows, size)]
-        read = padding_mode
+    weights = [_cubic(x - low) for x, low in zip(places, lows)]
+    corners_ = [[_brought_inside(low + k, n, padding, align) for k in (-1, 0, 1, 2)] for low, n in zip(lows, size)]
     total: Any = None
-    for choice in product(range(len(corners[0])), repeat=nd):
-        w = weights[0][choice[0]]
-        for d in range(1, nd):
-            w = w * weights[d][choice[d]]
-        part = _read(flat, [corners[d][k] for d, k in enumerate(choice)], size, read) * w.unsqueeze(1)
+    for i, j in product(range(4), repeat=2):
+        at = (corners_[0][i], corners_[1][j])
+        found = _read(flat, neighbour(at, size, "00"))
+        part = (whole_or_zero(found, *at, sizes=size) if padding == "zeros" else found) * (weights[0][i] * weights[1][j])
         total = part if total is None else total + part
-    return total.reshape(out)
+    return total
