@@ -50,9 +50,14 @@ def _einsum_meta(metas: Sequence[Meta], a: str, b: str, out: str) -> Meta:
     return meta_of(tuple(sizes[c] for c in out), metas[0].dtype, metas[0].device)
 
 
+def _conjugates(tensors: Sequence[Any]) -> list[Any]:
+    """What the gradient of a product multiplies with."""
+    return [conj(t) if t is not None and t.dtype.kind == "c" else t for t in tensors]
+
+
 def _einsum_grad(ctx: Any, g: Any) -> Sequence[Any]:
     a, b, out = ctx.attrs
-    x, y = (conj(t) if t is not None and t.dtype.kind == "c" else t for t in ctx.inputs)
+    x, y = _conjugates(ctx.inputs)
     return (einsum2(g, y, attrs=(out, b, a)) if ctx.needs[0] else None,
             einsum2(x, g, attrs=(a, out, b)) if ctx.needs[1] else None)
 
@@ -111,7 +116,7 @@ def _biased(g: Graph, y: Node, bias: Node, dtype: DType) -> Node:
 
 
 def _linear_grad(ctx: Any, g: Any) -> Sequence[Any]:
-    x, w = ctx.inputs[0], ctx.inputs[1]
+    x, w = _conjugates(ctx.inputs[:2])
     lead = _letters(len(ctx.metas[0].shape) - 1)
     rows = "y" if len(ctx.metas[1].shape) == 2 else ""
     given = [einsum2(g, w, attrs=(lead + rows, rows + "z", lead + "z")) if ctx.needs[0] else None,
@@ -268,7 +273,7 @@ def _with_bias(g: Graph, y: Node, inputs: Sequence[Node], nd: int) -> Node:
 
 
 def _conv_grad(ctx: Any, g: Any) -> Sequence[Any]:
-    x, w = ctx.inputs[0], ctx.inputs[1]
+    x, w = _conjugates(ctx.inputs[:2])
     given = [conv_input_grad(g, w, attrs=(ctx.metas[0].shape[2:], *ctx.attrs)) if ctx.needs[0] else None,
              conv_weight_grad(x, g, attrs=(ctx.metas[1].shape[2:], *ctx.attrs)) if ctx.needs[1] else None]
     if len(ctx.metas) > 2:
@@ -416,7 +421,7 @@ def _convolved(x: Any, w: Any, attrs: tuple, shape: Shape) -> Any:
 
 
 def _input_grad_grad(ctx: Any, gg: Any) -> Sequence[Any]:
-    g, w = ctx.inputs[:2]
+    g, w = _conjugates(ctx.inputs[:2])
     attrs = ctx.attrs[1:]
     given = [_convolved(gg, w, attrs, ctx.metas[0].shape) if ctx.needs[0] else None,
              conv_weight_grad(gg, g, attrs=(ctx.metas[1].shape[2:], *attrs)) if ctx.needs[1] else None]
@@ -452,7 +457,7 @@ def _weight_grad_lower(graph: Graph, inputs: Sequence[Node], attrs: tuple, outs:
 
 
 def _weight_grad_grad(ctx: Any, gg: Any) -> Sequence[Any]:
-    x, g = ctx.inputs
+    x, g = _conjugates(ctx.inputs)
     attrs = ctx.attrs[1:]
     return (conv_input_grad(g, gg, attrs=(ctx.metas[0].shape[2:], *attrs)) if ctx.needs[0] else None,
             _convolved(x, gg, attrs, ctx.metas[1].shape) if ctx.needs[1] else None)

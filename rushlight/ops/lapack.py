@@ -56,11 +56,15 @@ det: Structured = Structured("linalg_det", meta=lambda metas: like(metas[0], met
                  reference=_library(lambda x, attrs, outs: np.asarray(np.linalg.det(x[0]))))
 
 
-def _slogdet_grad(ctx: Any, _: Any, g: Any) -> Any:
+def _slogdet_grad(ctx: Any, turn: Any, g: Any) -> Any:
+    """The sign of a real matrix is constant; that of a complex one turns with the imaginary part of trace(A⁻¹ dA)."""
+    if ctx.metas[0].dtype.kind == "c" and turn is not None:
+        angle = (ctx.outputs[0].conj() * turn).imag
+        g = angle * 1j if g is None else g + angle * 1j
     return None if g is None else g[..., None, None] * adj(inv(ctx.inputs[0]))
 
 
-slogdet = Structured("linalg_slogdet", saves=((0,), False), grad=_slogdet_grad,
+slogdet = Structured("linalg_slogdet", saves=((0,), (0,)), grad=_slogdet_grad,
                      meta=lambda metas: (like(metas[0], metas[0].shape[:-2]),
                                          like(metas[0], metas[0].shape[:-2], metas[0].dtype.to_real())),
                      reference=_library(lambda x, attrs, outs: tuple(np.asarray(r) for r in np.linalg.slogdet(x[0]))))
@@ -205,6 +209,7 @@ def _eigh_grad(ctx: Any, gl: Any, gv: Any) -> Any:
         inner = (part / (gap + eye_like(gap))).masked_fill(eye_like(gap).bool(), 0.0)
     if gl is not None:
         inner = gl.diag_embed() if inner is None else inner + gl.diag_embed()
+        inner = inner.to(vectors.dtype)
     return vectors.matmul(inner).matmul(adj(vectors))
 
 

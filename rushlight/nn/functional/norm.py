@@ -131,9 +131,13 @@ def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any 
 def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
     """Divide by the root mean square over the last dimensions; ``eps`` is the dtype's epsilon by default."""
     if eps is None:
-        if input.dtype.kind != "f":
+        if input.dtype.kind not in "fc":
             raise NotImplementedError(f'"rms_norm" not implemented for {input.dtype}')
         eps = float(np.finfo(input.dtype.compute.numpy).eps)
+    if input.dtype.kind == "c":
+        dims = tuple(range(-len(tuple(normalized_shape)), 0))
+        made = input * ((input * input).mean(dims, True) + eps).rsqrt()
+        return made if weight is None else made * weight
     return _normalized("rms_norm", input, normalized_shape, weight, None, eps, False)
 
 
