@@ -24,6 +24,9 @@ __all__ = ["Function", "Variable", "backward", "detect_anomaly", "enable_grad", 
            "set_detect_anomaly", "set_grad_enabled"]
 
 
+_TORN = 4  # backwards in a row of which flushes did not leave one whole
+
+
 def _many(x: Any) -> list[Any]:
     return [x] if x is None or isinstance(x, Handle) else list(x)
 
@@ -110,6 +113,13 @@ def _backward_again(root: Any, retain_graph: bool) -> bool:
     epoch = tr.epoch
     if root._value.meta.numel != 1 or root._alias is not None or tr.full or settings.eager:
         return False
+    pieces = tr.pieces
+    inside = pieces.inside
+    if inside and pieces.torn >= _TORN and tr.node.backward is None:  # such a backward is cut in its middle, and so not to be remembered
+        with no_collection():
+            engine.run([root], _seeds([root], None), retain_graph=retain_graph, create_graph=False, accumulate=True)
+        pieces.torn = pieces.torn if tr.epoch is not epoch else 0
+        return True
     found = replay.describe(root, epoch, False) if retain_graph else replay.describe(root, epoch)
     if found is None:
         return False
@@ -118,6 +128,8 @@ def _backward_again(root: Any, retain_graph: bool) -> bool:
         with no_collection():  # the trie grows by many objects that stay
             engine.run([root], _seeds([root], None), retain_graph=retain_graph, create_graph=False, accumulate=True)
         replay.remember(start, tr, epoch, before, found)
+        if inside:
+            pieces.torn = pieces.torn + 1 if tr.epoch is not epoch else 0
     return True
 
 

@@ -39,6 +39,8 @@ _DEAD.buffer = block_at(0, 0, None)  # keeps it from being taken for a live pend
 # A step is worth writing for a graph that keeps coming. Writing one costs what some fifty descriptions do; where that is a pause to
 # be felt, they have cost as much before.
 _WRITTEN, _LONG_WRITTEN = 2, 50
+_RECIPES = 16  # at one node, of graphs that differ in what was recorded before the last flush (how often a loop has turned) ...
+_LENGTH = 10_000  # ... whose descriptions are no longer than this
 _ADDED = object()    # in a signature: a leaf has a gradient, which is told by what follows
 _PART = object()     # in a signature: a view of what is told next
 _EARLIER = object()  # in a signature: the node was recorded before the last flush
@@ -59,9 +61,9 @@ class Description:
 class Recipe:
     """Where a walk ended, the slots of the leaves' gradients in the order of the description, and (number among the saved values,
     slot) of those that entered. ``uses``: how often it was taken; at the ``_WRITTEN``-th time (a long one later) it gets a ``step`` of
-    its own."""
+    its own. ``others``: those of all graphs whose backward began at this node, by the hash of their descriptions."""
 
-    __slots__ = ("signature", "end", "slots", "dead", "entering", "uses", "step", "facts")
+    __slots__ = ("signature", "end", "slots", "dead", "entering", "uses", "step", "facts", "others")
 
     def __init__(self, signature: list[Any], end: TraceNode, slots: list[int], count: int, entering: list[tuple[int, int]]) -> None:
         self.signature, self.end, self.slots, self.entering = signature, end, slots, entering
@@ -69,6 +71,7 @@ class Recipe:
         self.uses = 0
         self.step: Callable[..., bool] = never
         self.facts: tuple = ()
+        self.others: dict[int, Recipe] = {}
 
 
 def describe(root: Handle, epoch: Epoch, once: bool = True) -> Description | None:
@@ -251,8 +254,13 @@ def _number_sum(leaf: Handle, epoch: Epoch, put: Callable[[Any], None], saved: l
 def replay(tr: Trace, root: Handle, found: Description, retain_graph: bool) -> bool:
     """Take the recorded walk of this graph, if there is one."""
     recipe = tr.node.backward
-    if recipe is None or recipe.signature != found.signature:
+    if recipe is None:
         return False
+    if recipe.signature != found.signature:
+        recipe = recipe.others.get(_hash(found))
+        if recipe is None or recipe.signature != found.signature:
+            return False
+        tr.node.backward = recipe
     recipe.uses += 1
     if recipe.uses == (_WRITTEN if len(found.nodes) <= LONG else _LONG_WRITTEN) and len(found.nodes) <= LIMIT and found.plain:
         recipe.step, recipe.facts = written_for(root, found.nodes, tr, recipe)
@@ -311,4 +319,15 @@ def remember(start: TraceNode, tr: Trace, epoch: Epoch, before: int, found: Desc
         if grad is None or grad._value.epoch is not epoch or grad._value.slot < before or grad._alias is not None:
             return
         slots.append(grad._value.slot)
-    start.backward = Recipe(found.signature, tr.node, slots, len(tr.values) - before, entering)
+    made = Recipe(found.signature, tr.node, slots, len(tr.values) - before, entering)
+    if len(found.signature) <= _LENGTH:
+        if start.backward is not None:
+            made.others = start.backward.others
+        if len(made.others) >= _RECIPES:
+            del made.others[next(iter(made.others))]
+        made.others[_hash(found)] = made
+    start.backward = made
+
+
+def _hash(found: Description) -> int:
+    return hash(tuple(found.signature))

@@ -38,13 +38,15 @@ class Pieces:
         inside: whether this epoch begins where a piece ended; ``began``: likewise of the epoch that is being run.
         strangers: (number of the run, how it began, its structure) of long paths that were new. alike: beginnings that too many had.
         last, least: the node that was looked at last, and which operation of its piece comes first in the alphabet.
+        torn: how many backwards in a row, which began inside, were cut.
     """
 
-    __slots__ = ("runs", "inside", "began", "strangers", "alike", "last", "least")
+    __slots__ = ("runs", "inside", "began", "strangers", "alike", "last", "least", "torn")
 
     def __init__(self) -> None:
         self.runs = 0
         self.inside = self.began = False
+        self.torn = 0
         self.strangers: deque[tuple[int, Any, int]] = deque(maxlen=_RUNS)
         self.alike: set[Any] = set()
         self.last: TraceNode | None = None

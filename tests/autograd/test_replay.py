@@ -441,3 +441,21 @@ def test_a_long_graph_that_keeps_coming_is_not_described_for_good(monkeypatch):
         counted.append(len(described))
     assert counted[10] > counted[5]  # a short one would have its code by now
     assert len(set(counted[-8:])) == 1
+
+
+def test_backwards_that_begin_alike_over_graphs_of_several_lengths_are_all_found(walks):
+    """A loop that looks at its state before each turn: its backward begins at one node, whatever the number of turns."""
+    w, expected = tensor(4, 4, seed=1), {}
+    for turn in range(12):
+        turns = 2 + turn % 3
+        h = tensor(2, 4, seed=2, grad=False)
+        for _ in range(turns):
+            h = (h @ w).tanh()
+            assert h.abs().max().item() <= 1
+        w.grad = None
+        if turn == 6:
+            walks.clear()
+        (h * h).sum().backward()
+        found = w.grad.numpy().copy()
+        np.testing.assert_allclose(found, expected.setdefault(turns, found), rtol=1e-5)
+    assert not walks
