@@ -17,9 +17,11 @@ from .steps import (
     RANGE,
     SLICE,
     SLOT,
+    STRETCH,
     UNREAD,
     VIEW,
     YES,
+    is_strided,
     start_of,
 )
 
@@ -87,7 +89,7 @@ def sort_arguments(attempt: Any, unread: bool) -> Sorted | None:
                 return UNREAD if unread else None
             found.facts.append(v.meta if v.slot >= attempt.slot else v.slot)
             if v.slot >= attempt.slot:
-                return PART if v.buffer is None else LEAF_VALUE
+                return LEAF_VALUE if v.buffer is not None else STRETCH if is_strided(v) else PART
             return OLD_PART if values[v.slot] is not v else SLOT if v.origin is None else VIEW
         if a is None or a is True or a is False:
             return repr(a)

@@ -13,14 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ..record.flush import ready
-from ..record.meta import is_contiguous, meta_of
 from ..record.trace import NO_COPY, Trace, TraceNode
 from ..record.value import COPIED, Epoch, Value, block_at, copied, is_exported, looks
-from .apply import window
 from .handle import LEAF, Handle, make
 from .node import GradNode
 from .replay_steps import LIMIT, LONG, never, overwritten, written_for
-from .steps import in_use, is_whole, part_of
+from .steps import in_use, is_strided, is_whole, part_of, stretch_of
 from .writing import replace
 
 __all__ = ["describe", "replay", "remember", "Description"]
@@ -164,22 +162,6 @@ def _number(n: GradNode, epoch: Epoch, put: Callable[[Any], None], saved: list[V
     return True
 
 
-def _is_strided(v: Value) -> bool:
-    """Whether a value is a view whose elements do not lie in a row."""
-    strides = v.meta.strides
-    return v.buffer is None and strides is not None and not is_contiguous(v.meta.shape, strides)
-
-
-def _stretch(tr: Trace, v: Any) -> Value:
-    """The leaf as which a view with strides of ready memory enters."""
-    root = v.origin
-    shape, strides, offset = v.alias.place()
-    span = 1 + sum([(n - 1) * s for n, s in zip(shape, strides)])
-    leaf = window(tr, root, meta_of((span,), root.meta.dtype, root.meta.device), offset)
-    leaf.epoch = tr.epoch
-    return leaf
-
-
 def _put_part(v: Value, epoch: Epoch, put: Callable[[Any], None], saved: list[Value], number: dict[int, int]) -> bool:
     """Describe a view of what is in the trace, or enters with another node and is recorded as such; or a view with strides. False for
     any other value."""
@@ -268,8 +250,8 @@ def replay(tr: Trace, root: Handle, found: Description, retain_graph: bool) -> b
     values += recipe.dead
     for k, slot in recipe.entering:
         v = found.saved[k]
-        if _is_strided(v):
-            values[slot] = _stretch(tr, v)
+        if is_strided(v):
+            values[slot] = stretch_of(tr, v)
             continue
         v.epoch, v.slot = epoch, slot
         values[slot] = v if v.buffer is not None else part_of(tr, v)
@@ -300,9 +282,9 @@ def remember(start: TraceNode, tr: Trace, epoch: Epoch, before: int, found: Desc
     if tr.epoch is not epoch or looks.count != found.seen:
         return
     # A view with strides enters as the stretch of memory that it lies in, and is recorded behind that.
-    entered = {v.slot - 1: k for k, v in enumerate(found.saved) if v.epoch is epoch and _is_strided(v)
+    entered = {v.slot - 1: k for k, v in enumerate(found.saved) if v.epoch is epoch and is_strided(v)
                and getattr(tr.values[v.slot - 1].buffer, "owner", None) is v.origin}
-    entered |= {v.slot: k for k, v in enumerate(found.saved) if v.epoch is epoch and not _is_strided(v)}
+    entered |= {v.slot: k for k, v in enumerate(found.saved) if v.epoch is epoch and not is_strided(v)}
     entering, node = [], tr.node
     while node is not start:
         if node.parent is None:

@@ -12,10 +12,11 @@ from typing import Any
 
 from ..record.trace import TraceNode
 from ..record.value import Value, looks
+from .apply import Restrided
 from .given import PLAIN_TENSORS, Number, sort_arguments
 from .handle import LEAF, Alias, Handle, View
 from .node import GradNode, grad_class
-from .steps import A_LEAF, INDEX, NO, NUMBER, RANGE, UNREAD, YES, Shape, checks, compiled, enters, together
+from .steps import A_LEAF, INDEX, NO, NUMBER, RANGE, STRETCH, UNREAD, YES, Shape, checks, compiled, enters, together
 
 __all__ = ["several"]
 
@@ -146,11 +147,16 @@ class _Reader:
                 _demand(slot not in entering and (type(t) is Number or v.buffer is not None or v.origin is not None))
                 entering[slot] = i
             self.names.setdefault(slot, f"v{i}")
-        slot = attempt.slot
-        for node in reversed(path):
+        slot, kinds = attempt.slot, self._kinds()
+        while path:
+            node = path.pop()
             _demand(node.slot == slot)
             if node.op is None:
                 i = entering.pop(slot, -1)
+                if i < 0 and slot + 1 in entering and kinds[entering[slot + 1]] == STRETCH:
+                    i, view = entering.pop(slot + 1), path.pop()
+                    _demand(view.op is Restrided.op and view.inputs == (slot,))
+                    slot += 1
                 if i < 0:
                     _demand(self.values[slot] is self.tr.drawn[0] and "l0" not in self.names.values())
                     self.names[slot] = "l0"
@@ -424,4 +430,4 @@ def _fresh(r: str, meta: str, slot: str, is_view: bool = False) -> list[str]:
             f"{r}.meta = {meta}", f"{r}.epoch = epoch", f"{r}.slot = {slot}", f"values.append({r})"]
 
 
-_TENSOR_KINDS = {"slot", "view", "old part", "leaf", "part", UNREAD, NUMBER, INDEX, RANGE}
+_TENSOR_KINDS = {"slot", "view", "old part", "leaf", "part", STRETCH, UNREAD, NUMBER, INDEX, RANGE}

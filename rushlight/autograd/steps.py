@@ -16,15 +16,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..record.flush import ready
-from ..record.meta import is_contiguous
+from ..record.meta import is_contiguous, meta_of
 from ..record.trace import Trace
 from ..record.value import COPIED, Buffer, Value, copied, is_exported, scalar_value
 from . import handle
+from .apply import window
 from .handle import LEAF, Alias, How, View, storage_of
 from .node import grad_class, titled_class
 
-__all__ = ["ATOM", "CONSTANTS", "SLICE", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "UNREAD", "NUMBER", "INDEX", "RANGE", "NO",
-           "A_LEAF", "YES", "Shape", "checks", "compiled", "enters", "same", "start_of", "step_for", "together"]
+__all__ = ["ATOM", "CONSTANTS", "SLICE", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "STRETCH", "UNREAD", "NUMBER", "INDEX", "RANGE",
+           "NO", "A_LEAF", "YES", "Shape", "checks", "compiled", "enters", "in_use", "is_strided", "is_whole", "part_of", "same",
+           "start_of", "step_for", "stretch_of", "together"]
 
 # What an argument can be, and what ``facts`` hold of it. Groups of arguments are ("*", kinds) for *args, ("[]", kinds) for a list
 # or tuple of tensors, ("()", kinds) for a tuple with slices, and ("**", (name, kind) pairs) for **kwargs.
@@ -36,6 +38,7 @@ VIEW = "view"          # ... that is a view: likewise
 OLD_PART = "old part"  # ... that entered as a leaf of its own before: likewise
 LEAF_VALUE = "leaf"    # a tensor of ready memory, which enters the trace: its meta
 PART = "part"          # a row-major part of ready memory, which enters as a leaf of its own: its meta
+STRETCH = "stretch"    # a view with strides of ready memory, recorded behind the stretch that it lies in, which enters: its meta
 UNREAD = "unread"      # a tensor that is in no slot, because its value was not read: its meta
 # Numbers that keep changing (``varying.py``) and enter as leaves:
 NUMBER = "number"      # a float: nothing
@@ -92,7 +95,8 @@ def step_for(shape: Shape) -> Callable[..., Any]:
 def compiled(source: str, name: str, **more: Any) -> Callable[..., Any]:
     """The step with this source; ``more``: what it refers to besides what all of them may."""
     scope: dict[str, Any] = {f.__name__: f for f in (
-        Alias, Value, View, How, storage_of, scalar_value, start_of, same, getrefcount, is_exported, part_of, copy_of)}
+        Alias, Value, View, How, storage_of, scalar_value, start_of, same, getrefcount, is_exported, is_strided, is_stretch, part_of,
+        stretch_of, copy_of)}
     scope |= {"__name__": __name__, "new": object.__new__, "Tensor": handle._class, "LEAF": LEAF, "MISSING": object(),
               "ndarray": np.ndarray, **more}
     exec(compile(source, name, "exec"), scope)
@@ -138,7 +142,7 @@ def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = ()) -
         lines.append(f"{v} = t{i}._value")
         # What was written through another tensor is found out by its value, that of a view by its version.
         doubts = [f"{v}.overwritten is not None"]
-        if kind in (VIEW, PART, OLD_PART):
+        if kind in (VIEW, PART, OLD_PART, STRETCH):
             lines.append(f"alias = t{i}._alias")
             doubts = ["alias is not None and alias.version != alias.storage.version"]  # None: what a graph node keeps
         if kind in (SLOT, VIEW):
@@ -154,8 +158,10 @@ def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = ()) -
             if kind == PART:  # ``is_whole``, written out
                 r = f"r{i}"
                 lines.append(f"{r} = {v}.origin")
-                doubts += [f"{v}.buffer is not None", f"{r} is None", f"{v}.meta.strides is not None", f"{r}.buffer is None",
-                           f"{r}.epoch is epoch", *[f"{r} is {other}" for other in entered], in_use_text(r)]
+                doubts += [f"{v}.buffer is not None", f"{r} is None", f"{v}.meta.strides is not None and is_strided({v})",
+                           f"{r}.buffer is None", f"{r}.epoch is epoch", *[f"{r} is {other}" for other in entered], in_use_text(r)]
+            elif kind == STRETCH:
+                doubts.append(f"{v}.buffer is not None or not is_stretch({v}, epoch, ({''.join([other + ', ' for other in entered])}))")
             elif shape.is_view or i in written:
                 doubts.append(f"{v}.buffer is None or {in_use_text(v)}")
             else:  # a copy may enter, as ``apply`` has it
@@ -175,6 +181,8 @@ def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = ()) -
 def enters(i: int, kind: str, copies: bool) -> list[str]:
     """Lines that let a tensor enter as a leaf; ``copies``: maybe as a copy."""
     v = f"v{i}"
+    if kind == STRETCH:
+        return [f"values.append(stretch_of(tr, {v}))", f"{v}.epoch = epoch", f"{v}.slot = len(values)", f"values.append({v})"]
     found = [f"{v}.epoch = epoch", f"{v}.slot = len(values)",
              f"values.append({v})" if kind != PART else f"values.append(part_of(tr, {v}))"]
     if kind in NUMBERS:
@@ -363,6 +371,30 @@ def is_whole(v: Value, epoch: Any, others: Sequence[Value]) -> bool:
     if root is None or meta.strides is not None and not is_contiguous(meta.shape, meta.strides):
         return False
     return root.buffer is not None and root.epoch is not epoch and root not in others and not is_exported(root)
+
+
+def is_strided(v: Value) -> bool:
+    """Whether a value is a view whose elements do not lie in a row."""
+    strides = v.meta.strides
+    return v.buffer is None and strides is not None and not is_contiguous(v.meta.shape, strides)
+
+
+def is_stretch(v: Any, epoch: Any, others: Sequence[Value]) -> bool:
+    """Whether a view would enter as the stretch of ready memory that it lies in."""
+    root = v.origin
+    if root is None or root.buffer is None or root.epoch is epoch or root in others or not v.meta.numel:
+        return False
+    return is_strided(v) and v.alias.place()[1] == v.meta.strides and not is_exported(root)
+
+
+def stretch_of(tr: Trace, v: Any) -> Value:
+    """The leaf as which a view with strides of ready memory enters."""
+    root = v.origin
+    shape, strides, offset = v.alias.place()
+    span = 1 + sum([(n - 1) * s for n, s in zip(shape, strides)])
+    leaf = window(tr, root, meta_of((span,), root.meta.dtype, root.meta.device), offset)
+    leaf.epoch, leaf.slot = tr.epoch, len(tr.values)
+    return leaf
 
 
 def copy_of(v: Value, epoch: Any, slot: int) -> Value:
