@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 import rushlight
 from rushlight.autograd import rules
 from rushlight.record import local
+from rushlight.record.flush import start_afresh
 from rushlight.record.settings import settings as switches
 
 
 @pytest.fixture(autouse=True)
-def nothing_pending():
-    rushlight.autograd.flush_trace(local.trace)
+def nothing_known():
+    start_afresh()  # rules that could not be remembered elsewhere rest
 
 
 OPERATIONS = [
