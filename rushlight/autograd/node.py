@@ -182,7 +182,7 @@ class GradNode(Node):
         at = 0 if place < 0 else place
         if at >= len(kept) or kept[at] is None:
             raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
-        return (self.outputs if place < 0 else self.inputs)[at]
+        return placed((self.outputs if place < 0 else self.inputs)[at])
 
     def shown(self) -> Any:
         if self.title is None:
@@ -306,6 +306,14 @@ def filler(keep: tuple[bool, ...]) -> Callable[[Any, Sequence[Handle]], None]:
     scope: dict[str, Any] = {"LEAF": LEAF, "__name__": __name__}
     exec(compile("\n".join(["def fill(node, tensors):", *lines]), f"<fill {len(keep)}>", "exec"), scope)
     return scope["fill"]  # type: ignore[no-any-return]
+
+
+def placed(t: Any) -> Any:
+    """A tensor made over a saved value, for a user, who may look into its memory: that of a view is its storage's."""
+    value = t._value
+    if t._alias is None and value.origin is not None:
+        t._alias = value.alias
+    return t
 
 
 def leaf_like(leaf: Handle, value: Value) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..record.trace import Trace, local
 from .handle import Handle, make
-from .node import GradNode, leaf_like
+from .node import GradNode, leaf_like, placed
 from .packed import pack
 
 __all__ = ["allow_mutation_on_saved_tensors", "disable_saved_tensors_hooks", "save_on_cpu", "saved_tensors_hooks", "watched"]
@@ -25,15 +25,15 @@ def watched(tr: Trace, node: GradNode) -> None:
         packed = rare["packed"] = []
         for name, edge, v in zip(node.KEPT, node.edges, node.kept):
             if v is not None:
-                packed.append(pack(leaf_like(edge, v) if isinstance(edge, Handle) else make(v, edge), v))
+                packed.append(pack(placed(leaf_like(edge, v) if isinstance(edge, Handle) else make(v, edge)), v))
                 setattr(node, name, packed[-1])
         out: Any = node.kept_out
         if type(out) is tuple:
-            out = tuple([None if v is None else pack(make(v, (node, k)), v) for k, v in enumerate(out)])
+            out = tuple([None if v is None else pack(placed(make(v, (node, k))), v) for k, v in enumerate(out)])
             packed += [p for p in out if p is not None]
             node.kept_out = out
         elif out is not None:
-            packed.append(pack(make(out, node), out))
+            packed.append(pack(placed(make(out, node)), out))
             node.kept_out = packed[-1]
     node.rare = rare
 

@@ -574,3 +574,34 @@ def test_what_is_saved_is_what_forward_leaves(t):
         out[0] = 5.0
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         out.sum().backward()
+
+
+VIEWS = {"slice": lambda t, x: x[1:], "transposed": lambda t, x: x.view(2, 2).t(), "strided": lambda t, x: x[::2],
+         "row of a constant": lambda t, x: t.zeros(2, 3)[1] + x[1:], "none": lambda t, x: x * 2}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_what_a_node_saved_of_a_view_can_be_read(view):
+    """By hooks, before anything has run, and as the node's attribute."""
+    seen = []
+    for t in (torch, rushlight):
+        x = t.arange(4.0, requires_grad=True) * 2
+        kept = []
+        with t.autograd.graph.saved_tensors_hooks(lambda a: (kept.append(a.tolist()), a.detach().numpy().copy())[1],  # noqa: B023
+                                                  t.from_numpy):
+            y = VIEWS[view](t, x).sin()
+            y.sum().backward(retain_graph=True)
+        again = VIEWS[view](t, x).sin()
+        seen.append([kept, again.grad_fn._saved_self.tolist(), again.grad_fn._saved_self.detach().numpy().tolist()])
+    equal(*seen)
+
+
+def test_hooks_that_read_what_a_recurrent_layer_saves():
+    seen = []
+    for t in (torch, rushlight):
+        t.manual_seed(0)
+        layer, x = t.nn.LSTM(3, 2), t.randn(2, 1, 3, requires_grad=True)
+        with t.autograd.graph.saved_tensors_hooks(lambda a: a.detach().numpy().copy(), t.from_numpy):
+            layer(x)[0].sum().backward()
+        seen.append(values([x.grad, layer.weight_hh_l0.grad]))
+    equal(*seen)
