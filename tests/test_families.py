@@ -244,3 +244,17 @@ def test_models_share_what_works_were_lowered_to():
     first = train(steps_of(model(7), D), sizes)
     second = train(steps_of(model(9), D), sizes)
     assert sum([lowered for _, lowered in second]) < sum([lowered for _, lowered in first])
+
+
+@pytest.mark.parametrize("loss", ["cross entropy", "square"])
+def test_few_rows_are_planned_as_many_are(loss):
+    """A row of biases belongs to all rows of a batch, be they three or thirty, and eight rows are no threshold."""
+    model = torch.nn.Sequential(torch.nn.Linear(D, 20), torch.nn.LayerNorm(20), torch.nn.ReLU(), torch.nn.Linear(20, 10))
+
+    def step(n):
+        model.zero_grad()
+        x, y = torch.tensor(np.random.default_rng(n).normal(size=(n, D)).astype(np.float32)), torch.arange(n) % 10
+        (F.cross_entropy(model(x), y) if loss == "cross entropy" else (model(x) ** 2).mean()).backward()
+
+    train(step, [(20,), (24,), (30,)])
+    assert [planned for planned, _ in train(step, [(12,), (7,), (5,), (3,)])] == [0] * 4

@@ -29,6 +29,7 @@ from .fuse_rules import (
     through_pad,
     varying,
 )
+from .fuse_sizes import MANY, few_for_many, is_few, many_as_large, repeats
 from .fuse_sums import stations
 from .fuse_tallies import TallyRules
 from .fusion import Fusion
@@ -42,10 +43,6 @@ __all__ = ["Fusion", "fuse"]
 
 _MAX_OPS = 300     # expression nodes in one kernel
 _MAX_ROOTS = 12    # results of one kernel
-_LARGE = 1 << 14   # elements of which a kernel is worth its while
-_NUMBERS = 16      # elements that are in a register anyway
-_MANY = 16         # values that the formulas of a kernel want, from which on it does not take up further products' results
-_FEW = 8           # a value of which there are so many elements to each of another is read at next to no cost
 
 
 def fuse(graph: Graph, order: dict[Node, tuple[int, ...]], alone: Container[Node] = ()) -> Fusion:
@@ -259,10 +256,7 @@ class _Fuser(TallyRules, RowRules, PartRules):
         for group in users:
             indices = group.demand[node]
             work = sum(iterations(group, index) for index in indices)
-            limit = 1.25 * node.size
-            if cost <= CHEAP and node.kind != "gather":
-                limit = max(16 * node.size, work if node.size <= 16 else 0)
-            if work > limit:
+            if repeats(work, node.size, cost <= CHEAP and node.kind != "gather"):
                 return False
         return True
 
@@ -272,7 +266,7 @@ class _Fuser(TallyRules, RowRules, PartRules):
         cost = 0
         while node.kind == "pointwise":
             cost += node_cost(node)
-            large = [i for i in node.inputs if spread_size(i) * _FEW > node.size]
+            large = [i for i in node.inputs if not is_few(spread_size(i), node.size, len(varying(i)) < len(node.shape))]
             if cost > CHEAP or len(large) != 1:
                 return False
             if large[0].kind == "leaf" or large[0] in self.reduced or self._is_hard(large[0]):
@@ -439,12 +433,9 @@ class _Fuser(TallyRules, RowRules, PartRules):
 def _share_numbers(source: Node, node: Node) -> bool:
     """Whether all that large values have in common is a few numbers: they would share a learning rate, which is a kernel less, and
     memory of all of them at once."""
-    numbers = spread_size(source)
-    if is_size(numbers):  # few sizes are large: that question comes out the same more often
-        return node.size >= _LARGE and numbers <= _NUMBERS
-    return numbers <= _NUMBERS and node.size >= _LARGE
+    return few_for_many(spread_size(source), node.size)
 
 
 def _wants_many(group: Group, node: Node) -> bool:
     """Whether a kernel's formulas want many values as large as this one."""
-    return len(group.demand) > _MANY and sum([n.size >= node.size for n in group.demand]) > _MANY
+    return len(group.demand) > MANY and many_as_large(node.size, *[n.size for n in group.demand])

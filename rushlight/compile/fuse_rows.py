@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from .flags import flags
 from .fuse_rules import memory_base, reduction_behind, spread_size
+from .fuse_sizes import BLOCK_BYTES, short_columns, short_rows
 from .fusion import Fusion
 from .graph import Graph, Node
 from .group import Group, Groups
@@ -15,9 +16,6 @@ from .sizes import is_size
 __all__ = ["RowRules", "operands_of"]
 
 _MAX_ROOTS = 12    # results of one kernel
-_ROW_BYTES = 512 << 10     # a row that is read several times should stay in the cache
-_BLOCK_BYTES = 256 << 10   # likewise a whole block that is reduced over its columns
-_LINE_BYTES = 64
 _STEPS = 6         # of a chain of formulas that is looked through
 
 
@@ -131,11 +129,11 @@ class RowRules:
         """Whether a large operand has something in common with what else the group reduces. Sums of unrelated values in one
         kernel (the biases of all layers, for an optimizer) save nothing, and keep all of these values until the last is there."""
         nbytes = x.size * x.dtype.itemsize
-        if not is_size(nbytes) and nbytes <= _BLOCK_BYTES:
+        if not is_size(nbytes) and nbytes <= BLOCK_BYTES:
             return True
         others = {n.inputs[0] for n in map(memory_base, group.demand) if n.kind == "reduce"} | {n.inputs[0] for n in group.reduces}
         here = self._sources(x)
-        return all(here & self._sources(other) for other in others) or nbytes <= _BLOCK_BYTES
+        return all(here & self._sources(other) for other in others) or nbytes <= BLOCK_BYTES
 
     def _sources(self, x: Node) -> set[Node]:
         """The values from which ``x`` is computed element by element, back to those in memory, for some steps. What a contraction reads
@@ -153,11 +151,9 @@ class RowRules:
             return True
         x, axes = node.inputs[0], node.attrs[1]
         length = math.prod(x.shape[a] for a in axes)
-        total = x.size * x.dtype.itemsize
         order = self.out.order.get(x) or tuple(range(len(x.shape)))
-        if order[-1] not in axes:  # a cache line of each row of the block is read again, for a vector of results
-            return total <= _BLOCK_BYTES or length * _LINE_BYTES <= _BLOCK_BYTES // 2 and node.size >= 256
-        return length * x.dtype.itemsize <= _ROW_BYTES and (node.size >= 8 or total <= _BLOCK_BYTES // 2)
+        total = x.size * x.dtype.itemsize
+        return short_rows(length, node.size, total, x.dtype.itemsize) if order[-1] in axes else short_columns(length, node.size, total)
 
     def _join_columns(self, node: Node) -> Group | None:
         """Join a group that reduces over the same axes the same operand, or one that is computed from the same large values: the

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from .flags import flags
 from .fuse_rules import is_irregular, spread_size
+from .fuse_sizes import is_summed
 from .fusion import Fusion
 from .graph import ContractSpec, Node, Window, is_one
 from .group import Group, Groups
@@ -22,9 +23,6 @@ from .index import Index
 __all__ = ["TallyRules", "product_summed"]
 
 _MAX_ROOTS = 12  # results of one kernel
-#: Fewest channels (half a vector), rows and elements for which a contraction makes sums: below, the reduction is a matter of
-#: microseconds in a kernel with something else.
-_CHANNELS, _ROWS, _LARGE = 8, 256, 1 << 16
 _WINOGRAD_CHANNELS = 16
 _FEW = 8         # a value of which there are so many elements to each of another is read at next to no cost
 _NODES = 12      # formulas between a contraction and a reduction
@@ -47,7 +45,7 @@ def product_summed(node: Node) -> Node | None:
         return None
     if flags.winograd and _in_tiles(spec) and _reads_more(x, anchor):
         return None
-    return anchor if node.size >= _CHANNELS and x.size >= node.size * _ROWS and x.size >= _LARGE else None
+    return anchor if is_summed(node.size, x.size) else None
 
 
 def _kept(node: Node) -> int | None:

@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 
 from .replays import Replay
 
-__all__ = ["NotGeneric", "Size", "Tape", "entries", "flattened", "is_size", "largest", "length", "numeric", "smallest"]
+__all__ = ["NotGeneric", "Size", "Tape", "decision", "entries", "flattened", "is_size", "largest", "length", "numeric", "smallest"]
 
 Number = Any  # an int or a float
 Terms = tuple[tuple[tuple[int, ...], int], ...]  # monomials (sorted atoms, () for the constant one) with coefficients, sorted
@@ -67,6 +67,17 @@ def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
         if type(made.value) is not tuple:
             return made
         return tuple([tape.apply(operator.getitem, made, k) for k in range(len(made.value))])
+    return call
+
+
+def decision(function: Callable[..., bool]) -> Callable[..., bool]:
+    """Like ``numeric``, for a function that says yes or no: with sizes its answer is a condition, not each comparison on the way to it.
+    That a row has more than eight elements does not matter where the answer is the same for few."""
+    asked = numeric(function)
+
+    @functools.wraps(function)
+    def call(*args: Any) -> bool:
+        return bool(asked(*args))
     return call
 
 

@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rushlight.compile.sizes import NotGeneric, Tape, entries, flattened, is_size, largest, length, numeric, smallest
+from rushlight.compile.sizes import (
+    NotGeneric,
+    Tape,
+    decision,
+    entries,
+    flattened,
+    is_size,
+    largest,
+    length,
+    numeric,
+    smallest,
+)
 
 OPERATIONS = [
     lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a * 3, lambda a, b: 7 - a, lambda a, b: -a,
@@ -143,3 +154,23 @@ def test_sizes_of_different_tapes_do_not_mix():
     for mixed in (lambda: n + m, lambda: n - m, lambda: n * m, lambda: n // m, lambda: n % m, lambda: n / m, lambda: n < m):
         with pytest.raises(TypeError):
             mixed()
+
+
+def test_of_a_decision_the_answer_alone_is_a_condition():
+    @decision
+    def pays(rows: int, total: int) -> bool:
+        return total <= 100 or rows >= 8
+
+    tape = Tape([4])
+    n, = tape.inputs
+    assert pays(n, n * 10) is True and pays(4, 400) is False
+    replay = tape.replay([n * 10])
+    for _ in range(3):  # walked at first, then written as a function
+        assert [replay([k]) for k in (2, 7, 8, 11, 40)] == [[20], [70], [80], [110], [400]]
+    assert pays(9, 200) is True
+
+    tape = Tape([9])
+    n, = tape.inputs
+    assert pays(n, n * 20) is True
+    replay = tape.replay([n])
+    assert [replay([k]) for k in (5, 6, 7, 8)] == [[5], None, None, [8]]

@@ -24,7 +24,7 @@ from rushlight.compile.passes.attention_products import Operand, long_dims
 from rushlight.compile.passes.attention_steps import Found
 from rushlight.compile.passes.legalise import live_nodes
 from rushlight.compile.passes.simplify import reshaped
-from rushlight.compile.sizes import largest, smallest
+from rushlight.compile.sizes import decision
 
 __all__ = ["attention_calls"]
 
@@ -43,9 +43,13 @@ def _pays(found: Found) -> bool:
     """Whether the calls are worth it, from sizes alone: what they add is a turn of each head, what they save grows with the length.
 
     Rows of long heads fill the first-level cache, so that there it is a matter of memory first."""
-    queries, keys, e, v = found.sizes
-    short, head = smallest(queries, keys), largest(e, v)
-    return bool(short >= _SHORTEST and (short * 3 >= head if head <= _LONG else short >= 2 * head))
+    return _long_enough(*found.sizes)
+
+
+@decision
+def _long_enough(queries: int, keys: int, e: int, v: int) -> bool:
+    short, head = min(queries, keys), max(e, v)
+    return short >= _SHORTEST and (short * 3 >= head if head <= _LONG else short >= 2 * head)
 
 
 class _Rebuilt:

@@ -1,0 +1,62 @@
+"""What fusion decides from sizes alone: thresholds, each question a decision of its own.
+
+With sizes in place of numbers (``sizes.py``) nothing but the answers become conditions, so a plan holds for all sizes for which the
+answers are the same.
+"""
+from __future__ import annotations
+
+from .sizes import decision
+
+__all__ = ["BLOCK_BYTES", "MANY", "few_for_many", "is_few", "is_summed", "many_as_large", "repeats", "short_columns", "short_rows"]
+
+_LARGE = 1 << 14   # elements of which a kernel is worth its while
+_NUMBERS = 16      # elements that are in a register anyway
+MANY = 16          # values that the formulas of a kernel want, from which on it does not take up further products' results
+_FEW = 8           # a value of which there are so many elements to each of another is read at next to no cost
+_ROW = 1 << 10     # elements of a row that stays in the first-level cache
+_ROW_BYTES = 512 << 10     # a row that is read several times should stay in the cache
+BLOCK_BYTES = 256 << 10    # likewise a whole block that is reduced over its columns
+_LINE_BYTES = 64
+#: Fewest channels (half a vector), rows and elements for which a contraction makes sums: below, the reduction is a matter of
+#: microseconds in a kernel with something else.
+_CHANNELS, _ROWS, _SUMMED = 8, 256, 1 << 16
+
+
+@decision
+def is_few(numbers: int, size: int, spread: bool) -> bool:
+    """Whether an operand's elements are read at next to no cost, as a row that belongs to all others is, be they few or many."""
+    return numbers * _FEW <= size or spread and numbers <= _ROW
+
+
+@decision
+def few_for_many(numbers: int, size: int) -> bool:
+    return numbers <= _NUMBERS and size >= _LARGE
+
+
+@decision
+def many_as_large(size: int, *others: int) -> bool:
+    return sum([n >= size for n in others]) > MANY
+
+
+@decision
+def repeats(work: int, size: int, cheap: bool) -> bool:
+    """Whether a value of this size is computed so many times over that storing it is better."""
+    return work > max(16 * size, work if size <= 16 else 0) if cheap else work > 1.25 * size
+
+
+@decision
+def short_rows(length: int, rows: int, total: int, itemsize: int) -> bool:
+    """Whether rows are short enough to be read again from the cache, and many enough for all cores."""
+    return length * itemsize <= _ROW_BYTES and (rows >= 8 or total <= BLOCK_BYTES // 2)
+
+
+@decision
+def short_columns(length: int, columns: int, total: int) -> bool:
+    """Likewise columns: a cache line of each row of the block is read again, for a vector of results."""
+    return total <= BLOCK_BYTES or length * _LINE_BYTES <= BLOCK_BYTES // 2 and columns >= 256
+
+
+@decision
+def is_summed(channels: int, size: int) -> bool:
+    """Whether sums over all rows of a contraction's results are made while it stores them."""
+    return channels >= _CHANNELS and size >= channels * _ROWS and size >= _SUMMED
