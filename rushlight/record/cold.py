@@ -1,9 +1,15 @@
-"""The cold tier: a path runs in the reference interpreter (NumPy), primitive by primitive."""
+"""The cold tier: a path runs in the reference interpreter (NumPy), primitive by primitive.
+
+A path may run so several times before it is compiled (``patience.py``). What it was lowered to is kept meanwhile, for the next run and
+for the compiler: for a long path that takes as long as running it.
+"""
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +19,34 @@ from .paths import lower_path, no_collection
 from .trace import TraceNode
 from .value import Buffer, Value
 
-__all__ = ["ColdProgram"]
+__all__ = ["ColdProgram", "Waiting"]
+
+_MOST = 30_000  # primitives that are kept for paths that wait: some 20 MB
+
+
+class Waiting:
+    """A path that has run cold ``seen`` times. ``program`` is what it ran as, ``described`` its description; both None when they have
+    made way for later ones."""
+
+    __slots__ = ("seen", "program", "described", "nodes")
+    _kept: dict[Waiting, None] = {}  # oldest first
+    _nodes = 0
+
+    def __init__(self, program: ColdProgram, described: Any) -> None:
+        self.seen = 1
+        self.program: ColdProgram | None = program
+        self.described = described
+        self.nodes = len(program.graph.nodes)
+        Waiting._kept[self] = None
+        Waiting._nodes += self.nodes
+        while Waiting._nodes > _MOST and (oldest := next(iter(Waiting._kept), None)) is not None:
+            oldest.let_go()
+
+    def let_go(self) -> None:
+        """It is needed no more, or makes way."""
+        if Waiting._kept.pop(self, self) is None:
+            self.program = self.described = None
+            Waiting._nodes -= self.nodes
 
 
 class ColdProgram:
@@ -27,7 +60,7 @@ class ColdProgram:
         self.graph, leaves = lower_path(path, [*live, *moved])
         self.leaves = tuple(leaves)
 
-    @property
+    @functools.cached_property
     def products(self) -> int:
         """Multiplications in contractions and native calls."""
         return sum(node.attrs[0].work if node.kind == "native" else math.prod(n for _, n in node.attrs[0].sizes)

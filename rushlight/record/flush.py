@@ -20,6 +20,7 @@ from ..compile.cpu.flight import Launch, flights, in_flight, unheard
 from ..compile.reference.interpret import PLAIN
 from . import cold, families, launching, paths
 from .again import Again, counters, fill, keep_pending, written
+from .cold import Waiting
 from .patience import LONG
 from .salvage import Aftermath, salvage
 from .settings import settings
@@ -123,6 +124,8 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
 def start_afresh() -> None:
     """Forget every recorded path of every thread: something changed that the results' metas follow from."""
     families.clear()
+    for waiting in list(Waiting._kept):
+        waiting.let_go()
     for tr in list(traces):
         with tr.lock:
             flush_trace(tr)
@@ -185,8 +188,8 @@ def _run(tr: Trace, node: TraceNode, values: list[Value], live: Sequence[Value],
         donations, moved = _donations(values, live)
         key = (tuple([v.slot for v in live]), donations, moved)
         entry = node.programs.get(key)
-        if entry is None or type(entry) is int:
-            entry = _program(tr, node, key, entry or 0)
+        if entry is None or type(entry) is Waiting:
+            entry = _program(tr, node, key, entry)
         fly = launching.flies(entry, values, live, windows, wait or bool(late))
         obtain = allocate_behind if fly else allocate
         buffers = []
@@ -243,15 +246,15 @@ def _donations(values: list[Value], live: Sequence[Value]) -> tuple[tuple[tuple[
     return tuple(pairs), tuple(moved)
 
 
-def _program(tr: Trace, node: TraceNode, key: tuple, seen: int) -> Any:
+def _program(tr: Trace, node: TraceNode, key: tuple, waiting: Waiting | None) -> Any:
     """The first small run of a path is cold (nobody waits for LLVM to fill a bias), also if it has run before with other sizes
     once; then it is compiled. Long paths are, when they come more often than others do (``patience.py``)."""
     if node.programs is NOTHING:
         node.programs = {}
     path = paths.path_to(node)
-    lowered = None
+    seen, ran = (0, None) if waiting is None else (waiting.seen, waiting.program)
     with paths.no_collection():
-        described = families.describe(path, key)
+        described = families.describe(path, key) if ran is None else waiting.described  # type: ignore[union-attr]
         program: Any = None if settings.eager else families.member(described)
         others = families.saw(described) if program is None else 0
         if program is None and not seen and len(path) >= LONG:
@@ -259,12 +262,17 @@ def _program(tr: Trace, node: TraceNode, key: tuple, seen: int) -> Any:
         patient = len(described.nodes) >= LONG or tr.pieces.began
         if program is None and (settings.eager or others < _COLD_SIZES and paths.cost(path) < settings.cold_limit * _parts(path)
                                 and (tr.patience.runs_cold((node.depth, key), seen) if patient else seen == 0)):
-            program = cold.ColdProgram(path, key)
-            if settings.eager or program.products < min(settings.cold_limit, PLAIN):
-                node.programs[key] = seen + 1
+            ran = ran or cold.ColdProgram(path, key)
+            if settings.eager or ran.products < min(settings.cold_limit, PLAIN):
+                if waiting is None:
+                    node.programs[key] = Waiting(ran, described)
+                else:
+                    waiting.seen += 1
                 counters.cold_runs += 1
-                return program
-            lowered, program = (program.graph, program.leaves), None
+                return ran
+        if waiting is not None:
+            waiting.let_go()
+        lowered = None if ran is None else (ran.graph, ran.leaves)
         program = program or families.plan(described, key) or paths.compile_path(path, key, lowered)
     counters.programs_built += 1
     node.programs[key] = program

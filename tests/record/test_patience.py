@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import rushlight as torch
-from rushlight.record import counters, families, pieces
+from rushlight.record import cold, counters, families, paths, pieces
 from rushlight.record.flush import start_afresh
 from rushlight.record.patience import LONG, Patience
 from rushlight.record.pieces import Pieces
@@ -93,3 +93,29 @@ def test_a_loop_that_writes_a_vector_piece_by_piece_is_not_compiled_for_one_run(
     assert n * size > 2 * settings.cold_limit
     np.testing.assert_array_equal(c.numpy(), np.where(np.arange(size) < n, np.arange(size) + 1, 0))
     assert counters.programs_built == before
+
+
+def test_a_path_that_waits_is_lowered_once(monkeypatch):
+    monkeypatch.setattr(pieces, "_STRANGERS", 1000)
+    lowered, lower = [], cold.lower_path
+    monkeypatch.setattr(cold, "lower_path", lambda *args: (lowered.append(1), lower(*args))[1])
+    monkeypatch.setattr(paths, "lower_path", None)  # nor does the compiler
+    weight = torch.tensor([0.3], requires_grad=True)
+    lengths = [LONG // 4 + k for k in range(10)]
+    for _ in range(4):
+        for n in lengths:
+            assert episode(weight, n) == pytest.approx(expected(n), rel=1e-5)
+    kept = len(lowered)
+    assert len(lengths) <= kept <= 2 * len(lengths)  # some paths a part of each
+    assert counters.programs_built > 0 and all(w.program is not None for w in cold.Waiting._kept)
+
+
+def test_what_is_kept_for_paths_that_wait_is_bounded(monkeypatch):
+    monkeypatch.setattr(pieces, "_STRANGERS", 1000)
+    monkeypatch.setattr(cold, "_MOST", 3000)
+    weight = torch.tensor([0.3], requires_grad=True)
+    for n in range(LONG // 4, LONG // 4 + 12):
+        episode(weight, n)
+    assert cold.Waiting._nodes <= 3000
+    assert cold.Waiting._nodes == sum(w.nodes for w in cold.Waiting._kept)
+    assert episode(weight, LONG // 4) == pytest.approx(expected(LONG // 4), rel=1e-5)

@@ -11,7 +11,7 @@ from ..dtypes import DType
 from ..errors import ZeroDivision
 from ..expr import Expr, walk
 
-__all__ = ["evaluate", "constant", "FUNCTIONS"]
+__all__ = ["evaluate", "evaluated", "constant", "FUNCTIONS"]
 
 
 def evaluate(expr: Expr, inputs: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
@@ -19,28 +19,33 @@ def evaluate(expr: Expr, inputs: Sequence[np.ndarray], shape: tuple[int, ...]) -
 
     The result may be smaller than ``shape`` (broadcast it) where the expression does not vary along an axis.
     """
-    values: dict[Expr, Any] = {}
     with np.errstate(all="ignore"):
-        for n in walk(expr):
-            kind = n.dtype.numpy
-            if n.fn == "input":
-                value = inputs[n.attr]
-            elif n.fn == "const":
-                value = constant(n.attr, kind)
-            elif n.fn == "index":
-                value = np.arange(shape[n.attr]).reshape([-1 if d == n.attr else 1 for d in range(len(shape))])
-            elif n.fn == "cast":
-                value = cast(values[n.args[0]], n.dtype)
-            elif n.fn == "bitcast":
-                value = np.ascontiguousarray(values[n.args[0]]).view(kind).reshape(np.shape(values[n.args[0]]))
-            else:
-                args = [values[a] for a in n.args]
-                half = n.args[-1].dtype.kind == "f" and n.args[-1].dtype.itemsize == 2
-                if half:  # arithmetic on half precision is done in float32 and rounded
-                    args = [a.astype(np.float32) if a.dtype.itemsize == 2 else a for a in args]
-                value = FUNCTIONS[n.fn](*args)
-            value = np.asarray(value)
-            values[n] = value if value.dtype == kind else value.astype(kind)
+        return evaluated(expr, inputs, shape)
+
+
+def evaluated(expr: Expr, inputs: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """:func:`evaluate` where NumPy has been told not to warn."""
+    values: dict[Expr, Any] = {}
+    for n in walk(expr):
+        kind = n.dtype.numpy
+        if n.fn == "input":
+            value = inputs[n.attr]
+        elif n.fn == "const":
+            value = constant(n.attr, kind)
+        elif n.fn == "index":
+            value = np.arange(shape[n.attr]).reshape([-1 if d == n.attr else 1 for d in range(len(shape))])
+        elif n.fn == "cast":
+            value = cast(values[n.args[0]], n.dtype)
+        elif n.fn == "bitcast":
+            value = np.ascontiguousarray(values[n.args[0]]).view(kind).reshape(np.shape(values[n.args[0]]))
+        else:
+            args = [values[a] for a in n.args]
+            half = n.args[-1].dtype.kind == "f" and n.args[-1].dtype.itemsize == 2
+            if half:  # arithmetic on half precision is done in float32 and rounded
+                args = [a.astype(np.float32) if a.dtype.itemsize == 2 else a for a in args]
+            value = FUNCTIONS[n.fn](*args)
+        value = np.asarray(value)
+        values[n] = value if value.dtype == kind else value.astype(kind)
     return values[expr]
 
 

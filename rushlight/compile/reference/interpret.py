@@ -18,7 +18,7 @@ import numpy as np
 
 from rushlight.compile.errors import TARGET, OutOfBounds, ZeroDivision, origin
 from rushlight.compile.graph import ContractSpec, Graph, Node, View, Window
-from rushlight.compile.reference.evaluate import constant, evaluate
+from rushlight.compile.reference.evaluate import constant, evaluated
 
 __all__ = ["interpret", "evaluate_node", "PLAIN"]
 
@@ -54,7 +54,7 @@ def evaluate_node(node: Node, inputs: Sequence[Any]) -> Any:
     value = np.asarray(value)
     if value.dtype != node.dtype.numpy:
         value = value.astype(node.dtype.numpy)
-    return value.reshape(node.shape)
+    return value if value.shape == node.shape else value.reshape(node.shape)
 
 
 def _const(node: Node) -> np.ndarray:
@@ -62,7 +62,8 @@ def _const(node: Node) -> np.ndarray:
 
 
 def _pointwise(node: Node, *inputs: np.ndarray) -> np.ndarray:
-    return np.broadcast_to(evaluate(node.attrs[0], inputs, node.shape), node.shape)
+    value = evaluated(node.attrs[0], inputs, node.shape)
+    return value if np.shape(value) == node.shape else np.broadcast_to(value, node.shape)
 
 
 def _reduce(node: Node, x: np.ndarray) -> np.ndarray:
@@ -127,7 +128,23 @@ def view_index(view: View) -> tuple[np.ndarray, ...]:
 def _view(node: Node, x: np.ndarray) -> np.ndarray:
     if node.size == 0:
         return np.zeros(node.shape, x.dtype)
-    return np.broadcast_to(x[view_index(node.attrs[0])], node.shape)
+    return _through(node.attrs[0], x)
+
+
+def _through(view: View, x: np.ndarray) -> np.ndarray:
+    """The memory of ``x`` as the view sees it. Nobody writes to values, so it need not be copied."""
+    steps = x.strides
+    strides = [sum([row[j] * step for row, step in zip(view.matrix, steps)]) for j in range(len(view.shape))]
+    if x.flags.c_contiguous and x.dtype.kind in "biufc":
+        return np.ndarray(view.shape, x.dtype, x, sum([o * step for o, step in zip(view.offset, steps)]), strides)  # type: ignore[call-overload, no-any-return]
+    corner: Any = (*(slice(o, None) for o in view.offset), ...)
+    return np.lib.stride_tricks.as_strided(x[corner], view.shape, strides, writeable=False)
+
+
+def _apart(view: View) -> bool:
+    """Whether each dimension of a view's output moves along an input dimension of its own: no place is reached twice."""
+    moved = [[d for d, row in enumerate(view.matrix) if row[j]] for j, n in enumerate(view.shape) if n > 1]
+    return all(len(dims) == 1 for dims in moved) and len({dims[0] for dims in moved}) == len(moved)
 
 
 def _reshape(node: Node, x: np.ndarray) -> np.ndarray:
@@ -182,10 +199,12 @@ def _scatter(node: Node, base: np.ndarray, index: np.ndarray, src: np.ndarray) -
 
 
 def _update(node: Node, base: np.ndarray, src: np.ndarray) -> np.ndarray:
-    out = np.array(base)
+    out = np.array(base, order="C")
     if src.size:
-        view = node.attrs[0]  # where places overlap (an expanded view was written), the last one stays
-        if out.ndim:
+        view = node.attrs[0]
+        if out.dtype.kind in "biufc" and _apart(view):
+            _through(view, out)[...] = src
+        elif out.ndim:  # where places overlap (an expanded view was written), the last one stays
             out[tuple(np.broadcast_to(i, view.shape) for i in view_index(view))] = src
         else:
             out[()] = src.reshape(-1)[-1]
@@ -194,6 +213,8 @@ def _update(node: Node, base: np.ndarray, src: np.ndarray) -> np.ndarray:
 
 def windowed(x: np.ndarray, dims: tuple[str | Window, ...], sizes: dict[str, int]) -> tuple[np.ndarray, list[str]]:
     """``x`` with each windowed dimension replaced by two, and the letters of the dimensions."""
+    if not any(isinstance(dim, Window) for dim in dims):
+        return x, list(dims)  # type: ignore[arg-type]
     pads, shape, strides, letters = [], [], [], []
     for d, dim in enumerate(dims):
         if isinstance(dim, Window):
