@@ -182,10 +182,17 @@ def _shared(function: Function, step: Any, facts: tuple) -> Call:
     though each length has nodes of its own.
     """
     call = Call(function, step, facts)
+    kinds = tuple(map(type, facts))
+    told = facts if _LOOSE.isdisjoint(kinds) else tuple([
+        _exactly(fact) if kind in _LOOSE and not (kind is tuple and set(map(type, fact)) == {Meta}) else fact
+        for fact, kind in zip(facts, kinds)])
     try:
-        return _calls.setdefault((function, step, _exactly(facts)), call)
+        return _calls.setdefault((function, step, kinds, told), call)
     except TypeError:  # something in the facts that cannot be looked up
         return call
+
+
+_LOOSE = frozenset((tuple, list, slice, float))  # of these, equal ones of the same type need not be the same for every function
 
 
 def _exactly(fact: Any) -> Any:
@@ -210,14 +217,14 @@ def _one(attempt: Attempt, out: Any) -> tuple[Any, Any, tuple[Any, ...]] | None:
     tensors = found.tensors
     slots = [v.slot if v.epoch is epoch else tr.copied[1] for v in found.values]
     entering = sorted([i for i, s in enumerate(slots) if s >= attempt.slot], key=slots.__getitem__)
-    shape = Shape(tuple(found.kinds), entering=tuple(entering), grad=tr.grad_enabled,
-                  wants=tuple([NO if type(t) is Number or t._edge is None else A_LEAF if t._edge is LEAF else YES for t in tensors]))
+    wants = tuple([NO if type(t) is Number or t._edge is None else A_LEAF if t._edge is LEAF else YES for t in tensors])
+    common = tuple(found.kinds), tuple(entering), tr.grad_enabled, wants
     if type(out) in (tuple, list) and len(tensors) == 1:
         nodes = _pieces(tr, attempt, out, tensors[0])
         if nodes is None:
             return None
         linked = out[0]._edge is not None
-        shape = shape._replace(inputs=(0,), is_view=True, pieces=True, linked=linked, outs=(False,), title=_title(out[0]))
+        shape = Shape(*common, (0,), linked, None, (False,), _title(out[0]), is_view=True, pieces=True)
         each = tuple([(n.meta, n.slot) for n in nodes])
         return step_for(shape), nodes, (each, type(out), nodes[0].saves[1][0] if linked else None, *found.facts)
     if not _is_result(out, node, epoch):
@@ -235,13 +242,15 @@ def _one(attempt: Attempt, out: Any) -> tuple[Any, Any, tuple[Any, ...]] | None:
     taken = [tensors[i] for i in inputs]
     if not _is_linked(out, node, taken):
         return None
-    shape = shape._replace(inputs=inputs, is_view=is_view, moves=moves, results=len(node.metas), nr=nr)
-    in_metas = None
-    if out._edge is not None:
-        in_metas, keeps, outs, *_ = node.saves[sum([1 << k for k, i in enumerate(inputs) if shape.wants[i] is not NO])]
-        outs = (outs,) * len(node.metas) if type(outs) is bool else outs
-        shape = shape._replace(linked=True, keeps=keeps, outs=outs, title=_title(out))
-    meta = node.metas if len(node.metas) > 1 else (out._value.meta, out._alias.how.op, out._alias.how.attrs) if moves else out._value.meta
+    results, linked = len(node.metas), out._edge is not None
+    in_metas = keeps = title = None
+    outs: Any = ()
+    if linked:
+        in_metas, keeps, outs, *_ = node.saves[sum([1 << k for k, i in enumerate(inputs) if wants[i] is not NO])]
+        outs = (outs,) * results if type(outs) is bool else outs
+        title = _title(out)
+    shape = Shape(*common, inputs, linked, keeps, outs, title, results, nr, is_view, moves)
+    meta = node.metas if results > 1 else (out._value.meta, out._alias.how.op, out._alias.how.attrs) if moves else out._value.meta
     return step_for(shape), node, (meta, out._value.slot, in_metas, *found.facts)
 
 

@@ -68,10 +68,10 @@ class Shape(NamedTuple):
     """
 
     arguments: tuple[Any, ...]
-    inputs: tuple[int, ...] = ()
     entering: tuple[int, ...] = ()
     grad: bool = False
     wants: tuple[str, ...] = ()
+    inputs: tuple[int, ...] = ()
     linked: bool = False
     keeps: tuple[bool, ...] | None = None
     outs: tuple[bool, ...] = ()
