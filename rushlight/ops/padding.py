@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ..compile.graph import Graph, Node
 from ..record.meta import Meta, meta_of
+from .layouts import suggested
 from .structured import Structured
 
 __all__ = ["pad_content"]
@@ -94,7 +95,7 @@ def _name(attrs: tuple, outs: Sequence[Meta], inputs: int) -> str:
 
 # attrs ("reflect", "replicate" or "circular", ((dimension, before, behind), ...)), one dimension after the other
 pad_content: Structured = Structured(
-    "pad", meta=_grown, lower=_lower, saves=((), False), grad_name=_name,
+    "pad", meta=_grown, lower=_lower, saves=((), False), grad_name=_name, lays=suggested(0, volumes=False),
     grad=lambda ctx, g: _pad_back(g, attrs=(*ctx.attrs, ctx.metas[0].shape)))
 # attrs as above, and the shape of the content
 _pad_back: Structured = Structured(
