@@ -78,7 +78,7 @@ def _factor(a: np.ndarray, hermitian: bool) -> tuple[np.ndarray, int]:
 def _ldl(x: Arrays, attrs: tuple, outs: Sequence[Meta]) -> tuple[np.ndarray, ...]:
     (hermitian,) = attrs
     shape = x[0].shape
-    a = np.tril(x[0]).reshape(-1, *shape[-2:])
+    a = np.tril(x[0]).reshape(math.prod(shape[:-2]), *shape[-2:])
     pivots, info = np.zeros(a.shape[:2], np.int32), np.zeros(len(a), np.int32)
     with np.errstate(all="ignore"):
         for b, matrix in enumerate(a):
@@ -115,10 +115,10 @@ def _ldl_solve(x: Arrays, attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
     (hermitian,) = attrs
     ld, pivots, b = x
     shape = outs[0].shape
-    made = np.array(np.broadcast_to(b, shape)).reshape(-1, *shape[-2:])
-    n = shape[-2]
-    ld = np.broadcast_to(ld, (*shape[:-2], n, n)).reshape(-1, n, n)
-    pivots = np.broadcast_to(pivots, (*shape[:-2], n)).reshape(-1, n)
+    count, n = math.prod(shape[:-2]), shape[-2]
+    made = np.array(np.broadcast_to(b, shape)).reshape(count, *shape[-2:])
+    ld = np.broadcast_to(ld, (*shape[:-2], n, n)).reshape(count, n, n)
+    pivots = np.broadcast_to(pivots, (*shape[:-2], n)).reshape(count, n)
     with np.errstate(all="ignore"):
         for k in range(len(made)):
             _solve(ld[k], pivots[k], made[k], hermitian and made.dtype.kind == "c")

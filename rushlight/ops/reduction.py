@@ -192,8 +192,7 @@ def _logsumexp_meta(metas: Sequence[Meta], dims: Shape, keepdim: bool) -> Meta:
 def _logsumexp_grad(ctx: Any, g: Any) -> Any:
     dims = ctx.attrs[0]
     kept = tuple(1 if d in dims else n for d, n in enumerate(ctx.metas[0].shape))
-    share = (ctx.inputs[0] - ctx.outputs[0].reshape(kept)).exp()
-    return g.reshape(kept) * (share.conj() if share.dtype.kind == "c" else share)
+    return g.reshape(kept) * (ctx.inputs[0] - ctx.outputs[0].reshape(kept)).exp()
 
 
 logsumexp = Structured("logsumexp", meta=_logsumexp_meta, lower=_logsumexp_lower, grad=_logsumexp_grad)

@@ -83,7 +83,9 @@ _extreme("min", red.amin.named("MinBackward1"), red.argmin, ar.minimum)
 @public()
 def aminmax(input: Any, *, dim: int | None = None, keepdim: bool = False) -> Any:
     """(minimum, maximum) of all elements or along ``dim``."""
-    if input.numel() == 0 and (dim is None or input.shape[wrap_dim(dim, len(input.shape))] == 0):
+    if dim is not None and input.shape and input.shape[wrap_dim(dim, len(input.shape))] == 0:
+        raise IndexError(f"aminmax: Expected reduction dim {wrap_dim(dim, len(input.shape))} to have non-zero size.")
+    if input.numel() == 0 and dim is None:
         raise RuntimeError("aminmax(): cannot compute aminmax over an empty dimension as the operation has no identity.")
     dims = wrap_dims(dim, len(input.shape))
     return named("aminmax", "min", "max")([op.named("AminmaxBackward0")(input, attrs=(dims, keepdim)) for op in (red.amin, red.amax)])

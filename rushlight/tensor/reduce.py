@@ -133,7 +133,12 @@ def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
 @public()
 def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
     """log(sum(exp(x))) over ``dim``, without overflow."""
-    return red.logsumexp(input, attrs=(_dims(input, dim), keepdim))
+    dims = _dims(input, dim)
+    if input.dtype.kind == "c":  # the real parts decide what overflows; the logarithm is the principal one
+        top = input.detach().real.amax(dims, True) if dims else input.detach().real  # type: ignore[attr-defined]
+        made = ar.add(ar.log(sum(ar.exp(ar.sub(input, top, 1)), dims, True) if dims else ar.exp(ar.sub(input, top, 1))), top, 1)
+        return made if keepdim or not dims else made.reshape(red.reduced_shape(tuple(input.shape), dims, False))
+    return red.logsumexp(input, attrs=(dims, keepdim))
 
 
 def _correction(unbiased: bool | None, correction: Any) -> float:

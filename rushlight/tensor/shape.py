@@ -8,6 +8,7 @@ from typing import Any
 from ..autograd.apply import value_of
 from ..autograd.handle import Handle
 from ..autograd.quick import quick
+from ..compile import dtypes as dt
 from ..ops import basic, views
 from ..ops.layouts import in_order, is_in_order
 from ..ops.promotion import result_type
@@ -422,7 +423,10 @@ def _sum_to_size(self: Any, *size: Any) -> Any:
     lead = len(m.shape) - len(shape)
     if lead < 0 or any(a != b and a != 1 for a, b in zip(shape, m.shape[lead:])):
         raise RuntimeError(f"size {{{list(shape)}}} is not expandable to size {{{list(m.shape)}}}.")
-    return self if shape and m.shape == shape else basic.sum_to.named(f"SumBackward{int(len(shape) > 0)}")(self, attrs=(shape, m.dtype))
+    if shape and m.shape == shape:
+        return self
+    x = self.to(dt.int64) if m.dtype.kind in "bui" else self
+    return basic.sum_to.named(f"SumBackward{int(len(shape) > 0)}")(x, attrs=(shape, x.dtype))
 
 
 METHODS["sum_to_size"] = _sum_to_size
