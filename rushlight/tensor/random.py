@@ -49,18 +49,18 @@ def _uniforms(stream: Mt19937Stream, shape: tuple[int, ...], low: float, high: f
     return _made(_filled(lambda n, t: stream.uniform(n, low, high, t), shape, d))
 
 
-def _normals(stream: Mt19937Stream, shape: tuple[int, ...], mean: Any, std: float, d: DType) -> Any:
+def _normals(stream: Mt19937Stream, shape: tuple[int, ...], mean: Any, std: float, d: DType, contiguous: bool = True) -> Any:
     if d in _NATIVE:
         v = _fresh(shape, d)
-        stream.fill_normal(v.buffer.ptr, v.meta.numel, float(mean), std, d.numpy)  # type: ignore[union-attr]
+        stream.fill_normal(v.buffer.ptr, v.meta.numel, float(mean), std, d.numpy, contiguous)  # type: ignore[union-attr]
         return make(v)
-    return _made(_normal_array(stream, shape, mean, std, d))
+    return _made(_normal_array(stream, shape, mean, std, d, contiguous))
 
 
-def _normal_array(stream: Mt19937Stream, shape: tuple[int, ...], mean: Any, std: float, d: DType) -> np.ndarray:
+def _normal_array(stream: Mt19937Stream, shape: tuple[int, ...], mean: Any, std: float, d: DType, contiguous: bool = True) -> np.ndarray:
     if d.kind == "c":  # the variance is shared by the two parts
-        return _filled(lambda n, t: stream.normal(n, 0.0, std / math.sqrt(2), t), shape, d) + d.numpy.type(mean)
-    return _filled(lambda n, t: stream.normal(n, float(mean), std, t), shape, d)
+        return _filled(lambda n, t: stream.normal(n, 0.0, std / math.sqrt(2), t, contiguous=contiguous), shape, d) + d.numpy.type(mean)
+    return _filled(lambda n, t: stream.normal(n, float(mean), std, t, contiguous=contiguous), shape, d)
 
 
 def _filled(draw: Callable[[int, Any], np.ndarray], shape: tuple[int, ...], d: DType) -> np.ndarray:
@@ -162,8 +162,10 @@ def rand_like(input: Any, *, dtype: DType | None = None, layout: Any = None, dev
 def randn_like(input: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
                memory_format: Any = None, generator: Generator | None = None) -> Any:
     """``randn`` with the shape and dtype of ``input``."""
-    return laid_out(input, memory_format, requires_grad, lambda shape: randn(
-        shape, dtype=dtype or input.dtype, device=device, generator=generator))
+    check_device(device)
+    whole = tuple(input.shape)  # where a vector is asked for instead, it is to lie in another order, and is drawn as in PyTorch
+    return laid_out(input, memory_format, requires_grad, lambda shape: _normals(
+        stream_of(generator), shape, 0.0, 1.0, dtype or input.dtype, contiguous=shape == whole))
 
 
 @public(method=False, out=False, recorded=False)

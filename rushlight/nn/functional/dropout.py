@@ -14,6 +14,7 @@ from ...record.settings import settings
 from ...record.trace import local
 from ...record.warn import warn
 from ...tensor.creation import from_owned
+from ...tensor.layouts import laid_out
 from ...tensor.registry import assign
 
 __all__ = ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"]
@@ -53,11 +54,17 @@ def _drop(input: Any, p: float, training: bool, feature: bool, alpha: bool) -> A
 def _matching(input: Any, p: float, mask_shape: tuple[int, ...], a: float, alpha: bool) -> Any:
     """With the numbers that PyTorch draws, and its arithmetic."""
     kind = np.dtype(np.float64) if input.dtype.itemsize == 8 else np.dtype(np.float32)
-    kept = default_stream.bernoulli(math.prod(mask_shape), 1 - p).reshape(mask_shape).astype(kind)
+    kept = default_stream.bernoulli(math.prod(mask_shape), 1 - p).astype(kind)
+
+    def mask(numbers: Any) -> Any:
+        """Numbers in the order in which they are drawn: that of the input's memory, if there is one for each element."""
+        if mask_shape != tuple(input.shape):
+            return from_owned(numbers.astype(kind).reshape(mask_shape)).to(input.dtype)
+        return laid_out(input, None, False, lambda shape: from_owned(numbers.astype(kind).reshape(shape))).to(input.dtype)
+
     if not alpha:
-        return input * from_owned(kept / kind.type(1 - p)).to(input.dtype)
-    shift = (kept - 1) * kind.type(_ALPHA * a) + kind.type(_ALPHA * a * p)
-    return input * from_owned(kept * kind.type(a)).to(input.dtype) + from_owned(shift.astype(kind)).to(input.dtype)
+        return input * mask(kept / kind.type(1 - p))
+    return input * mask(kept * kind.type(a)) + mask((kept - 1) * kind.type(_ALPHA * a) + kind.type(_ALPHA * a * p))
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
