@@ -36,7 +36,7 @@ class Pieces:
     Attributes:
         runs: how many long paths have run.
         inside: whether this epoch begins where a piece ended; ``began``: likewise of the epoch that is being run.
-        strangers: (number of the run, how it began, its structure) of long paths that were new. alike: beginnings that too many had.
+        strangers: (number of the run, how it began, its structure, where that ends) of long paths that were new. alike: beginnings that too many had.
         last, least: the node that was looked at last, and which operation of its piece comes first in the alphabet.
         torn: how many backwards in a row, which began inside, were cut.
     """
@@ -47,7 +47,7 @@ class Pieces:
         self.runs = 0
         self.inside = self.began = False
         self.torn = 0
-        self.strangers: deque[tuple[int, Any, int]] = deque(maxlen=_RUNS)
+        self.strangers: deque[tuple[int, Any, int, TraceNode]] = deque(maxlen=_RUNS)
         self.alike: set[Any] = set()
         self.last: TraceNode | None = None
         self.least: Any = ()
@@ -65,15 +65,15 @@ class Pieces:
         if start is None:
             return
         beginning = _beginning(start)
-        self.strangers.append((self.runs, beginning, structure))
-        if len({kind for run, one, kind in self.strangers if one == beginning and self.runs - run < _RUNS}) >= _STRANGERS:
+        self.strangers.append((self.runs, beginning, structure, start))
+        lately = [(kind, node) for run, one, kind, node in self.strangers if one == beginning and self.runs - run < _RUNS]
+        if beginning in self.alike:  # it began in a part of the trie that is older
+            _stop(start)
+        elif len({kind for kind, _ in lately}) >= _STRANGERS:
             self.strangers.clear()
             self.alike.add(beginning)
-            start.stop = True
-            before: TraceNode | None = start
-            while before is not None:  # what was remembered there may lead past the end
-                before.forget()
-                before = before.parent
+            for _, node in lately:  # several, where sizes differ
+                _stop(node)
 
     def ends(self, node: TraceNode) -> bool:
         """Whether a piece is to end with this operation, which is recorded for the first time."""
@@ -98,6 +98,15 @@ class Pieces:
         least = self.least
         if name[0] < least[0] or name[0] == least[0] and name[1] is not least[1] and str(name[1]) < str(least[1]):
             self.least = name
+
+
+def _stop(node: TraceNode) -> None:
+    """Let recording stop here."""
+    node.stop = True
+    before: TraceNode | None = node
+    while before is not None:  # what was remembered there may lead past the end
+        before.forget()
+        before = before.parent
 
 
 def _is_start(node: TraceNode) -> bool:

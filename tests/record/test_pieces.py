@@ -175,3 +175,16 @@ def longest(node):
         best = n if n.depth > best.depth else best
         stack.extend(n.edges.values())
     return best
+
+
+def test_other_sizes_that_began_before_are_cut_as_well():
+    """Their beginning lies elsewhere in the trie."""
+    torch.manual_seed(0)
+    cell, few, many = nn.Linear(6, 6), torch.randn(2, 6), torch.randn(3, 6)
+    check(spoken(cell, few, 90), reference(cell, few, 90))
+    for n in (50, 60, 70, 80):
+        check(spoken(cell, many, n), reference(cell, many, n))
+    assert local.trace.pieces.alike
+    flushes = local.trace.flushes
+    check(spoken(cell, few, 95), reference(cell, few, 95))
+    assert local.trace.flushes - flushes > 10
