@@ -137,12 +137,15 @@ def main() -> None:
     fit("COS_F64", "f64", 6, c, lambda z: z**2 / mp.cos(mp.sqrt(z)), TINY, quarter, 1)
     t = lambda z: (mp.tan(mp.sqrt(z)) / mp.sqrt(z) - 1) / z
     fit("TAN_F64", "f64", 15, t, lambda z: z / (mp.tan(mp.sqrt(z)) / mp.sqrt(z)), TINY, quarter, 1)
+    fit("TAN_F32", "f32", 7, t, lambda z: z / (mp.tan(mp.sqrt(z)) / mp.sqrt(z)), TINY, quarter, 1)
 
     eighth = mp.tan(mp.pi / 8) ** 2 * mp.mpf("1.002")
     a = lambda z: (mp.atan(mp.sqrt(z)) / mp.sqrt(z) - 1) / z
     fit("ATAN_F64", "f64", 12, a, lambda z: z / (mp.atan(mp.sqrt(z)) / mp.sqrt(z)), TINY, eighth, 1)
+    fit("ATAN_F32", "f32", 9, a, lambda z: z / (mp.atan(mp.sqrt(z)) / mp.sqrt(z)), TINY, 1, 1)  # from -1 to 1
     n = lambda z: (mp.asin(mp.sqrt(z)) / mp.sqrt(z) - 1) / z
     fit("ASIN_F64", "f64", 13, n, lambda z: z / (mp.asin(mp.sqrt(z)) / mp.sqrt(z)), TINY, mp.mpf("0.2501"), 1)
+    fit("ASIN_F32", "f32", 5, n, lambda z: z / (mp.asin(mp.sqrt(z)) / mp.sqrt(z)), TINY, mp.mpf("0.2501"), 1)
     h = lambda z: (mp.sinh(mp.sqrt(z)) / mp.sqrt(z) - 1) / z
     fit("SINH_F64", "f64", 8, h, lambda z: z / (mp.sinh(mp.sqrt(z)) / mp.sqrt(z)), TINY, mp.mpf("1.001"), 1)
 

@@ -152,7 +152,7 @@ def test_within_two_ulp_over_the_whole_range(name: str, dtype: DType) -> None:
 
 
 @pytest.mark.parametrize("level", ["avx2", "sse"])
-@pytest.mark.parametrize("name", ["exp", "log", "erf", "tanh", "pow", "sin"])
+@pytest.mark.parametrize("name", ["exp", "log", "erf", "tanh", "pow", "sin", "tan", "asin", "acos", "atan", "log10"])
 def test_other_instruction_sets_are_as_accurate(name: str, level: str) -> None:
     if target.machine() != "x86_64":
         pytest.skip("levels of x86")
@@ -163,7 +163,18 @@ def test_other_instruction_sets_are_as_accurate(name: str, level: str) -> None:
     assert ulps(got, exact(name, dt.float32, *args)).max() <= (2 if level == "avx2" else 3)
 
 
-@pytest.mark.parametrize("name", ["exp", "log", "log1p", "expm1", "tanh"])
+def test_tangents_near_quarters_of_a_turn() -> None:
+    """Where next to nothing is left of the argument, every digit of it counts, and the reciprocal doubles what rounding took."""
+    quarters = (np.arange(1, 5000) * (np.pi / 2)).astype(np.float32)
+    bits = quarters.view(np.int32)[:, None] + np.arange(-20, 21, dtype=np.int32)
+    x = np.concatenate([bits.view(np.float32).ravel(), (quarters[:, None] + np.float32([-0.0079, 0.0079, 0.7, 0.785])).ravel()])
+    for level in [None, *(["avx2"] if target.machine() == "x86_64" else [])]:
+        with target.using(level) if level else contextlib.nullcontext():
+            distance = ulps(run(e.tan(input_(0, dt.float32)), x), exact("tan", dt.float32, x))
+        assert distance.max() <= 2, x[np.argmax(distance)]
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "log10", "log1p", "expm1", "tanh"])
 def test_polynomials_alone_are_as_accurate_as_tables(name: str) -> None:
     """Two sets of kernels, that do not take each other's place in the cache."""
     expr, x = getattr(e, name)(input_(0, dt.float32)), samples(dt.float32, 1 << 12, 5)

@@ -32,8 +32,9 @@ MAGIC = 1.5 * 2.0**23  # added to a small number, it leaves a whole number in th
 #: pi in three numbers.
 PI = (3.141592502593994, 1.5099578831723193e-07, 1.0780605906948477e-14)
 
-_WIDENED = ("log2", "log10", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "asinh", "acosh", "atanh",
-            "erfc", "hypot", "fmod")
+HALF_PI = tuple(x / 2 for x in PI)
+
+_WIDENED = ("log2", "log10", "atan2", "sinh", "cosh", "asinh", "acosh", "atanh", "erfc", "hypot", "fmod")
 for _name in _WIDENED:
     defines(_name, "float")(widened(_name))
 
@@ -217,6 +218,69 @@ def sin_of_any(x: V) -> V:
 @defines("cos_of_any", "float")
 def cos_of_any(x: V) -> V:
     return _sin_cos_of_any(x, True, "cosf")
+
+
+@defines("tan", "float")
+def tan(x: V) -> V:
+    """|x| = r + n pi / 2, within an eighth of a turn from 0; -1 / tan(r) for odd n."""
+    if not target.current().fma:
+        return tan_of_any(x)
+    a = x.abs()
+    shifted = mad(a, 2 / math.pi, MAGIC)
+    n = shifted - MAGIC
+    high = fma(n, -HALF_PI[0], a)
+    first = fma(n, -HALF_PI[1], high)
+    # What rounding took from r, and below from t: the slope of tan makes up to twice as much of the one, the reciprocal of the other.
+    gone = high - first
+    back = gone - high
+    lost = (high - (gone - back)) - (first + back)  # by this subtraction
+    low = fma(n, -HALF_PI[2], fma(n, -HALF_PI[1], gone) + lost)
+    r = first + low
+    low = (first - r) + low
+    z = r * r
+    more = mad(low, mad(z, 1.5, 1.0), r * z * poly(z, c.TAN_F32))
+    t = r + more
+    rest = (r - t) + more
+    turned = -1.0 / t
+    turned = mad(turned, mad(turned, t, 1.0) + turned * rest, turned)
+    value = where((shifted.bits() & 1).eq(0), t, turned)
+    return rarely("tan_of_any", x, (value.bits() ^ (x.bits() & -(2**31))).as_float(), ~a.lt(2.0**13))
+
+
+tan_of_any = defines("tan_of_any", "float")(widened("tan"))
+
+
+@defines("atan", "float")
+def atan(x: V) -> V:
+    """pi / 2 - atan(1 / x) beyond 1."""
+    a = x.abs()
+    far = a.gt(1.0)
+    r = where(far, 1.0 / a, a)
+    z = r * r
+    near = mad(r * z, poly(z, c.ATAN_F32), r)
+    return where(far, (HALF_PI[0] - near) + HALF_PI[1], near).copysign(x)
+
+
+def _asin_parts(x: V) -> tuple[V, V, V]:
+    """(whether |x| is beyond 1/2, s, asin(s)): s = |x|, and there the square root of (1 - |x|) / 2, for asin(|x|) = pi / 2 - 2 asin(s)."""
+    a = x.abs()
+    far = a.gt(0.5)
+    z = where(far, mad(a, -0.5, 0.5), a * a)
+    s = where(far, z.sqrt(), a)
+    return far, s, mad(s * z, poly(z, c.ASIN_F32), s)
+
+
+@defines("asin", "float")
+def asin(x: V) -> V:
+    far, _, p = _asin_parts(x)
+    return where(far, (HALF_PI[0] - (p + p)) + HALF_PI[1], p).copysign(x)
+
+
+@defines("acos", "float")
+def acos(x: V) -> V:
+    far, _, p = _asin_parts(x)
+    twice = p + p
+    return where(far, where(x.lt(0.0), (PI[0] - twice) + PI[1], twice), (HALF_PI[0] - p.copysign(x)) + HALF_PI[1])
 
 
 @defines("erf", "float")

@@ -25,6 +25,10 @@ LN2 = float(np.float32(math.log(2)))
 LN2_REST = math.log(2) - LN2
 LN2_SHORT = float.fromhex("0x1.62e4p-1")  # a multiple of 2^-15: times an exponent, plus an entry of a table it is exact
 LN2_SHORT_REST = math.log(2) - LN2_SHORT
+LOG10_2_SHORT = float.fromhex("0x1.344p-2")  # times an exponent it is exact, and what is left has its sign
+LOG10_2_REST = math.log10(2) - LOG10_2_SHORT
+LOG10E = float(np.float32(1 / math.log(10)))
+LOG10E_REST = 1 / math.log(10) - LOG10E
 SIXTEENTHS = 1.5 * 2.0**19  # added to a small number, it leaves its sixteenths in the low bits
 UNITS = 1.5 * 2.0**23
 
@@ -128,19 +132,25 @@ def _log_sum(k: V, entry: V, f: V) -> V:
     return mad(k, LN2_SHORT, entry) + (f + low)
 
 
-def _log_of_mantissa(x: V) -> tuple[V, V]:
-    """(k, log(m)) for x = m 2^k, m in [3/4, 3/2)."""
+def _log_of_mantissa(x: V) -> tuple[V, V, V]:
+    """(k, high, low) for x = m 2^k, m in [3/4, 3/2), log(m) = high + low."""
     m = mantissa(x)
     index = (m + SIXTEENTHS).bits()
     f, entry = mad(m, lookup(c.LOG_RECIPROCALS, index), -1.0), lookup(LOGS, index)
     total = entry + f
-    return exponent(x) - exponent(m), total + mad(f * f, pairs(f, c.LOG_TABLE_F32), f - (total - entry))
+    return exponent(x) - exponent(m), total, mad(f * f, pairs(f, c.LOG_TABLE_F32), f - (total - entry))
 
 
 @defines("log2", "float", registers=True)
 def log2(x: V) -> V:
-    k, rest = _log_of_mantissa(x)
-    return mad(rest, LOG2E, k)
+    k, high, low = _log_of_mantissa(x)
+    return mad(high + low, LOG2E, k)
+
+
+@defines("log10", "float", registers=True)
+def log10(x: V) -> V:
+    k, high, low = _log_of_mantissa(x)
+    return mad(k, LOG10_2_SHORT, mad(high, LOG10E, mad(low, LOG10E, mad(high, LOG10E_REST, k * LOG10_2_REST))))
 
 
 @defines("log1p", "float", registers=True)
