@@ -63,6 +63,8 @@ ON_IMAGES: dict[str, Callable[[], nn.Module]] = {
     "bicubic to a size": lambda: nn.Upsample(size=(7, 9), mode="bicubic"), "nearest to a size": lambda: nn.Upsample(size=(9, 6)),
     "half as large": lambda: nn.Upsample(scale_factor=0.5, mode="bilinear"), "stem": conv(8, 7, stride=2, padding=3),
     "patches": conv(8, 2, stride=2), "back up": lambda: BackUp(), "in eights": lambda: InEights(),
+    "u-net": lambda: UNet(True), "u-net, cropped": lambda: UNet(False), "pyramid": lambda: Pyramid(), "in windows": lambda: InWindows(),
+    "sevenths": lambda: nn.Sequential(nn.Conv2d(4, 8, 3), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(392, 5)),
 }  # fmt: skip
 
 
@@ -91,6 +93,65 @@ class InEights(nn.Module):
     def forward(self, x: Any) -> Any:
         h, w = x.shape[2:]
         return self.up(self.down(F.pad(x, (0, -w % 8, 0, -h % 8))).relu())[:, :, :h, :w]
+
+
+class UNet(nn.Module):
+    """Two levels, whose halves do not fit where an extent is odd: what comes up is padded, or what was there before is cropped."""
+
+    def __init__(self, pad: bool) -> None:
+        super().__init__()
+        self.pad = pad
+        self.one, self.two, self.three = nn.Conv2d(4, 6, 3, padding=1), nn.Conv2d(6, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.up = nn.ModuleList([nn.ConvTranspose2d(8, 8, 2, 2), nn.ConvTranspose2d(6, 6, 2, 2)])
+        self.join = nn.ModuleList([nn.Conv2d(16, 6, 3, padding=1), nn.Conv2d(12, 4, 3, padding=1)])
+        self.norm = nn.BatchNorm2d(6)
+
+    def forward(self, x: Any) -> Any:
+        one = F.relu(self.norm(self.one(x)))
+        two = F.relu(self.two(F.max_pool2d(one, 2)))
+        y = F.relu(self.three(F.max_pool2d(two, 2)))
+        for up, join, before in zip(self.up, self.join, (two, one)):
+            y = up(y)
+            h, w = (a - b for a, b in zip(before.shape[2:], y.shape[2:]))
+            if self.pad:
+                y = F.pad(y, (w // 2, w - w // 2, h // 2, h - h // 2))
+            else:
+                before = before[:, :, h // 2:h // 2 + y.shape[2], w // 2:w // 2 + y.shape[3]]
+            y = F.relu(join(torch.cat([before, y], 1)))
+        return y
+
+
+class Pyramid(nn.Module):
+    """A feature pyramid: what comes down is as large as what it is added to, and the scores of all levels are one list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.ModuleList([nn.Conv2d(4, 6, 3, 2, 1), nn.Conv2d(6, 8, 3, 2, 1)])
+        self.side = nn.ModuleList([nn.Conv2d(6, 5, 1), nn.Conv2d(8, 5, 1)])
+        self.head = nn.Conv2d(5, 6, 3, padding=1)
+
+    def forward(self, x: Any) -> Any:
+        large = F.relu(self.down[0](x))
+        small = self.side[1](F.relu(self.down[1](large)))
+        large = self.side[0](large) + F.interpolate(small, size=large.shape[2:], mode="nearest")
+        return torch.cat([self.head(y).permute(0, 2, 3, 1).reshape(x.shape[0], -1, 3) for y in (large, small)], 1)
+
+
+class InWindows(nn.Module):
+    """Attention inside windows of four by four, of an image that is padded and shifted (Swin)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, x: Any) -> Any:
+        n, c, h, w = x.shape
+        y = torch.roll(F.pad(x, (0, -w % 4, 0, -h % 4)), (-2, -2), (2, 3)).permute(0, 2, 3, 1)
+        rows, columns = y.shape[1] // 4, y.shape[2] // 4
+        y = y.reshape(n, rows, 4, columns, 4, c).permute(0, 1, 3, 2, 4, 5).reshape(-1, 16, c)
+        y = y + self.attention(y, y, y, need_weights=False)[0]
+        y = y.reshape(n, rows, columns, 4, 4, c).permute(0, 1, 3, 2, 4, 5).reshape(n, 4 * rows, 4 * columns, c)
+        return torch.roll(y, (2, 2), (1, 2))[:, :h, :w]
 
 
 def packed(m: nn.Module, x: Any) -> Any:

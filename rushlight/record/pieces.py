@@ -36,7 +36,8 @@ class Pieces:
     Attributes:
         runs: how many long paths have run.
         inside: whether this epoch begins where a piece ended; ``began``: likewise of the epoch that is being run.
-        strangers: (number of the run, how it began, its structure, where that ends) of long paths that were new. alike: beginnings that too many had.
+        strangers: (number of the run, how it began, its structure, where that ends) of long paths that were new.
+        alike: beginnings that too many had.
         last, least: the node that was looked at last, and which operation of its piece comes first in the alphabet.
         torn: how many backwards in a row, which began inside, were cut.
     """
