@@ -55,6 +55,17 @@ class Device:
     def __reduce__(self) -> tuple:
         return Device, (self.type, self.index)
 
+    def __enter__(self) -> Device:
+        """Inside, tensors are made on this device: on the CPU, where they are anyway."""
+        if self.type in ("cuda", "mps", "xpu"):
+            raise NoSuchDevice(self.type)
+        if self.type != "cpu":
+            raise RuntimeError(f"device '{self}' is not available; Rushlight runs on the CPU here")
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        """Nothing changes back."""
+
 Device.__name__ = Device.__qualname__ = "device"  # the name that programs know
 device = Device  # by which pickle finds it
 

@@ -1,9 +1,9 @@
-"""What ``Tensor.untyped_storage()`` tells about the memory under a tensor."""
+"""What ``Tensor.untyped_storage()`` and ``Tensor.storage()`` tell about the memory under a tensor."""
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["UntypedStorage"]
+__all__ = ["TypedStorage", "UntypedStorage"]
 
 
 class UntypedStorage:
@@ -41,3 +41,35 @@ class UntypedStorage:
 
     def __hash__(self) -> int:
         return self._cdata
+
+
+class TypedStorage(UntypedStorage):
+    """The numbers that a tensor and its views share, counted as elements of the tensor's dtype."""
+
+    def __init__(self, tensor: Any) -> None:
+        super().__init__(tensor)
+        self.dtype = tensor.dtype
+
+    def untyped(self) -> UntypedStorage:
+        """The same memory as bytes."""
+        return UntypedStorage(self._whole)
+
+    def element_size(self) -> int:
+        return self.dtype.itemsize  # type: ignore[no-any-return]
+
+    def size(self) -> int:
+        return self.nbytes() // self.element_size()
+
+    __len__ = size
+
+    def _numbers(self) -> Any:
+        return self._whole.detach() if self._whole.dtype is self.dtype else self._whole.detach().view(self.dtype)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            raise RuntimeError("slices are only supported in UntypedStorage.__getitem__")
+        return self._numbers().reshape(-1)[index].item()
+
+    def tolist(self) -> list:
+        """The numbers, in the order of the memory."""
+        return self._numbers().reshape(-1).tolist()  # type: ignore[no-any-return]

@@ -323,7 +323,9 @@ class Tensor(Differentiable):
         return UntypedStorage(self)
 
     def storage(self) -> Any:
-        return self.untyped_storage()
+        from .storage import TypedStorage
+
+        return TypedStorage(self)
 
     def _whole(self) -> Any:
         """A tensor over the whole storage."""
