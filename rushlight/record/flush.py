@@ -259,9 +259,10 @@ def _program(tr: Trace, node: TraceNode, key: tuple, waiting: Waiting | None) ->
         others = families.saw(described) if program is None else 0
         if program is None and not seen and len(path) >= LONG:
             tr.pieces.stranger(path, described.digest)
-        patient = len(described.nodes) >= LONG or tr.pieces.began
+        long = len(described.nodes) >= LONG
+        patient = long or tr.pieces.began
         if program is None and (settings.eager or others < _COLD_SIZES and paths.cost(path) < settings.cold_limit * _parts(path)
-                                and (tr.patience.runs_cold((node.depth, key), seen) if patient else seen == 0)):
+                                and (tr.patience.runs_cold((node.depth, key), seen, long) if patient else seen == 0)):
             ran = ran or cold.ColdProgram(path, key)
             if settings.eager or ran.products < min(settings.cold_limit, PLAIN):
                 if waiting is None:

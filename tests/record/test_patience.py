@@ -119,3 +119,13 @@ def test_what_is_kept_for_paths_that_wait_is_bounded(monkeypatch):
     assert cold.Waiting._nodes <= 3000
     assert cold.Waiting._nodes == sum(w.nodes for w in cold.Waiting._kept)
     assert episode(weight, LONG // 4) == pytest.approx(expected(LONG // 4), rel=1e-5)
+
+
+def test_a_piece_waits_for_two_runs_however_many_others_there_are():
+    """Interpreting a piece nine times takes four times as long as compiling it."""
+    patience = Patience()
+    for k in range(64):
+        assert patience.runs_cold(k, 0, long=False)
+    assert patience.runs_cold("piece", 1, long=False)
+    assert not patience.runs_cold("piece", 2, long=False)
+    assert patience.runs_cold("loop", 2)
