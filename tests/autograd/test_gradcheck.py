@@ -64,6 +64,7 @@ t.ldexp(x, IX); t.lerp(x, y, 0.3); t.lerp(x, y, p); t.addcmul(x, y, p, value=0.5
 t.where(x > y, x * 2, v); t.heaviside(x, y) + x; t.clamp(x, -0.5, 0.9); t.clamp(x, min=y); t.clip(x, -1, 1); t.clamp_min(x, 0.1)
 t.clamp_max(x, y); t.threshold(x, 0.2, 1.0); t.prelu(x, v); t.prelu(i, v[:2]); t.mvlgamma(p + 2, 2); t.polygamma(1, p); t.abs(z)
 t.angle(z); t.real(z); t.imag(z); t.conj(z) * 2; t.exp(z); t.sin(z) * t.cos(z); z * z / (z + 3); t.view_as_real(z)
+t.view_as_real_copy(z); t.view_as_complex_copy(t.view_as_real(z))
 t.view_as_complex(h); t.complex(x, y); t.polar(p, x); t.sgn(z); t.log(z); t.sqrt(z); t.vdot(z, z * 2)
 t.matmul(z.reshape(1, 3), z.reshape(3, 1)); t.sum(z); t.mean(z); t.prod(z); t.tanh(z); t.reciprocal(z); t.pow(z, 2)
 t.linalg.vector_norm(z); t.sum(x); t.sum(b, (0, 2), keepdim=True); t.mean(x, 1); t.nansum(x, 0); t.nanmean(x); t.prod(x); t.prod(x, 1)
@@ -81,7 +82,8 @@ t.block_diag(x, h); t.cartesian_prod(v, w); t.combinations(v); t.vander(v); t.re
 t.unflatten(b, 0, (1, 2)); t.permute(b, (2, 0, 1)); t.permute_copy(b, (2, 0, 1)); t.transpose(b, 0, 2); t.transpose_copy(x, 0, 1)
 t.movedim(b, 0, 2); t.moveaxis(b, 0, 1); t.swapaxes(x, 0, 1); t.swapdims(x, 0, 1); t.squeeze(x[None]); t.squeeze_copy(x[None])
 t.unsqueeze(x, 1); t.unsqueeze_copy(x, 0); x.expand(2, 2, 3); t.broadcast_to(v, (2, 3)); t.broadcast_tensors(x, v); x.T; x.mT
-x.expand_as(b.mT); t.narrow(x, 1, 0, 2); t.narrow_copy(x, 1, 1, 2); t.select(x, 0, 1); t.select_copy(x, 0, 1); t.unbind(x)
+x.expand_as(b.mT); t.narrow(x, 1, 0, 2); t.narrow_copy(x, 1, 1, 2); t.slice_copy(x, 1, 0, 3, 2)
+t.norm_except_dim(x, 2, 0); t.native_dropout(x, 0.5, False)[0]; t.select(x, 0, 1); t.select_copy(x, 0, 1); t.unbind(x)
 t.unbind_copy(x); t.split(x, 2, 1); t.split_copy(x, 2, 1); t.split_with_sizes(x, [1, 2], 1); t.split_with_sizes_copy(x, [1, 2], 1)
 t.chunk(x, 2, 1); t.unsafe_chunk(x, 2, 1); t.unsafe_split(x, 2, 1); t.unsafe_split_with_sizes(x, [1, 2], 1); t.tensor_split(x, 2, 1)
 t.hsplit(x, 3); t.vsplit(x, 2); t.dsplit(b, 2); t.diagonal(s); t.diagonal_copy(s); t.diag(v); t.diag(s); t.diag_embed(x)
@@ -146,12 +148,12 @@ FIRST_ONLY = {"F.ctc_loss", "F.interpolate(i, size=(3, 3)", "F.grid_sample"}
 WRONG = {"t.digamma(p)": "zero"}
 
 WITHOUT_GRADIENT = set("""
-all allclose any arange argmax argmin argsort argwhere as_tensor asarray bernoulli bincount binomial bitwise_and
-bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor broadcast_shapes bucketize can_cast count_nonzero empty
-empty_like empty_permuted empty_strided eq equal eye frexp from_numpy frombuffer full full_like gcd ge get_default_device get_default_dtype
-greater greater_equal gt histc histogram histogramdd is_complex is_conj is_floating_point is_inference is_neg is_nonzero
-is_same_size is_signed is_storage is_tensor isclose isfinite isin isinf isnan isneginf isposinf isreal lcm le less less_equal
-linspace logical_and logical_not logical_or logical_xor logspace lt multinomial ne nextafter nonzero normal not_equal numel ones
+all allclose any arange argmax argmin argsort argwhere as_tensor asarray bernoulli bincount binomial bitwise_and bitwise_left_shift
+bitwise_not bitwise_or bitwise_right_shift bitwise_xor broadcast_shapes bucketize can_cast count_nonzero empty detach empty_like
+empty_permuted empty_strided eq equal eye frexp from_numpy frombuffer full full_like gcd ge get_default_device get_default_dtype
+get_device greater greater_equal gt histc histogram histogramdd is_complex is_conj is_floating_point is_inference is_neg is_nonzero
+is_same_size is_signed is_storage is_tensor isclose isfinite isin isinf isnan isneginf isposinf isreal lcm le less less_equal linspace
+logical_and logical_not logical_or logical_xor logspace lt multinomial ne nextafter nonzero nonzero_static normal not_equal numel ones
 ones_like poisson promote_types rand rand_like randint randint_like randn randn_like randperm range result_type scalar_tensor
 searchsorted set_default_device set_default_dtype set_default_tensor_type signbit tensor tril_indices triu_indices typename unique
 unique_consecutive unravel_index zeros zeros_like is_set_to complex32 autocast_increment_nesting hash_tensor
