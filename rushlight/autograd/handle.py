@@ -60,7 +60,7 @@ class How(NamedTuple):
 def lying(v: Value) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Shape and strides of the content of a storage: as its meta says, but row-major where its tensor stands for a view that was saved."""
     m = v.meta
-    return m.shape, contiguous_strides(m.shape) if m.strides is None or v.origin is not None else m.strides
+    return m.shape, contiguous_strides(m.shape) if m.order is None or v.origin is not None else m.strides  # type: ignore[return-value]
 
 
 class Alias:
@@ -197,7 +197,8 @@ class View(DerivedValue):
         if type(parent) is Alias and parent.parent is None and getrefcount(parent) == 2:  # the name and the argument
             storage = parent.storage
             spare = local.trace.spare_wholes
-            if getrefcount(storage) == 3 and len(spare) < SPARE:  # the same, and the alias
+            # The same, and the alias. With strides, what is known of its place depends on whose whole it was.
+            if getrefcount(storage) == 3 and len(spare) < SPARE and parent.how.meta.strides is None:
                 storage.value = None  # type: ignore[assignment]
                 spare.append(parent)
         return self.home is None and self.overwritten is None
@@ -300,7 +301,7 @@ def storage_of(t: Handle) -> Alias:
         try:
             alias = t._alias = local.trace.spare_wholes.pop()
             storage = alias.storage
-            if alias.how.meta is not value.meta or value.meta.strides is not None:
+            if alias.how.meta is not value.meta:
                 alias.how, alias._place = _whole(value.meta), None
         except IndexError:
             storage = Storage()

@@ -130,8 +130,9 @@ class TraceNode(_Latest):
 
     @property
     def orders(self) -> tuple[tuple[int, ...] | None, ...]:
-        """In which order the results fill their memory, None for row-major. Views have no memory."""
-        return tuple([None if self.op is not None and self.op.is_view else m.order for m in self.metas])
+        """In which order the results fill memory if they are kept, None for row-major. (A view has no memory, but a remembered call may
+        have made a value of its own where a view was recorded.)"""
+        return tuple([m.order for m in self.metas])
 
     @property
     def is_mark(self) -> bool:

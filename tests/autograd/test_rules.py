@@ -15,7 +15,8 @@ from rushlight.record.settings import settings as switches
 
 @pytest.fixture(autouse=True)
 def nothing_known():
-    start_afresh()  # rules that could not be remembered elsewhere rest
+    start_afresh()
+    rules._rules.clear()  # rules that could not be remembered elsewhere rest
 
 
 OPERATIONS = [
