@@ -182,6 +182,7 @@ class _Fuser(TallyRules, RowRules, PartRules):
                 continue
             for group in self.users.get(source, ()):
                 if (group.kind == "loops" and not group.reduced and len(group.roots) < _MAX_ROOTS
+                        and node not in group.demand  # at another place, which is not where it would be computed
                         and group.ops + node_cost(node) <= _MAX_OPS
                         and any(group.covers(i, node.shape) == "all" for i in group.demand[source])
                         and self._may_host(group, node)):
