@@ -29,7 +29,7 @@ def _is_sequence(x: Any) -> bool:
 
 
 def _is_mask(index: Any) -> bool:
-    return index.dtype.kind == "b" or index.dtype is dt.uint8
+    return index.dtype.kind == "b" or index.dtype in (dt.uint8, np.uint8)
 
 
 def _parts(key: Any) -> list[Any]:
@@ -45,33 +45,33 @@ def _parts(key: Any) -> list[Any]:
 
 
 def _as_index(x: Any) -> Any:
-    """A part of an index that is neither number, slice, None nor ...: as a tensor."""
+    """A part of an index that is neither number, slice, None nor ...: a tensor as it is, what Python knows as an array."""
     if isinstance(x, Handle):
         if x.dtype.kind not in "bui":
             raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
         return x
     if isinstance(x, np.ndarray):
-        index = from_array(x)
+        array = x
     elif isinstance(x, (str, bytes)):
         raise TypeError(f"new(): invalid data type '{type(x).__name__}'")
     elif isinstance(x, Sequence):
         array = array_from(x if isinstance(x, (list, tuple)) else list(x), None)
-        index = from_array(array.astype(np.int64) if array.size == 0 else array)
+        array = array.astype(np.int64) if array.size == 0 else array
     else:
         kind = type(x).__name__ if type(x).__module__ == "builtins" else f"{type(x).__module__}.{type(x).__name__}"
         raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
                          f"(got {kind})")
-    return index if index.dtype.kind in "bui" else index.long()
+    return array if array.dtype.kind in "bui" else array.astype(np.int64)
 
 
 def _normalised(self: Any, key: Any) -> list[Any]:
-    """The parts of an index, sequences as tensors, with the ellipsis spelled out as slices."""
+    """The parts of an index, sequences as arrays, with the ellipsis spelled out as slices."""
     parts = [p if p is None or p is Ellipsis or isinstance(p, (slice, *_BOOLS)) or _is_number(p) else _as_index(p) for p in _parts(key)]
     used = 0
     for p in parts:
         if p is None or p is Ellipsis or isinstance(p, _BOOLS):
             continue
-        used += len(p.shape) if isinstance(p, Handle) and _is_mask(p) else 1
+        used += len(p.shape) if isinstance(p, (Handle, np.ndarray)) and _is_mask(p) else 1
     n = len(value_of(self).meta.shape)
     if used > n:
         if n == 0 and _is_number(key):
@@ -103,6 +103,10 @@ def basic(self: Any, key: Any) -> tuple[Any, list[Any] | None]:
     tensors: list[Any] = []
     advanced = False
     for p in _normalised(self, key):
+        if isinstance(p, np.ndarray):
+            if not _is_mask(p):
+                _check_positions(p, t.shape[dim], dim + gone)
+            p = from_array(p)
         if p is None:
             t = views.unsqueeze(t, dim)
             tensors.append(None)
@@ -140,6 +144,14 @@ def basic(self: Any, key: Any) -> tuple[Any, list[Any] | None]:
             tensors.append(p)
             dim += 1
     return t, tensors if advanced else None
+
+
+def _check_positions(positions: Any, n: int, named: int) -> None:
+    """Refuse positions that Python knows and a dimension of length ``n`` lacks; those of tensors are checked where they are used."""
+    if positions.size:
+        for at in (int(positions.min()), int(positions.max())):
+            if not -n <= at < n:
+                raise IndexError(f"index {at} is out of bounds for dimension {named} with size {n}")
 
 
 def selected(t: Any, dim: int, at: int, named: int) -> Any:

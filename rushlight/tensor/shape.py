@@ -123,7 +123,7 @@ def permute(input: Any, dims: Any) -> Any:
     return views.permute(input, order)
 
 
-METHODS["permute"] = lambda self, *given, dims=None: permute(self, size_given("permute", given, None) if dims is None else dims)
+METHODS["permute"] = lambda self, *given, dims=None: permute(self, size_given("permute", given, None, "dims") if dims is None else dims)
 
 
 @public(out=False, aliases=("swapaxes", "swapdims"))
@@ -443,19 +443,24 @@ METHODS["as_strided"] = as_strided
 
 def _reversed(self: Any) -> Any:
     """All dimensions in the opposite order."""
-    if self.ndim != 2:
+    if self.ndim == 0:
+        warn("Tensor.T is deprecated on 0-D tensors. This function is the identity in these cases.", UserWarning)
+    elif self.ndim != 2:
         warn("The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated and it will throw an error in a "
              "future release. Consider `x.mT` to transpose batches of matrices or `x.permute(*torch.arange(x.ndim - 1, -1, -1))` to "
              "reverse the dimensions of a tensor.", UserWarning)
-    return self.permute(*reversed(range(self.ndim)))
+    return permute(self, tuple(reversed(range(self.ndim))))
 
 
 def _matrix_transposed(self: Any) -> Any:
-    """The last two dimensions exchanged.
+    """The last two dimensions exchanged; a tensor without dimensions as it is.
 
     Raises:
-        RuntimeError: fewer than two dimensions.
+        RuntimeError: one dimension.
     """
+    if self.ndim == 0:
+        warn("Tensor.mT is deprecated on 0-D tensors. This function is the identity in these cases.", UserWarning)
+        return self
     if self.ndim < 2:
         raise RuntimeError(f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor.")
     return self.transpose(-2, -1)

@@ -51,19 +51,19 @@ class Size(tuple):
         return Size, (tuple(self),)
 
 
-def size_given(name: str, sizes: tuple, size: Any) -> tuple[int, ...]:
-    """The size that a function was given, one by one or as ``size=``.
+def size_given(name: str, sizes: tuple, size: Any, called: str = "size") -> tuple[int, ...]:
+    """The size (or dimensions) that a function was given, one by one or as ``size=``, as its argument is ``called``.
 
     Raises:
         TypeError: no size, or both.
     """
     if size is None:
         if not sizes or type(sizes[0]) is bool:
-            raise TypeError(f'{name}() missing 1 required positional arguments: "size"' if not sizes else
-                            f"{name}(): argument 'size' (position 1) must be tuple of ints, not bool")
+            raise TypeError(f'{name}() missing 1 required positional arguments: "{called}"' if not sizes else
+                            f"{name}(): argument '{called}' (position 1) must be tuple of ints, not bool")
         return size_argument(sizes)
     if sizes:
-        raise TypeError(f"{name}() got multiple values for argument 'size'")
+        raise TypeError(f"{name}() got multiple values for argument '{called}'")
     return size_argument((size,))
 
 
