@@ -258,3 +258,11 @@ def test_few_rows_are_planned_as_many_are(loss):
 
     train(step, [(20,), (24,), (30,)])
     assert [planned for planned, _ in train(step, [(12,), (7,), (5,), (3,)])] == [0] * 4
+
+
+def test_a_batch_as_large_as_there_are_channels_is_nothing_special():
+    """Whether a contraction can make sums is asked of its dimensions, not of their lengths."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(4, 16, 3, padding=1), torch.nn.BatchNorm2d(16), torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 1))
+    step = steps_of(model, 4, 24, 24)
+    train(step, [(9,), (10,), (12,)])
+    assert [planned for planned, _ in train(step, [(16,), (15,), (24,)])] == [0] * 3
