@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..compile.dtypes import DType
 from ..record.flush import flush_trace, ready
 from ..record.meta import Meta, contiguous_strides, is_contiguous, meta_of
 from ..record.op import Op
@@ -44,7 +45,8 @@ def refresh(t: Handle) -> Value:
     base = base_of(alias)
     if base is not None and base._edge is not None:
         value_of(base)
-        again = _record_view(Restrided.op, attrs_of(within(base, alias.place()), base._value), base, True, alias)
+        dtype = alias.how.meta.dtype
+        again = _record_view(Restrided.op, attrs_of(within(base, alias.place(), dtype), base._value, dtype), base, True, alias)
         t._value, t._edge = again._value, again._edge
         if t._more is not None:
             keep_anew(t)
@@ -82,7 +84,7 @@ def enter(tr: Trace, v: Value, copies: bool = False) -> int:
             root, alias = v.origin, v.alias  # type: ignore[attr-defined]
             if root.buffer is not None and root.epoch is not tr.epoch:
                 return _enter_window(tr, v, root, alias, copies)
-            node, _ = _record(tr, Restrided.op, attrs_of(alias.place(), root), enter(tr, root))
+            node, _ = _record(tr, Restrided.op, attrs_of(alias.place(), root, v.meta.dtype), enter(tr, root))
             v.epoch, v.slot = tr.epoch, node.slot
             tr.values.append(v)
             if node.stop:
@@ -116,7 +118,7 @@ def _enter_window(tr: Trace, v: Value, root: Value, alias: Any, copies: bool) ->
         v.epoch = tr.epoch
         return v.slot
     span = 1 + sum([(n - 1) * s for n, s in zip(shape, strides)]) if v.meta.numel else 0
-    slot = tr.add_leaf(window(tr, root, meta_of((span,), root.meta.dtype, root.meta.device), offset))
+    slot = tr.add_leaf(window(tr, root, meta_of((span,), v.meta.dtype, root.meta.device), offset))
     tr.record((Restrided.op, (shape, strides, 0), slot))
     v.epoch, v.slot = tr.epoch, len(tr.values)
     tr.values.append(v)
@@ -142,10 +144,12 @@ class Restrided:
     in_order: Callable[[Any, Meta], Any]
 
 
-def attrs_of(place: tuple, whole: Value) -> tuple:
-    """The attributes of operations on a part of the memory of a value: its shape, strides and offset, and the order in which that memory is
-    filled where this is not by rows."""
+def attrs_of(place: tuple, whole: Value, dtype: DType) -> tuple:
+    """The attributes of operations on a part of the memory of a value, as elements of ``dtype``: its shape, strides and offset, the order
+    in which that memory is filled where this is not by rows, and the dtype where the value has another one."""
     order = None if whole.origin is not None else whole.meta.order
+    if dtype is not whole.meta.dtype:
+        return (*place, order, dtype)
     return place if order is None else (*place, order)
 
 

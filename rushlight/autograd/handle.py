@@ -17,7 +17,7 @@ from ..record.trace import TraceNode, local
 from ..record.value import SPARE, DerivedValue, Epoch, Value
 
 __all__ = ["Handle", "Storage", "Alias", "LEAF", "How", "View", "base_of", "derived", "is_pending", "lying", "make", "new_alias",
-           "new_view", "renew", "set_tensor_class", "storage_of", "TYPE_NAMES", "type_name", "watched_writes"]
+           "new_view", "of_pairs", "of_parts", "renew", "set_tensor_class", "storage_of", "TYPE_NAMES", "type_name", "watched_writes"]
 
 
 TYPE_NAMES = {"float32": "FloatTensor", "float64": "DoubleTensor", "float16": "HalfTensor", "bfloat16": "BFloat16Tensor",
@@ -145,9 +145,24 @@ def base_of(alias: Any) -> Any:
     return base
 
 
-def within(base: Any, place: tuple[tuple[int, ...], tuple[int, ...], int]) -> tuple[tuple[int, ...], tuple[int, ...], int]:
-    """A place in a storage as a place in the content of ``base``, which may be a part of that storage, or lie across it: a
-    tensor that was cut from its own base (``x.t().detach()``) is the base of its views.
+Place = tuple[tuple[int, ...], tuple[int, ...], int]
+
+
+def of_parts(place: Place) -> Place:
+    """Where the parts of complex numbers lie, counted in real ones: along a last dimension."""
+    shape, strides, offset = place
+    return (*shape, 2), (*[2 * s for s in strides], 1), 2 * offset
+
+
+def of_pairs(place: Place) -> Place:
+    """Where complex numbers lie whose parts lie at ``place``, along the last dimension, counted in complex ones."""
+    shape, strides, offset = place
+    return shape[:-1], tuple([s // 2 for s in strides[:-1]]), offset // 2
+
+
+def within(base: Any, place: Place, dtype: DType) -> Place:
+    """A place in a storage, in elements of ``dtype``, as a place in the content of ``base``, which may be a part of that storage, or lie
+    across it: a tensor that was cut from its own base (``x.t().detach()``) is the base of its views.
 
     Raises:
         RuntimeError: elements of ``base`` share memory, or leave gaps between them.
@@ -155,7 +170,14 @@ def within(base: Any, place: tuple[tuple[int, ...], tuple[int, ...], int]) -> tu
     alias = base._alias
     if alias is None or alias.parent is None:
         return place
-    shape, strides, offset = alias.place()
+    known, kind = alias.place(), base._value.meta.dtype
+    if kind is dtype:
+        return _within(known, place)
+    return _within(of_parts(known), place) if kind.kind == "c" else of_pairs(_within(known, of_parts(place)))
+
+
+def _within(known: Place, place: Place) -> Place:
+    shape, strides, offset = known
     rows = contiguous_strides(shape)
     dims = sorted([d for d in range(len(shape)) if shape[d] != 1], key=lambda d: -strides[d])
     dense = 1

@@ -178,6 +178,8 @@ def _put_part(v: Value, epoch: Epoch, put: Callable[[Any], None], saved: list[Va
         number[id(v)] = len(saved)
         saved.append(v)
     put(v.alias.place())  # type: ignore[attr-defined]
+    if v.meta.dtype is not root.meta.dtype:
+        put((v.meta.dtype,))
     return True
 
 

@@ -392,7 +392,7 @@ def stretch_of(tr: Trace, v: Any) -> Value:
     root = v.origin
     shape, strides, offset = v.alias.place()
     span = 1 + sum([(n - 1) * s for n, s in zip(shape, strides)])
-    leaf = window(tr, root, meta_of((span,), root.meta.dtype, root.meta.device), offset)
+    leaf = window(tr, root, meta_of((span,), v.meta.dtype, root.meta.device), offset)
     leaf.epoch, leaf.slot = tr.epoch, len(tr.values)
     return leaf
 

@@ -87,11 +87,14 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
                 return _write_part(tr, t, alias, new, (name, by), writes)
             if linked and base._alias.parent is not None:  # the base is a part of the storage: its history is that of this part
                 value_of(base)
-                part = apply(update, attrs_of(within(base, alias.place()), base._value), (base, new), hold=True)
+                dtype = new._value.meta.dtype
+                part = apply(update, attrs_of(within(base, alias.place(), dtype), base._value, dtype), (base, new), hold=True)
                 base._edge = part._edge
-                whole = apply(update, attrs_of(base._alias.place(), old), (make(old), make(part._value)), hold=True)
+                place = attrs_of(base._alias.place(), old, base._value.meta.dtype)
+                whole = apply(update, place, (make(old), make(part._value)), hold=True)
             else:
-                whole = apply(update, attrs_of(alias.place(), old), (make(old, base._edge if linked else None), new), hold=True)
+                place = attrs_of(alias.place(), old, new._value.meta.dtype)
+                whole = apply(update, place, (make(old, base._edge if linked else None), new), hold=True)
                 if linked:
                     base._edge = whole._edge
         replace(old, whole._value, name, by)
@@ -289,7 +292,7 @@ def _write_part(tr: Trace, t: Handle, alias: Any, new: Handle, by: tuple[str, An
     old = storage.value
     ready(new._value)
     shape, strides, offset = alias.place()
-    d = old.meta.dtype
+    d = new._value.meta.dtype
     if 0 not in shape:  # an empty part may begin behind the end
         place = old.buffer.array(d.numpy, shape, tuple([s * d.itemsize for s in strides]), offset * d.itemsize)  # type: ignore[union-attr]
         place[...] = array_of(new._value)
@@ -365,7 +368,8 @@ def check_overlap(t: Handle, other: Handle, whole: bool = False, place: Place | 
     if t is other and place is None and not whole or t is not other and (a is None or b is None or a.storage is not b.storage):
         return
     own = (*lying(t._value), 0) if a is None else a.place()
-    here, there = _stretch(*place or own), _stretch(*own if t is other else b.place())
+    here, there = (_stretch(v.meta.dtype.itemsize, *at) for v, at in (
+        (t._value, place or own), (other._value, own if t is other else b.place())))
     if here is None or there is None or here == there and not whole or here[0] >= there[1] or there[0] >= here[1]:
         return
     raise RuntimeError(OVERLAP)
@@ -375,15 +379,16 @@ OVERLAP = ("unsupported operation: some elements of the input tensor and the wri
            "clone() the tensor before performing the operation.")
 
 
-def _stretch(shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> tuple[int, int, tuple[int, ...]] | None:
-    """(first, behind the last, strides of more than one) of the places of a tensor that fills its stretch of memory; else None."""
+def _stretch(width: int, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> tuple[int, int, tuple[int, ...]] | None:
+    """(first byte, that behind the last, strides of more than one) of the places of a tensor, with elements of ``width`` bytes, that fills
+    its stretch of memory; else None."""
     dims = sorted([(s, n) for s, n in zip(strides, shape) if n != 1])
     step = 1
     for s, n in dims:
         if s != step:
             return None
         step *= n
-    return None if 0 in shape else (offset, offset + step, tuple([s for s, n in zip(strides, shape) if n != 1]))
+    return None if 0 in shape else (offset * width, (offset + step) * width, tuple([s for s, n in zip(strides, shape) if n != 1]))
 
 
 def replace(old: Value, new: Value, name: str, by: Any) -> None:

@@ -7,10 +7,12 @@ from typing import Any
 from ..autograd import autocast
 from ..autograd.apply import Restrided, apply
 from ..autograd.engine import Rules
+from ..autograd.handle import of_parts
 from ..compile.dtypes import DType
 from ..compile.graph import Graph, Node, View
 from ..compile.index import as_view
 from ..record.meta import CPU, Meta, is_contiguous, meta_of
+from .complexes import paired, parted
 from .layouts import like_input, preserved, suggested
 from .structured import Structured
 from .views import as_filled, as_strided, inverse
@@ -147,8 +149,13 @@ def _update_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence
     shape, strides, offset = attrs[:3]
     if part.size == 0:
         return whole
-    if len(attrs) > 3:  # places in memory that is not filled by rows
-        return g.permute(_update_lower(g, (as_filled(g, whole, attrs), part), attrs[:3], outs), inverse(attrs[3]))
+    if len(attrs) > 3 and attrs[3] is not None:  # places in memory that is not filled by rows
+        within = (*attrs[:3], None, *attrs[4:])
+        return g.permute(_update_lower(g, (as_filled(g, whole, attrs), part), within, outs), inverse(attrs[3]))
+    if whole.dtype is not part.dtype:  # parts of complex numbers, or pairs of real ones
+        if whole.dtype.kind == "c":
+            return paired(g, _update_lower(g, (parted(g, whole), part), attrs[:3], outs))
+        return _update_lower(g, (whole, parted(g, part)), of_parts(attrs[:3]), outs)
     if part.size == whole.size and offset == 0 and is_contiguous(shape, strides):
         return g.reshape(part, whole.shape)
     found = as_view(whole.shape, shape, strides, offset)
@@ -160,10 +167,10 @@ def _update_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence
 
 def _update_grad(ctx: Any, g: Any) -> Sequence[Any]:
     shape = ctx.attrs[0]
-    g = Restrided.in_order(g, ctx.metas[0].own) if len(ctx.attrs) > 3 else g.contiguous()
+    g = Restrided.in_order(g, ctx.metas[0].own) if len(ctx.attrs) > 3 and ctx.attrs[3] is not None else g.contiguous()
     outside = None
     if ctx.needs[0]:
-        zeros = full(attrs=(shape, (0.0, "f"), g.dtype))
+        zeros = full(attrs=(shape, (0.0, "f"), ctx.metas[1].dtype))
         outside = update_view(g, zeros, attrs=ctx.attrs)
     return outside, as_strided(g, *ctx.attrs) if ctx.needs[1] else None
 

@@ -10,12 +10,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..autograd.apply import Restrided, apply, apply_view
+from ..autograd.handle import of_pairs, of_parts
+from ..compile.dtypes import DType
 from ..compile.graph import Graph, Node, View
 from ..compile.index import as_view
 from ..record.meta import Meta, contiguous_strides, is_contiguous, meta_of
 from ..record.op import Op, backward_name
+from .complexes import compose_pairs, paired, pairs, parted
 
-__all__ = ["ViewOp", "view", "permute", "expand", "slice_", "select", "squeeze", "unsqueeze", "diagonal", "unfold",
+__all__ = ["ViewOp", "as_complex", "as_real", "view", "permute", "expand", "slice_", "select", "squeeze", "unsqueeze", "diagonal", "unfold",
            "as_strided", "split_dim", "view_strides", "put_view"]
 
 Shape = tuple[int, ...]
@@ -228,8 +231,9 @@ split_dim = ViewOp("unflatten", _split_dim, _same_elements).named("ViewBackward0
 
 
 class _AsStrided(ViewOp):
-    """Any window onto the storage: attrs are (shape, strides, offset), counted from the start of the storage, and the order in which that
-    is filled where it is not by rows (``autograd/apply.py::attrs_of``).
+    """Any window onto the storage: attrs are (shape, strides, offset), counted from the start of the storage, the order in which that
+    is filled where it is not by rows, and the dtype of the window where the storage has another one: complex numbers as their parts, or
+    parts as complex numbers (``autograd/apply.py::attrs_of``).
 
     Its input is the tensor whose value is the whole storage, whatever tensor the user called it on.
     """
@@ -237,20 +241,33 @@ class _AsStrided(ViewOp):
     def __init__(self) -> None:
         super().__init__("as_strided", lambda shape, strides, offset, *wanted: wanted[:3])
 
+    def meta(self, metas: Sequence[Meta], attrs: tuple) -> Meta:
+        found = super().meta(metas, attrs)
+        return found if len(attrs) < 5 else meta_of(found.shape, attrs[4], found.device, found.strides)
+
     def lower(self, g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Sequence[Node]:
-        return [lower_view(g, as_filled(g, inputs[0], attrs), attrs[:3])]
+        x, place, dtype = as_filled(g, inputs[0], attrs), attrs[:3], outs[0].dtype
+        if dtype is x.dtype:
+            return [lower_view(g, x, place)]
+        if dtype.kind == "c":
+            return [paired(g, lower_view(g, x, of_parts(place)))]
+        return [lower_view(g, parted(g, x), place)]
 
     def gradient(self, ctx: Any, *grads: Any) -> Sequence[Any]:
-        shape, order = ctx.metas[0].shape, ctx.attrs[3:]
-        if not order:
-            return (put_view(grads[0], shape, *ctx.attrs),)
-        found = put_view(grads[0], tuple([shape[d] for d in order[0]]), *ctx.attrs[:3])
-        return (permute(found, inverse(order[0])),)
+        (whole, *_), (*place, order, dtype) = ctx.metas, (*ctx.attrs, None, None)[:5]
+        shape, g = whole.shape if order is None else tuple([whole.shape[d] for d in order]), grads[0]
+        if dtype is None:
+            found = put_view(g, shape, *place)
+        elif dtype.kind == "c":
+            found = put_view(pairs(g), shape, *of_parts(tuple(place)))
+        else:
+            found = compose_pairs(put_view(g, (*shape, 2), *place))
+        return (found if order is None else permute(found, inverse(order)),)
 
 
 def as_filled(g: Graph, x: Node, attrs: tuple) -> Node:
     """The memory of a whole by rows; ``attrs`` are those of an operation on a part of it."""
-    return g.permute(x, attrs[3]) if len(attrs) > 3 else x
+    return x if len(attrs) < 4 or attrs[3] is None else g.permute(x, attrs[3])
 
 
 def inverse(order: Sequence[int]) -> Shape:
@@ -260,6 +277,37 @@ def inverse(order: Sequence[int]) -> Shape:
 
 as_strided = _AsStrided()
 Restrided.op = as_strided
+
+
+# -- complex numbers and their parts ------------------------------------------------------------------------------
+
+
+class _OtherDType(ViewOp):
+    """The same bytes as numbers of another dtype, which ``dtype`` tells from that of the input."""
+
+    def __init__(self, name: str, place: Callable[..., Place], dtype: Callable[[DType], DType], lower: Callable[[Graph, Node], Node],
+                 back: Callable[[Any], Any]) -> None:
+        super().__init__(name, place, lambda ctx, g: back(g))
+        self._dtype, self._lower = dtype, lower
+
+    def meta(self, metas: Sequence[Meta], attrs: tuple) -> Meta:
+        found = super().meta(metas, attrs)
+        return meta_of(found.shape, self._dtype(found.dtype), found.device, found.strides)
+
+    def lower(self, g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Sequence[Node]:
+        return [self._lower(g, inputs[0])]
+
+
+def _paired(shape: Shape, strides: Shape, offset: int) -> Place:
+    if strides[-1] != 1:
+        raise RuntimeError("Tensor must have a last dimension with stride 1")
+    if any(s % 2 for s, n in zip(strides[:-1], shape) if n != 1):
+        raise RuntimeError(f"Tensor must have a stride divisible by 2 for all but last dimension, got strides {strides}")
+    return of_pairs((shape, strides, offset))
+
+
+as_real = _OtherDType("view_as_real", lambda *place: of_parts(place), DType.to_real, parted, compose_pairs)
+as_complex = _OtherDType("view_as_complex", _paired, DType.to_complex, paired, pairs)
 
 
 class _PutView(Op):

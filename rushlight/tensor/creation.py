@@ -123,9 +123,9 @@ def from_numpy(ndarray: np.ndarray) -> Any:
     return window(make(whole), ndarray.shape, strides, 0)
 
 
-def window(whole: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Any:
-    """A view of a whole storage by strides."""
-    return apply_view(as_strided, attrs_of((shape, strides, offset), value_of(whole)), whole)
+def window(whole: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, dtype: DType | None = None) -> Any:
+    """A view of a whole storage by strides, which may show complex numbers as their parts, or parts as complex numbers."""
+    return apply_view(as_strided, attrs_of((shape, strides, offset), value_of(whole), dtype or whole.dtype), whole)
 
 
 def _dtype_of(data: Any) -> DType | None:

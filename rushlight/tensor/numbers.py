@@ -16,6 +16,7 @@ from ..ops import counting
 from ..ops.ordering import comparable
 from ..ops.pointwise import broadcast_shapes
 from ..ops.promotion import default_dtype
+from ..ops.views import as_complex, as_real
 from .creation import from_array, from_owned
 from .registry import METHODS, public
 
@@ -170,37 +171,52 @@ def polar(abs: Any, angle: Any) -> Any:
 
 @public(out=False)
 def view_as_real(input: Any) -> Any:
-    """Real and imaginary parts as a new last dimension of length 2."""
+    """Real and imaginary parts as a new last dimension of length 2, in the same memory.
+
+    Raises:
+        RuntimeError: ``input`` is not complex.
+    """
     if input.dtype.kind != "c":
         raise RuntimeError("view_as_real is only supported for complex tensors")
-    return cx.pairs(input)
+    return as_real(input)
 
 
 @public(out=False)
-@full_precision
-@titled("ViewAsComplexBackward0")
 def view_as_complex(input: Any) -> Any:
-    """The complex numbers whose parts are the last dimension."""
-    if input.dtype.kind != "f":
-        raise RuntimeError("view_as_complex is only supported for floating point tensors, but got a tensor of scalar type: "
+    """The complex numbers whose parts are the last dimension, in the same memory.
+
+    Raises:
+        RuntimeError: ``input`` is of no dtype that complex numbers have parts of; its last dimension is not of length 2 and stride 1;
+            another stride, or where it begins in memory, is odd.
+    """
+    if input.dtype is not dt.float32 and input.dtype is not dt.float64:
+        raise RuntimeError("view_as_complex is only supported for float and double tensors, but got a tensor of scalar type: "
                            f"{input.dtype.name}")
-    if not input.shape or input.shape[-1] != 2:
+    if not input.shape:
+        raise RuntimeError("Input tensor must have one or more dimensions")
+    if input.shape[-1] != 2:
         raise RuntimeError("Tensor must have a last dimension of size 2")
-    return cx.compose(input.select(-1, 0), input.select(-1, 1))
+    if input.storage_offset() % 2:
+        raise RuntimeError("Tensor must have a storage_offset divisible by 2")
+    return as_complex(input)
 
 
 @public(out=False)
 def real(input: Any) -> Any:
-    """The real part."""
-    return cx.pairs(input).select(-1, 0) if input.dtype.kind == "c" else input
+    """The real part of a complex tensor, in the same memory; a real tensor itself."""
+    return as_real(input).select(-1, 0) if input.dtype.kind == "c" else input
 
 
 @public(out=False)
 def imag(input: Any) -> Any:
-    """The imaginary part of a complex tensor."""
+    """The imaginary part of a complex tensor, in the same memory.
+
+    Raises:
+        RuntimeError: ``input`` is not complex.
+    """
     if input.dtype.kind != "c":
         raise RuntimeError("imag is not implemented for tensors with non-complex dtypes.")
-    return cx.pairs(input).select(-1, 1)
+    return as_real(input).select(-1, 1)
 
 
 @public(out=False)
@@ -253,5 +269,5 @@ def isreal(input: Any) -> Any:
     return from_owned(np.ones(tuple(input.shape), bool))
 
 
-METHODS["real"] = property(real)  # type: ignore[assignment]
-METHODS["imag"] = property(imag)  # type: ignore[assignment]
+METHODS["real"] = property(real, lambda self, values: real(self).copy_(values))  # type: ignore[assignment]
+METHODS["imag"] = property(imag, lambda self, values: imag(self).copy_(values))  # type: ignore[assignment]

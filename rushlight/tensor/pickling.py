@@ -60,7 +60,8 @@ def _copied(t: Any, memo: dict) -> Any:
         return alias_of(whole)
     from .creation import window
 
-    return window(whole, *alias.place()).detach()
+    shape, strides, offset = alias.place()
+    return window(whole, shape, strides, offset, t.dtype).detach()
 
 
 def deepcopy_tensor(t: Any, memo: dict, *, parameter: bool = False) -> Any:

@@ -350,11 +350,11 @@ class Tensor(Differentiable):
         if base is None or base._alias is None:
             base = self._whole()
         last = offset + sum((n - 1) * s for n, s in zip(size, stride)) if 0 not in size else -1
-        if last >= base.numel():
+        if last >= base.nbytes // self.dtype.itemsize:
             raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {offset}, and itemsize "
                                f"{self.dtype.itemsize} requiring a storage size of {(last + 1) * self.dtype.itemsize} are out of bounds "
                                f"for storage of size {base.nbytes}")
-        return apply_view(as_strided, attrs_of((size, stride, offset), value_of(base)), base)
+        return apply_view(as_strided, attrs_of((size, stride, offset), value_of(base), self.dtype), base)
 
     def _view_dtype(self, d: DType) -> Any:
         """The same bytes as another type (a copy of the bytes is shared only for arrays that are ready)."""
