@@ -14,6 +14,7 @@ from ..record.meta import Meta, contiguous_strides, is_contiguous, meta_of
 from ..record.op import Op
 from ..record.trace import NOTHING, Trace, TraceNode, local
 from ..record.value import COPIED, Value, block_at, copied, is_exported, new_value
+from . import handle
 from .autocast import fitted
 from .garbage import crowded
 from .handle import (
@@ -222,9 +223,11 @@ def link(tr: Trace, node: TraceNode, tensors: Sequence[Handle], needs: int, outp
     plan = node.saves.get(needs)
     if plan is None:
         plan = _plan(node, tensors, needs)
-    in_metas, _, outs, kind, fill = plan
+    in_metas, mask, outs, kind, fill = plan
     if in_metas is None:
         return None
+    if handle.was_inferring and mask is not None:
+        handle.check_normal([t for t, keep in zip(tensors, mask) if keep], handle.UNSAVED)
     made = kind()
     made.node = node
     made.epoch = tr.epoch
@@ -289,7 +292,7 @@ def apply_view(op: Op, attrs: tuple, t: Handle) -> Any:
     alias = storage_of(t)
     if alias.version != alias.storage.version:
         refresh(t)
-    grad = local.trace.grad_enabled
+    grad = bool(local.trace.grad_enabled)
     root = alias.storage.value
     if op.is_cut and root.buffer is not None and not (grad and t._edge is not None) and root.meta.numel:
         m = t._value.meta
@@ -345,6 +348,7 @@ def alias_of(t: Handle, edge: Any = None, kind: type[Alias] = Alias) -> Any:
     known = t._alias
     data = kind is Alias and type(known) is DataAlias  # ``x.data.detach()``
     out._alias = new_alias(alias.storage, None, alias.parent, alias.how, alias._place, DataAlias if data else kind)
+    out._writes = t._writes
     if data:
         out._alias.begun = known.begun
     return out

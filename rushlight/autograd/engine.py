@@ -31,12 +31,12 @@ def run(roots: Sequence[Handle], grads: Sequence[Handle | None], *, retain_graph
         with paused(tr):
             return run(roots, grads, retain_graph=retain_graph, create_graph=create_graph, inputs=inputs, accumulate=accumulate,
                        inner=inner)
-    mode = tr.grad_enabled
-    tr.grad_enabled = create_graph
+    mode = tr.grad_enabled, tr.inference
+    tr.grad_enabled, tr.inference = create_graph, False
     try:
         return _run(roots, grads, retain_graph, create_graph, inputs, accumulate, inner)
     finally:
-        tr.grad_enabled = mode
+        tr.grad_enabled, tr.inference = mode
 
 
 def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: bool, create_graph: bool,

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..record.meta import Meta
 from ..record.trace import local
+from . import handle
 from .apply import alias_of, value_of
 from .autocast import resumed
 from .handle import LEAF, UNWATCHED, Handle, make, type_name
@@ -41,6 +42,8 @@ class FunctionCtx:
     def seal(self) -> None:
         """Note what the saved tensors are now, at the end of ``forward``, which may have written to them after it saved them."""
         self._saved = tuple((t, None if t is None else value_of(t)) for t, _ in self._saved)
+        if handle.was_inferring:
+            handle.check_normal([t for t, _ in self._saved if t is not None], handle.UNSAVED)
 
     def pack(self) -> None:
         """Let the user's hooks keep what was saved; of the tensors, their place in the graph is left."""

@@ -7,6 +7,8 @@ version; a tensor that sees an old version on its next read takes its value from
 from __future__ import annotations
 
 import functools
+import threading
+from collections.abc import Iterable
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,8 +18,9 @@ from ..record.op import Op
 from ..record.trace import TraceNode, local
 from ..record.value import SPARE, DerivedValue, Epoch, Value
 
-__all__ = ["Handle", "Storage", "Alias", "LEAF", "How", "View", "base_of", "derived", "is_pending", "lying", "make", "new_alias",
-           "new_view", "of_pairs", "of_parts", "renew", "set_tensor_class", "storage_of", "TYPE_NAMES", "type_name", "watched_writes"]
+__all__ = ["Handle", "Storage", "Alias", "INFERENCE", "LEAF", "How", "UNSAVED", "UNWRITTEN", "View", "base_of", "check_normal", "derived",
+           "enter_inference", "is_inference", "is_pending", "lying", "make", "new_alias", "new_view", "of_pairs", "of_parts", "renew",
+           "set_tensor_class", "storage_of", "TYPE_NAMES", "type_name", "watched_writes"]
 
 
 TYPE_NAMES = {"float32": "FloatTensor", "float64": "DoubleTensor", "float16": "HalfTensor", "bfloat16": "BFloat16Tensor",
@@ -38,6 +41,40 @@ class _Leaf:
 
 
 LEAF = _Leaf()
+
+
+#: ``_writes`` of a tensor that was made in inference mode, and ``version`` of its storage: it has no versions, whoever writes there.
+INFERENCE = -1 << 62
+_inferring = 0  # how many threads are in inference mode
+was_inferring = False  # whether one ever was: else nobody needs to look
+_counting = threading.Lock()
+
+
+def enter_inference(more: int) -> None:
+    """A thread enters inference mode (1) or leaves it (-1)."""
+    global _inferring, was_inferring
+    with _counting:
+        was_inferring = True
+        _inferring += more
+
+
+def is_inference(t: Any) -> bool:
+    """Whether the memory of a tensor was made in inference mode."""
+    alias = t._alias
+    return (t._writes if alias is None else alias.storage.version) < 0  # type: ignore[no-any-return]
+
+
+def check_normal(tensors: Iterable[Any], problem: str) -> None:
+    """Raise RuntimeError if a tensor was made in inference mode; called where ``was_inferring``."""
+    if any(map(is_inference, tensors)):
+        raise RuntimeError(problem)
+
+
+UNSAVED = ("Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by "
+           "autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or use `torch.no_grad()` "
+           "instead of `torch.inference_mode()`.")
+UNWRITTEN = ("Inplace update to inference tensor outside InferenceMode is not allowed. You can make a clone to get a normal tensor before "
+             "doing inplace update.")
 
 
 class Storage:
@@ -250,6 +287,7 @@ def new_view(t: Handle, meta: Meta, how: How | TraceNode, grad: bool, epoch: Epo
     v.parent, v.how = parent, how
     out = make(v)
     out._alias = v
+    out._writes = 0
     return out
 
 
@@ -258,7 +296,7 @@ class Handle:
 
     ``_value``: present value; ``_edge``: None (no gradient), LEAF, a graph node, or (node, result number); ``_grad``: the
     accumulated gradient of a leaf; ``_alias``: None while no other tensor shares its memory; ``_writes``: in-place writes
-    while ``_alias`` is None; ``_more``: hooks and other rare things.
+    while ``_alias`` is None, or ``INFERENCE``; ``_more``: hooks and other rare things.
     """
 
     __slots__ = ("_value", "_edge", "_grad", "_alias", "_writes", "_more", "__weakref__", "__dict__")
@@ -298,7 +336,7 @@ def make(value: Value, edge: Any = None) -> Any:
     t._edge = edge
     t._grad = None
     t._alias = None
-    t._writes = 0
+    t._writes = INFERENCE if _inferring and local.trace.inference else 0
     t._more = None
     return t
 

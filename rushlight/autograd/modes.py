@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..record.trace import local
+from ..record.trace import Trace, local
+from .handle import enter_inference
 
 __all__ = ["no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled"]
 
@@ -14,18 +15,26 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def is_grad_enabled() -> bool:
-    return local.trace.grad_enabled
+    return local.trace.grad_enabled is True
 
 
 def is_inference_mode_enabled() -> bool:
     return local.trace.inference
 
 
+def _set(tr: Trace, grad: bool, inference: bool) -> None:
+    """Change the modes of a thread. In inference mode, ``grad_enabled`` is None: what is remembered of calls tells it from no-grad mode."""
+    if tr.inference is not inference:
+        enter_inference(1 if inference else -1)
+        tr.inference = inference
+    tr.grad_enabled = None if inference else grad
+
+
 class _Mode:
     """A context manager that is also a decorator, of generator functions too."""
 
     def __init__(self) -> None:
-        self.before: list[tuple[bool, bool]] = []
+        self.before: list[tuple[bool | None, bool]] = []
 
     def _enter(self) -> None:
         raise NotImplementedError
@@ -39,8 +48,8 @@ class _Mode:
         self._enter()
 
     def __exit__(self, *error: object) -> None:
-        tr = local.trace
-        tr.grad_enabled, tr.inference = self.before.pop()
+        grad, inference = self.before.pop()
+        _set(local.trace, bool(grad), inference)
 
     def __call__(self, function: F) -> F:
         if inspect.isgeneratorfunction(function):
@@ -83,17 +92,19 @@ class no_grad(_Mode):
         return made(function)
 
     def __init__(self, function: Any = None) -> None:
-        self.before: list[tuple[bool, bool]] = []
+        self.before: list[tuple[bool | None, bool]] = []
 
     def _enter(self) -> None:
-        local.trace.grad_enabled = False
+        tr = local.trace
+        _set(tr, False, tr.inference)
 
 
 class enable_grad(no_grad):
     """The opposite of ``no_grad``, inside it. What ``inference_mode`` computes never requires grad."""
 
     def _enter(self) -> None:
-        local.trace.grad_enabled = not local.trace.inference
+        tr = local.trace
+        _set(tr, True, tr.inference)
 
 
 class set_grad_enabled(_Mode):
@@ -106,17 +117,18 @@ class set_grad_enabled(_Mode):
         tr = local.trace
         self.mode = mode
         self.outer = (tr.grad_enabled, tr.inference)
-        tr.grad_enabled = self.mode
+        _set(tr, mode, tr.inference)
 
     def clone(self) -> set_grad_enabled:
         return type(self)(self.mode)
 
     def __enter__(self) -> None:
-        local.trace.grad_enabled = self.mode
+        tr = local.trace
+        _set(tr, self.mode, tr.inference)
 
     def __exit__(self, *error: object) -> None:
-        tr = local.trace
-        tr.grad_enabled, tr.inference = self.outer
+        grad, inference = self.outer
+        _set(local.trace, bool(grad), inference)
 
     def __call__(self, function: F) -> F:
         local.trace.grad_enabled = self.outer[0]  # as a decorator it has no effect outside the function
@@ -124,7 +136,14 @@ class set_grad_enabled(_Mode):
 
 
 class inference_mode(_Mode):
-    """``no_grad`` for code whose results never meet autograd again."""
+    """``no_grad`` for code whose results never meet autograd again.
+
+    What is made inside, but for views of other tensors, is an *inference tensor* (``Tensor.is_inference``), which no graph may save, and
+    which is written inside only. Outside it may be read, and a clone is a tensor like any other.
+
+    Raises:
+        RuntimeError: outside, where an inference tensor is saved for a backward, written in place, or to require grad.
+    """
 
     def __new__(cls, mode: Any = True) -> Any:
         made = super().__new__(cls)
@@ -141,5 +160,4 @@ class inference_mode(_Mode):
         return type(self)(self.mode)
 
     def _enter(self) -> None:
-        tr = local.trace
-        tr.grad_enabled, tr.inference = not self.mode, self.mode
+        _set(local.trace, not self.mode, self.mode)

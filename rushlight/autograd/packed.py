@@ -32,7 +32,7 @@ class Packed:
         if self.known is not None:
             return self.known
         tr = local.trace
-        mode, tr.grad_enabled = tr.grad_enabled, False
+        mode, tr.grad_enabled = tr.grad_enabled, tr.grad_enabled and False
         try:
             made = self.unpack(self.content)
         finally:
@@ -67,7 +67,7 @@ def pack(tensor: Handle, value: Value) -> Packed:
     """
     tr = local.trace
     hook, unpack = tr.packing[-1]
-    mode, tr.grad_enabled = tr.grad_enabled, False
+    mode, tr.grad_enabled = tr.grad_enabled, tr.grad_enabled and False
     try:
         content = hook(tensor)
     finally:

@@ -16,7 +16,22 @@ from .apply import Restrided
 from .given import PLAIN_TENSORS, Number, sort_arguments
 from .handle import LEAF, Alias, Handle, View
 from .node import GradNode, grad_class
-from .steps import A_LEAF, INDEX, NO, NUMBER, RANGE, STRETCH, UNREAD, YES, Shape, checks, compiled, enters, together
+from .steps import (
+    A_LEAF,
+    INDEX,
+    NO,
+    NUMBER,
+    RANGE,
+    STRETCH,
+    UNREAD,
+    YES,
+    Shape,
+    checks,
+    compiled,
+    enters,
+    together,
+    writes_of,
+)
 
 __all__ = ["several"]
 
@@ -104,7 +119,7 @@ class _Reader:
             heads += ["drawn_slot", "pop", "draw"]
             leaf, *source = self.tr.drawn
             facts += [leaf.slot, *source]
-        names, kinds, lines = checks(shape, ", ".join(heads), True, written)
+        names, kinds, lines = checks(shape, ", ".join(heads), True, written, self._kept())
         # A leaf has another edge, and may not be written.
         leaves = [f"e{i} is LEAF" for i, kind in enumerate(kinds) if self.wants[i] is YES and kind not in (NUMBER, INDEX, RANGE)]
         if leaves:
@@ -124,6 +139,11 @@ class _Reader:
             made += ["epoch.writes = epoch.rewrites = True", f"looks.written += {len(written)}", *writes]
         made.append(f"return {result}")
         return _step(together("nodes", names, lines, made), tuple(self.classes)), (*self.ops, self.tr.node), (*facts, *self.found.facts)
+
+    def _kept(self) -> set[int]:
+        """Which arguments graph nodes keep."""
+        names = {self.names[s] for k in self.grads for s, keep in zip(self.ops[k].inputs, self._plan(k)[1] or ()) if keep}
+        return {self.sources[name] for name in names if name in self.sources}
 
     # -- the path ----------------------------------------------------------------------------------------------------
 
@@ -304,8 +324,9 @@ class _Reader:
         for i, other in enumerate(self.args):
             if other is t:
                 return f"t{i}"
-        _demand(type(t) in PLAIN_TENSORS and t._grad is None and t._more is None and t._writes == 0)
         slot = self._slot(t._value)
+        begun = 0 if self._is_view(slot) else writes_of(self.tr.grad_enabled)
+        _demand(type(t) in PLAIN_TENSORS and t._grad is None and t._more is None and t._writes == begun)
         former = self.made.setdefault(slot, t)
         _demand(former is t)
         self._edge(t._edge)
@@ -342,7 +363,7 @@ class _Reader:
             _demand(view.how is op)
             parent: Any = view.parent
             base = view.base
-            _demand((base is None) != self.tr.grad_enabled)
+            _demand((base is None) != bool(self.tr.grad_enabled))
             if source not in self.results:
                 t = self.args[self.sources[self.names[source]]]
                 state = self.attempt.before.get(id(t))
@@ -382,8 +403,9 @@ class _Reader:
             t = self.made.get(op.slot + nr)
             if t is not None:
                 alias = [f"o{r}._alias = {r}", f"o{r}._grad"] if op.op.is_view else [f"o{r}._grad = o{r}._alias"]
-                lines += [f"o{r} = new(Tensor)", f"o{r}._value = {r}", f"o{r}._writes = 0", *alias[:-1], f"{alias[-1]} = o{r}._more = None",
-                          f"o{r}._edge = {self._edge(t._edge)}"]
+                writes = 0 if op.op.is_view else writes_of(self.tr.grad_enabled)
+                lines += [f"o{r} = new(Tensor)", f"o{r}._value = {r}", f"o{r}._writes = {writes}", *alias[:-1],
+                          f"{alias[-1]} = o{r}._more = None", f"o{r}._edge = {self._edge(t._edge)}"]
         return lines
 
     def _view(self, k: int, r: str) -> list[str]:
@@ -398,7 +420,8 @@ class _Reader:
         else:
             lines, base = [f"parent = storage_of(o{source})"], f"o{source}"
             if slot not in self.made:  # no tensor of this one is looked at
-                lines = [f"o{source} = new(Tensor)", f"o{source}._value = {source}", f"o{source}._writes = 0",
+                writes = writes_of(self.tr.grad_enabled)
+                lines = [f"o{source} = new(Tensor)", f"o{source}._value = {source}", f"o{source}._writes = {writes}",
                          f"o{source}._alias = None", *lines]
         if not (self.tr.grad_enabled and self.ops[k].slot in self.views):
             base = "None"

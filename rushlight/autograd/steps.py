@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from sys import getrefcount
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from ..record.trace import Trace
 from ..record.value import COPIED, Buffer, Value, copied, is_exported, scalar_value
 from . import handle
 from .apply import window
-from .handle import LEAF, Alias, How, View, storage_of
+from .handle import INFERENCE, LEAF, Alias, How, View, storage_of
 from .node import grad_class, titled_class
 
 __all__ = ["ATOM", "CONSTANTS", "SLICE", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "STRETCH", "UNREAD", "NUMBER", "INDEX", "RANGE",
@@ -56,7 +56,8 @@ class Shape(NamedTuple):
     Attributes:
         arguments: what each is, or of a group what its items are.
         inputs: the inputs of the operation, as positions among the tensors; ``entering``: the tensors that enter, in order.
-        grad: the grad mode; ``wants``: which tensors want a gradient (not looked at where it is off): NO, A_LEAF or YES.
+        grad: the grad mode, None in inference mode; ``wants``: which tensors want a gradient (not looked at where it is off): NO, A_LEAF
+            or YES.
         linked: the result has a graph node; ``keeps``: which inputs that keeps, or None; ``outs``: which results; ``title``: its
             name, if that is not the operation's.
         results: how many results the operation has; ``nr``: which of them is the result of the call. Of several the facts have all
@@ -69,7 +70,7 @@ class Shape(NamedTuple):
 
     arguments: tuple[Any, ...]
     entering: tuple[int, ...] = ()
-    grad: bool = False
+    grad: bool | None = False
     wants: tuple[str, ...] = ()
     inputs: tuple[int, ...] = ()
     linked: bool = False
@@ -104,7 +105,8 @@ def compiled(source: str, name: str, **more: Any) -> Callable[..., Any]:
 
 
 def _source(shape: Shape) -> str:
-    names, tensors, lines = checks(shape, "meta, slot, in_metas", shape.grad)
+    kept = [i for i, keep in zip(shape.inputs, shape.keeps or ()) if keep]
+    names, tensors, lines = checks(shape, "meta, slot, in_metas", bool(shape.grad), kept=kept)
     made = [line for i in shape.entering for line in enters(i, tensors[i], not shape.is_view)]
     made.append(f"tr.node = node{'s[-1]' if shape.pieces else ''}")
     if shape.pieces:
@@ -122,16 +124,18 @@ def together(then: str, names: Sequence[str], checks: Sequence[str], made: Seque
                       *["  " + line for line in made]]) + "\n"
 
 
-def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = ()) -> tuple[list[str], list[str], list[str]]:
+def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = (),
+           kept: Collection[int] = ()) -> tuple[list[str], list[str], list[str]]:
     """Names of the parameters, kinds of the tensors, and lines that end the step where it is another call. Afterwards there are
     ``epoch``, ``values``, of each tensor ``t0``, its value ``v0`` and, with ``edges``, its edge ``e0``, and what the facts begin with.
 
     Args:
         heads: the names of that.
         written: which tensors get another value: nobody outside may see their memory, no view may be what is written.
+        kept: which tensors a graph node keeps: they may not be of inference mode. One that wants a gradient hardly is.
     """
     names, facts, tensors, doubts, lines = _arguments(shape)
-    doubts = ["tr.full", "not tr.grad_enabled" if shape.grad else "tr.grad_enabled", *doubts]
+    doubts = ["tr.full", f"tr.grad_enabled is not {shape.grad}", *doubts]
     lines = [f"{heads}, {''.join([f + ', ' for f in facts])}= facts", _unless(doubts), *lines,
              "epoch = tr.epoch", "values = tr.values"]
     entered: list[str] = []
@@ -142,7 +146,7 @@ def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = ()) -
         lines.append(f"{v} = t{i}._value")
         # What was written through another tensor is found out by its value, that of a view by its version.
         doubts = [f"{v}.overwritten is not None"]
-        if kind in (VIEW, PART, OLD_PART, STRETCH):
+        if kind in _VIEWS:
             lines.append(f"alias = t{i}._alias")
             doubts = ["alias is not None and alias.version != alias.storage.version"]  # None: what a graph node keeps
         if kind in (SLOT, VIEW):
@@ -168,9 +172,11 @@ def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = ()) -
                 lines.append(f"copy{i} = {v}.buffer is not None and {in_use_text(v)}")
                 doubts.append(f"{v}.buffer is None or copy{i} and {v}.meta.nbytes > {COPIED}")
             entered.append(v)
+        if i in kept and shape.wants[i] is NO:
+            doubts.append("alias is not None and alias.storage.version < 0" if kind in _VIEWS else f"t{i}._writes < 0")
         if i in written:
             lines.append(f"a{i} = t{i}._alias")
-            doubts += [f"t{i}._more is not None",
+            doubts += [f"t{i}._more is not None", *([] if shape.grad is None else [f"t{i}._writes < 0"]),
                        f"a{i} is not None and (type(a{i}) is not Alias or a{i}.parent is not None or a{i}.base is not None)"]
         lines.append(_unless(doubts))
         if edges:
@@ -192,6 +198,7 @@ def enters(i: int, kind: str, copies: bool) -> list[str]:
     return found
 
 
+_VIEWS = (VIEW, PART, OLD_PART, STRETCH)
 _EDGES = {NO: "not None", A_LEAF: "not LEAF", YES: "None"}
 
 
@@ -283,7 +290,8 @@ def _result(shape: Shape) -> list[str]:
                   f"  {made}.buffer = {made}.home = {made}.overwritten = {made}.{more} = None",
                   f"{made}.meta = {which}", f"{made}.epoch = epoch",
                   f"{made}.slot = slot{f' + {k - shape.nr}' if k != shape.nr else ''}", f"values.append({made})"]
-    lines += ["out = new(Tensor)", f"out._value = {outs[shape.nr]}", "out._writes = 0",
+    lines += ["out = new(Tensor)", f"out._value = {outs[shape.nr]}",
+              f"out._writes = {0 if shape.is_view else writes_of(shape.grad)}",
               f"out._grad = out._more = {'' if shape.is_view else 'out._alias = '}None"]
     if shape.is_view:
         how = f"How(op, op.moved(attrs, n{shape.inputs[1]}), meta)" if shape.moves else "node"
@@ -319,6 +327,11 @@ def _result(shape: Shape) -> list[str]:
             lines.append(f"grad.kept_out = ({', '.join([out if keep else 'None' for out, keep in zip(outs, shape.outs)])})")
         lines.append(" = ".join(absent) + " = None")
     return [*lines, f"out._edge = {edge}"]
+
+
+def writes_of(grad: bool | None) -> int:
+    """How often a tensor that is no view was written when it is made in a grad mode."""
+    return INFERENCE if grad is None else 0
 
 
 # -- what steps call ----------------------------------------------------------------------------------------------

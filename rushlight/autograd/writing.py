@@ -9,6 +9,7 @@ from ..record.flush import flush_trace, ready
 from ..record.op import Op
 from ..record.trace import Trace, local
 from ..record.value import Buffer, Value, array_of, is_exported, looks, new_value
+from . import handle
 from .apply import Restrided, apply, attrs_of, enter, keep_anew, refresh, value_of
 from .handle import (
     LEAF,
@@ -44,6 +45,8 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
     alias = t._alias
     base: Any = None if alias is None else base_of(alias)
     looks.written += 1
+    if handle.was_inferring and not tr.inference:
+        handle.check_normal((t,), handle.UNWRITTEN)
     if tr.grad_enabled:
         check_writable(t)
         if alias is not None and alias.parent is not None and (t._edge is not None or new._edge is not None):
@@ -130,6 +133,8 @@ def at_rest(t: Handle) -> Buffer | None:
         return None
     if alias is not None and (alias.parent is not None or alias.version != alias.storage.version or is_unwatched(alias)):
         return None
+    if handle.was_inferring and not tr.inference and handle.is_inference(t):
+        return None
     if getrefcount(v) > (3 if alias is None else 4):  # the tensor, v, the argument; the storage
         return None
     if buffer.flight is not None:
@@ -164,6 +169,8 @@ def free_memory(t: Handle) -> Buffer | None:
         base = base_of(alias)
         if is_unwatched(alias) or base is not None and (base._more is not None or base._edge is not None and tr.grad_enabled):
             return None
+    if handle.was_inferring and not tr.inference and handle.is_inference(t):
+        return None
     buffer, epoch = v.buffer, v.epoch
     if buffer is None or t._more is not None or t._edge is not None and tr.grad_enabled or (
             epoch is not None and (epoch is tr.epoch or epoch.trace is not tr)) or id(buffer) in tr.windows:
@@ -229,6 +236,8 @@ def apply_over(op: Op, attrs: tuple, tensors: Sequence[Handle], targets: Sequenc
             if at_once:
                 flush_trace(tr)
             return
+    if handle.was_inferring and not tr.inference:
+        handle.check_normal(targets, handle.UNWRITTEN)
     epoch = tr.epoch
     parts: list[Any] = [op, attrs]
     for t in tensors:

@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd.apply import alias_of
-from ..autograd.handle import LEAF, Handle
+from ..autograd.handle import Handle
 from ..autograd.quick import PLAIN_TENSORS
 from ..tensor import Tensor
 from ..tensor.pickling import deepcopy_tensor
@@ -31,7 +31,7 @@ class Parameter(Tensor):
         requires_grad: as of any leaf; True by default.
 
     Raises:
-        RuntimeError: ``requires_grad`` for a tensor that is not floating.
+        RuntimeError: ``requires_grad`` for a tensor that is not floating, or outside of inference mode for one that was made in it.
 
     Example:
         >>> Parameter(torch.zeros(2))
@@ -46,7 +46,7 @@ class Parameter(Tensor):
         if requires_grad:
             if made.dtype.kind not in "fc":
                 raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
-            made._edge = LEAF
+            made.requires_grad_()
         return made
 
     def __repr__(self, *, tensor_contents: str | None = None) -> str:  # type: ignore[override]  # the same signature; mypy drops the name

@@ -23,7 +23,7 @@ def gradient_of(formula: Callable[..., Sequence[Any]]) -> Callable[..., Sequence
     The rule can itself be differentiated. It reads all inputs of the operation.
     """
     def rule(ctx: Any, *grads: Any) -> Sequence[Any]:
-        again = local.trace.grad_enabled
+        again = bool(local.trace.grad_enabled)
         with enable_grad():
             # Every input by a name of its own, so that one which was computed from another counts by itself.
             inputs = [clone(t) for t in ctx.inputs]

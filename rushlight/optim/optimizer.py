@@ -151,7 +151,7 @@ class Optimizer:
                 loss = closure()
         known = len(self.state)
         tr = local.trace
-        mode, tr.grad_enabled = tr.grad_enabled, False
+        mode, tr.grad_enabled = tr.grad_enabled, tr.grad_enabled and False
         try:
             for group in self.param_groups:
                 ready = self._prepared.get(id(group))

@@ -174,7 +174,7 @@ class Trace:
             objects cost more, most of all by the collections of garbage that they bring about. spare_wholes: the same of what tensors
             got when the first view was made of them (``autograd/handle.py::storage_of``).
         epoch: identity of the present stretch of recording.
-        grad_enabled, inference: the grad mode of this thread.
+        grad_enabled, inference: the grad mode of this thread; in inference mode ``grad_enabled`` is None.
         anomaly: whether graph nodes are to keep where they were made; packing: the user's hooks for what they save
             (``autograd/saved.py``); watching: one of these two.
         copied: the last value that entered as a copy of memory that NumPy can write, and the slot of that copy.
@@ -200,7 +200,7 @@ class Trace:
         self.spare_views: list[Value] = []
         self.spare_wholes: list[Any] = []
         self.epoch = new_epoch(self)
-        self.grad_enabled = True
+        self.grad_enabled: bool | None = True
         self.inference = False
         self.lock = threading.RLock()
         self.flushes = 0

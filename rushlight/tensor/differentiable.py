@@ -5,7 +5,7 @@ from typing import Any
 
 from ..autograd import backward, count_backward
 from ..autograd.apply import alias_of, value_of
-from ..autograd.handle import LEAF, DataAlias, Handle, base_of, watched_writes
+from ..autograd.handle import LEAF, DataAlias, Handle, base_of, is_inference, watched_writes
 from ..autograd.hooks import RemovableHandle, add, checked_gradient
 from ..record.trace import local
 from ..record.warn import warn
@@ -40,6 +40,8 @@ class Differentiable(Handle):
             if self.dtype.kind not in "fc":
                 raise RuntimeError("only Tensors of floating point dtype can require gradients")
             if self._edge is None:
+                if is_inference(self) and not local.trace.inference:
+                    raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.")
                 self._edge = LEAF
         elif self._edge is not LEAF and self._edge is not None:
             raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
@@ -193,6 +195,8 @@ class Differentiable(Handle):
     @property
     def _version(self) -> int:
         """How often the memory was written in place, through this tensor or another (not through its ``data``)."""
+        if is_inference(self):
+            raise RuntimeError("Inference tensors do not track version counter.")
         return self._writes if self._alias is None else watched_writes(self._alias)
 
     def _is_view(self) -> bool:

@@ -79,7 +79,7 @@ def part_of_ready(t: Any, key: Any) -> Any:
     root = t._value if alias is None else alias.storage.value
     if root.buffer is None or not root.meta.numel or type(t) not in PLAIN_TENSORS:
         return None
-    grad = local.trace.grad_enabled
+    grad = bool(local.trace.grad_enabled)
     if grad and t._edge is not None:
         return None
     meta = t._value.meta

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd.apply import alias_of, apply_view, attrs_of, value_of
-from ..autograd.handle import LEAF, Handle, make, storage_of
+from ..autograd.handle import LEAF, Handle, is_inference, make, storage_of
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..ops.layouts import is_in_order, looks_channels_last
@@ -143,7 +143,8 @@ class Tensor(Differentiable):
     is_cuda = is_mps = is_xpu = is_sparse = is_quantized = is_meta = is_nested = is_mkldnn = False
 
     def is_inference(self) -> bool:
-        return False
+        """Whether this tensor was made in inference mode (``inference_mode``), or is a view of one that was."""
+        return is_inference(self)
 
     def is_conj(self) -> bool:
         return False
