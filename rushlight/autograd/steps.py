@@ -135,7 +135,7 @@ def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = (),
         kept: which tensors a graph node keeps: they may not be of inference mode. One that wants a gradient hardly is.
     """
     names, facts, tensors, doubts, lines = _arguments(shape)
-    doubts = ["tr.full", f"tr.grad_enabled is not {shape.grad}", *doubts]
+    doubts = ["tr.full", "not tr.grad_enabled" if shape.grad else f"tr.grad_enabled is not {shape.grad}", *doubts]
     lines = [f"{heads}, {''.join([f + ', ' for f in facts])}= facts", _unless(doubts), *lines,
              "epoch = tr.epoch", "values = tr.values"]
     entered: list[str] = []
