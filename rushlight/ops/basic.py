@@ -167,7 +167,8 @@ def _update_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence
 
 def _update_grad(ctx: Any, g: Any) -> Sequence[Any]:
     shape = ctx.attrs[0]
-    g = Restrided.in_order(g, ctx.metas[0].own) if len(ctx.attrs) > 3 and ctx.attrs[3] is not None else g.contiguous()
+    # In memory of its own where a window of it is not one of elements by rows.
+    g = Restrided.in_order(g, ctx.metas[0].own) if len(ctx.attrs) > 3 else g.contiguous()
     outside = None
     if ctx.needs[0]:
         zeros = full(attrs=(shape, (0.0, "f"), ctx.metas[1].dtype))

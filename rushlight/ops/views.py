@@ -231,15 +231,16 @@ split_dim = ViewOp("unflatten", _split_dim, _same_elements).named("ViewBackward0
 
 
 class _AsStrided(ViewOp):
-    """Any window onto the storage: attrs are (shape, strides, offset), counted from the start of the storage, the order in which that
-    is filled where it is not by rows, and the dtype of the window where the storage has another one: complex numbers as their parts, or
-    parts as complex numbers (``autograd/apply.py::attrs_of``).
+    """Any window onto memory that its input fills: attrs are (shape, strides, offset), counted from where the input begins, the order in
+    which that memory is filled where it is not by rows, and the dtype of the window where the input has another one: complex numbers as
+    their parts, or parts as complex numbers (``autograd/apply.py::attrs_of``).
 
-    Its input is the tensor whose value is the whole storage, whatever tensor the user called it on.
+    Its input is a tensor whose value is the whole storage, whatever tensor the user called it on, or a dense part of one, such as
+    a gradient that is a view. A window of another dtype is taken of a whole.
     """
 
     def __init__(self) -> None:
-        super().__init__("as_strided", lambda shape, strides, offset, *wanted: wanted[:3])
+        super().__init__("as_strided", lambda shape, strides, offset, *wanted: (wanted[0], wanted[1], offset + wanted[2]))
 
     def meta(self, metas: Sequence[Meta], attrs: tuple) -> Meta:
         found = super().meta(metas, attrs)

@@ -84,16 +84,17 @@ def part_of_ready(t: Any, key: Any) -> Any:
         return None
     meta = t._value.meta
     if alias is None or alias.parent is None:
-        shape, steps, offset = *lying(root), 0
+        shape, steps, begin = *lying(root), 0
     elif root.meta.dtype is meta.dtype:
-        shape, steps, offset = alias.place()
+        shape, steps, begin = alias.place()
     else:
         return None
-    place = part(shape, steps, offset, key)
+    place = part(shape, steps, begin, key)
     if place is None:
         return None
-    seen = meta_of(place[0], meta.dtype, meta.device, place[1])
-    view = new_view(t, seen, How(as_strided, place, seen), grad)
+    lengths, strides, offset = place
+    seen = meta_of(lengths, meta.dtype, meta.device, strides)
+    view = new_view(t, seen, How(as_strided, (lengths, strides, offset - begin), seen), grad)
     view._alias._place = place
     return view
 

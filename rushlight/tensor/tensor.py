@@ -347,14 +347,24 @@ class Tensor(Differentiable):
             offset = self.storage_offset()
         alias = storage_of(self)
         value_of(self)
-        base = self if alias.parent is None else alias.base
+        base = self if alias.parent is None or alias.base is None and self._edge is not None else alias.base
         if base is None or base._alias is None:
             base = self._whole()
+        whole = alias.storage.value.meta
         last = offset + sum((n - 1) * s for n, s in zip(size, stride)) if 0 not in size else -1
-        if last >= base.nbytes // self.dtype.itemsize:
+        if last >= whole.nbytes // self.dtype.itemsize:
             raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {offset}, and itemsize "
                                f"{self.dtype.itemsize} requiring a storage size of {(last + 1) * self.dtype.itemsize} are out of bounds "
-                               f"for storage of size {base.nbytes}")
+                               f"for storage of size {whole.nbytes}")
+        if base._alias.parent is not None:  # a part that was detached, whose history views have
+            shape, strides, begin = base._alias.place()
+            if self.dtype is whole.dtype is base.dtype and is_contiguous(shape, strides) and (
+                    begin <= offset <= last < begin + base.numel()):
+                return apply_view(as_strided, (size, stride, offset - begin), base)
+            if base._edge is not None:
+                raise RuntimeError(f"as_strided: elements {offset} to {last} of the storage are not all in the tensor that requires grad, "
+                                   f"of size {list(shape)}, strides {list(strides)} and storage offset {begin}, or that is not contiguous")
+            base = self._whole()
         return apply_view(as_strided, attrs_of((size, stride, offset), value_of(base), self.dtype), base)
 
     def _view_dtype(self, d: DType) -> Any:
