@@ -17,10 +17,11 @@ from .apply import value_of
 from .given import OPERAND, PLAIN_TENSORS, POSITION, Number, State, sort_arguments
 from .handle import LEAF, Handle, How
 from .node import GradNode
+from .reads import Reads
 from .several import several
 from .steps import A_LEAF, NO, YES, Shape, step_for
 
-__all__ = ["OPERAND", "PLAIN_TENSORS", "POSITION", "Attempt", "Function", "search"]
+__all__ = ["OPERAND", "PLAIN_TENSORS", "POSITION", "Attempt", "Function", "search", "vain"]
 
 KNOWN = 16     # calls of one function, on a first tensor of one meta, that one node keeps; the oldest are forgotten
 METAS = 512    # such metas
@@ -32,12 +33,15 @@ TENSORS = 256  # of a call that is remembered, at most: its step has lines for e
 
 class Function:
     """What is known of a public function: at which of its arguments ``*args`` and ``**kwargs`` stand (-1: it has none), what
-    changing numbers are to it, and whether looking for its calls has been worth while (``patience`` > 0)."""
+    changing numbers are to it, and whether looking for its calls has been worth while (``patience`` > 0).
 
-    __slots__ = ("star", "stars", "numbers", "patience")
+    ``reads``: of a method, what it reads of its object. The last two arguments are that object's ``__dict__`` and its class.
+    """
 
-    def __init__(self, star: int, stars: int, numbers: str | None = None) -> None:
-        self.star, self.stars, self.numbers = star, stars, numbers
+    __slots__ = ("star", "stars", "numbers", "patience", "reads")
+
+    def __init__(self, star: int, stars: int, numbers: str | None = None, reads: Reads | None = None) -> None:
+        self.star, self.stars, self.numbers, self.reads = star, stars, numbers, reads
         self.patience = PATIENCE
 
 
@@ -102,7 +106,7 @@ class Attempt:
             if known is None:
                 known = start.calls[self.function] = Known()
             if found is None:
-                known.failures += 1
+                known.failures += 1 if self.function.reads is None else FAILURES  # then the function behind the method is remembered
                 return out
             self.function.patience = PATIENCE
             known.failures = 0
@@ -128,7 +132,7 @@ class _Vain(Attempt):
         return out
 
 
-_vain = _Vain()
+vain = _Vain()
 
 
 def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
@@ -137,8 +141,9 @@ def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
     Tensors whose memory was written through others are brought up to date first, which may record.
     """
     node = tr.node
-    if tr.full or not node.edges:  # nobody was ever further than here: what the call records is new, which is not remembered
-        return _vain
+    # Nobody was ever further than a node without edges: what the call records is new, which is not remembered.
+    if tr.full or tr.whole or not node.edges:
+        return vain
     known = None if node.calls is None else node.calls.get(function)
     resting = function.patience <= 0
     if resting:
@@ -146,8 +151,15 @@ def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
         if function.patience <= -REST:
             function.patience, resting = 1, False
         elif not known:
-            return _vain
+            return vain
     tensors: list[Handle] = []
+    passed, reads = given, function.reads
+    if reads is not None:
+        *others, own, _ = given
+        try:
+            given = *others, tuple([own[name] for name in reads.names])
+        except KeyError:
+            return vain
     for a in given:
         if isinstance(a, Handle):
             tensors.append(a)
@@ -157,12 +169,12 @@ def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
     meta = metas[0] if metas else None
     if known is not None:
         for call, then in known.get(meta, ()):
-            out = call.step(tr, then, call.facts, *given)
+            out = call.step(tr, then, call.facts, *passed)
             if out is not None:
                 node.last, node.then = call, then
                 return out
         if resting or known.failures >= FAILURES:
-            return _vain
+            return vain
     return Attempt(function, tr, given, meta, tensors)
 
 

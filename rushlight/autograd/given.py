@@ -110,10 +110,14 @@ def sort_arguments(attempt: Any, unread: bool) -> Sorted | None:
         found.facts.append(_frozen(a))
         return ATOM
 
+    reads, last = attempt.function.reads, len(attempt.given) - 1
     for k, a in enumerate(attempt.given):
-        if k == attempt.function.stars:
+        if k == last and reads is not None:
+            items = tuple([kind_of(item) for item in a])
+            kind: Any = None if None in items else (reads, items)
+        elif k == attempt.function.stars:
             pairs = [(name, kind_of(item)) for name, item in a.items()]
-            kind: Any = None if any(item is None for _, item in pairs) else ("**", tuple(pairs))
+            kind = None if any(item is None for _, item in pairs) else ("**", tuple(pairs))
         elif k == attempt.function.star or type(a) in SEQUENCES and any(isinstance(item, Handle) for item in a):
             items = tuple([kind_of(item) for item in a])
             kind = None if None in items else ("*" if k == attempt.function.star else "[]", items)

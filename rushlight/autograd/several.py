@@ -60,9 +60,10 @@ def _demand(condition: Any) -> None:
 
 
 @functools.lru_cache(4096)
-def _step(source: str, classes: tuple[type[GradNode], ...]) -> Callable[..., Any]:
-    """``classes``: of the graph nodes, as the source numbers them."""
-    return compiled(source, "<several>", looks=looks, same_tuple=tuple.__new__, **{f"GradNode{k}": c for k, c in enumerate(classes)})
+def _step(source: str, classes: tuple[type[GradNode], ...], reads: Any) -> Callable[..., Any]:
+    """``classes``: of the graph nodes, as the source numbers them; ``reads``: what it reads of an object, if it reads any."""
+    return compiled(source, "<several>", looks=looks, same_tuple=tuple.__new__, **{f"GradNode{k}": c for k, c in enumerate(classes)},
+                    **({} if reads is None else reads.scope()))
 
 
 class _Reader:
@@ -138,7 +139,8 @@ class _Reader:
         if writes:
             made += ["epoch.writes = epoch.rewrites = True", f"looks.written += {len(written)}", *writes]
         made.append(f"return {result}")
-        return _step(together("nodes", names, lines, made), tuple(self.classes)), (*self.ops, self.tr.node), (*facts, *self.found.facts)
+        step = _step(together("nodes", names, lines, made), tuple(self.classes), self.attempt.function.reads)
+        return step, (*self.ops, self.tr.node), (*facts, *self.found.facts)
 
     def _kept(self) -> set[int]:
         """Which arguments graph nodes keep."""

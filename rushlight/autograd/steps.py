@@ -23,13 +23,15 @@ from . import handle
 from .apply import window
 from .handle import INFERENCE, LEAF, Alias, How, View, storage_of
 from .node import grad_class, titled_class
+from .reads import Reads
 
 __all__ = ["ATOM", "CONSTANTS", "SLICE", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "STRETCH", "UNREAD", "NUMBER", "INDEX", "RANGE",
            "NO", "A_LEAF", "YES", "Shape", "checks", "compiled", "enters", "in_use", "is_strided", "is_whole", "part_of", "same",
            "start_of", "step_for", "stretch_of", "together"]
 
 # What an argument can be, and what ``facts`` hold of it. Groups of arguments are ("*", kinds) for *args, ("[]", kinds) for a list
-# or tuple of tensors, ("()", kinds) for a tuple with slices, and ("**", (name, kind) pairs) for **kwargs.
+# or tuple of tensors, ("()", kinds) for a tuple with slices, ("**", (name, kind) pairs) for **kwargs, and (``Reads``, kinds) for an object
+# of which some attributes are read.
 CONSTANTS = {"None": None, "True": True, "False": False}  # nothing
 ATOM = "atom"          # no tensor: the object
 SLICE = "slice"        # its three fields
@@ -90,7 +92,8 @@ def step_for(shape: Shape) -> Callable[..., Any]:
     argument."""
     n = len(shape.inputs)
     kind = grad_class(n) if shape.title is None else titled_class(n, shape.title)
-    return compiled(_source(shape), f"<step {shape.arguments}>", GradNode=kind)
+    reads = shape.arguments[-1][0] if type(shape.arguments[-1][0]) is Reads else None
+    return compiled(_source(shape), f"<step {shape.arguments}>", GradNode=kind, **({} if reads is None else reads.scope()))
 
 
 def compiled(source: str, name: str, **more: Any) -> Callable[..., Any]:
@@ -119,7 +122,8 @@ def _source(shape: Shape) -> str:
 
 def together(then: str, names: Sequence[str], checks: Sequence[str], made: Sequence[str]) -> str:
     """The source of a step: lines that end it where the call is another one, and lines that record. ``then``: what they call the node."""
-    odd = "  except (AttributeError, ValueError): return None  # one of them is no tensor, or a group has another length"
+    # One of them is no tensor, a group has another length, an object has no such attribute.
+    odd = "  except (AttributeError, ValueError, KeyError): return None"
     return "\n".join([f"def step({', '.join(['tr', then, 'facts', *names])}):", "  try:", *["    " + line for line in checks], odd,
                       *["  " + line for line in made]]) + "\n"
 
@@ -259,10 +263,14 @@ def _arguments(shape: Shape) -> tuple[list[str], list[str], list[str], list[str]
             doubts.append(f"type(a{n}) is not list and type(a{n}) is not tuple")
         elif group == "()":
             doubts.append(f"type(a{n}) is not tuple")
-        if not items:
+        if not items and type(group) is not Reads:
             doubts.append(f"a{n}")
             continue
-        if group == "**":
+        if type(group) is Reads:
+            names.append("owner")
+            lines += [_unless(group.doubts(f"a{n}")),
+                      *[f"{see(f'a{n}_{k}', item, late)} = a{n}[{name!r}]" for k, (name, item) in enumerate(zip(group.names, items))]]
+        elif group == "**":
             doubts.append(f"len(a{n}) != {len(items)}")
             for k, (key, item) in enumerate(items):
                 lines.append(f"{see(f'a{n}_{k}', item, late)} = a{n}.get({key!r}, MISSING)")

@@ -182,6 +182,7 @@ class Trace:
             already, and what draws one where there is none (an IndexError).
         exported: an operation of this epoch reads memory that NumPy can write, so that everything runs at once.
         full: this one, or ``watching``: no call may be made from memory.
+        whole: a call is being made that is to be remembered as a whole: the calls within it are not.
         varying: (operation or "positions", the user's line) -> how often another Python number came there; see ``autograd/varying.py``.
         low: the narrow type that operations choose while autocast is on, else None; ``regions`` is the state behind it
             (``autograd/autocast.py``).
@@ -189,8 +190,8 @@ class Trace:
     """
 
     __slots__ = ("root", "node", "values", "spare", "spare_views", "spare_wholes", "epoch", "grad_enabled", "inference", "lock", "flushes",
-                 "nodes", "anomaly", "packing", "watching", "copied", "drawn", "exported", "full", "varying", "windows", "low", "regions",
-                 "patience", "pieces", "__weakref__")
+                 "nodes", "anomaly", "packing", "watching", "copied", "drawn", "exported", "full", "whole", "varying", "windows", "low",
+                 "regions", "patience", "pieces", "__weakref__")
 
     def __init__(self) -> None:
         self.root = TraceNode(None, None, (), (), (), 0)
@@ -213,7 +214,7 @@ class Trace:
         self.copied: tuple[Any, int] = NO_COPY
         self.drawn: tuple[Any, Any, Any] = (None, None, None)
         self.exported = False
-        self.full = False
+        self.full = self.whole = False
         self.varying: dict[tuple, int] = {}
         self.patience = Patience()
         self.pieces = Pieces()

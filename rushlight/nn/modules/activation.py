@@ -9,6 +9,7 @@ from .. import functional as F
 from .. import init
 from ..parameter import Parameter
 from .attention import MultiheadAttention
+from .layers import remembered
 from .module import Module
 
 __all__ = ["MultiheadAttention", "Threshold", "ReLU", "RReLU", "Hardtanh", "ReLU6", "Sigmoid", "Hardsigmoid", "Tanh", "SiLU", "Mish",
@@ -27,6 +28,7 @@ class Threshold(Module):
         super().__init__()
         self.threshold, self.value, self.inplace = threshold, value, inplace
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.threshold(input, self.threshold, self.value, self.inplace)
 
@@ -48,6 +50,7 @@ class _Inplace(Module):
 class ReLU(_Inplace):
     """max(0, x)."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.relu(input, True) if self.inplace else F.relu(input)
 
@@ -55,6 +58,7 @@ class ReLU(_Inplace):
 class SiLU(_Inplace):
     """x * sigmoid(x)."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.silu(input, self.inplace)
 
@@ -62,6 +66,7 @@ class SiLU(_Inplace):
 class Mish(_Inplace):
     """x * tanh(softplus(x))."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.mish(input, self.inplace)
 
@@ -69,6 +74,7 @@ class Mish(_Inplace):
 class SELU(_Inplace):
     """Scaled ELU."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.selu(input, self.inplace)
 
@@ -76,6 +82,7 @@ class SELU(_Inplace):
 class Hardsigmoid(_Inplace):
     """relu6(x + 3) / 6."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.hardsigmoid(input, self.inplace)
 
@@ -86,6 +93,7 @@ class Hardsigmoid(_Inplace):
 class Hardswish(_Inplace):
     """x * relu6(x + 3) / 6."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.hardswish(input, self.inplace)
 
@@ -100,6 +108,7 @@ class RReLU(Module):
         super().__init__()
         self.lower, self.upper, self.inplace = lower, upper, inplace
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.rrelu(input, self.lower, self.upper, self.training, self.inplace)
 
@@ -124,6 +133,7 @@ class Hardtanh(Module):
         if self.max_val <= self.min_val:
             raise AssertionError("max_val must be greater than min_val")
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.hardtanh(input, self.min_val, self.max_val, self.inplace)
 
@@ -144,20 +154,23 @@ class ReLU6(Hardtanh):
 class Sigmoid(Module):
     """1 / (1 + exp(-x))."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
-        return input.sigmoid()
+        return F.sigmoid(input)
 
 
 class Tanh(Module):
     """The hyperbolic tangent."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
-        return input.tanh()
+        return F.tanh(input)
 
 
 class LogSigmoid(Module):
     """log(sigmoid(x))."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.logsigmoid(input)
 
@@ -165,6 +178,7 @@ class LogSigmoid(Module):
 class Softsign(Module):
     """x / (1 + |x|)."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.softsign(input)
 
@@ -172,6 +186,7 @@ class Softsign(Module):
 class Tanhshrink(Module):
     """x - tanh(x)."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.tanhshrink(input)
 
@@ -183,6 +198,7 @@ class ELU(Module):
         super().__init__()
         self.alpha, self.inplace = alpha, inplace
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.elu(input, self.alpha, self.inplace)
 
@@ -193,6 +209,7 @@ class ELU(Module):
 class CELU(ELU):
     """max(0, x) + min(0, alpha * (exp(x / alpha) - 1))."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.celu(input, self.alpha, self.inplace)
 
@@ -204,6 +221,7 @@ class GLU(Module):
         super().__init__()
         self.dim = dim
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.glu(input, self.dim)
 
@@ -218,6 +236,7 @@ class GELU(Module):
         super().__init__()
         self.approximate = approximate
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.gelu(input, approximate=self.approximate)
 
@@ -232,6 +251,7 @@ class Hardshrink(Module):
         super().__init__()
         self.lambd = lambd
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.hardshrink(input, self.lambd)
 
@@ -242,6 +262,7 @@ class Hardshrink(Module):
 class Softshrink(Hardshrink):
     """x moved towards 0 by lambd."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.softshrink(input, self.lambd)
 
@@ -256,6 +277,7 @@ class LeakyReLU(Module):
         super().__init__()
         self.negative_slope, self.inplace = negative_slope, inplace
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.leaky_relu(input, self.negative_slope, self.inplace)
 
@@ -270,6 +292,7 @@ class Softplus(Module):
         super().__init__()
         self.beta, self.threshold = beta, threshold
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.softplus(input, self.beta, self.threshold)
 
@@ -290,6 +313,7 @@ class PReLU(Module):
         """All slopes to their initial value."""
         init.constant_(self.weight, self.init)
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.prelu(input, self.weight)
 
@@ -313,6 +337,7 @@ class _OverDim(Module):
 class Softmin(_OverDim):
     """softmax(-x)."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.softmin(input, self.dim)
 
@@ -320,6 +345,7 @@ class Softmin(_OverDim):
 class Softmax(_OverDim):
     """exp(x) over ``dim``, divided by its sum."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.softmax(input, self.dim)
 
@@ -327,6 +353,7 @@ class Softmax(_OverDim):
 class LogSoftmax(_OverDim):
     """log(softmax(x))."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.log_softmax(input, self.dim)
 
@@ -334,6 +361,7 @@ class LogSoftmax(_OverDim):
 class Softmax2d(Module):
     """Softmax over the channels: (N, C, H, W) or (C, H, W)."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         if input.ndim not in (3, 4):
             raise ValueError(f"Softmax2d: expected input to be 3D or 4D, got {input.ndim}D instead")

@@ -13,9 +13,10 @@ from typing import Any
 
 from ...compile.dtypes import int64
 from ...tensor.creation import empty, tensor
+from .. import functional as F
 from .. import init
-from ..functional.norm import batch_norm
 from ..parameter import Parameter
+from .layers import remembered
 from .module import Module
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"]
@@ -83,14 +84,15 @@ class _NormBase(Module):
 
 
 class _BatchNorm(_NormBase):
+    @remembered
     def forward(self, input: Any) -> Any:
         self._check_input_dim(input)
         mean, var = self.running_mean, self.running_var
         if not self.training:
-            return batch_norm(input, mean, var, self.weight, self.bias, mean is None and var is None, 0.0, self.eps)
+            return F.batch_norm(input, mean, var, self.weight, self.bias, mean is None and var is None, 0.0, self.eps)
         if not self.track_running_stats:
-            return batch_norm(input, None, None, self.weight, self.bias, True, self.momentum, self.eps)
-        return batch_norm(input, mean, var, self.weight, self.bias, True, self.momentum, self.eps, _count=self.num_batches_tracked)
+            return F.batch_norm(input, None, None, self.weight, self.bias, True, self.momentum, self.eps)
+        return F.batch_norm(input, mean, var, self.weight, self.bias, True, self.momentum, self.eps, _count=self.num_batches_tracked)
 
 
 def _expect(input: Any, allowed: tuple[int, ...], words: str) -> None:
@@ -101,6 +103,7 @@ def _expect(input: Any, allowed: tuple[int, ...], words: str) -> None:
 class BatchNorm1d(_BatchNorm):
     __doc__ = "Batch normalisation of (N, C) or (N, C, L).\n\n" + (_NormBase.__doc__ or "")
 
+    @remembered
     def _check_input_dim(self, input: Any) -> None:
         _expect(input, (2, 3), "2D or 3D")
 
@@ -108,6 +111,7 @@ class BatchNorm1d(_BatchNorm):
 class BatchNorm2d(_BatchNorm):
     __doc__ = "Batch normalisation of (N, C, H, W).\n\n" + (_NormBase.__doc__ or "")
 
+    @remembered
     def _check_input_dim(self, input: Any) -> None:
         _expect(input, (4,), "4D")
 
@@ -115,6 +119,7 @@ class BatchNorm2d(_BatchNorm):
 class BatchNorm3d(_BatchNorm):
     __doc__ = "Batch normalisation of (N, C, D, H, W).\n\n" + (_NormBase.__doc__ or "")
 
+    @remembered
     def _check_input_dim(self, input: Any) -> None:
         _expect(input, (5,), "5D")
 
@@ -131,6 +136,7 @@ class SyncBatchNorm(_BatchNorm):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
         self.process_group = process_group
 
+    @remembered
     def _check_input_dim(self, input: Any) -> None:
         if input.dim() < 2:
             raise ValueError(f"expected at least 2D input (got {input.dim()}D input)")

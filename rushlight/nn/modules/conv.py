@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...tensor.creation import empty
+from .. import functional as F
 from .. import init
-from ..functional import conv as F
-from ..functional.pad import pad
 from ..parameter import Parameter
+from .layers import remembered
 from .module import Module
 from .utils import repeated, reversed_twice
 
@@ -65,12 +65,12 @@ class _ConvNd(Module):
         self.stride, self.padding, self.dilation = stride, padding, dilation
         self.transposed, self.output_padding, self.groups, self.padding_mode = transposed, output_padding, groups, padding_mode
         if isinstance(padding, str):
-            self._reversed_padding_repeated_twice = [0] * (2 * len(kernel_size))
+            ends = [0] * (2 * len(kernel_size))
             if padding == "same":
                 for d, k, i in zip(dilation, kernel_size, range(len(kernel_size) - 1, -1, -1)):
                     total = d * (k - 1)
-                    self._reversed_padding_repeated_twice[2 * i] = total // 2
-                    self._reversed_padding_repeated_twice[2 * i + 1] = total - total // 2
+                    ends[2 * i], ends[2 * i + 1] = total // 2, total - total // 2
+            self._reversed_padding_repeated_twice = tuple(ends)
         else:
             self._reversed_padding_repeated_twice = reversed_twice(padding)
         first, second = (in_channels, out_channels) if transposed else (out_channels, in_channels)
@@ -125,12 +125,14 @@ class _Conv(_ConvNd):
                          padding if isinstance(padding, str) else repeated(padding, n), repeated(dilation, n), False, (0,) * n, groups,
                          bias, padding_mode, device, dtype)
 
+    @remembered
     def _conv_forward(self, input: Any, weight: Any, bias: Any) -> Any:
         if self.padding_mode != "zeros":
-            input = pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
+            input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             return self._function(input, weight, bias, self.stride, 0, self.dilation, self.groups)
         return self._function(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return self._conv_forward(input, self.weight, self.bias)
 
@@ -202,6 +204,7 @@ class _ConvTransposeNd(_ConvNd):
                                  f"{input.size()[2:]})")
         return tuple(size - low for size, low in zip(wanted, least))
 
+    @remembered
     def forward(self, input: Any, output_size: Sequence[int] | None = None) -> Any:
         return self._function(input, self.weight, self.bias, self.stride, self.padding, self._output_padding(input, output_size),
                               self.groups, self.dilation)

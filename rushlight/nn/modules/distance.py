@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import functional as F
+from .layers import remembered
 from .module import Module
 
 __all__ = ["PairwiseDistance", "CosineSimilarity"]
@@ -16,6 +17,7 @@ class PairwiseDistance(Module):
         super().__init__()
         self.norm, self.eps, self.keepdim = p, eps, keepdim
 
+    @remembered
     def forward(self, x1: Any, x2: Any) -> Any:
         return F.pairwise_distance(x1, x2, self.norm, self.eps, self.keepdim)
 
@@ -27,5 +29,6 @@ class CosineSimilarity(Module):
         super().__init__()
         self.dim, self.eps = dim, eps
 
+    @remembered
     def forward(self, x1: Any, x2: Any) -> Any:
         return F.cosine_similarity(x1, x2, self.dim, self.eps)

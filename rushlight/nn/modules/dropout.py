@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import functional as F
+from .layers import remembered
 from .module import Module
 
 __all__ = ["Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"]
@@ -32,6 +33,7 @@ class _Dropout(Module):
 class Dropout(_Dropout):
     """In training, zero elements with probability p and scale the others by 1 / (1 - p)."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.dropout(input, self.p, self.training, self.inplace)
 
@@ -39,6 +41,7 @@ class Dropout(_Dropout):
 class Dropout1d(_Dropout):
     """Dropout of whole channels: (N, C, L) or (C, L)."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.dropout1d(input, self.p, self.training, self.inplace)
 
@@ -46,6 +49,7 @@ class Dropout1d(_Dropout):
 class Dropout2d(_Dropout):
     """Dropout of whole channels: (N, C, H, W) or (N, C, L)."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.dropout2d(input, self.p, self.training, self.inplace)
 
@@ -53,6 +57,7 @@ class Dropout2d(_Dropout):
 class Dropout3d(_Dropout):
     """Dropout of whole channels: (N, C, D, H, W) or (C, D, H, W)."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.dropout3d(input, self.p, self.training, self.inplace)
 
@@ -60,6 +65,7 @@ class Dropout3d(_Dropout):
 class AlphaDropout(_Dropout):
     """Dropout that keeps mean 0 and variance 1, for SELU."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.alpha_dropout(input, self.p, self.training, self.inplace)
 
@@ -67,5 +73,6 @@ class AlphaDropout(_Dropout):
 class FeatureAlphaDropout(_Dropout):
     """Alpha dropout of whole channels."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.feature_alpha_dropout(input, self.p, self.training, self.inplace)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..functional.fold import fold, unfold
+from .layers import remembered
 from .module import Module
 
 __all__ = ["Fold", "Unfold"]
@@ -23,6 +24,7 @@ class Unfold(Module):
         super().__init__()
         self.kernel_size, self.dilation, self.padding, self.stride = kernel_size, dilation, padding, stride
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return unfold(input, self.kernel_size, self.dilation, self.padding, self.stride)
 
@@ -40,6 +42,7 @@ class Fold(Module):
         self.output_size, self.kernel_size = output_size, kernel_size
         self.dilation, self.padding, self.stride = dilation, padding, stride
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return fold(input, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride)
 

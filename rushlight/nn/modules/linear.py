@@ -8,6 +8,7 @@ from ...tensor import FUNCTIONS
 from .. import functional as F
 from .. import init
 from ..parameter import Parameter
+from .layers import remembered
 from .module import Module
 
 __all__ = ["Identity", "Linear", "Bilinear"]
@@ -25,6 +26,7 @@ class Identity(Module):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return input
 
@@ -61,6 +63,7 @@ class Linear(Module):
             bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0
             init.uniform_(self.bias, -bound, bound)
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.linear(input, self.weight, self.bias)
 
@@ -98,6 +101,7 @@ class Bilinear(Module):
         if self.bias is not None:
             init.uniform_(self.bias, -bound, bound)
 
+    @remembered
     def forward(self, input1: Any, input2: Any) -> Any:
         return F.bilinear(input1, input2, self.weight, self.bias)
 

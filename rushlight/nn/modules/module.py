@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from ...autograd.handle import Handle
+from ...record.trace import local
 from ...tensor.kinds import typename
 from ..parameter import Buffer, Parameter
 from .hooks import (  # the hooks of all modules are found here, as in PyTorch
@@ -21,6 +22,7 @@ from .hooks import (  # the hooks of all modules are found here, as in PyTorch
     register_module_full_backward_hook,  # noqa: F401
     register_module_full_backward_pre_hook,  # noqa: F401
 )
+from .layers import call_layer, layer_of, layers
 from .named import KINDS, hold
 from .whole import Whole
 
@@ -76,8 +78,24 @@ class Module(Hooked, Whole):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # This runs for every layer: whether this module has hooks is looked at where any module ever had one.
-        if (everywhere.any or "_forward_hooks" not in self.__dict__) and has_hooks(self):
+        if everywhere.any and has_hooks(self):
             return call_with_hooks(self, args, kwargs)
+        own, kind = self.__dict__, type(self)
+        try:
+            layer = layers[kind]
+        except KeyError:
+            layer = layer_of(kind)
+        if layer is not None:
+            trace = local.trace
+            node = trace.node
+            last = node.last
+            if last.function is layer:  # written out, as in functions: such a layer was called here before
+                out = last.step(trace, node.then, last.facts, args, kwargs, own, kind)
+                if out is not None:
+                    return out
+            return call_layer(layer, self, args, kwargs)
+        if "_forward_hooks" not in own:
+            has_hooks(self)  # says what is missing
         if kwargs or len(args) != 1:
             return self.forward(*args, **kwargs)
         return self.forward(args[0])  # the same, quicker: nothing to unpack

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..functional.pad import pad
+from .. import functional as F
+from .layers import remembered
 from .module import Module
 from .utils import repeated
 
@@ -26,8 +27,9 @@ class _PadNd(Module):
         super().__init__()
         self.padding = repeated(padding, 2 * self._nd)
 
+    @remembered
     def forward(self, input: Any) -> Any:
-        return pad(input, self.padding, self._mode)
+        return F.pad(input, self.padding, self._mode)
 
     def extra_repr(self) -> str:
         return f"{self.padding}"
@@ -42,8 +44,9 @@ class _ConstantPadNd(_PadNd):
         super().__init__(padding)
         self.value = value
 
+    @remembered
     def forward(self, input: Any) -> Any:
-        return pad(input, self.padding, "constant", self.value)
+        return F.pad(input, self.padding, "constant", self.value)
 
     def extra_repr(self) -> str:
         return f"padding={self.padding}, value={self.value}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..functional.vision import channel_shuffle, pixel_shuffle, pixel_unshuffle
+from .layers import remembered
 from .module import Module
 
 __all__ = ["PixelShuffle", "PixelUnshuffle", "ChannelShuffle"]
@@ -23,6 +24,7 @@ class PixelShuffle(Module):
         super().__init__()
         self.upscale_factor = upscale_factor
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return pixel_shuffle(input, self.upscale_factor)
 
@@ -39,6 +41,7 @@ class PixelUnshuffle(Module):
         super().__init__()
         self.downscale_factor = downscale_factor
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return pixel_unshuffle(input, self.downscale_factor)
 
@@ -55,6 +58,7 @@ class ChannelShuffle(Module):
         super().__init__()
         self.groups = groups
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return channel_shuffle(input, self.groups)
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..functional import pooling as F
+from .. import functional as F
+from .layers import remembered
 from .module import Module
 from .utils import repeated
 
@@ -39,6 +40,7 @@ class _MaxPoolNd(Module):
         self.stride = stride if stride is not None else kernel_size
         self.padding, self.dilation, self.return_indices, self.ceil_mode = padding, dilation, return_indices, ceil_mode
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return self._function(input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices)
 
@@ -74,6 +76,7 @@ class _MaxUnpoolNd(Module):
         self.stride = repeated(stride if stride is not None else kernel_size, self._nd)
         self.padding = repeated(padding, self._nd)
 
+    @remembered
     def forward(self, input: Any, indices: Any, output_size: Any = None) -> Any:
         return self._function(input, indices, self.kernel_size, self.stride, self.padding, output_size)
 
@@ -114,6 +117,7 @@ class AvgPool1d(_AvgPoolNd):
         self.padding = repeated(padding, 1)
         self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.avg_pool1d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
 
@@ -129,6 +133,7 @@ class AvgPool2d(_AvgPoolNd):
         self.padding, self.ceil_mode, self.count_include_pad = padding, ceil_mode, count_include_pad
         self.divisor_override = divisor_override
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.avg_pool2d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad,
                             self.divisor_override)
@@ -137,6 +142,7 @@ class AvgPool2d(_AvgPoolNd):
 class AvgPool3d(AvgPool2d):
     """Mean over windows of (N, C, D, H, W); see ``AvgPool2d``."""
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.avg_pool3d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad,
                             self.divisor_override)
@@ -152,6 +158,7 @@ class _LPPoolNd(Module):
         super().__init__()
         self.norm_type, self.kernel_size, self.stride, self.ceil_mode = norm_type, kernel_size, stride, ceil_mode
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return self._function(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
 
@@ -184,6 +191,7 @@ class _AdaptivePoolNd(Module):
         super().__init__()
         self.output_size = output_size
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return self._function(input, self.output_size)
 
@@ -198,6 +206,7 @@ class _AdaptiveMaxPoolNd(_AdaptivePoolNd):
         super().__init__(output_size)
         self.return_indices = return_indices
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return self._function(input, self.output_size, self.return_indices)
 

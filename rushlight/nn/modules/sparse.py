@@ -8,6 +8,7 @@ from ...tensor import FUNCTIONS
 from .. import functional as F
 from .. import init
 from ..parameter import Parameter
+from .layers import remembered
 from .module import Module
 
 __all__ = ["Embedding", "EmbeddingBag"]
@@ -63,6 +64,7 @@ class Embedding(_Table):
         self._make(_weight, _freeze, device, dtype)
         self.sparse = sparse
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return F.embedding(input, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq, self.sparse)
 
@@ -106,6 +108,7 @@ class EmbeddingBag(_Table):
         self._make(_weight, False, device, dtype)
         self.mode, self.sparse, self.include_last_offset = mode, sparse, include_last_offset
 
+    @remembered
     def forward(self, input: Any, offsets: Any = None, per_sample_weights: Any = None) -> Any:
         return F.embedding_bag(input, self.weight, offsets, self.max_norm, self.norm_type, self.scale_grad_by_freq, self.mode, self.sparse,
                                per_sample_weights, self.include_last_offset, self.padding_idx)

@@ -12,6 +12,6 @@ def repeated(value: Any, n: int) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,) * n
 
 
-def reversed_twice(sizes: tuple[int, ...]) -> list[int]:
+def reversed_twice(sizes: tuple[int, ...]) -> tuple[int, ...]:
     """What ``functional.pad`` wants for symmetric padding: the last dimension first, each size for both ends."""
-    return [s for s in reversed(sizes) for _ in range(2)]
+    return tuple([s for s in reversed(sizes) for _ in range(2)])
