@@ -2,6 +2,7 @@
 #   make demo    train the MNIST program and draw what it learned
 #   make test    run the tests
 # PYTHON picks the interpreter, VENV the environment's folder, JAX_PYTHON another that has JAX; ARGS goes to the demo, PYTEST_ARGS to pytest.
+# FUZZ says how many times their examples the property tests draw in `make fuzz`, SEED which ones.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,16 +10,19 @@ PY := $(VENV)/bin/python
 ARGS ?=
 export JAX_PYTHON ?= $(VENV)/jax/bin/python
 PYTEST_ARGS ?= -q -n auto --dist loadfile
+FUZZ ?= 20
+SEED := $(or $(SEED),$(shell date +%s))
 CONFORMANCE ?= ../shared/conformance
 CONFORMANCE_ARGS ?= --samples 4 --dtypes float32 -j 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench lint types conformance check dev clean
+.PHONY: help demo test fuzz bench lint types conformance check dev clean
 
 help:
 	@echo 'make demo         train on MNIST, report, draw mnist.png   (ARGS="--epochs 2")'
 	@echo 'make test         install what the tests need and run them (PYTEST_ARGS="-k conv")'
+	@echo 'make fuzz         search: the property tests with 20 times as many examples (FUZZ=5 SEED=1 PYTEST_ARGS="tests/autograd -x")'
 	@echo 'make lint types   ruff; mypy'
 	@echo 'make check        lint, types and tests: what CI runs'
 	@echo 'make bench        training and inference against PyTorch 2.13, which it installs (ARGS="--only GPT --compile --markdown")'
@@ -30,6 +34,10 @@ demo: $(VENV)/.installed-demo
 
 test: $(VENV)/.installed-test
 	$(PY) -m pytest $(PYTEST_ARGS)
+
+# Fresh examples at each call, also where CI is set. The command is printed with its seed: the same seed draws the same examples.
+fuzz: $(VENV)/.installed-test $(VENV)/.installed-torch
+	env -u CI FUZZ=$(FUZZ) $(PY) -m pytest --hypothesis-seed=$(SEED) $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(PY) -m ruff check .
