@@ -124,7 +124,10 @@ def _hfft(x: Any, d: Any, s: Any, n: str, name: str) -> Any:
 
 
 def _ihfft(x: Any, d: Any, s: Any, n: str, name: str) -> Any:
-    return _halved(x, d, s, _FLIPPED[n], name).conj()
+    for k, size in zip(d[:-1], s[:-1]):
+        x = _resized(x, k, size)
+    half = _halved(x, d[-1:], s[-1:], _FLIPPED[n], name).conj()
+    return _forward(half, d[:-1], (None,) * (len(d) - 1), n, False, name)
 
 
 _KINDS: dict[str, tuple[Callable[..., Any], str]] = {

@@ -13,7 +13,7 @@ from ..compile.sizes import largest
 from ..record.meta import Meta, meta_of
 from .complexes import conj
 from .grad_names import linear_name, matmul_name
-from .layouts import suggested
+from .layouts import Rule, suggested
 from .structured import Structured
 
 __all__ = ["einsum2", "linear", "convolution", "conv_input_grad", "conv_weight_grad"]
@@ -281,8 +281,14 @@ def _conv_grad(ctx: Any, g: Any) -> Sequence[Any]:
     return given
 
 
+def _lays(images: Rule) -> Rule:
+    """Of lines the weight alone is asked."""
+    lines = suggested(1, lines=True)
+    return lambda metas, outs, attrs: (lines if len(metas[0].shape) == 3 else images)(metas, outs, attrs)
+
+
 convolution = Structured("convolution", meta=_conv_meta, lower=_conv_lower, grad=_conv_grad, saves=_other, autocast="low",
-                         lays=suggested(0, 1))
+                         lays=_lays(suggested(0, 1)))
 
 
 # The gradient of the input, which is also the transposed convolution: inputs (grad of output or x, weight, [bias]), attrs
@@ -432,7 +438,7 @@ def _input_grad_grad(ctx: Any, gg: Any) -> Sequence[Any]:
 
 conv_input_grad = Structured("conv_transpose", meta=_input_grad_meta, lower=_input_grad_lower, grad=_input_grad_grad,
                              saves=_other, grad_name="ConvolutionBackward0", autocast="low",
-                             lays=suggested(0, 1, volumes=False))
+                             lays=_lays(suggested(0, 1, volumes=False)))
 
 
 # The gradient of the weight: inputs (x, grad of output), attrs (kernel size, *attrs of the convolution).

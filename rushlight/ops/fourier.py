@@ -6,7 +6,8 @@ from typing import Any
 
 from ..compile.complexes import Transform
 from ..compile.graph import Graph, Node
-from ..record.meta import Meta, meta_of
+from ..record.meta import Meta, contiguous_strides, meta_of
+from .layouts import in_order_meta
 from .structured import Structured
 
 __all__ = ["c2c", "r2c", "c2r"]
@@ -30,15 +31,24 @@ def _lower(kind: str) -> Any:
     return lower
 
 
+def _laid(m: Meta, out: Meta, sorted_dims: Sequence[int], last: Sequence[int]) -> Meta:
+    """As PyTorch's transforms fill their memory: the other dimensions in the order in which they lie in the input, outermost, then those
+    of the transform, the first of which are sorted, too."""
+    strides = m.strides or contiguous_strides(m.shape)
+    outer = [d for d in range(len(m.shape)) if d not in sorted_dims and d not in last]
+    order = (*sorted(outer, key=lambda d: -strides[d]), *sorted(sorted_dims, key=lambda d: -strides[d]), *last)
+    return in_order_meta(out, order) if order != tuple(range(len(order))) else out
+
+
 c2c: Structured = Structured(
-    "_fft_c2c", meta=lambda metas, dims, norm, forward: metas[0].plain, lower=_lower("c2c"), saves=((), False),
+    "_fft_c2c", meta=lambda metas, dims, norm, forward: _laid(metas[0], metas[0].plain, dims, ()), lower=_lower("c2c"), saves=((), False),
     grad=lambda ctx, g: c2c(g, attrs=(ctx.attrs[0], _flip(ctx.attrs[1]), not ctx.attrs[2])))
 
 
 def _r2c_meta(metas: Sequence[Meta], dims: tuple[int, ...], norm: str) -> Meta:
     m = metas[0]
     shape = tuple(n // 2 + 1 if d == dims[-1] else n for d, n in enumerate(m.shape))
-    return meta_of(shape, m.dtype.to_complex(), m.device)
+    return _laid(m, meta_of(shape, m.dtype.to_complex(), m.device), dims[:-1], dims[-1:])
 
 
 def _r2c_grad(ctx: Any, g: Any) -> Any:
@@ -59,7 +69,9 @@ r2c = Structured("_fft_r2c", meta=_r2c_meta, grad=_r2c_grad, saves=((), False),
 def _c2r_meta(metas: Sequence[Meta], dims: tuple[int, ...], norm: str, last: int) -> Meta:
     m = metas[0]
     shape = tuple(last if d == dims[-1] else n for d, n in enumerate(m.shape))
-    return meta_of(shape, m.dtype.to_real(), m.device)
+    if len(dims) > 1:  # in two steps, of which the last is along one dimension
+        m = _laid(m, m.plain, dims[:-1], ())
+    return _laid(m, meta_of(shape, m.dtype.to_real(), m.device), (), dims[-1:])
 
 
 def _c2r_grad(ctx: Any, g: Any) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..compile import dtypes as dt
 from ..record.meta import Meta, meta_of
+from .layouts import in_columns
 from .solving import Arrays, like
 from .structured import Structured
 
@@ -127,7 +128,7 @@ def _ldl_solve(x: Arrays, attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
 
 def _solve_meta(metas: Sequence[Meta], hermitian: bool) -> Meta:
     batch = np.broadcast_shapes(metas[0].shape[:-2], metas[2].shape[:-2])
-    return meta_of((*batch, *metas[2].shape[-2:]), metas[2].dtype, metas[2].device)
+    return in_columns(meta_of((*batch, *metas[2].shape[-2:]), metas[2].dtype, metas[2].device))
 
 
 def _no_gradient(name: str) -> Any:
@@ -139,6 +140,6 @@ def _no_gradient(name: str) -> Any:
 # (A,) -> (L and D in one, pivots, info); attrs (hermitian,)
 ldl = Structured("linalg_ldl_factor_ex", reference=_ldl, grad=_no_gradient("linalg_ldl_factor_ex"), grad_name="NotImplemented",
                  saves=((), False), meta=lambda metas, hermitian: (
-    metas[0].plain, like(metas[0], metas[0].shape[:-1], dt.int32), like(metas[0], metas[0].shape[:-2], dt.int32)))
+    in_columns(metas[0].plain), like(metas[0], metas[0].shape[:-1], dt.int32), like(metas[0], metas[0].shape[:-2], dt.int32)))
 ldl_solve = Structured("linalg_ldl_solve", reference=_ldl_solve, meta=_solve_meta, grad=_no_gradient("linalg_ldl_solve"),
                        grad_name="NotImplemented", saves=((), False))

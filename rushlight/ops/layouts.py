@@ -10,12 +10,12 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..autograd.apply import Restrided, apply
+from ..autograd.apply import Restrided, apply, value_of
 from ..record.meta import Meta, contiguous_strides, dense_strides, is_contiguous, meta_of
 from .structured import Structured
 
-__all__ = ["by_columns", "channels_last_order", "in_order", "in_order_meta", "in_order_of", "is_in_order", "iterated",
-           "like_input", "looks_channels_last", "preserved", "sorted_by", "suggested"]
+__all__ = ["as_suggested", "by_columns", "channels_last_order", "columns", "filled_in", "in_columns", "in_order", "in_order_meta",
+           "in_order_of", "is_in_order", "iterated", "like_input", "looks_channels_last", "preserved", "rows", "sorted_by", "suggested"]
 
 Shape = tuple[int, ...]
 Rule = Callable[[Sequence[Meta], Any, tuple], Any]
@@ -178,11 +178,17 @@ def suggested(*inputs: int, every: bool = False, lines: bool = False, volumes: b
 # -- matrices -----------------------------------------------------------------------------------------------------
 
 
+def in_columns(m: Meta) -> Meta:
+    """Matrices that lie column by column."""
+    n = len(m.shape)
+    return in_order_meta(m, (*range(n - 2), n - 1, n - 2))
+
+
 def by_columns(rule: Callable[..., Any]) -> Callable[..., Any]:
     """A meta rule whose results, where they are matrices as the first input is, lie column by column, as LAPACK makes them."""
     def meta(metas: Sequence[Meta], *attrs: Any) -> Any:
         n = len(metas[0].shape)
-        return _each(rule(metas, *attrs), lambda out: in_order_meta(out, (*range(n - 2), n - 1, n - 2)) if len(out.shape) == n else out)
+        return _each(rule(metas, *attrs), lambda out: in_columns(out) if len(out.shape) == n else out)
     return meta
 
 
@@ -198,3 +204,25 @@ def in_order_meta(m: Meta, order: Shape | None) -> Meta:
 in_order = Structured("clone", meta=lambda metas, order: in_order_meta(metas[0], order), lower=lambda g, x, attrs, outs: x[0],
                       grad=lambda ctx, g: g, saves=((), False))
 Restrided.in_order = lambda t, meta: apply(in_order, (meta.order,), (t,), hold=True)
+
+
+def filled_in(t: Any, order: Shape | None) -> Any:
+    """The tensor itself if its memory is filled in this order (None: by rows), else a copy that is."""
+    return t if is_in_order(value_of(t).meta, order) else in_order(t, attrs=(order,))
+
+
+def rows(t: Any) -> Any:
+    """The same in memory that is filled by rows."""
+    return filled_in(t, None)
+
+
+def columns(t: Any) -> Any:
+    """The same matrices in memory that is filled column by column, as LAPACK makes them."""
+    n = len(t.shape)
+    return filled_in(t, (*range(n - 2), n - 1, n - 2))
+
+
+def as_suggested(t: Any, like: Any) -> Any:
+    """The same images, channels last if those of ``like`` are."""
+    meta = value_of(like).meta
+    return filled_in(t, channels_last_order(len(meta.shape)) if looks_channels_last(meta) else None)

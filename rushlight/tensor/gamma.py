@@ -8,6 +8,7 @@ from ..autograd.apply import value_of
 from ..autograd.handle import Handle
 from ..autograd.titles import entitle_written, now, titled
 from ..ops import special
+from ..ops.layouts import rows
 from ..ops.promotion import default_dtype, result_type, scalar_dtype
 from .registry import METHODS, public
 
@@ -69,7 +70,7 @@ def mvlgamma(input: Any, p: int) -> Any:
     made = x.lgamma() + 0.25 * p * (p - 1) * math.log(math.pi)
     for k in range(1, p):
         made = made + (x - 0.5 * k).lgamma()
-    return made
+    return rows(made)
 
 
 @public(inplace=True)

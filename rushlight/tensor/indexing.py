@@ -40,7 +40,7 @@ def _getitem(self: Any, key: Any) -> Any:
 
 _aliased, _sliced = (views.permute.named(name) for name in ("AliasBackward0", "SliceBackward0"))
 _index_select, _index_add, _index_copy = (op.named(name) for op, name in (
-    (ix.index, "IndexSelectBackward0"), (ix.index_put, "IndexAddBackward0"), (ix.index_put, "IndexCopyBackward0")))
+    (ix.index, "IndexSelectBackward0"), (ix.index_put.laid(None), "IndexAddBackward0"), (ix.index_put.laid(None), "IndexCopyBackward0")))
 _scatter_add = ix.scatter.named("ScatterAddBackward0")
 
 

@@ -9,6 +9,7 @@ from ..autograd.handle import Handle
 from ..autograd.titles import titled
 from ..compile import dtypes as dt
 from ..ops import lapack, solving
+from ..ops.layouts import columns
 from ..ops.pointwise import broadcast_shapes
 from ..ops.structured import wrap_dim
 from .einsum import _cross, multi_dot
@@ -253,7 +254,7 @@ def triangular_solve(input: Any, A: Any, upper: bool = True, transpose: bool = F
     """(solution of a triangular system, a copy of A)."""
     check_square("triangular_solve", A)
     made = _substitute("triangular_solve", solving.adj(A) if transpose else A, input, upper != transpose, unitriangular)
-    return named("triangular_solve", "solution", "cloned_coefficient")((made, A.clone()))
+    return named("triangular_solve", "solution", "cloned_coefficient")((columns(made), columns(A.clone())))
 
 
 @public(method=True)
@@ -273,7 +274,7 @@ def cholesky_inverse(L: Any, upper: bool = False) -> Any:
     """The inverse of a matrix given by its Cholesky factor."""
     check_square("cholesky_inverse", L)
     back = solving.inv(solving.adj(L.triu()) if upper else L.tril())
-    return solving.adj(back).matmul(back)
+    return columns(solving.adj(back).matmul(back))
 
 
 @linear_algebra("lstsq")
@@ -307,7 +308,7 @@ def lstsq(A: Any, B: Any, rcond: Any = None, *, driver: str | None = None) -> An
     if driver in ("gelsd", "gelss"):
         values = svdvals(A.detach())
     return named("linalg_lstsq", "solution", "residuals", "rank", "singular_values")(
-        (x.squeeze(-1) if vector else x, residuals, rank, values))
+        (x.squeeze(-1) if vector else columns(x), residuals, rank, values))
 
 
 # -- products and tensors -----------------------------------------------------------------------------------------
@@ -398,7 +399,7 @@ def householder_product(A: Any, tau: Any) -> Any:
         raise RuntimeError("torch.linalg.householder_product: input.shape[-2] must be greater than or equal to input.shape[-1]")
     if n < tau.shape[-1]:
         raise RuntimeError("torch.linalg.householder_product: input.shape[-1] must be greater than or equal to tau.shape[-1]")
-    return _reflected(A, tau, solving.eye_like(A.transpose(-2, -1)).narrow(-1, 0, n).expand(tuple(A.shape)))
+    return columns(_reflected(A, tau, solving.eye_like(A.transpose(-2, -1)).narrow(-1, 0, n).expand(tuple(A.shape))))
 
 
 def _reflected(A: Any, tau: Any, C: Any) -> Any:
@@ -424,6 +425,6 @@ def ormqr(input: Any, tau: Any, other: Any, left: bool = True, transpose: bool =
     """The product of Householder reflections with ``other``."""
     q = _reflected(input, tau, solving.eye_like(input.transpose(-2, -1)).expand((*input.shape[:-2], input.shape[-2], input.shape[-2])))
     q = solving.adj(q) if transpose else q
-    return q.matmul(other) if left else other.matmul(q)
+    return columns(q.matmul(other) if left else other.matmul(q))
 
 

@@ -8,6 +8,7 @@ from ..autograd.autocast import narrowed
 from ..autograd.handle import Handle
 from ..autograd.titles import titled
 from ..ops.contraction import einsum2, einsum2_as_is
+from ..ops.layouts import rows
 from ..ops.pointwise import broadcast_shapes
 from ..record.op import backward_name
 from .registry import FUNCTIONS, METHODS, public
@@ -184,7 +185,7 @@ def addbmm(input: Any, batch1: Any, batch2: Any, *old: Any, beta: Any = 1, alpha
     if input.dtype.kind in "ui":
         alpha, beta = int(alpha), int(beta)
     made = bmm(batch1, batch2).sum(0, dtype=batch1.dtype) * alpha
-    return made if beta == 0 else input * beta + made
+    return made if beta == 0 else rows(input * beta + made)
 
 
 _addbmm_ = METHODS["addbmm_"]

@@ -14,6 +14,7 @@ from ..autograd.titles import entitle, titled
 from ..autograd.writing import check_writable
 from ..compile import dtypes as dt
 from ..ops import basic, views
+from ..ops.layouts import rows
 from ..ops.pointwise import broadcast_shapes
 from ..ops.structured import wrap_dim
 from ..record.trace import local
@@ -25,7 +26,7 @@ from .size import size_argument, wholes
 
 __all__: list[str] = []
 
-_rolled = basic.cat.named("RollBackward0")
+_rolled = basic.cat.laid(None).named("RollBackward0")
 
 
 @public(out=False)
@@ -50,7 +51,7 @@ def roll(input: Any, shifts: Any, dims: Any = None) -> Any:
         k = shift % n if n else 0
         if k:
             out = _rolled(out.narrow(d, n - k, k), out.narrow(d, 0, n - k), attrs=(d,))
-    return out.clone() if out is input else out
+    return rows(out.clone()) if out is input else out
 
 
 @public(out=False)
@@ -71,7 +72,7 @@ def rot90(input: Any, k: int = 1, dims: Any = (0, 1)) -> Any:
         return input.flip(b).transpose(a, b)
     if k == 2:
         return input.flip(a, b)
-    return input.flip(a).transpose(a, b) if k == 3 else input.clone()
+    return input.flip(a).transpose(a, b) if k == 3 else rows(input.clone())
 
 
 @public(out=False)
@@ -124,7 +125,7 @@ def repeat_interleave(input: Any, repeats: Any = None, dim: int | None = None, *
         counts = np.full(n, int(repeats))
     if (counts < 0).any():
         raise RuntimeError("repeats can not be negative")
-    return x.index_select(d, from_owned(np.repeat(np.arange(n), counts).astype(np.int64)))
+    return rows(x.index_select(d, from_owned(np.repeat(np.arange(n), counts).astype(np.int64))))
 
 
 METHODS["repeat_interleave"] = repeat_interleave
@@ -363,7 +364,7 @@ def unravel_index(indices: Any, shape: Any) -> tuple[Any, ...]:
     for n in reversed(shape):
         out.append(rest.remainder(n))
         rest = rest.floor_divide(n)
-    return tuple(reversed(out))
+    return tuple(stack(out[::-1], -1).unbind(-1))
 
 
 @public(method=False, out=False)

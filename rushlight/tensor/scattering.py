@@ -3,9 +3,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..autograd.apply import value_of
 from ..autograd.titles import titled
 from ..compile import dtypes as dt
 from ..ops import indexing as ix
+from ..ops.layouts import filled_in, preserved
 from ..ops.structured import wrap_dim
 from .indexing import _check_gather, _scatter
 from .registry import public
@@ -121,4 +123,4 @@ def put(input: Any, index: Any, source: Any, accumulate: bool = False) -> Any:
     if not input.numel():
         raise IndexError("put_(): Expected self to be non-empty")
     made = ix.index_put(input.reshape((-1,)), source.reshape((-1,)), index.reshape((-1,)), attrs=(0, "add" if accumulate else None))
-    return made.reshape(tuple(input.shape))
+    return filled_in(made.reshape(tuple(input.shape)), preserved(value_of(input).meta).order)

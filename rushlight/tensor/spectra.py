@@ -9,6 +9,7 @@ from ..autograd.handle import Handle
 from ..autograd.titles import titled
 from ..compile import dtypes as dt
 from ..ops import lapack, solving
+from ..ops.layouts import columns
 from ..ops.structured import no_dims, wrap_dims
 from .matrices import check_matrix, check_square, linear_algebra, raise_failed, solve_left
 from .registry import public
@@ -50,7 +51,7 @@ def _factor(name: str, A: Any, upper: bool, check: bool) -> tuple[Any, Any]:
     if check:
         raise_failed(name, info, lambda order: "The factorization could not be completed because the input is not positive-definite "
                                                f"(the leading minor of order {order} is not positive-definite).")
-    return solving.adj(low) if upper else low, info
+    return columns(solving.adj(low)) if upper else low, info
 
 
 @linear_algebra("qr")

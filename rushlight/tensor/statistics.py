@@ -243,7 +243,7 @@ def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Any:
     d = wrap_dim(dim, len(input.shape))
     sizes = norm_over(input, p, tuple(k for k in range(len(input.shape)) if k != d), True)
     factor = ar.where(sizes > maxnorm, maxnorm / (sizes + 1e-7), 1.0)
-    return ar.mul.named("RenormBackward0")(input, factor.to(input.dtype))
+    return ar.mul.laid(None).named("RenormBackward0")(input, factor.to(input.dtype))
 
 
 @public(method=False, out=False)

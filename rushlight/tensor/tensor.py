@@ -380,7 +380,7 @@ class Tensor(Differentiable):
         return from_numpy(array.view(d.numpy))
 
     def resize_(self, *size: Any, memory_format: Any = None) -> Tensor:
-        """Another size in place; the elements that remain keep their order.
+        """Another size in place; what lies in the memory stays where it is, and is filled by rows from now on.
 
         Raises:
             RuntimeError: the tensor requires grad.
@@ -388,7 +388,12 @@ class Tensor(Differentiable):
         if self._edge is not None:
             raise RuntimeError("cannot resize variables that require grad")
         shape = size_argument(size)
-        old = self.detach()._array().reshape(-1)
+        if shape == self._value.meta.shape and memory_format is None:
+            return self
+        whole = self._whole().detach()
+        order = whole._value.meta.order
+        array = whole._array()
+        old = (array if order is None else array.transpose(order)).reshape(-1).view(self.dtype.numpy)[self.storage_offset():]
         from ..record.meta import meta_of
         from ..record.value import new_value
 

@@ -281,6 +281,7 @@ adaptive_max_pool3d_with_indices = _adaptive_with_indices(adaptive_max_pool3d, "
 
 def _max_unpool(name: str, nd: int, input: Any, indices: Any, kernel_size: Any, stride: Any, padding: Any, output_size: Any) -> Any:
     from ...ops.indexing import scatter
+    from ...ops.layouts import as_suggested
 
     shape = input._value.meta.shape
     kernel = _sizes(_hashable(kernel_size), nd, name, "kernel_size")
@@ -313,7 +314,8 @@ def _max_unpool(name: str, nd: int, input: Any, indices: Any, kernel_size: Any, 
     if not input.numel():
         return input.new_zeros((*lead, *size))
     zeros = input.new_zeros((rows[0], math.prod(size)))
-    return scatter(zeros, indices.reshape(rows), input.reshape(rows), attrs=(1, None)).reshape((*lead, *size))
+    made = scatter(zeros, indices.reshape(rows), input.reshape(rows), attrs=(1, None)).reshape((*lead, *size))
+    return as_suggested(made, input) if nd == 2 else made
 
 
 @titled("SqueezeBackward1")

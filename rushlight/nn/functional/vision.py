@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...autograd.titles import titled
+from ...ops.layouts import as_suggested
 from ...ops.resample import repeat_each, taps
 from ...record.warn import warn
 from ...tensor.creation import from_array
@@ -242,7 +243,7 @@ def pixel_shuffle(input: Any, upscale_factor: int) -> Any:
                            f"input.size(-3)={c} is not divisible by {r * r}")
     n = len(lead)
     parts = input.reshape((*lead, c // (r * r), r, r, h, w))
-    return parts.permute((*range(n), n, n + 3, n + 1, n + 4, n + 2)).reshape((*lead, c // (r * r), h * r, w * r))
+    return as_suggested(parts.permute((*range(n), n, n + 3, n + 1, n + 4, n + 2)).reshape((*lead, c // (r * r), h * r, w * r)), input)
 
 
 @titled("PixelUnshuffleBackward0")
@@ -264,7 +265,7 @@ def pixel_unshuffle(input: Any, downscale_factor: int) -> Any:
                                f"divisible by {r}")
     n = len(lead)
     parts = input.reshape((*lead, c, h // r, r, w // r, r))
-    return parts.permute((*range(n), n, n + 2, n + 4, n + 1, n + 3)).reshape((*lead, c * r * r, h // r, w // r))
+    return as_suggested(parts.permute((*range(n), n, n + 2, n + 4, n + 1, n + 3)).reshape((*lead, c * r * r, h // r, w // r)), input)
 
 
 @titled("ChannelShuffleBackward0")
@@ -282,7 +283,7 @@ def channel_shuffle(input: Any, groups: int) -> Any:
     n, c, *rest = shape
     if c % groups:
         raise RuntimeError(f"Number of channels must be divisible by groups. Got {c} channels and {groups} groups.")
-    return input.reshape((n, groups, c // groups, *rest)).transpose(1, 2).reshape(shape)
+    return as_suggested(input.reshape((n, groups, c // groups, *rest)).transpose(1, 2).reshape(shape), input)
 
 
 native_channel_shuffle = channel_shuffle
