@@ -164,7 +164,11 @@ def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
         if isinstance(a, Handle):
             tensors.append(a)
         elif type(a) is list or type(a) is tuple:
-            tensors += [t for t in a if isinstance(t, Handle)]
+            for item in a:
+                if isinstance(item, Handle):
+                    tensors.append(item)
+                elif type(item) is tuple or type(item) is list:
+                    tensors += [t for t in item if isinstance(t, Handle)]
     metas = [value_of(t).meta for t in tensors]
     meta = metas[0] if metas else None
     if known is not None:

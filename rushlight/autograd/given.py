@@ -110,6 +110,13 @@ def sort_arguments(attempt: Any, unread: bool) -> Sorted | None:
         found.facts.append(_frozen(a))
         return ATOM
 
+    def kinds_of(a: Any) -> Any:
+        """Of a sequence among ``*args``: of the atom, or if there are tensors in it of each of its items."""
+        if not any(isinstance(item, Handle) for item in a):
+            return kind_of(a)
+        kinds = tuple([kind_of(item) for item in a])
+        return None if None in kinds else ("[]", kinds)
+
     reads, last = attempt.function.reads, len(attempt.given) - 1
     for k, a in enumerate(attempt.given):
         if k == last and reads is not None:
@@ -119,8 +126,9 @@ def sort_arguments(attempt: Any, unread: bool) -> Sorted | None:
             pairs = [(name, kind_of(item)) for name, item in a.items()]
             kind = None if any(item is None for _, item in pairs) else ("**", tuple(pairs))
         elif k == attempt.function.star or type(a) in SEQUENCES and any(isinstance(item, Handle) for item in a):
-            items = tuple([kind_of(item) for item in a])
-            kind = None if None in items else ("*" if k == attempt.function.star else "[]", items)
+            several = k == attempt.function.star
+            items = tuple([kinds_of(item) if several and type(item) in SEQUENCES else kind_of(item) for item in a])
+            kind = None if None in items else ("*" if several else "[]", items)
         elif type(a) is tuple and any(type(item) is slice for item in a):  # an index
             items = tuple([kind_of(item) for item in a])
             kind = None if None in items else ("()", items)

@@ -200,7 +200,8 @@ class _Reader:
         kinds = []
         for kind in self.found.kinds:
             items = [kind] if type(kind) is str else [item for _, item in kind[1]] if kind[0] == "**" else kind[1]
-            kinds += [item for item in items if item in _TENSOR_KINDS]
+            for item in items:
+                kinds += [k for k in ((item,) if type(item) is str else item[1]) if k in _TENSOR_KINDS]
         return kinds
 
     def _slot(self, v: Any) -> int:

@@ -29,9 +29,9 @@ __all__ = ["ATOM", "CONSTANTS", "SLICE", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE
            "NO", "A_LEAF", "YES", "Shape", "checks", "compiled", "enters", "in_use", "is_strided", "is_whole", "part_of", "same",
            "start_of", "step_for", "stretch_of", "together"]
 
-# What an argument can be, and what ``facts`` hold of it. Groups of arguments are ("*", kinds) for *args, ("[]", kinds) for a list
-# or tuple of tensors, ("()", kinds) for a tuple with slices, ("**", (name, kind) pairs) for **kwargs, and (``Reads``, kinds) for an object
-# of which some attributes are read.
+# What an argument can be, and what ``facts`` hold of it. Groups of arguments are ("*", kinds) for *args, of which some may be lists of
+# tensors; ("[]", kinds) for a list or tuple of tensors, ("()", kinds) for a tuple with slices, ("**", (name, kind) pairs) for **kwargs,
+# and (``Reads``, kinds) for an object of which some attributes are read.
 CONSTANTS = {"None": None, "True": True, "False": False}  # nothing
 ATOM = "atom"          # no tensor: the object
 SLICE = "slice"        # its three fields
@@ -275,7 +275,16 @@ def _arguments(shape: Shape) -> tuple[list[str], list[str], list[str], list[str]
             for k, (key, item) in enumerate(items):
                 lines.append(f"{see(f'a{n}_{k}', item, late)} = a{n}.get({key!r}, MISSING)")
         else:
-            lines.append("".join([see(f"a{n}_{k}", item, late) + ", " for k, item in enumerate(items)]) + f"= a{n}")
+            parts, inner = [], []
+            for k, item in enumerate(items):
+                part = f"a{n}_{k}"
+                if type(item) is str:
+                    parts.append(see(part, item, late))
+                else:
+                    parts.append(part)
+                    inner += [_unless([f"type({part}) is not list and type({part}) is not tuple"]),
+                              "".join([see(f"{part}_{j}", one, late) + ", " for j, one in enumerate(item[1])]) + f"= {part}"]
+            lines += ["".join([part + ", " for part in parts]) + f"= a{n}", *inner]
     if late:
         lines.append(_unless(late))
     lines += numbers

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
+from ..autograd.quick import quick
 from ..ops.recurrent_cells import step
 from . import functional as F
 from .modules.rnn import RNNBase
@@ -59,4 +60,4 @@ def _cell(mode: str, name: str) -> Any:
 
 _MODES = ("LSTM", "GRU", "RNN_TANH", "RNN_RELU")
 lstm, gru, rnn_tanh, rnn_relu = (_network(mode, mode.lower()) for mode in _MODES)
-lstm_cell, gru_cell, rnn_tanh_cell, rnn_relu_cell = (_cell(mode, mode.lower() + "_cell") for mode in _MODES)
+lstm_cell, gru_cell, rnn_tanh_cell, rnn_relu_cell = (quick(_cell(mode, mode.lower() + "_cell")) for mode in _MODES)

@@ -33,14 +33,14 @@ def filled(t: Any, m: Any) -> Any:
     return m
 
 
-SHAPES = {"linear": (3, 4), "conv": (2, 4, 5, 5), "norm": (3, 4), "layer": (3, 4), "elu": (3, 4), "softmax": (3, 4)}
+SHAPES = {"linear": (3, 4), "conv": (2, 4, 5, 5), "norm": (3, 4), "layer": (3, 4), "elu": (3, 4), "softmax": (3, 4), "flatten": (2, 3, 4)}
 
 
 def made(t: Any, name: str) -> Any:
     nn = t.nn
     return filled(t, {"linear": lambda: nn.Linear(4, 4), "conv": lambda: nn.Conv2d(4, 4, 3, padding=1),
                       "norm": lambda: nn.BatchNorm1d(4), "layer": lambda: nn.LayerNorm(4), "elu": lambda: nn.ELU(0.5),
-                      "softmax": lambda: nn.Softmax(0)}[name]())
+                      "softmax": lambda: nn.Softmax(0), "flatten": lambda: nn.Flatten()}[name]())
 
 
 def told(y: Any) -> list[Any]:
@@ -167,6 +167,11 @@ def function(name):
     return change
 
 
+def method_of_tensors(t, m, patch):
+    before = t.Tensor.flatten
+    patch.setattr(t.Tensor, "flatten", lambda *args: before(*args) * 2.0)
+
+
 def another_class(t, m, patch):
     m.__class__ = type("Other", (type(m),), {"forward": lambda self, x: x * 2.0})
 
@@ -212,7 +217,8 @@ CHANGES = [
         written, data_set, frozen, loaded, forward_of_the_object, forward_in_the_objects_dict, forward_of_the_class, another_class, hook,
         pre_hook, backward_hook, hook_come_and_gone, a_call_of_all_modules, worked_out, single_precision)],
     ("linear", normed), ("linear", function("linear")), ("layer", function("layer_norm")), ("norm", function("batch_norm")),
-    ("elu", function("elu")), ("softmax", function("softmax")), ("conv", convolution_of_the_object), ("conv", convolution_of_the_class),
+    ("elu", function("elu")), ("softmax", function("softmax")), ("flatten", method_of_tensors), ("flatten", attribute("start_dim", 0)),
+    ("conv", convolution_of_the_object), ("conv", convolution_of_the_class),
     ("conv", attribute("stride", (2, 2))), ("conv", attribute("padding_mode", "circular")), ("norm", evaluated),
     ("norm", check_of_the_object), ("norm", attribute("momentum", 0.5)), ("norm", attribute("eps", 0.5)),
     ("norm", attribute("momentum", None)), ("norm", attribute("track_running_stats", False)), ("layer", attribute("eps", 0.5)),
@@ -397,6 +403,39 @@ def test_dropout_draws_each_time_and_nothing_in_evaluation():
     m.eval()
     flush()
     assert (m(x * 1.0) == 1).all()
+
+
+@pytest.mark.parametrize("pair", [tuple, list])
+@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell", "RNNCell"])
+def test_cells_of_recurrent_networks(kind, pair):
+    """A state of two tensors is a pair among the arguments."""
+    results = []
+    for t in (torch, rushlight):
+        cell = filled(t, getattr(t.nn, kind)(4, 2))
+        first, second = (numbers(t, 3, 2).requires_grad_() for _ in range(2))
+        found = []
+        for k in range(8):
+            if t is rushlight:
+                flush()
+            if k == 5:
+                cell.weight_hh = t.nn.Parameter(numbers(t, *cell.weight_hh.shape) * 0.5)
+            x = numbers(t, 3, 4) * 1.5
+            state = (first * 1.0, second * 2.0) if k % 2 else (second * 2.0, first * 1.0)
+            node = local.trace.node
+            made = cell(x, pair(state) if kind == "LSTMCell" else state[0])
+            if t is rushlight and k == 4:
+                assert node.last.function is room.layers[type(cell)] is not None
+            made = made if isinstance(made, tuple) else (made,)
+            for p in (first, second, *cell.parameters()):
+                p.grad = None
+            sum((k + 1) * (m * m).sum() for k, m in enumerate(made)).backward()
+            found += [*[np.array(m.detach().numpy()) for m in made],
+                      *[p.grad.numpy() for p in (first, second, *cell.parameters()) if p.grad is not None]]
+            with pytest.raises(Exception, match="has inconsistent input_size|size mismatch"):
+                cell(numbers(t, 3, 3), None)
+        results.append(found)
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
 
 
 LAYERS = sorted({k for k in vars(rushlight.nn).values() if isinstance(k, type) and issubclass(k, rushlight.nn.Module)},

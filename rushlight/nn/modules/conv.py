@@ -179,35 +179,34 @@ class _ConvTransposeNd(_ConvNd):
         super().__init__(in_channels, out_channels, repeated(kernel_size, n), repeated(stride, n), repeated(padding, n),
                          repeated(dilation, n), True, repeated(output_padding, n), groups, bias, padding_mode, device, dtype)
 
-    def _output_padding(self, input: Any, output_size: Sequence[int] | None) -> tuple[int, ...]:
-        """What to add at the ends so that the result has ``output_size``.
-
-        Raises:
-            ValueError: no such padding exists, or the number of sizes is wrong.
-        """
-        if output_size is None:
-            return self.output_padding
-        n = self._nd
-        wanted = list(output_size)
-        lead = input.dim() - n
-        if len(wanted) == lead + n:
-            wanted = wanted[lead:]
-        if len(wanted) != n:
-            raise ValueError(f"ConvTranspose{n}D: for {input.dim()}D input, output_size must have {n} or {lead + n} elements (got "
-                             f"{len(output_size)})")
-        least = [(input.size(lead + d) - 1) * self.stride[d] - 2 * self.padding[d] + self.dilation[d] * (self.kernel_size[d] - 1) + 1
-                 for d in range(n)]
-        most = [m + self.stride[d] - 1 for d, m in enumerate(least)]
-        for size, low, high in zip(wanted, least, most):
-            if not low <= size <= high:
-                raise ValueError(f"requested an output size of {wanted}, but valid sizes range from {least} to {most} (for an input of "
-                                 f"{input.size()[2:]})")
-        return tuple(size - low for size, low in zip(wanted, least))
-
     @remembered
     def forward(self, input: Any, output_size: Sequence[int] | None = None) -> Any:
-        return self._function(input, self.weight, self.bias, self.stride, self.padding, self._output_padding(input, output_size),
-                              self.groups, self.dilation)
+        more = self.output_padding if output_size is None else _output_padding(
+            input, output_size, self._nd, self.stride, self.padding, self.dilation, self.kernel_size)
+        return self._function(input, self.weight, self.bias, self.stride, self.padding, more, self.groups, self.dilation)
+
+
+def _output_padding(input: Any, output_size: Sequence[int], n: int, stride: Any, padding: Any, dilation: Any,
+                    kernel_size: Any) -> tuple[int, ...]:
+    """What to add at the ends so that the result has ``output_size``.
+
+    Raises:
+        ValueError: no such padding exists, or the number of sizes is wrong.
+    """
+    wanted = list(output_size)
+    lead = input.dim() - n
+    if len(wanted) == lead + n:
+        wanted = wanted[lead:]
+    if len(wanted) != n:
+        raise ValueError(f"ConvTranspose{n}D: for {input.dim()}D input, output_size must have {n} or {lead + n} elements (got "
+                         f"{len(output_size)})")
+    least = [(input.size(lead + d) - 1) * stride[d] - 2 * padding[d] + dilation[d] * (kernel_size[d] - 1) + 1 for d in range(n)]
+    most = [m + stride[d] - 1 for d, m in enumerate(least)]
+    for size, low, high in zip(wanted, least, most):
+        if not low <= size <= high:
+            raise ValueError(f"requested an output size of {wanted}, but valid sizes range from {least} to {most} (for an input of "
+                             f"{input.size()[2:]})")
+    return tuple(size - low for size, low in zip(wanted, least))
 
 
 class ConvTranspose1d(_ConvTransposeNd):

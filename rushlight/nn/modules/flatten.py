@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .layers import remembered
 from .module import Module
 
 __all__ = ["Flatten", "Unflatten"]
@@ -15,6 +16,7 @@ class Flatten(Module):
         super().__init__()
         self.start_dim, self.end_dim = start_dim, end_dim
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return input.flatten(self.start_dim, self.end_dim)
 
@@ -41,6 +43,7 @@ class Unflatten(Module):
             raise TypeError("named dimensions are not supported: give the number of the dimension")
         self.dim, self.unflattened_size = dim, unflattened_size
 
+    @remembered
     def forward(self, input: Any) -> Any:
         return input.unflatten(self.dim, self.unflattened_size)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from ...record.warn import warn
-from ..functional.norm import instance_norm
+from .. import functional as F
 from .batchnorm import _NormBase
+from .layers import remembered
 
 __all__ = ["InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d"]
 
@@ -28,11 +29,13 @@ class _InstanceNorm(_NormBase):
                  track_running_stats: bool = False, device: Any = None, dtype: Any = None, *, bias: bool = True) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
+    @remembered
     def _check_input_dim(self, input: Any) -> None:
         alone = self._nd + 1
         if input.dim() not in (alone, alone + 1):
             raise ValueError(f"expected {alone}D or {alone + 1}D input (got {input.dim()}D input)")
 
+    @remembered
     def forward(self, input: Any) -> Any:
         self._check_input_dim(input)
         shape = input._value.meta.shape
@@ -44,8 +47,8 @@ class _InstanceNorm(_NormBase):
                                  f"{channels}.")
             warn(f"input's size at dim={0 if alone else 1} does not match num_features. You can silence this warning by not "
                  "passing in num_features, which is not used because affine=False")
-        made = instance_norm(input.unsqueeze(0) if alone else input, self.running_mean, self.running_var, self.weight, self.bias,
-                             self.training or not self.track_running_stats, 0.0 if self.momentum is None else self.momentum, self.eps)
+        made = F.instance_norm(input.unsqueeze(0) if alone else input, self.running_mean, self.running_var, self.weight, self.bias,
+                               self.training or not self.track_running_stats, 0.0 if self.momentum is None else self.momentum, self.eps)
         return made.squeeze(0) if alone else made
 
 

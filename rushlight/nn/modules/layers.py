@@ -16,6 +16,7 @@ from typing import Any
 from ...autograd.calls import Attempt, Function, search, vain
 from ...autograd.reads import Reads
 from ...record.trace import local
+from ...tensor.tensor import Tensor
 from .hooks import has_hooks
 
 __all__ = ["call_layer", "layer_of", "layers", "remembered"]
@@ -30,8 +31,8 @@ layers: dict[type, Function | None] = {}
 
 
 def remembered(method: Any) -> Any:
-    """Marks a ``forward``, or a method that one goes through, whose result depends on nothing but its arguments, attributes of ``self``
-    and functions of ``F``, and that does nothing but call these."""
+    """Marks a ``forward``, or a method that one goes through, whose result depends on nothing but its arguments, attributes of ``self``,
+    functions of ``F`` and methods of arguments, and that does nothing but call these."""
     _marked.add(method)
     return method
 
@@ -58,9 +59,10 @@ def _read(kind: type) -> Reads | None:
         method = constants[name] = getattr(kind, name)
         if type(method) is not FunctionType or method not in _marked:
             return None
-        used, called = attributes(method.__code__)
+        used, called, methods = attributes(method.__code__)
         place = method.__globals__.get("F")
         functions |= {name: (place, name, getattr(place, name)) for name in called}
+        functions |= {name: (Tensor, name, getattr(Tensor, name)) for name in methods if name[0] != "_" and hasattr(Tensor, name)}
         for name in used:
             known = next((vars(c)[name] for c in kind.__mro__ if name in vars(c)), NOTHING)
             if known is NOTHING:
@@ -76,13 +78,14 @@ def _read(kind: type) -> Reads | None:
 
 
 @functools.cache
-def attributes(code: CodeType) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The attributes of ``self`` and of ``F`` that a method reads.
+def attributes(code: CodeType) -> tuple[tuple[str, ...], ...]:
+    """The attributes of ``self``, of ``F`` and of other arguments that a method reads.
 
     Raises:
         ValueError: it does something else with ``self``.
     """
-    found: dict[str, dict[str, None]] = {"self": {}, "F": {}}
+    others: dict[str, None] = {}
+    found: dict[str, dict[str, None]] = {**dict.fromkeys(code.co_varnames[1:code.co_argcount], others), "self": {}, "F": {}}
     last, uses = "", 0
     for instruction in dis.get_instructions(code):
         given = instruction.argval
@@ -95,7 +98,7 @@ def attributes(code: CodeType) -> tuple[tuple[str, ...], tuple[str, ...]]:
         last = loaded[-1] if loaded else ""
     if uses or "self" in code.co_cellvars:
         raise ValueError(f"{code.co_name} in {code.co_filename} uses self for something else than attributes")
-    return tuple(found["self"]), tuple(found["F"])
+    return tuple(found["self"]), tuple(found["F"]), tuple(others)
 
 
 def call_layer(layer: Function, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

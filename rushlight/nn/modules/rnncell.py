@@ -9,6 +9,7 @@ from ...tensor import FUNCTIONS
 from .. import functional as F
 from .. import init
 from ..parameter import Parameter
+from .layers import remembered
 from .module import Module
 
 __all__ = ["RNNCellBase", "RNNCell", "LSTMCell", "GRUCell"]
@@ -35,8 +36,9 @@ class RNNCellBase(Module):
         for weight in self.parameters():
             init.uniform_(weight, -bound, bound)
 
+    @remembered
     def _run(self, mode: str, input: Any, state: tuple[Any, ...] | None) -> tuple[Any, ...]:
-        name = type(self).__name__
+        name = mode.partition("_")[0] + "Cell"
         if input.ndim not in (1, 2):
             raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.ndim}D instead")
         parts = 2 if mode == "LSTM" else 1
@@ -49,7 +51,8 @@ class RNNCellBase(Module):
         if x.shape[1] != self.input_size:
             raise RuntimeError(f"input has inconsistent input_size: got {x.shape[1]} expected {self.input_size}")
         if state is None:
-            state = tuple(FUNCTIONS["zeros"](x.shape[0], self.hidden_size, dtype=x.dtype) for _ in range(parts))
+            shape = x.shape[0], self.hidden_size
+            state = tuple(FUNCTIONS["zeros"](*shape, dtype=x.dtype) for _ in range(parts))
         elif not batched:
             state = tuple(s.unsqueeze(0) for s in state)
         for k, s in enumerate(state):
@@ -77,6 +80,7 @@ class RNNCell(RNNCellBase):
         super().__init__(input_size, hidden_size, bias, 1, device, dtype)
         self.nonlinearity = nonlinearity
 
+    @remembered
     def forward(self, input: Any, hx: Any = None) -> Any:
         if self.nonlinearity not in ("tanh", "relu"):
             raise RuntimeError(f"Unknown nonlinearity: {self.nonlinearity}")
@@ -89,6 +93,7 @@ class LSTMCell(RNNCellBase):
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None) -> None:
         super().__init__(input_size, hidden_size, bias, 4, device, dtype)
 
+    @remembered
     def forward(self, input: Any, hx: tuple[Any, Any] | None = None) -> tuple[Any, Any]:
         return self._run("LSTM", input, hx)  # type: ignore[return-value]
 
@@ -99,5 +104,6 @@ class GRUCell(RNNCellBase):
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None) -> None:
         super().__init__(input_size, hidden_size, bias, 3, device, dtype)
 
+    @remembered
     def forward(self, input: Any, hx: Any = None) -> Any:
         return self._run("GRU", input, None if hx is None else (hx,))[0]
