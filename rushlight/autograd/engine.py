@@ -17,6 +17,8 @@ from .rules import Rules, fitted, reduced, run_rule
 
 __all__ = ["run", "Rules"]
 
+_PRE_HOOKS = dict.fromkeys(("tensor_hooks", "keepers", "pre_hooks")).keys()  # of a node, in the order in which they run
+
 
 def run(roots: Sequence[Handle], grads: Sequence[Handle | None], *, retain_graph: bool, create_graph: bool,
         inputs: Sequence[Handle] | None = None, accumulate: bool, inner: int | None = None) -> dict[int, Any]:
@@ -91,7 +93,7 @@ def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: 
         if slots is not None:
             found = [(k, nr) for nr in range(len(slots)) for k in wanted_nodes.get((id(node), nr), ())] if wanted_nodes else ()
             rare = node.rare
-            if rare is not None and "pre_hooks" in rare and (inner is None or not found or found[0][0] < inner):
+            if rare is not None and not _PRE_HOOKS.isdisjoint(rare) and (inner is None or not found or found[0][0] < inner):
                 slots = _run_pre_hooks(node, slots)
             for k, nr in found:
                 captured[k] = slots[nr]
@@ -189,7 +191,7 @@ def _step(node: Node, slots: list[Any]) -> Sequence[Any]:
 
 
 def _run_pre_hooks(node: Node, slots: list[Any]) -> list[Any]:
-    for hook in list(node.rare["pre_hooks"].values()):  # type: ignore[index]
+    for hook in [hook for when in _PRE_HOOKS for hook in node.rare.get(when, {}).values()]:  # type: ignore[union-attr]
         changed = hook(tuple(slots))
         if changed is not None:
             slots = list(changed) if isinstance(changed, (tuple, list)) else [changed]
@@ -237,4 +239,5 @@ def _finish_leaf(leaf: Handle, grad: Any, create_graph: bool, wanted: dict[int, 
         leaf._grad.add_(grad)
     if more is not None and "post_hooks" in more:
         for hook in list(more["post_hooks"].values()):
-            hook(leaf)
+            if hook(leaf) is not None:
+                raise RuntimeError("Tensor post accumulate grad hooks should return None.")

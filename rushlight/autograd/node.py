@@ -77,6 +77,12 @@ class Node:
 
         return add(self._rare("pre_hooks"), hook)
 
+    def register_tensor_hook(self, hook: Callable, keeps: bool = False) -> Any:
+        """Like ``register_prehook``, for hooks of a result: they run before those of the node, last of them what ``keeps`` a gradient."""
+        from .hooks import add
+
+        return add(self._rare("keepers" if keeps else "tensor_hooks"), hook)
+
     def shown_to_hooks(self, given: Sequence[Any], slots: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Gradients of the inputs and of the results as the user's hooks see them."""
         return tuple(given), tuple(slots)

@@ -120,7 +120,7 @@ class Differentiable(Handle):
         more = self._extra()
         if "keeper" in more:
             more["keeper"].remove()
-        more["keeper"] = self.register_hook(keep)
+        more["keeper"] = self._hook_before(keep, keeps=True)
 
     @property
     def retains_grad(self) -> bool:
@@ -141,12 +141,16 @@ class Differentiable(Handle):
             raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
         if self._edge is LEAF:
             return add(self._extra().setdefault("hooks", {}), hook)
+        return self._hook_before(hook)
+
+    def _hook_before(self, hook: Any, keeps: bool = False) -> RemovableHandle:
+        """Let the node that made this tensor call a hook of it first."""
         node, nr = self._edge if type(self._edge) is tuple else (self._edge, 0)
 
         def on_node(grads: tuple[Any, ...]) -> Any:
             changed = None if grads[nr] is None else checked_gradient(hook(grads[nr]), grads[nr], hook)
             return None if changed is None else (*grads[:nr], changed, *grads[nr + 1:])
-        return node.register_prehook(on_node)
+        return node.register_tensor_hook(on_node, keeps)  # type: ignore[no-any-return]
 
     def register_post_accumulate_grad_hook(self, hook: Any) -> RemovableHandle:
         """``hook(tensor)`` runs after a gradient was added to ``tensor.grad``."""

@@ -97,13 +97,16 @@ def converts(key: Any, elements: int) -> bool:
     return not counted or all(counted) and elements == 1
 
 
-def basic(self: Any, key: Any) -> tuple[Any, list[Any] | None]:
-    """Apply slices, numbers and None as views: (view, index tensors for each dimension of it, or None)."""
+def basic(self: Any, key: Any, reads: bool = False) -> tuple[Any, list[Any] | None]:
+    """Apply slices, numbers and None as views: (view, index tensors for each dimension of it, or None). With ``reads`` a tensor that is
+    one number is read, so that what it picks is a view; a write through it needs no look."""
     t, dim, gone = self, 0, 0
     tensors: list[Any] = []
     advanced = False
     for p in _normalised(self, key):
-        if isinstance(p, np.ndarray):
+        if reads and isinstance(p, (Handle, np.ndarray)) and not p.shape and not _is_mask(p):
+            p = p.item()
+        elif isinstance(p, np.ndarray):
             if not _is_mask(p):
                 _check_positions(p, t.shape[dim], dim + gone)
             p = from_array(p)

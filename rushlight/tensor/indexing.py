@@ -32,7 +32,7 @@ def _getitem(self: Any, key: Any) -> Any:
         if type(key) is slice:
             t = sliced(self, 0, key)
             return _alias(t, True) if t is self else t
-    t, tensors = basic(self, key)
+    t, tensors = basic(self, key, True)
     if tensors is None:
         return _alias(t, False) if t is self else t
     return _take(t, tensors)

@@ -35,6 +35,8 @@ def roll(input: Any, shifts: Any, dims: Any = None) -> Any:
     """Elements moved along ``dims``; those that leave at the end come in at the start."""
     shifts = (shifts,) if isinstance(shifts := wholes(shifts), int) else shifts
     dims = None if dims is None else wholes(dims)
+    if not input.numel():
+        return input.clone()
     if dims is not None and dims != () and not input.shape:
         raise IndexError(f"Dimension specified as {dims if isinstance(dims, int) else dims[0]} but tensor has no dimensions")
     if dims is None or dims == ():
@@ -286,7 +288,7 @@ def broadcast_tensors(*tensors: Any) -> tuple[Any, ...]:
     """Tensors expanded to their common shape."""
     given = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors
     shape = broadcast_shapes([t.shape for t in given])
-    return tuple(views.expand(t, shape) for t in given)
+    return tuple(t if t.shape == shape else views.expand(t, shape) for t in given)
 
 
 @public(method=False, out=False)

@@ -157,6 +157,8 @@ def movedim(input: Any, source: Any, destination: Any) -> Any:
                            f"destination ({dst} dims)")
     if len(set(src)) != len(src) or len(set(dst)) != len(dst):
         raise RuntimeError("movedim: repeated dim in `source` or `destination`")
+    if not n:
+        return views.permute(input, ())
     order: list[int | None] = [None] * n
     for s, d in zip(src, dst):
         order[d] = s
