@@ -1,10 +1,10 @@
-"""Images: datasets, transforms, networks, files and grids, with torchvision's names.
+"""Images: datasets, transforms, networks, boxes, files and grids, with torchvision's names.
 
 from rushlight.vision import datasets, transforms
 """
 
-from rushlight.vision import datasets, io, models, transforms, utils
+from rushlight.vision import datasets, io, models, ops, transforms, utils
 
 __version__ = "0.28.0+rushlight"  # of the torchvision whose interface is followed
 
-__all__ = ["datasets", "io", "models", "transforms", "utils"]
+__all__ = ["datasets", "io", "models", "ops", "transforms", "utils"]

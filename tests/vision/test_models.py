@@ -123,3 +123,100 @@ def test_images_are_prepared_as_the_weights_want_them():
     prepared = models.AlexNet_Weights.DEFAULT.transforms()(image)
     assert prepared.shape == (3, 224, 224)
     np.testing.assert_allclose(prepared[:, 0, 0].numpy(), (1 - np.array([0.485, 0.456, 0.406])) / [0.229, 0.224, 0.225], rtol=1e-6)
+
+
+# Parameters that torchvision's documentation tells of each.
+COUNTS = {
+    "mobilenet_v2": 3504872, "mobilenet_v3_large": 5483032, "mobilenet_v3_small": 2542856, "densenet121": 7978856, "densenet169": 14149480,
+    "efficientnet_b0": 5288548, "efficientnet_b1": 7794184, "efficientnet_b2": 9109994, "efficientnet_b3": 12233232,
+    "efficientnet_b5": 30389784, "efficientnet_v2_s": 21458488, "vit_b_32": 88224232, "squeezenet1_0": 1248424, "squeezenet1_1": 1235496,
+    "shufflenet_v2_x0_5": 1366792, "shufflenet_v2_x1_0": 2278604, "shufflenet_v2_x1_5": 3503624, "shufflenet_v2_x2_0": 7393996,
+    "convnext_tiny": 28589128, "googlenet": 13004888}
+# Some of their names.
+NAMES = {
+    "mobilenet_v2": ["features.0.0.weight", "features.1.conv.0.1.running_var", "features.1.conv.1.weight", "features.2.conv.3.bias",
+                     "features.18.1.weight", "classifier.1.weight"],
+    "mobilenet_v3_small": ["features.1.block.1.fc1.weight", "features.1.block.2.0.weight", "features.12.1.bias", "classifier.0.weight",
+                           "classifier.3.bias"],
+    "densenet121": ["features.conv0.weight", "features.norm0.weight", "features.denseblock1.denselayer6.norm2.running_mean",
+                    "features.transition3.conv.weight", "features.norm5.bias", "classifier.weight"],
+    "efficientnet_b0": ["features.0.0.weight", "features.1.0.block.1.fc2.bias", "features.7.0.block.3.1.weight", "features.8.0.weight",
+                        "classifier.1.bias"],
+    "efficientnet_v2_s": ["features.1.0.block.0.0.weight", "features.2.0.block.1.1.weight", "features.4.0.block.2.fc1.weight"],
+    "squeezenet1_1": ["features.0.weight", "features.3.squeeze.weight", "features.12.expand3x3.bias", "classifier.1.weight"],
+    "shufflenet_v2_x0_5": ["conv1.0.weight", "stage2.0.branch1.2.weight", "stage4.3.branch2.6.weight", "conv5.1.running_mean", "fc.bias"],
+    "convnext_tiny": ["features.0.1.weight", "features.1.0.layer_scale", "features.1.0.block.0.weight", "features.2.1.weight",
+                      "features.7.2.block.5.bias", "classifier.0.weight", "classifier.2.weight"],
+    "googlenet": ["conv1.conv.weight", "inception3a.branch2.1.bn.weight", "inception5b.branch4.1.conv.weight", "aux1.fc1.weight",
+                  "fc.bias"],
+    "vit_b_32": ["class_token", "conv_proj.weight", "encoder.pos_embedding", "encoder.layers.encoder_layer_0.ln_1.weight",
+                 "encoder.layers.encoder_layer_11.self_attention.in_proj_weight",
+                 "encoder.layers.encoder_layer_3.self_attention.out_proj.bias", "encoder.layers.encoder_layer_3.mlp.3.weight",
+                 "encoder.ln.bias", "heads.head.weight"]}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_networks_have_as_many_parameters_as_torchvisions(name):
+    model = getattr(models, name)()
+    assert sum(p.numel() for p in model.parameters()) == COUNTS[name]
+    assert set(NAMES.get(name, ())) <= set(model.state_dict())
+
+
+@pytest.mark.parametrize(("name", "size", "more"), [
+    ("mobilenet_v2", 32, {"width_mult": 0.25}), ("mobilenet_v3_small", 32, {"width_mult": 0.25}), ("squeezenet1_1", 64, {}),
+    ("shufflenet_v2_x0_5", 32, {}), ("vit_b_32", 64, {"image_size": 64, "num_layers": 2, "hidden_dim": 48, "num_heads": 4, "mlp_dim": 96}),
+    ("googlenet", 64, {"aux_logits": False, "init_weights": False})])
+def test_networks_for_images_learn(name, size, more):
+    rushlight.manual_seed(0)
+    model = getattr(models, name)(num_classes=2, **more)
+    x, y = rushlight.rand(4, 3, size, size), rushlight.tensor([0, 1, 0, 1])
+    optimizer = rushlight.optim.Adam(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(6):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert min(losses[2:]) < losses[0]
+    model.eval()
+    assert model(x).shape == (4, 2)
+
+
+def test_small_networks_of_the_large_kinds():
+    from rushlight.vision.models.convnext import ConvNeXt
+    from rushlight.vision.models.densenet import DenseNet
+    from rushlight.vision.models.efficientnet import EfficientNet, Stage
+
+    rushlight.manual_seed(0)
+    x = rushlight.rand(2, 3, 32, 32)
+    stages = [Stage(True, 1, 3, 1, 8, 8, 2), Stage(True, 2, 3, 2, 8, 16, 2), Stage(False, 2, 3, 2, 16, 16, 2)]
+    for model in (ConvNeXt((8, 16, 16, 24), (1, 1, 2, 1), 0.5, num_classes=5), DenseNet(4, (2, 2), 8, num_classes=5),
+                  DenseNet(4, (2, 2), 8, num_classes=5, memory_efficient=True), EfficientNet(stages, 0.1, num_classes=5)):
+        model(x).square().sum().backward()
+        assert all(p.grad is not None for p in model.parameters())
+        assert model.eval()(x).shape == (2, 5)
+
+
+def test_a_googlenet_in_training_has_three_outputs():
+    model = models.googlenet(num_classes=3, init_weights=False)
+    out = model(rushlight.rand(2, 3, 64, 64))
+    assert [tuple(part.shape) for part in out] == [(2, 3)] * 3
+    assert out._fields == ("logits", "aux_logits2", "aux_logits1")
+    assert model.eval()(rushlight.rand(1, 3, 64, 64)).shape == (1, 3)
+
+
+def test_names_of_older_files_are_understood():
+    from rushlight.vision.models.densenet import _renamed
+    from rushlight.vision.models.vision_transformer import MLPBlock
+
+    assert _renamed("features.denseblock1.denselayer12.norm.1.weight") == "features.denseblock1.denselayer12.norm1.weight"
+    assert _renamed("features.denseblock1.denselayer12.conv.2.weight") == "features.denseblock1.denselayer12.conv2.weight"
+    assert _renamed("features.transition1.norm.weight") == "features.transition1.norm.weight"
+    block = MLPBlock(2, 3, 0.0)
+    state = {name.replace("0.", "linear_1.").replace("3.", "linear_2."): value + 1 for name, value in block.state_dict().items()}
+    before = block[3].bias.detach().clone()
+    block.load_state_dict(state)
+    assert rushlight.equal(block[3].bias, before + 1)
+    with pytest.raises(RuntimeError, match="image"):
+        models.vit_b_32(image_size=32, num_layers=1)(rushlight.rand(1, 3, 64, 64))

@@ -1,4 +1,5 @@
-"""Networks for images, with torchvision's names, parameters and published weights: ResNet and its relatives, VGG, AlexNet.
+"""Networks for images, with torchvision's names, parameters and published weights: from AlexNet to
+vision transformers.
 
 Example:
     >>> import rushlight as torch
@@ -7,8 +8,16 @@ Example:
     torch.Size([1, 10])
 """
 from .alexnet import *
+from .convnext import *
+from .densenet import *
+from .efficientnet import *
+from .googlenet import *
+from .mobilenet import *
 from .resnet import *
+from .shufflenetv2 import *
+from .squeezenet import *
 from .vgg import *
+from .vision_transformer import *
 from .weights import Weights, WeightsEnum
 
 __all__ = [name for name, value in globals().items()

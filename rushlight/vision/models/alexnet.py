@@ -1,8 +1,6 @@
 """AlexNet (Krizhevsky 2014: one tower)."""
 from __future__ import annotations
 
-from typing import Any
-
 from rushlight.nn.modules.activation import ReLU
 from rushlight.nn.modules.container import Sequential
 from rushlight.nn.modules.conv import Conv2d
@@ -11,7 +9,7 @@ from rushlight.nn.modules.linear import Linear
 from rushlight.nn.modules.module import Module
 from rushlight.nn.modules.pooling import AdaptiveAvgPool2d, MaxPool2d
 from rushlight.tensor import Tensor, flatten
-from rushlight.vision.models.weights import Weights, WeightsEnum, load_weights
+from rushlight.vision.models.weights import Weights, WeightsEnum, published
 
 __all__ = ["AlexNet", "AlexNet_Weights", "alexnet"]
 
@@ -46,7 +44,4 @@ class AlexNet_Weights(WeightsEnum):
     DEFAULT = IMAGENET1K_V1
 
 
-def alexnet(weights: Any = None, progress: bool = True, *, pretrained: bool | None = None, **kwargs: Any) -> AlexNet:
-    """An ``AlexNet``; ``weights``: a member of ``AlexNet_Weights`` or its name, None for initial values. Further arguments are those of
-    ``AlexNet``."""
-    return load_weights(AlexNet(**kwargs), AlexNet_Weights, weights, progress, pretrained)
+alexnet = published("alexnet", AlexNet_Weights, AlexNet, "An ``AlexNet``")

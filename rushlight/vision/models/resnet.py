@@ -13,7 +13,7 @@ from rushlight.nn.modules.linear import Linear
 from rushlight.nn.modules.module import Module
 from rushlight.nn.modules.pooling import AdaptiveAvgPool2d, MaxPool2d
 from rushlight.tensor import Tensor, flatten
-from rushlight.vision.models.weights import Weights, WeightsEnum, load_weights
+from rushlight.vision.models.weights import Weights, WeightsEnum, published
 
 __all__ = ["BasicBlock", "Bottleneck", "ResNet", "ResNet101_Weights", "ResNet152_Weights", "ResNet18_Weights", "ResNet34_Weights",
            "ResNet50_Weights", "ResNeXt101_32X8D_Weights", "ResNeXt50_32X4D_Weights", "Wide_ResNet101_2_Weights",
@@ -223,12 +223,9 @@ class Wide_ResNet101_2_Weights(WeightsEnum):
 
 
 def _maker(name: str, kind: type[WeightsEnum], block: Any, layers: Sequence[int], **usual: Any) -> Callable[..., ResNet]:
-    def make(weights: Any = None, progress: bool = True, *, pretrained: bool | None = None, **kwargs: Any) -> ResNet:
-        return load_weights(ResNet(block, layers, **{**usual, **kwargs}), kind, weights, progress, pretrained)
-    make.__name__ = make.__qualname__ = name
-    make.__doc__ = (f"A ``ResNet`` of {', '.join(map(str, layers))} blocks, as published under this name; ``weights``: a member of "
-                    f"``{kind.__name__}`` or its name, None for initial values. Further arguments are those of ``ResNet``.")
-    return make
+    def build(**kwargs: Any) -> ResNet:
+        return ResNet(block, layers, **{**usual, **kwargs})
+    return published(name, kind, build, f"A ``ResNet`` of {', '.join(map(str, layers))} blocks")
 
 
 resnet18 = _maker("resnet18", ResNet18_Weights, BasicBlock, (2, 2, 2, 2))

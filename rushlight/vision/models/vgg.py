@@ -14,7 +14,7 @@ from rushlight.nn.modules.linear import Linear
 from rushlight.nn.modules.module import Module
 from rushlight.nn.modules.pooling import AdaptiveAvgPool2d, MaxPool2d
 from rushlight.tensor import Tensor, flatten
-from rushlight.vision.models.weights import Weights, WeightsEnum, load_weights
+from rushlight.vision.models.weights import Weights, WeightsEnum, published
 
 __all__ = ["VGG", "VGG11_BN_Weights", "VGG11_Weights", "VGG13_BN_Weights", "VGG13_Weights", "VGG16_BN_Weights", "VGG16_Weights",
            "VGG19_BN_Weights", "VGG19_Weights", "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"]
@@ -107,14 +107,10 @@ class VGG19_BN_Weights(WeightsEnum):
 def _maker(name: str, kind: type[WeightsEnum], depths: Sequence[int]) -> Callable[..., VGG]:
     batch_norm = name.endswith("_bn")
 
-    def make(weights: Any = None, progress: bool = True, *, pretrained: bool | None = None, **kwargs: Any) -> VGG:
-        if (weights is not None and weights is not False) or pretrained:
-            kwargs["init_weights"] = False
-        return load_weights(VGG(_features(depths, batch_norm), **kwargs), kind, weights, progress, pretrained)
-    make.__name__ = make.__qualname__ = name
-    make.__doc__ = (f"A ``VGG`` of {sum(depths)} convolutions{' with batch norms' if batch_norm else ''}; ``weights``: a member of "
-                    f"``{kind.__name__}`` or its name, None for initial values. Further arguments are those of ``VGG``.")
-    return make
+    def build(**kwargs: Any) -> VGG:
+        return VGG(_features(depths, batch_norm), **kwargs)
+    what = f"A ``VGG`` of {sum(depths)} convolutions{' with batch norms' if batch_norm else ''}"
+    return published(name, kind, build, what, init_weights=False)
 
 
 vgg11 = _maker("vgg11", VGG11_Weights, (1, 1, 2, 2, 2))

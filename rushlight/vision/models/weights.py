@@ -11,7 +11,7 @@ from rushlight.compile.dtypes import float32
 from rushlight.tensor import Tensor
 from rushlight.vision.transforms import functional as F
 
-__all__ = ["ImageClassification", "Weights", "WeightsEnum", "load_weights"]
+__all__ = ["ImageClassification", "Weights", "WeightsEnum", "load_weights", "published"]
 
 _HOST = "https://download.pytorch.org/models/"
 _M = TypeVar("_M", bound=Any)
@@ -36,9 +36,10 @@ class ImageClassification:
     resize_size: int = 256
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    interpolation: F.InterpolationMode = F.InterpolationMode.BILINEAR
 
     def __call__(self, image: Any) -> Tensor:
-        image = F.center_crop(F.resize(image, [self.resize_size]), [self.crop_size])
+        image = F.center_crop(F.resize(image, [self.resize_size], self.interpolation), [self.crop_size])
         if not isinstance(image, Tensor):
             image = F.pil_to_tensor(image)
         return F.normalize(F.convert_image_dtype(image, float32), self.mean, self.std)
@@ -52,8 +53,9 @@ class Weights:
     transforms: Callable[[], ImageClassification] = ImageClassification
 
     @classmethod
-    def named(cls, name: str, resize_size: int = 256) -> Weights:
-        return cls(f"{_HOST}{name}.pth", lambda: ImageClassification(resize_size=resize_size))
+    def named(cls, name: str, resize_size: int = 256, crop_size: int = 224, **more: Any) -> Weights:
+        """Those in the file of this name; further arguments are those of ``ImageClassification``."""
+        return cls(f"{_HOST}{name}.pth", lambda: ImageClassification(crop_size, resize_size, **more))
 
 
 class WeightsEnum(enum.Enum):
@@ -72,12 +74,40 @@ class WeightsEnum(enum.Enum):
         return hub.load_state_dict_from_url(self.url, progress=progress, check_hash=check_hash)
 
 
-def load_weights(model: _M, kind: type[WeightsEnum], weights: Any, progress: bool, pretrained: bool | None = None) -> _M:
+def published(name: str, kind: type[WeightsEnum], build: Callable[..., _M], what: str, rename: Callable[[str], str] | None = None,
+              **loaded: Any) -> Callable[..., _M]:
+    """The function ``name(weights=None, progress=True, **kwargs)`` that makes a model by ``build(**kwargs)`` with weights of ``kind``.
+
+    Args:
+        what: what it makes, for its documentation.
+        rename: the present name of a parameter from that in the file.
+        loaded: further arguments of ``build`` where weights are loaded.
+    """
+    def make(weights: Any = None, progress: bool = True, *, pretrained: bool | None = None, **kwargs: Any) -> _M:
+        if weights is not None and weights is not False or pretrained:
+            kwargs = {**kwargs, **loaded}
+        return load_weights(build(**kwargs), kind, weights, progress, pretrained, rename)
+    make.__name__ = make.__qualname__ = name
+    make.__module__ = getattr(build, "__module__", __name__)
+    make.__doc__ = f"""{what}, as published under this name.
+
+    Args:
+        weights: a member of ``{kind.__name__}`` or its name, None for initial values.
+        progress: whether to tell how much of a file has been fetched.
+        pretrained: what older programs say instead.
+        kwargs: of the network's class.
+    """
+    return make
+
+
+def load_weights(model: _M, kind: type[WeightsEnum], weights: Any, progress: bool, pretrained: bool | None = None,
+                 rename: Callable[[str], str] | None = None) -> _M:
     """``model`` with the weights that were asked for.
 
     Args:
         weights: a member of ``kind`` or the name of one, None for the initial values.
         pretrained: what older programs say instead: True for the first weights that were published.
+        rename: the present name of a parameter from that in the file.
 
     Raises:
         TypeError: weights of another model. KeyError: no such name.
@@ -92,5 +122,6 @@ def load_weights(model: _M, kind: type[WeightsEnum], weights: Any, progress: boo
         weights = kind[weights.rpartition(".")[2]]
     if not isinstance(weights, kind):
         raise TypeError(f"Invalid Weight class provided; expected {kind.__name__} but received {type(weights).__name__}.")
-    model.load_state_dict(weights.get_state_dict(progress=progress, check_hash=True))
+    state = weights.get_state_dict(progress=progress, check_hash=True)
+    model.load_state_dict(state if rename is None else {rename(name): value for name, value in state.items()})
     return model
