@@ -16,6 +16,7 @@ LENGTH = 500
 def operations(torch: Any, w: Any, b: Any) -> dict[str, Callable[[Any], Any]]:
     F = importlib.import_module(torch.__name__ + ".nn.functional")
     norm, linear, batch_norm = torch.nn.LayerNorm(4), torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4)
+    cell, five = torch.nn.LSTMCell(4, 4), torch.nn.Sequential(*[torch.nn.Linear(4, 4) for _ in range(5)])
     return {
         "x * w": lambda x: x * w, "x + 1.0": lambda x: x + 1.0, "x @ w": lambda x: x @ w, "x.exp()": lambda x: x.exp(),
         "F.relu(x)": F.relu, "torch.sigmoid(x)": torch.sigmoid, "torch.matmul(x, w)": lambda x: torch.matmul(x, w),
@@ -24,7 +25,8 @@ def operations(torch: Any, w: Any, b: Any) -> dict[str, Callable[[Any], Any]]:
         "x.transpose(0, 1)": lambda x: x.transpose(0, 1), "x.exp().view(4, 4): both": lambda x: x.exp().view(4, 4),
         "x.mul_(0.9)": lambda x: x.mul_(0.9), "x.sort()[0]": lambda x: x.sort()[0], "torch.addmm(b, x, w)": lambda x: torch.addmm(b, x, w),
         "F.dropout(x, 0.5)": lambda x: F.dropout(x, 0.5), "nn.Linear(4, 4)(x)": linear, "nn.LayerNorm(4)(x)": norm,
-        "nn.BatchNorm1d(4)(x)": batch_norm}
+        "nn.ReLU()(x)": torch.nn.ReLU(), "nn.BatchNorm1d(4)(x)": batch_norm, "nn.Sequential of 5 linear": five,
+        "nn.LSTMCell(4, 4)(x, (x, x))": lambda x: cell(x, (x, x))[0]}
 
 
 def microseconds(torch: Any, call: Callable[[Any], Any], grad: bool, drop: Callable[[], None], rounds: int = 15) -> float:
@@ -52,11 +54,11 @@ def main() -> None:
     for torch in (ours, theirs):
         w, b = torch.ones(4, 4, requires_grad=True), torch.ones(4, requires_grad=True)
         tables.append(operations(torch, w, b))
-    print(f"{'microseconds':26}{'with gradient':>15}{'PyTorch runs':>14}{'without':>12}{'PyTorch runs':>14}")
+    print(f"{'microseconds':30}{'with gradient':>15}{'PyTorch runs':>14}{'without':>12}{'PyTorch runs':>14}")
     for name in tables[0]:
         row = [microseconds(torch, table[name], grad, drop) for grad in (True, False)
                for torch, table, drop in ((ours, tables[0], flush), (theirs, tables[1], lambda: None))]
-        print(f"{name:26}{row[0]:>15.2f}{row[1]:>14.2f}{row[2]:>12.2f}{row[3]:>14.2f}", flush=True)
+        print(f"{name:30}{row[0]:>15.2f}{row[1]:>14.2f}{row[2]:>12.2f}{row[3]:>14.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -33,14 +33,15 @@ def filled(t: Any, m: Any) -> Any:
     return m
 
 
-SHAPES = {"linear": (3, 4), "conv": (2, 4, 5, 5), "norm": (3, 4), "layer": (3, 4), "elu": (3, 4), "softmax": (3, 4), "flatten": (2, 3, 4)}
+SHAPES = {"linear": (3, 4), "conv": (2, 4, 5, 5), "norm": (3, 4), "layer": (3, 4), "elu": (3, 4), "softmax": (3, 4), "flatten": (2, 3, 4),
+          "pool": (2, 4, 5, 5)}
 
 
 def made(t: Any, name: str) -> Any:
     nn = t.nn
     return filled(t, {"linear": lambda: nn.Linear(4, 4), "conv": lambda: nn.Conv2d(4, 4, 3, padding=1),
                       "norm": lambda: nn.BatchNorm1d(4), "layer": lambda: nn.LayerNorm(4), "elu": lambda: nn.ELU(0.5),
-                      "softmax": lambda: nn.Softmax(0), "flatten": lambda: nn.Flatten()}[name]())
+                      "softmax": lambda: nn.Softmax(0), "flatten": lambda: nn.Flatten(), "pool": lambda: nn.MaxPool2d(2)}[name]())
 
 
 def told(y: Any) -> list[Any]:
@@ -218,7 +219,7 @@ CHANGES = [
         pre_hook, backward_hook, hook_come_and_gone, a_call_of_all_modules, worked_out, single_precision)],
     ("linear", normed), ("linear", function("linear")), ("layer", function("layer_norm")), ("norm", function("batch_norm")),
     ("elu", function("elu")), ("softmax", function("softmax")), ("flatten", method_of_tensors), ("flatten", attribute("start_dim", 0)),
-    ("conv", convolution_of_the_object), ("conv", convolution_of_the_class),
+    ("conv", function("conv2d")), ("pool", function("max_pool2d")), ("conv", convolution_of_the_object), ("conv", convolution_of_the_class),
     ("conv", attribute("stride", (2, 2))), ("conv", attribute("padding_mode", "circular")), ("norm", evaluated),
     ("norm", check_of_the_object), ("norm", attribute("momentum", 0.5)), ("norm", attribute("eps", 0.5)),
     ("norm", attribute("momentum", None)), ("norm", attribute("track_running_stats", False)), ("layer", attribute("eps", 0.5)),

@@ -19,7 +19,7 @@ from ...tensor.creation import empty
 from .. import functional as F
 from .. import init
 from ..parameter import Parameter
-from .layers import remembered
+from .layers import Functional, remembered
 from .module import Module
 from .utils import repeated, reversed_twice
 
@@ -149,19 +149,19 @@ class Conv1d(_Conv):
         padding_mode: "zeros", "reflect", "replicate" or "circular".
     """
 
-    _nd, _function = 1, staticmethod(F.conv1d)
+    _nd, _function = 1, Functional("conv1d")
 
 
 class Conv2d(_Conv):
     """Convolution over (N, C, H, W) or (C, H, W); arguments as of ``Conv1d``, numbers or pairs."""
 
-    _nd, _function = 2, staticmethod(F.conv2d)
+    _nd, _function = 2, Functional("conv2d")
 
 
 class Conv3d(_Conv):
     """Convolution over (N, C, D, H, W) or (C, D, H, W); arguments as of ``Conv1d``, numbers or triples."""
 
-    _nd, _function = 3, staticmethod(F.conv3d)
+    _nd, _function = 3, Functional("conv3d")
 
 
 class _ConvTransposeNd(_ConvNd):
@@ -213,16 +213,16 @@ class ConvTranspose1d(_ConvTransposeNd):
     """Transposed convolution over (N, C, L) or (C, L): length (L - 1) stride - 2 padding + dilation (kernel_size - 1) +
     output_padding + 1. ``forward(input, output_size)`` chooses the output padding."""
 
-    _nd, _function = 1, staticmethod(F.conv_transpose1d)
+    _nd, _function = 1, Functional("conv_transpose1d")
 
 
 class ConvTranspose2d(_ConvTransposeNd):
     """Transposed convolution over (N, C, H, W) or (C, H, W); see ``ConvTranspose1d``."""
 
-    _nd, _function = 2, staticmethod(F.conv_transpose2d)
+    _nd, _function = 2, Functional("conv_transpose2d")
 
 
 class ConvTranspose3d(_ConvTransposeNd):
     """Transposed convolution over (N, C, D, H, W) or (C, D, H, W); see ``ConvTranspose1d``."""
 
-    _nd, _function = 3, staticmethod(F.conv_transpose3d)
+    _nd, _function = 3, Functional("conv_transpose3d")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..functional import fractional as F
+from .layers import Functional
 from .module import Module
 from .utils import repeated
 
@@ -52,9 +52,9 @@ class _FractionalMaxPoolNd(Module):
 
 class FractionalMaxPool2d(_FractionalMaxPoolNd):
     __doc__ = _FractionalMaxPoolNd.__doc__
-    _nd, _function = 2, staticmethod(F.fractional_max_pool2d)
+    _nd, _function = 2, Functional("fractional_max_pool2d")
 
 
 class FractionalMaxPool3d(_FractionalMaxPoolNd):
     __doc__ = _FractionalMaxPoolNd.__doc__
-    _nd, _function = 3, staticmethod(F.fractional_max_pool3d)
+    _nd, _function = 3, Functional("fractional_max_pool3d")

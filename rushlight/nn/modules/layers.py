@@ -17,9 +17,10 @@ from ...autograd.calls import Attempt, Function, search, vain
 from ...autograd.reads import Reads
 from ...record.trace import local
 from ...tensor.tensor import Tensor
+from .. import functional as F
 from .hooks import has_hooks
 
-__all__ = ["call_layer", "layer_of", "layers", "remembered"]
+__all__ = ["Functional", "call_layer", "layer_of", "layers", "remembered"]
 
 MOST = 4096  # classes that are kept in mind
 NOTHING = object()
@@ -28,6 +29,16 @@ _marked: set[Any] = set()
 
 #: Classes that have been called -> what is known of their calls; None: they are no layers.
 layers: dict[type, Function | None] = {}
+
+
+class Functional:
+    """A function of ``F`` as an attribute of a class of layers. It is looked up when it is called: somebody may have replaced it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, module: Any, kind: Any = None) -> Any:
+        return getattr(F, self.name)
 
 
 def remembered(method: Any) -> Any:
@@ -70,6 +81,8 @@ def _read(kind: type) -> Reads | None:
             elif type(known) is FunctionType:
                 if name not in constants:
                     left.append(name)
+            elif type(known) is Functional:
+                functions[known.name] = F, known.name, getattr(F, known.name)
             elif hasattr(type(known), "__set__") or hasattr(type(known), "__delete__"):
                 return None  # worked out by the class, whatever the module has
             else:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import functional as F
-from .layers import remembered
+from .layers import Functional, remembered
 from .module import Module
 from .utils import repeated
 
@@ -51,17 +51,17 @@ class _MaxPoolNd(Module):
 
 class MaxPool1d(_MaxPoolNd):
     __doc__ = _MaxPoolNd.__doc__
-    _function = staticmethod(F.max_pool1d)
+    _function = Functional("max_pool1d")
 
 
 class MaxPool2d(_MaxPoolNd):
     __doc__ = _MaxPoolNd.__doc__
-    _function = staticmethod(F.max_pool2d)
+    _function = Functional("max_pool2d")
 
 
 class MaxPool3d(_MaxPoolNd):
     __doc__ = _MaxPoolNd.__doc__
-    _function = staticmethod(F.max_pool3d)
+    _function = Functional("max_pool3d")
 
 
 class _MaxUnpoolNd(Module):
@@ -86,17 +86,17 @@ class _MaxUnpoolNd(Module):
 
 class MaxUnpool1d(_MaxUnpoolNd):
     __doc__ = _MaxUnpoolNd.__doc__
-    _nd, _function = 1, staticmethod(F.max_unpool1d)
+    _nd, _function = 1, Functional("max_unpool1d")
 
 
 class MaxUnpool2d(_MaxUnpoolNd):
     __doc__ = _MaxUnpoolNd.__doc__
-    _nd, _function = 2, staticmethod(F.max_unpool2d)
+    _nd, _function = 2, Functional("max_unpool2d")
 
 
 class MaxUnpool3d(_MaxUnpoolNd):
     __doc__ = _MaxUnpoolNd.__doc__
-    _nd, _function = 3, staticmethod(F.max_unpool3d)
+    _nd, _function = 3, Functional("max_unpool3d")
 
 
 class _AvgPoolNd(Module):
@@ -168,17 +168,17 @@ class _LPPoolNd(Module):
 
 class LPPool1d(_LPPoolNd):
     __doc__ = _LPPoolNd.__doc__
-    _function = staticmethod(F.lp_pool1d)
+    _function = Functional("lp_pool1d")
 
 
 class LPPool2d(_LPPoolNd):
     __doc__ = _LPPoolNd.__doc__
-    _function = staticmethod(F.lp_pool2d)
+    _function = Functional("lp_pool2d")
 
 
 class LPPool3d(_LPPoolNd):
     __doc__ = _LPPoolNd.__doc__
-    _function = staticmethod(F.lp_pool3d)
+    _function = Functional("lp_pool3d")
 
 
 class _AdaptivePoolNd(Module):
@@ -213,29 +213,29 @@ class _AdaptiveMaxPoolNd(_AdaptivePoolNd):
 
 class AdaptiveAvgPool1d(_AdaptivePoolNd):
     __doc__ = _AdaptivePoolNd.__doc__
-    _function = staticmethod(F.adaptive_avg_pool1d)
+    _function = Functional("adaptive_avg_pool1d")
 
 
 class AdaptiveAvgPool2d(_AdaptivePoolNd):
     __doc__ = _AdaptivePoolNd.__doc__
-    _function = staticmethod(F.adaptive_avg_pool2d)
+    _function = Functional("adaptive_avg_pool2d")
 
 
 class AdaptiveAvgPool3d(_AdaptivePoolNd):
     __doc__ = _AdaptivePoolNd.__doc__
-    _function = staticmethod(F.adaptive_avg_pool3d)
+    _function = Functional("adaptive_avg_pool3d")
 
 
 class AdaptiveMaxPool1d(_AdaptiveMaxPoolNd):
     __doc__ = _AdaptiveMaxPoolNd.__doc__
-    _function = staticmethod(F.adaptive_max_pool1d)
+    _function = Functional("adaptive_max_pool1d")
 
 
 class AdaptiveMaxPool2d(_AdaptiveMaxPoolNd):
     __doc__ = _AdaptiveMaxPoolNd.__doc__
-    _function = staticmethod(F.adaptive_max_pool2d)
+    _function = Functional("adaptive_max_pool2d")
 
 
 class AdaptiveMaxPool3d(_AdaptiveMaxPoolNd):
     __doc__ = _AdaptiveMaxPoolNd.__doc__
-    _function = staticmethod(F.adaptive_max_pool3d)
+    _function = Functional("adaptive_max_pool3d")
