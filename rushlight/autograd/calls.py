@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from ctypes import c_double, c_int64
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -13,8 +14,9 @@ from ..compile.dtypes import float64, int64
 from ..record.meta import Meta
 from ..record.trace import Call, Known, Trace, TraceNode
 from ..record.value import Epoch, Value, looks
+from .anew import MOST, SEEN, template
 from .apply import value_of
-from .given import OPERAND, PLAIN_TENSORS, POSITION, Number, State, sort_arguments
+from .given import OPERAND, PLAIN_TENSORS, POSITION, Made, Number, State, sort_arguments
 from .handle import LEAF, Handle, How
 from .node import GradNode
 from .reads import Reads
@@ -25,6 +27,7 @@ __all__ = ["OPERAND", "PLAIN_TENSORS", "POSITION", "Attempt", "Function", "searc
 
 KNOWN = 16     # calls of one function, on a first tensor of one meta, that one node keeps; the oldest are forgotten
 METAS = 512    # such metas
+KINDS = 8      # calls of one function on tensors of certain metas that are known anywhere
 PATIENCE = 32  # calls in a row with nothing to remember, after which a function is called in full for ...
 REST = 1024    # ... so many calls
 FAILURES = 8   # ... and after so many of them at one node, always there
@@ -52,14 +55,15 @@ class Attempt:
         start: the node where it begins; ``epoch``, ``seen``, ``written``, ``slot``: the epoch, the looks at content, the writes
             and the next slot then.
         nodes: how many nodes the trie had.
-        given: the arguments; ``meta``: of the first tensor among them.
+        given: the arguments; ``tensors``: those among them; ``meta``: of the first one; ``name``: the function and the metas of all.
         before: what the tensors were, by identity: a reference would keep alive what the call gives up.
     """
 
-    __slots__ = ("function", "trace", "start", "epoch", "seen", "written", "slot", "nodes", "given", "meta", "before")
+    __slots__ = ("function", "trace", "start", "epoch", "seen", "written", "slot", "nodes", "given", "meta", "tensors", "name", "before")
 
-    def __init__(self, function: Function, tr: Trace, given: tuple[Any, ...], meta: Meta | None, tensors: Sequence[Handle]) -> None:
-        self.function, self.trace, self.given, self.meta = function, tr, given, meta
+    def __init__(self, function: Function, tr: Trace, given: tuple[Any, ...], meta: Meta | None, tensors: Sequence[Handle],
+                 name: tuple[Any, ...]) -> None:
+        self.function, self.trace, self.given, self.meta, self.tensors, self.name = function, tr, given, meta, tensors, name
         self.start, self.epoch, self.slot, self.nodes = tr.node, tr.epoch, len(tr.values), tr.nodes
         self.seen, self.written = looks.count, looks.written
         self.before = {id(t): State(t) for t in tensors}
@@ -96,28 +100,45 @@ class Attempt:
         """Remember the call, whose result was ``out``, if it may come again: it went where somebody had been. Returns ``out``."""
         tr = self.trace
         if tr.nodes != self.nodes:
-            return out  # a size that is met once would pay for this, and keep it
+            self._write_down(out)
+            return out  # a size that is met once would pay for more, and keep it
         self.function.patience -= 1
         if tr.epoch is self.epoch and looks.count == self.seen and not tr.full:
             found, start = remember(self, out), self.start
-            if start.calls is None:
-                start.calls = {}
-            known = start.calls.get(self.function)
-            if known is None:
-                known = start.calls[self.function] = Known()
             if found is None:
-                known.failures += 1 if self.function.reads is None else FAILURES  # then the function behind the method is remembered
+                if start.calls is None:
+                    start.calls = {}
+                start.calls.setdefault(self.function, Known()).failures += (
+                    1 if self.function.reads is None else FAILURES)  # then the function behind the method is remembered
                 return out
             self.function.patience = PATIENCE
-            known.failures = 0
-            if self.meta not in known and len(known) == METAS:
-                del known[next(iter(known))]
-            calls = known.setdefault(self.meta, [])
-            calls.append(found)
-            if len(calls) > KNOWN:
-                del calls[0]
-            start.last, start.then = found
+            _add(start, self.function, self.meta, found)
         return out
+
+
+    def _write_down(self, out: Any) -> None:
+        """Know the call elsewhere, if it has been made often enough at points that were new."""
+        tr, name = self.trace, self.name
+        if tr.low is not None or tr.epoch is not self.epoch or looks.count != self.seen or tr.full:
+            return
+        known = tr.known.get(name, 0)
+        if known is None:
+            return
+        if type(known) is int:
+            _met(tr, name, known + 1)
+            if known + 1 < SEEN:
+                return
+            known = []
+        made = look(self, out)
+        found = None if made is None else template(self, made, self.tensors)
+        tr.known.pop(name, None)  # it is one of the latest again
+        tr.known[name] = None if found is None and not known else known if found is None else [found, *known[:KINDS - 1]]
+
+
+def _met(tr: Trace, name: tuple[Any, ...], times: int) -> None:
+    if len(tr.known) >= MOST and name not in tr.known:
+        del tr.known[next(iter(tr.known))]
+    tr.known[name] = times
 
 
 class _Vain(Attempt):
@@ -136,15 +157,21 @@ vain = _Vain()
 
 
 def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
-    """The result of the call, if it was made here before; else an attempt to remember it, if it may come to that.
+    """The result of the call, if it was made here before, or is known from elsewhere; else an attempt to remember it, if it may come to
+    that.
 
     Tensors whose memory was written through others are brought up to date first, which may record.
     """
     node = tr.node
-    # Nobody was ever further than a node without edges: what the call records is new, which is not remembered.
-    if tr.full or tr.whole or not node.edges:
+    if tr.full or tr.whole:
         return vain
     known = None if node.calls is None else node.calls.get(function)
+    first = None
+    if known:
+        first = _first_meta(given)
+        out = _among(known.get(first, ()), tr, given)
+        if out is not None:
+            return out
     resting = function.patience <= 0
     if resting:
         function.patience -= 1
@@ -169,23 +196,84 @@ def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
                     tensors.append(item)
                 elif type(item) is tuple or type(item) is list:
                     tensors += [t for t in item if isinstance(t, Handle)]
-    metas = [value_of(t).meta for t in tensors]
+    before = [t._value for t in tensors]
+    values = [value_of(t) for t in tensors]
+    metas = [v.meta for v in values]
     meta = metas[0] if metas else None
-    if known is not None:
-        for call, then in known.get(meta, ()):
-            out = call.step(tr, then, call.facts, *passed)
-            if out is not None:
-                node.last, node.then = call, then
+    if meta is not first or any(v is not w for v, w in zip(before, values)):
+        node = tr.node
+        known = None if node.calls is None else node.calls.get(function)
+        out = None if known is None else _among(known.get(meta, ()), tr, passed)
+        if out is not None:
+            return out
+    if known is not None and (resting or known.failures >= FAILURES):
+        return vain
+    name = (function, *metas)
+    anywhere = tr.known.get(name, 0)
+    if not anywhere and not node.edges:  # nobody was ever further than here
+        if anywhere == 0:
+            _met(tr, name, 1)
+        return vain
+    if type(anywhere) is list and tr.low is None:
+        for one in anywhere:
+            done = one.call(tr, passed, tensors)
+            if done is not None:
+                out, facts, then, old = done
+                if old:
+                    _add(node, function, meta, (_shared(function, one.plain, facts), then))
                 return out
-        if resting or known.failures >= FAILURES:
-            return vain
-    return Attempt(function, tr, given, meta, tensors)
+    return Attempt(function, tr, given, meta, tensors, name)
+
+
+def _among(known: Sequence[tuple[Call, Any]], tr: Trace, given: tuple[Any, ...]) -> Any:
+    """The result of the call, if it is one of these, which were made here; else None."""
+    node = tr.node
+    for call, then in known:
+        out = call.step(tr, then, call.facts, *given)
+        if out is not None:
+            node.last, node.then = call, then
+            return out
+    return None
+
+
+def _first_meta(given: Sequence[Any]) -> Meta | None:
+    """Of the first tensor among the arguments."""
+    for a in given:
+        if isinstance(a, Handle):
+            return a._value.meta
+        if type(a) is list or type(a) is tuple:
+            for t in a:
+                if isinstance(t, Handle):
+                    return t._value.meta
+    return None
+
+
+def _add(node: TraceNode, function: Function, meta: Meta | None, found: tuple[Call, Any]) -> None:
+    """Remember a call at the node where it was made."""
+    if node.calls is None:
+        node.calls = {}
+    known = node.calls.get(function)
+    if known is None:
+        known = node.calls[function] = Known()
+    known.failures = 0
+    if meta not in known and len(known) == METAS:
+        del known[next(iter(known))]
+    calls = known.setdefault(meta, [])
+    calls.append(found)
+    if len(calls) > KNOWN:
+        del calls[0]
+    node.last, node.then = found
 
 
 def remember(attempt: Attempt, out: Any) -> tuple[Call, Any] | None:
     """What a call recorded, and where that led, if the call was nothing but that."""
-    found = _one(attempt, out) or several(attempt, out)
-    return None if found is None else (_shared(attempt.function, found[0], found[2]), found[1])
+    found = look(attempt, out)
+    return None if found is None else (_shared(attempt.function, found.step, found.facts), found.then)
+
+
+def look(attempt: Attempt, out: Any) -> Made | None:
+    """What a call did, if that can be told."""
+    return _one(attempt, out) or several(attempt, out)
 
 
 _calls: WeakValueDictionary[Any, Call] = WeakValueDictionary()
@@ -221,8 +309,8 @@ def _exactly(fact: Any) -> Any:
     return kind, repr(fact) if kind is float else fact
 
 
-def _one(attempt: Attempt, out: Any) -> tuple[Any, Any, tuple[Any, ...]] | None:
-    """Step, node (or nodes) and facts of a call that was nothing but the recording of one operation, or of views of its tensor."""
+def _one(attempt: Attempt, out: Any) -> Made | None:
+    """What there is to know of a call that was nothing but the recording of one operation, or of views of its tensor."""
     tr, epoch = attempt.trace, attempt.epoch
     node = tr.node
     if node is attempt.start or node.op is None or looks.written != attempt.written:
@@ -242,7 +330,8 @@ def _one(attempt: Attempt, out: Any) -> tuple[Any, Any, tuple[Any, ...]] | None:
         linked = out[0]._edge is not None
         shape = Shape(*common, (0,), linked, None, (False,), _title(out[0]), is_view=True, pieces=True)
         each = tuple([(n.meta, n.slot) for n in nodes])
-        return step_for(shape), nodes, (each, type(out), nodes[0].saves[1][0] if linked else None, *found.facts)
+        facts = (each, type(out), nodes[0].saves[1][0] if linked else None, *found.facts)
+        return Made(step_for(shape), nodes, facts, partial(step_for, shape, True), (0,), found)
     if not _is_result(out, node, epoch):
         return None
     nr = out._value.slot - node.slot
@@ -267,7 +356,7 @@ def _one(attempt: Attempt, out: Any) -> tuple[Any, Any, tuple[Any, ...]] | None:
         title = _title(out)
     shape = Shape(*common, inputs, linked, keeps, outs, title, results, nr, is_view, moves)
     meta = node.metas if results > 1 else (out._value.meta, out._alias.how.op, out._alias.how.attrs) if moves else out._value.meta
-    return step_for(shape), node, (meta, out._value.slot, in_metas, *found.facts)
+    return Made(step_for(shape), node, (meta, out._value.slot, in_metas, *found.facts), partial(step_for, shape, True), (1,), found)
 
 
 def _pieces(tr: Trace, attempt: Attempt, out: Sequence[Any], t: Handle) -> tuple[TraceNode, ...] | None:

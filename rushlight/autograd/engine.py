@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..record.trace import local
+from ..record.trace import local, user_line
 from .apply import Restrided
 from .autocast import paused
 from .handle import LEAF, Handle, make
@@ -33,12 +33,12 @@ def run(roots: Sequence[Handle], grads: Sequence[Handle | None], *, retain_graph
         with paused(tr):
             return run(roots, grads, retain_graph=retain_graph, create_graph=create_graph, inputs=inputs, accumulate=accumulate,
                        inner=inner)
-    mode = tr.grad_enabled, tr.inference
-    tr.grad_enabled, tr.inference = create_graph, False
+    mode = tr.grad_enabled, tr.inference, tr.here
+    tr.grad_enabled, tr.inference, tr.here = create_graph, False, tr.here or user_line()
     try:
         return _run(roots, grads, retain_graph, create_graph, inputs, accumulate, inner)
     finally:
-        tr.grad_enabled, tr.inference = mode
+        tr.grad_enabled, tr.inference, tr.here = mode
 
 
 def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: bool, create_graph: bool,
@@ -57,59 +57,71 @@ def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: 
                 node, nr = edge if type(edge) is tuple else (edge, 0)
                 wanted_nodes.setdefault((id(node), nr), []).append(k)
 
-    users, useful = _count_users(start, wanted_leaves, wanted_nodes)
-    pending: dict[Node, list[Any]] = {}
-    leaf_grads: dict[int, tuple[Handle, Any]] = {}
+    waiting, useful = _count_users(start, wanted_leaves, wanted_nodes)
+    leaf_grads: dict[int, list[Any]] = {}
     stack: list[Node] = []
     add, tr = Rules.add, local.trace
 
-    def deliver(edges: Sequence[Any], grads: Sequence[Any]) -> None:
+    def deliver(edges: Sequence[Any], grads: Sequence[Any], used: int) -> None:
+        """Hand gradients (None: there is none) on along edges, each of which is one of those that lead to its node, or none (``used`` 0).
+        An edge without a number leads to a node with one result."""
         for edge, grad in zip(edges, grads, strict=True):
-            if edge is None or grad is None:
+            if edge is None:
                 continue
-            nr = 0
             if type(edge) is tuple:
                 edge, nr = edge
+                state = waiting[edge]
+                if grad is not None:
+                    slots = state[1]
+                    if slots is None:
+                        state[1] = slots = [None] * edge.results
+                    slots[nr] = grad if slots[nr] is None else add(slots[nr], grad)
             elif isinstance(edge, Handle):
-                known = leaf_grads.get(id(edge))
-                leaf_grads[id(edge)] = (edge, grad if known is None else add(known[1], grad))
+                if grad is not None:
+                    known = leaf_grads.get(id(edge))
+                    if known is None:
+                        leaf_grads[id(edge)] = [edge, grad]
+                    else:
+                        known[1] = add(known[1], grad)
                 continue
-            slots = pending.get(edge)
-            if slots is None:
-                pending[edge] = slots = [None] * edge.results
-            slots[nr] = grad if slots[nr] is None else add(slots[nr], grad)
+            else:
+                state = waiting[edge]
+                if grad is not None:
+                    slots = state[1]
+                    state[1] = [grad] if slots is None else [add(slots[0], grad)]
+            state[0] -= used
+            if not state[0] and used:
+                stack.append(edge)
 
-    deliver(start, grads)
+    deliver(start, grads, 0)
     for edge in start:
         if not isinstance(edge, Handle):
             node = edge[0] if type(edge) is tuple else edge
-            if users[node] == 0 and node not in stack:
+            if waiting[node][0] == 0 and node not in stack:
                 stack.append(node)
 
     while stack:
         node = stack.pop()
-        slots = pending.pop(node, None)
+        state = waiting[node]
+        slots = state[1]
         edges = node.edges
-        if slots is not None:
-            found = [(k, nr) for nr in range(len(slots)) for k in wanted_nodes.get((id(node), nr), ())] if wanted_nodes else ()
-            rare = node.rare
-            if rare is not None and not _PRE_HOOKS.isdisjoint(rare) and (inner is None or not found or found[0][0] < inner):
-                slots = _run_pre_hooks(node, slots)
-            for k, nr in found:
-                captured[k] = slots[nr]
-            if (useful is users or node in useful) and (inner is None or not found):
-                given = run_rule(tr, node, edges, slots) if rare is None and isinstance(node, GradNode) else _step(node, slots)
-                if not retain_graph:
-                    node.release()
-                deliver(edges, given)
-        for edge in edges:
-            if edge is not None and not isinstance(edge, Handle):
-                target = edge[0] if type(edge) is tuple else edge
-                left = users.get(target)
-                if left is not None:
-                    users[target] = left - 1
-                    if left == 1:
-                        stack.append(target)
+        if slots is None:
+            deliver(edges, (None,) * len(edges), 1)
+            continue
+        state[1] = None
+        found = [(k, nr) for nr in range(len(slots)) for k in wanted_nodes.get((id(node), nr), ())] if wanted_nodes else ()
+        rare = node.rare
+        if rare is not None and not _PRE_HOOKS.isdisjoint(rare) and (inner is None or not found or found[0][0] < inner):
+            slots = _run_pre_hooks(node, slots)
+        for k, nr in found:
+            captured[k] = slots[nr]
+        if (useful is waiting or node in useful) and (inner is None or not found):
+            given = run_rule(tr, node, edges, slots) if rare is None and isinstance(node, GradNode) else _step(node, slots)
+            if not retain_graph:
+                node.release()
+            deliver(edges, given, 1)
+        else:
+            deliver(edges, (None,) * len(edges), 1)
 
     for leaf, grad in leaf_grads.values():
         _finish_leaf(leaf, grad, create_graph, wanted_leaves, accumulate, captured, inner)
@@ -117,17 +129,18 @@ def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: 
 
 
 def _count_users(start: Sequence[Any], wanted_leaves: dict[int, list[int]] | None,
-                 wanted_nodes: dict[tuple[int, int], list[int]]) -> tuple[dict[Node, int], Any]:
-    """How many edges inside the reachable graph lead to each node, and which nodes lead to something wanted (a wanted result of a
-    node itself is not below it: where nothing deeper is wanted, the node is not run and keeps what it saved)."""
-    users: dict[Node, int] = {}
+                 wanted_nodes: dict[tuple[int, int], list[int]]) -> tuple[dict[Node, list[Any]], Any]:
+    """Of each node: how many edges inside the reachable graph lead to it, and the gradients of its results, of which there are none yet;
+    and which nodes lead to something wanted (a wanted result of a node itself is not below it: where nothing deeper is wanted, the node is
+    not run and keeps what it saved)."""
+    users: dict[Node, list[Any]] = {}
     order: list[Node] = []
     todo = []
     for edge in start:
         if edge is not None and not isinstance(edge, Handle):
             node = edge[0] if type(edge) is tuple else edge
             if node not in users:
-                users[node] = 0
+                users[node] = [0, None]
                 todo.append(node)
     while todo:
         node = todo.pop()
@@ -136,10 +149,11 @@ def _count_users(start: Sequence[Any], wanted_leaves: dict[int, list[int]] | Non
             if edge is None or isinstance(edge, Handle):
                 continue
             target = edge[0] if type(edge) is tuple else edge
-            if target in users:
-                users[target] += 1
+            state = users.get(target)
+            if state is not None:
+                state[0] += 1
             else:
-                users[target] = 1
+                users[target] = [1, None]
                 todo.append(target)
     if wanted_leaves is None:
         return users, users
@@ -170,6 +184,15 @@ def _count_users(start: Sequence[Any], wanted_leaves: dict[int, list[int]] | Non
 
 def _step(node: Node, slots: list[Any]) -> Sequence[Any]:
     """Run one node, with its hooks: gradients in, gradients out, of the inputs' shapes and dtypes."""
+    tr = local.trace
+    here, tr.here = tr.here, None  # the user's code may be in it, with lines of its own
+    try:
+        return _step_as_told(node, slots)
+    finally:
+        tr.here = here
+
+
+def _step_as_told(node: Node, slots: list[Any]) -> Sequence[Any]:
     try:
         given = node.backward(slots)
     except RuntimeError as error:

@@ -1,7 +1,8 @@
 """The arguments of a call that has been made: which are tensors, where in the trace they were, and which are atoms."""
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from ..compile.dtypes import DType
 from .handle import LEAF, Handle
@@ -25,7 +26,7 @@ from .steps import (
     start_of,
 )
 
-__all__ = ["ATOMS", "OPERAND", "PLAIN_TENSORS", "POSITION", "SEQUENCES", "Number", "Sorted", "State", "sort_arguments"]
+__all__ = ["ATOMS", "Made", "OPERAND", "PLAIN_TENSORS", "POSITION", "SEQUENCES", "Number", "Sorted", "State", "sort_arguments"]
 
 PLAIN_TENSORS: set[type] = set()  # classes of tensors without behaviour of their own; the rooms above add theirs
 ATOMS: set[type] = {int, bool, str, type(None), type(Ellipsis), DType, float, slice}  # equal ones of one of these types are the same
@@ -58,15 +59,34 @@ class State:
 
 class Sorted:
     """Arguments apart: their kinds (of groups: of their items), the tensors (and the number) among them with the values that they had
-    when the call began, and what a step's facts hold of each."""
+    when the call began, and what a step's facts hold of each; ``slots``: (number of the fact, number of the tensor) of those that are
+    slots."""
 
-    __slots__ = ("kinds", "tensors", "values", "facts")
+    __slots__ = ("kinds", "tensors", "values", "facts", "slots")
 
     def __init__(self) -> None:
         self.kinds: list[Any] = []
         self.tensors: list[Any] = []
         self.values: list[Any] = []
         self.facts: list[Any] = []
+        self.slots: list[tuple[int, int]] = []
+
+
+class Made(NamedTuple):
+    """A call that has been made.
+
+    Attributes:
+        step, then, facts: see ``Call``; ``then`` is one node, or several.
+        anew: gives the step of such calls where nobody has been.
+        slots: which facts have slots of results: one, or (meta, slot) pairs; ``found``: the arguments, whose facts stand at the end.
+    """
+
+    step: Callable[..., Any]
+    then: Any
+    facts: tuple[Any, ...]
+    anew: Callable[[], Callable[..., Any]]
+    slots: Sequence[int]
+    found: Sorted
 
 
 def sort_arguments(attempt: Any, unread: bool) -> Sorted | None:
@@ -88,7 +108,9 @@ def sort_arguments(attempt: Any, unread: bool) -> Sorted | None:
                     return LEAF_VALUE
                 return UNREAD if unread else None
             found.facts.append(v.meta if v.slot >= attempt.slot else v.slot)
-            if v.slot >= attempt.slot:
+            if v.slot < attempt.slot:
+                found.slots.append((len(found.facts) - 1, len(found.tensors) - 1))
+            else:
                 return LEAF_VALUE if v.buffer is not None else STRETCH if is_strided(v) else PART
             return OLD_PART if values[v.slot] is not v else SLOT if v.origin is None else VIEW
         if a is None or a is True or a is False:

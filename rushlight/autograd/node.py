@@ -13,6 +13,8 @@ from ..record.value import Value
 from .handle import LEAF, UNWATCHED, Handle, make, type_name
 from .packed import Packed, unpacked_once
 
+LONG = 32  # inputs from which on code is not written for each number of them
+
 __all__ = ["Node", "GradNode", "AccumulateGrad", "accumulator", "edge_of", "filler", "grad_class", "titled_class"]
 
 
@@ -279,8 +281,19 @@ def grad_class(inputs: int) -> type[GradNode]:
         get: Any = attrgetter(*names) if names else None
         return property(get if inputs > 1 else lambda node: (get(node),) if inputs else ())
 
-    return type("GradNode", (GradNode,), {"__slots__": (*edges, *kept), "__module__": __name__, "__doc__": GradNode.__doc__,
-                                          "edges": together(edges), "kept": together(kept), "EDGES": edges, "KEPT": kept})
+    return type("GradNode", (GradNode,), {
+        "__slots__": (*edges, *kept), "__module__": __name__, "__doc__": GradNode.__doc__, "edges": together(edges),
+        "kept": together(kept), "EDGES": edges, "KEPT": kept, **({"release": _release(kept)} if inputs <= LONG else {})})
+
+
+def _release(kept: Sequence[str]) -> Callable[[GradNode], None]:
+    """``GradNode.release`` of nodes with these slots, as straight-line code."""
+    slots = [f"node.{name}" for name in (*kept, "kept_out")]
+    lines = ["def release(node):", f"  if {''.join([f'{slot} is not None or ' for slot in slots])}node.node.op.once:",
+             f"    {' = '.join(slots)} = node.in_metas = None"]
+    scope: dict[str, Any] = {"__name__": __name__}
+    exec(compile("\n".join(lines), f"<release {len(kept)}>", "exec"), scope)
+    return scope["release"]  # type: ignore[no-any-return]
 
 
 @functools.cache
@@ -289,9 +302,6 @@ def titled_class(inputs: int, title: str) -> Any:
     at become ``SumBackward0`` then; those of functions with a title (``titles.py``) have it from the start."""
     return type(title.rpartition("::")[2], (grad_class(inputs),), {"__slots__": (), "__module__": __name__, "__doc__": GradNode.__doc__,
                                                                   "title": title})
-
-
-LONG = 32  # inputs from which on code is not written for each number of them
 
 
 @functools.cache

@@ -6,6 +6,7 @@ for values of the same slots, the walk goes straight to where the rule arrived, 
 """
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakValueDictionary
@@ -13,6 +14,7 @@ from weakref import WeakValueDictionary
 from ..record.meta import Meta
 from ..record.trace import NOTHING, Trace
 from ..record.value import looks
+from . import handle
 from .calls import Attempt, Function, search
 from .handle import make
 from .node import GradNode
@@ -93,12 +95,7 @@ def run_rule(tr: Trace, node: GradNode, edges: Sequence[Any], grads: Sequence[An
         inputs, outputs = node.inputs, node.outputs
         args = [t for t in (*inputs, *outputs) if t is not None]
     else:  # without edges, so that there are fewer kinds of calls
-        args = []
-        for v in node.kept:
-            if v is not None:
-                if v.overwritten is not None or v.origin is not None:
-                    node._checked(v)
-                args.append(make(v))
+        args = _opener(len(edges))(node, [])
         if node.kept_out is not None:
             args += [make(node._checked(v)) for v in node.kept_outs if v is not None]
     start = tr.node
@@ -116,6 +113,21 @@ def run_rule(tr: Trace, node: GradNode, edges: Sequence[Any], grads: Sequence[An
         inputs = [None if v is None else next(made) for v in node.kept]
         outputs = [None] * node.results if node.kept_out is None else [None if v is None else next(made) for v in node.kept_outs]
     return _run(tr, node, rule, known, _Context(node, inputs, outputs), edges, grads)
+
+
+@functools.cache
+def _opener(inputs: int) -> Any:
+    """``opened(node, args)`` adds tensors of what a graph node with so many inputs keeps of them: straight-line code, since every rule
+    begins so."""
+    lines = ["def opened(node, args):"]
+    for k in range(inputs):
+        lines += [f"  v = node.kept{k}", "  if v is not None:",
+                  "    if v.overwritten is not None or v.origin is not None: node._checked(v)",
+                  "    t = new(Tensor)", "    t._value = v", "    t._writes = 0", "    t._edge = t._grad = t._alias = t._more = None",
+                  "    args.append(t)"]
+    scope: dict[str, Any] = {"new": object.__new__, "Tensor": handle._class, "__name__": __name__}
+    exec(compile("\n".join([*lines, "  return args"]), f"<opened {inputs}>", "exec"), scope)
+    return scope["opened"]
 
 
 def _run(tr: Trace, node: GradNode, rule: _Rule, attempt: Attempt, context: _Context, edges: Sequence[Any],

@@ -13,7 +13,7 @@ from typing import Any
 from ..record.trace import TraceNode
 from ..record.value import Value, looks
 from .apply import Restrided
-from .given import PLAIN_TENSORS, Number, sort_arguments
+from .given import PLAIN_TENSORS, Made, Number, sort_arguments
 from .handle import LEAF, Alias, Handle, View
 from .node import GradNode, grad_class
 from .steps import (
@@ -43,8 +43,8 @@ class _Unexplained(Exception):
     """Something about the call is not in what is read."""
 
 
-def several(attempt: Any, out: Any) -> tuple[Callable[..., Any], tuple[TraceNode, ...], tuple[Any, ...]] | None:
-    """Step, nodes and facts of a call that has been made; None if it did what cannot be told from here."""
+def several(attempt: Any, out: Any) -> Made | None:
+    """What there is to know of a call that has been made; None if it did what cannot be told from here."""
     tr = attempt.trace
     if tr.low is not None or tr.node is attempt.start:
         return None  # what autocast casts it keeps for the next operation
@@ -100,7 +100,7 @@ class _Reader:
         before = self.attempt.before.get(id(t))
         return before.wants if before is not None else NO if t._edge is None else A_LEAF if t._edge is LEAF else YES
 
-    def read(self, out: Any) -> tuple[Callable[..., Any], tuple[TraceNode, ...], tuple[Any, ...]]:
+    def read(self, out: Any) -> Made:
         self._read_path()
         written = self._read_writes()
         result, kind = self._read_result(out)
@@ -116,7 +116,9 @@ class _Reader:
         if kind is not None:
             heads.append("kind")
             facts.append(kind)
+        slots = [*range(len(results), 2 * len(results))]
         if any(what == "draw" for what, _ in self.events):
+            slots.append(len(facts))
             heads += ["drawn_slot", "pop", "draw"]
             leaf, *source = self.tr.drawn
             facts += [leaf.slot, *source]
@@ -139,8 +141,9 @@ class _Reader:
         if writes:
             made += ["epoch.writes = epoch.rewrites = True", f"looks.written += {len(written)}", *writes]
         made.append(f"return {result}")
-        step = _step(together("nodes", names, lines, made), tuple(self.classes), self.attempt.function.reads)
-        return step, (*self.ops, self.tr.node), (*facts, *self.found.facts)
+        classes, reads = tuple(self.classes), self.attempt.function.reads
+        return Made(_step(together("nodes", names, lines, made), classes, reads), (*self.ops, self.tr.node), (*facts, *self.found.facts),
+                    lambda: _step(together("nodes", names, lines, made, True), classes, reads), slots, self.found)
 
     def _kept(self) -> set[int]:
         """Which arguments graph nodes keep."""

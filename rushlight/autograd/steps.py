@@ -87,13 +87,13 @@ class Shape(NamedTuple):
 
 
 @functools.lru_cache(4096)
-def step_for(shape: Shape) -> Callable[..., Any]:
+def step_for(shape: Shape, anew: bool = False) -> Callable[..., Any]:
     """The step of all calls of a shape. Its facts: meta and slot of the result, metas of the operation's inputs, then those of each
-    argument."""
+    argument. ``anew``: of calls where nobody has been (``anew.py``)."""
     n = len(shape.inputs)
     kind = grad_class(n) if shape.title is None else titled_class(n, shape.title)
     reads = shape.arguments[-1][0] if type(shape.arguments[-1][0]) is Reads else None
-    return compiled(_source(shape), f"<step {shape.arguments}>", GradNode=kind, **({} if reads is None else reads.scope()))
+    return compiled(_source(shape, anew), f"<step {shape.arguments}>", GradNode=kind, **({} if reads is None else reads.scope()))
 
 
 def compiled(source: str, name: str, **more: Any) -> Callable[..., Any]:
@@ -107,7 +107,7 @@ def compiled(source: str, name: str, **more: Any) -> Callable[..., Any]:
     return scope["step"]  # type: ignore[no-any-return]
 
 
-def _source(shape: Shape) -> str:
+def _source(shape: Shape, anew: bool) -> str:
     kept = [i for i, keep in zip(shape.inputs, shape.keeps or ()) if keep]
     names, tensors, lines = checks(shape, "meta, slot, in_metas", bool(shape.grad), kept=kept)
     made = [line for i in shape.entering for line in enters(i, tensors[i], not shape.is_view)]
@@ -117,11 +117,14 @@ def _source(shape: Shape) -> str:
                  "  outs.append(out)", "return kind(outs)"]
     else:
         made += [*_result(shape), "return out"]
-    return together("nodes" if shape.pieces else "node", names, lines, made)
+    return together("nodes" if shape.pieces else "node", names, lines, made, anew)
 
 
-def together(then: str, names: Sequence[str], checks: Sequence[str], made: Sequence[str]) -> str:
-    """The source of a step: lines that end it where the call is another one, and lines that record. ``then``: what they call the node."""
+def together(then: str, names: Sequence[str], checks: Sequence[str], made: Sequence[str], anew: bool = False) -> str:
+    """The source of a step: lines that end it where the call is another one, and lines that record. ``then``: what they call the node;
+    ``anew``: it is made only now."""
+    if anew:
+        made = [f"{then} = {then}()", f"if {then} is None: return None", *made]
     # One of them is no tensor, a group has another length, an object has no such attribute.
     odd = "  except (AttributeError, ValueError, KeyError): return None"
     return "\n".join([f"def step({', '.join(['tr', then, 'facts', *names])}):", "  try:", *["    " + line for line in checks], odd,

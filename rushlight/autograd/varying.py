@@ -38,7 +38,7 @@ def varying(tr: Trace, op: Op, attrs: tuple, slots: Sequence[int]) -> Runtime | 
     if found is None:
         return None
     runtime, others, numbers = found
-    line = user_line(3)
+    line = tr.here or user_line(3)
     what = "positions" if op.positions else op  # one line may read and write at the same place
     surprises, most = tr.varying.get((what, line), 0), POSITIONS if op.positions else OPERANDS
     if surprises < most:

@@ -1,7 +1,8 @@
-"""The cold tier: a path runs in the reference interpreter (NumPy), primitive by primitive.
+"""The cold tier: a path runs in the reference interpreter (NumPy), primitive by primitive; a long one operation by operation
+(``stepwise.py``).
 
-A path may run so several times before it is compiled (``patience.py``). What it was lowered to is kept meanwhile, for the next run and
-for the compiler: for a long path that takes as long as running it.
+A path may run so several times before it is compiled (``patience.py``). What is known of it is kept meanwhile, for the next run and for
+the compiler.
 """
 from __future__ import annotations
 
@@ -14,14 +15,17 @@ from typing import Any
 import numpy as np
 
 from ..compile.counters import Event, tell, watchers
+from ..compile.graph import Graph
 from ..compile.reference.interpret import interpret
 from .paths import lower_path, no_collection
+from .settings import settings
+from .stepwise import StepwiseProgram
 from .trace import TraceNode
 from .value import Buffer, Value
 
-__all__ = ["ColdProgram", "Waiting"]
+__all__ = ["ColdProgram", "Waiting", "program"]
 
-_MOST = 30_000  # primitives that are kept for paths that wait: some 20 MB
+_MOST = 30_000  # primitives, or operations, that are kept for paths that wait: some 20 MB
 
 
 class Waiting:
@@ -32,11 +36,11 @@ class Waiting:
     _kept: dict[Waiting, None] = {}  # oldest first
     _nodes = 0
 
-    def __init__(self, program: ColdProgram, described: Any) -> None:
+    def __init__(self, program: ColdProgram | StepwiseProgram, described: Any) -> None:
         self.seen = 1
-        self.program: ColdProgram | None = program
+        self.program: ColdProgram | StepwiseProgram | None = program
         self.described = described
-        self.nodes = len(program.graph.nodes)
+        self.nodes = program.nodes
         Waiting._kept[self] = None
         Waiting._nodes += self.nodes
         while Waiting._nodes > _MOST and (oldest := next(iter(Waiting._kept), None)) is not None:
@@ -49,6 +53,15 @@ class Waiting:
             Waiting._nodes -= self.nodes
 
 
+def program(path: Sequence[TraceNode], key: tuple, stepwise: bool) -> ColdProgram | StepwiseProgram:
+    """What a path that is not compiled runs as; ``stepwise``: operation by operation, if there is memory enough."""
+    if stepwise and not settings.eager:
+        made = StepwiseProgram(path, key)
+        if made.fits:
+            return made
+    return ColdProgram(path, key)
+
+
 class ColdProgram:
     """Has the interface of a compiled path. ``waits``: it takes up memory as arrays, which wait for the programs in flight."""
 
@@ -59,6 +72,14 @@ class ColdProgram:
         live, _, moved = key
         self.graph, leaves = lower_path(path, [*live, *moved])
         self.leaves = tuple(leaves)
+
+    @property
+    def nodes(self) -> int:
+        return len(self.graph.nodes)
+
+    def lowered(self) -> tuple[Graph, Sequence[int]]:
+        """The graph of the path, and the slots of its leaves."""
+        return self.graph, self.leaves
 
     @functools.cached_property
     def products(self) -> int:

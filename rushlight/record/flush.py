@@ -131,6 +131,7 @@ def start_afresh() -> None:
             flush_trace(tr)
             tr.root = TraceNode(None, None, (), (), (), 0)
             tr.nodes = 0
+            tr.known = {}
             tr.node = tr.beginning()
 
 
@@ -263,8 +264,8 @@ def _program(tr: Trace, node: TraceNode, key: tuple, waiting: Waiting | None) ->
         patient = long or tr.pieces.began
         if program is None and (settings.eager or others < _COLD_SIZES and paths.cost(path) < settings.cold_limit * _parts(path)
                                 and (tr.patience.runs_cold((node.depth, key), seen, long) if patient else seen == 0)):
-            ran = ran or cold.ColdProgram(path, key)
-            if settings.eager or ran.products < min(settings.cold_limit, PLAIN):
+            ran = ran or cold.program(path, key, patient)
+            if settings.eager or ran.products < min(settings.cold_limit, PLAIN) * (_parts(path) if patient else 1):
                 if waiting is None:
                     node.programs[key] = Waiting(ran, described)
                 else:
@@ -273,7 +274,7 @@ def _program(tr: Trace, node: TraceNode, key: tuple, waiting: Waiting | None) ->
                 return ran
         if waiting is not None:
             waiting.let_go()
-        lowered = None if ran is None else (ran.graph, ran.leaves)
+        lowered = None if ran is None else ran.lowered()
         program = program or families.plan(described, key) or paths.compile_path(path, key, lowered)
     counters.programs_built += 1
     node.programs[key] = program

@@ -22,7 +22,7 @@ from .packed import PackedLeaves
 from .trace import TraceNode
 from .value import Buffer, Value
 
-__all__ = ["path_to", "needed", "cost", "compile_family", "compile_path", "lower_path", "no_collection"]
+__all__ = ["path_to", "needed", "cost", "compile_family", "compile_path", "lower_op", "lower_path", "no_collection", "ordered_leaf"]
 
 
 def path_to(node: TraceNode) -> list[TraceNode]:
@@ -65,7 +65,7 @@ def lower_nodes(nodes: Iterable[Any], results: Sequence[int]) -> tuple[Graph, li
     for node in nodes:
         if node.op is None:
             order = node.orders[0]
-            made[node.slot] = _logical(graph, node.meta, order)
+            made[node.slot] = ordered_leaf(graph, node.meta, order)
             leaves.append(node.slot)
             if order is not None:
                 orders[node.slot] = order
@@ -79,7 +79,7 @@ def lower_nodes(nodes: Iterable[Any], results: Sequence[int]) -> tuple[Graph, li
     return graph, leaves
 
 
-def _logical(graph: Graph, meta: Meta, order: tuple[int, ...] | None) -> Node:
+def ordered_leaf(graph: Graph, meta: Meta, order: tuple[int, ...] | None) -> Node:
     """A leaf whose memory is filled in some order, with its dimensions in theirs."""
     if order is None:
         return graph.leaf(meta.shape, meta.dtype)

@@ -112,7 +112,7 @@ class TraceNode(_Latest):
         self.saves: dict[int, tuple] = NOTHING
         self.rules: dict[int, Any] = NOTHING
         self.scalars: dict[tuple, tuple] = NOTHING  # calls with numbers -> the numbers seen
-        self.line = user_line(5) if op is not None else None  # beyond the operation's call of ``record``
+        self.line: tuple[str, int] | None = None
         self.used = 0
         self.again: Any = None  # the last run that ended here; see record/again.py
         self.backward: Any = None  # the walk of a backward that began here; see autograd/replay.py
@@ -186,12 +186,14 @@ class Trace:
         varying: (operation or "positions", the user's line) -> how often another Python number came there; see ``autograd/varying.py``.
         low: the narrow type that operations choose while autocast is on, else None; ``regions`` is the state behind it
             (``autograd/autocast.py``).
+        here: the user's line while that is known to be the same (a backward); known: calls that may be made anywhere
+            (``autograd/anew.py``).
         patience: which long paths wait to be compiled; ``pieces``: which are cut, because no other one like them comes.
     """
 
     __slots__ = ("root", "node", "values", "spare", "spare_views", "spare_wholes", "epoch", "grad_enabled", "inference", "lock", "flushes",
                  "nodes", "anomaly", "packing", "watching", "copied", "drawn", "exported", "full", "whole", "varying", "windows", "low",
-                 "regions", "patience", "pieces", "__weakref__")
+                 "regions", "patience", "pieces", "here", "known", "__weakref__")
 
     def __init__(self) -> None:
         self.root = TraceNode(None, None, (), (), (), 0)
@@ -218,6 +220,8 @@ class Trace:
         self.varying: dict[tuple, int] = {}
         self.patience = Patience()
         self.pieces = Pieces()
+        self.here: tuple[str, int] | None = None
+        self.known: dict[tuple, Any] = {}
 
     def read_at_once(self) -> None:
         """Memory that others can write has entered: what is recorded in this epoch has to run before they do."""
@@ -262,11 +266,18 @@ class Trace:
 
     def extend(self, key: tuple, op: Op | None, attrs: tuple, inputs: tuple[int, ...], metas: tuple[Meta, ...]) -> TraceNode:
         """Add a node that was never recorded here before."""
-        node = TraceNode(self.node, op, attrs, inputs, metas, len(self.values))
-        pieces = self.pieces
-        if op is not None and (pieces.inside or pieces.alike) and pieces.ends(node):
-            node.stop = True
-        self.node.edges[key] = node
+        return self.grow(self.node, key, op, attrs, inputs, metas, len(self.values))
+
+    def grow(self, parent: TraceNode, key: tuple, op: Op | None, attrs: tuple, inputs: tuple[int, ...], metas: tuple[Meta, ...],
+             slot: int) -> TraceNode:
+        """Add a node behind ``parent``, whose first result will be in this slot."""
+        node = TraceNode(parent, op, attrs, inputs, metas, slot)
+        if op is not None:
+            node.line = self.here or user_line(4)
+            pieces = self.pieces
+            if (pieces.inside or pieces.alike) and pieces.ends(node):
+                node.stop = True
+        parent.edges[key] = node
         self.nodes += 1
         return node
 

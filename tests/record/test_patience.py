@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import rushlight as torch
-from rushlight.record import cold, counters, families, paths, pieces
+from rushlight.record import cold, counters, families, paths, pieces, stepwise
 from rushlight.record.flush import start_afresh
 from rushlight.record.patience import LONG, Patience
 from rushlight.record.pieces import Pieces
@@ -97,8 +97,8 @@ def test_a_loop_that_writes_a_vector_piece_by_piece_is_not_compiled_for_one_run(
 
 def test_a_path_that_waits_is_lowered_once(monkeypatch):
     monkeypatch.setattr(pieces, "_STRANGERS", 1000)
-    lowered, lower = [], cold.lower_path
-    monkeypatch.setattr(cold, "lower_path", lambda *args: (lowered.append(1), lower(*args))[1])
+    lowered, lower = [], stepwise.lower_path
+    monkeypatch.setattr(stepwise, "lower_path", lambda *args: (lowered.append(1), lower(*args))[1])
     monkeypatch.setattr(paths, "lower_path", None)  # nor does the compiler
     weight = torch.tensor([0.3], requires_grad=True)
     lengths = [LONG // 4 + k for k in range(10)]

@@ -1,0 +1,218 @@
+"""The cold tier of long paths: operation by operation, each with a small program of its own.
+
+A path that never comes again (a tree of a new form, an adaptive solver's steps, a sentence of new length) is made of operations that do:
+the same operation on the same shapes is anywhere the same program. So what an operation is lowered to is kept, whatever the path, and
+when it has run often enough in the interpreter it is compiled. A new path then costs a look-up and a call for each of its
+operations, as it would in PyTorch, and neither a graph nor a plan.
+
+Intermediate results lie one after the other in one stretch of memory. A view that lies in a row is where its whole is.
+"""
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..compile.counters import Event, tell, watchers
+from ..compile.cpu.alloc import allocate, array_at
+from ..compile.cpu.flight import settle
+from ..compile.errors import OutOfBounds, ZeroDivision, origin
+from ..compile.graph import Graph
+from ..compile.reference.interpret import PLAIN, interpret
+from .meta import Meta, contiguous_strides, is_contiguous
+from .paths import compile_path, lower_op, lower_path, needed, no_collection, ordered_leaf
+from .trace import TraceNode
+from .value import Buffer, Value
+
+__all__ = ["StepwiseProgram"]
+
+_RUNS = 64         # of an operation in the interpreter, after which it is compiled: some milliseconds against ten microseconds each
+_PRODUCTS = 5_000  # products of a contraction that count like another run: the interpreter takes long for them
+_MOST = 4_000      # operations that one thread keeps; the oldest are forgotten
+_BYTES = 1 << 27   # of intermediate results, at most
+
+_ALONE: tuple = ((), (), ())  # key of a program whose results are nobody's memory
+
+
+class _Single:
+    """One operation on inputs of certain metas.
+
+    Attributes:
+        offset: of a view that lies in a row: where in its whole, in bytes; None: it is computed.
+        products: multiplications in contractions and native calls.
+        left: how many runs in the interpreter there are to be; run: the compiled program, as a function of all addresses.
+    """
+
+    __slots__ = ("offset", "graph", "products", "left", "run", "sizes", "nbytes")
+
+    def __init__(self, op: Any, attrs: tuple, ins: Sequence[Meta], outs: Sequence[Meta]) -> None:
+        self.offset = _offset(op, attrs, ins, outs)
+        self.run: Any = None
+        self.sizes = [m.nbytes + 63 & -64 for m in outs]
+        self.nbytes = 0 if self.offset is not None else sum(self.sizes)
+        self.products, self.left = 0, _RUNS
+        self.graph = graph = Graph()
+        if self.offset is None:
+            leaves = [ordered_leaf(graph, m, m.order) for m in ins]
+            made = lower_op(graph, op, leaves, attrs, outs)
+            graph.results = [n if m.order is None else graph.permute(n, m.order) for n, m in zip(made, outs)]
+            self.products = sum(node.attrs[0].work if node.kind == "native" else math.prod(n for _, n in node.attrs[0].sizes)
+                                for node in graph.nodes if node.kind in ("contract", "native"))
+            if any(node.kind == "host" for node in graph.nodes):
+                self.left = -1  # a library computes it: there is nothing to compile
+
+    def __call__(self, pointers: Sequence[int], line: Any) -> None:
+        """Run it, with the addresses of inputs, then results."""
+        if self.run is None and (self.left < 0 or self.left > 0 and self.products < PLAIN):
+            if self.left > 0:
+                self.left = max(0, self.left - 1 - self.products // _PRODUCTS)
+            self._interpret(pointers, line)
+            return
+        if self.run is None:
+            program = compile_path((), _ALONE, (self.graph, range(len(self.graph.leaves))))
+            self.run = program.plain or functools.partial(_run_all, program.program, len(self.graph.leaves))
+        try:
+            self.run(*pointers)
+        except (OutOfBounds, RuntimeError) as error:
+            raise type(error)(f"{error}{origin(line)}") from None
+
+    def _interpret(self, pointers: Sequence[int], line: Any) -> None:
+        start = time.perf_counter() if watchers else 0.0
+        graph = self.graph
+        n = len(graph.leaves)
+        try:
+            made = interpret(graph, [array_at(p, leaf.shape, leaf.dtype.numpy) for p, leaf in zip(pointers, graph.leaves)])
+        except (OutOfBounds, ZeroDivision) as error:
+            raise type(error)(f"{error}{origin(line)}") from None
+        for p, node, array in zip(pointers[n:], graph.results, made):
+            np.copyto(array_at(p, node.shape, node.dtype.numpy), array, casting="no")
+        if watchers:
+            tell(Event("cold", "cold operation", start, time.perf_counter() - start, () if line is None else (line,)))
+
+
+def _run_all(program: Any, leaves: int, *pointers: int) -> None:
+    program.run(pointers[:leaves], pointers[leaves:])
+
+
+def _offset(op: Any, attrs: tuple, ins: Sequence[Meta], outs: Sequence[Meta]) -> int | None:
+    """Where a view lies in its whole, if it is a stretch of it."""
+    if not op.is_view or len(ins) != 1 or ins[0].order is not None or outs[0].order is not None or not outs[0].numel:
+        return None
+    shape, strides, offset = op.place(ins[0].shape, contiguous_strides(ins[0].shape), 0, attrs)
+    return offset * outs[0].dtype.itemsize if outs[0].dtype is ins[0].dtype and is_contiguous(shape, strides) else None
+
+
+class _Known(threading.local):
+    """The operations that a thread has run so; what counts is their order alone, so that each run of a program compiles the same ones at
+    the same places."""
+
+    def __init__(self) -> None:
+        self.singles: dict[tuple, _Single] = {}
+
+
+_known = _Known()
+
+
+class StepwiseProgram:
+    """Has the interface of a compiled path. ``waits``: it looks at memory itself, once the programs in flight are through with it."""
+
+    can_fly, waits = False, True
+    work = 0.0
+
+    def __init__(self, path: Sequence[TraceNode], key: tuple) -> None:
+        live, _, moved = key
+        self.results = [*live, *moved]
+        self.path: Sequence[TraceNode] = needed(path, self.results)
+        self.leaves = tuple([node.slot for node in self.path if node.op is None])
+        metas: dict[int, Meta] = {}
+        singles, known = _known.singles, []
+        for node in self.path:
+            op = node.op
+            if op is not None:
+                name = (op, node.attrs, *[metas[s] for s in node.inputs])
+                single = singles.get(name)
+                if single is None:
+                    if len(singles) >= _MOST:
+                        del singles[next(iter(singles))]
+                    single = singles[name] = _Single(op, node.attrs, name[2:], node.metas)
+                known.append(single)
+            for k, meta in enumerate(node.metas):
+                metas[node.slot + k] = meta
+        self.singles, self.metas = known, metas
+        self.nbytes = sum([single.nbytes for single in known])
+
+    @property
+    def fits(self) -> bool:
+        """Whether the intermediate results take no more memory than they may."""
+        return self.nbytes <= _BYTES
+
+    @property
+    def nodes(self) -> int:
+        return len(self.path)
+
+    @property
+    def products(self) -> int:
+        """Multiplications in contractions and native calls."""
+        return sum([single.products for single in self.singles])
+
+    def lowered(self) -> tuple[Graph, Sequence[int]]:
+        """The graph of the whole path, and the slots of its leaves."""
+        return lower_path(self.path, self.results)
+
+    def run(self, values: Sequence[Value], results: Sequence[Buffer]) -> None:
+        at: dict[int, int] = {}
+        read = set()
+        for slot in self.leaves:
+            buffer: Any = values[slot].buffer
+            if buffer.flight is not None:
+                settle(buffer)
+            at[slot] = buffer.ptr
+            read.add(buffer.ptr)
+        direct: dict[int, int] = {}  # results that are computed where they are to lie
+        late = []                    # (slot, address, bytes) of those that are copied there in the end
+        for slot, out in zip(self.results, results):
+            if out.flight is not None:
+                settle(out)
+            if slot in at or slot in direct or out.ptr in read:
+                late.append((slot, out.ptr, self.metas[slot].nbytes))
+            else:
+                direct[slot] = out.ptr
+        memory = allocate(self.nbytes or 1)
+        free = memory.ptr
+        singles = iter(self.singles)
+        with no_collection():
+            for node in self.path:
+                if node.op is None:
+                    continue
+                single = next(singles)
+                slot = node.slot
+                if single.offset is not None:
+                    at[slot] = at[node.inputs[0]] + single.offset
+                    if slot in direct:
+                        late.append((slot, direct.pop(slot), self.metas[slot].nbytes))
+                    continue
+                pointers = [at[s] for s in node.inputs]
+                for k, size in enumerate(single.sizes, slot):
+                    place = direct.get(k)
+                    if place is None:
+                        place, free = free, free + size
+                    at[k] = place
+                    pointers.append(place)
+                run = single.run
+                if run is None:
+                    single(pointers, node.line)
+                    continue
+                try:
+                    run(*pointers)
+                except (OutOfBounds, RuntimeError) as error:
+                    raise type(error)(f"{error}{origin(node.line)}") from None
+        # All is read before anything is written over it.
+        kept = [(address, ctypes.string_at(at[slot], nbytes)) for slot, address, nbytes in late]
+        for address, content in kept:
+            ctypes.memmove(address, content, len(content))
