@@ -10,10 +10,11 @@ from typing import Any
 
 import rushlight as torch
 
-__all__ = ["Constraint", "boolean", "dependent", "dependent_property", "greater_than", "greater_than_eq", "half_open_interval",
-           "independent", "integer_interval", "interval", "is_dependent", "less_than", "lower_cholesky", "lower_triangular",
-           "multinomial", "nonnegative", "nonnegative_integer", "one_hot", "positive", "positive_definite", "positive_integer",
-           "positive_semidefinite", "real", "real_vector", "simplex", "square", "symmetric", "unit_interval"]
+__all__ = ["Constraint", "boolean", "cat", "corr_cholesky", "dependent", "dependent_property", "greater_than", "greater_than_eq",
+           "half_open_interval", "independent", "integer_interval", "interval", "is_dependent", "less_than", "lower_cholesky",
+           "lower_triangular", "multinomial", "nonnegative", "nonnegative_integer", "one_hot", "positive", "positive_definite",
+           "positive_integer", "positive_semidefinite", "real", "real_vector", "simplex", "square", "stack", "symmetric",
+           "unit_interval"]
 
 
 class Constraint:
@@ -248,6 +249,58 @@ class _PositiveDefinite(_Symmetric):
         return torch.linalg.cholesky_ex(value).info.eq(0) if symmetric.all() else symmetric
 
 
+class _CorrCholesky(Constraint):
+    event_dim = 2
+
+    def check(self, value: Any) -> Any:
+        allowed = torch.finfo(value.dtype).eps * value.shape[-1] * 10
+        unit = (value.detach().norm(dim=-1) - 1).abs().le(allowed).all(-1)
+        return lower_cholesky.check(value) & unit
+
+
+class _SideBySide(Constraint):
+    """Constraints ``cseq`` of parts along ``dim``."""
+
+    cseq: list[Constraint]
+
+    @property
+    def is_discrete(self) -> bool:  # type: ignore[override]
+        """Whether any of them is."""
+        return any(c.is_discrete for c in self.cseq)
+
+
+class _Cat(_SideBySide):
+    """Of parts that lie one after another, ``lengths`` long."""
+
+    def __init__(self, cseq: Any, dim: int = 0, lengths: Any = None) -> None:
+        self.cseq, self.dim = list(cseq), dim
+        self.lengths = [1] * len(self.cseq) if lengths is None else list(lengths)
+
+    @property
+    def event_dim(self) -> int:  # type: ignore[override]
+        """The most that any of them has."""
+        return max(c.event_dim for c in self.cseq)
+
+    def check(self, value: Any) -> Any:
+        return torch.cat([c.check(part) for c, part in zip(self.cseq, value.split(self.lengths, self.dim))], self.dim)
+
+
+class _Stack(_SideBySide):
+    """Of the entries along ``dim``."""
+
+    def __init__(self, cseq: Any, dim: int = 0) -> None:
+        self.cseq, self.dim = list(cseq), dim
+
+    @property
+    def event_dim(self) -> int:  # type: ignore[override]
+        """The most that any of them has, and ``dim`` where that is counted from the end behind them."""
+        most = max(c.event_dim for c in self.cseq)
+        return most + 1 if self.dim + most < 0 else most
+
+    def check(self, value: Any) -> Any:
+        return torch.stack([c.check(part) for c, part in zip(self.cseq, value.unbind(self.dim))], self.dim)
+
+
 dependent = _Dependent()
 dependent_property = _DependentProperty
 independent = _IndependentConstraint
@@ -261,6 +314,7 @@ greater_than, greater_than_eq, less_than = _GreaterThan, _GreaterThanEq, _LessTh
 multinomial = _Multinomial
 unit_interval = _Interval(0.0, 1.0)
 simplex = _Simplex()
-lower_triangular, lower_cholesky = _LowerTriangular(), _LowerCholesky()
+lower_triangular, lower_cholesky, corr_cholesky = _LowerTriangular(), _LowerCholesky(), _CorrCholesky()
+cat, stack = _Cat, _Stack
 square, symmetric = _Square(), _Symmetric()
 positive_semidefinite, positive_definite = _PositiveSemidefinite(), _PositiveDefinite()

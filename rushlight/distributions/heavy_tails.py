@@ -1,4 +1,4 @@
-"""Distributions with heavy tails, and of extremes: half-Cauchy, Pareto, Weibull, Student's t, Fisher and Snedecor's F."""
+"""Distributions with heavy tails, and of extremes: Pareto, Weibull, Student's t, Fisher and Snedecor's F."""
 from __future__ import annotations
 
 import math
@@ -11,63 +11,13 @@ from . import constraints
 from .counts import Exponential
 from .distribution import Distribution
 from .gamma import Chi2, Gamma
-from .location import Cauchy
 from .transformed_distribution import EULER, TransformedDistribution
-from .transforms import AbsTransform, AffineTransform, ExpTransform, PowerTransform
+from .transforms import AffineTransform, ExpTransform, PowerTransform
 from .utils import batch_shape_of, broadcast_all, standard_normal
 
-__all__ = ["FisherSnedecor", "HalfCauchy", "Pareto", "StudentT", "Weibull"]
+__all__ = ["FisherSnedecor", "Pareto", "StudentT", "Weibull"]
 
 Size = torch.Size
-
-
-class HalfCauchy(TransformedDistribution):
-    """The absolute value of a Cauchy number around 0."""
-
-    arg_constraints = {"scale": constraints.positive}
-    support = constraints.nonnegative  # type: ignore[assignment]
-    has_rsample = True  # type: ignore[assignment]
-    base_dist: Cauchy
-
-    def __init__(self, scale: Any, validate_args: bool | None = None) -> None:
-        super().__init__(Cauchy(0, scale, validate_args=False), AbsTransform(), validate_args=validate_args)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        return super().expand(batch_shape, _instance=self._get_checked_instance(HalfCauchy, _instance))
-
-    @property
-    def scale(self) -> Any:
-        """Half of the width at half of the height."""
-        return self.base_dist.scale
-
-    @property
-    def mean(self) -> Any:
-        return torch.full(tuple(self._extended_shape()), math.inf, dtype=self.scale.dtype)
-
-    @property
-    def mode(self) -> Any:
-        return torch.zeros_like(self.scale)
-
-    @property
-    def variance(self) -> Any:
-        return self.base_dist.variance
-
-    def log_prob(self, value: Any) -> Any:
-        if self._validate_args:
-            self._validate_sample(value)
-        value = torch.as_tensor(value, dtype=self.scale.dtype)
-        return torch.where(value >= 0, self.base_dist.log_prob(value) + math.log(2), -math.inf)
-
-    def cdf(self, value: Any) -> Any:
-        if self._validate_args:
-            self._validate_sample(value)
-        return 2 * self.base_dist.cdf(value) - 1
-
-    def icdf(self, prob: Any) -> Any:
-        return self.base_dist.icdf((prob + 1) / 2)
-
-    def entropy(self) -> Any:
-        return self.base_dist.entropy() - math.log(2)
 
 
 class Pareto(TransformedDistribution):

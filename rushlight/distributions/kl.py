@@ -14,14 +14,18 @@ from .categorical import Categorical
 from .counts import Binomial, Exponential, Geometric, Poisson
 from .dirichlet import Dirichlet
 from .distribution import Distribution
+from .folded import HalfNormal
 from .gamma import Gamma
 from .heavy_tails import Pareto
 from .independent import Independent, sum_rightmost
 from .location import Cauchy, Laplace, Uniform
+from .lowrank_multivariate_normal import LowRankMultivariateNormal
 from .multivariate_normal import MultivariateNormal, mahalanobis
 from .normal import Normal
 from .one_hot_categorical import OneHotCategorical
-from .transformed_distribution import EULER, Gumbel, HalfNormal, LogNormal, TransformedDistribution
+from .shares import ContinuousBernoulli
+from .transformed_distribution import EULER, Gumbel, LogNormal, TransformedDistribution
+from .wishart import Wishart
 
 __all__ = ["kl_divergence", "register_kl"]
 
@@ -126,6 +130,55 @@ def _multivariate_normal(p: Any, q: Any) -> Any:
     trace = torch.linalg.solve_triangular(q.scale_tril, p.scale_tril, upper=False).pow(2).sum((-2, -1))
     squares = mahalanobis(q.scale_tril, q.loc - p.loc)
     return q._half_log_det() - p._half_log_det() + 0.5 * (trace + squares - p.event_shape[0])
+
+
+@register_kl(ContinuousBernoulli, ContinuousBernoulli)
+def _continuous_bernoulli(p: Any, q: Any) -> Any:
+    here, there = (d._log_norm() + torch.log1p(-d.probs) for d in (p, q))
+    return p.mean * (p.logits - q.logits) + here - there
+
+
+def _squared(x: Any) -> Any:
+    """The sum of the squares of each matrix."""
+    return x.pow(2).sum((-2, -1))
+
+
+def _same_length(p: Any, q: Any) -> int:
+    if p.event_shape != q.event_shape:
+        raise ValueError(f"KL-divergence between two normal distributions of vectors with different lengths, {p.event_shape[0]} and "
+                         f"{q.event_shape[0]}, is not defined")
+    return p.event_shape[0]  # type: ignore[no-any-return]
+
+
+@register_kl(LowRankMultivariateNormal, LowRankMultivariateNormal)
+def _low_rank(p: Any, q: Any) -> Any:
+    n, part = _same_length(p, q), q._narrowed()
+    trace = ((p._diag / q._diag).sum(-1) + _squared(p._factor * q._diag.rsqrt().unsqueeze(-1))
+             - _squared(part * p._diag.sqrt().unsqueeze(-2)) - _squared(part @ p._factor))
+    return 0.5 * (q._log_det() - p._log_det() + trace + q._squares(q.loc - p.loc) - n)
+
+
+@register_kl(MultivariateNormal, LowRankMultivariateNormal)
+def _vectors_low_rank(p: Any, q: Any) -> Any:
+    n, tril = _same_length(p, q), p._unbroadcasted_scale_tril
+    trace = _squared(tril * q._diag.rsqrt().unsqueeze(-1)) - _squared(q._narrowed() @ tril)
+    return 0.5 * (q._log_det() - 2 * p._half_log_det() + trace + q._squares(q.loc - p.loc) - n)
+
+
+@register_kl(LowRankMultivariateNormal, MultivariateNormal)
+def _low_rank_vectors(p: Any, q: Any) -> Any:
+    n, tril = _same_length(p, q), q.scale_tril
+    trace = sum(_squared(torch.linalg.solve_triangular(tril, x.expand((*q.batch_shape, *x.shape[-2:])) if x.dim() == 2 else x, upper=False))
+                for x in (p._factor, torch.diag_embed(p._diag.sqrt())))
+    return 0.5 * (2 * q._half_log_det() - p._log_det() + trace + mahalanobis(q._unbroadcasted_scale_tril, q.loc - p.loc) - n)
+
+
+@register_kl(Wishart, Wishart)
+def _wishart(p: Any, q: Any) -> Any:
+    n = p._event_shape[-1]
+    trace = torch.cholesky_solve(p._tril @ p._tril.mT, q._tril).diagonal(dim1=-2, dim2=-1).sum(-1)
+    return (q.df * (q._half_log_det() - p._half_log_det()) + p.df / 2 * (trace - n)
+            + torch.mvlgamma(q.df / 2, n) - torch.mvlgamma(p.df / 2, n) + (p.df - q.df) / 2 * p._slope())
 
 
 @register_kl(Uniform, Uniform)

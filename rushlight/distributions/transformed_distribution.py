@@ -13,10 +13,10 @@ from .distribution import Distribution
 from .independent import Independent, sum_rightmost
 from .location import Uniform
 from .normal import Normal
-from .transforms import AbsTransform, AffineTransform, ComposeTransform, ExpTransform, Transform
+from .transforms import AffineTransform, ComposeTransform, ExpTransform, Transform
 from .utils import broadcast_all
 
-__all__ = ["Gumbel", "HalfNormal", "LogNormal", "TransformedDistribution"]
+__all__ = ["Gumbel", "LogNormal", "TransformedDistribution"]
 
 Size = torch.Size
 EULER = 0.57721566490153286060  # the Euler-Mascheroni constant
@@ -164,55 +164,6 @@ class LogNormal(TransformedDistribution):
 
     def entropy(self) -> Any:
         return self.base_dist.entropy() + self.loc
-
-
-class HalfNormal(TransformedDistribution):
-    """The absolute value of a normal number with mean 0 and standard deviation ``scale``."""
-
-    arg_constraints = {"scale": constraints.positive}
-    support = constraints.nonnegative  # type: ignore[assignment]
-    has_rsample = True  # type: ignore[assignment]
-    base_dist: Normal
-
-    def __init__(self, scale: Any, validate_args: bool | None = None) -> None:
-        super().__init__(Normal(0, scale, validate_args=False), AbsTransform(), validate_args=validate_args)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        return super().expand(batch_shape, _instance=self._get_checked_instance(HalfNormal, _instance))
-
-    @property
-    def scale(self) -> Any:
-        """The standard deviation of the normal number."""
-        return self.base_dist.scale
-
-    @property
-    def mean(self) -> Any:
-        return self.scale * math.sqrt(2 / math.pi)
-
-    @property
-    def mode(self) -> Any:
-        return torch.zeros_like(self.scale)
-
-    @property
-    def variance(self) -> Any:
-        return self.scale.pow(2) * (1 - 2 / math.pi)
-
-    def log_prob(self, value: Any) -> Any:
-        if self._validate_args:
-            self._validate_sample(value)
-        log_prob = self.base_dist.log_prob(value) + math.log(2)
-        return torch.where(value >= 0, log_prob, -math.inf)
-
-    def cdf(self, value: Any) -> Any:
-        if self._validate_args:
-            self._validate_sample(value)
-        return 2 * self.base_dist.cdf(value) - 1
-
-    def icdf(self, prob: Any) -> Any:
-        return self.base_dist.icdf((prob + 1) / 2)
-
-    def entropy(self) -> Any:
-        return self.base_dist.entropy() - math.log(2)
 
 
 class Gumbel(TransformedDistribution):

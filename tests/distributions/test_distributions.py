@@ -24,6 +24,7 @@ CHANCES = np.array([[0.1, 0.5, 0.9], [0.3, 0.25, 0.7]])
 SIMPLEX = CHANCES / CHANCES.sum(-1, keepdims=True)
 TRIL = np.array([[1.5, 0.0, 0.0], [0.3, 0.8, 0.0], [-0.4, 0.2, 1.1]])
 COVARIANCE = TRIL @ TRIL.T
+CORRELATIONS = TRIL / np.linalg.norm(TRIL, axis=-1, keepdims=True)
 
 
 def made(d, name, arrays, **more):
@@ -69,6 +70,15 @@ CASES = {
     "relaxed trials, logits": ("RelaxedBernoulli", {"temperature": np.array(0.7), "logits": PLACES}, CHANCES),
     "relaxed categories": ("RelaxedOneHotCategorical", {"temperature": np.array(0.7), "probs": CHANCES}, SIMPLEX[:, ::-1].copy()),
     "relaxed categories, logits": ("RelaxedOneHotCategorical", {"temperature": np.array(0.7), "logits": PLACES}, SIMPLEX),
+    "shares of normals": ("LogisticNormal", {"loc": PLACES, "scale": POSITIVE}, np.concatenate([SIMPLEX / 2, np.full((2, 1), 0.5)], -1)),
+    "kumaraswamy": ("Kumaraswamy", {"concentration1": POSITIVE + 0.5, "concentration0": POSITIVE}, CHANCES),
+    "continuous trials": ("ContinuousBernoulli", {"probs": CHANCES}, CHANCES[:, ::-1].copy()),
+    "continuous trials, logits": ("ContinuousBernoulli", {"logits": PLACES}, CHANCES),
+    "vectors, low rank": ("LowRankMultivariateNormal", {"loc": PLACES, "cov_factor": PLACES.T, "cov_diag": POSITIVE[0]}, PLACES + 0.4),
+    "factors of correlations": ("LKJCholesky", {"dim": 3, "concentration": np.array([0.7, 1.5])}, CORRELATIONS),
+    "covariances": ("Wishart", {"df": np.array([3.2, 4.5]), "covariance_matrix": COVARIANCE}, COVARIANCE + np.eye(3)),
+    "covariances, scale": ("Wishart", {"df": np.array(5.0), "scale_tril": TRIL}, COVARIANCE + np.eye(3)),
+    "covariances, precision": ("Wishart", {"df": np.array([4.0]), "precision_matrix": COVARIANCE}, COVARIANCE + np.eye(3)),
     "categorical": ("Categorical", {"probs": CHANCES}, np.array([2, 0])),
     "categorical, logits": ("Categorical", {"logits": PLACES}, np.array([[2, 0], [1, 1], [0, 2]])),
     "one-hot": ("OneHotCategorical", {"probs": CHANCES}, np.eye(3)[[2, 0]]),
@@ -81,6 +91,8 @@ CASES = {
     "vectors, precision": ("MultivariateNormal", {"loc": PLACES[0], "precision_matrix": COVARIANCE}, PLACES + 0.4),
 }
 
+#: Samples that come from another algorithm, or (covariances) that PyTorch draws again where they are positive definite.
+OTHERWISE = ("binomial", "binomial, logits", "covariances", "covariances, scale", "covariances, precision")
 #: How samples change with the parameters is approximated in PyTorch, to three digits; here to ten (a test below).
 MADE_OF_GAMMA = ("gamma", "gamma, large", "chi squared", "inverse gamma", "beta", "dirichlet", "dirichlet, small", "student", "f")
 
@@ -90,7 +102,7 @@ def both(case, dtype="float64"):
     name, arrays, values = CASES[case]
     for m in BOTH:
         kind = getattr(m, dtype)
-        leaves = {k: m.tensor(a, dtype=kind, requires_grad=k != "total_count") for k, a in arrays.items()}
+        leaves = {k: a if k == "dim" else m.tensor(a, dtype=kind, requires_grad=k != "total_count") for k, a in arrays.items()}
         value = m.tensor(values) if values.dtype == np.int64 else m.tensor(values, dtype=kind)
         yield m, made(m.distributions, name, leaves), leaves, value
 
@@ -148,12 +160,13 @@ def test_gradients_of_log_prob_and_entropy(case):
         except NotImplementedError:
             pass
         loss.backward()
-        found.append({k: t.grad for k, t in leaves.items() if t.requires_grad})
+        # Some of PyTorch's functions of triangular matrices give gradients to the other triangle.
+        found.append({k: t.grad.tril() if k == "scale_tril" else t.grad for k, t in leaves.items() if getattr(t, "requires_grad", False)})
     for k, want in found[0].items():
         same(found[1][k], want, k, 1e-6 if case in MADE_OF_GAMMA else 1e-8)  # PyTorch's trigamma has nine digits
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c not in ("binomial", "binomial, logits")])  # these come from another algorithm
+@pytest.mark.parametrize("case", [c for c in CASES if c not in OTHERWISE])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_samples_are_pytorchs(case, dtype):
     drawn, coarse = [], []
@@ -164,7 +177,7 @@ def test_samples_are_pytorchs(case, dtype):
         if dist.has_rsample:
             value = dist.rsample((4,))
             (value * value).sum().backward()
-            slopes = [t.grad for t in leaves.values() if t.grad is not None]
+            slopes = [t.grad for t in leaves.values() if getattr(t, "grad", None) is not None]
             seen += [value.detach(), *(() if case in MADE_OF_GAMMA else slopes)]
             for k, slope in enumerate(slopes if case in MADE_OF_GAMMA else ()):
                 coarse.append((m, k, slope))
@@ -350,6 +363,7 @@ def test_mixtures(vectors):
 KL = [*itertools.combinations_with_replacement(["normal", "laplace", "uniform", "exponential"], 2),
       *[(b, a) for a, b in itertools.combinations(["normal", "laplace", "uniform", "exponential"], 2)],
       *[(c, c) for c in CASES if c not in ("normal", "laplace", "uniform", "exponential")],
+      ("vectors, low rank", "vectors, covariance"), ("vectors, scale", "vectors, low rank"),
       ("poisson", "bernoulli"), ("bernoulli", "poisson"), ("poisson", "binomial"), ("vectors, scale", "vectors, covariances"),
       ("one-hot", "one-hot, straight through"), ("categorical", "normal"), ("geometric", "geometric, logits"), ("bernoulli, logits",
           "bernoulli")]
@@ -361,11 +375,14 @@ def test_kl_divergence(first, second):
     for (m, p, leaves, _), (_, q, others, _) in zip(both(first), both(second)):
         moved = type(q)(**{k: (v * 1.25 + (0.125 if k in ("loc",
             "logits") else 0)).clamp(max=0.95 if k == "probs" else 9) if k != "total_count" else v
-                           for k, v in others.items()}) if first == second and "matrix" not in "".join(others) else q
+                           for k, v in others.items()}) if first == second and not {"dim", "covariance_matrix", "precision_matrix"} & {
+                               *others} else q
         kl = outcome(lambda: m.distributions.kl_divergence(p, moved))  # noqa: B023
         if not isinstance(kl, type) and kl.requires_grad and bool(m.isfinite(kl).all()):
             kl.sum().backward()
-        seen.append([kl, *(t.grad for t in leaves.values() if t.grad is not None)])
+        seen.append([kl, *(t.grad for t in leaves.values() if getattr(t, "grad", None) is not None)])
+    if first.startswith("covariances"):  # PyTorch's rule cuts the parameters off the graph
+        seen = [one[:1] for one in seen]
     assert len(seen[0]) == len(seen[1])
     for got, want in zip(*seen[::-1]):
         compare(got, want, rtol=1e-6 if first in MADE_OF_GAMMA else 1e-10)
@@ -491,3 +508,94 @@ def test_a_policy_gradient_step_builds_no_new_programs():
         step()
     after = counters()
     assert after.programs_built == before.programs_built
+
+
+def test_angles():
+    loc, k = np.array([0.3, -2.0, 3.0]), np.array([0.5, 4.0, 1e-7])
+    seen = []
+    for m in BOTH:
+        dist = m.distributions.VonMises(m.tensor(loc), m.tensor(k, requires_grad=True))
+        m.manual_seed(0)
+        value = m.tensor([0.1, 3.0, -1.0], dtype=m.float64)
+        dist.log_prob(value).sum().backward()
+        seen.append([dist.mean, dist.variance, dist.log_prob(value), dist.sample((5,)), dist.concentration.grad, repr(dist),
+                     dist.expand((2, 3)).sample()])
+    for got, want in zip(*seen[::-1]):  # PyTorch's Bessel functions have seven digits
+        compare(got, want) if isinstance(want, str) else np.testing.assert_allclose(got.detach().numpy(), want.detach().numpy(), 1e-6, 1e-6)
+
+
+def test_covariances_have_their_moments():
+    rushlight.manual_seed(0)
+    dist = rushlight.distributions.Wishart(rushlight.tensor(5.0), scale_tril=rushlight.tensor(TRIL, dtype=rushlight.float32))
+    drawn = dist.sample((20000,))
+    assert bool(dist.support.check(drawn[:100]).all())
+    np.testing.assert_allclose(drawn.mean(0).numpy(), dist.mean.numpy(), atol=0.15)
+    np.testing.assert_allclose(drawn.var(0).numpy(), dist.variance.numpy(), rtol=0.08)
+    scale = rushlight.tensor(TRIL, requires_grad=True)
+    rushlight.distributions.Wishart(rushlight.tensor(5.0, dtype=rushlight.float64), scale_tril=scale).rsample((3,)).sum().backward()
+    assert bool(scale.grad.isfinite().all())
+
+
+EVENTS = {
+    "stick breaking": (lambda d, m: d.StickBreakingTransform(), PLACES), "softmax": (lambda d, m: d.SoftmaxTransform(), PLACES),
+    "factors": (lambda d, m: d.LowerCholeskyTransform(), TRIL + 0.3),
+    "covariances": (lambda d, m: d.PositiveDefiniteTransform(), TRIL + 0.3),
+    "correlations": (lambda d, m: d.CorrCholeskyTransform(), PLACES), "reshaped": (lambda d, m: d.ReshapeTransform((3,), (3, 1)), PLACES),
+    "together": (lambda d, m: d.IndependentTransform(d.ExpTransform(), 1), PLACES),
+    "one after another": (lambda d, m: d.CatTransform([d.ExpTransform(), d.TanhTransform()], -1, [1, 2]), PLACES),
+    "side by side": (lambda d, m: d.StackTransform([d.ExpTransform(), d.AffineTransform(1.0, 2.0)], 0), PLACES),
+    "chances": (lambda d, m: d.CumulativeDistributionTransform(d.Normal(m.tensor(0.5, dtype=m.float64), 2.0)), PLACES)}
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_transforms_of_events(name):
+    make, content = EVENTS[name]
+    seen = []
+    for m in BOTH:
+        f, x = make(m.distributions, m), m.tensor(content, requires_grad=True)
+        y = f(x)
+        jacobian = outcome(lambda: f.log_abs_det_jacobian(x, y))  # noqa: B023
+        loss = (y * y).sum() if isinstance(jacobian, type) else (y * y).sum() + jacobian.sum()
+        loss.backward()
+        cached = f.with_cache(1) if name not in ("chances",) else f
+        z = x.detach()
+        seen.append([y, jacobian, x.grad, f.inv(y.detach()), f.bijective, repr(f), outcome(lambda: f.domain.event_dim),  # noqa: B023
+                     outcome(lambda: f.codomain.event_dim), bool(f.codomain.check(y).all()), tuple(f.forward_shape(x.shape)),  # noqa: B023
+                     tuple(f.inverse_shape(y.shape)), f == make(m.distributions, m), cached.inv(cached(z)) is z])
+    for got, want in zip(*seen[::-1]):
+        compare(got, want)
+
+
+@pytest.mark.parametrize("registry", ["biject_to", "transform_to"])
+def test_transforms_to_regions(registry):
+    seen = []
+    for m in BOTH:
+        d, c, found = m.distributions, m.distributions.constraints, []
+        for region in (c.real, c.positive, c.nonnegative, c.greater_than(2.0), c.greater_than_eq(2.0), c.less_than(-1.0), c.unit_interval,
+                       c.interval(-1.0, 3.0), c.half_open_interval(0.0, 2.0), c.simplex, c.lower_cholesky, c.positive_definite,
+                       c.corr_cholesky, c.real_vector, c.independent(c.positive, 1), c.boolean,
+                       c.cat([c.positive, c.real], -1, [1, 2]), c.stack([c.positive, c.unit_interval], 0)):
+            matrix = region is c.lower_cholesky or region is c.positive_definite
+            x = m.tensor(TRIL if matrix else PLACES)
+            transform = outcome(lambda: getattr(d, registry)(region))  # noqa: B023
+            found.append(transform if isinstance(transform, type) else transform(x))
+        with pytest.raises(TypeError):
+            getattr(d, registry).register(int, lambda constraint: None)
+        seen.append(found)
+    for got, want in zip(*seen[::-1]):
+        compare(got, want)
+
+
+def test_what_the_new_distributions_refuse():
+    for m in BOTH:
+        d = m.distributions
+        with pytest.raises(ValueError, match="dim"):
+            d.LKJCholesky(1)
+        with pytest.raises(ValueError, match="cov_diag"):
+            d.LowRankMultivariateNormal(m.zeros(3), m.zeros(3, 1), m.ones(2))
+        with pytest.raises(ValueError, match="greater than"):
+            d.Wishart(m.tensor(1.5), m.eye(3))
+        with pytest.raises(ValueError, match="probs"):
+            d.ContinuousBernoulli()
+        with pytest.raises(ValueError, match="elements"):
+            d.ReshapeTransform((2,), (3,))

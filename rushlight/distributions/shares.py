@@ -1,0 +1,179 @@
+"""Numbers between 0 and 1, and shares of a whole, that are made of simpler ones: Kumaraswamy's, the logistic normal, and the continuous
+Bernoulli distribution."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import rushlight as torch
+
+from ..nn.functional import binary_cross_entropy_with_logits
+from . import constraints
+from .discrete import ByProbability
+from .location import Uniform
+from .normal import Normal
+from .transformed_distribution import EULER, TransformedDistribution
+from .transforms import AffineTransform, PowerTransform, StickBreakingTransform
+from .utils import broadcast_all, clamp_probs
+
+__all__ = ["ContinuousBernoulli", "Kumaraswamy", "LogisticNormal"]
+
+Size = torch.Size
+
+
+class LogisticNormal(TransformedDistribution):
+    """Shares of a whole: normal vectors (..., n) by stick breaking (..., n + 1). Not of this class's moments, which have no closed form.
+
+    Args:
+        loc, scale: of the normal numbers.
+    """
+
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
+    support = constraints.simplex  # type: ignore[assignment]
+    has_rsample = True  # type: ignore[assignment]
+
+    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
+        base = Normal(loc, scale, validate_args=validate_args)
+        super().__init__(base if base.batch_shape else base.expand([1]), StickBreakingTransform(), validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        return super().expand(batch_shape, _instance=self._get_checked_instance(LogisticNormal, _instance))
+
+    @property
+    def loc(self) -> Any:
+        """Means of the normal numbers."""
+        return self.base_dist.base_dist.loc  # type: ignore[attr-defined]
+
+    @property
+    def scale(self) -> Any:
+        """Standard deviations of the normal numbers."""
+        return self.base_dist.base_dist.scale  # type: ignore[attr-defined]
+
+
+class Kumaraswamy(TransformedDistribution):
+    """Density proportional to x^(a - 1) · (1 - x^a)^(b - 1), with a and b the concentrations 1 and 0: much like ``Beta``, and simpler."""
+
+    arg_constraints = {"concentration1": constraints.positive, "concentration0": constraints.positive}
+    support = constraints.unit_interval  # type: ignore[assignment]
+    has_rsample = True  # type: ignore[assignment]
+
+    def __init__(self, concentration1: Any, concentration0: Any, validate_args: bool | None = None) -> None:
+        self.concentration1, self.concentration0 = broadcast_all(concentration1, concentration0)
+        base = Uniform(torch.full_like(self.concentration0, 0), torch.full_like(self.concentration0, 1), validate_args=validate_args)
+        super().__init__(base, [PowerTransform(self.concentration0.reciprocal()), AffineTransform(1.0, -1.0),
+                                PowerTransform(self.concentration1.reciprocal())], validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        new = self._get_checked_instance(Kumaraswamy, _instance)
+        new.concentration1, new.concentration0 = self.concentration1.expand(batch_shape), self.concentration0.expand(batch_shape)
+        return super().expand(batch_shape, _instance=new)
+
+    def _moment(self, n: int) -> Any:
+        a, b = self.concentration1, self.concentration0
+        first = 1 + n / a
+        return b * (first.lgamma() + b.lgamma() - (first + b).lgamma()).exp()
+
+    @property
+    def mean(self) -> Any:
+        return self._moment(1)
+
+    @property
+    def mode(self) -> Any:
+        a, b = self.concentration1, self.concentration0
+        mode = (a.reciprocal() * (-b).log1p() - (-a * b).log1p()).exp()
+        return mode.masked_fill((a < 1) | (b < 1), math.nan)
+
+    @property
+    def variance(self) -> Any:
+        return self._moment(2) - self.mean.pow(2)
+
+    def entropy(self) -> Any:
+        a, b = self.concentration1, self.concentration0
+        return (1 - b.reciprocal()) + (1 - a.reciprocal()) * ((b + 1).digamma() + EULER) - a.log() - b.log()
+
+
+class ContinuousBernoulli(ByProbability):
+    """Density proportional to p^x · (1 - p)^(1 - x) for x from 0 to 1 (Loaiza-Ganem and Cunningham 2019), given ``probs`` or ``logits``.
+
+    Args:
+        lims: where p is between these, series around 1/2 stand for formulas that divide by 1 - 2p.
+
+    Raises:
+        ValueError: not exactly one of ``probs`` and ``logits``.
+    """
+
+    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
+    support = constraints.unit_interval
+    has_rsample = True
+
+    def __init__(self, probs: Any = None, logits: Any = None, lims: tuple[float, float] = (0.499, 0.501),
+                 validate_args: bool | None = None) -> None:
+        shape = self._take(probs, logits)
+        if probs is not None:
+            if validate_args is not None and not self.arg_constraints["probs"].check(self.probs).all():
+                raise ValueError("The parameter probs has invalid values")
+            self.probs = clamp_probs(self.probs)
+        self._lims = lims
+        super().__init__(shape, validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        new = self._get_checked_instance(ContinuousBernoulli, _instance)
+        new._lims = self._lims
+        return self._expanded(ContinuousBernoulli, batch_shape, ("probs", "logits"), new)
+
+    def _cut(self) -> tuple[Any, Any]:
+        """Where the formulas hold, and probabilities that are such that they hold everywhere."""
+        low, high = self._lims
+        outside = (self.probs <= low) | (self.probs > high)
+        return outside, torch.where(outside, self.probs, low * torch.ones_like(self.probs))
+
+    def _log_norm(self) -> Any:
+        outside, p = self._cut()
+        below = torch.where(p <= 0.5, p, torch.zeros_like(p))
+        above = torch.where(p >= 0.5, p, torch.ones_like(p))
+        norm = ((-p).log1p() - p.log()).abs().log() - torch.where(p <= 0.5, (-2.0 * below).log1p(), (2.0 * above - 1.0).log())
+        x = (self.probs - 0.5).pow(2)
+        return torch.where(outside, norm, math.log(2.0) + (4.0 / 3.0 + 104.0 / 45.0 * x) * x)
+
+    @property
+    def mean(self) -> Any:
+        outside, p = self._cut()
+        x = self.probs - 0.5
+        return torch.where(outside, p / (2.0 * p - 1.0) + 1.0 / ((-p).log1p() - p.log()),
+                           0.5 + (1.0 / 3.0 + 16.0 / 45.0 * x.pow(2)) * x)
+
+    @property
+    def variance(self) -> Any:
+        outside, p = self._cut()
+        x = (self.probs - 0.5).pow(2)
+        return torch.where(outside, p * (p - 1.0) / (1.0 - 2.0 * p).pow(2) + 1.0 / ((-p).log1p() - p.log()).pow(2),
+                           1.0 / 12.0 - (1.0 / 15.0 - 128.0 / 945.0 * x) * x)
+
+    @property
+    def stddev(self) -> Any:
+        return self.variance.sqrt()
+
+    def rsample(self, sample_shape: Any = Size()) -> Any:  # noqa: B008
+        return self.icdf(torch.rand(tuple(self._extended_shape(sample_shape)), dtype=self.probs.dtype))
+
+    def log_prob(self, value: Any) -> Any:
+        if self._validate_args:
+            self._validate_sample(value)
+        logits, value = broadcast_all(self.logits, value)
+        return -binary_cross_entropy_with_logits(logits, value, reduction="none") + self._log_norm()
+
+    def cdf(self, value: Any) -> Any:
+        if self._validate_args:
+            self._validate_sample(value)
+        outside, p = self._cut()
+        whole = (p.pow(value) * (1.0 - p).pow(1.0 - value) + p - 1.0) / (2.0 * p - 1.0)
+        chance = torch.where(outside, whole, value)
+        return torch.where(value <= 0.0, torch.zeros_like(value), torch.where(value >= 1.0, torch.ones_like(value), chance))
+
+    def icdf(self, value: Any) -> Any:
+        outside, p = self._cut()
+        return torch.where(outside, ((-p + value * (2.0 * p - 1.0)).log1p() - (-p).log1p()) / (p.log() - (-p).log1p()), value)
+
+    def entropy(self) -> Any:
+        low, high = (-self.probs).log1p(), self.probs.log()
+        return self.mean * (low - high) - self._log_norm() - low
