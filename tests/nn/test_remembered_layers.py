@@ -439,6 +439,16 @@ def test_cells_of_recurrent_networks(kind, pair):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
 
 
+def test_a_layer_is_remembered_where_its_function_was_before():
+    x, m = rushlight.ones(64, requires_grad=True), rushlight.nn.Dropout(0.25)
+    for call in [lambda y: rushlight.nn.functional.dropout(y, 0.25, True, False)] * 4 + [m] * 4:
+        flush()
+        y = x * 1.25
+        node = local.trace.node
+        call(y)
+    assert node.last.function is room.layers[type(m)] is not None
+
+
 LAYERS = sorted({k for k in vars(rushlight.nn).values() if isinstance(k, type) and issubclass(k, rushlight.nn.Module)},
                 key=lambda k: k.__name__)
 

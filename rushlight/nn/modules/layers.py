@@ -133,6 +133,7 @@ def call_layer(layer: Function, module: Any, args: tuple[Any, ...], kwargs: dict
         layer.patience -= 1
         return module.forward(*args, **kwargs)
     trace.whole = True
+    trace.node.forget_latest()  # of a call from memory nobody tells what it drew
     try:
         out = module.forward(*args, **kwargs)
     finally:
