@@ -9,8 +9,10 @@ from ...autograd.handle import Handle
 from ...autograd.titles import titled
 from ...ops import arithmetic as ar
 from ...ops import loss as ops
+from ...ops import views
 from ...ops.cross_entropy import class_dim
 from ...ops.cross_entropy import cross_entropy as class_loss
+from ...record.trace import local
 from ...record.warn import warn
 from ...tensor import FUNCTIONS, METHODS
 
@@ -116,10 +118,16 @@ def nll_loss(input: Any, target: Any, weight: Any = None, size_average: bool | N
 # -- regression ---------------------------------------------------------------------------------------------------
 
 
-def _same_size(input: Any, target: Any) -> None:
-    if target._value.meta.shape != input._value.meta.shape:
-        warn(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). This will likely lead "
-             "to incorrect results due to broadcasting. Please ensure they have the same size.")
+def _same_size(input: Any, target: Any) -> tuple[Any, Any]:
+    """Input and target; where one has no dimensions, of one size, so that its dtype counts as the other's does."""
+    given, wanted = input._value.meta, target._value.meta
+    if wanted.shape == given.shape:
+        return input, target
+    warn(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). This will likely lead "
+         "to incorrect results due to broadcasting. Please ensure they have the same size.")
+    if given.dtype is wanted.dtype or given.shape and wanted.shape:
+        return input, target
+    return (input, views.expand(target, given.shape)) if given.shape else (views.expand(input, wanted.shape), target)
 
 
 def _weighted(terms: Any, weight: Any, reduction: str) -> Any:
@@ -133,7 +141,7 @@ def _weighted(terms: Any, weight: Any, reduction: str) -> Any:
 def mse_loss(input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
              weight: Any = None) -> Any:
     """(x - y)², reduced."""
-    _same_size(input, target)
+    input, target = _same_size(input, target)
     reduction = reduction_of(size_average, reduce, reduction)
     return ops.mse(input, target, reduction=reduction) if weight is None else \
         _weighted(ops.mse(input, target, reduction="none"), weight, reduction)
@@ -142,7 +150,7 @@ def mse_loss(input: Any, target: Any, size_average: bool | None = None, reduce: 
 def l1_loss(input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
             weight: Any = None) -> Any:
     """|x - y|, reduced."""
-    _same_size(input, target)
+    input, target = _same_size(input, target)
     reduction = reduction_of(size_average, reduce, reduction)
     if input.dtype.kind == "c":
         return reduced((input - target).abs(), reduction)
@@ -159,7 +167,7 @@ def smooth_l1_loss(input: Any, target: Any, size_average: bool | None = None, re
     Raises:
         RuntimeError: beta is negative.
     """
-    _same_size(input, target)
+    input, target = _same_size(input, target)
     reduction = reduction_of(size_average, reduce, reduction)
     if beta < 0:
         raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
@@ -172,8 +180,10 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     Raises:
         RuntimeError: delta is not positive.
     """
-    _same_size(input, target)
+    input, target = _same_size(input, target)
     reduction = reduction_of(None, None, reduction)
+    if target.dtype is not input.dtype and local.trace.low is None:  # the result is of the input's
+        target = target.to(input.dtype)
     if delta <= 0:
         raise RuntimeError("huber_loss does not support non-positive values for delta.")
     return ops.huber(input, target, float(delta), reduction=reduction) if weight is None else \
