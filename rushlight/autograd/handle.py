@@ -250,16 +250,15 @@ class View(DerivedValue):
     place = Alias.place
     alias = property(lambda self: self)
 
-    def let_go(self) -> bool:
+    def let_go(self, wholes: list[Any]) -> bool:
         parent = self.parent
         self.origin = self.storage = self.base = self.parent = self._place = None
         if type(parent) is Alias and parent.parent is None and getrefcount(parent) == 2:  # the name and the argument
             storage = parent.storage
-            spare = local.trace.spare_wholes
             # The same, and the alias. With strides, what is known of its place depends on whose whole it was.
-            if getrefcount(storage) == 3 and len(spare) < SPARE and parent.how.meta.strides is None:
+            if getrefcount(storage) == 3 and len(wholes) < SPARE and parent.how.meta.strides is None:
                 storage.value = None  # type: ignore[assignment]
-                spare.append(parent)
+                wholes.append(parent)
         return self.home is None and self.overwritten is None
 
 
@@ -268,7 +267,7 @@ class _Again(DerivedValue):
 
     __slots__ = ("alias",)
 
-    def let_go(self) -> bool:
+    def let_go(self, wholes: list[Any]) -> bool:
         self.origin = self.alias = None
         return False
 

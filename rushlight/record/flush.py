@@ -69,7 +69,7 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
         if again is None or not again.is_this(values):
             again = None
             known = None if keep_pending(values) else list(map(getrefcount, values))
-            live, dead, dead_views = _sorted(values)
+            live, dead, dead_views = _sorted(values, tr.spare_wholes)
         windows = tr.windows
         wait = wait or tr.exported
         if windows:
@@ -103,7 +103,7 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
                     tell(Event("flushed", "flush", start, time.perf_counter() - start, detail=(node, epoch)))
         if again is not None:
             dead = again.dead(values)
-            dead_views = () if again.dead_views is None else _let_go(again.dead_views(values))
+            dead_views = () if again.dead_views is None else _let_go(again.dead_views(values), tr.spare_wholes)
         if dead and len(tr.spare) < SPARE:
             if epoch.writes:  # some took memory over, or were overwritten: that is nobody's business any more
                 for v in dead:
@@ -135,30 +135,29 @@ def start_afresh() -> None:
             tr.node = tr.beginning()
 
 
-def _sorted(values: list[Value]) -> tuple[list[Value], list[Value], list[Value]]:
+def _sorted(values: list[Value], wholes: list[Any]) -> tuple[list[Value], list[Value], list[Value]]:
     """Pending values that somebody outside the trace refers to, in slot order; and those that nobody refers to, which serve again: results
     and views (``Trace.spare``, ``Trace.spare_views``).
 
-    Later values are looked at first: a dead view lets go of the value it is a view of.
+    Later values are looked at first: a dead view lets go of the value it is a view of. ``wholes``: as ``Trace.spare_wholes``.
     """
     live, dead, dead_views = [], [], []
     for v in reversed(values):
         if v.buffer is None:
-            held = getrefcount(v) > 3  # the list, v, the argument
-            if v.origin is not None:
-                if not held and v.let_go():  # type: ignore[attr-defined]
-                    dead_views.append(v)
-            elif held:
-                live.append(v)
-            else:
+            if getrefcount(v) > 3:  # the list, v, the argument
+                if v.origin is None:
+                    live.append(v)
+            elif v.origin is None:
                 dead.append(v)
+            elif v.let_go(wholes):  # type: ignore[attr-defined]
+                dead_views.append(v)
     live.reverse()
     return live, dead, dead_views
 
 
-def _let_go(views: Sequence[Any]) -> list[Value]:
+def _let_go(views: Sequence[Any], wholes: list[Any]) -> list[Value]:
     """Views that nobody refers to let go of what they are views of; returns those that may serve again."""
-    return [v for v in views if v.let_go()]
+    return [v for v in views if v.let_go(wholes)]
 
 
 def _run(tr: Trace, node: TraceNode, values: list[Value], live: Sequence[Value], windows: set[int], wait: bool,
@@ -179,7 +178,7 @@ def _run(tr: Trace, node: TraceNode, values: list[Value], live: Sequence[Value],
         if told:  # then nobody has seen to the dead views
             known = list(map(getrefcount, values))
             if again.dead_views is not None:
-                _let_go(again.dead_views(values))
+                _let_go(again.dead_views(values), tr.spare_wholes)
     if late:
         flights.drain()
         for v, _ in late:

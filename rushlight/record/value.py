@@ -79,8 +79,9 @@ class DerivedValue(Value):
     __slots__ = ()
     alias: Any
 
-    def let_go(self) -> bool:
-        """Nobody needs this value any more: refer to nothing. Returns whether it may serve again (``Trace.spare_views``)."""
+    def let_go(self, wholes: list[Any]) -> bool:
+        """Nobody needs this value any more: refer to nothing. Returns whether it may serve again (``Trace.spare_views``); what its tensor
+        got for it may too, in ``wholes`` (``Trace.spare_wholes``)."""
         raise NotImplementedError
 
 
