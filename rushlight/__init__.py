@@ -62,8 +62,8 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     **{name: (name, None) for name in (
         "accelerator", "amp", "audio", "backends", "compat", "compiler", "cpu", "cuda", "distributed", "distributions", "fft",
         "func", "hub", "io", "jit", "linalg", "metrics", "multiprocessing",
-        "nn", "onnx", "optim", "profiler", "serialization", "signal", "special", "testing", "text", "tools", "utils", "version", "vision",
-        "masked")},
+        "nn", "onnx", "optim", "profiler", "serialization", "signal", "special", "storage", "testing", "text", "tools", "utils", "version",
+        "vision", "masked")},
     "return_types": ("tensor.return_types", None),
     "save": ("io", "save"), "load": ("io", "load"),
     "stft": ("signal.spectral", "stft"), "istft": ("signal.spectral", "istft"),
@@ -80,7 +80,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
         "ctc_loss", "dropout", "dropout_", "embedding", "embedding_renorm_", "feature_alpha_dropout", "feature_alpha_dropout_",
         "feature_dropout", "feature_dropout_", "hinge_embedding_loss", "kl_div", "margin_ranking_loss", "pairwise_distance", "pdist",
         "poisson_nll_loss", "rrelu", "rrelu_", "triplet_margin_loss")},
-    **{name: ("nn.recurrentnames", name) for name in (
+    **{name: ("nn.recurrent_functions", name) for name in (
         "gru", "gru_cell", "lstm", "lstm_cell", "rnn_relu", "rnn_relu_cell", "rnn_tanh", "rnn_tanh_cell")},
     "autocast": ("amp", "autocast"), "vmap": ("func", "vmap"),
     **{name: ("amp.state", name) for name in (

@@ -4,10 +4,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-__all__ = ["Final", "annotate", "export", "ignore", "is_scripting", "is_tracing", "isinstance", "script", "script_if_tracing",
-           "trace", "unused"]
+__all__ = ["Final", "TracerWarning", "annotate", "export", "ignore", "is_scripting", "is_tracing", "isinstance", "script",
+           "script_if_tracing", "trace", "unused"]
 
 T = TypeVar("T")
+
+
+class TracerWarning(Warning):
+    """What tracing would warn of: a value that the trace cannot follow. Programs filter it; it never comes."""
 
 
 def is_scripting() -> bool:

@@ -22,7 +22,7 @@ FLOORS = [
     {"optim", "distributions", "cpu", "cuda"},
     {"io", "signal"},
     {"hub"},
-    {"vision", "text", "audio", "tools", "serialization", "testing"},
+    {"vision", "text", "audio", "tools", "serialization", "storage", "testing"},
     {"compat"},
 ]
 FLOOR = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}

@@ -1,13 +1,18 @@
 """``torch.cuda`` where there is no GPU: programs ask, and are told so."""
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 from ..autograd.handle import TYPE_NAMES
 from ..record.meta import Device, NoSuchDevice
 
-__all__ = ["current_device", "device", "device_count", "empty_cache", "is_available", "is_initialized", "manual_seed",
-           "manual_seed_all", "max_memory_allocated", "memory_allocated", "set_device", "synchronize"]
+__all__ = ["CUDAGraph", "Event", "ExternalStream", "Stream", "StreamContext", "current_device", "current_stream",
+           "default_generators", "default_stream", "device", "device_count", "device_of", "empty_cache", "get_arch_list",
+           "get_rng_state", "get_rng_state_all", "init", "initial_seed", "ipc_collect", "is_available", "is_initialized",
+           "manual_seed", "manual_seed_all", "max_memory_allocated", "max_memory_cached", "mem_get_info", "memory_allocated",
+           "memory_cached", "memory_stats", "seed", "seed_all", "set_device", "set_per_process_memory_fraction", "set_rng_state",
+           "set_rng_state_all", "set_stream", "stream", "synchronize"]
 
 
 def is_available() -> bool:
@@ -49,7 +54,40 @@ def memory_allocated(device: Any = None) -> int:
     return 0
 
 
-max_memory_allocated = memory_reserved = max_memory_reserved = memory_allocated
+max_memory_allocated = memory_reserved = max_memory_reserved = memory_cached = max_memory_cached = memory_allocated
+
+
+def memory_stats(device: Any = None) -> OrderedDict[str, Any]:
+    """What the GPU's allocator counts: nothing."""
+    return OrderedDict()
+
+
+def seed() -> None:
+    """Nothing to seed."""
+
+
+seed_all = seed
+
+
+def set_rng_state(new_state: Any, device: Any = "cuda") -> None:
+    """Nothing to set."""
+
+
+def set_rng_state_all(new_states: Any) -> None:
+    """Nothing to set."""
+
+
+def get_rng_state_all() -> list[Any]:
+    """The states of the GPUs' generators: there are none."""
+    return []
+
+
+def get_arch_list() -> list[str]:
+    """The architectures that kernels were compiled for: none."""
+    return []
+
+
+default_generators: tuple[Any, ...] = ()
 
 
 def _absent(*args: Any, **kwargs: Any) -> Any:
@@ -69,6 +107,53 @@ class _NoTensors(type):
 globals().update({name: _NoTensors(name, (), {"__module__": __name__}) for name in TYPE_NAMES.values()})
 
 current_device = get_device_name = get_device_properties = get_device_capability = synchronize = set_device = _absent
+current_stream = default_stream = get_rng_state = init = initial_seed = ipc_collect = mem_get_info = _absent
+set_per_process_memory_fraction = _absent
+
+
+class Stream:
+    """A queue of a GPU's work. A name for annotations and ``isinstance``.
+
+    Raises:
+        RuntimeError: whenever one is to be made.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError(f"torch.cuda.{cls.__name__} requires CUDA support, and there is no GPU here")
+
+
+class ExternalStream(Stream):
+    """A stream that another library made."""
+
+
+class Event(Stream):
+    """A point in a stream that can be waited for."""
+
+
+class CUDAGraph(Stream):
+    """A recorded sequence of a GPU's work."""
+
+
+class StreamContext:
+    """Context manager that chooses a stream; without a GPU, only None is one."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def __enter__(self) -> None:
+        """Nothing to choose."""
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing to restore."""
+
+
+def stream(stream: Any) -> StreamContext:
+    """``with stream(None)``: nothing is chosen."""
+    return StreamContext(stream)
+
+
+def set_stream(stream: Any) -> None:
+    """Choose a stream: only None is one."""
 
 
 def __getattr__(name: str) -> Any:
@@ -95,3 +180,10 @@ class device:
 
     def __exit__(self, *error: object) -> None:
         """Nothing to restore."""
+
+
+class device_of(device):  # noqa: N801
+    """Context manager that chooses the GPU on which a tensor lies; tensors lie on none."""
+
+    def __init__(self, obj: Any) -> None:
+        super().__init__(obj.get_device() if obj.is_cuda else -1)

@@ -7,7 +7,17 @@ from typing import Any
 
 from ..autograd import engine
 
-__all__ = ["functional_call", "stack_module_state"]
+__all__ = ["functional_call", "replace_all_batch_norm_modules_", "stack_module_state"]
+
+
+def replace_all_batch_norm_modules_(root: Any) -> Any:
+    """Take the running statistics off all batch norms in a module, in place, so that they use those of the batch: what ``vmap`` over
+    models needs. Returns the module."""
+    for m in root.modules():
+        if any(kind.__name__ == "_BatchNorm" for kind in type(m).__mro__):  # of a room that is not below this one
+            m.running_mean = m.running_var = m.num_batches_tracked = None  # type: ignore[assignment]
+            m.track_running_stats = False
+    return root
 
 
 def functional_call(module: Any, parameter_and_buffer_dicts: Any, args: Any = None, kwargs: dict[str, Any] | None = None, *,

@@ -471,6 +471,11 @@ class Tensor(Differentiable):
     def pin_memory(self, device: Any = None) -> Any:
         return self
 
+    def module_load(self, other: Any, assign: bool = False) -> Any:
+        """What becomes of this tensor where ``other`` is loaded for it: a tensor over its own memory with that content, or, with
+        ``assign``, one over the memory of ``other``."""
+        return (other if assign else self.copy_(other)).detach()  # type: ignore[attr-defined]
+
     def share_memory_(self) -> Any:
         from .sharing import share
 

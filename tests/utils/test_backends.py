@@ -62,3 +62,9 @@ def test_a_program_can_import_onnx_and_hears_that_it_cannot_export():
     assert onnx is rushlight.onnx and not onnx.is_in_onnx_export()
     with pytest.raises(NotImplementedError, match=r"torch\.save"):
         onnx.export(rushlight.nn.Linear(1, 1), rushlight.ones(1, 1), "model.onnx")
+
+
+@pytest.mark.parametrize("name", ["current_stream", "default_stream", "get_rng_state", "mem_get_info", "init", "synchronize"])
+def test_what_asks_for_a_gpu_hears_that_there_is_none(name):
+    with pytest.raises(AssertionError, match="CUDA"):
+        getattr(rushlight.cuda, name)()

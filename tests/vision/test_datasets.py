@@ -329,3 +329,34 @@ def test_fake_data_is_torchvisions():
     assert rushlight.rand(1).item() == torch.rand(1).item()  # the user's stream was left alone
     with pytest.raises(IndexError):
         dataset[3]
+
+
+def test_archives_are_fetched_and_unpacked(tmp_path):
+    import hashlib
+    import tarfile
+    import zipfile
+
+    from rushlight.vision.datasets import utils
+
+    inner = tmp_path / "inner.txt"
+    inner.write_text("content")
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
+        tar.add(inner, "deep/inner.txt")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.write(inner, "inner.txt")
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
+        archive.writestr("../outside.txt", "x")
+    for name, found in (("a.tar.gz", "deep/inner.txt"), ("b.zip", "inner.txt")):
+        md5 = hashlib.md5((tmp_path / name).read_bytes()).hexdigest()
+        root = tmp_path / f"root of {name}"
+        utils.download_and_extract_archive((tmp_path / name).as_uri(), root, md5=md5, remove_finished=True)
+        assert (root / found).read_text() == "content"
+        assert not (root / name).exists()
+    utils.download_url(inner.as_uri(), tmp_path / "plain", filename="other.txt")
+    assert utils.check_integrity(tmp_path / "plain" / "other.txt")
+    with pytest.raises(RuntimeError, match="md5"):
+        utils.download_url(inner.as_uri(), tmp_path / "wrong", md5="0" * 32)
+    with pytest.raises(RuntimeError, match="outside"):
+        utils.extract_archive(tmp_path / "bad.zip", tmp_path / "folder")
+    with pytest.raises(RuntimeError, match="Unknown"):
+        utils.extract_archive(inner)

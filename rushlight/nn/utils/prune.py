@@ -237,8 +237,8 @@ class L1Unstructured(_Unstructured):
         return t.abs().view(-1).topk(n, largest=False).indices
 
 
-class RandomStructured(BasePruningMethod):
-    """``amount`` slices (a number or a share) along ``dim``, at random."""
+class _Structured(BasePruningMethod):
+    """Whole slices along ``dim``."""
 
     PRUNING_TYPE = "structured"
 
@@ -246,36 +246,38 @@ class RandomStructured(BasePruningMethod):
         _check_amount(amount)
         self.amount, self.dim = amount, dim
 
+    def _kept(self, t: Any, n: int) -> Any:
+        """An index of all slices but the ``n`` that are pruned."""
+        raise NotImplementedError
+
     def compute_mask(self, t: Any, default_mask: Any) -> Any:
         _check_dim(t, self.dim)
-        size = t.shape[self.dim]
-        n = _number(self.amount, size)
+        n = _number(self.amount, t.shape[self.dim])
         if n == 0:
             return default_mask
-        drawn = FUNCTIONS["rand"](size)
-        mask = _mask_of_slices(t, self.dim, drawn > drawn.kthvalue(n).values)
+        mask = _mask_of_slices(t, self.dim, self._kept(t, n))
         return mask * default_mask.to(dtype=mask.dtype)
 
 
-class LnStructured(BasePruningMethod):
+class RandomStructured(_Structured):
+    """``amount`` slices (a number or a share) along ``dim``, at random."""
+
+    def _kept(self, t: Any, n: int) -> Any:
+        drawn = FUNCTIONS["rand"](t.shape[self.dim])
+        return drawn > drawn.kthvalue(n).values
+
+
+class LnStructured(_Structured):
     """The ``amount`` slices (a number or a share) along ``dim`` with the smallest ``n``-norms."""
 
-    PRUNING_TYPE = "structured"
-
     def __init__(self, amount: Any, n: Any, dim: int = -1) -> None:
-        _check_amount(amount)
-        self.amount, self.n, self.dim = amount, n, dim
+        super().__init__(amount, dim)
+        self.n = n
 
-    def compute_mask(self, t: Any, default_mask: Any) -> Any:
-        _check_dim(t, self.dim)
-        size = t.shape[self.dim]
-        n = _number(self.amount, size)
-        if n == 0:
-            return default_mask
+    def _kept(self, t: Any, n: int) -> Any:
         others = [d for d in range(t.dim()) if d != self.dim % t.dim()]
         norms = FUNCTIONS["norm"](t, p=self.n, dim=others)
-        mask = _mask_of_slices(t, self.dim, norms.topk(size - n, largest=True).indices)
-        return mask * default_mask.to(dtype=mask.dtype)
+        return norms.topk(t.shape[self.dim] - n, largest=True).indices
 
 
 class CustomFromMask(BasePruningMethod):
