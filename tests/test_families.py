@@ -4,6 +4,8 @@ Random programs over a batch ``n`` and a length ``t``, with gradients, for a lis
 """
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -12,10 +14,11 @@ import rushlight.nn.functional as F
 from rushlight.compile.counters import counters as compiler
 from rushlight.compile.family import _known as lowered_before
 from rushlight.compile.flags import flags
+from rushlight.compile.fuse_sizes import is_few
 from rushlight.record import families
 from rushlight.record.flush import flush, start_afresh
 from rushlight.record.settings import settings
-from rushlight.tools.profiler import counters
+from rushlight.tools.profiler import counters, profile
 
 D = 12
 SIZES = [(3, 5), (4, 9), (5, 7), (2, 17), (6, 6), (3, 20), (9, 33), (1, 4), (12, 12), (7, 19), (20, 70), (33, 41)]
@@ -266,3 +269,31 @@ def test_a_batch_as_large_as_there_are_channels_is_nothing_special():
     step = steps_of(model, 4, 24, 24)
     train(step, [(9,), (10,), (12,)])
     assert [planned for planned, _ in train(step, [(16,), (15,), (24,)])] == [0] * 3
+
+
+def test_dimensions_that_change_places_are_not_compared():
+    """A batch as large as the length that it changes places with is still another dimension."""
+    def step(n):
+        x = torch.tensor(np.random.default_rng(n).normal(size=(n, 15, D)).astype(np.float32), requires_grad=True)
+        (x.transpose(0, 1).tanh().sum(0) ** 2).sum().backward()
+
+    train(step, [(20,), (24,), (31,)])
+    assert [planned for planned, _ in train(step, [(15,), (16,)])] == [0] * 2
+
+
+def test_one_number_for_each_row_is_no_row():
+    """What a normalisation makes of a thousand rows is planned as that of a few more: the answer was another one from 1024 on."""
+    assert [is_few(n, n, True) for n in (8, 1000, 1024, 1025)] == [False] * 4
+    assert is_few(20, 60, True) and not is_few(20, 60, False)
+
+
+def test_what_is_told_of_kernels_is_of_their_own_sizes():
+    model = torch.nn.Sequential(torch.nn.Linear(D, 20), torch.nn.Tanh(), torch.nn.Linear(20, 10))
+    step, told = steps_of(model, D), {}
+    for n in (40, 50, 60, 70):
+        with profile() as p:
+            step(n)
+            flush()
+        told[n] = {row.kernel for row in p.rows}
+    told = {n: {re.sub(rf"(?<!\d){n}(?!\d)", "n", name.partition(" step")[0]) for name in names} for n, names in told.items()}
+    assert told[40] == told[50] == told[60] == told[70] and any("nx" in name for name in told[70])

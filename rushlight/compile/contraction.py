@@ -10,6 +10,7 @@ column) on the same two tensors. Extents and strides are run-time numbers.
 """
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 from .dtypes import DType
@@ -79,6 +80,11 @@ class Contraction:
     stores: tuple[Expr, ...] = field(default=())
     constant: bool = False
     sums: tuple[Sum, ...] = ()
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions."""
+        return 2 * math.prod([dim.extent for role in (self.batch, self.m, self.n, self.k) for dim in role])
 
     def merged(self) -> Contraction:
         """The same with outer dimensions first, without those of extent 1, and with neighbours as one whose strides compose

@@ -9,17 +9,21 @@ another family of the same path, where planning decided otherwise at a few place
 """
 from __future__ import annotations
 
+import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from .build import Kernels, kernels_afresh, kernels_of, make
+from .calls import Calls
 from .counters import counters
 from .cpu import jit, target
 from .flags import flags
 from .graph import Graph
 from .outline import HostWork, Outline, Work, outline
 from .program import Program, note_built
+from .replays import Replay
 from .resize import Sizes
 from .sizes import Tape
 
@@ -44,6 +48,7 @@ class Family:
         sizes = Sizes()
         self._plan = plan
         self._resize = sizes.resize(plan)
+        self._told = sizes.resize([(piece.label, piece.nbytes) for piece in plan.pieces])
         self._works = [_Lowering(work, sizes) for work in works]
         self._replay = tape.replay(sizes.found)
         self.rests_on = tape.rests_on
@@ -58,7 +63,9 @@ class Family:
         if numbers is None:
             return None
         plan: Outline = self._plan if self._resize is None else self._resize(numbers)
-        program = make(plan, lambda: [work.kernels(numbers) for work in self._works])
+        if self._told is not None:
+            plan = dataclasses.replace(plan, told=functools.partial(self._told, numbers))
+        program = make(plan, lambda: [work.calls(numbers) for work in self._works])
         note_built(program, time.perf_counter() - start)
         return program
 
@@ -72,8 +79,8 @@ class _Lowering:
         self._ways = _ways(work, own)
         self._inputs = [sizes.number(size) for size in own.found]
 
-    def kernels(self, numbers: Sequence[Any]) -> tuple[Work, Kernels]:
-        return self._ways.kernels(self._work, [numbers[k] for k in self._inputs])
+    def calls(self, numbers: Sequence[Any]) -> tuple[Work, Calls | Kernels]:
+        return self._ways.calls(self._work, [numbers[k] for k in self._inputs])
 
 
 class _Ways:
@@ -81,25 +88,25 @@ class _Ways:
 
     def __init__(self, work: Work, sizes: Sizes) -> None:
         self._resize = sizes.resize(work)
-        self._made: list[tuple[Any, Any]] = []  # (replay, resize) of kernels that were made with sizes
+        self._made: list[tuple[Replay, Calls]] = []  # what was made with sizes, and its numbers for others
         self._generic = not isinstance(work, HostWork)
         self._plain: Kernels | None = None  # where nothing depends on sizes
 
-    def kernels(self, work: Work, inputs: list[Any]) -> tuple[Work, Kernels]:
-        """The kernels of ``work`` for these sizes, and the work itself as far as they do not tell."""
+    def calls(self, work: Work, inputs: list[Any]) -> tuple[Work, Calls | Kernels]:
+        """The calls of ``work`` for these sizes, and the work itself as far as they do not tell."""
         if self._resize is None:
             self._plain = self._plain or kernels_of(work)
             return work, self._plain
-        for replay, resize in self._made:
+        for replay, calls in self._made:
             try:
-                found = replay(inputs)
+                numbers = replay(inputs)
             except ArithmeticError:
                 continue
-            if found is not None:
-                return work, resize(found)
+            if numbers is not None:
+                return work, Calls(calls.calls, calls.buffers, numbers)
         if self._generic and len(self._made) < _MOST:
             self._make(inputs)
-            return self.kernels(work, inputs)
+            return self.calls(work, inputs)
         work = self._resize(inputs)
         return work, kernels_of(work)
 
@@ -107,11 +114,12 @@ class _Ways:
         """Lower the work with sizes."""
         assert self._resize is not None
         counters.lowered += 1
-        tape, sizes = Tape(inputs), Sizes()
+        tape = Tape(inputs)
+        work = self._resize(tape.inputs)
         with jit.batch():
-            made = kernels_afresh(self._resize(tape.inputs))
-        resize = sizes.resize(made)
-        self._made.append((tape.replay(sizes.found), (lambda found: made) if resize is None else resize))
+            made = kernels_afresh(work)
+        calls = made.calls(work)
+        self._made.append((tape.replay(calls.numbers), calls))
         self._generic = not tape.rests_on
 
 

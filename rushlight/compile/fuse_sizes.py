@@ -24,8 +24,9 @@ _CHANNELS, _ROWS, _SUMMED = 8, 256, 1 << 16
 
 @decision
 def is_few(numbers: int, size: int, spread: bool) -> bool:
-    """Whether an operand's elements are read at next to no cost, as a row that belongs to all others is, be they few or many."""
-    return numbers * _FEW <= size or spread and numbers <= _ROW
+    """Whether an operand's elements are read at next to no cost, as a row that belongs to all others is, be they few or many. Where there
+    is one for each, it is no row, be it short or long."""
+    return numbers * _FEW <= size or spread and numbers != size and numbers <= _ROW
 
 
 @decision

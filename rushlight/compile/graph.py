@@ -62,8 +62,11 @@ class View:
         return View(outer.shape, offset, matrix)
 
     def is_identity(self, shape: Shape) -> bool:
-        return (same_shape(self.shape, shape) and not any(self.offset)
-                and all(c == (d == j) for d, row in enumerate(self.matrix) for j, c in enumerate(row) if shape[j] != 1))
+        """Whether it leaves a value of this shape as it is. Sizes are not asked whether they are equal where dimensions change places."""
+        if len(self.shape) != len(shape):
+            return False
+        moved = {j for d, row in enumerate(self.matrix) for j, c in enumerate(row) if c != (d == j)}
+        return all(shape[j] == 1 for j in sorted(moved)) and self.shape == shape and not any(self.offset)
 
 
 @dataclass(frozen=True)

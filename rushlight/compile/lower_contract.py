@@ -35,7 +35,6 @@ class LoweredContract:
 
     contraction: Contraction
     memory: list[tuple[Node, int]]
-    flops: int
     nbytes: int
 
 
@@ -112,11 +111,8 @@ def lower_contract(group: Group, fusion: Fusion, numbers: Numbers) -> tuple[Lowe
     places = [(base_a, a), (base_b, b), (puts[0].node, puts[0].at), *((v.node, v.at) for _, v in reads),
               *((p.node, p.at) for p in (*puts[1:], *sums))]
     memory = [(x, at.offset * x.dtype.itemsize) for x, at in places if x is not None]
-    flops = 2
-    for n in sizes.values():
-        flops *= n
     nbytes = sum(x.size * x.dtype.itemsize for x, _ in memory)
-    return LoweredContract(contraction, memory, flops, nbytes), body
+    return LoweredContract(contraction, memory, nbytes), body
 
 
 def _load_counts(body: Body, numbers: Numbers) -> None:

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from .body import Body
 from .flags import flags
@@ -12,42 +14,60 @@ from .fusion import Fusion
 from .graph import Graph, Node
 from .group import Group
 
-__all__ = ["Birth", "Lifetimes", "Memory", "Place", "donate", "lay_out", "lifetimes", "ALIGN"]
+__all__ = ["Birth", "Lifetimes", "Memory", "Place", "Stored", "donate", "lay_out", "lifetimes", "ALIGN"]
 
 ALIGN = 64
 Place = tuple[str, int]  # ("leaf" | "result" | "arena", number or byte offset)
 
 
+class Stored:
+    """A value in memory: what stays of a graph's node when a program is planned, so that the graph need not."""
+
+    __slots__ = ("dtype", "line")
+
+    def __init__(self, node: Node) -> None:
+        self.dtype, self.line = node.dtype, node.line
+
+
 @dataclass
 class Birth:
-    """A value that is stored first by a certain piece, in ``nbytes`` of its own or in the place of ``heir_of``, which dies there."""
+    """A value that is stored first by a certain piece, in memory of its own (``nbytes``: where ``Lifetimes.nbytes`` has its size) or in
+    the place of ``heir_of``, which dies there."""
 
-    node: Node
+    node: Any
     nbytes: int
-    heir_of: Node | None = None
+    heir_of: Any = None
 
 
 @dataclass
 class Lifetimes:
-    """How long stored values live, in steps: the pieces of a program in order.
+    """How long stored values live, in steps: the pieces of a program in order. Values are nodes, at the end those that are ``stored``.
 
     Attributes:
         fixed: values in leaves and results.
         births, deaths: of values in the arena, for each step; what dies is needed up to that step, included.
         late: results to be copied from the arena at the end: (value, bytes, result number).
+        nbytes: of all births, in order.
     """
 
-    fixed: dict[Node, Place]
+    fixed: dict[Any, Place]
     births: list[list[Birth]]
-    deaths: list[list[Node]]
-    late: list[tuple[Node, int, int]]
+    deaths: list[list[Any]]
+    late: list[tuple[Any, int, int]]
+    nbytes: list[int] = field(default_factory=list)
+
+    def stored(self, of: Callable[[Node], Stored]) -> Lifetimes:
+        """The same of what is stored in the place of nodes."""
+        births = [[Birth(of(b.node), b.nbytes, b.heir_of and of(b.heir_of)) for b in some] for some in self.births]
+        return Lifetimes({of(node): place for node, place in self.fixed.items()}, births, [[of(n) for n in some] for some in self.deaths],
+                         [(of(node), nbytes, result) for node, nbytes, result in self.late], self.nbytes)
 
 
 @dataclass
 class Memory:
     """``place`` of each stored value, ``scratch`` of each step (a byte offset in the arena), ``size`` of the arena in bytes."""
 
-    place: dict[Node, Place] = field(default_factory=dict)
+    place: dict[Stored, Place] = field(default_factory=dict)
     scratch: dict[int, int] = field(default_factory=dict)
     size: int = 0
 
@@ -144,7 +164,8 @@ def lifetimes(graph: Graph, fusion: Fusion, order: list[Group], steps: dict[Grou
                 heir = _overwritten(node, group, ending, fusion, alive)
             if heir is not None:
                 ending = [d for d in ending if d is not heir]
-            born.append(Birth(node, _bytes(node), heir))
+            born.append(Birth(node, len(out.nbytes), heir))
+            out.nbytes.append(_bytes(node))
             alive.add(node)
         dying += ending
         if group in steps:  # a join computes nothing: what begins and ends with it does so with the next piece
@@ -162,7 +183,7 @@ def lay_out(lives: Lifetimes, scratch: dict[int, int]) -> Memory:
     plan, space = Memory(dict(lives.fixed)), _Space()
     for step, (births, deaths) in enumerate(zip(lives.births, lives.deaths, strict=True)):
         for birth in births:
-            plan.place[birth.node] = (("arena", space.take(birth.nbytes)) if birth.heir_of is None
+            plan.place[birth.node] = (("arena", space.take(lives.nbytes[birth.nbytes])) if birth.heir_of is None
                                       else plan.place[birth.heir_of])
         extra = None
         if scratch.get(step):

@@ -5,6 +5,7 @@ An outline names no kernel and no address. Its numbers (extents, strides, offset
 """
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from .group import Group
 from .lower_contract import TooManyOperands, lower_contract
 from .lower_group import group_body
 from .lower_native import lower_native
-from .memory import Lifetimes, donate, lifetimes
+from .memory import Lifetimes, Stored, donate, lifetimes
 from .numbers import Numbers, apart
 from .passes.accumulate import accumulate
 from .passes.assemble import assemble
@@ -34,6 +35,7 @@ from .passes.legalise import legalise
 from .passes.moments import moments
 from .passes.planes import planes
 from .passes.simplify import simplify
+from .resize import LATE
 
 __all__ = ["HostWork", "Label", "NativeWork", "Nests", "Outline", "Piece", "outline"]
 
@@ -83,14 +85,14 @@ class Label:
 
 @dataclass
 class Piece:
-    """One group: ``work`` is a number in ``Outline.works``, ``memory`` what its operands lie in, (value, byte offset)."""
+    """One group: ``work`` is a number in ``Outline.works``, ``memory`` what its operands lie in, (value, byte offset): nodes, at the
+    end what is stored in their place. The rest is for the profiler, ``nbytes`` where the work itself does not tell."""
 
     work: int
-    memory: list[tuple[Node, int]]
-    label: Label
+    memory: list[tuple[Any, int]]
+    label: Label | str = field(metadata=LATE)
     lines: tuple[Any, ...]
-    flops: int = 0
-    nbytes: int = 0
+    nbytes: int = field(default=0, metadata=LATE)
 
 
 @dataclass
@@ -103,6 +105,7 @@ class Outline:
         direct: result -> leaf in whose place it is written straight away.
         overwritten: leaves whose memory a result takes over, straight away or at the end.
         numbers: (value, dtype) of the last leaves, which the program brings along (``numbers.py``).
+        told: label and ``nbytes`` of each piece, where the pieces do not know them.
     """
 
     leaves: list[tuple[tuple[int, ...], Any]]
@@ -113,6 +116,7 @@ class Outline:
     works: list[Work] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
     numbers: list[tuple[Any, Any]] = field(default_factory=list)
+    told: Callable[[], list[tuple[Label | str, int]]] | None = None
 
 
 def outline(source: Graph, donations: dict[int, int]) -> Outline:
@@ -140,9 +144,11 @@ def outline(source: Graph, donations: dict[int, int]) -> Outline:
                 for g in fusion.groups.all}
     in_order = fusion.groups.in_order(priority)
     steps = {group: k for k, group in enumerate(g for g in in_order if g in pieces)}
-    memory = lifetimes(graph, fusion, in_order, steps, made.bodies, donations, direct)
+    stored = functools.cache(Stored)
+    memory = lifetimes(graph, fusion, in_order, steps, made.bodies, donations, direct).stored(stored)
+    in_place = [replace(pieces[g], memory=[(stored(x), at) for x, at in pieces[g].memory]) for g in in_order if g in pieces]
     return Outline([(n.shape, n.dtype) for n in graph.leaves], [(n.shape, n.dtype) for n in source.results], memory, direct,
-                   overwritten, made.works, [pieces[g] for g in in_order if g in pieces], numbers.entries)
+                   overwritten, made.works, in_place, numbers.entries)
 
 
 def _rewritten(graph: Graph) -> tuple[Graph, list[tuple[Any, DType]]]:
@@ -210,7 +216,7 @@ class _Pieces:
             if b in self.constant and len(self.fusion.readers.get(b, ())) == 1:
                 contraction = replace(contraction, constant=True)
             work = self.number(contraction, lambda: contraction)
-            pieces[group] = Piece(work, self._origins(made.memory), _label(group), lines, made.flops, made.nbytes)
+            pieces[group] = Piece(work, self._origins(made.memory), _label(group), lines, made.nbytes)
         elif group.kind == "native":
             assert node is not None
             call, operands, memory = lower_native(group, self.fusion)
@@ -219,7 +225,7 @@ class _Pieces:
             native = NativeWork(call, operands, tuple([k in present for k in range(len(call.results))]))
             nbytes = sum(x.size * x.dtype.itemsize for x in (*node.inputs, *items))
             memory += [(item, 0) for item in sorted(items, key=lambda item: item.attrs[0])]
-            pieces[group] = Piece(self.number(native, lambda: native), self._origins(memory), _label(group), lines, 0, nbytes)
+            pieces[group] = Piece(self.number(native, lambda: native), self._origins(memory), _label(group), lines, nbytes)
         elif group.kind == "host":
             assert node is not None
             items = self.items.get(group, [])

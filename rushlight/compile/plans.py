@@ -194,7 +194,7 @@ class _Reader:
                 form = Packed(leaf, tuple(whole(bare, at)), size, offset)
             instructions.append(Instruction(addresses[kernel], whole(params, places), parts, grain, label, self.lines(makers), nbytes,
                                             flops, work, form, detail, self.kernels[kernel]))
-        return Segment(instructions)
+        return Segment.of(instructions)
 
     def host(self, number: int, inputs: list[Any], outputs: list[Any], line: list[int | None]) -> HostStep:
         sources, targets = ([(*place, shape, BY_NAME[dtype]) for *place, shape, dtype in some] for some in (inputs, outputs))

@@ -13,7 +13,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -95,26 +95,53 @@ class HostStep:
     line: Any = None
 
 
-@dataclass
 class Segment:
-    """Consecutive instructions in memory that the executor can walk."""
+    """Consecutive kernel calls in memory that the executor can walk.
 
-    instructions: list[Instruction]
-    code: executor.Instructions = field(init=False)
-    params: np.ndarray = field(init=False)  # of all instructions, one after the other
+    Args:
+        rows: of each four numbers: the kernel's address, where its parameters begin (in bytes), parts and grain.
+        params: of all of them, one after the other.
+        work: estimated nanoseconds on one core.
+        forms: the packed forms that they make: (number of the call, the form).
+        instructions: makes the instructions, when somebody asks.
+    """
 
-    def __post_init__(self) -> None:
-        params: list[int] = []
-        starts = []
-        for i in self.instructions:
-            starts.append(8 * len(params))
-            params += i.params
-        self.params = np.array(params, np.int64)
-        base = self.params.ctypes.data
-        self.code = executor.Instructions([(i.kernel, base + start, i.parts, i.grain)
-                                           for i, start in zip(self.instructions, starts)])
+    def __init__(self, rows: Sequence[int], params: Sequence[int] | np.ndarray, work: float,
+                 forms: Sequence[tuple[int, Packed]], instructions: Callable[[], list[Instruction]]) -> None:
+        self.params = np.asarray(params, np.int64)
+        self.code = executor.Instructions(rows)
+        self.code.array[:, 1] += self.params.ctypes.data
         self.pointer, self.count = self.code.pointer, len(self.code)
-        self.run = executor.run_held if sum(i.work for i in self.instructions) < 10_000 else executor.run
+        self.work, self.forms = work, tuple(forms)
+        self.run = executor.run_held if work < 10_000 else executor.run
+        self._make = instructions
+        self._made: list[Instruction] | None = None
+        self._lines: list[Callable[[Any], Any]] = []  # what has happened to the user's lines since
+
+    @classmethod
+    def of(cls, instructions: list[Instruction]) -> Segment:
+        """A segment of instructions that are there."""
+        rows: list[int] = []
+        params: list[int] = []
+        for i in instructions:
+            rows += (i.kernel, 8 * len(params), i.parts, i.grain)
+            params += i.params
+        forms = [(k, i.packed) for k, i in enumerate(instructions) if i.packed is not None]
+        return cls(rows, params, sum([i.work for i in instructions]), forms, lambda: instructions)
+
+    @property
+    def instructions(self) -> list[Instruction]:
+        if self._made is None:
+            self._made = self._make()
+        for other in self._lines:
+            for one in self._made:
+                one.lines = tuple([other(line) for line in one.lines])
+        self._lines.clear()
+        return self._made
+
+    def relabel(self, other: Callable[[Any], Any]) -> None:
+        """The user's lines are others: ``other`` of what they were."""
+        self._lines.append(other)
 
 
 class _Space:
@@ -163,9 +190,9 @@ class Program:
         self.arena_bytes = arena_bytes
         self.numbers = tuple(numbers)
         self._errors = np.array([0] * ERROR_WORDS + [constant_bits(*x) for x in numbers], np.uint64)
-        self.packed = [p for i in self.instructions if (p := i.packed) is not None]
-        self._packing = [(s.code.array, k, i.parts) for s in steps if isinstance(s, Segment)
-                         for k, i in enumerate(s.instructions) if i.packed is not None]
+        segments = [s for s in steps if isinstance(s, Segment)]
+        self.packed = [form for s in segments for _, form in s.forms]
+        self._packing = [(s.code.array, k, int(s.code.array[k, 2])) for s in segments for k, _ in s.forms]
         self._ready = (False,) * len(self.packed)
         n = len(self.leaves) + len(self.results) + 1 + len(self.packed)
         self._table = np.zeros(n + 1, np.int64)
@@ -180,7 +207,7 @@ class Program:
         self._tables: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # of launches: (error block, table)
         #: Whether it can run while Python goes on, and how long it will take: an estimate in nanoseconds on one core.
         self.can_fly = self._only is not None and pool.processors() > 1
-        self.work = sum(i.work for i in self.instructions)
+        self.work = sum([s.work for s in segments])
 
     @property
     def instructions(self) -> list[Instruction]:
@@ -195,8 +222,7 @@ class Program:
             if isinstance(step, HostStep):
                 step.line = other(step.line)
             else:
-                for one in step.instructions:
-                    one.lines = tuple([other(line) for line in one.lines])
+                step.relabel(other)
 
     def run(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int], places: Sequence[int] = (),
             ready: tuple[bool, ...] = ()) -> None:
@@ -398,11 +424,12 @@ def note_built(program: Program, seconds: float) -> None:
     """Count a finished program; print a line with RUSHLIGHT_DEBUG=1."""
     counters.programs += 1
     counters.build_seconds += seconds
-    counters.instructions += len(program.instructions)
+    count = sum([s.count for s in program.steps if isinstance(s, Segment)])
+    counters.instructions += count
     if watchers:
         tell(Event("build", f"build program {counters.programs}", time.perf_counter() - seconds, seconds))
     if flags.debug >= 1:
         hosts = sum(isinstance(s, HostStep) for s in program.steps)
         print(f"program {counters.programs}: {len(program.leaves)} leaves, {len(program.results)} results, "
-              f"{len(program.instructions)} instructions, {hosts} host calls, arena {program.arena_bytes} bytes, "
+              f"{count} instructions, {hosts} host calls, arena {program.arena_bytes} bytes, "
               f"built in {seconds * 1e3:.1f} ms; {jit.counters.compiled} kernels compiled, {jit.counters.loaded} loaded")

@@ -3,11 +3,11 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .sizes import Size, Tape
+    from .sizes import Tape
 
 __all__ = ["Replay"]
 
@@ -27,11 +27,12 @@ class Replay:
 
     Args:
         tape: it is complete.
-        wanted: the sizes that are computed.
+        wanted: what is computed: polynomials, and what is a plain number.
     """
 
-    def __init__(self, tape: Tape, wanted: Sequence[Size]) -> None:
-        self.tape, self.wanted = tape, wanted
+    def __init__(self, tape: Tape, wanted: Sequence[Any]) -> None:
+        self.tape: Tape | None = tape  # until it is written
+        self.wanted = wanted
         self.fitted = 0
         self.written: Callable[[Sequence[int]], list[Number] | None] | None = None
 
@@ -40,12 +41,14 @@ class Replay:
             return self.written(inputs)
         found = self._walked(inputs)
         self.fitted += found is not None
-        if self.fitted >= _OFTEN:
+        if self.fitted >= _OFTEN and self.tape is not None:
             self.written = _Source(self.tape).function(self.wanted)
+            self.tape, self.wanted = None, ()
         return found
 
     def _walked(self, inputs: Sequence[int]) -> list[Number] | None:
         tape = self.tape
+        assert tape is not None
         if any(inputs[k] < 1 for k in tape._positive):
             return None
         values: list[Number] = [*inputs, *[0] * (len(tape._atoms) - tape._inputs)]
@@ -70,7 +73,7 @@ class Replay:
             elif atom >= tape._inputs:
                 function, args = tape._atoms[atom]
                 values[atom] = function(*map(number, args))  # type: ignore[misc]
-        return [number(size.terms) for size in self.wanted]
+        return [number(x) for x in self.wanted]
 
 
 class _Source:
@@ -83,7 +86,7 @@ class _Source:
         self.scope: dict[str, Any] = {"inf": math.inf, "nan": math.nan}
         self.written: set[int] = set()
 
-    def function(self, wanted: Sequence[Size]) -> Callable[[Sequence[int]], list[Number] | None]:
+    def function(self, wanted: Sequence[Any]) -> Callable[[Sequence[int]], list[Number] | None]:
         tape = self.tape
         inputs = [f"a{k}" for k in range(tape._inputs)]
         self.written.update(range(tape._inputs))
@@ -97,7 +100,7 @@ class _Source:
                 self.lines.append(f"    if {'not ' if tape._conditions[condition] else ''}{holds}: return None")
             elif number not in self.written:
                 self.atom(number)
-        results = [self.number(s.terms) for s in wanted]
+        results = [self.number(x) if type(x) is tuple else repr(x) for x in wanted]
         source = "def replay(inputs):\n" + "\n".join(self.lines) + f"\n    return [{', '.join(results)}]\n"
         exec(compile(source, "<sizes>", "exec"), self.scope)
         return self.scope["replay"]
@@ -108,11 +111,29 @@ class _Source:
         numbers = [self.number(x) for x in args]
         if function in _SYMBOLS:
             text = f"{numbers[0]} {_SYMBOLS[function]} {numbers[1]}"
+        elif function is operator.getitem:
+            text = f"{numbers[0]}[{numbers[1]}]"
+        elif (nested := getattr(function, "nested", None)) is not None:
+            function, shape = nested
+            names = iter(numbers)
+            text = f"{self.given(function)}({', '.join([self.argument(part, names) for part in shape])})"
         else:
-            name = f"f{len(self.scope)}"
-            self.scope[name] = function
-            text = f"{name}({', '.join(numbers)})"
+            text = f"{self.given(function)}({', '.join(numbers)})"
         self.lines.append(f"    a{number} = {text}")
+
+    def given(self, x: Any) -> str:
+        """A name for something."""
+        name = f"f{len(self.scope)}"
+        self.scope[name] = x
+        return name
+
+    def argument(self, shape: Any, names: Iterator[str]) -> str:
+        """An argument of a numeric function, with the names of numbers in its tuples."""
+        if shape is None:
+            return next(names)
+        if isinstance(shape, tuple) and not hasattr(shape, "value"):
+            return f"({''.join([self.argument(part, names) + ', ' for part in shape])})"
+        return self.given(shape.value)
 
     def number(self, x: Any) -> str:
         """What stands for a polynomial or a plain number."""

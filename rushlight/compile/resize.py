@@ -11,7 +11,10 @@ from .expr import Expr, const, substitute, walk
 from .graph import HostCall, Node
 from .sizes import NotGeneric, Size
 
-__all__ = ["Sizes"]
+__all__ = ["LATE", "Sizes"]
+
+#: Of a dataclass's field: what sizes it holds is left as it is, and asked for later, if at all.
+LATE = {"late": True}
 
 _PLAIN = (int, float, str, bool, complex, type(None), DType, Node)
 
@@ -126,7 +129,8 @@ class Sizes:
             raise NotGeneric(f"a call of {x.name or x.function}")
         kind: Any = type(x)
         fields = {name: getattr(x, name) for name in _names(kind) or ()}
-        parts = [(name, part) for name, value in fields.items() if (part := self.resize(value)) is not None]
+        late = _late(kind)
+        parts = [(name, part) for name, value in fields.items() if name not in late and (part := self.resize(value)) is not None]
         if not parts:
             return None
 
@@ -143,3 +147,8 @@ class Sizes:
 def _names(kind: type) -> tuple[str, ...] | None:
     """The fields of a dataclass; None for other types."""
     return tuple([f.name for f in dataclasses.fields(kind)]) if dataclasses.is_dataclass(kind) else None
+
+
+@functools.cache
+def _late(kind: type) -> frozenset[str]:
+    return frozenset([f.name for f in dataclasses.fields(kind) if f.metadata.get("late")])

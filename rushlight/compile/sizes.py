@@ -33,7 +33,8 @@ from typing import Any, NamedTuple
 
 from .replays import Replay
 
-__all__ = ["NotGeneric", "Size", "Tape", "decision", "entries", "flattened", "is_size", "largest", "length", "numeric", "smallest"]
+__all__ = ["NotGeneric", "Size", "Tape", "decision", "entries", "flattened", "is_size", "largest", "length", "numeric", "smallest",
+           "stands_for_many"]
 
 Number = Any  # an int or a float
 Terms = tuple[tuple[tuple[int, ...], int], ...]  # monomials (sorted atoms, () for the constant one) with coefficients, sorted
@@ -49,8 +50,8 @@ def is_size(x: Any) -> bool:
 
 def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
     """Lets a function of numbers (and tuples of them) take sizes: it is then called again in each replay, and nothing that it
-    decides becomes a condition. It returns a number, a tuple of numbers, or a list: numbers whose count depends on the
-    arguments, which with sizes is one size that stands for all of them."""
+    decides becomes a condition. It returns a number, a tuple of numbers, or a list (or NumPy's array, which becomes one for plain
+    arguments): numbers whose count depends on the arguments, which with sizes is one size that stands for all of them."""
 
     @functools.wraps(function)
     def call(*args: Any) -> Any:
@@ -58,11 +59,13 @@ def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
         shape = _flatten(args, flat)
         tape = next((x.tape for x in flat if type(x) is Size), None)
         if tape is None:
-            return function(*args)
+            found = function(*args)
+            return found.tolist() if hasattr(found, "tolist") else found
 
         def of_flat(*numbers: Number) -> Any:
             return function(*_unflatten(shape, iter(numbers)))
         plain = all(x is None for x in shape)  # nothing is nested
+        of_flat.nested = function, shape  # type: ignore[attr-defined]
         made = tape.apply(function, *flat) if plain else tape.apply(of_flat, *flat, key=(function, shape))
         if type(made.value) is not tuple:
             return made
@@ -103,21 +106,30 @@ def entries(numbers: Any) -> list[Any]:
     return [numbers] if is_size(numbers) else numbers
 
 
+def stands_for_many(x: Any) -> bool:
+    """Whether this is a list or an array of numbers, or a size of one."""
+    return _is_table(x.value if type(x) is Size else x)
+
+
+def _is_table(x: Any) -> bool:
+    return type(x) is list or hasattr(x, "tolist") and hasattr(x, "__len__")
+
+
 def flattened(numbers: Iterable[Any]) -> list[Any]:
-    """Without lists in the list."""
+    """Without lists (or arrays) in the list."""
     numbers = list(numbers)
-    if list not in map(type, numbers):
+    if not any(map(_is_table, numbers)):
         return numbers
     out: list[Any] = []
     for x in numbers:
-        if type(x) is list:
-            out += x
+        if _is_table(x):
+            out += x.tolist() if hasattr(x, "tolist") else x
         else:
             out.append(x)
     return out
 
 
-class _Same(NamedTuple):
+class Same(NamedTuple):
     """What is no number among the arguments of a numeric function."""
 
     value: Any
@@ -130,13 +142,13 @@ def _flatten(x: Any, out: list[Any]) -> Any:
     if type(x) in (int, float, Size):
         out.append(x)
         return None
-    return _Same(x)
+    return Same(x)
 
 
 def _unflatten(shape: Any, numbers: Iterator[Number]) -> Any:
     if shape is None:
         return next(numbers)
-    return shape.value if type(shape) is _Same else tuple([_unflatten(y, numbers) for y in shape])
+    return shape.value if type(shape) is Same else tuple([_unflatten(y, numbers) for y in shape])
 
 
 #: How many numbers a list has, if need be only as a size.
@@ -336,10 +348,11 @@ class Tape:
         return made
 
     # -- replaying -----------------------------------------------------------------------------------------------
-    def replay(self, wanted: Sequence[Size]) -> Callable[[Sequence[int]], list[Number] | None]:
-        """A function that computes what the ``wanted`` sizes are for other inputs, or None where a condition fails."""
+    def replay(self, wanted: Sequence[Any]) -> Replay:
+        """A function that computes what the ``wanted`` sizes are for other inputs, or None where a condition fails. What is no size
+        among them stays as it is."""
         self._complete = True
-        return Replay(self, wanted)
+        return Replay(self, [x.terms if type(x) is Size else x for x in wanted])
 
 
 def _value(x: Any) -> Number:

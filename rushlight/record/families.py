@@ -7,6 +7,7 @@ attributes). Where a structure comes back with other numbers, those that changed
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import threading
 from collections.abc import Iterator, Sequence
@@ -147,6 +148,8 @@ def _plain(attrs: Any, numbers: list[Any], tuples: list[range] | None = None) ->
     if kind is int:
         numbers.append(attrs)
         return int
+    if not attrs and kind is tuple:
+        return _NOTHING
     if kind is float:
         if attrs != attrs or not attrs or attrs in (math.inf, -math.inf):
             return float, repr(attrs)
@@ -157,21 +160,25 @@ def _plain(attrs: Any, numbers: list[Any], tuples: list[range] | None = None) ->
             tuples.append(range(len(numbers), len(numbers) + len(attrs)))
         return kind, tuple([_plain(x, numbers, tuples) for x in attrs])
     if kind is Expr:
-        return _formula(attrs, numbers)
+        structure, found = _formula(attrs)
+        numbers += found
+        return structure
     if dataclasses.is_dataclass(attrs):
         return kind, tuple([_plain(getattr(attrs, f.name), numbers, tuples) for f in dataclasses.fields(attrs)])
     return kind, attrs
 
 
-def _formula(expr: Expr, numbers: list[Any]) -> tuple:
-    """A formula without the numbers among its constants."""
+@functools.lru_cache(maxsize=4096)
+def _formula(expr: Expr) -> tuple[tuple, list[Any]]:
+    """A formula without the numbers among its constants, and these."""
     place: dict[Expr, int] = {}
+    numbers: list[Any] = []
     out = []
     for node in walk(expr):
         place[node] = len(place)
         attr = _plain(node.attr, numbers) if node.fn == "const" else node.attr
         out.append((node.fn, node.dtype, attr, tuple([place[x] for x in node.args])))
-    return tuple(out)
+    return tuple(out), numbers
 
 
 class _Opaque(Exception):
@@ -180,6 +187,8 @@ class _Opaque(Exception):
     def __init__(self, op: Op) -> None:
         self.op = op
 
+
+_NOTHING = tuple, ()  # of an empty tuple
 
 _opaque: set[Op] = set()  # operations that were found to be so
 

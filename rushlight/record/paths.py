@@ -40,7 +40,8 @@ def needed(path: Sequence[TraceNode], live: Sequence[int]) -> list[TraceNode]:
     wanted = set(live)
     kept = []
     for node in reversed(path):
-        if any(node.slot + k in wanted for k in range(len(node.metas))):
+        n = len(node.metas)  # none of a mark
+        if node.slot in wanted if n == 1 else any(node.slot + k in wanted for k in range(n)):
             kept.append(node)
             wanted.update(node.inputs)
     kept.reverse()

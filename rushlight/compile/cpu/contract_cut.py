@@ -170,15 +170,23 @@ def _time(rows: int, block: int, parts_n: int, heights: tuple[int, ...]) -> floa
     each, last = _tiles(block, heights), _tiles(rest, heights)
     time = 0.0
     for threads in THREADS:
-        longest = 0.0
-        for i in range(threads):
-            start, end = total * i // threads, total * (i + 1) // threads
-            inside = min(end, full) - min(start, full)
-            longest = max(longest, inside * each + (end - start - inside) * last)
+        longest, start = 0.0, 0
+        for i in range(1, threads + 1):
+            end = total * i // threads
+            if end <= full:
+                share = (end - start) * each
+            elif start >= full:
+                share = (end - start) * last
+            else:
+                share = (full - start) * each + (end - full) * last
+            if share > longest:
+                longest = share
+            start = end
         time += threads * longest
     return time
 
 
+@functools.lru_cache(maxsize=4096)
 def _tiles(rows: int, heights: tuple[int, ...]) -> float:
     cycles = 0.0
     for height in heights:

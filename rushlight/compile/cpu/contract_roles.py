@@ -7,8 +7,10 @@ own, a batch axis can take the place of n (``along``): depthwise convolutions.
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -202,35 +204,52 @@ def positions(axes: list[Axis]) -> np.ndarray:
 
 def in_chunks(runs: list[int], chunk: int) -> list[tuple[int, int, int, int]]:
     """Groups neighbouring runs to about ``chunk`` positions: (first run, one past the last, first position, positions)."""
-    out, first, start, position = [], 0, 0, 0
-    lengths = runs[1::2]
-    for i, length in enumerate(lengths):
-        if i > first and position + length - start > chunk:
-            out.append((first, i, start, position - start))
-            first, start = i, position
-        position += length
-    if lengths:
-        out.append((first, len(lengths), start, position - start))
+    return [tuple(one) for one in _chunks(runs, chunk).tolist()]
+
+
+def _chunks(runs: Any, chunk: int) -> np.ndarray:
+    """As ``in_chunks``, as rows of an array."""
+    lengths = np.asarray(runs, np.int64)[1::2]
+    n = len(lengths)
+    ends = np.cumsum(lengths)
+    if n and (lengths == lengths[0]).all():  # rows of images, of which there are many
+        behind = np.append(np.arange(max(1, chunk // lengths[0]), n, max(1, chunk // lengths[0])), n)
+    else:
+        behind = np.array(_groups(ends.tolist(), chunk), np.int64)
+    last = ends[behind - 1]
+    first, start = (np.append(0, x[:-1])[:len(x)] for x in (behind, last))
+    return np.stack([first, behind, start, last - start], 1)
+
+
+def _groups(ends: list[int], chunk: int) -> list[int]:
+    """Where groups of runs end that have no more than ``chunk`` positions, or are one run."""
+    out, first, start = [], 0, 0
+    while first < len(ends):
+        first = bisect.bisect_right(ends, start + chunk, first + 1)
+        start = ends[first - 1]
+        out.append(first)
     return out
 
 
 @numeric
-def offsets(axes: tuple[tuple[int, int], ...]) -> list[int]:
+def offsets(axes: tuple[tuple[int, int], ...]) -> Any:
     """The offset at every position of some axes, (extent, bytes from one to the next) each."""
-    return positions([Axis(n, (step,)) for n, step in axes]).tolist()
+    return positions([Axis(n, (step,)) for n, step in axes])
 
 
 @numeric
-def run_table(outer: tuple[tuple[int, int], ...], extent: int, step: int, per_step: int, piece: int) -> list[int]:
+def run_table(outer: tuple[tuple[int, int], ...], extent: int, step: int, per_step: int, piece: int) -> Any:
     """(offset, length) of the runs: pieces of the innermost axis, which moves by ``step`` bytes every ``per_step`` positions, at
     every position of the outer ones."""
     starts = positions([Axis(n, (s,)) for n, s in outer])
     firsts = np.arange(0, extent, piece)
-    lengths = np.tile(np.minimum(piece, extent - firsts), len(starts))
-    return np.stack([(starts[:, None] + firsts // per_step * step).ravel(), lengths], 1).ravel().tolist()
+    out = np.empty((len(starts), len(firsts), 2), np.int64)
+    out[:, :, 0] = starts[:, None] + firsts // per_step * step
+    out[:, :, 1] = np.minimum(piece, extent - firsts)
+    return out.ravel()
 
 
 @numeric
-def chunk_table(runs: list[int], chunk: int) -> list[int]:
+def chunk_table(runs: Any, chunk: int) -> Any:
     """The numbers of ``in_chunks``, four for each chunk."""
-    return [number for one in in_chunks(runs, chunk) for number in one]
+    return _chunks(runs, chunk).ravel()

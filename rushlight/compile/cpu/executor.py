@@ -32,6 +32,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -71,12 +72,13 @@ class RunError:
 
 
 class Instructions:
-    """An instruction array in memory that native code can walk: rows of ``(kernel, params, parts, grain)``."""
+    """An instruction array in memory that native code can walk: rows of ``(kernel, params, parts, grain)``, one after the other or each
+    a tuple."""
 
     __slots__ = ("array", "pointer")
 
-    def __init__(self, rows: Sequence[tuple[int, int, int, int]]) -> None:
-        self.array = np.array(rows, dtype=np.int64).reshape(len(rows), 4)
+    def __init__(self, rows: Sequence[Any]) -> None:
+        self.array = np.array(rows, dtype=np.int64).reshape(-1, 4)
         self.pointer = self.array.ctypes.data
 
     def __len__(self) -> int:
