@@ -16,6 +16,7 @@
 | fuse_contract | RUSHLIGHT_FUSE_CONTRACT | pointwise users of a contraction run in its epilogue |
 | fuse_sums | RUSHLIGHT_FUSE_SUMS | what a contraction's epilogue computes is added up over all rows there: statistics of batch norms |
 | winograd | RUSHLIGHT_WINOGRAD | 3x3 convolutions of stride 1 with many channels take Winograd's algorithm |
+| tiles | RUSHLIGHT_TILES | products of float32 take the tile unit for bfloat16, where the processor has one: three parts for each number |
 | tables | RUSHLIGHT_TABLES | exponentials and logarithms look numbers up in registers, where the processor can |
 | recompute | RUSHLIGHT_RECOMPUTE | cheap values are computed again rather than stored |
 | split | RUSHLIGHT_SPLIT | long reductions with few results are cut into chunks |
@@ -41,7 +42,8 @@ class Flags:
     """The values of all switches; attributes are integers."""
 
     NAMES = ("simplify", "attend", "assemble", "carry", "layout", "fuse_pointwise", "fuse_views", "fuse_parts", "fuse_rows",
-             "fuse_siblings", "fuse_contract", "fuse_sums", "winograd", "tables", "recompute", "split", "inplace", "families", "plans")
+             "fuse_siblings", "fuse_contract", "fuse_sums", "winograd", "tiles", "tables", "recompute", "split", "inplace",
+             "families", "plans")
 
     debug: int
     simplify: int
@@ -57,6 +59,7 @@ class Flags:
     fuse_contract: int
     fuse_sums: int
     winograd: int
+    tiles: int
     tables: int
     recompute: int
     split: int

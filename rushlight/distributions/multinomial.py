@@ -7,8 +7,9 @@ import rushlight as torch
 
 from ..autograd.modes import no_grad
 from . import constraints
+from .categorical import Categorical
 from .counts import Binomial
-from .of_categories import OfCategories
+from .distribution import Distribution
 from .utils import broadcast_all
 
 __all__ = ["Multinomial"]
@@ -16,32 +17,53 @@ __all__ = ["Multinomial"]
 Size = torch.Size
 
 
-class Multinomial(OfCategories):
+class Multinomial(Distribution):
     """Counts of K categories in ``total_count`` draws, with the parameters of ``Categorical``.
 
     Raises:
         NotImplementedError: a ``total_count`` that is no integer.
     """
 
+    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
     total_count: int
 
     def __init__(self, total_count: int = 1, probs: Any = None, logits: Any = None, validate_args: bool | None = None) -> None:
         if not isinstance(total_count, int):
             raise NotImplementedError("inhomogeneous total_count is not supported")
         self.total_count = total_count
-        super().__init__(probs, logits, validate_args=validate_args)
+        self._categorical = Categorical(probs=probs, logits=logits)
         self._binomial = Binomial(total_count=total_count, probs=self.probs)
+        super().__init__(self._categorical.batch_shape, self._categorical.param_shape[-1:], validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        new = self._expanded_categories(Multinomial, batch_shape, _instance)
+        new = self._get_checked_instance(Multinomial, _instance)
+        batch_shape = Size(batch_shape)
         new.total_count = self.total_count
-        new._binomial = self._binomial.expand(Size(batch_shape) + self.event_shape)
+        new._categorical = self._categorical.expand(batch_shape)
+        new._binomial = self._binomial.expand(batch_shape + self.event_shape)
+        Distribution.__init__(new, batch_shape, self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
         return new
 
     @constraints.dependent_property(is_discrete=True, event_dim=1)
     def support(self) -> Any:
         """Counts with the right sum."""
         return constraints.multinomial(self.total_count)
+
+    @property
+    def probs(self) -> Any:
+        """Probabilities, of shape (..., K)."""
+        return self._categorical.probs
+
+    @property
+    def logits(self) -> Any:
+        """Logarithms of the probabilities."""
+        return self._categorical.logits
+
+    @property
+    def param_shape(self) -> Any:
+        """The shape of the parameter."""
+        return self._categorical.param_shape
 
     @property
     def mean(self) -> Any:

@@ -8,24 +8,46 @@ import rushlight as torch
 from ..autograd.modes import no_grad
 from ..nn.functional import one_hot
 from . import constraints
-from .of_categories import OfCategories
+from .categorical import Categorical
+from .distribution import Distribution
 
 __all__ = ["OneHotCategorical", "OneHotCategoricalStraightThrough"]
 
 Size = torch.Size
 
 
-class OneHotCategorical(OfCategories):
+class OneHotCategorical(Distribution):
     """A one-hot vector of length K, with the parameters of ``Categorical``."""
 
+    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
     support = constraints.one_hot
     has_enumerate_support = True
 
     def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None) -> None:
-        super().__init__(probs, logits, validate_args=validate_args)
+        self._categorical = Categorical(probs, logits)
+        super().__init__(self._categorical.batch_shape, self._categorical.param_shape[-1:], validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        return self._expanded_categories(OneHotCategorical, batch_shape, _instance)
+        new = self._get_checked_instance(OneHotCategorical, _instance)
+        new._categorical = self._categorical.expand(batch_shape)
+        Distribution.__init__(new, batch_shape, self._event_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    @property
+    def probs(self) -> Any:
+        """Probabilities, of shape (..., K)."""
+        return self._categorical.probs
+
+    @property
+    def logits(self) -> Any:
+        """Logarithms of the probabilities."""
+        return self._categorical.logits
+
+    @property
+    def param_shape(self) -> Any:
+        """The shape of the parameter."""
+        return self._categorical.param_shape
 
     @property
     def mean(self) -> Any:

@@ -6,8 +6,9 @@ from typing import Any
 import rushlight as torch
 
 from . import constraints
-from .of_categories import OfCategories
-from .relaxed import Relaxed
+from .categorical import Categorical
+from .distribution import Distribution
+from .transformed_distribution import TransformedDistribution
 from .transforms import ExpTransform
 from .utils import broadcast_all, clamp_probs
 
@@ -16,20 +17,40 @@ __all__ = ["ExpRelaxedCategorical", "RelaxedOneHotCategorical"]
 Size = torch.Size
 
 
-class ExpRelaxedCategorical(OfCategories):
+class ExpRelaxedCategorical(Distribution):
     """The logarithms of ``RelaxedOneHotCategorical`` (Maddison et al. 2017)."""
 
+    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
     support = constraints.real_vector
     has_rsample = True
 
     def __init__(self, temperature: Any, probs: Any = None, logits: Any = None, validate_args: bool | None = None) -> None:
+        self._categorical = Categorical(probs, logits)
         self.temperature = temperature
-        super().__init__(probs, logits, validate_args=validate_args)
+        super().__init__(self._categorical.batch_shape, self._categorical.param_shape[-1:], validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        new = self._expanded_categories(ExpRelaxedCategorical, batch_shape, _instance)
+        new = self._get_checked_instance(ExpRelaxedCategorical, _instance)
         new.temperature = self.temperature
+        new._categorical = self._categorical.expand(batch_shape)
+        Distribution.__init__(new, batch_shape, self.event_shape, validate_args=False)
+        new._validate_args = self._validate_args
         return new
+
+    @property
+    def param_shape(self) -> Any:
+        """The shape of the parameter."""
+        return self._categorical.param_shape
+
+    @property
+    def logits(self) -> Any:
+        """Logarithms of the probabilities."""
+        return self._categorical.logits
+
+    @property
+    def probs(self) -> Any:
+        """Probabilities, of shape (..., K)."""
+        return self._categorical.probs
 
     def rsample(self, sample_shape: Any = Size()) -> Any:  # noqa: B008
         u = clamp_probs(torch.rand(tuple(self._extended_shape(sample_shape)), dtype=self.logits.dtype))
@@ -46,11 +67,12 @@ class ExpRelaxedCategorical(OfCategories):
         return (score - score.logsumexp(dim=-1, keepdim=True)).sum(-1) + scale
 
 
-class RelaxedOneHotCategorical(Relaxed):
+class RelaxedOneHotCategorical(TransformedDistribution):
     """Points of the simplex that tend to one-hot vectors as ``temperature`` (a tensor) goes to 0, with gradients."""
 
     arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
     support = constraints.simplex  # type: ignore[assignment]
+    has_rsample = True  # type: ignore[assignment]
     base_dist: ExpRelaxedCategorical
 
     def __init__(self, temperature: Any, probs: Any = None, logits: Any = None, validate_args: bool | None = None) -> None:
@@ -59,3 +81,18 @@ class RelaxedOneHotCategorical(Relaxed):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         return super().expand(batch_shape, _instance=self._get_checked_instance(RelaxedOneHotCategorical, _instance))
+
+    @property
+    def temperature(self) -> Any:
+        """How far from one-hot vectors."""
+        return self.base_dist.temperature
+
+    @property
+    def logits(self) -> Any:
+        """Logarithms of the probabilities."""
+        return self.base_dist.logits
+
+    @property
+    def probs(self) -> Any:
+        """Probabilities, of shape (..., K)."""
+        return self.base_dist.probs

@@ -18,8 +18,18 @@ from rushlight.compile.cpu.contract import plan
 from rushlight.compile.cpu.contract_cut import LONGEST, cut, even_rows
 from rushlight.compile.cpu.contract_roles import CHUNK, Roles
 from rushlight.compile.expr import cast, e, input_
+from rushlight.compile.flags import flags
 
 HOST = target.host()
+
+
+@pytest.fixture(autouse=True)
+def vectors():
+    """Not the tile unit, which ``test_pairs.py`` is about."""
+    with flags.using(tiles=0):
+        yield
+
+
 KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
 

@@ -1,4 +1,5 @@
-"""bfloat16 contractions by pairs: on the tile unit, with dot products, and without either, against NumPy in float64."""
+"""Contractions by pairs of bfloat16, against NumPy in float64: of bfloat16 numbers on the tile unit, with dot products, and without
+either; of float32 numbers in three parts."""
 
 from __future__ import annotations
 
@@ -6,19 +7,21 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_contract import EINSUMS, check, execute, of_einsum, scrambled, strides_of
 
 from rushlight.compile import dtypes as dt
 from rushlight.compile.contraction import Contraction, Dim, Extra
-from rushlight.compile.cpu import amx, jit, target
+from rushlight.compile.cpu import amx, jit, pair_plan, target
 from rushlight.compile.cpu.contract import plan
 from rushlight.compile.cpu.contract_step import Plan
 from rushlight.compile.cpu.pair_kernel import PairDriver, PairMicro
 from rushlight.compile.cpu.pair_pack import PackColumns, Squares
+from rushlight.compile.cpu.pair_parts import PARTS
 from rushlight.compile.cpu.pair_plan import PairPlanner
 from rushlight.compile.expr import cast, e, input_
+from rushlight.compile.flags import flags
 from rushlight.compile.sizes import Tape, flattened, is_size
 
 B = dt.bfloat16.numpy
@@ -38,7 +41,7 @@ def cpu(request):
 
 
 def by_pairs(c: Contraction) -> bool:
-    return any(step.kernel[0] == PackColumns.key for step in plan(c).steps)
+    return any(step.kernel[0] == PackColumns(1).key for step in plan(c).steps)
 
 
 @settings(max_examples=150, deadline=None)
@@ -186,9 +189,125 @@ def test_the_code_multiplies_pairs(cpu: target.CPU) -> None:
     driver = PairDriver("direct", dt.float32, 16, 2, (32, 16), block="turned", amx=cpu.amx)
     text = jit.assembly(driver.ir())
     assert text.count("ldtilecfg") == text.count("tilerelease") == int(cpu.amx)
+    if cpu.amx:
+        text = jit.assembly(PairMicro(True, PARTS).ir())
+        assert text.count("tdpbf16ps") >= 6 * (4 + 2 + 2 + 1)
     for first in (False, True):
         text = jit.assembly(Squares(first, "k", 1024).ir())
         assert (("vpermt2d" in text or "vpunpck" in text or "vshuf" in text) is first)  # only B's are turned
+
+
+@pytest.fixture
+def apart(monkeypatch):
+    """float32 numbers are taken apart whatever the sizes."""
+    if not HOST.amx:
+        pytest.skip("the processor has no tile unit")
+    for name in ("ROWS_APART", "COLUMNS_APART"):
+        monkeypatch.setattr(pair_plan, name, 8)
+    with target.using(HOST), flags.using(tiles=1):
+        yield HOST
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_float32_einsums(apart: target.CPU, data: st.DataObject) -> None:
+    letters = data.draw(st.sampled_from(EINSUMS))
+    left, right, result = letters.replace("->", ",").split(",")
+    sizes = {x: data.draw(st.sampled_from([8, 16, 31, 32, 33, 65, 96] if len(set(left + right)) < 5 else [2, 8, 32, 33]), label=x)
+             for x in dict.fromkeys(left + right)}  # fmt: skip
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    arrays = []
+    for names in (left, right, result):
+        order = data.draw(st.permutations(range(len(names))))
+        gap = data.draw(st.sampled_from([0, 0, 3])) if names else 0
+        arrays.append(scrambled(rng, tuple(sizes[x] for x in names), np.float32, list(order), gap) if names else np.zeros((), np.float32))
+    check(letters, *arrays, seed=data.draw(st.integers(0, 99)))
+
+
+@pytest.mark.parametrize("m, n, k", [(64, 70, 1500), (300, 64, 5000), (515, 260, 600), (1100, 40, 4100), (33, 47, 4096), (32, 16, 32)])
+@pytest.mark.parametrize("letters", ["mk,kn->mn", "mk,nk->mn", "km,kn->mn", "km,nk->mn"])
+def test_larger_float32_matrices(letters: str, m: int, n: int, k: int, apart: target.CPU) -> None:
+    sizes = {"m": m, "n": n, "k": k}
+    left, right, result = letters.replace("->", ",").split(",")
+    rng = np.random.default_rng(0)
+    arrays = [scrambled(rng, tuple(sizes[x] for x in names), np.float32, [0, 1], 0) for names in (left, right, result)]
+    assert in_parts(of_einsum(letters, *arrays, dt.float32))
+    check(letters, *arrays)
+
+
+def in_parts(c: Contraction) -> bool:
+    return any(step.kernel[0] == PackColumns(PARTS).key for step in plan(c).steps)
+
+
+def product(a: np.ndarray, b: np.ndarray, parts: bool = True) -> np.ndarray:
+    out = np.zeros((a.shape[0], b.shape[1]), np.float32)
+    c = of_einsum("mk,kn->mn", a, b, out, dt.float32)
+    assert in_parts(c) is parts
+    execute(c, {"a": a, "b": b, "c": out})
+    return out
+
+
+@pytest.mark.parametrize("k", [64, 512, 4096])
+@pytest.mark.parametrize("exponents", [0, 30])
+def test_products_in_parts_are_as_good_as_those_of_float32(k: int, exponents: int, apart: target.CPU) -> None:
+    """The error is no larger than with vectors of float32; where a few products decide, which those round once, a little."""
+    rng = np.random.default_rng(k + exponents)
+    a, b = (np.ldexp(rng.standard_normal(s), rng.integers(-exponents, exponents + 1, s)).astype(np.float32) for s in ((96, k), (k, 80)))
+    wide = a.astype(np.float64), b.astype(np.float64)
+    want, magnitude = wide[0] @ wide[1], abs(wide[0]) @ abs(wide[1])
+    found = [product(a, b)]
+    with flags.using(tiles=0):
+        found.append(product(a, b, parts=False))
+    errors = [abs(x.astype(np.float64) - want) / magnitude for x in found]
+    assert np.sqrt((errors[0] ** 2).mean()) < (1.25 if exponents else 1) * np.sqrt((errors[1] ** 2).mean())
+    assert errors[0].max() < 1.5 * errors[1].max()
+
+
+def test_what_float32_computes_exactly_parts_do(apart: target.CPU) -> None:
+    rng = np.random.default_rng(3)
+    x = np.ldexp(rng.standard_normal((64, 64)), rng.integers(-100, 100, (64, 64))).astype(np.float32)
+    np.testing.assert_array_equal(product(np.eye(64, dtype=np.float32), x), x)
+    np.testing.assert_array_equal(product(x, -np.eye(64, dtype=np.float32)), -x)
+    a, b = (rng.integers(-2000, 2000, (64, 64)).astype(np.float32) for _ in range(2))
+    a[:, 2:] = b[2:] = 0
+    np.testing.assert_array_equal(product(a, b), a @ b)
+
+
+def test_infinities_and_the_ends_of_the_range_in_parts(apart: target.CPU) -> None:
+    rng = np.random.default_rng(4)
+    a, b = (rng.standard_normal((64, 64)).astype(np.float32) for _ in range(2))
+    b[5, ::7], a[::9, 20] = 0, 0
+    a[3, 5], a[4, 6], a[7, 8], a[9, 20] = np.inf, -np.inf, np.nan, 3.4e38
+    b[5, 12], b[20, 11], b[6, 13], b[30, 30], b[5, 14] = np.inf, np.inf, -np.inf, np.nan, 1e5
+    a[11, 7], b[7, 17] = np.finfo(np.float32).max, -3.0
+    b[20, 12:14] = b[7, 12:14] = 0.5  # the largest numbers times more than that: infinite, or not yet where a sum is fused
+    with np.errstate(invalid="ignore", over="ignore"):
+        want = a @ b
+    out = product(a, b)
+    np.testing.assert_array_equal(np.isnan(out), np.isnan(want))
+    np.testing.assert_array_equal(np.where(np.isinf(out), out, 0), np.where(np.isinf(want), want, 0))
+    sure = np.isfinite(want) & (abs(a).max(1, initial=0)[:, None] < 1e30)
+    np.testing.assert_allclose(out[sure], want[sure], rtol=1e-4, atol=1e-5)
+    # Tiny numbers keep what lies above 2**-126, the smallest normal number.
+    tiny = (a * np.float32(1e-38)).clip(-1e-37, 1e-37)
+    tiny, ones = np.nan_to_num(tiny), np.ones((64, 64), np.float32)
+    assert abs(product(tiny, ones) - tiny.astype(np.float64).sum(1)[:, None]).max() < 3 * 64 * 2.0**-126
+
+
+def test_where_parts_are_taken() -> None:
+    def matrices(m: int, n: int, k: int, constant: bool = False) -> Contraction:
+        a, b = np.zeros((m, k), np.float32), np.zeros((k, n), np.float32)
+        return dataclasses.replace(of_einsum("mk,kn->mn", a, b, np.zeros((m, n), np.float32), dt.float32), constant=constant)
+
+    able = dataclasses.replace(HOST, amx=True, bf16_dot=True, vector_bytes=64, vector_registers=32)
+    with pytest.MonkeyPatch.context() as patch, target.using(able):
+        patch.setattr(jit, "kernels", lambda requests: [0] * len(requests))
+        assert in_parts(matrices(2048, 256, 256)) and in_parts(matrices(64, 256, 256, constant=True))
+        assert not in_parts(matrices(64, 256, 256)) and not in_parts(matrices(2048, 16, 256)) and not in_parts(matrices(2048, 256, 24))
+        with flags.using(tiles=0):
+            assert not in_parts(matrices(2048, 256, 256))
+        with target.using(dataclasses.replace(able, amx=False)):
+            assert not in_parts(matrices(2048, 256, 256))
 
 
 def flat(made: Plan) -> list:
@@ -203,14 +322,15 @@ def test_a_plan_for_many_sizes_is_that_of_each(data: st.DataObject) -> None:
     able = dataclasses.replace(HOST, bf16_dot=True, vector_bytes=64)
     rows, columns, depth = (st.sampled_from([8, 9, 31, 64, 200, 513, 1100, 2100, 5000]) for _ in range(3))
     seen = [(data.draw(rows), data.draw(columns), data.draw(depth)) for _ in range(4)]
-    times, batch = data.draw(st.sampled_from([1, 3])), data.draw(st.sampled_from([1, 5]))
+    times, batch, parts = (data.draw(st.sampled_from(x)) for x in ([1, 3], [1, 5], [1, PARTS]))
+    dtype = dt.bfloat16 if parts == 1 else dt.float32
 
     def planned(m: int, n: int, k: int) -> list | None:
         c = Contraction((Dim(batch, m * k * times, n * k * times, m * n),), (Dim(m, k * times, 0, n),), (Dim(n, 0, 1, 1),),
-                        (Dim(times, k, k * n), Dim(k, 1, n)), dt.bfloat16, dt.bfloat16, dt.float32, dt.float32)  # fmt: skip
+                        (Dim(times, k, k * n), Dim(k, 1, n)), dtype, dtype, dt.float32, dt.float32)  # fmt: skip
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(jit, "kernels", lambda requests: [0] * len(requests))
-            made = PairPlanner(c, able)
+            made = PairPlanner(c, able, parts)
             return flat(made.plan()) if made.fits else None
 
     tape = Tape(seen[0])

@@ -161,7 +161,7 @@ def test_errors_are_about_those_of_a_plain_sum():
         want = np.maximum(exact(arrays[0] + np.float32(1), arrays[1], 1), 0)
         errors = []
         for on in (0, 1):
-            with flags.using(winograd=on):
+            with flags.using(winograd=on, tiles=0):  # a sum on the tile unit has smaller errors
                 errors.append(np.sqrt(np.mean((run(build(g, {}), g, arrays)[0] - want) ** 2)))
         assert 0 < errors[1] < 3 * errors[0]
         assert errors[1] < RMS * np.sqrt(2 * 9 * channels)

@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 
 from rushlight.compile.contraction import Contraction
 from rushlight.compile.cpu import jit, target
-from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE, Copy, Turn
+from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE, Copy, Turn, turned_pitch
 from rushlight.compile.cpu.contract_cut import LONGEST, TURNED_AT_ONCE, cut, even_blocks, panels_of_a_part
 from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
 from rushlight.compile.cpu.contract_ir import Driver
@@ -66,6 +66,8 @@ LONGEST_SHARE = 5 / 8
 LONG_STEP = 256
 #: ... and its lines share few places of the second-level cache.
 FAR = 1024
+#: Tiles of rows from which on packing pays even if all of B stays in the second-level cache: by a tenth at twice as many (Granite Rapids).
+ROWS_TO_PACK = 24
 #: Fewest panels of B for which turning pays, and copying.
 FEWEST_TURNED, FEWEST_COPIED = 4, 6
 
@@ -83,7 +85,7 @@ def plan(c: Contraction, cpu: target.CPU | None = None) -> Plan:
 
 
 class Planner:
-    """The way of one contraction through the general kernels (``pair_plan.py`` has one for pairs of bfloat16)."""
+    """The way of one contraction through the general kernels (``pair_plan.py`` has one for units that multiply pairs)."""
 
     rate = 1  # see Roles
 
@@ -145,14 +147,18 @@ class Planner:
         return Plan(self.steps, self.scratch, self.flops)
 
     def _link(self) -> None:
-        """Asks for what the steps call, together with the steps' kernels, to tell them where it is."""
-        shared = {"micro": self.micro, "rows": (ROWS_KEY, rows_ir, "rows")}
+        """Asks for what the steps call."""
+        shared: dict[str, KernelRequest] = {"micro": self.micro, "rows": (ROWS_KEY, rows_ir, "rows")}
         if self.turned:
             turn = self._turn()
             shared["turn"] = (turn.key, turn.ir, "turn")
         elif self.block_rows:
             copy = Copy(self.accumulate, self.lanes)
             shared["turn"] = (copy.key, copy.ir, "copy")
+        self._tell(shared)
+
+    def _tell(self, shared: dict[str, KernelRequest]) -> None:
+        """Asks for ``shared`` kernels together with the steps' own, to tell the steps where those are."""
         calls = self.calls
 
         def tell(addresses: list[int]) -> None:
@@ -189,8 +195,8 @@ class Planner:
             return 0
         if self.m[-1].strides[0] != self.types["a"].itemsize or abs(self.k[-1].strides[0]) < 64:
             return 0
-        turn, tall = self._turn(), self.heights[0]
-        tiles = BLOCK_BYTES // (min(self.depth, CHUNK) * turn.pitch * self.accumulate.itemsize + LINE)
+        tall = self.heights[0]
+        tiles = BLOCK_BYTES // (min(self.depth, CHUNK) * turned_pitch(self.heights, self.lanes) * self.accumulate.itemsize + LINE)
         return min(MAX_ROWS, (tiles - len(self.heights) + 1) * tall)  # the last rows may need a tile of each smaller height
 
     def _copies(self) -> int:
@@ -201,7 +207,7 @@ class Planner:
         item = self.accumulate.itemsize
         if self.types["a"] is not self.accumulate or self.k[-1].strides[0] != item or self.k[-1].extent * item < LINE:
             return 0
-        if self.heights[0] <= numeric(places)(self.m[-1].strides[0], self.cpu.l1d, self.cpu.l1d_ways) * (self.cpu.l1d_ways - 1):
+        if self.heights[0] <= numeric(places)(self.m[-1].strides[0], self.cpu.l1d, self.cpu.l1d_ways) * self.cpu.lasting_ways:
             return 0
         depth = self.depth if self.depth <= self.longest else CHUNK
         fitting = BLOCK_BYTES // ((-(-depth * item // LINE) | 1) * LINE)
@@ -236,8 +242,9 @@ class Planner:
         masked = self._masked() == "all"
         widest = self.panel * item * (4 if masked else 64 if self.chunked else 8)
         narrow = uniform is not None and 0 <= uniform <= widest
-        # A small B is read from the second-level cache all the same.
-        narrow |= uniform is not None and not masked and 0 <= uniform * self.depth <= self.cpu.l2 // 2
+        # A small B is read from the second-level cache all the same, if not so often that packing it is nothing.
+        narrow |= (uniform is not None and not masked and 0 <= uniform * self.depth <= self.cpu.l2 // 2
+                   and self.rows < ROWS_TO_PACK * self.heights[0])
         if self.depth == 0 or can_stay and (few_rows or narrow):
             strides = [x.strides[1] for x in self.batch]
             return B((self.names["b"], 0), strides, self.panel * item, uniform or 0, True)

@@ -14,8 +14,8 @@ cuts the rows into tiles and writes ``out[tile][k][r] = A[r, k]``, whole vectors
 once and uses it for every panel of B.
 
 Neighbours in memory are moved together. Where all rows of the whole tiles are one stretch, it is read position by position, as it
-lies, and dealt out to the tiles; else a stretch of adjacent rows within a tile is one masked load. Whole vectors are stored,
-aligned, where a tile is one stretch; their last lanes are never read.
+lies, and dealt out to the tiles; else a stretch of adjacent rows within a tile is one masked load. Whole vectors are stored where a
+tile is one stretch; the next position takes the place of their last lanes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,18 @@ from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import AHEAD, convert, intrinsic_suffix, ir_type, mask, masked_load
 from rushlight.compile.dtypes import DType
 
-__all__ = ["BLOCK_BYTES", "LINE", "Copy", "Turn"]
+__all__ = ["BLOCK_BYTES", "LINE", "Copy", "Turn", "turned_pitch"]
 
 #: Of a turned block: it lies on the stack of the thread that uses it, and in the second-level cache.
 BLOCK_BYTES = 384 << 10
 LINE = 64
+
+
+def turned_pitch(heights: tuple[int, ...], lanes: int) -> int:
+    """Elements from one position of a turned tile to the next. A vector that is stored whole reaches into the next position, which is
+    stored after it: padded to whole vectors, a tile and a panel of B would fill the first-level cache between them."""
+    tall = heights[0]
+    return tall if tall <= lanes else -(-tall // lanes) * lanes
 
 
 @dataclass(frozen=True)
@@ -85,12 +92,7 @@ class Turn:
 
     @property
     def key(self) -> str:
-        return f"turn5 {self.source.name} {self.target.name} {self.lanes} {self.heights}"
-
-    @property
-    def pitch(self) -> int:
-        """Elements from one position of the reduction to the next."""
-        return -(-self.heights[0] // self.lanes) * self.lanes
+        return f"turn6 {self.source.name} {self.target.name} {self.lanes} {self.heights}"
 
     def ir(self) -> str:
         module = Module()
@@ -179,7 +181,7 @@ class Turn:
                 here, there = f.get(at, "ptr"), f.get(to, "ptr")
                 yield here, there
                 f.set(at, f.at(here, "%step", "i8"), "ptr")
-                f.set(to, f.at(there, self.pitch * self.target.itemsize, "i8"), "ptr")
+                f.set(to, f.at(there, turned_pitch(self.heights, self.lanes) * self.target.itemsize, "i8"), "ptr")
 
     def _vector(self, f: Function, source: str, target: str, lanes_on: str, whole: bool) -> None:
         dtype, lanes = self.target, self.lanes
@@ -187,7 +189,7 @@ class Turn:
         f.do(f"call void @llvm.prefetch.p0(ptr {f.at(source, f.mul('%step', AHEAD), 'i8')}, i32 0, i32 3, i32 1)")
         value = convert(f, masked_load(f, source, self.source, lanes, lanes_on), self.source, dtype, lanes)
         if whole:
-            f.do(f"store {vector} {value}, ptr {target}, align {lanes * dtype.itemsize}")
+            f.do(f"store {vector} {value}, ptr {target}, align {dtype.itemsize}")
             return
         f.module.declare(f"void @llvm.masked.store.{suffix}.p0({vector}, ptr, i32, <{lanes} x i1>)")
         f.do(f"call void @llvm.masked.store.{suffix}.p0({vector} {value}, ptr {target}, i32 {dtype.itemsize}, <{lanes} x i1> {lanes_on})")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Protocol
 
 from rushlight.compile.cpu import vecmath
 from rushlight.compile.cpu.contract_sums import Item, Partial, Tally
@@ -22,6 +23,12 @@ __all__ = ["Epilogue", "EpilogueOperand", "apply", "gather", "known", "operand_p
 
 #: Characters of an epilogue that is small.
 SMALL = 600
+
+
+class Numbers(Protocol):
+    """A kernel's parameters by name: a :class:`Frame`, or those that a function was given."""
+
+    def __getitem__(self, name: str, /) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Epilogue:
         return self.lanes * (2 if self.vectors > 1 and len(canonical(*self.stores)) < SMALL else 1)
 
     def row(
-        self, f: Function, frame: Frame, tables: list[str], row: str, panel: str, columns: str, vector_of: Callable[[str, int], str]
+        self, f: Function, frame: Numbers, tables: list[str], row: str, panel: str, columns: str, vector_of: Callable[[str, int], str]
     ) -> None:
         """Reads the extras, evaluates the stores and writes them, for one row of one panel."""
         start, lanes = self._starts(f, frame, tables, row, panel), self.at_once
@@ -94,7 +101,7 @@ class Epilogue:
                 tally.add(values(f.add(first, r), self.stores))
             tally.end(fresh, first, height)
 
-    def _starts(self, f: Function, frame: Frame, tables: list[str], row: str, panel: str) -> list[str]:
+    def _starts(self, f: Function, frame: Numbers, tables: list[str], row: str, panel: str) -> list[str]:
         """The operands' addresses in a row, at the first column of a panel."""
         start = []
         for i, table in enumerate(tables):
@@ -102,7 +109,7 @@ class Epilogue:
             start.append(f.at(at, f.mul(f.mul(panel, self.lanes * self.vectors), frame[f"n_stride{i}"]), "i8"))
         return start
 
-    def _places(self, f: Function, frame: Frame, start: list[str], lane: str) -> list[str]:
+    def _places(self, f: Function, frame: Numbers, start: list[str], lane: str) -> list[str]:
         """... and at some columns."""
         places = []
         for i, (at, operand) in enumerate(zip(start, self.outputs, strict=True)):

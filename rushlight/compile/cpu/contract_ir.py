@@ -23,8 +23,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE
+from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE, turned_pitch
 from rushlight.compile.cpu.contract_epilogue import Epilogue, EpilogueOperand
 from rushlight.compile.cpu.contract_rows import MAX_ROWS
 from rushlight.compile.cpu.contract_sums import Item, lines, sums_key
@@ -44,7 +45,7 @@ FINISHED = 16
 class Part:
     """What the body of a kernel knows about its part, as names of IR values: the operands' addresses in this batch
     (``bases``), tables of their rows, the first row and the number of rows, the range of panels, the split, and where the partials
-    of its sums over rows lie (``contract_sums.py``)."""
+    of its sums over rows lie (``contract_sums.py``). ``behind``: what finishes tiles later (``pair_behind.py``)."""
 
     frame: Frame
     runs: str
@@ -55,6 +56,7 @@ class Part:
     panels: tuple[str, str]
     split: str
     partials: str = ""
+    behind: Any = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Driver:
     @property
     def key(self) -> str:
         outputs = ";".join(map(str, self.outputs))
-        return (f"contract18 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
+        return (f"contract19 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
                 f"{self.heights} [{outputs}] {canonical(*self.stores)} {self.block}{sums_key(self.sums)}")  # fmt: skip
 
     @property
@@ -150,7 +152,7 @@ class Driver:
         batch_table = frame.tables
         m_table = f.at(batch_table, f.mul(frame["batch_dims"], width))
         runs = f.at(m_table, f.mul(frame["m_dims"], width))
-        self._enter(f)
+        behind = self._enter(f)
         with f.loop("%begin", "%end") as part:
             ni, rest = f.rem(part, frame["parts_n"]), f.div(part, frame["parts_n"])
             mi, rest = f.rem(rest, frame["parts_m"]), f.div(rest, frame["parts_m"])
@@ -164,26 +166,36 @@ class Driver:
             rows = frame.row_tables(m_table, first, count, bases)
             panel0 = f.mul(ni, frame["block_n"])
             panel1 = f.minimum(f.add(panel0, frame["block_n"]), frame["panels"])
-            body = {"direct": self._direct, "chunked": self._chunked, "partial": self._partial, "finish": self._finish}[self.kind]
             partials = ""
             if self.sums:
                 number = f.add(f.mul(rest, frame["parts_m"]), mi)
                 partials = f.at(frame.bases[-1], f.mul(f.mul(number, lines(self.sums)), frame["sum_line"]), "i8")
-            body(f, Part(frame, runs, bases, rows, first, count, (panel0, panel1), split, partials))
+            self._body(f, Part(frame, runs, bases, rows, first, count, (panel0, panel1), split, partials, behind))
         self._leave(f)
-        return f.finish() + module.text()
+        return f.finish() + module.text() + (behind.ir() if behind is not None else "")
 
-    def _enter(self, f: Function) -> None:
-        """What a kernel does before its first part."""
+    def _enter(self, f: Function) -> Any:
+        """What a kernel does before its first part; returns what its parts have as ``behind``."""
 
     def _leave(self, f: Function) -> None:
         """What it does after its last."""
+
+    def _body(self, f: Function, part: Part) -> None:
+        """One part."""
+        {"direct": self._direct, "chunked": self._chunked, "partial": self._partial, "finish": self._finish}[self.kind](f, part)
+
+    def _sums(self, f: Function, part: Part) -> str:
+        """Memory for the sums of a tile."""
+        return f.slot(f"[{self.heights[0] * self.row_bytes} x i8]", align=64)
+
+    def _more(self, part: Part) -> str:
+        """Further arguments of the inner kernel."""
+        return ""
 
     # ------------------------------------------------------------------------------------------ the four bodies
 
     def _direct(self, f: Function, part: Part) -> None:
         frame, outputs = part.frame, part.rows[2 : 2 + len(self.outputs)]
-        tile = f.slot(f"[{self.heights[0] * self.row_bytes} x i8]", align=64)
         b_base = f.let(f"inttoptr i64 {part.bases[1]} to ptr")
         a = A(part.rows[0], part.runs, frame["runs"], frame["step"])
         depth = frame["depth"] if self.block else ""
@@ -191,9 +203,9 @@ class Driver:
             b = f.at(b_base, f.mul(panel, frame["panel_bytes"]), "i8")
             columns = self._columns(f, frame, panel)
             with self._tiles(f, count) as (here, height):
-                t = f.add(first, here)
+                t, tile = f.add(first, here), self._sums(f, part)
                 self.epilogue.prefetch(f, frame, outputs, t, height, panel)
-                self._micro(f, frame, tile, a, here, height, b, columns, "0", panel)
+                self._micro(f, part, tile, a, here, height, b, columns, "0", panel)
                 self._apply(f, part, outputs, Tile("0", panel, t, height, columns, tile))
 
     def _chunked(self, f: Function, part: Part) -> None:
@@ -260,7 +272,7 @@ class Driver:
                 with self._tiles(f, count) as (here, height):
                     t = f.add(first, here)
                     tile = f.at(target, f.mul(f.add(part.first, t), self.row_bytes), "i8")
-                    product = partial(self._micro, f, frame, tile, a, here, height, b, columns, again, panel)
+                    product = partial(self._micro, f, part, tile, a, here, height, b, columns, again, panel)
                     yield Tile(chunk, panel, t, height, columns, tile, product)
 
     def _apply(self, f: Function, part: Part, outputs: list[str], tile: Tile) -> None:
@@ -302,10 +314,10 @@ class Driver:
         done = f.slot("i64", "0")
         with f.loop_while(done, "slt", rows) as first:
             count = f.minimum(f.sub(rows, first), frame["block_rows"])
-            yield first, count, make(f, frame, a, first, count, depth)
+            yield first, count, make(f, frame, a, first, count, depth, f.sub(rows, first))
             f.set(done, f.add(first, count))
 
-    def _copy(self, f: Function, frame: Frame, a: A, first: str, count: str, depth: str) -> A:
+    def _copy(self, f: Function, frame: Frame, a: A, first: str, count: str, depth: str, left: str) -> A:
         """A copy of some rows for ``depth`` positions of the reduction, an odd number of cache lines apart."""
         item = self.accumulate.itemsize
         block, rows, run = f.slot(f"[{BLOCK_BYTES} x i8]", align=LINE), f.slot(f"[{MAX_ROWS} x i64]"), f.slot("[2 x i64]")
@@ -321,10 +333,11 @@ class Driver:
             f.set(f.at(rows, r), f.add(start, f.mul(r, pitch)))
         return A(rows, run, "1", str(item))
 
-    def _turn(self, f: Function, frame: Frame, a: A, first: str, count: str, depth: str) -> A:
-        """A copy of some rows for ``depth`` positions of the reduction: tile after tile, each as ``out[k][row]``."""
+    def _turn(self, f: Function, frame: Frame, a: A, first: str, count: str, depth: str, left: str) -> A:
+        """A copy of some rows (of those ``left`` in the part) for ``depth`` positions of the reduction: tile after tile, each as
+        ``out[k][row]``."""
         item = self.accumulate.itemsize
-        pitch = -(-self.heights[0] // self.lanes) * self.lanes * item
+        pitch = turned_pitch(self.heights, self.lanes) * item
         block, rows, run = f.slot(f"[{BLOCK_BYTES} x i8]", align=64), f.slot(f"[{MAX_ROWS} x i64]"), f.slot("[2 x i64]")
         f.set(run, "0")
         f.set(f.at(run, 1), depth)
@@ -341,13 +354,14 @@ class Driver:
         return A(rows, run, "1", str(pitch))
 
     def _micro(
-        self, f: Function, frame: Frame, tile: str, a: A, first: str, height: str, b: str, columns: str, again: str, panel: str
+        self, f: Function, part: Part, tile: str, a: A, first: str, height: str, b: str, columns: str, again: str, panel: str
     ) -> None:
+        frame = part.frame
         shift = f.mul(panel, frame["a_panel_bytes"])
         micro = f.let(f"inttoptr i64 {frame['micro']} to ptr")
         f.do(
             f"call void {micro}(ptr {tile}, ptr {f.at(a.rows, first)}, i64 {height}, ptr {a.runs}, i64 {a.n_runs}, i64 {a.step}, "
-            f"ptr {b}, i64 {frame['b_step']}, i64 {columns}, i64 {again}, i64 {shift})"
+            f"ptr {b}, i64 {frame['b_step']}, i64 {columns}, i64 {again}, i64 {shift}{self._more(part)})"
         )
 
     def _tile_vector(self, f: Function, row: str, lane: str, lanes: int) -> str:

@@ -1,7 +1,7 @@
 """Products of bfloat16 pairs with float32 sums: the inner kernel on the tile unit, or with the dot-product instruction.
 
     void micro(ptr tile, ptr rows, i64 height, ptr runs, i64 n_runs, i64 step, ptr b, i64 b_step, i64 columns,
-               i64 accumulate, i64 shift)
+               i64 accumulate, i64 shift, ptr finish, ptr pending)
 
 as in ``microkernel.py``, for operands in squares (``pair_pack.py``): ``rows[0]`` and ``rows[16]`` are the addresses of the
 squares of the first and the second 16 rows, ``runs[1]`` is the number of squares to go through, ``b`` is two squares for
@@ -9,7 +9,8 @@ each of them. Computes whole squares of 16 x 16 sums, as many as ``height`` and 
 rows and columns beyond them hold anything.
 
 A square of A times one of B is one instruction of the tile unit (AMX: 16 cycles for 8192 multiply-adds). Two rows of
-squares by two columns keep eight tile registers busy: four of sums, two of A, two of B.
+squares by two columns keep eight tile registers busy: four of sums, two of A, two of B. After each group of products the tile unit has
+work for a while, and ``finish`` is called, if there is one (``pair_behind.py``).
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rushlight.compile.cpu.contract_block import BLOCK_BYTES
-from rushlight.compile.cpu.contract_ir import A, Driver
+from rushlight.compile.cpu.contract_ir import A, Driver, Part, Tile
 from rushlight.compile.cpu.contract_rows import MAX_ROWS
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
+from rushlight.compile.cpu.pair_behind import Behind
 from rushlight.compile.cpu.pair_pack import SQUARE, SQUARE_BYTES
+from rushlight.compile.cpu.pair_parts import ORDER
 
 __all__ = ["PairDriver", "PairMicro"]
 
@@ -33,19 +36,20 @@ _HEIGHT = 8                 # rows at a time without tile registers
 
 @dataclass(frozen=True)
 class PairMicro:
-    """``amx``: with the tile unit, else with AVX512-BF16."""
+    """``amx``: with the tile unit, else with AVX512-BF16. ``parts`` of a number: 3 of float32, on the tile unit alone."""
 
     amx: bool
+    parts: int = 1
 
     @property
     def key(self) -> str:
-        return f"pair micro 1 {self.amx}"
+        return f"pair micro 5 {self.amx} {self.parts}"
 
     def ir(self) -> str:
         module = Module()
         f = Function(
             "void @micro(ptr noalias %tile, ptr noalias %rows, i64 %height, ptr noalias %runs, i64 %n_runs, "
-            "i64 %step, ptr noalias %b, i64 %b_step, i64 %columns, i64 %accumulate, i64 %shift)",
+            "i64 %step, ptr noalias %b, i64 %b_step, i64 %columns, i64 %accumulate, i64 %shift, ptr %finish, ptr %pending)",
             module,
         )
         squares = f.load("%runs", 1)
@@ -86,13 +90,23 @@ class PairMicro:
             for r, c, _ in sums:
                 f.do(f"call void @llvm.x86.tilezero(i8 {2 * r + c})")
         with f.loop(0, squares) as k:
-            here, b = f.mul(k, SQUARE_BYTES), f.at("%b", f.mul(k, 2 * SQUARE_BYTES), "i8")
-            for r, base in enumerate(a):
-                f.do(f"call void @llvm.x86.tileloadd64(i8 {4 + r}, ptr {f.at(base, here, 'i8')}, i64 64)")
-            for c in range(columns):
-                f.do(f"call void @llvm.x86.tileloadd64(i8 {6 + c}, ptr {f.at(b, c * SQUARE_BYTES, 'i8')}, i64 64)")
-            for r, c, _ in sums:
-                f.do(f"call void @llvm.x86.tdpbf16ps(i8 {2 * r + c}, i8 {4 + r}, i8 {6 + c})")
+            place = f.mul(k, self.parts * SQUARE_BYTES)
+            b = f.at("%b", f.mul(place, 2), "i8")
+            loaded: tuple[int, int] | tuple[None, None] = None, None
+            for of_a, of_b in ORDER if self.parts > 1 else ((0, 0),):
+                if of_a != loaded[0]:
+                    for r, base in enumerate(a):
+                        at = f.at(f.at(base, place, "i8"), of_a * SQUARE_BYTES, "i8")
+                        f.do(f"call void @llvm.x86.tileloadd64(i8 {4 + r}, ptr {at}, i64 64)")
+                if of_b != loaded[1]:
+                    for c in range(columns):
+                        at = f.at(b, (c * self.parts + of_b) * SQUARE_BYTES, "i8")
+                        f.do(f"call void @llvm.x86.tileloadd64(i8 {6 + c}, ptr {at}, i64 64)")
+                loaded = of_a, of_b
+                for r, c, _ in sums:
+                    f.do(f"call void @llvm.x86.tdpbf16ps(i8 {2 * r + c}, i8 {4 + r}, i8 {6 + c})")
+                with f.when(f.let("icmp ne ptr %finish, null")):
+                    f.do("call void %finish(ptr %pending)")
         for r, c, at in sums:
             f.do(f"call void @llvm.x86.tilestored64(i8 {2 * r + c}, ptr {at}, i64 {_TILE_ROW})")
 
@@ -139,18 +153,19 @@ class PairMicro:
 @dataclass(frozen=True)
 class PairDriver(Driver):
     """The loops around the inner kernel: a part's rows of A become squares on the stack, block by block, and serve every
-    panel of B."""
+    panel of B. ``parts``: of a number, each a square."""
 
     amx: bool = False
+    parts: int = 1
 
     @property
     def key(self) -> str:
-        return f"pairs7 {self.amx} {super().key}"
+        return f"pairs11 {self.amx} {self.parts} {super().key}"
 
-    def _enter(self, f: Function) -> None:
+    def _enter(self, f: Function) -> Behind | None:
         """Eight tile registers of 16 rows by 64 bytes."""
         if not self.amx or self.kind == "finish":
-            return
+            return None
         config = f.slot("[64 x i8]", align=64)
         f.do(f"store <64 x i8> zeroinitializer, ptr {config}, align 64")
         f.do(f"store i8 1, ptr {config}")
@@ -159,6 +174,7 @@ class PairDriver(Driver):
             f.do(f"store i8 {SQUARE}, ptr {f.at(config, 48 + tile, 'i8')}")
         f.module.declare("void @llvm.x86.ldtilecfg(ptr)")
         f.do(f"call void @llvm.x86.ldtilecfg(ptr {config})")
+        return Behind(f, self.epilogue, self.heights[0], self.row_bytes) if self.behind else None
 
     def _leave(self, f: Function) -> None:
         """Nothing to save when the thread is interrupted later."""
@@ -166,22 +182,49 @@ class PairDriver(Driver):
             f.module.declare("void @llvm.x86.tilerelease()")
             f.do("call void @llvm.x86.tilerelease()")
 
+    @property
+    def behind(self) -> bool:
+        """Whether a tile is finished while the next one is made. Sums over rows are added up tile by tile, at once."""
+        return self.amx and self.kind in ("direct", "chunked") and not self.sums
+
+    def _body(self, f: Function, part: Part) -> None:
+        if part.behind is None:
+            super()._body(f, part)
+            return
+        first = 2 + (self.kind == "chunked")
+        steps = [part.frame[f"n_stride{i}"] for i in range(len(self.outputs))]
+        part.behind.begin(part.rows[first : first + len(self.outputs)], steps)
+        super()._body(f, part)
+        part.behind.finish()
+
+    def _sums(self, f: Function, part: Part) -> str:
+        return super()._sums(f, part) if part.behind is None else part.behind.sums()
+
+    def _apply(self, f: Function, part: Part, outputs: list[str], tile: Tile) -> None:
+        if part.behind is None:
+            super()._apply(f, part, outputs, tile)
+            return
+        part.behind.finish()
+        groups = len(ORDER) if self.parts > 1 else 1
+        part.behind.leave(tile.sums, tile.first, tile.height, tile.panel, tile.columns, f.mul(part.frame["depth"], groups))
+
+    def _more(self, part: Part) -> str:
+        return ", ptr null, ptr null" if part.behind is None else f", ptr @finish, ptr {part.behind.pending}"
+
     @contextmanager
     def _tiles(self, f: Function, count: str) -> Iterator[tuple[str, str]]:
         with f.loop(0, count, 2 * SQUARE) as t:
             yield t, f.minimum(f.sub(count, t), 2 * SQUARE)
 
-    def _turn(self, f: Function, frame: Frame, a: A, first: str, count: str, depth: str) -> A:
+    def _turn(self, f: Function, frame: Frame, a: A, first: str, count: str, depth: str, left: str) -> A:
         """``depth`` is in squares."""
         block, rows, run = f.slot(f"[{BLOCK_BYTES} x i8]", align=64), f.slot(f"[{MAX_ROWS} x i64]"), f.slot("[2 x i64]")
         f.set(run, "0")
         f.set(f.at(run, 1), depth)
         pack = f.let(f"inttoptr i64 {frame['turn']} to ptr")
-        tall = f.mul(depth, SQUARE_BYTES)
-        with f.loop(0, count, 2 * SQUARE) as t:
-            out = f.at(block, f.mul(f.div(t, SQUARE), tall), "i8")
-            height, source = f.minimum(f.sub(count, t), 2 * SQUARE), f.at(a.rows, f.add(first, t))
-            f.do(f"call void {pack}(ptr {out}, ptr {source}, i64 {height}, ptr {a.runs}, i64 {a.n_runs}, i64 {a.step}, i64 {tall})")
-            f.set(f.at(rows, t), f.let(f"ptrtoint ptr {out} to i64"))
-            f.set(f.at(rows, f.add(t, SQUARE)), f.let(f"ptrtoint ptr {f.at(out, tall, 'i8')} to i64"))
+        tall = f.mul(depth, self.parts * SQUARE_BYTES)
+        f.do(f"call void {pack}(ptr {block}, ptr {f.at(a.rows, first)}, i64 {count}, ptr {a.runs}, i64 {a.n_runs}, i64 {a.step}, "
+             f"i64 {tall}, i64 {f.mul(tall, 2)}, i64 {left})")  # fmt: skip
+        with f.loop(0, count, SQUARE) as t:
+            f.set(f.at(rows, t), f.let(f"ptrtoint ptr {f.at(block, f.mul(f.div(t, SQUARE), tall), 'i8')} to i64"))
         return A(rows, run, "1", "0")

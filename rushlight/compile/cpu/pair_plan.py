@@ -1,4 +1,5 @@
-"""Planning a contraction of bfloat16 operands with sums in float32, where the processor multiplies pairs.
+"""Planning a contraction with sums in float32 where the processor multiplies pairs of bfloat16: of bfloat16 operands, and on the tile
+unit of float32 operands, whose numbers are sums of three parts (``pair_parts.py``).
 
 Differs from ``contract.py`` in what the inner kernel reads: both operands in squares (``pair_pack.py``). B is packed by a
 step of its own; A by each part, some rows at a time, on the stack of the thread that uses them, so a convolution makes no
@@ -11,7 +12,7 @@ import math
 from typing import Any
 
 from rushlight.compile.contraction import Contraction
-from rushlight.compile.cpu import jit, target
+from rushlight.compile.cpu import target
 from rushlight.compile.cpu.contract import Planner, run_table
 from rushlight.compile.cpu.contract_block import BLOCK_BYTES
 from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
@@ -19,43 +20,57 @@ from rushlight.compile.cpu.contract_roles import Axis, in_chunks
 from rushlight.compile.cpu.contract_rows import MAX_ROWS, ROWS_KEY, rows_ir
 from rushlight.compile.cpu.contract_step import Operand, Plan
 from rushlight.compile.cpu.pair_kernel import PairDriver, PairMicro
-from rushlight.compile.cpu.pair_pack import DEEP, SQUARE, SQUARE_BYTES, PackColumns, Squares
+from rushlight.compile.cpu.pair_pack import DEEP, SQUARE, SQUARE_BYTES, TOGETHER, PackColumns, Squares
+from rushlight.compile.cpu.pair_parts import ORDER, PARTS
 from rushlight.compile.dtypes import bfloat16, float32
+from rushlight.compile.flags import flags
 from rushlight.compile.sizes import entries, largest, length, numeric, smallest
 
-__all__ = ["PairPlanner", "multiplies_pairs", "pair_plan"]
+__all__ = ["PairPlanner", "pair_plan", "parts_of_numbers"]
 
 #: With fewer rows, columns or positions most of a square is empty.
 FEWEST = 8
 #: Positions of the reduction in one go, and at a time where there are more: a chunk of a panel of B is half of the first-level
 #: cache. Two chunks are not worth the partial sums.
 LONGEST, CHUNK = 1024, 512
-#: Some ten microseconds of the tile unit.
+#: Some ten microseconds of the tile unit, for each product of parts.
 PART_FLOPS = 12_000_000
-MOST_PARTS = 24
+#: Fewest rows for which taking B's float32 numbers apart pays, by a step of its own (measured with all that a product moves), and fewest
+#: columns for which it pays for A's. Where B is a constant, its parts are kept.
+ROWS_APART, COLUMNS_APART = 320, 64
+MOST_PARTS = 16
 #: Squares of B that a part packs.
 PACK_SQUARES = 128
 TALL = 2 * SQUARE  # rows of a tile, and columns of a panel
 
 
-def multiplies_pairs(c: Contraction, cpu: target.CPU) -> bool:
-    """Whether the processor has instructions for the operands' type."""
-    able = cpu.amx or cpu.bf16_dot and cpu.vector_bytes == 64
-    return able and c.a is bfloat16 and c.b is bfloat16 and c.accumulate is float32
+def parts_of_numbers(c: Contraction, cpu: target.CPU) -> int:
+    """How many bfloat16 numbers stand for one of the operands'; 0: the processor has no instructions for their type."""
+    if c.accumulate is not float32:
+        return 0
+    if c.a is bfloat16 and c.b is bfloat16:
+        return int(cpu.amx or cpu.bf16_dot and cpu.vector_bytes == 64)
+    return PARTS if cpu.amx and cpu.bf16_dot and flags.tiles and c.a is float32 and c.b is float32 else 0
 
 
 class PairPlanner(Planner):
-    """``fits``: whether the contraction fills squares; else it is for the other kernels."""
+    """``fits``: whether the contraction fills squares; else it is for the other kernels. ``parts`` of each number."""
 
-    rate = 8
-
-    def __init__(self, c: Contraction, cpu: target.CPU) -> None:
+    def __init__(self, c: Contraction, cpu: target.CPU, parts: int = 1) -> None:
+        self.parts = parts
+        self.rate = 8 if parts == 1 else 5
         super().__init__(c, cpu)
-        self.inner = self.k[-1] if self.k else Axis(1, (2, 2))
+        self.item = c.a.itemsize
+        self.square = parts * SQUARE_BYTES
+        self.inner = self.k[-1] if self.k else Axis(1, (self.item, self.item))
         self.outer = self.k[:-1]
         squares = -(-self.inner.extent // DEEP) * math.prod(x.extent for x in self.outer)
         self.fits = (not self.empty and not self.along and min(self.rows, self.n.extent, self.depth) >= FEWEST
                      and squares * DEEP <= 2 * self.depth + DEEP)  # fmt: skip
+        if parts > 1:
+            self.fits = (self.fits and self.n.extent >= COLUMNS_APART and self.depth >= DEEP
+                         and self.rows >= (COLUMNS_APART if c.constant and self.names["b"] == "b" else ROWS_APART)
+                         and 4 * squares * DEEP <= 5 * self.depth + DEEP)  # fmt: skip
         self.deep = squares * DEEP > LONGEST
         self.piece = smallest(self.inner.extent, CHUNK) if self.deep else self.inner.extent
         self.pieces_of = self.inner.extent, self.piece, math.prod(x.extent for x in self.outer)
@@ -68,11 +83,11 @@ class PairPlanner(Planner):
         self.runs = times * -(-extent // piece)
         self.squares = times * (extent // piece * -(-piece // DEEP) + -(-(extent % piece) // DEEP))
         self.chunks = chunks(*self.pieces_of, CHUNK // DEEP if self.deep else self.squares)
-        self.turned = smallest(MAX_ROWS, BLOCK_BYTES // (deepest(self.chunks) * SQUARE_BYTES) * SQUARE // TALL * TALL)
+        self.turned = smallest(MAX_ROWS, BLOCK_BYTES // (deepest(self.chunks) * self.square) * SQUARE // TALL * TALL)
         b_strides = self._pack_columns()
-        wanted = smallest(MOST_PARTS, largest(1, self.flops // PART_FLOPS))
-        block_m, block_n, splits = cut(self.rows, self.panels, self.n.extent, self.batches,
-                                       length(self.chunks) // 4 if self.deep else 0, wanted)
+        wanted = smallest(MOST_PARTS, largest(1, self.flops // (PART_FLOPS if self.parts == 1 else PART_FLOPS // len(ORDER))))
+        block_m, block_n, splits = cut(self.rows, self.panels, self.n.extent, self.depth, self.batches,
+                                       length(self.chunks) // 4 if self.deep else 0, self.parts, self.cpu.l2, wanted)
         if self.deep:
             self._in_chunks(b_strides, splits, block_m, block_n)
         else:
@@ -81,20 +96,18 @@ class PairPlanner(Planner):
         return Plan(self.steps, self.scratch, self.flops)
 
     def _call(self) -> None:
-        micro, columns = PairMicro(self.cpu.amx), Squares(True, self._neighbours(1, [self.n]), 2 * SQUARE_BYTES)
-        rows = Squares(False, self._neighbours(0, self.m), SQUARE_BYTES)
-        shared = {"micro": (micro.key, micro.ir, "micro"), "rows": (ROWS_KEY, rows_ir, "rows"), "turn": (rows.key, rows.ir, "pack"),
-                  "pack": (columns.key, columns.ir, "pack")}
-        addresses = dict(zip(shared, jit.kernels([*shared.values(), *(s.kernel for s in self.steps)]), strict=False))
-        for step, place, name in self.calls:
-            step.params[place] = addresses[name]
+        micro = PairMicro(self.cpu.amx, self.parts)
+        columns = Squares(True, self._neighbours(1, [self.n]), 2 * self.square, self.parts)
+        rows = Squares(False, self._neighbours(0, self.m), self.square, self.parts)
+        self._tell({"micro": (micro.key, micro.ir, "micro"), "rows": (ROWS_KEY, rows_ir, "rows"), "turn": (rows.key, rows.ir, "pack"),
+                    "pack": (columns.key, columns.ir, "pack")})
 
     def _neighbours(self, operand: int, axes: list[Axis]) -> str:
         """What lies side by side in an operand: positions of the reduction, 32 rows (or columns) from any multiple of 32
         on, or neither."""
-        if self.inner.strides[operand] == 2:
+        if self.inner.strides[operand] == self.item:
             return "k"
-        if axes and axes[-1].strides[operand] == 2 and (len(axes) == 1 or axes[-1].extent % TALL == 0):
+        if axes and axes[-1].strides[operand] == self.item and (len(axes) == 1 or axes[-1].extent % TALL == 0):
             return "rows"
         return "any"
 
@@ -109,8 +122,8 @@ class PairPlanner(Planner):
 
     def _pack_columns(self) -> list[int]:
         """Adds the step that packs B; returns its bytes from one to the next of each batch axis."""
-        kernel = PackColumns()
-        panel_bytes = 2 * SQUARE_BYTES * self.squares
+        kernel = PackColumns(self.parts)
+        panel_bytes = 2 * self.square * self.squares
         strides, nbytes = [0] * len(self.batch), self.panels * panel_bytes
         for i in reversed(range(len(self.batch))):
             if self.batch[i].strides[1]:
@@ -118,25 +131,26 @@ class PairPlanner(Planner):
         self.scratch.append(nbytes)
         moving = [(x.extent, x.strides[1], to) for x, to in zip(self.batch, strides, strict=True) if to]
         runs = self._runs_of(1)
-        groups = packed_together(*self.pieces_of)
+        together = smallest(TOGETHER, self.panels) if self._neighbours(1, [self.n]) == "rows" else 1
+        groups = packed_together(*self.pieces_of, together)
         tables = [number for line in moving for number in line] + runs
-        values = {"parts_k": length(groups) // 3, "panels": self.panels, "n": self.n.extent, "n_stride": self.n.strides[1],
-                  "step": self.inner.strides[1], "batch_dims": len(moving), "panel_bytes": panel_bytes, "pack": 0,
-                  "triples": 4 + len(kernel.fields) + 3 * len(moving) + 2 * self.runs}  # fmt: skip
-        parts = length(groups) // 3 * self.panels * math.prod(extent for extent, _, _ in moving)
+        values = {"parts_k": length(groups) // 3, "panels": self.panels, "together": together, "n": self.n.extent,
+                  "n_stride": self.n.strides[1], "step": self.inner.strides[1], "batch_dims": len(moving), "panel_bytes": panel_bytes,
+                  "pack": 0, "triples": 4 + len(kernel.fields) + 3 * len(moving) + 2 * self.runs}  # fmt: skip
+        parts = length(groups) // 3 * -(-self.panels // together) * math.prod(extent for extent, _, _ in moving)
         self._step((kernel.key, kernel.ir, "contract"), [self.names["b"], ("scratch", 0)], kernel.fields, values,
                    tables + entries(groups), parts, packs=True)
         return strides
 
     def _values(self, block_m: int, block_n: int) -> dict[str, int]:
         return self._common(block_m, block_n) | {
-            "micro": 0, "a_panel_bytes": 0, "panel_bytes": 2 * SQUARE_BYTES * self.squares, "b_step": 2 * SQUARE_BYTES,
+            "micro": 0, "a_panel_bytes": 0, "panel_bytes": 2 * self.square * self.squares, "b_step": 2 * self.square,
             "step": self.inner.strides[0], "runs": self.runs, "turn": 0, "depth": self.squares,
             "block_rows": self.turned}  # fmt: skip
 
     def _pair_driver(self, kind: str, outputs: tuple[EpilogueOperand, ...] = ()) -> PairDriver:
         return PairDriver(kind, self.accumulate, self.lanes, self.vectors, self.heights, outputs, self.stores if outputs else (),
-                          "" if kind == "finish" else "turned", self.sums if outputs else (), self.cpu.amx)  # fmt: skip
+                          "" if kind == "finish" else "turned", self.sums if outputs else (), self.cpu.amx, self.parts)  # fmt: skip
 
     def _at_once(self, b_strides: list[int], block_m: int, block_n: int) -> None:
         values = self._values(block_m, block_n)
@@ -155,20 +169,26 @@ class PairPlanner(Planner):
         batch_bytes = self.panels * panel_bytes
         split_bytes = self.batches * batch_bytes
         self.scratch.append(splits * split_bytes)
-        driver, runs = self._pair_driver("partial"), self._runs_of(0)
-        dims = 2 * 3 + len(driver.fields) + 4 * (len(self.batch) + len(self.m))
+        outputs = self._outputs() if splits == 1 else ()
+        driver, runs = self._pair_driver("chunked" if splits == 1 else "partial", outputs), self._runs_of(0)
+        written, end = slice(2, 2 + len(outputs)), (0,) * bool(outputs and self.sums)
+        dims = 2 * driver.operands + len(driver.fields) + (1 + driver.operands) * (len(self.batch) + len(self.m))
         values = self._values(block_m, block_n) | {
             "splits": splits, "chunk": count, "split_chunks": split_chunks, "chunks": dims + 2 * self.runs,
             "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
         to, nbytes = [0] * len(self.batch), batch_bytes
         for i in reversed(range(len(self.batch))):
             to[i], nbytes = nbytes, nbytes * self.batch[i].extent
-        tables = self._dims(self.batch, lambda i, x: (x.strides[0], b_strides[i], to[i]))
-        tables += self._dims(self.m, lambda i, x: (x.strides[0], 0, 0))
-        self._run(driver, [self.names["a"], ("scratch", 0), ("scratch", 1)], values, tables + runs + entries(self.chunks), splits)
+        tables = self._dims(self.batch, lambda i, x: (x.strides[0], b_strides[i], to[i], *x.strides[written], *end))
+        tables += self._dims(self.m, lambda i, x: (x.strides[0], 0, 0, *x.strides[written], *end))
+        names: list[Operand] = [self.names["a"], ("scratch", 0), ("scratch", 1), *(self._results(values) if outputs else ())]
+        self._run(driver, names, values, tables + runs + entries(self.chunks), splits)
+        if outputs:
+            self._combine(values)
+            return
         values = self._common(largest(1, smallest(MAX_ROWS, (1 << 14) // (self.panels * self.panel))), self.panels) | {
             "splits": splits, "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
-        names: list[Operand] = [("scratch", 1), *self._results(values)]
+        names = [("scratch", 1), *self._results(values)]
         rest = (0,) * bool(self.sums)
         tables = self._dims(self.batch, lambda i, x: (to[i], *x.strides[2:], *rest))
         tables += self._dims(self.m, lambda i, x: (0, *x.strides[2:], *rest))
@@ -189,9 +209,9 @@ def chunks(extent: int, piece: int, times: int, most: int) -> list[int]:
 
 
 @numeric
-def packed_together(extent: int, piece: int, times: int) -> list[int]:
-    """The runs that a part packs: (first, one past the last, first square) each."""
-    return [number for chunk in in_chunks(_squares(extent, piece, times), PACK_SQUARES) for number in chunk[:3]]
+def packed_together(extent: int, piece: int, times: int, panels: int) -> list[int]:
+    """The runs that a part packs, of so many panels: (first, one past the last, first square) each."""
+    return [number for chunk in in_chunks(_squares(extent, piece, times), PACK_SQUARES // panels) for number in chunk[:3]]
 
 
 @numeric
@@ -201,30 +221,35 @@ def deepest(numbers: list[int]) -> int:
 
 
 @numeric
-def cut(rows: int, panels: int, columns: int, batches: int, chunks: int, wanted: int) -> tuple[int, int, int]:
+def cut(
+    rows: int, panels: int, columns: int, depth: int, batches: int, chunks: int, parts: int, l2: int, wanted: int
+) -> tuple[int, int, int]:
     """Rows and panels of a part, and into how many pieces the reduction is split, if it has ``chunks``.
 
-    Among the ways to cut, the one that moves the fewest bytes: each part reads its panels of B, and packs its rows of A,
-    which costs about as much as reading them three times."""
-    splits = max(1, min(chunks // 2, -(-wanted // batches)))
-    best: tuple[tuple[int, int], int, int] | None = None
-    for block_n in sorted({-(-panels // p) for p in range(1, min(panels, wanted) + 1)}):
-        parts_n = -(-panels // block_n)
-        parts_m = min(-(-rows // TALL), -(-wanted // (batches * splits * parts_n)))
-        parts_m = max(-(-rows // MAX_ROWS), parts_m)
-        even = -(-rows // parts_m)
-        block_m = -(-even // TALL) * TALL if parts_m > 1 else rows
-        parts = min(parts_m * parts_n * batches * splits, wanted)
-        moved = parts_m * columns + 3 * parts_n * rows
-        if best is None or (-parts, moved) < best[0]:
-            best = (-parts, moved), block_m, block_n
+    Among the ways to cut, the one that takes the fewest cycles to move what it has to: each part packs its rows of A and reads its
+    panels of B; and pieces of sums are written and added up."""
+    packing, sums = (0.9 + 0.3 * parts) * rows * depth, 1.5 * rows * columns
+    reading = (0.25 if 2 * parts * columns * depth > l2 // 2 else 0.06) * parts * columns * depth
+    best: tuple[tuple[int, float], int, int, int] | None = None
+    for splits in sorted({max(1, -(-chunks // n)) for n in range(1, max(1, chunks) + 1)}):
+        for block_n in sorted({-(-panels // p) for p in range(1, min(panels, wanted) + 1)}):
+            parts_n = -(-panels // block_n)
+            parts_m = min(-(-rows // TALL), -(-wanted // (batches * splits * parts_n)))
+            parts_m = max(-(-rows // MAX_ROWS), parts_m)
+            even = -(-rows // parts_m)
+            block_m = -(-even // TALL) * TALL if parts_m > 1 else rows
+            made = min(parts_m * parts_n * batches * splits, wanted)
+            cycles = parts_n * packing + parts_m * reading + (splits * sums if chunks else 0.0)
+            if best is None or (-made, cycles) < best[0]:
+                best = (-made, cycles), block_m, block_n, splits
     assert best is not None
-    return best[1], best[2], splits
+    return best[1:]
 
 
 def pair_plan(c: Contraction, cpu: target.CPU) -> Plan | None:
     """The plan of ``c`` if the processor multiplies its pairs and it fills squares; else None."""
-    if not multiplies_pairs(c, cpu):
+    parts = parts_of_numbers(c, cpu)
+    if not parts:
         return None
-    planner = PairPlanner(c, cpu)
+    planner = PairPlanner(c, cpu, parts)
     return planner.plan() if planner.fits else None

@@ -58,6 +58,12 @@ class CPU:
     tables: bool = True
     """Whether mathematical functions may look numbers up in registers."""
 
+    @property
+    def lasting_ways(self) -> int:
+        """How many lines of one place of the first-level cache stay there while other lines pass by. Of AMD's (Zen 5) one way less than
+        there are: rows that fill all of them are worth copying; on Intel (Granite Rapids) that costs 7 to 13 %."""
+        return self.l1d_ways - self.name.startswith("znver")
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", f"{self.triple}/{self.name}/{self.features}" + ("" if self.tables else "/no tables"))
 
