@@ -65,6 +65,14 @@ class Tensor(Differentiable):
             setattr(made, slot, getattr(self, slot))
         return made
 
+    @staticmethod
+    def _make_subclass(cls: type, data: Any, require_grad: bool = False) -> Any:
+        """A leaf of a subclass over the memory of ``data``: what a class like ``Parameter`` makes in its ``__new__``."""
+        made = alias_of(data).as_subclass(cls)
+        if require_grad:
+            made.requires_grad_()
+        return made
+
     # -- description -----------------------------------------------------------------------------------------------
     @property
     def shape(self) -> Size:
