@@ -221,8 +221,7 @@ class GradNode(Node):
                 leaf_like(edge, self._checked(v)) for v, edge in zip(kept, self.edges, strict=True)]
         if local.trace.grad_enabled:
             # What this operation itself has overwritten may be saved again by its gradient: as a value that nobody overwrote.
-            made = [t.clone() if v is not None and t is not None and v.overwritten is not None else t
-                    for v, t in zip(kept, made)]
+            made = [t.clone() if v is not None and t is not None and _overwritten(v) is not None else t for v, t in zip(kept, made)]
         return made
 
     @property
@@ -235,7 +234,7 @@ class GradNode(Node):
     def _checked(self, v: Any) -> Value:
         if type(v) is Packed:
             return v.value()
-        by = v.overwritten or (v.origin.overwritten if v.origin is not None else None)
+        by = _overwritten(v)
         if by is not None and by[1] is not self and by[1] is not UNWATCHED:
             line = self.node.line
             where = f" (recorded at {line[0]}:{line[1]})" if line else ""
@@ -262,6 +261,11 @@ class GradNode(Node):
                 keeps = True
         if keeps:
             self.kept_out = self.in_metas = None  # type: ignore[assignment]
+
+
+def _overwritten(v: Any) -> Any:
+    """What wrote over a value that was saved, or over the memory that it is a part of: (name, node); or None."""
+    return v.overwritten or (v.origin.overwritten if v.origin is not None else None)
 
 
 def _saved_as(name: str) -> property:
