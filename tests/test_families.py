@@ -297,3 +297,15 @@ def test_what_is_told_of_kernels_is_of_their_own_sizes():
         told[n] = {row.kernel for row in p.rows}
     told = {n: {re.sub(rf"(?<!\d){n}(?!\d)", "n", name.partition(" step")[0]) for name in names} for n, names in told.items()}
     assert told[40] == told[50] == told[60] == told[70] and any("nx" in name for name in told[70])
+
+
+def test_padding_by_nothing_is_padding():
+    """An image that needs no padding takes the path of those that do: the second of the kind finds a program for all."""
+    conv = torch.nn.Conv2d(4, 8, 3)
+
+    def step(n, t):
+        x = torch.tensor(np.random.default_rng(n).normal(size=(n, 4, t, t)).astype(np.float32))
+        (conv(F.pad(x, (0, t % 2, 0, t % 2))) ** 2).mean().backward()
+
+    train(step, [(3, 11), (4, 13), (5, 15)])
+    assert [planned for planned, _ in train(step, [(3, 12), (4, 14), (6, 16)])][1:] == [0] * 2

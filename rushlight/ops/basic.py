@@ -136,8 +136,17 @@ def _pad_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Me
     return g.pad(x, [max(lo, 0) for lo in low], [max(hi, 0) for hi in high], value)
 
 
+_suggested = suggested(0, volumes=False)
+
+
+def _pad_lays(metas: Sequence[Meta], outs: Any, attrs: tuple) -> Any:
+    """By no elements is recorded as by some (images of other sizes take the same path), and lies as a copy does."""
+    low, high, _ = attrs
+    return _suggested(metas, outs, attrs) if any(low) or any(high) else preserved(metas[0])
+
+
 pad_constant: Structured = Structured(
-    "constant_pad_nd", meta=_pad_meta, lower=_pad_lower, saves=((), False), lays=suggested(0, volumes=False),
+    "constant_pad_nd", meta=_pad_meta, lower=_pad_lower, saves=((), False), lays=_pad_lays,
     grad=lambda ctx, g: pad_constant(g, attrs=(tuple(-n for n in ctx.attrs[0]), tuple(-n for n in ctx.attrs[1]), 0.0)))
 
 

@@ -47,7 +47,8 @@ def test_interpolate_errors(options):
     same_error(lambda: TF.interpolate(torch.zeros(1, 2, 4, 4), **options), lambda: F.interpolate(rushlight.zeros(1, 2, 4, 4), **options))
 
 
-PADS = [((1, 2), "constant"), ((1, 2, 0, 3), "constant"), ((1, 2, -1, 3), "constant"), ((1, 2, 3, 1), "reflect"), ((1, 2), "reflect"),
+PADS = [((1, 2), "constant"), ((0, 0, 0, 0), "constant"), ((1, 2, 0, 3), "constant"),
+        ((1, 2, -1, 3), "constant"), ((1, 2, 3, 1), "reflect"), ((1, 2), "reflect"),
         ((1, -2, -1, 3), "replicate"), ((7, 2, 3, 1), "replicate"), ((1, 2, 3, 4), "circular"), ((1, 2, -1, 3), "circular")]
 
 
@@ -55,6 +56,16 @@ PADS = [((1, 2), "constant"), ((1, 2, 0, 3), "constant"), ((1, 2, -1, 3), "const
 def test_pad(sizes, mode):
     shape = (2, 3, 5, 4) if len(sizes) == 4 else (2, 3, 5)
     same(lambda x: TF.pad(x, sizes, mode), lambda x: F.pad(x, sizes, mode), shape, second=True)
+
+
+def test_padding_by_nothing_lies_and_is_named_as_in_pytorch():
+    def made(package, function, move):
+        x = package.tensor(np.ones((2, 3, 4, 5), np.float32), requires_grad=True)
+        y = function.pad(move(x), (0, 0, 0, 0))
+        return y.stride(), type(y.grad_fn).__name__
+
+    for move in (lambda x: x, lambda x: x.transpose(1, 2), lambda x: x.permute(0, 2, 3, 1)):
+        assert made(rushlight, F, move) == made(torch, TF, move)
 
 
 @pytest.mark.parametrize("mode", ["reflect", "circular", "replicate"])

@@ -42,8 +42,6 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     if mode == "constant":
         low = tuple([0] * (rank - n) + [lo for lo, _ in reversed(pairs)])
         high = tuple([0] * (rank - n) + [hi for _, hi in reversed(pairs)])
-        if not any(sizes):
-            return input.clone()
         return pad_constant(input, attrs=(low, high, _number(value, input)))
     if value is not None and value != 0:
         raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
