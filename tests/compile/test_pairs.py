@@ -202,8 +202,7 @@ def apart(monkeypatch):
     """float32 numbers are taken apart whatever the sizes."""
     if not HOST.amx:
         pytest.skip("the processor has no tile unit")
-    for name in ("ROWS_APART", "COLUMNS_APART"):
-        monkeypatch.setattr(pair_plan, name, 8)
+    monkeypatch.setattr(pair_plan, "saved", lambda *sizes: 1)
     with target.using(HOST), flags.using(tiles=1):
         yield HOST
 
@@ -302,8 +301,9 @@ def test_where_parts_are_taken() -> None:
     able = dataclasses.replace(HOST, amx=True, bf16_dot=True, vector_bytes=64, vector_registers=32)
     with pytest.MonkeyPatch.context() as patch, target.using(able):
         patch.setattr(jit, "kernels", lambda requests: [0] * len(requests))
-        assert in_parts(matrices(2048, 256, 256)) and in_parts(matrices(64, 256, 256, constant=True))
-        assert not in_parts(matrices(64, 256, 256)) and not in_parts(matrices(2048, 16, 256)) and not in_parts(matrices(2048, 256, 24))
+        assert in_parts(matrices(2048, 256, 256)) and in_parts(matrices(256, 1024, 2048))
+        assert in_parts(matrices(64, 256, 256, constant=True))
+        assert not in_parts(matrices(64, 256, 256)) and not in_parts(matrices(2048, 16, 256)) and not in_parts(matrices(2048, 256, 8))
         with flags.using(tiles=0):
             assert not in_parts(matrices(2048, 256, 256))
         with target.using(dataclasses.replace(able, amx=False)):

@@ -11,8 +11,6 @@ import pytest
 
 import rushlight as torch
 from rushlight import nn, optim
-from rushlight.compile.cpu import target
-from rushlight.compile.flags import flags
 from rushlight.record import flush
 from rushlight.record.packed import counters
 from rushlight.record.settings import settings
@@ -179,24 +177,19 @@ def test_a_weight_over_numpy_memory_is_kept_only_if_nobody_else_has_it():
     assert made(model, x) == 0
 
 
-def of_an_element() -> int:
-    """Bytes in the packed form of a float32: on the tile unit it is three bfloat16 numbers."""
-    return 6 if target.current().amx and flags.tiles else 4
-
-
 def test_forms_go_with_the_memory():
     before = counters.bytes
     model, x = nn.Linear(64, 64).eval(), torch.tensor(array(256, 64))
     for _ in range(2):  # the program may have met weights that changed
         output(model, x)
-    assert counters.bytes == before + 64 * 64 * of_an_element()
+    assert counters.bytes == before + 64 * 64 * 4
     del model
     gc.collect()
     assert counters.bytes == before
 
 
 def test_no_more_is_kept_than_is_allowed(monkeypatch):
-    monkeypatch.setattr(settings, "packed_bytes", counters.bytes + 5_000 * of_an_element())
+    monkeypatch.setattr(settings, "packed_bytes", counters.bytes + 20_000)
     model, x = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64)).eval(), torch.tensor(array(256, 64))
     output(model, x)
     assert made(model, x, 3) == 3  # one of the two each time

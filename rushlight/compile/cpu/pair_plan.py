@@ -35,9 +35,12 @@ FEWEST = 8
 LONGEST, CHUNK = 1024, 512
 #: Some ten microseconds of the tile unit, for each product of parts.
 PART_FLOPS = 12_000_000
-#: Fewest rows for which taking B's float32 numbers apart pays, by a step of its own (measured with all that a product moves), and fewest
-#: columns for which it pays for A's. Where B is a constant, its parts are kept.
-ROWS_APART, COLUMNS_APART = 320, 64
+#: Multiply-adds a cycle of float32 on vectors and on the tile unit, as products reach them; cycles for taking a number of B apart, by a
+#: step of its own (where columns lie side by side, and else), and of A, on the stack; and for waiting until B is there.
+ON_VECTORS, ON_TILES = 26, 128
+B_APART, B_TURNED, A_APART, JOIN = 4, 6, 1.6, 200_000
+#: By how much the estimate for the tile unit has to be better: where products are small it promises too much.
+SURELY = 1.2
 MOST_PARTS = 16
 #: Squares of B that a part packs.
 PACK_SQUARES = 128
@@ -68,9 +71,10 @@ class PairPlanner(Planner):
         self.fits = (not self.empty and not self.along and min(self.rows, self.n.extent, self.depth) >= FEWEST
                      and squares * DEEP <= 2 * self.depth + DEEP)  # fmt: skip
         if parts > 1:
-            self.fits = (self.fits and self.n.extent >= COLUMNS_APART and self.depth >= DEEP
-                         and self.rows >= (COLUMNS_APART if c.constant and self.names["b"] == "b" else ROWS_APART)
-                         and 4 * squares * DEEP <= 5 * self.depth + DEEP)  # fmt: skip
+            kept = c.constant and self.names["b"] == "b"
+            each = 0 if kept else B_APART if self._neighbours(1, [self.n]) == "rows" else B_TURNED
+            self.fits = (self.fits and 4 * squares * DEEP <= 5 * self.depth + DEEP
+                         and saved(self.rows, self.n.extent, self.depth, each) > 0)  # fmt: skip
         self.deep = squares * DEEP > LONGEST
         self.piece = smallest(self.inner.extent, CHUNK) if self.deep else self.inner.extent
         self.pieces_of = self.inner.extent, self.piece, math.prod(x.extent for x in self.outer)
@@ -218,6 +222,13 @@ def packed_together(extent: int, piece: int, times: int, panels: int) -> list[in
 def deepest(numbers: list[int]) -> int:
     """The squares of the longest chunk."""
     return max(numbers[3::4])
+
+
+@numeric
+def saved(rows: int, columns: int, depth: int, packing: int) -> int:
+    """Cycles that the tile unit saves where float32 numbers are taken apart for it, ``packing`` for each of B."""
+    on_tiles = rows * columns * depth / ON_TILES + depth * (packing * columns + A_APART * rows) + (JOIN if packing else 0)
+    return int(rows * columns * depth / ON_VECTORS - SURELY * on_tiles)
 
 
 @numeric
