@@ -27,7 +27,7 @@ __all__ = ["Description", "clear", "describe", "member", "plan", "saw"]
 
 _MOST = 256       # structures that are remembered
 _MOST_SEEN = 8    # lists of numbers of each
-_MOST_MADE = 48   # families of each: planning decides otherwise for very small sizes, say
+_MOST_MADE = 128  # families of each: a pattern of odd and even heights and widths has its own, half a megabyte each
 _MOST_FAILED = 3  # attempts to plan for sizes that were of no use
 
 
