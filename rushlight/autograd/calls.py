@@ -38,14 +38,16 @@ class Function:
     """What is known of a public function: at which of its arguments ``*args`` and ``**kwargs`` stand (-1: it has none), what
     changing numbers are to it, and whether looking for its calls has been worth while (``patience`` > 0).
 
-    ``reads``: of a method, what it reads of its object. The last two arguments are that object's ``__dict__`` and its class.
+    ``elsewhere``: whether calls of it are known away from where they were made (``anew.py``). ``reads``: of a method, what it reads of its
+    object. The last two arguments are that object's ``__dict__`` and its class.
     """
 
-    __slots__ = ("star", "stars", "numbers", "patience", "reads")
+    __slots__ = ("star", "stars", "numbers", "patience", "reads", "elsewhere")
 
     def __init__(self, star: int, stars: int, numbers: str | None = None, reads: Reads | None = None) -> None:
         self.star, self.stars, self.numbers, self.reads = star, stars, numbers, reads
         self.patience = PATIENCE
+        self.elsewhere = False
 
 
 class Attempt:
@@ -99,11 +101,13 @@ class Attempt:
     def keep(self, out: Any) -> Any:
         """Remember the call, whose result was ``out``, if it may come again: it went where somebody had been. Returns ``out``."""
         tr = self.trace
+        if tr.epoch is not self.epoch or tr.node.stop or tr.node.sweep:
+            return out  # recording stops here for a flush, which says nothing about the function
         if tr.nodes != self.nodes:
             self._write_down(out)
             return out  # a size that is met once would pay for more, and keep it
         self.function.patience -= 1
-        if tr.epoch is self.epoch and looks.count == self.seen and not tr.full:
+        if looks.count == self.seen and not tr.full:
             found, start = remember(self, out), self.start
             if found is None:
                 if start.calls is None:
@@ -115,11 +119,10 @@ class Attempt:
             _add(start, self.function, self.meta, found)
         return out
 
-
     def _write_down(self, out: Any) -> None:
         """Know the call elsewhere, if it has been made often enough at points that were new."""
         tr, name = self.trace, self.name
-        if tr.low is not None or tr.epoch is not self.epoch or looks.count != self.seen or tr.full:
+        if tr.low is not None or looks.count != self.seen or tr.full:
             return
         known = tr.known.get(name, 0)
         if known is None:
@@ -132,6 +135,7 @@ class Attempt:
         made = look(self, out)
         found = None if made is None else template(self, made, self.tensors)
         tr.known.pop(name, None)  # it is one of the latest again
+        self.function.elsewhere = self.function.elsewhere or found is not None
         tr.known[name] = None if found is None and not known else known if found is None else [found, *known[:KINDS - 1]]
 
 
@@ -177,7 +181,7 @@ def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
         function.patience -= 1
         if function.patience <= -REST:
             function.patience, resting = 1, False
-        elif not known:
+        elif not known and not function.elsewhere:
             return vain
     tensors: list[Handle] = []
     passed, reads = given, function.reads
@@ -222,6 +226,8 @@ def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
                 if old:
                     _add(node, function, meta, (_shared(function, one.plain, facts), then))
                 return out
+    if resting:
+        return vain
     return Attempt(function, tr, given, meta, tensors, name)
 
 

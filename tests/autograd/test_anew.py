@@ -170,3 +170,18 @@ def test_what_is_known_is_bounded(monkeypatch):
         (x.exp() + 1).sum().backward()
         assert x.grad[0].item() == pytest.approx(np.e, rel=1e-5)
     assert len(local.trace.known) <= 20 and rules
+
+
+def test_where_recording_stops_for_a_flush_a_function_is_not_given_up(monkeypatch):
+    """What ends there is not remembered; that says nothing about other calls of the function."""
+    from rushlight.autograd.calls import Function
+    from rushlight.record.settings import settings
+
+    monkeypatch.setattr(settings, "max_ops", 3)
+    start_afresh()
+    add = next(cell.cell_contents for cell in torch.add.__closure__ if isinstance(cell.cell_contents, Function))
+    monkeypatch.setattr(add, "patience", 32)
+    for _ in range(100):
+        x = torch.ones(3)
+        assert torch.add(x.exp(), x)[0].item() == pytest.approx(np.e + 1)  # the third node
+    assert add.patience > 0
