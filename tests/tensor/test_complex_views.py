@@ -344,7 +344,7 @@ def scalars(t):
 def second_derivatives(t):
     w = numbers(t).to(t.complex128).requires_grad_()
     y = w * 1
-    y.real.mul_(y.imag)
+    y.real.mul_(w.imag)
     g, = t.autograd.grad((y.real ** 3).sum(), w, create_graph=True)
     (g.real.sum() + g.imag.pow(2).sum()).backward()
     return told(w.grad)
