@@ -182,6 +182,7 @@ def view_as_real(input: Any) -> Any:
 
 
 @public(out=False)
+@full_precision
 def view_as_complex(input: Any) -> Any:
     """The complex numbers whose parts are the last dimension, in the same memory.
 
