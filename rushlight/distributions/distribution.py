@@ -10,7 +10,7 @@ from ..autograd.modes import no_grad
 from . import constraints
 from .utils import lazy_property
 
-__all__ = ["Distribution"]
+__all__ = ["Centred", "Distribution"]
 
 Size, Tensor = torch.Size, torch.Tensor
 
@@ -199,3 +199,17 @@ class Distribution:
     def __repr__(self) -> str:
         kept = {k: self.__dict__[k] for k in self.arg_constraints if k in self.__dict__}
         return f"{self.__class__.__name__}({', '.join(f'{k}: {v if v.numel() == 1 else v.size()}' for k, v in kept.items())})"
+
+
+class Centred(Distribution):
+    """Distributions whose mean (of angles: the circular one) and mode are their parameter ``loc``."""
+
+    loc: Any
+
+    @property
+    def mean(self) -> Any:
+        return self.loc
+
+    @property
+    def mode(self) -> Any:
+        return self.loc

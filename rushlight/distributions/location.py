@@ -8,7 +8,7 @@ import rushlight as torch
 
 from ..tensor.kinds import finfo
 from . import constraints
-from .distribution import Distribution
+from .distribution import Centred, Distribution
 from .utils import batch_shape_of, broadcast_all
 
 __all__ = ["Cauchy", "Laplace", "Uniform"]
@@ -79,7 +79,7 @@ class Uniform(Distribution):
         return torch.log(self.high - self.low)
 
 
-class Laplace(Distribution):
+class Laplace(Centred):
     """Density proportional to exp(-|x - loc| / scale)."""
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
@@ -89,14 +89,6 @@ class Laplace(Distribution):
     def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
         self.loc, self.scale = broadcast_all(loc, scale)
         super().__init__(batch_shape_of(self.loc, loc, scale), validate_args=validate_args)
-
-    @property
-    def mean(self) -> Any:
-        return self.loc
-
-    @property
-    def mode(self) -> Any:
-        return self.loc
 
     @property
     def variance(self) -> Any:

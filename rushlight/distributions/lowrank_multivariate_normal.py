@@ -8,7 +8,7 @@ import rushlight as torch
 
 from ..ops.pointwise import broadcast_shapes
 from . import constraints
-from .distribution import Distribution
+from .distribution import Centred, Distribution
 from .multivariate_normal import mahalanobis
 from .utils import lazy_property, standard_normal
 
@@ -17,7 +17,7 @@ __all__ = ["LowRankMultivariateNormal"]
 Size = torch.Size
 
 
-class LowRankMultivariateNormal(Distribution):
+class LowRankMultivariateNormal(Centred):
     """Normal vectors of length n with the covariance W Wᵀ + D. Densities cost a factorisation of (m, m), not of (n, n).
 
     Args:
@@ -68,14 +68,6 @@ class LowRankMultivariateNormal(Distribution):
         Distribution.__init__(new, batch, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
-
-    @property
-    def mean(self) -> Any:
-        return self.loc
-
-    @property
-    def mode(self) -> Any:
-        return self.loc
 
     @lazy_property
     def variance(self) -> Any:

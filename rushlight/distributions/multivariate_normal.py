@@ -8,7 +8,7 @@ import rushlight as torch
 
 from ..ops.pointwise import broadcast_shapes
 from . import constraints
-from .distribution import Distribution
+from .distribution import Centred, Distribution
 from .utils import lazy_property, standard_normal
 
 __all__ = ["MultivariateNormal", "mahalanobis"]
@@ -30,7 +30,7 @@ def _from_precision(precision: Any) -> Any:
     return torch.linalg.solve_triangular(inverse, torch.eye(precision.shape[-1], dtype=precision.dtype), upper=False)
 
 
-class MultivariateNormal(Distribution):
+class MultivariateNormal(Centred):
     """A normal distribution of vectors of length n, given by its mean and one of three matrices (..., n, n).
 
     Args:
@@ -95,14 +95,6 @@ class MultivariateNormal(Distribution):
     def precision_matrix(self) -> Any:
         """The inverse of the covariance."""
         return torch.cholesky_inverse(self._unbroadcasted_scale_tril).expand(self._batch_shape + self._event_shape + self._event_shape)
-
-    @property
-    def mean(self) -> Any:
-        return self.loc
-
-    @property
-    def mode(self) -> Any:
-        return self.loc
 
     @property
     def variance(self) -> Any:

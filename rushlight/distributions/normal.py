@@ -8,7 +8,7 @@ import rushlight as torch
 
 from ..autograd.modes import no_grad
 from . import constraints
-from .distribution import Distribution
+from .distribution import Centred
 from .utils import batch_shape_of, broadcast_all, standard_normal
 
 __all__ = ["Normal"]
@@ -16,7 +16,7 @@ __all__ = ["Normal"]
 Size = torch.Size
 
 
-class Normal(Distribution):
+class Normal(Centred):
     """A normal distribution with mean ``loc`` and standard deviation ``scale``: numbers, or tensors that broadcast.
 
     Example:
@@ -34,14 +34,6 @@ class Normal(Distribution):
     def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
         self.loc, self.scale = broadcast_all(loc, scale)
         super().__init__(batch_shape_of(self.loc, loc, scale), validate_args=validate_args)
-
-    @property
-    def mean(self) -> Any:
-        return self.loc
-
-    @property
-    def mode(self) -> Any:
-        return self.loc
 
     @property
     def stddev(self) -> Any:

@@ -8,7 +8,7 @@ import rushlight as torch
 
 from ..autograd.modes import no_grad
 from . import constraints
-from .distribution import Distribution
+from .distribution import Centred
 from .utils import batch_shape_of, broadcast_all, lazy_property
 
 __all__ = ["VonMises"]
@@ -16,7 +16,7 @@ __all__ = ["VonMises"]
 Size = torch.Size
 
 
-class VonMises(Distribution):
+class VonMises(Centred):
     """Angles, in radians, with a density proportional to exp(concentration · cos(x - loc)).
 
     Samples come from Best and Fisher's rejections (1979), in double precision, and have no gradient.
@@ -36,15 +36,6 @@ class VonMises(Distribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         return self._expanded(VonMises, batch_shape, ("loc", "concentration"), _instance)
-
-    @property
-    def mean(self) -> Any:
-        """The circular mean."""
-        return self.loc
-
-    @property
-    def mode(self) -> Any:
-        return self.loc
 
     @lazy_property
     def variance(self) -> Any:
