@@ -55,3 +55,18 @@ def test_the_figures_are_measured_once_and_count_as_no_kernel():
     assert (jit.counters.compiled, jit.counters.loaded) == before and alloc.stats() == memory
     with pytest.raises(ValueError, match="the peaks of 0 threads"):
         peaks.peaks(0)
+
+
+def test_sweeping_gives_its_memory_back_and_streams_are_measured_after_it():
+    with peaks.swept() as sweep:
+        sweep()
+        assert peaks.streams(1, 1, before=sweep) > 1e7
+    with pytest.raises(RuntimeError, match="twice"):
+        calls = []
+
+        def before():
+            calls.append(0)
+            if len(calls) == 2:
+                raise RuntimeError("twice")  # called before each run; what was mapped is unmapped
+
+        peaks.streams(2, 1, before=before)

@@ -10,16 +10,24 @@ from rushlight.compile.cpu.values import V, const, splat, type_text
 from rushlight.compile.dtypes import DType
 from rushlight.compile.nest import Operand, Store
 
-__all__ = ["Memory", "WOVEN"]
+__all__ = ["Memory", "WOVEN", "ahead"]
 
-#: How many bytes ahead of a load its cache line is asked for. Processors fetch ahead by themselves, but beside arithmetic not far
-#: enough: waiting and computing add up. (Measured on Granite Rapids, arrays of 64 MB: logistic functions, softmax, log and sin gain
-#: 25 to 70 %, sums of two arrays 10 %; 1 KB gains less, 4 KB not more. What lies in the second-level cache loses nothing.)
-_AHEAD = 2048
+#: How many bytes a loop over vectors asks for, ahead of its loads, of all the arrays together that it reads, and of one. Processors
+#: fetch ahead by themselves, but beside arithmetic not far enough: waiting and computing add up. The second-level cache is asked:
+#: the few lines that the first-level one can wait for are then left to the stores. (Measured on Granite Rapids, arrays of 64 MB:
+#: logistic functions, softmax, log and sin gain 25 to 70 % where part of them lies in a third-level cache; where all comes from
+#: memory, copies gain a quarter over requests to the first level, and reads of three arrays a tenth by asking less far ahead. What
+#: lies in the second-level cache loses nothing.)
+_AHEAD, _MOST_AHEAD = 4096, 3072
 _LINE = 64
 
 #: Strides along vectors at which whole vectors are read and the elements picked out, or put together and written.
 WOVEN = (2, 3, 4)
+
+
+def ahead(arrays: int) -> int:
+    """How many bytes ahead of its loads a loop that reads so many arrays side by side asks for their lines."""
+    return min(_AHEAD // max(arrays, 1) & -_LINE, _MOST_AHEAD)
 
 
 class Memory:
@@ -28,7 +36,7 @@ class Memory:
     def __init__(self, f: Function, operands: tuple[Operand, ...], strides: list[list[int | str]]) -> None:
         self.f, self.operands, self.strides = f, operands, strides
         self.streamed: frozenset[int] = frozenset()  # operands that are written past the caches, at aligned addresses
-        self.onward = False  # whether what is loaded next lies behind this: the innermost loop is the one over vectors
+        self.ahead = 0  # bytes ahead of a load to ask for; 0 unless what is loaded next lies behind it: in a loop over vectors
 
     # -- addresses -----------------------------------------------------------------------------------------------------
     def advance(self, scope: Scope, used: set[int], axis: int, position: str) -> None:
@@ -81,7 +89,7 @@ class Memory:
         if uniform:  # one address, but only where the guard says so
             address, one = f.let(f"getelementptr {type_}, ptr {address}, <{lanes} x i64> zeroinitializer"), False
         if one and mask is None:
-            if self.onward and offset is None:
+            if self.ahead and offset is None:
                 self._fetch_ahead(address, lanes * dtype.itemsize)
             plain = f.let(f"load {text}, ptr {address}, align {dtype.itemsize}")
             return vecmath.load_form(V(f, plain, type_, lanes), dtype)
@@ -95,7 +103,7 @@ class Memory:
         f = self.f
         f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         for start in range(0, nbytes, _LINE):
-            f.do(f"call void @llvm.prefetch.p0(ptr {f.at(address, _AHEAD + start, 'i8')}, i32 0, i32 3, i32 1)")
+            f.do(f"call void @llvm.prefetch.p0(ptr {f.at(address, self.ahead + start, 'i8')}, i32 0, i32 2, i32 1)")
 
     def _every(self, base: str, step: int, mask: V | None, rest: V, dtype: DType) -> V:
         """The elements at 0, step, 2 step, ... from ``base``: vectors of what lies in between are loaded whole, none beyond the last

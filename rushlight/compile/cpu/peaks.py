@@ -12,24 +12,26 @@ Example::
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rushlight.compile.cpu import executor, jit, pages, pool, target
 from rushlight.compile.cpu.irtext import Function, Module
+from rushlight.compile.cpu.nest_memory import ahead
 
-__all__ = ["Peaks", "measure", "peaks", "streams"]
+__all__ = ["Peaks", "measure", "peaks", "streams", "swept"]
 
 _COPIED = 64 << 20  # bytes of each array of the copy
 _PART = 256 << 10  # bytes of a part of it
 _SUMS = 12  # multiply-adds under way at once
 _TURNS = 20_000
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,12 @@ def measure(threads: int | None = None) -> Peaks:
     return Peaks(threads, 2 * lanes * _SUMS * _TURNS * threads / fma, 2 * _COPIED / min(copies), 2 * room * 50 * threads / cached)
 
 
-def streams(reads: int, threads: int | None = None) -> float:
+def streams(reads: int, threads: int | None = None, before: Callable[[], None] | None = None) -> float:
     """Bytes a second, read and written, where ``reads`` arrays of 64 MB are read side by side and their sum is written: what memory
-    gives a chain of pointwise operations. With more arrays to read it is less than a copy, where reads are what it is short of."""
+    gives a chain of pointwise operations. With more arrays to read it is less than a copy, where reads are what it is short of.
+
+    ``before`` is called before each run: :func:`swept`'s function, for the speed of what lies in no cache.
+    """
     threads = pool.get_num_threads() if threads is None else threads
     blocks = [pages.map_block(_COPIED) for _ in range(reads + 1)]
     try:
@@ -99,10 +104,26 @@ def streams(reads: int, threads: int | None = None) -> float:
             _fill(block, _COPIED)
         name = f"rl_peak_sum{reads}"
         kernel = jit.functions(f"{name} {_VERSION} {target.current().key}", lambda: _sum_ir(name, reads), (name,))[name]
-        return (reads + 1) * _COPIED / _best(kernel, blocks, [_PART], _COPIED // _PART, threads, 6)
+        return (reads + 1) * _COPIED / _best(kernel, blocks, [_PART], _COPIED // _PART, threads, 6, before)
     finally:
         for block in blocks:
             pages.unmap(block)
+
+
+@contextlib.contextmanager
+def swept() -> Iterator[Callable[[], None]]:
+    """A function that puts other data into all caches. A large last-level cache otherwise comes to hold more and more of arrays that
+    are used again and again, though they are larger than what a program that does other things in between finds there."""
+    size = min(max(2 * (target.current().l3 or 0), 128 << 20), 512 << 20)
+    block = pages.map_block(size)
+    try:
+        yield functools.partial(_sweep, block, size)
+    finally:
+        pages.unmap(block)
+
+
+def _sweep(block: int, nbytes: int) -> None:
+    ctypes.memset(block, 1, nbytes)
 
 
 def _fill(block: int, nbytes: int) -> None:
@@ -117,13 +138,16 @@ def _kernels(processor: str) -> dict[str, int]:
     return jit.functions(f"peaks {_VERSION} {processor}", _ir, ("rl_peak_fma", "rl_peak_copy", "rl_peak_stream"))
 
 
-def _best(kernel: int, blocks: Sequence[int], params: Sequence[int], parts: int, threads: int, repeats: int) -> float:
+def _best(kernel: int, blocks: Sequence[int], params: Sequence[int], parts: int, threads: int, repeats: int,
+          before: Callable[[], None] | None = None) -> float:
     """The least time in seconds of an instruction; the first run, which touches the memory, does not count."""
     error, values = np.zeros(8, np.int64), np.array(params, np.int64)
     table = np.array([error.ctypes.data, *blocks], np.int64)
     code = executor.Instructions([(kernel, values.ctypes.data, parts, 1 if threads > 1 else -1)])
     best = float("inf")
     for number in range(repeats + 1):
+        if before is not None:
+            before()
         start = time.perf_counter()
         executor.run(code.pointer, 1, table.ctypes.data)
         if number:
@@ -171,9 +195,19 @@ def _copy(module: Module, vector: str, lanes: int, how: str) -> str:
         a, b = f.at(source, first, "i8"), f.at(goal, first, "i8")
         with f.loop("0", turns), f.loop("0", nbytes, 16 * lanes) as i:
             for k in range(4):
-                x = f.let(f"load volatile {vector}, ptr {f.at(f.at(a, i, 'i8'), 4 * lanes * k, 'i8')}, align 64")
+                here = f.at(f.at(a, i, 'i8'), 4 * lanes * k, 'i8')
+                if how:
+                    _ask_ahead(f, here, 4 * lanes, 1)
+                x = f.let(f"load volatile {vector}, ptr {here}, align 64")
                 f.do(f"store {vector} {x}, ptr {f.at(f.at(b, i, 'i8'), 4 * lanes * k, 'i8')}, align 64{how}")
     return f.finish()
+
+
+def _ask_ahead(f: Function, here: str, nbytes: int, arrays: int) -> None:
+    """Ask for lines ahead as the loops of programs do: else a program would reach more than the peak."""
+    f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+    for line in range(0, nbytes, 64):
+        f.do(f"call void @llvm.prefetch.p0(ptr {f.at(here, ahead(arrays) + line, 'i8')}, i32 0, i32 2, i32 1)")
 
 
 def _sum_ir(name: str, reads: int) -> str:
@@ -188,6 +222,7 @@ def _sum_ir(name: str, reads: int) -> str:
         with f.loop(first, f.add(first, nbytes), 4 * lanes) as i:
             total = ""
             for array in arrays[:-1]:
+                _ask_ahead(f, f.at(array, i, "i8"), 4 * lanes, reads)
                 x = f.let(f"load {vector}, ptr {f.at(array, i, 'i8')}, align 64")
                 total = x if not total else f.let(f"fadd {vector} {total}, {x}")
             f.do(f"store {vector} {total}, ptr {f.at(arrays[-1], i, 'i8')}, align {4 * lanes}, !nontemporal !0")

@@ -29,7 +29,7 @@ from rushlight.compile.cpu import jit, target, vecmath
 from rushlight.compile.cpu.executor import RAISE_IR
 from rushlight.compile.cpu.irtext import Function
 from rushlight.compile.cpu.mathlib import any_lane
-from rushlight.compile.cpu.nest_memory import Memory
+from rushlight.compile.cpu.nest_memory import Memory, ahead
 from rushlight.compile.cpu.nest_scope import (
     Scope,
     defined,
@@ -362,7 +362,7 @@ class _Renderer:
             raise ValueError("a vector loop inside another vector loop")
         scope.forget(changed)
         low, high = self.range(scope, s.axis)
-        onward, self.memory.onward = self.memory.onward, False
+        before, self.memory.ahead = self.memory.ahead, 0
         if s.vector:
             self.vector_loop(scope, s, low, high)
         elif scope.lanes and self.nest.axes[s.axis].extent is not None:
@@ -375,7 +375,7 @@ class _Renderer:
                     inner = outer.inner()
                     self.bind(inner, s.axis, i, s.body)
                     self.body(inner, s.body, done)
-        self.memory.onward = onward
+        self.memory.ahead = before
         for total in dict.fromkeys(opened):
             total.close(self.f)
         scope.forget(changed)
@@ -428,13 +428,14 @@ class _Renderer:
                 whole = f.let(f"and i64 {f.sub(high, low)}, {-full}")
                 start = f.let(f"add i64 {low}, {whole}")
                 streamed, past = self.past_caches(outer, s, low, full)
+                read = {x.operand for x in s.body if isinstance(x, Load) and self.nest.operands[x.operand].strides[s.axis] == 1}
                 for condition in (past, f.let(f"xor i1 {past}, true")) if streamed else ("",):
                     self.memory.streamed = streamed if condition == past else frozenset()
                     with f.when(condition) if condition else contextlib.nullcontext(), \
                             stretches(self, s, low, start, full) as (first, last), f.loop(first, last, full) as i:
-                        self.memory.onward = True
+                        self.memory.ahead = ahead(len(read))
                         self.vector_body(outer, s, i, full, None, done)
-                self.memory.streamed, self.memory.onward = frozenset(), False
+                self.memory.streamed, self.memory.ahead = frozenset(), 0
             if fixed is None or fixed % full:
                 with f.loop(start, high, narrow) as i:
                     left = V(f, f.let(f"trunc i64 {f.sub(high, i)} to i32"), "i32")
