@@ -39,13 +39,14 @@ class Function:
     changing numbers are to it, and whether looking for its calls has been worth while (``patience`` > 0).
 
     ``elsewhere``: whether calls of it are known away from where they were made (``anew.py``). ``reads``: of a method, what it reads of its
-    object. The last two arguments are that object's ``__dict__`` and its class.
+    object. The last two arguments are that object's ``__dict__`` and its class, by which whoever asks for calls of it knows them (``key``;
+    a function's is this object).
     """
 
-    __slots__ = ("star", "stars", "numbers", "patience", "reads", "elsewhere")
+    __slots__ = ("star", "stars", "numbers", "patience", "reads", "elsewhere", "key")
 
-    def __init__(self, star: int, stars: int, numbers: str | None = None, reads: Reads | None = None) -> None:
-        self.star, self.stars, self.numbers, self.reads = star, stars, numbers, reads
+    def __init__(self, star: int, stars: int, numbers: str | None = None, reads: Reads | None = None, kind: type | None = None) -> None:
+        self.star, self.stars, self.numbers, self.reads, self.key = star, stars, numbers, reads, kind or self
         self.patience = PATIENCE
         self.elsewhere = False
 
@@ -291,7 +292,7 @@ def _shared(function: Function, step: Any, facts: tuple) -> Call:
     So a loop that grows (a cache of keys and values, a list of states) finds in the processor's cache what it needs of most calls,
     though each length has nodes of its own.
     """
-    call = Call(function, step, facts)
+    call = Call(function.key, step, facts)
     kinds = tuple(map(type, facts))
     told = facts if _LOOSE.isdisjoint(kinds) else tuple([
         _exactly(fact) if kind in _LOOSE and not (kind is tuple and set(map(type, fact)) == {Meta}) else fact

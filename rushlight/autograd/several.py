@@ -62,7 +62,7 @@ def _demand(condition: Any) -> None:
 @functools.lru_cache(4096)
 def _step(source: str, classes: tuple[type[GradNode], ...], reads: Any) -> Callable[..., Any]:
     """``classes``: of the graph nodes, as the source numbers them; ``reads``: what it reads of an object, if it reads any."""
-    return compiled(source, "<several>", looks=looks, same_tuple=tuple.__new__, **{f"GradNode{k}": c for k, c in enumerate(classes)},
+    return compiled(source, "<several>", looks=looks, **{f"GradNode{k}": c for k, c in enumerate(classes)},
                     **({} if reads is None else reads.scope()))
 
 
@@ -315,14 +315,14 @@ class _Reader:
     # -- results -----------------------------------------------------------------------------------------------------
 
     def _read_result(self, out: Any) -> tuple[str, Any]:
-        """How the step names what it returns, and its class if that has names."""
+        """How the step names what it returns, and what makes it of a tuple if it has names."""
         if isinstance(out, Handle):
             return self._tensor(out), None
         named = isinstance(out, tuple) and hasattr(out, "_fields")
         _demand((named or type(out) in (tuple, list)) and len(out) and all(item is None or isinstance(item, Handle) for item in out))
         items = "".join([("None" if item is None else self._tensor(item)) + ", " for item in out])
         if named:
-            return f"same_tuple(kind, ({items}))", type(out)
+            return f"kind(({items}))", getattr(type(out), "quickly", None) or functools.partial(tuple.__new__, type(out))
         return f"[{items}]" if type(out) is list else f"({items})", None
 
     def _tensor(self, t: Any) -> str:

@@ -13,11 +13,11 @@ from ..compile.graph import Graph, Node, View
 from ..compile.index import as_view
 from ..record.meta import CPU, Meta, is_contiguous, meta_of
 from .complexes import paired, parted
-from .layouts import like_input, preserved, suggested
+from .layouts import channels_last_order, in_order_meta, like_input, looks_channels_last, preserved, suggested
 from .structured import Structured
 from .views import as_filled, as_strided, inverse
 
-__all__ = ["full", "cast", "clone", "cat", "update_view", "flip", "repeat", "sum_to", "pad_constant"]
+__all__ = ["full", "cast", "clone", "cat", "stack", "update_view", "flip", "repeat", "sum_to", "pad_constant"]
 
 Shape = tuple[int, ...]
 
@@ -79,6 +79,28 @@ def _cat_grad(ctx: Any, g: Any) -> Sequence[Any]:
 
 cat = Structured("cat", meta=_cat_meta, lower=lambda g, x, attrs, outs: g.concat(x, attrs[0]), grad=_cat_grad, saves=((), False),
                  lays=suggested(every=True))
+
+
+def _stack_meta(metas: Sequence[Meta], dim: int) -> Meta:
+    shape = metas[0].shape
+    return meta_of((*shape[:dim], len(metas), *shape[dim:]), metas[0].dtype, metas[0].device)
+
+
+def _stack_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:
+    dim, = attrs
+    return g.concat([g.reshape(x, (*x.shape[:dim], 1, *x.shape[dim:])) for x in inputs], dim)
+
+
+def _stack_lays(metas: Sequence[Meta], out: Any, attrs: tuple) -> Any:
+    """Channels last where all inputs are, with the new dimension just outside the one that it stands before."""
+    n, (dim,) = len(metas[0].shape), attrs
+    if dim == n or not all(looks_channels_last(m, False) for m in metas):
+        return out
+    return in_order_meta(out, tuple([e for d in channels_last_order(n) or () for e in ((dim, d + 1) if d == dim else (d + (d > dim),))]))
+
+
+stack = Structured("stack", meta=_stack_meta, lower=_stack_lower, saves=((), False), lays=_stack_lays,
+                   grad=lambda ctx, g: [g.select(*ctx.attrs, k) if need else None for k, need in enumerate(ctx.needs)])
 
 
 def _flip_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:

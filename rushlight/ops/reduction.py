@@ -11,10 +11,12 @@ from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..compile.graph import Graph, Node
 from ..record.meta import Meta, meta_of
+from .indexing import scatter
 from .promotion import default_dtype
 from .structured import Structured
 
-__all__ = ["sum_", "mean", "prod", "amax", "amin", "any_", "all_", "argmax", "argmin", "hash_", "var", "logsumexp", "reduced_shape"]
+__all__ = ["sum_", "mean", "prod", "amax", "amin", "any_", "all_", "argmax", "argmin", "max_along", "min_along", "hash_", "var",
+           "logsumexp", "reduced_shape"]
 
 Shape = tuple[int, ...]
 
@@ -149,6 +151,27 @@ def _arg(name: str, op: str) -> Structured:
 
 
 argmax, argmin = _arg("argmax", "argmax"), _arg("argmin", "argmin")
+
+
+def _with_place(name: str, find: Structured) -> Structured:
+    """(the extremes along one dimension, where they are)."""
+    def meta(metas: Sequence[Meta], dim: int, keepdim: bool) -> tuple[Meta, Meta]:
+        places = find.meta(metas, (dim, keepdim))
+        return meta_of(places.shape, metas[0].dtype, metas[0].device), places  # type: ignore[union-attr, return-value]
+
+    def lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Sequence[Node]:
+        dim, _ = attrs
+        places, = find.lower(g, inputs, (dim, True), outs[1:])
+        return g.reshape(g.gather(inputs[0], places, dim), outs[0].shape), g.reshape(places, outs[1].shape)
+
+    def grad(ctx: Any, g: Any, _: Any) -> Any:
+        dim, keepdim = ctx.attrs
+        places = ctx.outputs[1]
+        return scatter(g.new_zeros(ctx.metas[0].shape), *[t if keepdim else t.unsqueeze(dim) for t in (places, g)], attrs=(dim, "add"))
+    return Structured(name, meta=meta, lower=lower, grad=grad, saves=((), (1,)))
+
+
+max_along, min_along = _with_place("max", argmax), _with_place("min", argmin)
 
 
 # -- statistics ---------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from ctypes import addressof, c_char, memmove
+from operator import attrgetter
 from sys import getrefcount
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = ["Seeds"]
 FEW, MOST = 4, 64  # numbers in a row from which on more are drawn in advance, and how many at most
 KEPT = 32          # times as many, at most, whose objects serve again
 _SEED = meta_of((), int64)
+_FLIGHT = attrgetter("flight")
 
 
 class Seeds:
@@ -82,7 +84,7 @@ class Seeds:
             kept.rotate(-1)
             blocks: list[Any] = [v.buffer for v in values]
             if max(map(getrefcount, values)) == 2 and max(map(getrefcount, blocks)) == 3:  # the list, the argument; and the value
-                if all(b.flight is None or b.flight.done for b in blocks):
+                if all(flight is None or flight.done for flight in set(map(_FLIGHT, blocks))):
                     return values
         if self._memory is None:
             self._memory = allocate(8 * MOST * KEPT)

@@ -36,7 +36,8 @@ def _at(input: Any, dim: int, index: Any, keepdim: bool, kind: Any, grad_name: s
     return kind((views.squeeze.named(grad_name)(values, (dim,)), index.squeeze(dim)))
 
 
-def _reduced(name: str, input: Any, dim: int, keepdim: bool, find: Any) -> Any:
+def _reduced(name: str, input: Any, dim: int, keepdim: bool, find: Any = None, along: Any = None) -> Any:
+    """(values, positions) along a dimension, where ``find`` gives the positions, or ``along`` is an operation that gives both."""
     kind = named(name, "values", "indices")
     dim = wrap_dim(dim, len(input.shape))
     _check_ordered(name, input)
@@ -45,10 +46,12 @@ def _reduced(name: str, input: Any, dim: int, keepdim: bool, find: Any) -> Any:
         return kind((basic.clone.named(title)(input), input.detach().new_zeros((), dtype=dt.int64)))
     if input.shape[dim] == 0:
         raise IndexError(f"{name}(): Expected reduction dim {dim} to have non-zero size.")
+    if along is not None:
+        return kind(along(input, attrs=(dim, keepdim)))
     return _at(input, dim, find(input, dim), keepdim, kind, title)
 
 
-def _extreme(name: str, whole: Any, find: Any, pair: Any) -> None:
+def _extreme(name: str, whole: Any, along: Any, pair: Any) -> None:
     def call(input: Any, *args: Any, dim: int | None = None, keepdim: bool = False, other: Any = None) -> Any:
         given = list(args)
         if not isinstance(input, Handle):
@@ -69,15 +72,15 @@ def _extreme(name: str, whole: Any, find: Any, pair: Any) -> None:
                 raise RuntimeError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
                                    "with the 'dim' argument.")
             return whole(input, attrs=(tuple(range(len(input.shape))), False))
-        return _reduced(name, input, dim, keepdim, lambda x, d: find(x, attrs=(d, True)))
+        return _reduced(name, input, dim, keepdim, along=along)
     call.__name__ = name
     call.__doc__ = (f"``{name}(input)`` of all elements, ``{name}(input, dim, keepdim=False)`` with positions, "
                     f"or ``{name}(input, other)`` of two tensors.")
     public()(call)
 
 
-_extreme("max", red.amax.named("MaxBackward1"), red.argmax, ar.maximum)
-_extreme("min", red.amin.named("MinBackward1"), red.argmin, ar.minimum)
+_extreme("max", red.amax.named("MaxBackward1"), red.max_along, ar.maximum)
+_extreme("min", red.amin.named("MinBackward1"), red.min_along, ar.minimum)
 
 
 @public()

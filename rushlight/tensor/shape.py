@@ -363,14 +363,9 @@ def stack(tensors: Any, dim: int = 0) -> Any:
                                f"entry {k}")
     if len(tensors) >= MANY and (done := joined(tensors, dim, stacked=True)) is not None:
         return done
-    dim = wrap_dim(dim, len(shape) + 1)
-    return _joined([_apart(x, dim) for x in tensors], dim)
-
-
-# Repeated calls of their own: the whole, which records several operations, is none.
-_apart = quick(lambda x, dim: views.unsqueeze(x, dim))
-_stacked = basic.cat.named("StackBackward0")
-_joined = quick(lambda tensors, dim: _cat(_stacked, tensors, dim))
+    dtype = result_type([value_of(x).meta for x in tensors])
+    tensors = [x if x.dtype is dtype else basic.cast(x, attrs=(dtype,)) for x in tensors]
+    return basic.stack(*tensors, attrs=(wrap_dim(dim, len(shape) + 1),))
 
 
 @public(out=False)

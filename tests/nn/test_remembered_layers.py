@@ -71,7 +71,7 @@ def is_remembered(m: Any, shape: tuple[int, ...]) -> bool:
     z = x * 1.5
     node = local.trace.node
     m(z)
-    return node.last.function is room.layers[type(m)] is not None
+    return room.layers[type(m)] is not None and node.last.function is type(m)
 
 
 def doubled(t: Any, m: Any, *args: Any) -> Any:
@@ -425,7 +425,7 @@ def test_cells_of_recurrent_networks(kind, pair):
             node = local.trace.node
             made = cell(x, pair(state) if kind == "LSTMCell" else state[0])
             if t is rushlight and k == 4:
-                assert node.last.function is room.layers[type(cell)] is not None
+                assert room.layers[type(cell)] is not None and node.last.function is type(cell)
             made = made if isinstance(made, tuple) else (made,)
             for p in (first, second, *cell.parameters()):
                 p.grad = None
@@ -446,7 +446,7 @@ def test_a_layer_is_remembered_where_its_function_was_before():
         y = x * 1.25
         node = local.trace.node
         call(y)
-    assert node.last.function is room.layers[type(m)] is not None
+    assert room.layers[type(m)] is not None and node.last.function is type(m)
 
 
 LAYERS = sorted({k for k in vars(rushlight.nn).values() if isinstance(k, type) and issubclass(k, rushlight.nn.Module)},

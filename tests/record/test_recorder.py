@@ -458,3 +458,13 @@ def test_a_warning_names_the_users_line():
             warnings.simplefilter("always")
             call()
         assert [w.filename for w in found] == [__file__]
+
+
+@pytest.mark.parametrize("call", [lambda x: torch.stack([x, x, x]), lambda x: torch.stack([x, x], -1), lambda x: x.max(1),
+                                  lambda x: x.max(0, True), lambda x: x.min(dim=1)])
+def test_stacking_and_extremes_along_a_dimension_are_one_operation(call):
+    x = torch.ones(3, 4, requires_grad=True) * 2.0
+    depth = local.trace.node.depth
+    out = call(x)
+    assert local.trace.node.depth == depth + 1
+    del out

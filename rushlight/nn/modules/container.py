@@ -435,7 +435,7 @@ class ParameterDict(Module):
     def extra_repr(self) -> str:
         return "\n".join(_shown(k, p, typename) for k, p in self.items())
 
-    def __call__(self, input: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("ParameterDict should not be called.")
 
     def __or__(self, other: ParameterDict) -> ParameterDict:

@@ -14,16 +14,24 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from ...autograd.calls import Attempt, Function, search, vain
+from ...autograd.given import ATOMS
 from ...autograd.reads import Reads
 from ...record.trace import local
 from ...tensor.tensor import Tensor
 from .. import functional as F
 from .hooks import has_hooks
 
-__all__ = ["Functional", "call_layer", "layer_of", "layers", "remembered"]
+__all__ = ["NOTHING", "Functional", "call_layer", "layer_of", "layers", "remembered"]
 
 MOST = 4096  # classes that are kept in mind
-NOTHING = object()
+
+
+class _Nothing:
+    """Where there is no attribute of a name; stands for the first argument of a call that has none."""
+
+
+NOTHING = _Nothing()
+ATOMS.add(_Nothing)
 
 _marked: set[Any] = set()
 
@@ -53,7 +61,7 @@ def layer_of(kind: type) -> Function | None:
     if len(layers) >= MOST:
         layers.clear()
     reads = _read(kind)
-    layers[kind] = layer = None if reads is None else Function(0, 1, None, reads)
+    layers[kind] = layer = None if reads is None else Function(1, 2, None, reads, kind)
     return layer
 
 
@@ -114,19 +122,21 @@ def attributes(code: CodeType) -> tuple[tuple[str, ...], ...]:
     return tuple(found["self"]), tuple(found["F"]), tuple(others)
 
 
-def call_layer(layer: Function, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call a module without hooks: as it was called here before, or in full.
+def call_layer(layer: Function, module: Any, x: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a module without hooks: as it was called here before, or in full. ``x`` is the first argument, ``args`` are further ones.
 
     Raises:
         AttributeError: its class does not call ``super().__init__()``.
     """
     own, kind = module.__dict__, type(module)
     trace = local.trace
-    known = search(layer, trace, (args, kwargs, own, kind))
+    known = search(layer, trace, (x, args, kwargs, own, kind))
     if not isinstance(known, Attempt):
         return known
     if "_forward_hooks" not in own:
         has_hooks(module)  # says what is missing
+    if x is not NOTHING:
+        args = x, *args
     if known is vain:
         return module.forward(*args, **kwargs)
     if not layer.reads.hold(own, kind):  # type: ignore[union-attr]
