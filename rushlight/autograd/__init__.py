@@ -115,7 +115,8 @@ def _backward_again(root: Any, retain_graph: bool) -> bool:
         return False
     pieces = tr.pieces
     inside = pieces.inside
-    if inside and pieces.torn >= _TORN and tr.node.backward is None:  # such a backward is cut in its middle, and so not to be remembered
+    # Such a backward is cut in its middle, or off behind it, and so not to be remembered.
+    if tr.node.backward is None and (inside and pieces.torn >= _TORN or tr.passing.loose and not tr.node.edges):
         with no_collection():
             engine.run([root], _seeds([root], None), retain_graph=retain_graph, create_graph=False, accumulate=True)
         pieces.torn = pieces.torn if tr.epoch is not epoch else 0

@@ -283,7 +283,7 @@ def apply_over(op: Op, attrs: tuple, tensors: Sequence[Handle], targets: Sequenc
         v.home = old.home if old.home is not None else old.buffer
         old.home = None
     if not (at_once or parts_of_memory):
-        start.over = over_of(op, attrs, tensors, parts[2:], targets, before, node, values)
+        start.over = None if tr.passing.loose else over_of(op, attrs, tensors, parts[2:], targets, before, node, values)
     del parts, fresh
     v = old = alias = None  # type: ignore[assignment]
     for t, new in parts_of_memory:

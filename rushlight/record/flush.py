@@ -111,6 +111,8 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
             tr.spare += dead
         if dead_views and len(tr.spare_views) < SPARE:
             tr.spare_views += dead_views
+        if tr.nodes != tr.passing.nodes:
+            tr.passing.ended(tr, node)
         if tr.nodes > NODE_LIMIT:
             with paths.no_collection():
                 _prune(tr)
@@ -256,6 +258,8 @@ def _program(tr: Trace, node: TraceNode, key: tuple, waiting: Waiting | None) ->
     with paths.no_collection():
         described = families.describe(path, key) if ran is None else waiting.described  # type: ignore[union-attr]
         program: Any = None if settings.eager else families.member(described)
+        if tr.nodes != tr.passing.nodes and not node.programs and not node.edges:
+            tr.passing.comes(tr, path, None if program is None else (described.digest, described.numbers))
         others = families.saw(described) if program is None else 0
         if program is None and not seen and len(path) >= LONG:
             tr.pieces.stranger(path, described.digest)
@@ -276,6 +280,8 @@ def _program(tr: Trace, node: TraceNode, key: tuple, waiting: Waiting | None) ->
         lowered = None if ran is None else ran.lowered()
         program = program or families.plan(described, key) or paths.compile_path(path, key, lowered)
     counters.programs_built += 1
+    if tr.passing.end is node:
+        return program
     node.programs[key] = program
     if len(node.programs) > PROGRAMS_AT_NODE:
         node.programs.pop(next(iter(node.programs)))

@@ -11,11 +11,13 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
 from .meta import Meta
 from .op import Op
+from .passing import Passing
 from .patience import Patience
 from .pieces import Pieces
 from .settings import settings
@@ -57,6 +59,12 @@ class Known(dict[Any, list[tuple[Call, Any]]]):
 NO_CALL = Call(None, None, ())
 
 
+def _link(parent: TraceNode, key: tuple[Any, ...], node: TraceNode) -> None:
+    if parent.edges is NOTHING:
+        parent.edges = {}
+    parent.edges.setdefault(key, node)
+
+
 class _Latest:
     """What every call looks at: a base class, so that it lies at the head of a node, in one line of the processor's cache. Nodes of
     a long history (each length of a sequence has its own) are far apart in memory, and everything else about a call is shared."""
@@ -96,7 +104,7 @@ class TraceNode(_Latest):
 
     def __init__(self, parent: TraceNode | None, op: Op | None, attrs: tuple, inputs: tuple[int, ...],
                  metas: tuple[Meta, ...], slot: int) -> None:
-        self.edges: dict[tuple, TraceNode] = {}
+        self.edges: dict[tuple, TraceNode] = NOTHING
         self.calls: dict[Any, Known] | None = None
         self.last, self.then = NO_CALL, None
         self.parent, self.op, self.attrs, self.inputs, self.metas, self.slot = parent, op, attrs, inputs, metas, slot
@@ -188,12 +196,13 @@ class Trace:
             (``autograd/autocast.py``).
         here: the user's line while that is known to be the same (a backward); known: calls that may be made anywhere
             (``autograd/anew.py``).
-        patience: which long paths wait to be compiled; ``pieces``: which are cut, because no other one like them comes.
+        patience: which long paths wait to be compiled; ``pieces``: which are cut, because no other one like them comes; ``passing``: which
+            do not stay.
     """
 
     __slots__ = ("root", "node", "values", "spare", "spare_views", "spare_wholes", "epoch", "grad_enabled", "inference", "lock", "flushes",
                  "nodes", "anomaly", "packing", "watching", "copied", "drawn", "exported", "full", "whole", "varying", "windows", "low",
-                 "regions", "patience", "pieces", "here", "known", "__weakref__")
+                 "regions", "patience", "pieces", "passing", "here", "known", "__weakref__")
 
     def __init__(self) -> None:
         self.root = TraceNode(None, None, (), (), (), 0)
@@ -220,6 +229,7 @@ class Trace:
         self.varying: dict[tuple, int] = {}
         self.patience = Patience()
         self.pieces = Pieces()
+        self.passing = Passing()
         self.here: tuple[str, int] | None = None
         self.known: dict[tuple, Any] = {}
 
@@ -256,7 +266,8 @@ class Trace:
         key = ("autocast", self.low)
         found = node.edges.get(key)
         if found is None:
-            found = node.edges[key] = TraceNode(node, None, (), (), (), len(self.values))
+            found = TraceNode(node, None, (), (), (), len(self.values))
+            _link(node, key, found)
             self.nodes += 1
         return found
 
@@ -277,9 +288,17 @@ class Trace:
             pieces = self.pieces
             if (pieces.inside or pieces.alike) and pieces.ends(node):
                 node.stop = True
-        parent.edges[key] = node
+        if not self.passing.loose or self.passing.kept:
+            _link(parent, key, node)
         self.nodes += 1
         return node
+
+    def put(self, path: Sequence[TraceNode]) -> None:
+        """Put the nodes of a path into the trie that are not there."""
+        for node in path:
+            if not node.is_mark:
+                key: tuple[Any, ...] = ("leaf", node.meta) if node.op is None else (node.op, node.attrs, *node.inputs)
+                _link(node.parent, key, node)  # type: ignore[arg-type]
 
     def add_leaf(self, v: Value) -> int:
         """Let a ready value enter; returns its slot."""

@@ -1,0 +1,100 @@
+"""Paths that come once do not stay in the trie.
+
+A graph of new size in every step, tokens routed to experts as they come: such a path is a member of a known family, so its program is
+made in no time, and it will hardly be met again. Its nodes would stay all the same, a thousand objects for each step, and what a trie
+costs is above all the garbage collector's walks over it. So where many new members come, the next one has to come twice to stay.
+Where most new paths went this way lately, the nodes of the next are not even put into the trie: they know what was before them, and
+nothing leads to them.
+"""
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .trace import Trace, TraceNode
+
+__all__ = ["Passing"]
+
+_NEW, _RUNS = 32, 512  # so many new members among so many runs are many
+_MOST = 4096           # paths that are remembered, by hash, to have come once
+_NODES = 16            # added to the trie, at least, by a path that counts
+_LATELY = 0xFF         # of the last eight such paths ...
+_EXPECTED = 6          # ... so many did not stay
+
+
+class Passing:
+    """What one thread knows of paths that came once. What counts is their order alone.
+
+    Attributes:
+        new: when new members came last: numbers of flushes.
+        met: hashes of paths that came once and did not stay, the oldest first.
+        end: the node where a path ends that does not stay.
+        nodes: how many the trie had when the last path had run.
+        lately: of the last paths that added nodes, which did not stay: a bit for each.
+        loose: most did not, so that the nodes of this epoch are not put into the trie before it is known that they are to stay, and nobody
+            need remember what is made there; ``kept``: they have been since.
+    """
+
+    __slots__ = ("new", "met", "end", "nodes", "lately", "loose", "kept")
+
+    def __init__(self) -> None:
+        self.new: deque[int] = deque(maxlen=_NEW)
+        self.met: dict[int, None] = {}
+        self.end: TraceNode | None = None
+        self.nodes = self.lately = 0
+        self.loose = self.kept = False
+
+    def comes(self, tr: Trace, path: Sequence[TraceNode], member: tuple[int, tuple[Any, ...]] | None) -> None:
+        """A path with new nodes runs; ``member``: structure and numbers of one whose program a family gave. Those of a loose one that is
+        to stay are put into the trie."""
+        if member is not None and self._once(tr.flushes, hash(member)):
+            self.end = path[-1]
+        elif self.loose and not self.kept:
+            self.kept = True
+            tr.put(path)
+
+    def _once(self, now: int, name: int) -> bool:
+        self.new.append(now)
+        if len(self.new) < _NEW or now - self.new[0] > _RUNS:
+            return False
+        met = self.met
+        if name in met:
+            del met[name]
+            return False
+        if len(met) >= _MOST:
+            del met[next(iter(met))]
+        met[name] = None
+        return True
+
+    def ended(self, tr: Trace, node: TraceNode) -> None:
+        """An epoch that added nodes has ended, at this one."""
+        cut, added = self.end is node, tr.nodes - self.nodes
+        self.end = None
+        if self.loose:
+            if not self.kept:
+                tr.nodes = self.nodes
+            self.kept = False
+        elif cut:
+            _cut_off(tr, node)
+        if added >= _NODES:
+            self.lately = (self.lately << 1 | cut) & _LATELY
+            self.loose = self.lately.bit_count() >= _EXPECTED
+        self.nodes = tr.nodes
+
+
+def _cut_off(tr: Trace, node: TraceNode) -> None:
+    """Take the nodes from the trie that lead to this one alone. They go at once: nothing in them refers to the nodes behind them."""
+    while not node.edges and not node.programs and node.parent is not None:
+        parent = node.parent
+        edges = parent.edges
+        if len(edges) == 1:
+            edges.clear()
+        else:
+            del edges[next(key for key, child in edges.items() if child is node)]
+        tr.nodes -= 1
+        node.forget()
+        node = parent
+    # What was remembered here may lead into what is gone.
+    node.forget()

@@ -1,0 +1,141 @@
+"""Paths that come once do not stay in the trie; one that comes again does."""
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rushlight as torch
+from rushlight import nn
+from rushlight.nn import functional
+from rushlight.record.settings import settings
+from rushlight.record.trace import local
+from rushlight.tools.profiler import counters
+
+
+@pytest.fixture(autouse=True)
+def compiled_at_once(monkeypatch):
+    monkeypatch.setattr(settings, "cold_limit", 0)
+
+
+class Net:
+    """A step on a graph of any size; the parameters move."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.message, self.out = nn.Linear(16, 8), nn.Linear(8, 2)
+        self.optimizer = torch.optim.Adam([*self.message.parameters(), *self.out.parameters()], lr=1e-2)
+
+    def step(self, n: int, m: int) -> float:
+        rng = np.random.default_rng(1000 * n + m)
+        x = torch.tensor(rng.standard_normal((n, 8)).astype(np.float32))
+        src, dst = torch.tensor(rng.integers(0, n, (2, m)))
+        h = functional.relu(self.message(torch.cat([x[src], x[dst]], 1)))
+        summed = torch.zeros(n, 8).index_add(0, dst, h)
+        loss = functional.cross_entropy(self.out(summed), torch.tensor(rng.integers(0, 2, n)))
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+
+def _sizes(count: int) -> list[tuple[int, int]]:
+    rng = np.random.default_rng(3)
+    return [(int(rng.integers(20, 200)), int(rng.integers(200, 900))) for _ in range(count)]
+
+
+def test_ever_new_sizes_leave_nothing_in_the_trie():
+    net = Net()
+    sizes = _sizes(220)
+    for n, m in sizes[:120]:
+        net.step(n, m)
+    gc.collect()
+    before, objects = local.trace.nodes, len(gc.get_objects())
+    for n, m in sizes[120:]:
+        net.step(n, m)
+    assert local.trace.nodes - before < 100
+    gc.collect()
+    assert (len(gc.get_objects()) - objects) / 100 < 60  # it is 40 operations a step
+
+
+def test_nodes_that_do_not_stay_go_without_a_collection():
+    net = Net()
+    sizes = _sizes(140)
+    for n, m in sizes[:120]:
+        net.step(n, m)
+    gc.collect()
+    gc.disable()
+    try:
+        for n, m in sizes[120:]:
+            net.step(n, m)
+        assert gc.collect() < 200
+    finally:
+        gc.enable()
+
+
+def test_a_size_that_comes_again_stays():
+    net = Net()
+    sizes = _sizes(120)
+    for n, m in sizes:
+        net.step(n, m)
+    n, m = 77, 333
+    for _ in range(4):  # it is made twice, and its backward and run are remembered after that
+        net.step(n, m)
+    before = counters()
+    net.step(n, m)
+    assert (counters() - before).programs_built == 0
+
+
+def test_the_same_numbers_whether_paths_stay_or_not(monkeypatch):
+    def run() -> list[Any]:
+        net = Net()
+        losses = [net.step(n, m) for n, m in _sizes(150)]
+        return [losses, *[p.detach().numpy().tobytes() for p in net.message.parameters()]]
+    first = run()
+    monkeypatch.setattr(type(local.trace.passing), "_once", lambda self, now, name: False)
+    local.trace.passing.loose = False
+    assert run() == first
+
+
+def test_a_graph_kept_from_a_path_that_did_not_stay():
+    """Its backward runs after the flush, from what it keeps."""
+    net = Net()
+    for n, m in _sizes(120):
+        net.step(n, m)
+    x = torch.ones(57, 16)
+    loss = net.out(functional.relu(net.message(x))).square().mean()
+    assert loss.item() > 0
+    grads = torch.autograd.grad(loss, [net.message.weight, net.out.weight])
+    x = torch.ones(57, 16)
+    again = torch.autograd.grad(net.out(functional.relu(net.message(x))).square().mean(), [net.message.weight, net.out.weight])
+    for a, b in zip(grads, again):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5)
+
+
+def test_paths_of_other_kinds_stay_among_them():
+    """Evaluation now and then is known from one time to the next."""
+    net = Net()
+    x = torch.ones(30, 16)
+    sizes = _sizes(200)
+    built = []
+    for k, (n, m) in enumerate(sizes):
+        net.step(n, m)
+        if k % 20 == 19:
+            before = counters()
+            with torch.no_grad():
+                functional.relu(net.message(x)).sum().item()
+            built.append((counters() - before).programs_built)
+    assert built[3:] == [0] * len(built[3:])
+
+
+def test_an_error_leaves_it_as_it_was():
+    net = Net()
+    for n, m in _sizes(120):
+        net.step(n, m)
+    table = nn.Embedding(5, 3)
+    for k in range(3):
+        with pytest.raises(IndexError):
+            table(torch.tensor([1, 7 + k])).sum().item()
+    assert net.step(40, 250) > 0
