@@ -309,3 +309,28 @@ def test_padding_by_nothing_is_padding():
 
     train(step, [(3, 11), (4, 13), (5, 15)])
     assert [planned for planned, _ in train(step, [(3, 12), (4, 14), (6, 16)])][1:] == [0] * 2
+
+
+def test_sums_of_few_terms_take_the_kernels_of_those_of_many():
+    """Sums over a batch run in stretches of 64 terms, also where a batch has fewer than one needs: the bits are those of plain sums."""
+    def found(on):
+        start_afresh()
+        with flags.using(families=on):
+            for n in (40, 50, 60):
+                outcome(["layer norm"], n, 3)
+            before = counters()
+            return [outcome(["layer norm"], n, 3) for n in (14, 9, 5)], counters() - before
+
+    (shared, done), (plain, _) = found(1), found(0)
+    assert done.programs_planned == done.kernels_compiled + done.kernels_loaded == 0
+    for a, b in zip(plain, shared, strict=True):
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+def test_how_an_answer_of_the_planner_comes_about_is_no_condition():
+    """Products of some rows are lowered again where their plan is another one, not at each number that was compared on the way."""
+    model = torch.nn.Sequential(torch.nn.Linear(256, 110), torch.nn.Tanh(), torch.nn.Linear(110, 10))
+    step = steps_of(model, 256)
+    train(step, [(111,), (112,), (120,)])
+    assert [lowered for _, lowered in train(step, [(107,), (130,), (99,), (114,)])] == [0] * 4

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .body import Body
 from .expr import Expr, inputs_of
 from .index import Ix
-from .sizes import largest
+from .sizes import first_largest, largest, numeric
 
 __all__ = ["Plan", "arrange", "Info", "LANES", "WOVEN"]
 
@@ -65,19 +65,15 @@ def arrange(body: Body, serial: frozenset[int]) -> Plan:
             n *= extents[b]
         return n
 
-    def worth(step: int, whole: bool) -> float:
-        """How well a vector is read or written whose elements lie this far apart; ``whole``: not some of its lanes alone."""
-        if abs(step) == 1 or not step:
-            return 1.0 if step else 0.8
-        return (0.7 if whole else 0.5) if any(step == n for n in WOVEN) else 0.3
-
     def score(a: int) -> float:
-        good = sum(w * spread(s) * worth(s.get(a, 0), whole) for (s, w), (_, _, whole) in zip(steps, memory, strict=True))
+        good = sum(w * spread(s) * _worth(s.get(a, 0), whole) for (s, w), (_, _, whole) in zip(steps, memory, strict=True))
         n = grown(a)
         return good * n / (LANES * largest(1, -(-n // LANES)))
 
     candidates = [a for a in live if a not in serial]
-    vector = max(candidates, key=lambda a: (score(a), a in reduced, -rank[a]), default=None)
+    vector = candidates[0] if candidates else None
+    if len(candidates) > 1:
+        vector = candidates[first_largest(*[(score(a), int(a in reduced), -rank[a]) for a in candidates])]
     woven = () if vector is None or serial else _woven(body, extents, vector, reduced if vector in reduced else live)
 
     def ordered(axes: list[int]) -> list[int]:
@@ -100,6 +96,14 @@ def arrange(body: Body, serial: frozenset[int]) -> Plan:
             k -= 1
     # A merged axis is the inner one, grown: positions on the outer one are multiples of the inner's former length.
     return Plan(body, kept, reduced, extents, vector, woven=woven)
+
+
+@numeric
+def _worth(step: int, whole: bool) -> float:
+    """How well a vector is read or written whose elements lie this far apart; ``whole``: not some of its lanes alone."""
+    if abs(step) == 1 or not step:
+        return 1.0 if step else 0.8
+    return (0.7 if whole else 0.5) if step in WOVEN else 0.3
 
 
 def _woven(body: Body, extents: dict[int, int], vector: int, axes: Sequence[int]) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from .graph import Node
 from .index import Ix
 from .nest import Accumulate, Accumulator, Axis, Check, Compute, Load, Loop, LoopNest, Operand, Statement, Store
 from .numbers import EXACT, FEW
-from .sizes import is_size, largest, smallest
+from .sizes import decision, is_size, largest, smallest
 
 __all__ = ["Lowered", "Emitter", "PART_NS"]
 
@@ -60,6 +60,12 @@ def _fills_caches(nbytes: int) -> bool:
     """
     cache = target.current().l3 or 8 << 20
     return 2 * nbytes > 3 * min(cache, _SHARED_CACHE)
+
+
+@decision
+def _is_cut(positions: int, length: int) -> bool:
+    """Whether a vector loop is cut into pieces, since there are few positions besides."""
+    return positions < 16 and length >= 2 * 64
 
 
 @dataclass
@@ -117,7 +123,7 @@ class Emitter:
         elif plan.vector in kept:
             length = extents[plan.vector]
             positions = math.prod(extents[a] for a in parallel)
-            if positions < 16 and length >= 2 * 64:  # also for little work: the same kernel serves both
+            if _is_cut(positions, length):  # also for little work: the same kernel serves both
                 pieces = smallest(-(-length // 64), largest(1, math.floor(work / PART_NS / positions)))
                 piece = -(-length // pieces)
                 size = -(-piece // 64) * 64
@@ -276,13 +282,15 @@ class Emitter:
     def _stretches(self) -> dict[int, int]:
         """The terms of a stretch for the loops over reduced axes that run in stretches: of those that add up hardly more than a few, none.
 
-        That depends on sizes, and so would the kernel: but long loops, say over a batch, run in stretches whatever their length."""
+        That depends on sizes, and so would the kernel: but long loops, say over a batch, run in stretches whatever their length, and
+        where another size is known to change how many terms an outermost loop adds up, it may have few of them, too."""
         out, terms = {}, 1
         chunks = any(v.kind == "partial" for v in self.body.values)
         for a in reversed(self.plan.reduced):
             n = self.chunk[2] if self.chunk is not None and self.chunk[1] == a else self.extents[a]
             terms *= -(-n // (4 * LANES)) if a == self.plan.vector else n
-            if chunks or terms > (_SHORT if a == self.plan.reduced[0] else _CHAIN):
+            outermost = a == self.plan.reduced[0]
+            if chunks or outermost and is_size(terms) or terms > (_SHORT if outermost else _CHAIN):
                 out[a] = _CHUNKS if chunks else _CHAIN
         return out
 

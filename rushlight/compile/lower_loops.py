@@ -13,7 +13,7 @@ from .emit_nest import Emitter, Lowered
 from .expr import input_
 from .flags import flags
 from .index import Ix
-from .sizes import largest, smallest
+from .sizes import choice, decision, largest, smallest
 
 __all__ = ["Lowered", "lower", "lower_body"]
 
@@ -64,11 +64,26 @@ def _split_axis(plan: Plan) -> int | None:
         return None
     results = math.prod(plan.extents[a] for a in plan.kept)
     total = results * math.prod(plan.extents[a] for a in plan.reduced)
-    units = results // LANES if plan.vector in plan.kept else results
-    if units >= 16 or total < 2 * _SPLIT or total // max(results, 1) < 64:
+    if not _is_long(results, total, plan.vector in plan.kept):
         return None
-    axis = max(plan.reduced, key=lambda a: (a != plan.vector, plan.extents[a]) if plan.extents[a] >= 16 else (False, plan.extents[a]))
+    axis = plan.reduced[0]
+    if len(plan.reduced) > 1:
+        across = plan.reduced.index(plan.vector) if plan.vector in plan.reduced else -1
+        axis = plan.reduced[_cut_best(across, *[plan.extents[a] for a in plan.reduced])]
     return axis if plan.extents[axis] >= 4 else None
+
+
+@decision
+def _is_long(results: int, total: int, in_lanes: bool) -> bool:
+    """Whether reductions of ``total`` elements are long, and their results too few to occupy all cores."""
+    units = results // LANES if in_lanes else results
+    return units < 16 and total >= 2 * _SPLIT and total // max(results, 1) >= 64
+
+
+@choice
+def _cut_best(vector: int, *lengths: int) -> int:
+    """Which of some axes to cut: the longest, and of those that are long enough one that does not lie along vectors."""
+    return max(range(len(lengths)), key=lambda k: (k != vector and lengths[k] >= 16, lengths[k]))
 
 
 def _inside(put: Put, plan: Plan, info: Info) -> bool:

@@ -33,8 +33,8 @@ from typing import Any, NamedTuple
 
 from .replays import Replay
 
-__all__ = ["NotGeneric", "Size", "Tape", "decision", "entries", "flattened", "is_size", "largest", "length", "numeric", "smallest",
-           "stands_for_many"]
+__all__ = ["NotGeneric", "Size", "Tape", "choice", "decision", "entries", "first_largest", "first_smallest", "flattened", "is_size",
+           "largest", "length", "numeric", "smallest", "stands_for_many"]
 
 Number = Any  # an int or a float
 Terms = tuple[tuple[tuple[int, ...], int], ...]  # monomials (sorted atoms, () for the constant one) with coefficients, sorted
@@ -84,6 +84,30 @@ def decision(function: Callable[..., bool]) -> Callable[..., bool]:
     return call
 
 
+def choice(function: Callable[..., int]) -> Callable[..., int]:
+    """Likewise for a function that says which of some ways is taken, as a whole number that is no size itself: the place of the best
+    of some candidates."""
+    asked = numeric(function)
+
+    @functools.wraps(function)
+    def call(*args: Any) -> int:
+        made = asked(*args)
+        return made.tape.chosen(made) if type(made) is Size else made
+    return call
+
+
+@choice
+def first_largest(*numbers: Any) -> int:
+    """The place of the largest number, of several the first; also of tuples of numbers."""
+    return numbers.index(max(numbers))
+
+
+@choice
+def first_smallest(*numbers: Any) -> int:
+    """The place of the smallest number, of several the first."""
+    return numbers.index(min(numbers))
+
+
 def largest(*numbers: Any) -> Any:
     """``max`` of numbers, which is no decision: with sizes it is a size, whichever of them is the largest."""
     for x in numbers:
@@ -95,9 +119,9 @@ def largest(*numbers: Any) -> Any:
 def smallest(*numbers: Any) -> Any:
     """``min`` of numbers, likewise."""
     for x in numbers:
-        if type(x) is Size:
+        if type(x) is Size and len(numbers) > 1:
             return x.tape.apply(min, *numbers)
-    return min(numbers)
+    return min(numbers) if len(numbers) > 1 else numbers[0]
 
 
 def entries(numbers: Any) -> list[Any]:
@@ -316,6 +340,13 @@ class Tape:
         if key not in self._conditions:
             frame = sys._getframe(2)  # of what asked
             self.rests_on.append((frame.f_code.co_filename, frame.f_lineno))
+            self._condition(key, True)
+        return a.value
+
+    def chosen(self, a: Size) -> Any:
+        """The value of a size that says which way is taken: that it is the same is a condition."""
+        key = (operator.eq, a.terms, a.value)
+        if key not in self._conditions:
             self._condition(key, True)
         return a.value
 

@@ -16,7 +16,8 @@ from rushlight.compile.contraction import Contraction, Dim, Extra
 from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract import plan
 from rushlight.compile.cpu.contract_cut import LONGEST, cut, even_rows
-from rushlight.compile.cpu.contract_roles import CHUNK, Roles
+from rushlight.compile.cpu.contract_roles import Roles
+from rushlight.compile.cpu.contract_sizes import CHUNK
 from rushlight.compile.expr import cast, e, input_
 from rushlight.compile.flags import flags
 

@@ -12,6 +12,8 @@ from rushlight.compile.sizes import (
     Tape,
     decision,
     entries,
+    first_largest,
+    first_smallest,
     flattened,
     is_size,
     largest,
@@ -174,3 +176,13 @@ def test_of_a_decision_the_answer_alone_is_a_condition():
     assert pays(n, n * 20) is True
     replay = tape.replay([n])
     assert [replay([k]) for k in (5, 6, 7, 8)] == [[5], None, None, [8]]
+
+
+def test_a_choice_is_a_condition_by_its_answer_alone():
+    tape = Tape([30, 7])
+    n, t = tape.inputs
+    assert first_largest(n, t * 4, 20) == 0 and first_smallest((n, t), (t, n)) == 1
+    assert not tape.rests_on
+    replay = tape.replay([n])
+    assert replay([29, 7]) == [29] and replay([21, 5]) == [21]
+    assert replay([27, 7]) is None and replay([5, 7]) is None

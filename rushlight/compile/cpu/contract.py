@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 from rushlight.compile.contraction import Contraction
 from rushlight.compile.cpu import jit, target
@@ -31,20 +32,22 @@ from rushlight.compile.cpu.contract_cut import LONGEST, TURNED_AT_ONCE, cut, eve
 from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
 from rushlight.compile.cpu.contract_ir import Driver
 from rushlight.compile.cpu.contract_pack import Packing, packing
-from rushlight.compile.cpu.contract_roles import (
-    CHUNK,
-    FEW_ROWS,
-    Axis,
-    Roles,
-    chunk_table,
-    merged,
-    offsets,
-    one_stride,
-    places,
-    run_table,
-    size,
-)
+from rushlight.compile.cpu.contract_roles import Axis, Roles, chunk_table, merged, offsets, one_stride, run_table, size
 from rushlight.compile.cpu.contract_rows import MAX_DIMS, MAX_OPERANDS, MAX_ROWS, ROWS_KEY, rows_ir
+from rushlight.compile.cpu.contract_sizes import (
+    CHUNK,
+    dot_vectors,
+    is_by_dots,
+    is_copied,
+    is_far,
+    is_in_chunks,
+    is_turned,
+    masked_panels,
+    panel_vectors,
+    parts_wanted,
+    places,
+    stays,
+)
 from rushlight.compile.cpu.contract_step import KernelRequest, Operand, Plan, Step
 from rushlight.compile.cpu.contract_sums import combined, items_of, lines
 from rushlight.compile.cpu.dotkernel import Dot, dot_heights
@@ -54,22 +57,10 @@ from rushlight.compile.sizes import entries, largest, length, numeric, smallest
 
 __all__ = ["Plan", "Step", "plan"]
 
-#: A part should keep a core busy for some twenty microseconds, and there should be enough to balance two threads.
-PART_FLOPS = 4_000_000
-PART_BYTES = 512 << 10  # or this much to read: half a cache, some twenty microseconds from memory
-#: ... with few rows, where a product is the reading of a matrix: one core alone does not get what the caches can give.
-FEW_ROWS_BYTES = 64 << 10
-MOST_PARTS = 32
 #: The part of the second-level cache that a panel of B and a tile of A may take.
 LONGEST_SHARE = 5 / 8
 #: Bytes from one position of B to the next from which on it is asked for in advance.
 LONG_STEP = 256
-#: ... and its lines share few places of the second-level cache.
-FAR = 1024
-#: Tiles of rows from which on packing pays even if all of B stays in the second-level cache: by a tenth at twice as many (Granite Rapids).
-ROWS_TO_PACK = 24
-#: Fewest panels of B for which turning pays, and copying.
-FEWEST_TURNED, FEWEST_COPIED = 4, 6
 
 
 def plan(c: Contraction, cpu: target.CPU | None = None) -> Plan:
@@ -123,8 +114,7 @@ class Planner:
         self.panels = -(-self.n.extent // self.panel)
         self.flops = 2 * self.batches * self.rows * self.n.extent * self.depth
         read = self.batches * self.depth * (self.rows * self.types["a"].itemsize + self.n.extent * self.types["b"].itemsize)
-        each = FEW_ROWS_BYTES if self.rows <= FEW_ROWS else PART_BYTES
-        wanted = smallest(MOST_PARTS, largest(1, self.flops // PART_FLOPS, read // each))
+        wanted = parts_wanted(self.flops, read, self.rows)
         once = int(LONGEST_SHARE * self.cpu.l2) // ((self.panel + self.heights[0]) * self.accumulate.itemsize)
         self.turned = self._turns()
         strides_far = self._strides_far()
@@ -136,7 +126,7 @@ class Planner:
             block_m, block_n, splits = self.rows, panels_of_a_part(self.panels, self.batches, wanted), 1
         if self.turned:
             self.block_rows = even_blocks(block_m, self.turned, self.heights[0])
-        self.chunked = not self.dots and (splits > 1 or self.depth > (TURNED_AT_ONCE if self.turned else self.longest))
+        self.chunked = not self.dots and is_in_chunks(splits, self.depth, TURNED_AT_ONCE if self.turned else self.longest)
         self._first_operand()
         b = self._second_operand()
         if self.chunked:
@@ -174,38 +164,34 @@ class Planner:
         if self.along:
             return (1 if self.n.extent <= self.lanes else 2), heights(registers, 4), False
         along_k = len(self.k) == 1 and self.k[0].strides == (a.itemsize, b.itemsize)
-        if self.rows <= FEW_ROWS and along_k and self.n.strides[1] != b.itemsize and self.lanes <= 16:
-            # Wide panels: what goes on around one takes as long as some kilobytes of B. But enough of them to share among threads.
-            wide = next((v for v in (8, 4) if self.n.extent >= 8 * v * self.lanes), 2)
-            return 1 if self.n.extent <= self.lanes else wide, dot_heights(registers), True
-        vectors = 1 if self.n.extent <= self.lanes else 2
-        # With few rows wider panels: as many sums, and longer pieces of B's rows.
-        if self.rows <= 2:
-            wider = 8 if registers >= 32 else 4
-        else:
-            wider = 4 if registers >= 32 and self.rows <= 6 else 2
-        if self.n.extent >= wider * self.lanes:
-            vectors = wider
+        if along_k and self.n.strides[1] != b.itemsize and self.lanes <= 16 and is_by_dots(self.rows):
+            return dot_vectors(self.n.extent, self.lanes), dot_heights(registers), True
+        vectors = panel_vectors(self.rows, self.n.extent, self.lanes, registers)
         return vectors, heights(registers, vectors), False
 
     def _turns(self) -> int:
         """Rows of A that are turned at a time; 0 where A is read in place: unless its rows lie side by side, a line or more
         from one position of the reduction to the next, and there are enough panels to use the copy."""
-        if self.dots or self.along or self.panels < FEWEST_TURNED or self.rows < 2 * self.heights[0] or not self.k:
+        if self.dots or self.along or not self.k or not self.m:
             return 0
         if self.m[-1].strides[0] != self.types["a"].itemsize or abs(self.k[-1].strides[0]) < 64:
             return 0
         tall = self.heights[0]
-        tiles = BLOCK_BYTES // (min(self.depth, CHUNK) * turned_pitch(self.heights, self.lanes) * self.accumulate.itemsize + LINE)
-        return min(MAX_ROWS, (tiles - len(self.heights) + 1) * tall)  # the last rows may need a tile of each smaller height
+        if not is_turned(self.panels, self.rows, tall):
+            return 0
+        pitch = turned_pitch(self.heights, self.lanes) * self.accumulate.itemsize
+        tiles = BLOCK_BYTES // (smallest(self.depth, CHUNK) * pitch + LINE)
+        return smallest(MAX_ROWS, (tiles - len(self.heights) + 1) * tall)  # the last rows may need a tile of each smaller height
 
     def _copies(self) -> int:
         """Rows of A that are copied at a time; 0 where A is read in place: unless those of a tile share so few places of the
         first-level cache that they push each other out."""
-        if self.dots or self.along or self.panels < FEWEST_COPIED or self.rows < self.heights[0] or not self.k:
+        if self.dots or self.along or not self.k or not self.m:
             return 0
         item = self.accumulate.itemsize
         if self.types["a"] is not self.accumulate or self.k[-1].strides[0] != item or self.k[-1].extent * item < LINE:
+            return 0
+        if not is_copied(self.panels, self.rows, self.heights[0]):
             return 0
         if self.heights[0] <= numeric(places)(self.m[-1].strides[0], self.cpu.l1d, self.cpu.l1d_ways) * self.cpu.lasting_ways:
             return 0
@@ -216,12 +202,12 @@ class Planner:
     def _strides_far(self) -> bool:
         """Whether B is read in place from page to page, by several tiles, and is more than the second-level cache holds. The lines of a
         panel then share so few places there that none is left for the next tile, but those of a chunk of it are."""
-        uniform = one_stride(self.k, 1)
-        if self.dots or self.along or self.turned or self.depth <= CHUNK or not self.heights[0] < self.rows < 8 * self.heights[0]:
+        if self.dots or self.along or self.turned:
             return False
-        return uniform is not None and self._can_stay(uniform) and uniform >= FAR and uniform * self.depth > self.cpu.l2 // 2
+        uniform = one_stride(self.k, 1)
+        return self._can_stay(uniform) and is_far(self.rows, self.heights[0], self.depth, uniform, self.cpu.l2)
 
-    def _can_stay(self, uniform: int | None) -> bool:
+    def _can_stay(self, uniform: int | None) -> TypeGuard[int]:
         return self.types["b"] is self.accumulate and self.n.strides[1] == self.accumulate.itemsize and uniform is not None
 
     def _turn(self) -> Turn:
@@ -236,24 +222,15 @@ class Planner:
             return B((self.names["b"], 0), strides, self.panel * self.n.strides[1], self.n.strides[1], True)
         uniform = one_stride(self.k, 1)
         item = self.accumulate.itemsize
-        can_stay = self._can_stay(uniform)
-        few_rows = self.rows < 8 * self.heights[0]
-        # In place a panel's lines share few places of the caches; a chunk of it fits there all the same.
-        masked = self._masked() == "all"
-        widest = self.panel * item * (4 if masked else 64 if self.chunked else 8)
-        narrow = uniform is not None and 0 <= uniform <= widest
-        # A small B is read from the second-level cache all the same, if not so often that packing it is nothing.
-        narrow |= (uniform is not None and not masked and 0 <= uniform * self.depth <= self.cpu.l2 // 2
-                   and self.rows < ROWS_TO_PACK * self.heights[0])
-        if self.depth == 0 or can_stay and (few_rows or narrow):
+        if self.depth == 0 or self._can_stay(uniform) and stays(
+                self.rows, self.heights[0], self.depth, uniform, self.n.extent, self.panel, self.lanes, self.vectors, item, self.chunked,
+                self.cpu.l2):  # fmt: skip
             strides = [x.strides[1] for x in self.batch]
             return B((self.names["b"], 0), strides, self.panel * item, uniform or 0, True)
         return self._pack()
 
     def _masked(self) -> str:
-        """Which panels of B have loads under a mask, which cost up to a tenth, where it is read in place."""
-        rest = self.n.extent % self.panel
-        return "" if rest == 0 else "half" if self.vectors == 2 and rest <= self.lanes else "all"
+        return masked_panels(self.n.extent, self.panel, self.lanes, self.vectors)
 
     def _pack(self) -> B:
         batch = [(x.extent, x.strides[1]) for x in self.batch]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
-from rushlight.compile.cpu.contract_roles import CHUNK
 from rushlight.compile.cpu.contract_rows import MAX_ROWS
+from rushlight.compile.cpu.contract_sizes import CHUNK
 from rushlight.compile.cpu.microkernel import ROW_CYCLES, TILE_CYCLES
 from rushlight.compile.sizes import numeric
 

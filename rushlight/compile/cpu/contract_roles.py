@@ -16,19 +16,11 @@ import numpy as np
 
 from rushlight.compile.contraction import Contraction
 from rushlight.compile.cpu import target
-from rushlight.compile.cpu.contract_block import LINE
+from rushlight.compile.cpu.contract_sizes import cycles, scattering
 from rushlight.compile.dtypes import DType
-from rushlight.compile.sizes import numeric
+from rushlight.compile.sizes import first_smallest, numeric, smallest
 
-__all__ = ["CHUNK", "FEW_ROWS", "Axis", "Roles", "chunk_table", "in_chunks", "merged", "offsets", "one_stride", "places", "positions",
-           "run_table", "size"]  # fmt: skip
-
-#: Up to so many rows, dot products are faster than packing B.
-FEW_ROWS = 16
-#: Elements of B from which on packing waits for memory: overlapping windows, packed, are many times their tensor.
-PACKED_IN_CACHE = 4 << 20
-#: Positions of the reduction between visits of the partial sums.
-CHUNK = 256
+__all__ = ["Axis", "Roles", "chunk_table", "in_chunks", "merged", "offsets", "one_stride", "positions", "run_table", "size"]
 
 
 @dataclass(frozen=True)
@@ -76,12 +68,12 @@ class Roles:
         self.batch, self.m, self.k = merged(self.batch), merged(self.m, "a"), merged(self.k, "a")
 
     def _choose(self, n_axes: list[Axis]) -> Axis:
-        if not self.summed and self._cycles(self.m, n_axes, "a")[0] < self._cycles(n_axes, self.m, "b")[0]:
+        if not self.summed and smallest(*self._cycles(self.m, n_axes, "a")) < smallest(*self._cycles(n_axes, self.m, "b")):
             n_axes = self._swap(n_axes)
         n_axes = merged(n_axes)
         if not n_axes:
             return Axis(1, (0, self.types["b"].itemsize, *(d.itemsize for d in self.outputs)))
-        n = n_axes.pop(self._cycles(n_axes, self.m, "b")[1])
+        n = n_axes.pop(first_smallest(*self._cycles(n_axes, self.m, "b")) if len(n_axes) > 1 else 0)
         self.batch += n_axes
         return n
 
@@ -111,60 +103,27 @@ class Roles:
             return chosen.turned()
         return chosen
 
-    def _cycles(self, n_axes: list[Axis], m_axes: list[Axis], b: str) -> tuple[float, int]:
-        """About how long the contraction takes with operand ``b`` as B, and the best axis for the vectors."""
+    def _cycles(self, n_axes: list[Axis], m_axes: list[Axis], b: str) -> list[float]:
+        """About how long the contraction takes with operand ``b`` as B and vectors along each of its axes."""
         n_axes = merged(n_axes)
         if not n_axes:  # vectors with one lane in use
             n_axes = [Axis(1, (0, 0, *(0 for _ in self.outputs)))]
         rows, columns, depth = size(m_axes), size(n_axes), size(self.k)
         which, item = "ab".index(b), self.types[b].itemsize
-        dots = rows <= FEW_ROWS and len(self.k) == 1 and self.k[0].strides == tuple(self.types[x].itemsize for x in "ab")
+        dots = len(self.k) == 1 and self.k[0].strides == tuple(self.types[x].itemsize for x in "ab")
         along_k = any(x.strides[which] == item for x in self.k)
         # Where A's rows lie side by side, blocks of it are turned, and partial sums go to memory after each.
         a = self.types["b" if b == "a" else "a"].itemsize
-        across = any(x.strides[1 - which] == a for x in m_axes) and all(abs(x.strides[1 - which]) >= 64 for x in self.k)
-        partial = 1.4 * (depth // CHUNK) if across and self.rate == 1 else 0.0
-        best, choice = math.inf, 0
-        for i, x in enumerate(n_axes):
-            filled = _filled(x.extent, self.lanes)
+        across = self.rate == 1 and any(x.strides[1 - which] == a for x in m_axes) and all(
+            abs(x.strides[1 - which]) >= 64 for x in self.k)
+        out = []
+        for x in n_axes:
             unit = x.strides[which] == item
-            if dots and not unit:
-                filled, packing = 1.3, 0.0
-            else:
-                packing = 0.1 if unit else 0.2 if along_k else 2.0
-                packing = _packing(packing, columns * depth)
-            storing = sum(0.2 if s in (0, d.itemsize) else _scattering(s, 2 * self.lanes, self.cpu.l1d, self.cpu.l1d_ways)
+            packing = 0.1 if unit else 0.2 if along_k else 2.0
+            storing = sum(0.2 if s in (0, d.itemsize) else scattering(s, 2 * self.lanes, self.cpu.l1d, self.cpu.l1d_ways)
                           for s, d in zip(x.strides[2:], self.outputs, strict=True))
-            cycles = columns * (rows * (depth * filled / (2 * self.lanes * self.rate) + storing + partial) + depth * packing)
-            if cycles < best:
-                best, choice = cycles, i
-        return best, choice
-
-
-@numeric
-def _filled(extent: int, lanes: int) -> float:
-    """Lanes over those in use. Panels of one vector need a load for each multiply-add."""
-    width = lanes if extent <= lanes else 2 * lanes
-    return -(-extent // width) * width / max(1, extent) * (1.4 if width == lanes else 1.0)
-
-
-@numeric
-def _packing(cycles: float, elements: int) -> float:
-    """Cycles for packing an element, given those where it is in the cache."""
-    return max(cycles, 1.0) if elements > PACKED_IN_CACHE else cycles
-
-
-@numeric
-def _scattering(stride: int, lines: int, l1d: int, ways: int) -> float:
-    """Cycles for an element of the result where those of a vector lie apart: many where the lines that the rows of a tile meet in,
-    one after the other, push each other out of the first-level cache (measured: 5 for 2 places, 18 for one)."""
-    return 2.5 if lines <= places(stride, l1d, ways) * (ways - 1) else 10.0
-
-
-def places(stride: int, l1d: int, ways: int) -> int:
-    """How many sets of the first-level cache the lines at multiples of a stride fall into."""
-    way = l1d // ways
-    return way // max(LINE, math.gcd(way, stride))
+            out.append(cycles(rows, columns, depth, x.extent, packing, storing, dots and not unit, across, self.lanes, self.rate))
+        return out
 
 
 def size(axes: list[Axis]) -> int:

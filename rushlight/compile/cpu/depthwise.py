@@ -17,6 +17,7 @@ from rushlight.compile.cpu.contract_step import Operand, Plan, Step
 from rushlight.compile.cpu.contract_sums import combined, items_of, lines
 from rushlight.compile.cpu.depthwise_ir import Finish, Forward, Sums, Turn
 from rushlight.compile.expr import cast, input_
+from rushlight.compile.sizes import numeric
 
 __all__ = ["plan"]
 
@@ -147,6 +148,7 @@ def _gradient(c: Contraction, window: tuple[Dim, ...], inner: Dim, cpu: target.C
                       [chunks * taps * row], c)
 
 
+@numeric
 def _block(rows: int, work: int, vectors: int) -> int:
     """Rows of a part."""
     parts = max(1, min(rows, -(-MOST_PARTS // vectors), rows * work * vectors // PART_WORK))

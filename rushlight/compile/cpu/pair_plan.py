@@ -24,7 +24,7 @@ from rushlight.compile.cpu.pair_pack import DEEP, SQUARE, SQUARE_BYTES, TOGETHER
 from rushlight.compile.cpu.pair_parts import ORDER, PARTS
 from rushlight.compile.dtypes import bfloat16, float32
 from rushlight.compile.flags import flags
-from rushlight.compile.sizes import entries, largest, length, numeric, smallest
+from rushlight.compile.sizes import decision, entries, largest, length, numeric, smallest
 
 __all__ = ["PairPlanner", "pair_plan", "parts_of_numbers"]
 
@@ -67,22 +67,18 @@ class PairPlanner(Planner):
         self.square = parts * SQUARE_BYTES
         self.inner = self.k[-1] if self.k else Axis(1, (self.item, self.item))
         self.outer = self.k[:-1]
-        squares = -(-self.inner.extent // DEEP) * math.prod(x.extent for x in self.outer)
-        self.fits = (not self.empty and not self.along and min(self.rows, self.n.extent, self.depth) >= FEWEST
-                     and squares * DEEP <= 2 * self.depth + DEEP)  # fmt: skip
-        if parts > 1:
-            kept = c.constant and self.names["b"] == "b"
-            each = 0 if kept else B_APART if self._neighbours(1, [self.n]) == "rows" else B_TURNED
-            self.fits = (self.fits and 4 * squares * DEEP <= 5 * self.depth + DEEP
-                         and saved(self.rows, self.n.extent, self.depth, each) > 0)  # fmt: skip
-        self.deep = squares * DEEP > LONGEST
-        self.piece = smallest(self.inner.extent, CHUNK) if self.deep else self.inner.extent
-        self.pieces_of = self.inner.extent, self.piece, math.prod(x.extent for x in self.outer)
+        self.all_squares = -(-self.inner.extent // DEEP) * math.prod(x.extent for x in self.outer)
+        kept = c.constant and self.names["b"] == "b"
+        packing = 0 if parts == 1 or kept else B_APART if self._neighbours(1, [self.n]) == "rows" else B_TURNED
+        self.fits = not self.empty and not self.along and fills(self.rows, self.n.extent, self.depth, self.all_squares, parts, packing)
 
     def plan(self) -> Plan:
         self.vectors, self.heights, self.dots, self.panel = 2, (TALL, SQUARE), False, TALL
         self.panels = -(-self.n.extent // self.panel)
         self.flops = 2 * self.batches * self.rows * self.n.extent * self.depth
+        self.deep = self.all_squares * DEEP > LONGEST
+        self.piece = smallest(self.inner.extent, CHUNK) if self.deep else self.inner.extent
+        self.pieces_of = self.inner.extent, self.piece, math.prod(x.extent for x in self.outer)
         extent, piece, times = self.pieces_of
         self.runs = times * -(-extent // piece)
         self.squares = times * (extent // piece * -(-piece // DEEP) + -(-(extent % piece) // DEEP))
@@ -224,8 +220,15 @@ def deepest(numbers: list[int]) -> int:
     return max(numbers[3::4])
 
 
-@numeric
-def saved(rows: int, columns: int, depth: int, packing: int) -> int:
+@decision
+def fills(rows: int, columns: int, depth: int, squares: int, parts: int, packing: int) -> bool:
+    """Whether a contraction fills ``squares``, and gains where numbers are taken apart for that, with ``packing`` for each of B."""
+    if min(rows, columns, depth) < FEWEST or squares * DEEP > 2 * depth + DEEP:
+        return False
+    return parts == 1 or 4 * squares * DEEP <= 5 * depth + DEEP and _saved(rows, columns, depth, packing) > 0
+
+
+def _saved(rows: int, columns: int, depth: int, packing: int) -> int:
     """Cycles that the tile unit saves where float32 numbers are taken apart for it, ``packing`` for each of B."""
     on_tiles = rows * columns * depth / ON_TILES + depth * (packing * columns + A_APART * rows) + (JOIN if packing else 0)
     return int(rows * columns * depth / ON_VECTORS - SURELY * on_tiles)

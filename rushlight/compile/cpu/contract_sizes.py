@@ -1,0 +1,142 @@
+"""What planning a contraction decides from sizes alone: questions and estimates, each a condition by its answer (``compile/sizes.py``).
+
+How an answer comes about is no condition, so a plan holds for all sizes for which the answers are the same.
+"""
+
+from __future__ import annotations
+
+import math
+
+from rushlight.compile.cpu.contract_block import LINE
+from rushlight.compile.sizes import choice, decision, numeric
+
+__all__ = ["CHUNK", "FEW_ROWS", "cycles", "dot_vectors", "is_by_dots", "is_copied", "is_far", "is_in_chunks", "is_turned", "masked_panels",
+           "panel_vectors", "parts_wanted", "places", "scattering", "stays"]  # fmt: skip
+
+#: Up to so many rows, dot products are faster than packing B.
+FEW_ROWS = 16
+#: Elements of B from which on packing waits for memory: overlapping windows, packed, are many times their tensor.
+PACKED_IN_CACHE = 4 << 20
+#: Positions of the reduction between visits of the partial sums.
+CHUNK = 256
+#: A part should keep a core busy for some twenty microseconds, and there should be enough to balance two threads.
+PART_FLOPS = 4_000_000
+PART_BYTES = 512 << 10  # or this much to read: half a cache, some twenty microseconds from memory
+#: ... with few rows, where a product is the reading of a matrix: one core alone does not get what the caches can give.
+FEW_ROWS_BYTES = 64 << 10
+MOST_PARTS = 32
+#: Bytes from one position of B to the next from which on its lines share few places of the second-level cache.
+FAR = 1024
+#: Tiles of rows from which on packing pays even if all of B stays in the second-level cache: by a tenth at twice as many (Granite Rapids).
+ROWS_TO_PACK = 24
+#: Fewest panels of B for which turning pays, and copying.
+FEWEST_TURNED, FEWEST_COPIED = 4, 6
+
+
+@numeric
+def cycles(rows: int, columns: int, depth: int, extent: int, packing: float, storing: float, dots: bool, across: bool, lanes: int,
+           rate: int) -> float:  # fmt: skip
+    """About how long a contraction takes with vectors along an axis of this extent.
+
+    ``packing``, ``storing``: cycles for an element; ``dots``: dot products are possible; ``across``: blocks of A are turned, and
+    partial sums go to memory after each; ``rate``: see ``Roles``."""
+    if dots and rows <= FEW_ROWS:
+        filled, packing = 1.3, 0.0
+    else:
+        filled = _filled(extent, lanes)
+        packing = max(packing, 1.0) if columns * depth > PACKED_IN_CACHE else packing
+    partial = 1.4 * (depth // CHUNK) if across else 0.0
+    return columns * (rows * (depth * filled / (2 * lanes * rate) + storing + partial) + depth * packing)
+
+
+def _filled(extent: int, lanes: int) -> float:
+    """Lanes over those in use. Panels of one vector need a load for each multiply-add."""
+    width = lanes if extent <= lanes else 2 * lanes
+    return -(-extent // width) * width / max(1, extent) * (1.4 if width == lanes else 1.0)
+
+
+@numeric
+def scattering(stride: int, lines: int, l1d: int, ways: int) -> float:
+    """Cycles for an element of the result where those of a vector lie apart: many where the lines that the rows of a tile meet in,
+    one after the other, push each other out of the first-level cache (measured: 5 for 2 places, 18 for one)."""
+    return 2.5 if lines <= places(stride, l1d, ways) * (ways - 1) else 10.0
+
+
+def places(stride: int, l1d: int, ways: int) -> int:
+    """How many sets of the first-level cache the lines at multiples of a stride fall into."""
+    way = l1d // ways
+    return way // max(LINE, math.gcd(way, stride))
+
+
+@decision
+def is_by_dots(rows: int) -> bool:
+    return rows <= FEW_ROWS
+
+
+@choice
+def dot_vectors(columns: int, lanes: int) -> int:
+    """Vectors in a panel of dot products: wide ones, since what goes on around one takes as long as some kilobytes of B. But enough of
+    them to share among threads."""
+    return 1 if columns <= lanes else next((v for v in (8, 4) if columns >= 8 * v * lanes), 2)
+
+
+@choice
+def panel_vectors(rows: int, columns: int, lanes: int, registers: int) -> int:
+    """Vectors in a panel: more with few rows, which makes as many sums, and longer pieces of B's rows."""
+    if rows <= 2:
+        wider = 8 if registers >= 32 else 4
+    else:
+        wider = 4 if registers >= 32 and rows <= 6 else 2
+    return wider if columns >= wider * lanes else 1 if columns <= lanes else 2
+
+
+@numeric
+def parts_wanted(flops: int, read: int, rows: int) -> int:
+    each = FEW_ROWS_BYTES if rows <= FEW_ROWS else PART_BYTES
+    return min(MOST_PARTS, max(1, flops // PART_FLOPS, read // each))
+
+
+@decision
+def is_turned(panels: int, rows: int, tall: int) -> bool:
+    """Whether there are panels enough to use a turned copy of A, and rows to turn."""
+    return panels >= FEWEST_TURNED and rows >= 2 * tall
+
+
+@decision
+def is_copied(panels: int, rows: int, tall: int) -> bool:
+    return panels >= FEWEST_COPIED and rows >= tall
+
+
+@decision
+def is_far(rows: int, tall: int, depth: int, stride: int, l2: int) -> bool:
+    """Whether several tiles read B from page to page, and it is more than the second-level cache holds."""
+    return depth > CHUNK and tall < rows < 8 * tall and stride >= FAR and stride * depth > l2 // 2
+
+
+@decision
+def is_in_chunks(splits: int, depth: int, longest: int) -> bool:
+    return splits > 1 or depth > longest
+
+
+@decision
+def stays(rows: int, tall: int, depth: int, stride: int, columns: int, panel: int, lanes: int, vectors: int, item: int, chunked: bool,
+          l2: int) -> bool:  # fmt: skip
+    """Whether B is read in place where that is possible: for few rows, or where its steps of ``stride`` bytes are short."""
+    if rows < 8 * tall:
+        return True
+    # In place a panel's lines share few places of the caches; a chunk of it fits there all the same.
+    masked = _masked(columns, panel, lanes, vectors) == 2
+    if 0 <= stride <= panel * item * (4 if masked else 64 if chunked else 8):
+        return True
+    # A small B is read from the second-level cache all the same, if not so often that packing it is nothing.
+    return not masked and 0 <= stride * depth <= l2 // 2 and rows < ROWS_TO_PACK * tall
+
+
+def masked_panels(columns: int, panel: int, lanes: int, vectors: int) -> str:
+    """Which panels of B have loads under a mask, which cost up to a tenth, where it is read in place."""
+    return ("", "half", "all")[choice(_masked)(columns, panel, lanes, vectors)]
+
+
+def _masked(columns: int, panel: int, lanes: int, vectors: int) -> int:
+    rest = columns % panel
+    return 0 if rest == 0 else 1 if vectors == 2 and rest <= lanes else 2
