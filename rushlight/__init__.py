@@ -62,8 +62,8 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     **{name: (name, None) for name in (
         "accelerator", "amp", "audio", "backends", "compat", "compiler", "cpu", "cuda", "distributed", "distributions", "fft",
         "func", "hub", "io", "jit", "linalg", "metrics", "multiprocessing",
-        "nn", "onnx", "optim", "profiler", "serialization", "signal", "special", "storage", "testing", "text", "tools", "utils", "version",
-        "vision", "masked")},
+        "nn", "onnx", "optim", "overrides", "profiler", "serialization", "signal", "special", "storage", "testing", "text", "tools",
+        "utils", "version", "vision", "masked", "_C")},
     "return_types": ("tensor.return_types", None),
     "save": ("io", "save"), "load": ("io", "load"),
     "stft": ("signal.spectral", "stft"), "istft": ("signal.spectral", "istft"),

@@ -19,6 +19,7 @@ from .apply import value_of
 from .given import OPERAND, PLAIN_TENSORS, POSITION, Made, Number, State, sort_arguments
 from .handle import LEAF, Handle, How
 from .node import GradNode
+from .overriding import MISSED, asked, overriding
 from .reads import Reads
 from .several import several
 from .steps import A_LEAF, NO, YES, Shape, step_for
@@ -40,15 +41,18 @@ class Function:
 
     ``elsewhere``: whether calls of it are known away from where they were made (``anew.py``). ``reads``: of a method, what it reads of its
     object. The last two arguments are that object's ``__dict__`` and its class, by which whoever asks for calls of it knows them (``key``;
-    a function's is this object).
+    a function's is this object). ``entry``: the function that users call; ``shown``: what classes are told that are asked about its calls
+    (``overriding.py``).
     """
 
-    __slots__ = ("star", "stars", "numbers", "patience", "reads", "elsewhere", "key")
+    __slots__ = ("star", "stars", "numbers", "patience", "reads", "elsewhere", "key", "entry", "shown")
 
     def __init__(self, star: int, stars: int, numbers: str | None = None, reads: Reads | None = None, kind: type | None = None) -> None:
         self.star, self.stars, self.numbers, self.reads, self.key = star, stars, numbers, reads, kind or self
         self.patience = PATIENCE
         self.elsewhere = False
+        self.entry: Any = None
+        self.shown: Any = None
 
 
 class Attempt:
@@ -167,6 +171,10 @@ def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
 
     Tensors whose memory was written through others are brought up to date first, which may record.
     """
+    if overriding:
+        found = asked(function, given)
+        if found is not MISSED:
+            return vain if found is None else found[0]
     node = tr.node
     if tr.full or tr.whole or tr.passing.loose and not node.edges:
         return vain

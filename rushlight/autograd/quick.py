@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from ..record.trace import local
 from .calls import OPERAND, PLAIN_TENSORS, POSITION, Attempt, Function, search
 from .handle import Handle
+from .overriding import strangers
 
 __all__ = ["quick", "OPERAND", "PLAIN_TENSORS", "POSITION"]
 
@@ -53,7 +54,8 @@ def explained(error: AttributeError, full: Any, given: tuple[Any, ...]) -> Excep
 
 MISSING = _Missing()
 # What the code below refers to.
-_SCOPE = {"__name__": __name__, "local": local, "search": search, "Attempt": Attempt, "MISSING": MISSING, "explained": explained}
+_SCOPE = {"__name__": __name__, "local": local, "search": search, "Attempt": Attempt, "MISSING": MISSING, "explained": explained,
+          "strangers": strangers}
 
 _ENTRY = """
 def entry({parameters}):
@@ -70,13 +72,17 @@ def entry({parameters}):
         return _known
     try:
         _out = _full({passed})
-    except AttributeError as _error:
-        raise explained(_error, _full, ({given})) from None
+    except Exception as _error:
+        if strangers(({given})):
+            return _function.entry({passed})
+        if isinstance(_error, AttributeError):
+            raise explained(_error, _full, ({given})) from None
+        raise
     return _known.keep(_out)
 """
 
 
-def quick(full: F, numbers: str | None = None, numpy_names: bool = False) -> F:
+def quick(full: F, numbers: str | None = None, numpy_names: bool = False, shown: Any = None) -> F:
     """A function with the meaning of ``full``, faster where it has been called at this point of a trace before.
 
     Its parameters are those of ``full``, so that Python itself sorts positions, names and defaults out.
@@ -85,6 +91,7 @@ def quick(full: F, numbers: str | None = None, numpy_names: bool = False) -> F:
         numbers: what a Python number is to ``full`` that keeps changing: an OPERAND, which it records as it is; a POSITION along
             a dimension; None if calls with such numbers are not to be remembered.
         numpy_names: whether ``axis`` and ``keepdims`` are further names of ``dim`` and ``keepdim``.
+        shown: the function that classes with ``__torch_function__`` are told, if that is another.
     """
     positional, star, named, stars, defaults, named_defaults = _parameters(full)
     own, n = (*positional, *named), len(positional)
@@ -104,7 +111,9 @@ def quick(full: F, numbers: str | None = None, numpy_names: bool = False) -> F:
             "_given": functools.partial(_without_missing, positional), "_another": another}
     entry = FunctionType(code, _SCOPE, full.__name__, defaults or None, tuple([CellType(free[name]) for name in code.co_freevars]))
     entry.__kwdefaults__ = {**(named_defaults or {}), **dict.fromkeys(further)} or None
-    return functools.wraps(full)(entry)  # type: ignore[return-value]
+    function.entry = functools.wraps(full)(entry)
+    function.shown = shown or entry
+    return entry  # type: ignore[return-value]
 
 
 def _by_name(names: tuple[str, ...], *values: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from . import handle
 from .apply import window
 from .handle import INFERENCE, LEAF, Alias, How, View, storage_of
 from .node import grad_class, titled_class
+from .overriding import forgetting, overriding
 from .reads import Reads
 
 __all__ = ["ATOM", "CONSTANTS", "SLICE", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "STRETCH", "UNREAD", "NUMBER", "INDEX", "RANGE",
@@ -96,13 +97,16 @@ def step_for(shape: Shape, anew: bool = False) -> Callable[..., Any]:
     return compiled(_source(shape, anew), f"<step {shape.arguments}>", GradNode=kind, **({} if reads is None else reads.scope()))
 
 
+forgetting(step_for.cache_clear)
+
+
 def compiled(source: str, name: str, **more: Any) -> Callable[..., Any]:
     """The step with this source; ``more``: what it refers to besides what all of them may."""
     scope: dict[str, Any] = {f.__name__: f for f in (
         Alias, Value, View, How, storage_of, scalar_value, start_of, same, getrefcount, is_exported, is_strided, is_stretch, part_of,
         stretch_of, copy_of)}
     scope |= {"__name__": __name__, "new": object.__new__, "Tensor": handle._class, "LEAF": LEAF, "MISSING": object(),
-              "ndarray": np.ndarray, **more}
+              "ndarray": np.ndarray, "overriding": overriding, **more}
     exec(compile(source, name, "exec"), scope)
     return scope["step"]  # type: ignore[no-any-return]
 
@@ -179,6 +183,8 @@ def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = (),
                 lines.append(f"copy{i} = {v}.buffer is not None and {in_use_text(v)}")
                 doubts.append(f"{v}.buffer is None or copy{i} and {v}.meta.nbytes > {COPIED}")
             entered.append(v)
+        if overriding:
+            doubts.append(f"type(t{i}) in overriding")
         if i in kept and shape.wants[i] is NO:
             doubts.append("alias is not None and alias.storage.version < 0" if kind in _VIEWS else f"t{i}._writes < 0")
         if i in written:

@@ -5,9 +5,11 @@ from typing import Any
 
 from ..autograd.apply import alias_of
 from ..autograd.handle import Handle
+from ..autograd.overriding import disabled, overrides
 from ..autograd.quick import PLAIN_TENSORS
 from ..tensor import Tensor
 from ..tensor.pickling import deepcopy_tensor
+from ..tensor.subclassing import of_class
 
 __all__ = ["Parameter", "Buffer"]
 
@@ -15,19 +17,28 @@ __all__ = ["Parameter", "Buffer"]
 def _over(data: Any, cls: type) -> Any:
     """An instance of ``cls`` over the memory of ``data``, a leaf of its own."""
     if data is None:
-        return Tensor(0).as_subclass(cls)
+        return of_class(Tensor(0), cls)
     if not isinstance(data, Handle):
         raise TypeError(f"{cls.__name__} expects a Tensor, got {type(data).__name__}")
-    made = alias_of(data).as_subclass(cls)
+    made = of_class(alias_of(data), cls)
     made.__dict__.update(data.__dict__)
     return made
 
 
-class Parameter(Tensor):
+class _ParameterKind(type(Tensor)):  # type: ignore[misc]
+    """An instance of another subclass of Tensor that was made a parameter counts as an instance of Parameter."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return super().__instancecheck__(instance) or (
+            cls is Parameter and isinstance(instance, Handle) and instance.__dict__.get("_is_param", False))
+
+
+class Parameter(Tensor, metaclass=_ParameterKind):
     """A tensor that a ``Module`` lists among its parameters when it is assigned to an attribute.
 
     Args:
-        data: the content (its memory is shared). None: an empty tensor.
+        data: the content (its memory is shared). None: an empty tensor. Of an instance of another subclass of Tensor, the parameter is one,
+            too.
         requires_grad: as of any leaf; True by default.
 
     Raises:
@@ -40,8 +51,16 @@ class Parameter(Tensor):
     """
 
     __slots__ = ()
+    __torch_function__ = disabled
 
     def __new__(cls, data: Any = None, requires_grad: bool = True) -> Any:
+        if cls is Parameter and isinstance(data, Handle) and overrides(type(data)):
+            made = data.detach()
+            if type(made) is not type(data):
+                raise RuntimeError(f"Creating a Parameter from an instance of type {type(data).__name__} requires that detach() returns an "
+                                   f"instance of the same type, not of {type(made).__name__}")
+            made.__dict__["_is_param"] = True
+            return made.requires_grad_(requires_grad)
         made = _over(data, cls)
         if requires_grad:
             if made.dtype.kind not in "fc":
@@ -49,8 +68,15 @@ class Parameter(Tensor):
             made.requires_grad_()
         return made
 
+    def _class_name(self) -> str:
+        return "tensor" if type(self) is Parameter else type(self).__name__
+
     def __repr__(self, *, tensor_contents: str | None = None) -> str:  # type: ignore[override]  # the same signature; mypy drops the name
-        return self._repr(is_parameter=True)
+        text: str = self._repr(is_parameter=True)
+        if type(self) is Parameter:
+            return text
+        head, _, rest = text.partition("\n")
+        return f"{head}\nParameter({rest})"
 
     def __deepcopy__(self, memo: dict) -> Any:
         """A copy without ``grad``: the copy of a model that was being trained begins with no gradients, as in PyTorch."""
@@ -70,6 +96,7 @@ class Buffer(Tensor, metaclass=_BufferKind):
     """A tensor that a ``Module`` registers as a buffer when it is assigned: ``Buffer(data, persistent=True)``."""
 
     __slots__ = ()
+    __torch_function__ = disabled
 
     def __new__(cls, data: Any = None, *, persistent: bool = True) -> Any:
         made: Any = Tensor(0) if data is None else alias_of(data)

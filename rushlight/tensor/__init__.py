@@ -43,6 +43,7 @@ from .operators import complete
 from .registry import CONVENIENCES, FUNCTIONS, METHODS
 from .registry import with_python_types as _with_python_types
 from .size import Size
+from .subclassing import asking_first as _asking_first
 from .tensor import Tensor
 
 __all__ = ["FUNCTIONS", "Size", "Tensor"]
@@ -74,5 +75,8 @@ for _name, _function in FUNCTIONS.items():
     FUNCTIONS[_name] = _function = _with_python_types(_function)
     if _name not in CONVENIENCES:
         FUNCTIONS[_name] = _function = _quick(_function, numpy_names=True)
+        _function.__name__ = _function.__qualname__ = _name
+    elif _name.endswith("_like"):
+        FUNCTIONS[_name] = _function = _asking_first(_function)
     globals()[_name] = _function
 __all__ += list(FUNCTIONS)

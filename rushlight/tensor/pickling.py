@@ -10,6 +10,7 @@ from ..autograd.handle import LEAF, make
 from ..compile.dtypes import DType
 from ..record.meta import contiguous_strides
 from ..record.value import value_from_array
+from .subclassing import of_class
 
 __all__ = ["copy_tensor", "reduce_tensor", "deepcopy_tensor", "rebuild"]
 
@@ -20,7 +21,7 @@ def rebuild(cls: type, flat: np.ndarray, dtype: DType, shape: tuple, strides: tu
     whole = make(value_from_array(flat.view(dtype.numpy)))
     t = whole if (offset == 0 and shape == whole._value.meta.shape) else window(whole, shape, strides, offset).detach()
     if cls is not type(t):
-        t = t.as_subclass(cls)
+        t = of_class(t, cls)
     if requires_grad:
         t._edge = LEAF
     if state:
@@ -41,7 +42,7 @@ def copy_tensor(t: Any) -> Any:
     """Another tensor over the same memory: a leaf, with the attributes of ``t``."""
     new = alias_of(t, None if t._edge is None else LEAF)
     if type(t) is not type(new):
-        new = new.as_subclass(type(t))
+        new = of_class(new, type(t))
     new.__dict__.update(t.__dict__)
     return new
 
@@ -79,7 +80,7 @@ def deepcopy_tensor(t: Any, memo: dict, *, parameter: bool = False) -> Any:
                            "you were attempting to deepcopy a module, this may be because of a torch.nn.utils.weight_norm usage.")
     new = t.detach().clone() if parameter else _copied(t, memo)
     if type(t) is not type(new):
-        new = new.as_subclass(type(t))
+        new = of_class(new, type(t))
     new._edge = t._edge
     memo[id(t)] = new
     if not parameter and t._grad is not None:

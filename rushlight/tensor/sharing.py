@@ -11,6 +11,7 @@ from ..autograd.handle import LEAF, make
 from ..record.flush import ready
 from ..record.meta import Meta
 from ..record.value import Value, array_of, value_from_array
+from .subclassing import of_class
 
 __all__ = ["is_shared", "share"]
 
@@ -75,7 +76,7 @@ def _reduce(t: Any) -> Any:
 def _rebuild(kind: type, memory: Any, meta: Meta, requires_grad: bool, state: dict[str, Any]) -> Any:
     t = make(_over(memory, meta))
     if kind is not type(t):
-        t = t.as_subclass(kind)  # type: ignore[attr-defined]
+        t = of_class(t, kind)
     t._edge = LEAF if requires_grad else None
     t.__dict__.update(state)
     _register(kind)

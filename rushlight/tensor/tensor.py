@@ -21,10 +21,10 @@ from ..record.value import allocate, array_of, looks
 from ..record.warn import warn
 from . import printing
 from .casting import converted, in_format
-from .differentiable import Differentiable
 from .kinds import channels_last, channels_last_3d, preserve_format
 from .parts import cell
 from .size import Size, size_argument
+from .subclassing import Subclassed, never_converted, of_class
 
 __all__ = ["Tensor"]
 
@@ -32,7 +32,7 @@ __all__ = ["Tensor"]
 _tuple: Any = tuple.__new__  # of integers already
 
 
-class Tensor(Differentiable):
+class Tensor(Subclassed):
     """A multi-dimensional array of one dtype, with automatic differentiation.
 
     ``Tensor(2, 3)`` is an uninitialised float tensor of that size and ``Tensor([1, 2])`` a float tensor of that data
@@ -52,26 +52,11 @@ class Tensor(Differentiable):
         else:
             made = _empty(size_argument(args) if args else (0,), default_dtype(), device, False)
         if cls is not Tensor:
-            return made.as_subclass(cls)
+            return of_class(made, cls)
         return made
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Everything was done by ``__new__``."""
-
-    def as_subclass(self, cls: type) -> Any:
-        """The same tensor as an instance of a subclass."""
-        made: Any = object.__new__(cls)
-        for slot in ("_value", "_edge", "_grad", "_alias", "_writes", "_more"):
-            setattr(made, slot, getattr(self, slot))
-        return made
-
-    @staticmethod
-    def _make_subclass(cls: type, data: Any, require_grad: bool = False) -> Any:
-        """A leaf of a subclass over the memory of ``data``: what a class like ``Parameter`` makes in its ``__new__``."""
-        made = alias_of(data).as_subclass(cls)
-        if require_grad:
-            made.requires_grad_()
-        return made
 
     # -- description -----------------------------------------------------------------------------------------------
     @property
@@ -292,7 +277,8 @@ class Tensor(Differentiable):
         return self.item().__format__(spec) if self.dim() == 0 and type(self) is Tensor else object.__format__(self, spec)
 
     def __repr__(self, *, tensor_contents: str | None = None) -> str:
-        return self._repr(is_parameter=False)
+        text = self._repr(is_parameter=False)
+        return f"Parameter({text})" if self.__dict__.get("_is_param", False) else text
 
     def _repr(self, is_parameter: bool) -> str:
         fn = self.grad_fn
@@ -301,7 +287,12 @@ class Tensor(Differentiable):
         if self.dtype is dt.bfloat16:
             array = array.astype(np.float32)
         return printing.tensor_repr(array, self.dtype.name, requires_grad=self._edge is LEAF, grad_fn_name=name, device="cpu",
-                                    default_dtype=default_dtype().name, is_parameter=is_parameter)
+                                    default_dtype=default_dtype().name, is_parameter=is_parameter,
+                                    class_name=self._class_name())
+
+    def _class_name(self) -> str:
+        """What is printed before the parentheses."""
+        return "tensor" if type(self) is Tensor else type(self).__name__
 
     def __hash__(self) -> int:
         return id(self)
@@ -541,3 +532,6 @@ def _settle(v: Any) -> None:
 
 def _bad_dim(dim: int, n: int) -> Any:
     raise IndexError(f"Dimension out of range (expected to be in range of [{-max(n, 1)}, {max(n, 1) - 1}], but got {dim})")
+
+
+never_converted += [Tensor.grad.__get__, Tensor._base.__get__]

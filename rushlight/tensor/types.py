@@ -27,6 +27,9 @@ def _function(define: Any) -> Any:
 _function(typename)
 
 
+CONVENIENCES.add("is_tensor")  # it asks nobody
+
+
 @_function
 def is_tensor(obj: Any) -> bool:
     """Whether ``obj`` is a tensor."""

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...autograd.overriding import disabled
 from ...tensor import Tensor
 from ...tensor.creation import empty
+from ...tensor.subclassing import of_class
 from ..parameter import Parameter
 from .batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d, _NormBase
 from .conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
@@ -28,6 +30,7 @@ class _Uninitialized(Tensor):
     """A tensor whose shape is not known yet."""
 
     __slots__ = ()
+    __torch_function__ = disabled
     cls_to_become: Any
 
     def materialize(self, shape: Any, device: Any = None, dtype: Any = None) -> None:
@@ -62,7 +65,7 @@ class UninitializedBuffer(_Uninitialized):
     cls_to_become = Tensor
 
     def __new__(cls, requires_grad: bool = False, device: Any = None, dtype: Any = None, persistent: bool = True) -> Any:
-        made = empty((0,), device=device, dtype=dtype, requires_grad=requires_grad).as_subclass(cls)
+        made = of_class(empty((0,), device=device, dtype=dtype, requires_grad=requires_grad), cls)
         made.persistent, made._is_buffer = persistent, True
         return made
 

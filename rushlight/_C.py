@@ -1,0 +1,37 @@
+"""Names of PyTorch's extension module that programs with tensor subclasses use."""
+from __future__ import annotations
+
+from typing import Any
+
+from .autograd.overriding import aside
+from .autograd.overriding import disabled as _disabled_torch_function_impl
+from .ops.solving import LinAlgError as _LinAlgError
+from .tensor.tensor import Tensor as TensorBase
+
+__all__ = ["DisableTorchFunction", "DisableTorchFunctionSubclass", "TensorBase", "_LinAlgError", "_disabled_torch_function_impl"]
+
+
+class DisableTorchFunctionSubclass:
+    """A region in which no ``__torch_function__`` is asked.
+
+    Example:
+        >>> class Mine(torch.Tensor):
+        ...     pass
+        >>> with torch._C.DisableTorchFunctionSubclass():
+        ...     print(type(Mine([1.0]) + 1).__name__)
+        Tensor
+    """
+
+    def __enter__(self) -> None:
+        aside.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        aside.__exit__()
+
+
+DisableTorchFunction = DisableTorchFunctionSubclass
+
+
+def _is_torch_function_enabled() -> bool:
+    """Whether classes are asked here."""
+    return not aside.depth
