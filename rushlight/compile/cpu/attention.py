@@ -3,48 +3,52 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Sequence
 from typing import Any
 
 from rushlight.compile.attention import Attention, AttentionBackward
 from rushlight.compile.cpu import target
+from rushlight.compile.cpu.attention_fields import (
+    PART_FLOPS,
+    PARTS,
+    Call,
+    Strides,
+    common,
+    fence,
+    given_names,
+    moves,
+    operand,
+    step,
+)
 from rushlight.compile.cpu.attention_ir import AttentionKernel
 from rushlight.compile.cpu.attention_pairs import PairTiles
 from rushlight.compile.cpu.attention_tiles import Tiles
-from rushlight.compile.cpu.contract_step import Plan, Step
+from rushlight.compile.cpu.attention_unit_plan import on_unit, unit_backward, unit_forward
+from rushlight.compile.cpu.contract_step import Plan
 from rushlight.compile.cpu.native import Operand
 from rushlight.compile.dtypes import DType, bfloat16
-from rushlight.compile.placed import Output
-from rushlight.compile.randoms import dropout_limit
-from rushlight.compile.sizes import numeric
 
 __all__ = ["has_kernel", "plan"]
-
-#: A part should keep a core busy for some twenty microseconds.
-PART_FLOPS = 4_000_000
-#: Parts of a backward, if there are so few heads that their blocks of queries are shared out.
-PARTS = 16
 
 #: Bytes from row to row.
 FAR = 4096
 
-Call = Attention | AttentionBackward
-Strides = Sequence[tuple[int, ...]]
-
 
 def has_kernel(call: Call, dtypes: Sequence[DType]) -> bool:
     floats = dtypes[: len(dtypes) - bool(call.drop)]
-    if floats[0] is bfloat16:
+    if floats[0] is bfloat16 and not on_unit(call):
         cpu = target.current()
         return cpu.bf16_dot and cpu.vector_bytes == 64 and not any(n % 2 for n in call.sizes[-2:])
-    return all(d.name in ("float32", "float64") for d in floats)
+    return floats[0] is bfloat16 or all(d.name in ("float32", "float64") for d in floats)
 
 
 def plan(call: Call, operands: Sequence[Operand], wanted: Sequence[bool]) -> Plan:
     """The steps of a call; see ``native.py``."""
     strides = [x.strides for x in operands]
-    made = _forward(call, strides) if isinstance(call, Attention) else _backward(call, strides)
+    if on_unit(call):
+        made = unit_forward(call, strides) if isinstance(call, Attention) else unit_backward(call, strides)
+    else:
+        made = _forward(call, strides) if isinstance(call, Attention) else _backward(call, strides)
     # What nobody wants is written all the same, into scratch memory.
     for k, ((shape, dtype), want) in enumerate(zip(call.arrays, wanted, strict=True)):
         if not want:
@@ -60,12 +64,12 @@ def _forward(call: Attention, strides: Strides) -> Plan:
     blocks = -(-length // kernel.tiles.width)
     block_flops = 2 * kernel.tiles.width * source * (e + v)
     chunk = min(blocks, max(1, PART_FLOPS // block_flops))
-    given = dict(zip(_given(call, "q", "k", "v"), strides, strict=True))
+    given = dict(zip(given_names(call, "q", "k", "v"), strides, strict=True))
     out, rows = call.outputs
     places = {"out": out, "stats": rows}
-    operands = [_operand(call, name, given, places) for name in kernel.operands]
-    values = _common(call, blocks, chunk) | _moves(call, kernel, given, places)
-    made = Plan([_step(kernel, operands, values, b * h * -(-blocks // chunk))], [], call.flops)
+    operands = [operand(call, name, given, places) for name in kernel.operands]
+    values = common(call, blocks, chunk) | moves(call, kernel, given, places)
+    made = Plan([step(kernel, operands, values, b * h * -(-blocks // chunk))], [], call.flops)
     if kernel.pairs:
         return _gathered(call, strides, kernel, made, {"v": "v"})
     return _gathered(call, strides, kernel, made) if _are_far(call, strides[1:3]) else made
@@ -78,14 +82,13 @@ def _backward(call: AttentionBackward, strides: Strides) -> Plan:
     item = call.arrays[0][1].compute.itemsize
     blocks = -(-length // kernel.tiles.width)
     splits = max(1, min(blocks, -(-PARTS // (b * g)), call.flops // (b * g) // PART_FLOPS))
-    given = dict(zip(_given(call, "q", "k", "v", "result", "grad", "stats"), strides, strict=True))
+    given = dict(zip(given_names(call, "q", "k", "v", "result", "grad", "stats"), strides, strict=True))
     places = dict(zip(("to_q", "to_k", "to_v"), call.outputs))
     places |= {"into_k": call.outputs[1], "into_v": call.outputs[2]}
-    common = _common(call, blocks, splits)
-    values = common | _moves(call, kernel, given, places) | {"to_k_split": 0, "to_v_split": 0}
-    operands = [_operand(call, name, given, places) for name in kernel.operands]
+    values = common(call, blocks, splits) | moves(call, kernel, given, places) | {"to_k_split": 0, "to_v_split": 0}
+    operands = [operand(call, name, given, places) for name in kernel.operands]
     if splits == 1 and not far:
-        return Plan([_step(kernel, operands, values, b * g)], [], call.flops)
+        return Plan([step(kernel, operands, values, b * g)], [], call.flops)
     names = list(kernel.operands)
     scratch, steps = [], []
     add = _kernel("add", call)
@@ -97,14 +100,14 @@ def _backward(call: AttentionBackward, strides: Strides) -> Plan:
         operands[names.index(f"to_{name}")] = (("scratch", k), 0)
         values |= {f"to_{name}_b": g * source * row, f"to_{name}_g": source * row, f"to_{name}_s": row, f"to_{name}_split": size}
         adding |= {f"parts_{name}_n": source * row, f"parts_{name}_s": row, f"{name}_split": size}
-    steps.append(_step(kernel, operands, values, b * g * splits))
+    steps.append(step(kernel, operands, values, b * g * splits))
     read = {"k": "pairs_k"} if kernel.pairs else None
     if splits == 1:  # the parts put their gradients where they belong themselves
         return _gathered(call, strides, kernel, Plan(steps, scratch, call.flops), read)
     chunk = max(1, (256 << 10) // (splits * (e + v) * item))
-    ends = [(("scratch", 0), 0), (("scratch", 1), 0), *(_operand(call, x, given, places) for x in ("to_k", "to_v"))]
-    summed = _common(call, splits, chunk) | _moves(call, add, given, places) | adding
-    steps.append(_step(add, ends, summed, b * g * -(-source // chunk)))
+    ends = [(("scratch", 0), 0), (("scratch", 1), 0), *(operand(call, x, given, places) for x in ("to_k", "to_v"))]
+    summed = common(call, splits, chunk) | moves(call, add, given, places) | adding
+    steps.append(step(add, ends, summed, b * g * -(-source // chunk)))
     made = Plan(steps, scratch, call.flops)
     return _gathered(call, strides, kernel, made, read) if far else made
 
@@ -129,12 +132,12 @@ def _gathered(call: Call, strides: Strides, kernel: AttentionKernel, made: Plan,
         values |= {f"near_{name}_n": rows * row, f"near_{name}_s": row, size: width}
         if name in read:
             main.operands[kernel.operands.index(read[name])] = places[-1]
-            for d, step in (("b", g * rows * row), ("g", rows * row), ("s", row)):
-                main.params[kernel.fields.index(f"{read[name]}_{d}")] = step
+            for d, stride in (("b", g * rows * row), ("g", rows * row), ("s", row)):
+                main.params[kernel.fields.index(f"{read[name]}_{d}")] = stride
     chunk = max(1, (64 << 10) // ((e + v) * item) // 2) * 2
-    values = _common(call, 1, chunk) | _moves(call, gather, given, {}) | values
+    values = common(call, 1, chunk) | moves(call, gather, given, {}) | values
     operands: list[tuple[Any, int]] = [*places, (("in", 1), 0), (("in", 2), 0)]
-    made.steps.insert(0, _step(gather, operands, values, b * g * -(-source // chunk)))
+    made.steps.insert(0, step(gather, operands, values, b * g * -(-source // chunk)))
     return made
 
 
@@ -151,71 +154,7 @@ def _kernel(kind: str, call: Call, far: bool = False) -> AttentionKernel:
     cpu, pairs = target.current(), _is_narrow(call)
     dtype: DType = call.arrays[0][1].compute
     lanes = cpu.vector_bytes // dtype.itemsize
-    tiles = (PairTiles if pairs else Tiles)(dtype, lanes, cpu.vector_registers, cpu.fma, _fence(cpu))
+    tiles = (PairTiles if pairs else Tiles)(dtype, lanes, cpu.vector_registers, cpu.fma, fence(cpu))
     if kind in ("add", "gather"):
         return AttentionKernel(kind, tiles, False, False, pairs=pairs)
-    return AttentionKernel(kind, tiles, call.causal, call.masked, call.drop > 0, far, pairs, call.fill is not None, call.strict)
-
-
-def _given(call: Call, *names: str) -> list[str]:
-    """The names of the inputs in order."""
-    return [*names, *(["mask"] if call.masked else []), *(["seed"] if call.drop else [])]
-
-
-def _fence(cpu: target.CPU) -> str:
-    """The letter of a vector register in inline assembly."""
-    return {"x86_64": "v", "aarch64": "w", "arm64": "w"}.get(cpu.triple.split("-")[0], "")
-
-
-def _common(call: Call, blocks: int, chunk: int) -> dict[str, int]:
-    _, h, g, length, source, e, v = call.sizes
-    values = {"heads": h, "group": h // g, "length": length, "source": source, "e_size": e, "v_size": v, "blocks": blocks,
-              "chunk": chunk, "scale": _bits(_wide(call), call.scale)}  # fmt: skip
-    if call.drop:
-        values |= {"limit": dropout_limit(call.drop), "growth": _bits(_wide(call), 1 / (1 - call.drop))}
-    if call.masked:
-        values |= {"fill": _bits(_wide(call), -math.inf if call.fill is None else call.fill)}
-    return values
-
-
-def _wide(call: Call) -> bool:
-    """Whether a call computes in float64."""
-    return call.arrays[0][1].compute.itemsize == 8
-
-
-@numeric
-def _bits(wide: bool, number: float) -> int:
-    """A float64 or a float32 as a parameter."""
-    return struct.unpack(*("<q", struct.pack("<d", number)) if wide else ("<i", struct.pack("<f", number)))[0]
-
-
-def _item(call: Call, name: str) -> int:
-    """Bytes of an element of an operand."""
-    dtype = call.arrays[0][1]
-    return (dtype.compute if name in ("stats", "mask") else dtype).itemsize
-
-
-def _operand(call: Call, name: str, given: dict[str, tuple[int, ...]], places: dict[str, Output]) -> tuple:
-    """The pointer pair of an operand, as an operand of a ``Step``."""
-    if name in given:
-        return ("in", list(given).index(name)), 0
-    if name not in places:
-        return ("scratch", 0), 0  # to be said later
-    return ("out", places[name].result), places[name].offset * _item(call, name)
-
-
-def _moves(call: Call, kernel: AttentionKernel, given: dict[str, tuple[int, ...]],
-           places: dict[str, Output]) -> dict[str, int]:  # fmt: skip
-    """The strides of the kernel's operands, in bytes."""
-    out = {f"{name}_{d}": 0 for name in kernel.operands if name not in given and name not in places for d in "bgs"}
-    for name in kernel.operands:
-        item = _item(call, name)
-        strides = given.get(name) or (places[name].strides if name in places else ())
-        for d, stride in zip({"mask": "bhls", "stats": "bhnl"}.get(name, "bhl"), strides):
-            for letter in {d, {"h": "g", "l": "s"}.get(d, d)} if name != "mask" else {d}:
-                out[f"{name}_{letter}"] = stride * item
-    return {k: v for k, v in out.items() if k in kernel.fields}
-
-
-def _step(kernel: AttentionKernel, operands: list, values: dict[str, int], parts: int) -> Step:
-    return Step((kernel.key, kernel.ir, "attention"), operands, [values[name] for name in kernel.fields], parts)
+    return AttentionKernel(kind, tiles, call.causal, call.masked, call.drop > 0, far, pairs, False, call.fill is not None, call.strict)

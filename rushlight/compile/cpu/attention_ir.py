@@ -31,17 +31,20 @@ from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import intrinsic_suffix, ir_type, mask, masked_load
 from rushlight.compile.cpu.values import V, literal, splat, where
 
-__all__ = ["AttentionKernel", "Backward", "ByKeys", "Forward"]
+__all__ = ["SQUARES", "AttentionKernel", "Backward", "ByKeys", "Forward"]
 
-_OPERANDS = {"forward": ("q", "k", "v", "mask", "seed", "out", "stats"),
+#: Keys and values for the tile unit: row by row, or turned (``attention_unit.py``).
+SQUARES = ("lines_k", "lines_v", "turned_k", "turned_v")
+_OPERANDS = {"forward": ("q", "k", "v", "mask", "seed", "out", "stats", "lines_k", "turned_v"),
              "backward": ("q", "k", "v", "result", "grad", "stats", "mask", "seed", "to_q", "to_k", "to_v", "into_k", "into_v",
-                          "pairs_k"),
-             "gather": ("near_k", "near_v", "k", "v"), "add": ("parts_k", "parts_v", "to_k", "to_v")}  # fmt: skip
+                          "pairs_k", "lines_k", "lines_v", "turned_k"),
+             "gather": ("near_k", "near_v", "k", "v"), "apart": ("k", "v", *SQUARES),
+             "add": ("parts_k", "parts_v", "to_k", "to_v")}  # fmt: skip
 #: Of each operand, the dimensions that it moves along: batch, query head or key head, query or key. Each row's largest score and
 #: share (one over its sum) lie in ``stats``, ``n`` apart.
 _DIMS = {"q": "bhl", "k": "bgs", "v": "bgs", "mask": "bhls", "seed": "", "out": "bhl", "stats": "bhnl", "result": "bhl", "grad": "bhl",
          "to_q": "bhl", "to_k": "bgs", "to_v": "bgs", "into_k": "bgs", "into_v": "bgs", "parts_k": "ns", "parts_v": "ns",
-         "near_k": "ns", "near_v": "ns", "pairs_k": "bgs"}  # fmt: skip
+         "near_k": "ns", "near_v": "ns", "pairs_k": "bgs", **dict.fromkeys(SQUARES, "ns")}  # fmt: skip
 _COMMON = ("heads", "group", "length", "source", "e_size", "v_size", "blocks", "chunk", "scale")
 
 
@@ -62,30 +65,37 @@ class AttentionKernel:
     drops: bool = False
     far: bool = False
     pairs: bool = False  # operands of bfloat16, multiplied by pairs: ``attention_pairs.py``
+    unit: bool = False   # products on the tile unit: ``attention_unit.py``
     fills: bool = False  # the mask's numbers take the place of scores; else they are added
     strict: bool = False  # a row that sees nothing is NaN
 
     @property
     def key(self) -> str:
-        return (f"attention14 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs} "
+        return (f"attention15 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs} {self.unit} "
                 f"{self.fills} {self.strict}")  # fmt: skip
 
     @property
     def operands(self) -> list[str]:
         left_out = {"mask": not self.masked, "seed": not self.drops, "into_k": not self.far, "into_v": not self.far,
                     "pairs_k": not self.pairs}  # fmt: skip
-        return [x for x in _OPERANDS[self.kind] if not left_out.get(x)]
+        return [x for x in _OPERANDS[self.kind] if not left_out.get(x) and (self.unit or x not in SQUARES)]
 
     @property
     def fields(self) -> list[str]:
-        splits = {"backward": ("to_k_split", "to_v_split"), "add": ("k_split", "v_split")}.get(self.kind, ())
+        splits = {"backward": ("to_k_split", "to_v_split"), "add": ("k_split", "v_split"),
+                  "apart": tuple(f"{x}_columns" for x in SQUARES)}.get(self.kind, ())  # fmt: skip
         numbers = [*(("limit", "growth") if self.drops else ()), *(("fill",) if self.masked else ())]
-        return [*_COMMON, *splits, *numbers, *(f"{x}_{d}" for x in self.operands for d in _DIMS[x])]
+        local: tuple[str, ...] = ()
+        if self.unit and self.kind in ("forward", "backward"):
+            local = ("local", *(f"{x}_at" for x in self.operands if x in (*SQUARES, "to_k", "to_v")))
+        return [*_COMMON, *splits, *numbers, *local, *(f"{x}_{d}" for x in self.operands for d in _DIMS[x])]
 
     @property
     def tile_rows(self) -> int:
         """Keys of a tile: few enough for the first-level cache, a whole number of the tallest products. On the diagonal tiles fall to
         pieces, of which larger ones have fewer."""
+        if self.unit:
+            return 128 if self.kind == "forward" else 64
         tall = self.tiles.heights[0]
         rows = 112 if self.kind == "forward" or self.causal else 56
         return rows // tall * tall
@@ -99,15 +109,24 @@ class AttentionKernel:
             from rushlight.compile.cpu.attention_pairs import WRITERS  # which derives from these
 
             writers |= WRITERS
+        if self.unit:
+            from rushlight.compile.cpu.attention_unit import UNIT_WRITERS  # likewise
+
+            writers |= UNIT_WRITERS
+        writer = writers[self.kind](self, module, f, frame)
+        writer.begin()
         with f.loop("%begin", "%end") as part:
-            writers[self.kind](self, module, f, frame).part(part)
+            writer.part(part)
+        writer.end()
         return f.finish() + module.text()
 
 
 class Forward(Writer):
+    products: tuple[str, ...] = ("product", "product_slim")
+
     def part(self, part: str) -> None:
         f, frame = self.f, self.frame
-        self.define("product", "product_slim", "turn_in", "turn_out")
+        self.define(*self.products, "turn_in", "turn_out")
         self.queries, self.out = self.buffer(MAX_HEAD), self.buffer(MAX_HEAD)
         self.scores, self.factors = self.buffer(self.kernel.tile_rows), self.buffer(1)
         self.numbers = self.mask_buffer()
@@ -117,6 +136,7 @@ class Forward(Writer):
         head, chunk = f.div(part, chunks), f.rem(part, chunks)
         first = f.mul(chunk, frame["chunk"])
         b, h = f.div(head, frame["heads"]), f.rem(head, frame["heads"])
+        self.head(b, f.div(h, frame["group"]))
         with f.loop(first, f.minimum(f.add(first, frame["chunk"]), frame["blocks"])) as block:
             self.block(b, h, f.div(h, frame["group"]), f.mul(block, self.tiles.width))
 
@@ -161,7 +181,7 @@ class Forward(Writer):
         f, frame = self.f, self.frame
         again = f.let(f"zext i1 {f.compare('sgt', key, 0)} to i64")
         self.look(query, key, count)
-        self.scored(self.scores, "k", self.place("k", b=b, g=g, s=key), self.queries, "e_size", count)
+        self.scored(self.scores, "k", self.queries, "e_size", count, b=b, g=g, s=key)
         before = self.get(self.most)
         self.each_masked_key(plain, count, key, query, self.bounded)
         most = self.get(self.most)
@@ -169,7 +189,7 @@ class Forward(Writer):
         self.shift = where(most.eq(-math.inf), self.constant(0), most)
         self.now = f.slot(self.vector)
         self.set(self.now, self.constant(0))
-        self.each_key(count, key, query, lambda r, on: self.weighed(b, h, query, f.add(key, r), r, on))
+        self.weigh(b, h, query, key, count)
         shrink = mathlib.call("exp", before - self.shift)
         self.set(self.total, self.get(self.total) * shrink + self.get(self.now))
         with f.when(f.compare("ne", again, 0)), f.loop(0, frame["v_size"]) as d:
@@ -183,11 +203,14 @@ class Forward(Writer):
         value = self.score(at)
         if masked:
             value = self.masked(value, self.load(self.row_of(self.numbers, r)))
-        if masked or self.kernel.pairs:
+        if masked or self.scales_late:
             self.store(at, value)
         most = self.get(self.most)
         above = value.gt(most)
         self.set(self.most, where(above if on is None else above & on, value, most))
+
+    def weigh(self, b: str, h: str, query: str, key: str, count: str) -> None:
+        self.each_key(count, key, query, lambda r, on: self.weighed(b, h, query, self.f.add(key, r), r, on))
 
     def weighed(self, b: str, h: str, query: str, key: str, r: str, on: V | None) -> None:
         """A row of scores becomes one of weights; their running sum, which counts those that are dropped, too."""
@@ -199,9 +222,11 @@ class Forward(Writer):
 
 
 class Backward(Writer):
+    products: tuple[str, ...] = ("product", "product_slim", "product_part", "product_thin")
+
     def part(self, part: str) -> None:
         f, frame = self.f, self.frame
-        self.define("product", "product_slim", "product_part", "product_thin", "turn_in", "turn_out")
+        self.define(*self.products, "turn_in", "turn_out")
         if self.kernel.far:
             self.define("copy_rows")
         self.query_rows, self.grad_rows = (self.buffer(MAX_HEAD) if self.kernel.far else "" for _ in range(2))
@@ -216,6 +241,7 @@ class Backward(Writer):
         head, split = f.div(part, splits), f.rem(part, splits)
         groups = f.div(frame["heads"], frame["group"])
         b, g = f.div(head, groups), f.rem(head, groups)
+        self.head(b, g)
         # A split part of the work adds up in a place of its own: its number times the bytes of one such place.
         self.moved = {name: f.mul(split, frame[f"{name}_split"]) for name in ("to_k", "to_v")}
         for name, size in (("to_k", "e_size"), ("to_v", "v_size")):
@@ -288,14 +314,22 @@ class Backward(Writer):
             self.keys(b, h, g, query, rows, key, count, plain)
 
     def keys(self, b: str, h: str, g: str, query: str, rows: str, key: str, count: str, plain: str) -> None:
-        f, frame, item = self.f, self.frame, self.dtype.itemsize
+        f = self.f
         again = f.let(f"zext i1 {f.compare('sgt', key, 0)} to i64")
         self.look(query, key, count)
-        self.scored(self.weights, "k", self.place("k", b=b, g=g, s=key), self.queries, "e_size", count)
-        self.scored(self.changes, "v", self.place("v", b=b, g=g, s=key), self.grads, "v_size", count)
-        self.each_masked_key(plain, count, key, query, lambda r, on, masked: self.derived(
-            b, h, query, f.add(key, r), r, on, masked))  # fmt: skip
+        self.scored(self.weights, "k", self.queries, "e_size", count, b=b, g=g, s=key)
+        self.scored(self.changes, "v", self.grads, "v_size", count, b=b, g=g, s=key)
+        self.derive(b, h, query, rows, key, count, plain)
         self.summed(self.to_q, "k", self.changes, count, "e_size", again, b=b, g=g, s=key)
+        self.to_keys(b, g, rows, key, count)
+
+    def derive(self, b: str, h: str, query: str, rows: str, key: str, count: str, plain: str) -> None:
+        self.each_masked_key(plain, count, key, query, lambda r, on, masked: self.derived(
+            b, h, query, self.f.add(key, r), r, on, masked))  # fmt: skip
+
+    def to_keys(self, b: str, g: str, rows: str, key: str, count: str) -> None:
+        """What the block adds to the gradients of the present tile's keys and values."""
+        f, frame, item = self.f, self.frame, self.dtype.itemsize
         for name, tile, size, source in (("to_v", self.weights, "v_size", "grad"), ("to_k", self.changes, "e_size", "q")):
             into, (other, other_row) = self.gradient(name, b, g, key), self.sources[source]
             left, left_row = self.left_of(tile)

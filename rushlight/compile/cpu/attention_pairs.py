@@ -80,6 +80,8 @@ class PairTiles(Tiles):
 class _Pairs(Writer):
     """What both directions share. A tile that has been kept is a tile of bfloat16 rows beside it."""
 
+    scales_late = True
+
     def start(self, *tiles: str) -> None:
         """After the tiles have been made."""
         rows, width = self.kernel.tile_rows, self.tiles.width
@@ -99,8 +101,8 @@ class _Pairs(Writer):
     def turned(self, tile: str, name: str, rows: str, size: str, factor: str, **at: str) -> None:
         self.turn_in(tile, name, rows, self.pairs_of(self.frame[size]), self.one, **at)
 
-    def scored(self, tile: str, name: str, place: str, turned: str, size: str, count: str) -> None:
-        self.by_rows(tile, place, self.frame[f"{name}_s"], _PAIR, turned, self.pairs_of(self.frame[size]), count)
+    def scored(self, tile: str, name: str, turned: str, size: str, count: str, **at: str) -> None:
+        self.by_rows(tile, self.place(name, **at), self.frame[f"{name}_s"], _PAIR, turned, self.pairs_of(self.frame[size]), count)
 
     def keep(self, tile: str, r: str, value: V) -> None:
         narrow = half.narrow_bfloat(half.round_bfloat(value))

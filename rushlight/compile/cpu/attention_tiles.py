@@ -132,10 +132,10 @@ class Tiles:
 
     # ------------------------------------------------------------------------------------------ turning
 
-    def turn_in(self, module: Module) -> None:
+    def turn_in(self, module: Module, name: str = "turn_in") -> None:
         """``tile[e][lane] = memory[lane][e] * factor`` for ``columns`` e; lanes from ``rows`` on repeat the last row. The
         tile's rows up to a whole number of vectors are written, zero beyond ``columns``."""
-        f = Function("internal void @turn_in(ptr noalias %tile, ptr noalias %memory, i64 %row, i64 %rows, i64 %columns, "
+        f = Function(f"internal void @{name}(ptr noalias %tile, ptr noalias %memory, i64 %row, i64 %rows, i64 %columns, "
                      f"{ir_type(self.dtype)} %factor) noinline nounwind", module)  # fmt: skip
         vector, item = ir_type(self.dtype, self.lanes), self.dtype.itemsize
         factor = splat(f, "%factor", ir_type(self.dtype), self.lanes)
@@ -146,7 +146,7 @@ class Tiles:
                 loaded = []
                 for j in range(self.lanes):
                     at = f.at("%memory", f.mul(f.minimum(f.add(first, j), last), "%row"), "i8")
-                    value = self.load(f, f.at(at, f.mul(e, item), "i8"), on)
+                    value = (self.from_outside if name == "turn_in" else self.from_tile)(f, at, e, on)
                     loaded.append(self.scaled(f, value, factor))
                 start = f.at(f.at("%tile", f.mul(e, self.row), "i8"), f.mul(first, item), "i8")
                 for j, value in enumerate(turned(f, loaded, vector, self.lanes)):
@@ -185,6 +185,13 @@ class Tiles:
         module.functions.append(f.finish())
 
     # ------------------------------------------------------------------------------------------ loads and stores
+
+    def from_outside(self, f: Function, row: str, column: str, on: str | None) -> str:
+        """Numbers of a row of memory outside, from a column on."""
+        return self.from_tile(f, row, column, on)
+
+    def from_tile(self, f: Function, row: str, column: str, on: str | None) -> str:
+        return self.load(f, f.at(row, f.mul(column, self.dtype.itemsize), "i8"), on)
 
     def put(self, f: Function, row: str, column: str, value: str, on: str | None) -> None:
         """Numbers into a row of memory outside, from a column on."""

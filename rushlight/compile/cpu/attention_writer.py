@@ -32,8 +32,14 @@ class Writer:
         self.numbers = ""    # with a mask: that of the present tile, turned
         self.seen = ""       # with a causal mask: the rows of the present tile whose keys the first vector of queries sees some of
 
+    def begin(self) -> None:
+        """Before the first part."""
+
     def part(self, part: str) -> None:
         raise NotImplementedError
+
+    def end(self) -> None:
+        """After the last one."""
 
     # -- addresses -----------------------------------------------------------------------------------------------
     def place(self, name: str, **at: str) -> str:
@@ -147,7 +153,7 @@ class Writer:
         near = f.compare("eq", self.frame["mask_s"], self.dtype.itemsize)
         with f.when(f.let(f"xor i1 {plain}, true")):
             with f.when(near):
-                self.turn_in(self.numbers, "mask", rows, count, "1.0", **at)
+                self.turn_in(self.numbers, "mask", rows, count, "1.0", self.turn_mask, **at)
             with f.when(f.let(f"xor i1 {near}, true")), f.loop(0, count) as r:
                 place = f.at(self.place("mask", **at), f.mul(r, self.frame["mask_s"]), "i8")
                 self.store(self.row_of(self.numbers, r), self.mask_row(place, rows))
@@ -266,15 +272,22 @@ class Writer:
         """Steps of a product over so many numbers."""
         return rows
 
-    def turn_in(self, tile: str, name: str, rows: str, columns: str, factor: str, **at: str) -> None:
-        self.f.do(f"call void @turn_in(ptr {tile}, ptr {self.place(name, **at)}, i64 {self.frame[f'{name}_l']}, i64 {rows}, "
+    turn_mask = "turn_in"
+
+    def turn_in(self, tile: str, name: str, rows: str, columns: str, factor: str, function: str = "turn_in", **at: str) -> None:
+        self.f.do(f"call void @{function}(ptr {tile}, ptr {self.place(name, **at)}, i64 {self.frame[f'{name}_l']}, i64 {rows}, "
                   f"i64 {columns}, {self.scalar} {factor})")  # fmt: skip
 
     def turn_out(self, name: str, tile: str, rows: str, columns: str, factors: str, **at: str) -> None:
         self.f.do(f"call void @turn_out(ptr {self.place(name, **at)}, i64 {self.frame[f'{name}_l']}, ptr {tile}, i64 {rows}, "
                   f"i64 {columns}, ptr {factors})")  # fmt: skip
 
-    # -- how operands and tiles are held: what ``attention_pairs.py`` does in another way ---------------------------
+    # -- how operands and tiles are held: what ``attention_pairs.py`` and ``attention_unit.py`` do in another way ------
+    scales_late = False  # whether scores are multiplied by the scale, not queries
+
+    def head(self, b: str, g: str) -> None:
+        """Called when a part begins, with its keys and values."""
+
     def tiles_made(self) -> None:
         """Called once the kernel's tiles are there."""
 
@@ -282,9 +295,9 @@ class Writer:
         """Rows of an operand into the columns of a tile."""
         self.turn_in(tile, name, rows, self.frame[size], factor, **at)
 
-    def scored(self, tile: str, name: str, place: str, turned: str, size: str, count: str) -> None:
+    def scored(self, tile: str, name: str, turned: str, size: str, count: str, **at: str) -> None:
         """``count`` rows of keys or values times a turned tile."""
-        self.by_rows(tile, place, self.frame[f"{name}_s"], self.dtype.itemsize, turned, self.frame[size], count)
+        self.by_rows(tile, self.place(name, **at), self.frame[f"{name}_s"], self.dtype.itemsize, turned, self.frame[size], count)
 
     def score(self, at: str) -> V:
         """A row of scores, without the mask."""
