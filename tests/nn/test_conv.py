@@ -13,7 +13,7 @@ import rushlight.nn.functional as F
 from rushlight import nn
 from rushlight.compile import dtypes
 from rushlight.compile.graph import Graph
-from rushlight.ops.contraction import conv_input_grad
+from rushlight.ops.convolution import conv_input_grad
 from rushlight.record.meta import meta_of
 from rushlight.tools.profiler import profile
 

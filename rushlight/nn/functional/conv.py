@@ -12,7 +12,7 @@ from typing import Any
 
 from ...autograd.handle import Handle
 from ...ops.basic import pad_constant
-from ...ops.contraction import conv_input_grad, convolution
+from ...ops.convolution import conv_input_grad, convolution
 from ...ops.views import squeeze, unsqueeze
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
