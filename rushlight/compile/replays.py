@@ -100,7 +100,7 @@ class _Source:
                 self.lines.append(f"    if {'not ' if tape._conditions[condition] else ''}{holds}: return None")
             elif number not in self.written:
                 self.atom(number)
-        results = [self.number(x) if type(x) is tuple else repr(x) for x in wanted]
+        results = [self.number(x) if type(x) is tuple else repr(x) if type(x) in (int, float) else self.given(x) for x in wanted]
         source = "def replay(inputs):\n" + "\n".join(self.lines) + f"\n    return [{', '.join(results)}]\n"
         exec(compile(source, "<sizes>", "exec"), self.scope)
         return self.scope["replay"]

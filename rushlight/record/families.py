@@ -23,7 +23,7 @@ from .paths import CompiledPath, compile_family, needed, no_collection
 from .trace import TraceNode
 from .warn import warn
 
-__all__ = ["Description", "clear", "describe", "member", "plan", "saw"]
+__all__ = ["Description", "are_made", "clear", "describe", "member", "plan", "saw"]
 
 _MOST = 256       # structures that are remembered
 _MOST_SEEN = 8    # lists of numbers of each
@@ -95,6 +95,12 @@ def member(path: Description) -> CompiledPath | None:
                     known.made = [made, *(one for one in known.made if one is not made)]  # type: ignore[union-attr]
             return program
     return None
+
+
+def are_made(path: Description) -> bool:
+    """Whether there are families of paths of this structure."""
+    known = _known.get(path.digest)
+    return known is not None and bool(known.made)
 
 
 def saw(path: Description) -> int:

@@ -278,7 +278,7 @@ def _program(tr: Trace, node: TraceNode, key: tuple, waiting: Waiting | None) ->
         if waiting is not None:
             waiting.let_go()
         lowered = None if ran is None else ran.lowered()
-        program = program or families.plan(described, key) or paths.compile_path(path, key, lowered)
+        program = program or _compiled(path, key, described, lowered)
     counters.programs_built += 1
     if tr.passing.end is node:
         return program
@@ -286,6 +286,22 @@ def _program(tr: Trace, node: TraceNode, key: tuple, waiting: Waiting | None) ->
     if len(node.programs) > PROGRAMS_AT_NODE:
         node.programs.pop(next(iter(node.programs)))
     return program
+
+
+def _compiled(path: Sequence[TraceNode], key: tuple, described: families.Description, lowered: Any) -> paths.CompiledPath:
+    """Planned for all sizes, if others have been seen, else for these alone. Planning for all sizes takes long: where no family has
+    been made so far, it is left to a size that no earlier process has met."""
+    if families.are_made(described):
+        return families.plan(described, key) or paths.compile_path(path, key, lowered)
+    asked = paths.Asked(path, key, lowered)
+    found = asked.found()
+    if found is not None:
+        return found
+    planned = families.plan(described, key)
+    if planned is None:
+        return asked.built()
+    asked.keep(planned)
+    return planned
 
 
 def _parts(path: Sequence[TraceNode]) -> int:

@@ -22,7 +22,8 @@ from .packed import PackedLeaves
 from .trace import TraceNode
 from .value import Buffer, Value
 
-__all__ = ["path_to", "needed", "cost", "compile_family", "compile_path", "lower_op", "lower_path", "no_collection", "ordered_leaf"]
+__all__ = ["Asked", "path_to", "needed", "cost", "compile_family", "compile_path", "lower_op", "lower_path", "no_collection",
+           "ordered_leaf"]
 
 
 def path_to(node: TraceNode) -> list[TraceNode]:
@@ -191,22 +192,45 @@ def _builder() -> Any:
         return build, family
 
 
+class Asked:
+    """A program that is asked for: it may be on disk, where it is kept under the name that its graph gives it.
+
+    Args:
+        lowered: the path's graph and leaves, where somebody has made them already.
+    """
+
+    def __init__(self, path: Sequence[TraceNode], key: tuple, lowered: tuple[Graph, Sequence[int]] | None = None) -> None:
+        self.start = time.perf_counter()
+        live, _, moved = key
+        self.graph, self.leaves = lower_path(path, [*live, *moved]) if lowered is None else lowered
+        self.donations = taken(key, self.leaves)
+        with compilers.lock:  # no fork in the middle: the locks of an import would stay locked in the child
+            self.name = plans.key(self.graph, self.donations)
+
+    def found(self) -> CompiledPath | None:
+        """The program that an earlier process has made."""
+        program = None if self.name is None else plans.find(self.name, self.graph)
+        if program is None:
+            return None
+        note_found(program, time.perf_counter() - self.start)
+        return CompiledPath(program, self.leaves)
+
+    def built(self) -> CompiledPath:
+        """The program, planned for these sizes alone."""
+        made = CompiledPath(_builder()[0].build(self.graph, self.donations), self.leaves)
+        self.keep(made)
+        return made
+
+    def keep(self, made: CompiledPath) -> None:
+        """This is the program: keep it for later processes."""
+        if self.name is not None:
+            plans.keep(self.name, made.program, self.graph)
+
+
 def compile_path(path: Sequence[TraceNode], key: tuple, lowered: tuple[Graph, Sequence[int]] | None = None) -> CompiledPath:
-    """Its program is found on disk, or built. ``lowered``: the path's graph and leaves, where somebody has made them already."""
-    start = time.perf_counter()
-    live, _, moved = key
-    graph, leaves = lower_path(path, [*live, *moved]) if lowered is None else lowered
-    donations = taken(key, leaves)
-    with compilers.lock:  # no fork in the middle: the locks of an import would stay locked in the child
-        name = plans.key(graph, donations)
-    program = None if name is None else plans.find(name, graph)
-    if program is None:
-        program = _builder()[0].build(graph, donations)
-        if name is not None:
-            plans.keep(name, program, graph)
-    else:
-        note_found(program, time.perf_counter() - start)
-    return CompiledPath(program, leaves)
+    """Its program is found on disk, or built."""
+    asked = Asked(path, key, lowered)
+    return asked.found() or asked.built()
 
 
 def compile_family(nodes: Iterable[Any], key: tuple, tape: Tape) -> tuple[Any, list[int]]:

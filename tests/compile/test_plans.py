@@ -50,6 +50,11 @@ layer, rows = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), torch.ran
 train(layer, lambda: layer(rows).square().mean())
 table = nn.Embedding(50, 16)
 train(table, lambda: table(torch.arange(20)).sort(0).values.topk(3, 1).values.std())   # calls of NumPy in between
+batches = [torch.randn(n, 3, 16, 16) for n in (8, 8, 5)] * 2                    # the last of an epoch is smaller
+epochs = iter(batches)
+train(net, lambda: (lambda x: F.cross_entropy(net(x), torch.arange(len(x))))(next(epochs)), 6)
+lengths = iter([20, 20, 13, 20, 13])
+train(layer, lambda: layer(rows[:, :next(lengths)]).square().mean(), 5)
 with torch.no_grad():
     for _ in range(3):
         digest.update(net.eval()(x).numpy().tobytes())                            # packed weights that are kept
