@@ -15,6 +15,8 @@ from ..record.meta import Meta
 from ..record.trace import NOTHING, Trace
 from ..record.value import looks
 from . import handle
+from .apply import value_of
+from .bare import MOST, Bare, written_down
 from .calls import Attempt, Function, search
 from .handle import make
 from .node import GradNode
@@ -85,6 +87,8 @@ def run_rule(tr: Trace, node: GradNode, edges: Sequence[Any], grads: Sequence[An
         if edge is not None:
             needs += bit
         bit += bit
+    if not (tr.grad_enabled or tr.node.edges or tr.node.last.function):
+        return _on_new_ground(tr, node, needs, edges, grads)
     rule = node.node.rules.get(needs) or _rule(node, needs)
     if rule.passes and len(grads) == 1:
         g = grads[0]
@@ -113,6 +117,42 @@ def run_rule(tr: Trace, node: GradNode, edges: Sequence[Any], grads: Sequence[An
         inputs = [None if v is None else next(made) for v in node.kept]
         outputs = [None] * node.results if node.kept_out is None else [None if v is None else next(made) for v in node.kept_outs]
     return _run(tr, node, rule, known, _Context(node, inputs, outputs), edges, grads)
+
+
+def _on_new_ground(tr: Trace, node: GradNode, needs: int, edges: Sequence[Any], grads: Sequence[Any]) -> Sequence[Any]:
+    """The same where nobody was ever further, without graph nodes for a second derivative."""
+    args = [v if v.overwritten is None and v.origin is None else node._checked(v) for v in node.kept if v is not None]
+    if node.kept_out is not None:
+        args += [node._checked(v) for v in node.kept_outs if v is not None]
+    at: Any = node.node
+    first = len(args)
+    name: Any = None
+    if None not in grads:
+        args += [value_of(g) for g in grads]
+        name = (at.op, at.attrs, node.in_metas, at.metas, needs, *[v.meta for v in args])
+        ids = list(map(id, args))
+        if len(set(ids)) < len(ids):  # some are the same value
+            name = (*name, *map(ids.index, ids))
+        bare = tr.bare.get(name, 0)
+        if type(bare) is Bare:
+            return bare.record(tr, args, grads, first)
+        if len(tr.bare) >= MOST and name not in tr.bare:
+            del tr.bare[next(iter(tr.bare))]
+        tr.bare[name] = None if bare is None else bare + 1
+        if not bare:  # this is the first time, or it cannot be written down
+            name = None
+    made = iter(map(make, args))
+    inputs = [None if v is None else next(made) for v in node.kept]
+    outputs = [None] * node.results if node.kept_out is None else [None if v is None else next(made) for v in node.kept_outs]
+    start, before = tr.node, (tr.epoch, len(tr.values), looks.count, looks.written)
+    tr.full = True  # so that the calls inside are not remembered, each by itself
+    try:
+        given = fitted(node, at.op.gradient(_Context(node, inputs, outputs), *grads), node.in_metas, edges)
+    finally:
+        tr.full = tr.exported or tr.watching
+    if name is not None:
+        tr.bare[name] = written_down(tr, start, before, args, grads, first, given)
+    return given
 
 
 @functools.cache

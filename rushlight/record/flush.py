@@ -24,7 +24,7 @@ from .cold import Waiting
 from .patience import LONG
 from .salvage import Aftermath, salvage
 from .settings import settings
-from .trace import NO_COPY, NOTHING, Trace, TraceNode, local, traces
+from .trace import NO_COPY, NOTHING, Trace, TraceNode, forget_results, local, traces
 from .value import SPARE, Buffer, Value, allocate, allocate_behind, new_epoch
 
 __all__ = ["flush", "flush_trace", "ready", "batch_boundary", "start_afresh", "counters"]
@@ -126,6 +126,7 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
 def start_afresh() -> None:
     """Forget every recorded path of every thread: something changed that the results' metas follow from."""
     families.clear()
+    forget_results()
     for waiting in list(Waiting._kept):
         waiting.let_go()
     for tr in list(traces):
@@ -133,7 +134,7 @@ def start_afresh() -> None:
             flush_trace(tr)
             tr.root = TraceNode(None, None, (), (), (), 0)
             tr.nodes = 0
-            tr.known = {}
+            tr.known, tr.bare = {}, {}
             tr.node = tr.beginning()
 
 

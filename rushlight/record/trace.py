@@ -23,7 +23,8 @@ from .pieces import Pieces
 from .settings import settings
 from .value import Value, new_epoch
 
-__all__ = ["NOTHING", "NO_COPY", "SWEEP", "Call", "Known", "TraceNode", "Trace", "local", "traces", "user_frame", "user_line"]
+__all__ = ["NOTHING", "NO_COPY", "SWEEP", "Call", "Known", "TraceNode", "Trace", "forget_results", "local", "traces", "user_frame",
+           "user_line"]
 
 _PACKAGE = __name__.split(".", 1)[0] + "."
 #: Of nodes that hold nothing yet, as most do for good: never written to.
@@ -195,14 +196,14 @@ class Trace:
         low: the narrow type that operations choose while autocast is on, else None; ``regions`` is the state behind it
             (``autograd/autocast.py``).
         here: the user's line while that is known to be the same (a backward); known: calls that may be made anywhere
-            (``autograd/anew.py``).
+            (``autograd/anew.py``); bare: likewise, gradient rules (``autograd/bare.py``).
         patience: which long paths wait to be compiled; ``pieces``: which are cut, because no other one like them comes; ``passing``: which
             do not stay.
     """
 
     __slots__ = ("root", "node", "values", "spare", "spare_views", "spare_wholes", "epoch", "grad_enabled", "inference", "lock", "flushes",
                  "nodes", "anomaly", "packing", "watching", "copied", "drawn", "exported", "full", "whole", "varying", "windows", "low",
-                 "regions", "patience", "pieces", "passing", "here", "known", "__weakref__")
+                 "regions", "patience", "pieces", "passing", "here", "known", "bare", "__weakref__")
 
     def __init__(self) -> None:
         self.root = TraceNode(None, None, (), (), (), 0)
@@ -232,6 +233,7 @@ class Trace:
         self.passing = Passing()
         self.here: tuple[str, int] | None = None
         self.known: dict[tuple, Any] = {}
+        self.bare: dict[tuple, Any] = {}
 
     def read_at_once(self) -> None:
         """Memory that others can write has entered: what is recorded in this epoch has to run before they do."""
@@ -316,15 +318,40 @@ class Trace:
         """Move along the edge of an operation, key ``(op, attrs, *slots)``; the caller appends the results to ``values``."""
         node = self.node.edges.get(key)
         if node is None:
-            op, attrs, *slots = key
             values = self.values
-            given = [values[s].meta for s in slots]
-            metas = op.meta(given, attrs)
-            if op.lays is not None and any(m.strides is not None for m in given):
-                metas = op.lays(given, metas, attrs)
-            node = self.extend(key, op, attrs, tuple(slots), metas if type(metas) is tuple else (metas,))
+            slots = key[2:]
+            metas, saves = result_of(key[0], key[1], [values[s].meta for s in slots])
+            node = self.grow(self.node, key, key[0], key[1], slots, metas, len(values))
+            node.saves = saves
         self.node = node
         return node
+
+
+_results: dict[tuple[Any, ...], tuple[tuple[Meta, ...], dict[int, tuple]]] = {}
+_MOST_RESULTS = 20_000
+
+
+def result_of(op: Op, attrs: tuple, given: Sequence[Meta]) -> tuple[tuple[Meta, ...], dict[int, tuple]]:
+    """The metas of an operation's results, and what its gradient keeps as far as that is known (``TraceNode.saves``): the same wherever it
+    is recorded on such values."""
+    name = (op, attrs, *given)
+    found = _results.get(name)
+    if found is None:
+        metas: Any = op.meta(given, attrs)
+        if op.lays is not None:
+            for m in given:
+                if m.strides is not None:
+                    metas = op.lays(given, metas, attrs)
+                    break
+        if len(_results) >= _MOST_RESULTS:
+            _results.clear()
+        found = _results[name] = metas if type(metas) is tuple else (metas,), {}
+    return found
+
+
+def forget_results() -> None:
+    """Something changed that they follow from."""
+    _results.clear()
 
 
 traces: weakref.WeakSet[Trace] = weakref.WeakSet()  # of all threads
