@@ -16,7 +16,7 @@ from ..record.trace import NOTHING, Trace
 from ..record.value import looks
 from . import handle
 from .apply import value_of
-from .bare import MOST, Bare, written_down
+from .bare import MOST, written_down
 from .calls import Attempt, Function, search
 from .handle import make
 from .node import GradNode
@@ -133,13 +133,10 @@ def _on_new_ground(tr: Trace, node: GradNode, needs: int, edges: Sequence[Any], 
         ids = list(map(id, args))
         if len(set(ids)) < len(ids):  # some are the same value
             name = (*name, *map(ids.index, ids))
-        bare = tr.bare.get(name, 0)
-        if type(bare) is Bare:
-            return bare.record(tr, args, grads, first)
-        if len(tr.bare) >= MOST and name not in tr.bare:
-            del tr.bare[next(iter(tr.bare))]
-        tr.bare[name] = None if bare is None else bare + 1
-        if not bare:  # this is the first time, or it cannot be written down
+        bare = tr.bare.get(name)
+        if bare:
+            return bare.record(tr, args, grads, first)  # type: ignore[no-any-return]
+        if bare is False or not tr.rules_met.again(name):
             name = None
     made = iter(map(make, args))
     inputs = [None if v is None else next(made) for v in node.kept]
@@ -151,7 +148,9 @@ def _on_new_ground(tr: Trace, node: GradNode, needs: int, edges: Sequence[Any], 
     finally:
         tr.full = tr.exported or tr.watching
     if name is not None:
-        tr.bare[name] = written_down(tr, start, before, args, grads, first, given)
+        if len(tr.bare) >= MOST:
+            del tr.bare[next(iter(tr.bare))]
+        tr.bare[name] = written_down(tr, start, before, args, grads, first, given) or False
     return given
 
 

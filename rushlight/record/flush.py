@@ -21,6 +21,7 @@ from ..compile.reference.interpret import PLAIN
 from . import cold, families, launching, paths
 from .again import Again, counters, fill, keep_pending, written
 from .cold import Waiting
+from .met import Met
 from .patience import LONG
 from .salvage import Aftermath, salvage
 from .settings import settings
@@ -134,7 +135,7 @@ def start_afresh() -> None:
             flush_trace(tr)
             tr.root = TraceNode(None, None, (), (), (), 0)
             tr.nodes = 0
-            tr.known, tr.bare = {}, {}
+            tr.known, tr.bare, tr.rules_met = {}, {}, Met()
             tr.node = tr.beginning()
 
 

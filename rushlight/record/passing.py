@@ -12,13 +12,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .met import Met
+
 if TYPE_CHECKING:
     from .trace import Trace, TraceNode
 
 __all__ = ["Passing"]
 
 _NEW, _RUNS = 32, 512  # so many new members among so many runs are many
-_MOST = 4096           # paths that are remembered, by hash, to have come once
 _NODES = 16            # added to the trie, at least, by a path that counts
 _LATELY = 0xFF         # of the last eight such paths ...
 _EXPECTED = 6          # ... so many did not stay
@@ -29,7 +30,7 @@ class Passing:
 
     Attributes:
         new: when new members came last: numbers of flushes.
-        met: hashes of paths that came once and did not stay, the oldest first.
+        met: paths that came once and did not stay.
         end: the node where a path ends that does not stay.
         nodes: how many the trie had when the last path had run.
         lately: of the last paths that added nodes, which did not stay: a bit for each.
@@ -41,7 +42,7 @@ class Passing:
 
     def __init__(self) -> None:
         self.new: deque[int] = deque(maxlen=_NEW)
-        self.met: dict[int, None] = {}
+        self.met = Met()
         self.end: TraceNode | None = None
         self.nodes = self.lately = 0
         self.loose = self.kept = False
@@ -49,24 +50,17 @@ class Passing:
     def comes(self, tr: Trace, path: Sequence[TraceNode], member: tuple[int, tuple[Any, ...]] | None) -> None:
         """A path with new nodes runs; ``member``: structure and numbers of one whose program a family gave. Those of a loose one that is
         to stay are put into the trie."""
-        if member is not None and self._once(tr.flushes, hash(member)):
+        if member is not None and self._once(tr.flushes, member):
             self.end = path[-1]
         elif self.loose and not self.kept:
             self.kept = True
             tr.put(path)
 
-    def _once(self, now: int, name: int) -> bool:
+    def _once(self, now: int, name: tuple[Any, ...]) -> bool:
         self.new.append(now)
         if len(self.new) < _NEW or now - self.new[0] > _RUNS:
             return False
-        met = self.met
-        if name in met:
-            del met[name]
-            return False
-        if len(met) >= _MOST:
-            del met[next(iter(met))]
-        met[name] = None
-        return True
+        return not self.met.again(name)
 
     def ended(self, tr: Trace, node: TraceNode) -> None:
         """An epoch that added nodes has ended, at this one."""

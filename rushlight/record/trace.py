@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
+from .met import Met
 from .meta import Meta
 from .op import Op
 from .passing import Passing
@@ -196,14 +197,15 @@ class Trace:
         low: the narrow type that operations choose while autocast is on, else None; ``regions`` is the state behind it
             (``autograd/autocast.py``).
         here: the user's line while that is known to be the same (a backward); known: calls that may be made anywhere
-            (``autograd/anew.py``); bare: likewise, gradient rules (``autograd/bare.py``).
+            (``autograd/anew.py``); bare: likewise, gradient rules (``autograd/bare.py``),
+            and ``rules_met``: which were run there.
         patience: which long paths wait to be compiled; ``pieces``: which are cut, because no other one like them comes; ``passing``: which
             do not stay.
     """
 
     __slots__ = ("root", "node", "values", "spare", "spare_views", "spare_wholes", "epoch", "grad_enabled", "inference", "lock", "flushes",
                  "nodes", "anomaly", "packing", "watching", "copied", "drawn", "exported", "full", "whole", "varying", "windows", "low",
-                 "regions", "patience", "pieces", "passing", "here", "known", "bare", "__weakref__")
+                 "regions", "patience", "pieces", "passing", "here", "known", "bare", "rules_met", "__weakref__")
 
     def __init__(self) -> None:
         self.root = TraceNode(None, None, (), (), (), 0)
@@ -234,6 +236,7 @@ class Trace:
         self.here: tuple[str, int] | None = None
         self.known: dict[tuple, Any] = {}
         self.bare: dict[tuple, Any] = {}
+        self.rules_met = Met()
 
     def read_at_once(self) -> None:
         """Memory that others can write has entered: what is recorded in this epoch has to run before they do."""
@@ -328,6 +331,7 @@ class Trace:
 
 
 _results: dict[tuple[Any, ...], tuple[tuple[Meta, ...], dict[int, tuple]]] = {}
+_met = Met()
 _MOST_RESULTS = 20_000
 
 
@@ -343,15 +347,18 @@ def result_of(op: Op, attrs: tuple, given: Sequence[Meta]) -> tuple[tuple[Meta, 
                 if m.strides is not None:
                     metas = op.lays(given, metas, attrs)
                     break
-        if len(_results) >= _MOST_RESULTS:
-            _results.clear()
-        found = _results[name] = metas if type(metas) is tuple else (metas,), {}
+        found = metas if type(metas) is tuple else (metas,), {}
+        if _met.again(name):
+            if len(_results) >= _MOST_RESULTS:
+                _results.clear()
+            _results[name] = found
     return found
 
 
 def forget_results() -> None:
     """Something changed that they follow from."""
     _results.clear()
+    _met.clear()
 
 
 traces: weakref.WeakSet[Trace] = weakref.WeakSet()  # of all threads
