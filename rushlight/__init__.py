@@ -61,7 +61,7 @@ globals().update(_TYPED)
 _LAZY: dict[str, tuple[str, str | None]] = {
     **{name: (name, None) for name in (
         "accelerator", "amp", "audio", "backends", "compat", "compiler", "cpu", "cuda", "distributed", "distributions", "fft",
-        "func", "hub", "io", "jit", "linalg", "metrics", "multiprocessing",
+        "func", "fx", "hub", "io", "jit", "linalg", "metrics", "multiprocessing",
         "nn", "onnx", "optim", "overrides", "profiler", "serialization", "signal", "special", "storage", "testing", "text", "tools",
         "utils", "version", "vision", "masked", "_C")},
     "return_types": ("tensor.return_types", None),
@@ -95,6 +95,12 @@ _LAZY: dict[str, tuple[str, str | None]] = {
 def __getattr__(name: str) -> _Any:
     import importlib
 
+    if name.startswith("_foreach_"):
+        from .tensor.foreach import FOREACH
+
+        globals().update(FOREACH)
+    if name in globals():
+        return globals()[name]
     if name not in _LAZY:
         raise AttributeError(f"module 'rushlight' has no attribute {name!r}")
     module, attribute = _LAZY[name]

@@ -383,7 +383,11 @@ class Module(Hooked, Whole):
         return f"{self._get_name()}(\n  " + "\n  ".join(lines) + "\n)"
 
     def _replicate_for_data_parallel(self) -> Module:
-        raise RuntimeError("DataParallel is not available: one process uses all cores of the machine")
+        """Another module with the very parameters, buffers and children, in dictionaries of its own."""
+        state = self.__getstate__()
+        made = self.__new__(type(self))
+        made.__setstate__({**state, **{kind: dict(state[kind]) for kind in KINDS}})
+        return made
 
 
 def _replaced(value: Any, changed: Any) -> Any:

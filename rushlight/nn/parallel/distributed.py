@@ -1,33 +1,14 @@
-"""``torch.nn.parallel``, as far as one CPU goes: what PyTorch's classes are where there is no GPU and one process."""
+"""``DistributedDataParallel``: what PyTorch's is where there is one process."""
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from ..distributed import GroupMember, get_world_size
-from .modules.module import Module
+from ...distributed import GroupMember, get_world_size
+from ..modules.module import Module
 
-__all__ = ["DataParallel", "DistributedDataParallel"]
-
-
-class DataParallel(Module):
-    """``module`` under the name ``module``: inputs go to it undivided, as in PyTorch where there is no GPU. Keys of the state begin with
-    ``module.``.
-
-    Example:
-        >>> net = nn.DataParallel(nn.Linear(3, 2))
-        >>> net(torch.zeros(4, 3)).shape, list(net.state_dict())
-        (torch.Size([4, 2]), ['module.weight', 'module.bias'])
-    """
-
-    def __init__(self, module: Module, device_ids: Any = None, output_device: Any = None, dim: int = 0) -> None:
-        super().__init__()
-        self.module = module
-        self.device_ids: list[int] = []
-
-    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        return self.module(*inputs, **kwargs)
+__all__ = ["DistributedDataParallel"]
 
 
 class DistributedDataParallel(Module):

@@ -4,14 +4,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-__all__ = ["Final", "TracerWarning", "annotate", "export", "ignore", "is_scripting", "is_tracing", "isinstance", "script",
-           "script_if_tracing", "trace", "unused"]
+from ..nn.modules.module import Module
+
+__all__ = ["Final", "ScriptModule", "TracerWarning", "annotate", "export", "ignore", "is_scripting", "is_tracing", "isinstance", "script",
+           "script_if_tracing", "script_method", "trace", "unused"]
 
 T = TypeVar("T")
 
 
 class TracerWarning(Warning):
     """What tracing would warn of: a value that the trace cannot follow. Programs filter it; it never comes."""
+
+
+class ScriptModule(Module):
+    """A module: its methods run as they are written."""
+
+
+def script_method(fn: T) -> T:
+    """``fn`` itself."""
+    return fn
 
 
 def is_scripting() -> bool:
