@@ -1,15 +1,18 @@
 """Positions found by sorting: a library (NumPy) finds the positions, values follow by ``gather``, and so do gradients."""
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..compile import dtypes as dt
+from ..compile.graph import Graph, Node
+from ..compile.reference.order_keys import stable_order
+from ..compile.selection import FirstPositions
 from ..record.meta import Meta, meta_of
 from .layouts import like_input
-from .order_keys import stable_order
 from .reduction import reduced_shape
 from .structured import Structured
 
@@ -43,8 +46,20 @@ def _kept(metas: Sequence[Meta], dim: int, *rest: Any) -> Meta:
 
 # attrs: (dimension, descending)
 sort_index = Structured("argsort", lays=like_input(), meta=_index, reference=lambda x, attrs, outs: _order(x[0], *attrs))
+def _first_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:
+    (x,), (dim, descending, k) = inputs, attrs
+    if not x.size:
+        return g.const(0, dt.int64, outs[0].shape)
+    last = [d for d in range(len(x.shape)) if d != dim] + [dim]
+    rows = g.permute(x, last)
+    lead, n = rows.shape[:-1], rows.shape[-1]
+    call = FirstPositions(math.prod(lead), n, k, bool(descending))
+    (found,) = g.native(call, g.reshape(rows, (call.rows, n)))
+    return g.permute(g.reshape(found, (*lead, k)), [last.index(d) for d in range(len(last))])
+
+
 # attrs: (dimension, descending, k): the first k of these
-first_index = Structured("topk", meta=_first, reference=lambda x, attrs, outs: _order(x[0], *attrs))
+first_index = Structured("topk", meta=_first, lower=_first_lower)
 
 
 def _kth(x: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:

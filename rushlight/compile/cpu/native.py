@@ -28,6 +28,7 @@ __all__ = ["Operand", "has_kernel", "plan"]
 _MODULES: dict[str, str] = {
     **dict.fromkeys(("recurrence", "recurrence gradient"), "rushlight.compile.cpu.recurrence"),
     **dict.fromkeys(("attention", "attention backward"), "rushlight.compile.cpu.attention"),
+    "first positions": "rushlight.compile.cpu.selection",
 }
 
 
