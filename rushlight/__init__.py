@@ -62,9 +62,10 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     **{name: (name, None) for name in (
         "accelerator", "amp", "audio", "backends", "compat", "compiler", "cpu", "cuda", "distributed", "distributions", "fft",
         "func", "fx", "hub", "io", "jit", "linalg", "metrics", "multiprocessing",
-        "nn", "onnx", "optim", "overrides", "profiler", "serialization", "signal", "special", "storage", "testing", "text", "tools",
-        "utils", "version", "vision", "masked", "_C")},
+        "nn", "onnx", "optim", "overrides", "profiler", "serialization", "signal", "sparse", "special", "storage", "testing", "text",
+        "tools", "utils", "version", "vision", "masked", "_C")},
     "return_types": ("tensor.return_types", None),
+    "sparse_coo_tensor": ("sparse", "sparse_coo_tensor"), "spmm": ("sparse", "mm"), "smm": ("sparse", "mm"),
     "save": ("io", "save"), "load": ("io", "load"),
     "stft": ("signal.spectral", "stft"), "istft": ("signal.spectral", "istft"),
     **{name: ("signal.windows", "torch_" + name) for name in (
@@ -125,7 +126,23 @@ def _istft(self: _Any, *args: _Any, **kwargs: _Any) -> _Any:
     return __getattr__("istft")(self, *args, **kwargs)
 
 
+def _to_sparse(self: _Any, *args: _Any, **kwargs: _Any) -> _Any:
+    """What of the tensor is not zero, as a sparse tensor (``rushlight.sparse.to_sparse``)."""
+    return __getattr__("sparse").to_sparse(self, *args, **kwargs)
+
+
+def _sparse_mask(self: _Any, mask: _Any) -> _Any:
+    """The values at the positions of a sparse tensor."""
+    return __getattr__("sparse").answers.sparse_mask(self, mask)
+
+
+def _to_dense(self: _Any, *dtypes: _Any, masked_grad: _Any = None, **options: _Any) -> _Any:
+    """The tensor itself, or as another dtype: only sparse ones are not dense."""
+    return self.to(*dtypes, **options)
+
+
 Tensor.stft, Tensor.istft = _stft, _istft  # type: ignore[attr-defined]
+Tensor.to_sparse, Tensor.sparse_mask, Tensor.to_dense = _to_sparse, _sparse_mask, _to_dense  # type: ignore[attr-defined]
 
 
 def __dir__() -> list[str]:

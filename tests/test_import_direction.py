@@ -19,7 +19,7 @@ FLOORS = [
     {"random", "version", "backends", "accelerator", "compiler", "distributed", "multiprocessing", "fft", "linalg", "_C"},
     {"special", "masked"},
     {"nn", "utils", "metrics", "amp", "func", "fx", "onnx"},
-    {"optim", "distributions", "cpu", "cuda", "overrides", "jit"},
+    {"optim", "distributions", "cpu", "cuda", "overrides", "jit", "sparse"},
     {"io", "signal"},
     {"hub"},
     {"vision", "text", "audio", "tools", "serialization", "storage", "testing"},

@@ -26,12 +26,14 @@ def test_names_that_libraries_import(package):
     for place, names in {"nn.parallel.data_parallel": "DataParallel data_parallel",
                          "nn.parallel": "scatter gather",
                          "nn.parallel._functions": "Broadcast ReduceAddCoalesced Gather Scatter",
-                         "nn.parallel.scatter_gather": "scatter gather scatter_kwargs", "nn.parallel.distributed": "DistributedDataParallel",
+                         "nn.parallel.scatter_gather": "scatter gather scatter_kwargs",
+                         "nn.parallel.distributed": "DistributedDataParallel",
                          "nn.parallel.replicate": "replicate", "nn.parallel.parallel_apply": "parallel_apply",
                          "jit.annotations": "List Dict Optional Tuple", "jit": "ScriptModule script_method", "fx": "wrap"}.items():
         module = importlib.import_module(f"{package.__name__}.{place}")
         for name in names.split():
             assert hasattr(module, name), (place, name)
+
 
 def test_what_is_nothing_here():
     def doubled(x):
@@ -85,3 +87,11 @@ def test_sums_of_all_devices():
     first, second = functions.ReduceAddCoalesced.apply("cpu", 2, *copies)
     first.sum().backward()
     assert first.tolist() == [2.0] * 2 and second.tolist() == [2.0] * 3 and a.grad.tolist() == [2.0] * 2
+
+
+def test_extensions_cannot_be_built():
+    cpp_extension = importlib.import_module("rushlight.utils.cpp_extension")
+    for build in (cpp_extension.load, cpp_extension.load_inline):
+        with pytest.raises(RuntimeError, match="'fast' cannot be built"):
+            build(name="fast", sources=["fast.cpp"]) if build is cpp_extension.load else build("fast", "int x;")
+    assert cpp_extension.CUDA_HOME is None
