@@ -362,6 +362,8 @@ def unravel_index(indices: Any, shape: Any) -> tuple[Any, ...]:
         return tuple(indices.new_empty(tuple(indices.shape)) for _ in shape)
     if any(n < 0 for n in shape):
         raise ValueError(f"'shape' cannot have negative values, but got {shape}")
+    if not shape:
+        return ()
     out, rest = [], indices
     for n in reversed(shape):
         out.append(rest.remainder(n))

@@ -9,7 +9,9 @@ from ..autograd.autocast import full_precision
 from ..autograd.handle import Handle
 from ..compile import dtypes as dt
 from ..ops import arithmetic as ar
+from ..ops.distances import distances
 from ..ops.norms import vector_norm as _vector_norm
+from ..ops.pointwise import broadcast_shapes
 from ..ops.reduction import sum_
 from ..ops.structured import wrap_dim, wrap_dims
 from ..ops.views import squeeze
@@ -216,10 +218,19 @@ def dist(input: Any, other: Any, p: Any = 2) -> Any:
     return norm_over(d, p, tuple(range(len(d.shape))), False, op=_dist)
 
 
+#: Modes of ``cdist``, and with how many rows the distances are still differences in each (None: always).
+_WITH_PRODUCTS = {"use_mm_for_euclid_dist_if_necessary": 25, "use_mm_for_euclid_dist": 0, "donot_use_mm_for_euclid_dist": None}
+_COLUMNS = 16  # of fewer, differences are faster (measured: 3 columns, three times)
+
+
 @public(method=False, out=False)
 @full_precision
 def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary") -> Any:
-    """Distances of every row of ``x1`` from every row of ``x2``."""
+    """Distances (*batch, P, R) of every row of ``x1`` (*batch, P, M) from every row of ``x2`` (*batch, R, M).
+
+    Euclidean ones of more than 25 rows and 15 columns come from products, unless ``compute_mode`` is "donot_use_mm_for_euclid_dist": fast,
+    but rows that are close for their size lose digits, as in PyTorch.
+    """
     for k, x in enumerate((x1, x2), 1):
         if len(x.shape) < 2:
             raise RuntimeError(f"cdist only supports at least 2D tensors, X{k} got: {len(x.shape)}D")
@@ -227,6 +238,15 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = "use_mm_for_eucl
         raise RuntimeError(f"X1 and X2 must have the same number of columns. X1: {x1.shape[-1]} X2: {x2.shape[-1]}")
     if p < 0:
         raise RuntimeError("cdist only supports non-negative p values")
+    if compute_mode not in _WITH_PRODUCTS:
+        raise ValueError(f"{compute_mode} is not a valid value for compute_mode")
+    most = _WITH_PRODUCTS[compute_mode]
+    rows = x1.shape[-2], x2.shape[-2]
+    columns = x1.shape[-1]
+    if p == 2 and most is not None and max(rows) > most and columns >= (_COLUMNS if most else 1) and all(rows) and x1.dtype.kind == "f":
+        batch = broadcast_shapes([x1.shape[:-2], x2.shape[:-2]], "cdist")
+        x, y = (v.expand((*batch, *v.shape[-2:])).reshape((-1, *v.shape[-2:])) for v in (x1, x2))
+        return distances(x, y).reshape((*batch, *rows))
     d = x1.unsqueeze(-2) - x2.unsqueeze(-3)
     return norm_over(d, p, (len(d.shape) - 1,), False, op=_cdist) if d.shape[-1] else d.sum(-1)
 
