@@ -246,15 +246,20 @@ def _ragged(g: Graph, x: Node, out: Shape, value: Any) -> tuple[Node, Shape]:
     lead = x.shape[:len(x.shape) - nd]
     size = x.shape[len(lead):]
     longest = tuple(_longest(n, m) for n, m in zip(size, out))
-    for d, (n, m, t) in enumerate(zip(size, out, longest)):
-        axis = len(lead) + 2 * d
-        shape = (*x.shape[:axis], m, t, *x.shape[axis + 1:])
-        place = g.map(lambda e, o, k, n=n, m=m: e.min(_start(e, o, n, m) + k, n - 1), g.index(shape, axis), g.index(shape, axis + 1))
-        flat = (*x.shape[:axis], m * t, *x.shape[axis + 1:])
-        taken = g.reshape(g.gather(x, g.reshape(place, flat), axis, False), shape)
-        x = g.map(lambda e, a, o, k, n=n, m=m: e.where(e.lt(_start(e, o, n, m) + k, _stop(e, o, n, m)), a, e.const(value, a.dtype)),
-                  taken, g.index(shape, axis), g.index(shape, axis + 1))
+    for d, (n, m) in enumerate(zip(size, out)):
+        x = _ragged_dim(g, x, len(lead) + 2 * d, n, m, value)
     return x, longest
+
+
+def _ragged_dim(g: Graph, x: Node, axis: int, n: int, m: int, value: Any) -> Node:
+    """The dimension ``axis`` of n elements as two: m windows, and the longest window."""
+    t = _longest(n, m)
+    shape = (*x.shape[:axis], m, t, *x.shape[axis + 1:])
+    place = g.map(lambda e, o, k: e.min(_start(e, o, n, m) + k, n - 1), g.index(shape, axis), g.index(shape, axis + 1))
+    flat = (*x.shape[:axis], m * t, *x.shape[axis + 1:])
+    taken = g.reshape(g.gather(x, g.reshape(place, flat), axis, False), shape)
+    return g.map(lambda e, a, o, k: e.where(e.lt(_start(e, o, n, m) + k, _stop(e, o, n, m)), a, e.const(value, a.dtype)),
+                 taken, g.index(shape, axis), g.index(shape, axis + 1))
 
 
 def _lengths(g: Graph, shape: Shape, size: Shape, out: Shape, dtype: Any) -> Node | float:
@@ -282,9 +287,10 @@ def _ragged_mean_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Seq
     size = x.shape[len(x.shape) - len(out):]
     if before:
         wide = _divide(g, wide, _lengths(g, x.shape, out, size, wide.dtype))
-    parts, _ = _ragged(g, wide, out, 0)
-    n = len(x.shape) - len(out)
-    total = g.reduce("add", parts, range(n + 1, n + 2 * len(out), 2))
+    total = wide
+    for axis in range(len(x.shape) - len(out), len(x.shape)):  # the outer dimension first: what is added up there lies side by side
+        parts = _ragged_dim(g, total, axis, total.shape[axis], out[axis - len(x.shape)], 0)
+        total = g.reduce("add", parts, (axis + 1,))
     if not before:
         total = _divide(g, total, _lengths(g, total.shape, size, out, total.dtype))
     return g.cast(total, x.dtype)
