@@ -10,8 +10,8 @@ CUDA_HOME = None
 
 
 def _refuse(name: str) -> NoReturn:
-    raise RuntimeError(f"cpp_extension: '{name}' cannot be built: extensions in C++ and CUDA are written against PyTorch's library, which is "
-                       "not there. Operations can be declared in Python (CONTRIBUTING.md, autograd.Function)")
+    raise RuntimeError(f"cpp_extension: '{name}' cannot be built: extensions in C++ and CUDA are written against PyTorch's library, which "
+                       "is not there. Operations can be declared in Python (CONTRIBUTING.md, autograd.Function)")
 
 
 def load(name: str, sources: Any = None, *args: Any, **options: Any) -> NoReturn:

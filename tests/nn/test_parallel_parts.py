@@ -95,3 +95,13 @@ def test_extensions_cannot_be_built():
         with pytest.raises(RuntimeError, match="'fast' cannot be built"):
             build(name="fast", sources=["fast.cpp"]) if build is cpp_extension.load else build("fast", "int x;")
     assert cpp_extension.CUDA_HOME is None
+
+
+def test_one_process_has_the_baton(tmp_path):
+    file_baton = importlib.import_module("rushlight.utils.file_baton")
+    first, second = (file_baton.FileBaton(str(tmp_path / "lock"), wait_seconds=0.001) for _ in range(2))
+    assert first.try_acquire() and not second.try_acquire()
+    first.release()
+    second.wait()
+    assert second.try_acquire()
+    second.release()
