@@ -29,7 +29,9 @@ def _is_sequence(x: Any) -> bool:
 
 
 def _is_mask(index: Any) -> bool:
-    return index.dtype.kind == "b" or index.dtype in (dt.uint8, np.uint8)
+    if isinstance(index, np.ndarray):
+        return index.dtype.char in "?B"
+    return index.dtype.kind == "b" or index.dtype is dt.uint8
 
 
 def _parts(key: Any) -> list[Any]:

@@ -19,12 +19,12 @@ from ..autograd.writing import free_memory, wrote_part
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..ops.basic import full
-from ..ops.views import as_strided
+from ..ops.views import as_strided, select_of_unbind
 from ..record.meta import is_contiguous, meta_of
 from ..record.trace import local
 from ..record.value import allocate, looks, new_value
 
-__all__ = ["MANY", "Place", "cell", "joined", "part", "part_of_ready", "store_number"]
+__all__ = ["MANY", "Place", "all_of_ready", "cell", "joined", "part", "part_of_ready", "store_number"]
 
 Place = tuple[tuple[int, ...], tuple[int, ...], int]
 
@@ -73,23 +73,25 @@ def part(shape: tuple[int, ...], steps: tuple[int, ...], offset: int, key: Any) 
     return (*lengths, *shape[dim:]), (*strides, *steps[dim:]), offset
 
 
-def part_of_ready(t: Any, key: Any) -> Any:
-    """The view ``t[key]`` of ready memory, or None."""
+def _lies(t: Any, grad: bool) -> Place | None:
+    """Where a tensor lies in ready memory; None if it does not, or if autograd has to know of its views."""
     alias = t._alias
     root = t._value if alias is None else alias.storage.value
-    if root.buffer is None or not root.meta.numel or type(t) not in PLAIN_TENSORS:
+    if root.buffer is None or not root.meta.numel or type(t) not in PLAIN_TENSORS or grad and t._edge is not None:
         return None
-    grad = bool(local.trace.grad_enabled)
-    if grad and t._edge is not None:
-        return None
-    meta = t._value.meta
     if alias is None or alias.parent is None:
-        shape, steps, begin = *lying(root), 0
-    elif root.meta.dtype is meta.dtype:
-        shape, steps, begin = alias.place()
-    else:
+        return *lying(root), 0
+    return alias.place() if root.meta.dtype is t._value.meta.dtype else None  # type: ignore[no-any-return]
+
+
+def part_of_ready(t: Any, key: Any) -> Any:
+    """The view ``t[key]`` of ready memory, or None."""
+    grad = bool(local.trace.grad_enabled)
+    lies = _lies(t, grad)
+    if lies is None:
         return None
-    place = part(shape, steps, begin, key)
+    meta, begin = t._value.meta, lies[2]
+    place = part(*lies, key)
     if place is None:
         return None
     lengths, strides, offset = place
@@ -97,6 +99,24 @@ def part_of_ready(t: Any, key: Any) -> Any:
     view = new_view(t, seen, How(as_strided, (lengths, strides, offset - begin), seen), grad)
     view._alias._place = place
     return view
+
+
+def all_of_ready(t: Any, dim: int) -> tuple[Any, ...] | None:
+    """All positions along a dimension of ready memory, or None."""
+    grad = bool(local.trace.grad_enabled)
+    lies = _lies(t, grad)
+    if lies is None:
+        return None
+    shape, steps, begin = lies
+    meta, step = t._value.meta, steps[dim]
+    lengths, strides = (*shape[:dim], *shape[dim + 1:]), (*steps[:dim], *steps[dim + 1:])
+    seen = meta_of(lengths, meta.dtype, meta.device, strides)
+    views = []
+    for k in range(shape[dim]):
+        view = new_view(t, seen, How(select_of_unbind, (dim, k), seen), grad)
+        view._alias._place = lengths, strides, begin + k * step
+        views.append(view)
+    return tuple(views)
 
 
 def store_number(t: Any, key: Any, number: Any) -> bool:

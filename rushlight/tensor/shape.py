@@ -17,7 +17,7 @@ from ..record.meta import is_contiguous
 from ..record.warn import warn
 from .casting import in_format
 from .kinds import contiguous_format, preserve_format
-from .parts import MANY, joined
+from .parts import MANY, all_of_ready, joined
 from .registry import CONVENIENCES, METHODS, public
 from .size import size_argument, size_given, wholes
 
@@ -256,7 +256,8 @@ METHODS["unfold"] = _unfold
 def unbind(input: Any, dim: int = 0) -> tuple[Any, ...]:
     """All positions of a dimension, as a tuple."""
     dim = wrap_dim(dim, len(input.shape))
-    return tuple(views.select_of_unbind(input, dim, k) for k in range(input.shape[dim]))
+    ready = all_of_ready(input, dim)
+    return tuple([views.select_of_unbind(input, dim, k) for k in range(input.shape[dim])]) if ready is None else ready
 
 
 @public(out=False)

@@ -229,3 +229,20 @@ def test_a_constant_that_wants_gradients_is_refused_as_before():
     y[1] = 5.0
     y.sum().backward()
     assert x.tolist() == [1, 0, 0] and y.tolist() == [2, 5, 0]
+
+
+def test_all_positions_of_a_dimension_are_views():
+    import torch as theirs
+
+    for make in (lambda t: t.arange(24.0).reshape(2, 3, 4), lambda t: t.arange(24.0).reshape(2, 3, 4).transpose(0, 2),
+                 lambda t: t.arange(48.0).reshape(4, 3, 4)[1:3, :, ::2], lambda t: t.arange(6)):
+        for dim in range(make(theirs).dim()):
+            x, y = make(torch), make(theirs)
+            for a, b in zip(x.unbind(dim), y.unbind(dim), strict=True):
+                assert a.tolist() == b.tolist() and a.stride() == b.stride() and a.storage_offset() == b.storage_offset()
+                assert a._base is not None and a.data_ptr() - x.untyped_storage().data_ptr() == a.storage_offset() * a.element_size()
+                a.mul_(2), b.mul_(2)
+            assert x.tolist() == y.tolist() and x._version == y._version
+    leaf = torch.arange(3.0).requires_grad_()
+    sum(k * x for k, x in enumerate(leaf)).backward()
+    assert leaf.grad.tolist() == [0.0, 1.0, 2.0]
