@@ -17,6 +17,7 @@ from ..compile.expr import Expr, const, substitute, walk
 from ..compile.flags import flags
 from ..compile.sizes import NotGeneric, Tape, is_size
 from .columns import Columns
+from .met import Met
 from .meta import CPU, Meta
 from .op import Op
 from .paths import CompiledPath, compile_family, needed, no_collection
@@ -68,14 +69,35 @@ def describe(path: Sequence[TraceNode], key: tuple) -> Description:
     numbers: list[Any] = []
     parts: list[Any] = [key, flags.state]
     for node in nodes:
-        # The dimension that is cut is no size: a family whose members are cut along different ones would hold for none.
-        cut = node.attrs[0] if node.op is not None and node.op.is_cut else None
-        parts.append((node.op, node.slot, node.inputs, cut, _plain(node.attrs, numbers)))
-        for meta in node.metas:
-            numbers += meta.shape
-            parts.append((meta.dtype, len(meta.shape), meta.order))
+        name = node.op, node.attrs, node.metas
+        known = _nodes.get(name)
+        if known is None:
+            known = _of_node(*name)
+            if _met.again(name):
+                if len(_nodes) >= _MOST_NODES:
+                    _nodes.clear()
+                _nodes[name] = known
+        parts.append((node.slot, node.inputs, known[0]))
+        numbers += known[1]
     structure = tuple(parts)
     return Description(structure, hash(structure), tuple(numbers), nodes)
+
+
+_nodes: dict[tuple[Any, ...], tuple[tuple[Any, ...], tuple[Any, ...]]] = {}
+_met = Met()
+_MOST_NODES = 10_000
+
+
+def _of_node(op: Op | None, attrs: tuple, metas: Sequence[Meta]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The structure of a node, and its numbers."""
+    numbers: list[Any] = []
+    # The dimension that is cut is no size: a family whose members are cut along different ones would hold for none.
+    cut = attrs[0] if op is not None and op.is_cut else None
+    parts = [op, cut, _plain(attrs, numbers)]
+    for meta in metas:
+        numbers += meta.shape
+        parts.append((meta.dtype, len(meta.shape), meta.order))
+    return tuple(parts), tuple(numbers)
 
 
 def member(path: Description) -> CompiledPath | None:

@@ -119,10 +119,12 @@ def _is_start(node: TraceNode) -> bool:
 
 
 def _beginning(node: TraceNode) -> tuple[Any, ...]:
-    """The operations up to this one, with the user's lines: sizes may differ, as that of a whole episode's rewards does."""
+    """The operations up to this one, with the user's lines: sizes may differ, as that of a whole episode's rewards does, and so may how
+    many values enter, where such an episode's losses are stacked."""
     names = []
     n: Any = node
     while n.parent is not None:
-        names.append((n.op, n.line))
+        if n.op is not None:
+            names.append((n.op, n.line))
         n = n.parent
     return tuple(names)

@@ -77,6 +77,35 @@ def test_a_new_number_of_turns_is_made_of_pieces_that_are_known():
         assert local.trace.nodes - nodes < 500 + 4 * n  # of some twenty for each turn
 
 
+def episode(actor, states):
+    """Each move's result is looked at, and all of them are in one stack of the loss: as many values enter as there are moves."""
+    moves = []
+    for state in states:
+        value = torch.tanh(actor(state))
+        moves.append(value * (1.0 if value.sum().item() > 0 else -1.0))
+    for p in actor.parameters():
+        p.grad = None
+    loss = torch.stack(moves).square().sum()
+    loss.backward()
+    return loss.item(), actor.weight.grad.numpy().copy(), actor.bias.grad.numpy().copy()
+
+
+def test_episodes_whose_losses_are_stacked_are_cut():
+    torch.manual_seed(0)
+    actor = nn.Linear(6, 6)
+    lengths = random.Random(1).sample(range(20, 120), 80)
+    for n in lengths[:60]:
+        episode(actor, torch.randn(n, 6).unbind(0))
+    for n in lengths[60:]:
+        nodes, states = local.trace.nodes, torch.randn(n, 6)
+        loss, dw, db = episode(actor, states.unbind(0))
+        assert local.trace.nodes - nodes < 300 + 4 * n  # of some ten for each move
+        w, x = actor.weight.detach().numpy().astype(np.float64), states.numpy().astype(np.float64)
+        values = np.tanh(x @ w.T + actor.bias.detach().numpy())
+        grads = 2 * values * (1 - values**2)
+        check((loss, dw, db), ((values**2).sum(), grads.T @ x, grads.sum(0)))
+
+
 def test_what_comes_again_stays_whole():
     torch.manual_seed(0)
     cell, word = nn.Linear(6, 6), torch.randn(2, 6)
