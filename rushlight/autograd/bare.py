@@ -19,7 +19,7 @@ from .varying import varying
 
 __all__ = ["MOST", "Bare", "written_down"]
 
-MOST = 8192  # rules on certain metas that one thread knows
+MOST = 4096  # rules on certain metas that one thread knows
 
 
 class Bare:

@@ -127,7 +127,7 @@ def _on_new_ground(tr: Trace, node: GradNode, needs: int, edges: Sequence[Any], 
     at: Any = node.node
     first = len(args)
     name: Any = None
-    if all([g is not None for g in grads]):
+    if all(g is not None for g in grads):
         args += [value_of(g) for g in grads]
         name = (at.op, at.attrs, node.in_metas, at.metas, needs, *[v.meta for v in args])
         ids = list(map(id, args))

@@ -85,7 +85,7 @@ def describe(path: Sequence[TraceNode], key: tuple) -> Description:
 
 _nodes: dict[tuple[Any, ...], tuple[tuple[Any, ...], tuple[Any, ...]]] = {}
 _met = Met()
-_MOST_NODES = 10_000
+_MOST_NODES = 8192
 
 
 def _of_node(op: Op | None, attrs: tuple, metas: Sequence[Meta]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:

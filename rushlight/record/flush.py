@@ -22,6 +22,7 @@ from . import cold, families, launching, paths
 from .again import Again, counters, fill, keep_pending, written
 from .cold import Waiting
 from .met import Met
+from .passing import Passing
 from .patience import LONG
 from .salvage import Aftermath, salvage
 from .settings import settings
@@ -135,7 +136,7 @@ def start_afresh() -> None:
             flush_trace(tr)
             tr.root = TraceNode(None, None, (), (), (), 0)
             tr.nodes = 0
-            tr.known, tr.bare, tr.rules_met = {}, {}, Met()
+            tr.known, tr.bare, tr.rules_met, tr.passing = {}, {}, Met(), Passing()
             tr.node = tr.beginning()
 
 

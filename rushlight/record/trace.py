@@ -332,7 +332,7 @@ class Trace:
 
 _results: dict[tuple[Any, ...], tuple[tuple[Meta, ...], dict[int, tuple]]] = {}
 _met = Met()
-_MOST_RESULTS = 20_000
+_MOST_RESULTS = 8192
 
 
 def result_of(op: Op, attrs: tuple, given: Sequence[Meta]) -> tuple[tuple[Meta, ...], dict[int, tuple]]:

@@ -57,7 +57,8 @@ def test_ever_new_sizes_leave_nothing_in_the_trie():
         net.step(n, m)
     assert local.trace.nodes - before < 100
     gc.collect()
-    assert (len(gc.get_objects()) - objects) / 100 < 60  # it is 40 operations a step
+    # What is known of operations on certain sizes is kept, up to a bound; a step is 100 nodes, with 700 objects.
+    assert (len(gc.get_objects()) - objects) / 100 < 150
 
 
 def test_nodes_that_do_not_stay_go_without_a_collection():
