@@ -405,7 +405,7 @@ class Planner:
         fields = list(fields)
         step = Step(kernel, [(name, 0) for name in names], [values[name] for name in fields] + tables, parts, packs)
         self.steps.append(step)
-        self.calls += [(step, fields.index(name), name) for name in ("micro", "rows", "turn", "pack") if name in fields]
+        self.calls += [(step, fields.index(name), name) for name in ("micro", "rows", "turn", "pack", "ahead") if name in fields]
 
     # ------------------------------------------------------------------------------------------------- the reduction
 

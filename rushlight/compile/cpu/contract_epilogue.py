@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from rushlight.compile.cpu import vecmath
-from rushlight.compile.cpu.contract_sums import Item, Partial, Tally
+from rushlight.compile.cpu.contract_sums import Item, Partial, Tally, tally_lines
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function
 from rushlight.compile.cpu.microkernel import intrinsic_suffix, ir_type, mask, masked_load, splat
@@ -100,6 +100,31 @@ class Epilogue:
             with f.loop(0, height) as r:
                 tally.add(values(f.add(first, r), self.stores))
             tally.end(fresh, first, height)
+
+    def row_of_tile(
+        self, f: Function, frame: Numbers, tables: list[str], rows: tuple[str, str, str], panel: str, columns: str,
+        vector_of: Callable[[str, int], str], partials: str, tally: str,
+    ) -> None:  # fmt: skip
+        """One row of what ``tile`` does, a call for each: ``rows`` are the tile's first one, this one, counted from it, and how many there
+        are. The sums so far lie at ``tally``."""
+        first, row, height = rows
+        item, width = self.accumulate.itemsize, self.lanes * self.vectors
+        formulas = [expr for _, expr in self.sums]
+        fresh = f.compare("eq", first, 0)
+        start, lanes = self._starts(f, frame, tables, f.add(first, row), panel), self.at_once
+        with f.loop(0, str(width), lanes) as lane:
+            lanes_on = mask(f, f.sub(columns, lane), lanes)
+            places = self._places(f, frame, start, lane)
+            so_far = [f.at(tally, f.mul(f.add(lane, i * width), item), "i8") for i in range(tally_lines(self.sums))]
+            column = f.add(f.mul(panel, width), lane)
+            partial = Partial(f.at(partials, f.mul(column, item), "i8"), frame["sum_line"])
+            tallied = Tally(f, self.sums, self.accumulate, lanes, partial, memory=so_far)
+            total = V(f, vector_of(lane, lanes), vecmath.register_type(self.accumulate), lanes)
+            with f.when(f.compare("eq", row, 0)):
+                tallied.begin(fresh, lambda: apply(f, total, places, lanes_on, self.outputs, (), formulas))
+            tallied.add(apply(f, total, places, lanes_on, self.outputs, self.stores, formulas))
+            with f.when(f.compare("eq", f.add(row, 1), height)):
+                tallied.end(fresh, first, height)
 
     def _starts(self, f: Function, frame: Numbers, tables: list[str], row: str, panel: str) -> list[str]:
         """The operands' addresses in a row, at the first column of a panel."""

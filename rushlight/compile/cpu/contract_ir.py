@@ -105,6 +105,11 @@ class Driver:
     sums: tuple[Item, ...] = ()
 
     @property
+    def order(self) -> tuple[str, str]:
+        """Of parts: along which dimension the next one lies."""
+        return "parts_n", "parts_m"
+
+    @property
     def key(self) -> str:
         outputs = ";".join(map(str, self.outputs))
         return (f"contract19 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
@@ -152,10 +157,12 @@ class Driver:
         batch_table = frame.tables
         m_table = f.at(batch_table, f.mul(frame["batch_dims"], width))
         runs = f.at(m_table, f.mul(frame["m_dims"], width))
-        behind = self._enter(f)
+        behind = self._enter(f, frame)
         with f.loop("%begin", "%end") as part:
-            ni, rest = f.rem(part, frame["parts_n"]), f.div(part, frame["parts_n"])
-            mi, rest = f.rem(rest, frame["parts_m"]), f.div(rest, frame["parts_m"])
+            place, rest = {}, part
+            for name in self.order:
+                place[name], rest = f.rem(rest, frame[name]), f.div(rest, frame[name])
+            ni, mi = place["parts_n"], place["parts_m"]
             split = "0"
             if self.kind == "partial":
                 split, rest = f.rem(rest, frame["splits"]), f.div(rest, frame["splits"])
@@ -174,7 +181,7 @@ class Driver:
         self._leave(f)
         return f.finish() + module.text() + (behind.ir() if behind is not None else "")
 
-    def _enter(self, f: Function) -> Any:
+    def _enter(self, f: Function, frame: Frame) -> Any:
         """What a kernel does before its first part; returns what its parts have as ``behind``."""
 
     def _leave(self, f: Function) -> None:
@@ -199,7 +206,7 @@ class Driver:
         b_base = f.let(f"inttoptr i64 {part.bases[1]} to ptr")
         a = A(part.rows[0], part.runs, frame["runs"], frame["step"])
         depth = frame["depth"] if self.block else ""
-        with self._blocks(f, frame, a, part.count, depth) as (first, count, a), f.loop(*part.panels) as panel:
+        with self._blocks(f, part, a, depth) as (first, count, a), f.loop(*part.panels) as panel:
             b = f.at(b_base, f.mul(panel, frame["panel_bytes"]), "i8")
             columns = self._columns(f, frame, panel)
             with self._tiles(f, count) as (here, height):
@@ -265,7 +272,7 @@ class Driver:
             a = A(part.rows[0], f.at(part.runs, f.mul(run0, 2)), f.sub(run1, run0), frame["step"])
             skipped = f.mul(position, frame["b_step"])
             again = f.let(f"zext i1 {f.compare('sgt', chunk, chunk0)} to i64")
-            with self._blocks(f, frame, a, part.count, length) as (first, count, a), f.loop(*part.panels) as panel:
+            with self._blocks(f, part, a, length) as (first, count, a), f.loop(*part.panels) as panel:
                 b = f.at(b_base, f.add(f.mul(panel, frame["panel_bytes"]), skipped), "i8")
                 columns = self._columns(f, frame, panel)
                 target = f.at(own, f.mul(panel, frame["scratch_panel_bytes"]), "i8")
@@ -305,8 +312,9 @@ class Driver:
             f.set(row, f.add(t, height))
 
     @contextmanager
-    def _blocks(self, f: Function, frame: Frame, a: A, rows: str, depth: str) -> Iterator[tuple[str, str, A]]:
+    def _blocks(self, f: Function, part: Part, a: A, depth: str) -> Iterator[tuple[str, str, A]]:
         """The part's rows of A, block by block: (first row, rows, how to read them). One block where A is read in place."""
+        frame, rows = part.frame, part.count
         if not self.block:
             yield "0", rows, a
             return

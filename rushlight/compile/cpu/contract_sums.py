@@ -30,11 +30,12 @@ from rushlight.compile.cpu.values import V, const, splat, where
 from rushlight.compile.dtypes import DType
 from rushlight.compile.expr import Expr, canonical
 
-__all__ = ["Combine", "Item", "Partial", "Tally", "combined", "items_of", "lines", "sums_key"]
+__all__ = ["Combine", "Item", "Partial", "Tally", "combined", "items_of", "lines", "sums_key", "tally_lines"]
 
 Item = tuple[str, Expr]  # "add" or "deviations", of which formula
 
 _LINES = {"add": 2, "deviations": 5}
+_KINDS = {"add": ("sum",), "deviations": ("sum", "squares")}
 
 
 def items_of(c: Contraction) -> tuple[Item, ...]:
@@ -44,6 +45,11 @@ def items_of(c: Contraction) -> tuple[Item, ...]:
 def lines(items: Sequence[Item]) -> int:
     """Lines of the partials."""
     return sum(_LINES[op] for op, _ in items)
+
+
+def tally_lines(items: Sequence[Item]) -> int:
+    """Of the memory that a tally of single rows needs."""
+    return sum(len(_KINDS[op]) + (op == "deviations") for op, _ in items)
 
 
 def sums_key(items: Sequence[Item]) -> str:
@@ -63,17 +69,23 @@ class Tally:
     """The sums of some columns (``lanes`` of them) over the rows of one tile; what the tiles before it gave lies in ``partial``.
 
     ``begin``, then ``add`` for each row, then ``end``. With ``long`` tiles, ``put_away`` after every few rows, so that no lane
-    adds up many terms one after the other.
+    adds up many terms one after the other. ``memory``: where the sums so far lie, ``tally_lines`` addresses, if rows are added by calls
+    of their own.
     """
 
-    def __init__(self, f: Function, items: Sequence[Item], dtype: DType, lanes: int, partial: Partial, long: bool = False) -> None:
+    def __init__(self, f: Function, items: Sequence[Item], dtype: DType, lanes: int, partial: Partial, long: bool = False,
+                 memory: Sequence[str] = ()) -> None:  # fmt: skip
         self.f, self.items, self.dtype, self.lanes, self.partial, self.long = f, items, dtype, lanes, partial, long
         self.vector = ir_type(dtype, lanes)
         self.type = vecmath.register_type(dtype)
-        kinds = {"add": ("sum",), "deviations": ("sum", "squares")}
-        self.slots = [{name: f.slot(self.vector) for name in kinds[op]} for op, _ in items]
-        self.totals = [{name: f.slot(self.vector) for name in kinds[op]} for op, _ in items] if long else self.slots
-        self.shifts = [f.slot(self.vector) if op == "deviations" else "" for op, _ in items]
+        places = iter(memory)
+
+        def slot() -> str:
+            return next(places) if memory else f.slot(self.vector)
+
+        self.slots = [{name: slot() for name in _KINDS[op]} for op, _ in items]
+        self.totals = [{name: slot() for name in _KINDS[op]} for op, _ in items] if long else self.slots
+        self.shifts = [slot() if op == "deviations" else "" for op, _ in items]
 
     def begin(self, first: str, values: Callable[[], list[V]]) -> None:
         """``first`` (i1): no rows before; ``values``: the formulas for the first row."""

@@ -24,6 +24,7 @@ from rushlight.compile.cpu.contract_ir import A, Driver, Part, Tile
 from rushlight.compile.cpu.contract_rows import MAX_ROWS
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
+from rushlight.compile.cpu.pair_ahead import Ahead
 from rushlight.compile.cpu.pair_behind import Behind
 from rushlight.compile.cpu.pair_pack import SQUARE, SQUARE_BYTES
 from rushlight.compile.cpu.pair_parts import ORDER
@@ -153,16 +154,27 @@ class PairMicro:
 @dataclass(frozen=True)
 class PairDriver(Driver):
     """The loops around the inner kernel: a part's rows of A become squares on the stack, block by block, and serve every
-    panel of B. ``parts``: of a number, each a square."""
+    panel of B. ``parts``: of a number, each a square. ``ahead``: a block has the rows of a tile, and while it is used the next one is made
+    ("k" or "rows", as A lies)."""
 
     amx: bool = False
     parts: int = 1
+    ahead: str = ""
+
+    @property
+    def order(self) -> tuple[str, str]:
+        """Where the panels of B are what stays in the second-level cache, neighbouring parts read the same."""
+        return ("parts_m", "parts_n") if self.parts > 1 else super().order
 
     @property
     def key(self) -> str:
-        return f"pairs11 {self.amx} {self.parts} {super().key}"
+        return f"pairs13 {self.amx} {self.parts} {self.ahead} {super().key}"
 
-    def _enter(self, f: Function) -> Behind | None:
+    @property
+    def fields(self) -> list[str]:
+        return [*super().fields, *(["ahead"] if self.ahead else [])]
+
+    def _enter(self, f: Function, frame: Frame) -> Behind | None:
         """Eight tile registers of 16 rows by 64 bytes."""
         if not self.amx or self.kind == "finish":
             return None
@@ -174,7 +186,10 @@ class PairDriver(Driver):
             f.do(f"store i8 {SQUARE}, ptr {f.at(config, 48 + tile, 'i8')}")
         f.module.declare("void @llvm.x86.ldtilecfg(ptr)")
         f.do(f"call void @llvm.x86.ldtilecfg(ptr {config})")
-        return Behind(f, self.epilogue, self.heights[0], self.row_bytes) if self.behind else None
+        later = self.kind in ("direct", "chunked") and (self.parts > 1 or not self.sums)
+        if not later and not self.ahead:
+            return None
+        return Behind(f, self.epilogue if later else None, frame["ahead"] if self.ahead else "", self.heights[0], self.row_bytes)
 
     def _leave(self, f: Function) -> None:
         """Nothing to save when the thread is interrupted later."""
@@ -182,18 +197,13 @@ class PairDriver(Driver):
             f.module.declare("void @llvm.x86.tilerelease()")
             f.do("call void @llvm.x86.tilerelease()")
 
-    @property
-    def behind(self) -> bool:
-        """Whether a tile is finished while the next one is made. Sums over rows are added up tile by tile, at once."""
-        return self.amx and self.kind in ("direct", "chunked") and not self.sums
-
     def _body(self, f: Function, part: Part) -> None:
-        if part.behind is None:
+        if part.behind is None or not part.behind.later:
             super()._body(f, part)
             return
         first = 2 + (self.kind == "chunked")
         steps = [part.frame[f"n_stride{i}"] for i in range(len(self.outputs))]
-        part.behind.begin(part.rows[first : first + len(self.outputs)], steps)
+        part.behind.begin(part.rows[first : first + len(self.outputs)], steps, part.partials, part.frame["sum_line"] if self.sums else "")
         super()._body(f, part)
         part.behind.finish()
 
@@ -201,12 +211,17 @@ class PairDriver(Driver):
         return super()._sums(f, part) if part.behind is None else part.behind.sums()
 
     def _apply(self, f: Function, part: Part, outputs: list[str], tile: Tile) -> None:
-        if part.behind is None:
+        if part.behind is None or not part.behind.later:
             super()._apply(f, part, outputs, tile)
             return
         part.behind.finish()
-        groups = len(ORDER) if self.parts > 1 else 1
-        part.behind.leave(tile.sums, tile.first, tile.height, tile.panel, tile.columns, f.mul(part.frame["depth"], groups))
+        calls = f.mul(part.frame["depth"], self._groups)
+        part.behind.leave(tile.sums, tile.first, tile.height, tile.panel, tile.columns, calls)
+
+    @property
+    def _groups(self) -> int:
+        """Of products, for each square: so often is ``finish`` called."""
+        return len(ORDER) if self.parts > 1 else 1
 
     def _more(self, part: Part) -> str:
         return ", ptr null, ptr null" if part.behind is None else f", ptr @finish, ptr {part.behind.pending}"
@@ -215,6 +230,38 @@ class PairDriver(Driver):
     def _tiles(self, f: Function, count: str) -> Iterator[tuple[str, str]]:
         with f.loop(0, count, 2 * SQUARE) as t:
             yield t, f.minimum(f.sub(count, t), 2 * SQUARE)
+
+    @contextmanager
+    def _blocks(self, f: Function, part: Part, a: A, depth: str) -> Iterator[tuple[str, str, A]]:
+        if not self.ahead:
+            with super()._blocks(f, part, a, depth) as block:
+                yield block
+            return
+        behind, rows = part.behind, part.count
+        memory, table, run = f.slot(f"[{BLOCK_BYTES} x i8]", align=64), f.slot(f"[{2 * SQUARE} x i64]"), f.slot("[2 x i64]")
+        f.set(run, "0")
+        f.set(f.at(run, 1), depth)
+        tall = f.mul(depth, self.parts * SQUARE_BYTES)
+        calls = f.mul(f.mul(f.sub(part.panels[1], part.panels[0]), depth), self._groups)
+
+        def expect(first: str, count: str, out: str) -> None:
+            Ahead.begin(f, behind.coming, f.at(a.rows, first), count, f.sub(rows, first), out, tall, a.runs, a.n_runs, a.step)
+            behind.expect(Ahead.units(f, self.ahead, self.parts, count, depth), calls)
+
+        which = f.slot("i64", "0")
+        expect("0", f.minimum(rows, 2 * SQUARE), memory)
+        behind.complete()
+        with f.loop(0, rows, 2 * SQUARE) as first:
+            here = f.at(memory, f.get(which), "i8")
+            f.set(which, f.let(f"xor i64 {f.get(which)}, {BLOCK_BYTES // 2}"))
+            following = f.add(first, 2 * SQUARE)
+            with f.when(f.compare("slt", following, rows)):
+                expect(following, f.minimum(f.sub(rows, following), 2 * SQUARE), f.at(memory, f.get(which), "i8"))
+            for half in range(2):
+                at = f.at(here, f.mul(tall, half), "i8")
+                f.set(f.at(table, SQUARE * half), f.let(f"ptrtoint ptr {at} to i64"))
+            yield first, f.minimum(f.sub(rows, first), 2 * SQUARE), A(table, run, "1", "0")
+            behind.complete()
 
     def _turn(self, f: Function, frame: Frame, a: A, first: str, count: str, depth: str, left: str) -> A:
         """``depth`` is in squares."""

@@ -80,11 +80,11 @@ class Squares:
                     start = f.at(f.at("%out", group, "i8"), f.mul("%gap", half), "i8")
                     with self._positions(f, start) as (out, skipped, left):
                         for place in coming:
-                            self._ask(f, f.at(f.let(f"inttoptr i64 {f.load(place)} to ptr"), skipped, "i8"))
+                            self.ask(f, f.at(f.let(f"inttoptr i64 {f.load(place)} to ptr"), skipped, "i8"))
                         body(f, out, [f.at(row, skipped, "i8") for row in rows], left)
         return f.finish() + f.module.text()
 
-    def _ask(self, f: Function, at: str) -> None:
+    def ask(self, f: Function, at: str) -> None:
         """For the lines of 32 neighbours, into the second-level cache."""
         f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         for line in range(0, DEEP * self.source.itemsize, _ROW):
@@ -123,29 +123,39 @@ class Squares:
     def _along_k(self, f: Function, out: str, rows: list[str], left: str) -> None:
         lanes_on = mask(f, left, DEEP)
         for r, row in enumerate(rows):
-            for part, line in enumerate(self._line(f, row, lanes_on)):
-                f.do(f"store {_LINE} {line}, ptr {f.at(out, part * SQUARE_BYTES + _ROW * r, 'i8')}, align 4")
+            self.line(f, f.at(out, _ROW * r, "i8"), row, lanes_on)
         if self.pairs_first:
             self._turn(f, out)
+
+    def line(self, f: Function, out: str, at: str, lanes_on: str) -> None:
+        """32 positions of a row, into the squares of all parts."""
+        for part, line in enumerate(self._line(f, at, lanes_on)):
+            f.do(f"store {_LINE} {line}, ptr {f.at(out, part * SQUARE_BYTES, 'i8')}, align 4")
 
     def _along_rows(self, f: Function, out: str, row: str, height: str, left: str) -> None:
         """Both squares at once: 32 rows side by side are a line of memory for each position, or two."""
         lanes_on = mask(f, height, DEEP)
         halves = [out, f.at(out, "%gap", "i8")]
         for p in range(DEEP // 2):
-            both = []
-            for k in (2 * p, 2 * p + 1):
-                self._ask(f, f.at(row, f.mul("%step", k + DEEP), "i8"))
-                on = f.let(f"select i1 {f.compare('sgt', left, k)}, <{DEEP} x i1> {lanes_on}, <{DEEP} x i1> zeroinitializer")
-                both.append(self._line(f, f.at(row, f.mul("%step", k), "i8"), on))
-            for part, (even, odd) in enumerate(zip(*both, strict=True)):
-                for half, to in enumerate(halves):
-                    order = ", ".join(f"i32 {half * SQUARE + i // 2 + DEEP * (i % 2)}" for i in range(DEEP))
-                    pairs = f.let(f"shufflevector {_LINE} {even}, {_LINE} {odd}, <{DEEP} x i32> <{order}>")
-                    f.do(f"store {_LINE} {pairs}, ptr {f.at(to, part * SQUARE_BYTES + _ROW * p, 'i8')}, align 4")
+            self.pair(f, halves, row, "%step", str(p), lanes_on, left)
         if not self.pairs_first:
             for to in halves:
                 self._turn(f, to)
+
+    def pair(self, f: Function, halves: list[str], row: str, step: str, p: str, lanes_on: str, left: str) -> None:
+        """Two neighbouring positions of 32 rows side by side, the ``p``-th two of a square; the next square's are asked for."""
+        both = []
+        for odd in range(2):
+            k = f.add(f.mul(p, 2), odd)
+            self.ask(f, f.at(row, f.mul(step, f.add(k, DEEP)), "i8"))
+            on = f.let(f"select i1 {f.compare('sgt', left, k)}, <{DEEP} x i1> {lanes_on}, <{DEEP} x i1> zeroinitializer")
+            both.append(self._line(f, f.at(row, f.mul(step, k), "i8"), on))
+        for part, (first, second) in enumerate(zip(*both, strict=True)):
+            for half, to in enumerate(halves):
+                order = ", ".join(f"i32 {half * SQUARE + i // 2 + DEEP * (i % 2)}" for i in range(DEEP))
+                pairs = f.let(f"shufflevector {_LINE} {first}, {_LINE} {second}, <{DEEP} x i32> <{order}>")
+                place = f.add(f.mul(p, _ROW), part * SQUARE_BYTES)
+                f.do(f"store {_LINE} {pairs}, ptr {f.at(to, place, 'i8')}, align 4")
 
     def _any(self, f: Function, out: str, rows: list[str], left: str) -> None:
         scalar, item = ir_type(self.source), self.source.itemsize
@@ -171,10 +181,13 @@ class Squares:
     def _turn(self, f: Function, out: str) -> None:
         """Transposes the squares of all parts where they are: together they are more than the registers hold."""
         for part in range(self.parts):
-            lines = [f.at(out, part * SQUARE_BYTES + _ROW * r, "i8") for r in range(SQUARE)]
-            rows = [f.let(f"load {_PAIRS}, ptr {line}, align 4") for line in lines]
-            for line, row in zip(lines, turned(f, rows, _PAIRS, SQUARE), strict=True):
-                f.do(f"store {_PAIRS} {row}, ptr {line}, align 4")
+            self.turn(f, f.at(out, part * SQUARE_BYTES, "i8"))
+
+    def turn(self, f: Function, square: str) -> None:
+        lines = [f.at(square, _ROW * r, "i8") for r in range(SQUARE)]
+        rows = [f.let(f"load {_PAIRS}, ptr {line}, align 4") for line in lines]
+        for line, row in zip(lines, turned(f, rows, _PAIRS, SQUARE), strict=True):
+            f.do(f"store {_PAIRS} {row}, ptr {line}, align 4")
 
 
 @dataclass(frozen=True)

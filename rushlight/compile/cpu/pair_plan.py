@@ -19,6 +19,7 @@ from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
 from rushlight.compile.cpu.contract_roles import Axis, in_chunks
 from rushlight.compile.cpu.contract_rows import MAX_ROWS, ROWS_KEY, rows_ir
 from rushlight.compile.cpu.contract_step import Operand, Plan
+from rushlight.compile.cpu.pair_ahead import Ahead
 from rushlight.compile.cpu.pair_kernel import PairDriver, PairMicro
 from rushlight.compile.cpu.pair_pack import DEEP, SQUARE, SQUARE_BYTES, TOGETHER, PackColumns, Squares
 from rushlight.compile.cpu.pair_parts import ORDER, PARTS
@@ -42,6 +43,9 @@ B_APART, B_TURNED, A_APART, JOIN = 4, 6, 1.6, 200_000
 #: By how much the estimate for the tile unit has to be better: where products are small it promises too much.
 SURELY = 1.2
 MOST_PARTS = 16
+#: The part of the second-level cache that a part's panels of B may take, if they are of float32 numbers: the rows of A that are made ready
+#: meanwhile, and what is read and written, pass through it, too.
+STAYING = 3 / 8
 #: Squares of B that a part packs.
 PACK_SQUARES = 128
 TALL = 2 * SQUARE  # rows of a tile, and columns of a panel
@@ -76,18 +80,23 @@ class PairPlanner(Planner):
         self.vectors, self.heights, self.dots, self.panel = 2, (TALL, SQUARE), False, TALL
         self.panels = -(-self.n.extent // self.panel)
         self.flops = 2 * self.batches * self.rows * self.n.extent * self.depth
-        self.deep = self.all_squares * DEEP > LONGEST
-        self.piece = smallest(self.inner.extent, CHUNK) if self.deep else self.inner.extent
+        staying = int(STAYING * self.cpu.l2) // (2 * self.square)
+        self.deep = in_pieces(self.all_squares, self.panels, self.parts, staying)
+        self.chunk = CHUNK if self.parts == 1 else even_chunk(self.all_squares)
+        self.piece = smallest(self.inner.extent, self.chunk) if self.deep else self.inner.extent
         self.pieces_of = self.inner.extent, self.piece, math.prod(x.extent for x in self.outer)
         extent, piece, times = self.pieces_of
         self.runs = times * -(-extent // piece)
         self.squares = times * (extent // piece * -(-piece // DEEP) + -(-(extent % piece) // DEEP))
-        self.chunks = chunks(*self.pieces_of, CHUNK // DEEP if self.deep else self.squares)
+        self.chunks = chunks(*self.pieces_of, self.chunk // DEEP if self.deep else self.squares)
         self.turned = smallest(MAX_ROWS, BLOCK_BYTES // (deepest(self.chunks) * self.square) * SQUARE // TALL * TALL)
+        along = self._neighbours(0, self.m)
+        self.ahead = along if self.cpu.amx and self.parts > 1 and along in ("k", "rows") else ""
         b_strides = self._pack_columns()
         wanted = smallest(MOST_PARTS, largest(1, self.flops // (PART_FLOPS if self.parts == 1 else PART_FLOPS // len(ORDER))))
+        most = largest(1, staying // deepest(self.chunks)) if self.parts > 1 else self.panels
         block_m, block_n, splits = cut(self.rows, self.panels, self.n.extent, self.depth, self.batches,
-                                       length(self.chunks) // 4 if self.deep else 0, self.parts, self.cpu.l2, wanted)
+                                       length(self.chunks) // 4 if self.deep else 0, most, self.parts, self.cpu.l2, wanted)
         if self.deep:
             self._in_chunks(b_strides, splits, block_m, block_n)
         else:
@@ -99,8 +108,9 @@ class PairPlanner(Planner):
         micro = PairMicro(self.cpu.amx, self.parts)
         columns = Squares(True, self._neighbours(1, [self.n]), 2 * self.square, self.parts)
         rows = Squares(False, self._neighbours(0, self.m), self.square, self.parts)
+        ahead = Ahead(rows)
         self._tell({"micro": (micro.key, micro.ir, "micro"), "rows": (ROWS_KEY, rows_ir, "rows"), "turn": (rows.key, rows.ir, "pack"),
-                    "pack": (columns.key, columns.ir, "pack")})
+                    "pack": (columns.key, columns.ir, "pack")} | ({"ahead": (ahead.key, ahead.ir, "ahead")} if self.ahead else {}))
 
     def _neighbours(self, operand: int, axes: list[Axis]) -> str:
         """What lies side by side in an operand: positions of the reduction, 32 rows (or columns) from any multiple of 32
@@ -145,12 +155,14 @@ class PairPlanner(Planner):
     def _values(self, block_m: int, block_n: int) -> dict[str, int]:
         return self._common(block_m, block_n) | {
             "micro": 0, "a_panel_bytes": 0, "panel_bytes": 2 * self.square * self.squares, "b_step": 2 * self.square,
-            "step": self.inner.strides[0], "runs": self.runs, "turn": 0, "depth": self.squares,
-            "block_rows": self.turned}  # fmt: skip
+            "step": self.inner.strides[0], "runs": self.runs, "turn": 0, "depth": deepest(self.chunks),
+            "block_rows": self.turned, "ahead": 0}  # fmt: skip
 
     def _pair_driver(self, kind: str, outputs: tuple[EpilogueOperand, ...] = ()) -> PairDriver:
+        finishes = kind == "finish"
         return PairDriver(kind, self.accumulate, self.lanes, self.vectors, self.heights, outputs, self.stores if outputs else (),
-                          "" if kind == "finish" else "turned", self.sums if outputs else (), self.cpu.amx, self.parts)  # fmt: skip
+                          "" if finishes else "turned", self.sums if outputs else (), self.cpu.amx, self.parts,
+                          "" if finishes else self.ahead)  # fmt: skip
 
     def _at_once(self, b_strides: list[int], block_m: int, block_n: int) -> None:
         values = self._values(block_m, block_n)
@@ -234,19 +246,38 @@ def _saved(rows: int, columns: int, depth: int, packing: int) -> int:
     return int(rows * columns * depth / ON_VECTORS - SURELY * on_tiles)
 
 
+@decision
+def in_pieces(squares: int, panels: int, parts: int, staying: int) -> bool:
+    """Whether a reduction of so many squares goes chunk by chunk."""
+    if squares * DEEP > LONGEST:
+        return True
+    return parts > 1 and squares * DEEP > CHUNK and squares * panels > staying
+
+
+@numeric
+def even_chunk(squares: int) -> int:
+    """Positions of a chunk, so that all are about as long."""
+    pieces = -(-squares * DEEP // CHUNK)
+    return -(-squares // pieces) * DEEP
+
+
 @numeric
 def cut(
-    rows: int, panels: int, columns: int, depth: int, batches: int, chunks: int, parts: int, l2: int, wanted: int
+    rows: int, panels: int, columns: int, depth: int, batches: int, chunks: int, most: int, parts: int, l2: int, wanted: int
 ) -> tuple[int, int, int]:
-    """Rows and panels of a part, and into how many pieces the reduction is split, if it has ``chunks``.
+    """Rows and panels of a part, at most ``most``, and into how many pieces the reduction is split, if it has ``chunks``.
 
     Among the ways to cut, the one that takes the fewest cycles to move what it has to: each part packs its rows of A and reads its
-    panels of B; and pieces of sums are written and added up."""
+    panels of B; and pieces of sums are written and added up. Of one chunk the panels stay in the second-level cache from part to part."""
     packing, sums = (0.9 + 0.3 * parts) * rows * depth, 1.5 * rows * columns
-    reading = (0.25 if 2 * parts * columns * depth > l2 // 2 else 0.06) * parts * columns * depth
+    small = 2 * parts * columns * depth <= l2 // 2
     best: tuple[tuple[int, float], int, int, int] | None = None
     for splits in sorted({max(1, -(-chunks // n)) for n in range(1, max(1, chunks) + 1)}):
-        for block_n in sorted({-(-panels // p) for p in range(1, min(panels, wanted) + 1)}):
+        stays = small or parts > 1 and splits >= chunks
+        reading = (0.06 if stays else 0.25) * parts * columns * depth
+        for block_n in sorted({-(-panels // p) for p in range(1, min(panels, max(wanted, -(-panels // most))) + 1)}):
+            if block_n > most:
+                continue
             parts_n = -(-panels // block_n)
             parts_m = min(-(-rows // TALL), -(-wanted // (batches * splits * parts_n)))
             parts_m = max(-(-rows // MAX_ROWS), parts_m)
