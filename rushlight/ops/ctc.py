@@ -1,18 +1,20 @@
 """Connectionist temporal classification: the probability of all alignments of labels to a longer sequence.
 
-A library call between native segments: the recursion over time runs in NumPy for all sequences of a batch together.
+A library call between native segments: the recursion over time is a native loop (``compile/cpu/alignment.py``), all else is NumPy.
 """
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from ..compile.cpu.alignment import LANES, backward, forward
+from ..compile.dtypes import float64
 from ..record.meta import Meta, meta_of
 from .structured import Structured
 
 __all__ = ["ctc_loss"]
-
 # Inputs: log-probabilities (T, N, C), labels (N, S) padded with anything, input lengths (N,), label lengths (N,). attrs: (blank,).
 
 
@@ -28,95 +30,108 @@ def _extended(labels: np.ndarray, lengths: np.ndarray, blank: int) -> tuple[np.n
     return wide, used, skip
 
 
-def _together(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """log(exp a + exp b + exp c)."""
-    most = np.maximum(np.maximum(a, b), c)
-    most[most == -np.inf] = 0.0
-    return most + np.log(np.exp(a - most) + np.exp(b - most) + np.exp(c - most))
-
-
-def _forward(logs: np.ndarray, labels: np.ndarray, times: np.ndarray, lengths: np.ndarray,
-             blank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(log-probability of the prefixes (T, N, 2 S + 1), of the whole (N,), extended labels, used, 0 where two places may be skipped and
-    else -inf, log-probabilities of the extended labels (T, N, 2 S + 1)). All that a step of the loop needs is made before."""
+def _emitted(logs: np.ndarray, wide: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, int]:
+    """(log-probabilities of the labels' places (T, N, as many places as the native loop takes), -inf where none is in use; how many
+    there are)."""
     steps, n, _ = logs.shape
-    wide, used, skip = _extended(labels, lengths, blank)
+    places = wide.shape[1]
+    reached = np.full((steps, n, -(-places // LANES) * LANES), -np.inf)
+    reached[:, :, :places] = logs[:, np.arange(n)[:, None], wide]
+    np.copyto(reached[:, :, :places], -np.inf, where=~used)
+    return reached, places
+
+
+def _table(steps: int, n: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """(a table as the native loop wants it, all of zero probability, its part that is not at the borders)."""
+    table = np.full((steps, n, width + 2 * LANES), -np.inf)
+    return table, table[:, :, LANES:-LANES]
+
+
+def _ways(allowed: np.ndarray, width: int) -> np.ndarray:
+    ways = np.full((len(allowed), width), -np.inf)
+    ways[:, :allowed.shape[1]][allowed] = 0.0
+    return ways
+
+
+def _prefixes(reached: np.ndarray, skip: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Table of the log-probabilities of prefixes; times behind a sequence's end mean nothing."""
+    steps, n, width = reached.shape
+    table, alpha = _table(steps, n, width)
+    if steps:
+        first = min(2, skip.shape[1])
+        alpha[0, :, :first] = reached[0, :, :first]
+    forward(table, reached, _ways(skip, width), times)
+    return table
+
+
+def _whole(table: np.ndarray, times: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Log-probability of all alignments of each sequence (N,)."""
+    n = len(times)
+    if not len(table):
+        return np.where(lengths == 0, 0.0, -np.inf)
+    last = table[times - 1, np.arange(n), LANES:]
     rows = np.arange(n)
-    emitted = logs[:, rows[:, None], wide]
-    ways = np.where(skip, 0.0, -np.inf)
-    # Two places in front, so that those one and two before are other views of the same memory.
-    table = np.full((steps, n, wide.shape[1] + 2), -np.inf)
-    alpha = table[:, :, 2:]
     with np.errstate(all="ignore"):
-        if steps:
-            alpha[0, :, 0] = emitted[0, :, 0]
-            if wide.shape[1] > 1:
-                alpha[0, :, 1] = np.where(lengths > 0, emitted[0, :, 1], -np.inf)
-        always = int(times.min()) if n else 0  # as long as all sequences go on
-        reached = np.where(used, emitted, -np.inf)
-        for t in range(1, steps):
-            before = table[t - 1]
-            now = _together(before[:, 2:], before[:, 1:-1], before[:, :-2] + ways) + reached[t]
-            alpha[t] = now if t < always else np.where((t < times)[:, None], now, before[:, 2:])
-        last = alpha[-1] if steps else np.full((n, wide.shape[1]), -np.inf)
-        end = last[rows, 2 * lengths]
-        label_end = np.where(lengths > 0, last[rows, np.maximum(2 * lengths - 1, 0)], -np.inf)
-        total = np.logaddexp(end, label_end)
-        total = np.where(times == 0, np.where(lengths == 0, 0.0, -np.inf), total)
-    return alpha, total, wide, used, ways, emitted
+        total = np.logaddexp(last[rows, 2 * lengths], np.where(lengths > 0, last[rows, np.maximum(2 * lengths - 1, 0)], -np.inf))
+    return np.where(times == 0, np.where(lengths == 0, 0.0, -np.inf), total)
 
 
-def _loss(arrays: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
+def _loss(arrays: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> tuple[np.ndarray, np.ndarray]:
     logs, labels, times, lengths = arrays
-    return (-_forward(logs.astype(np.float64), labels, times, lengths, attrs[0])[1]).astype(logs.dtype)
+    wide, used, skip = _extended(labels, lengths, attrs[0])
+    reached, _ = _emitted(logs, wide, used)
+    table = _prefixes(reached, skip, np.ascontiguousarray(times))
+    return (-_whole(table, times, lengths)).astype(logs.dtype), table
 
 
-def _suffixes(emitted: np.ndarray, used: np.ndarray, ways: np.ndarray, times: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Log-probability of what follows each place at each time, itself not counted (T, N, 2 S + 1)."""
-    steps, n, places = emitted.shape
-    rows = np.arange(n)
-    start = np.full((n, places), -np.inf)
-    start[rows, 2 * lengths] = 0.0
-    start[rows[lengths > 0], 2 * lengths[lengths > 0] - 1] = 0.0
-    reached = np.where(used, emitted, -np.inf)
-    behind = np.full((n, places + 2), -np.inf)  # two places behind, as in ``_forward``
-    ways_in = np.concatenate([ways, np.full((n, 2), -np.inf)], 1)[:, 2:]
-    here = np.empty(emitted.shape)
-    ends = set(times.tolist())
-    always = int(times.min()) if n else 0
-    for t in range(steps - 1, -1, -1):
-        here[t] = _together(behind[:, :-2], behind[:, 1:-1], behind[:, 2:] + ways_in)
-        if t + 1 in ends:
-            here[t] = np.where((times == t + 1)[:, None], start, here[t])
-        now = here[t] + reached[t]
-        behind[:, :-2] = now if t < always else np.where((t < times)[:, None], now, -np.inf)
-    return here
+def _passing(prefixes: np.ndarray, total: np.ndarray, reached: np.ndarray, skip: np.ndarray, times: np.ndarray,
+             lengths: np.ndarray) -> np.ndarray:
+    """Probability that an alignment passes a place at a time (T, N, places); behind a sequence's end it means nothing."""
+    steps, n, width = reached.shape
+    table, behind = _table(steps, n, width)
+    passing = np.zeros((steps, n, width))
+    rows = np.nonzero(times)[0]
+    last, end, longer = times[rows] - 1, 2 * lengths[rows], lengths[rows] > 0
+    ends = np.full((len(rows), width), -np.inf)
+    ends[np.arange(len(rows)), end] = 0.0
+    ends[longer, end[longer] - 1] = 0.0
+    behind[last, rows] = ends + reached[last, rows]
+    passing[last, rows] = np.exp(prefixes[last, rows, LANES:-LANES] + ends - total[rows, None])
+    ways = _ways(np.concatenate([skip[:, 2:], np.zeros((n, min(2, skip.shape[1])), bool)], 1), width)
+    backward(table, reached, ways, np.ascontiguousarray(times), prefixes, total, passing)
+    return passing
 
 
 def _loss_gradient(arrays: Sequence[np.ndarray], attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
     """exp(logs) - (share of the alignments that pass each class), times the incoming gradient of each sequence."""
-    grad, logs, labels, times, lengths = arrays
+    grad, logs, labels, times, lengths, table = arrays
     blank, zero_infinity = attrs
     x = logs.astype(np.float64)
     steps, n, classes = x.shape
     with np.errstate(all="ignore"):
-        alpha, total, wide, used, ways, emitted = _forward(x, labels, times, lengths, blank)
+        wide, used, skip = _extended(labels, lengths, blank)
+        reached, places = _emitted(x, wide, used)
+        total = _whole(table, times, lengths)
         inside = np.arange(steps)[:, None] < times
-        passing = np.exp(alpha + _suffixes(emitted, used, ways, times, lengths) - total[:, None])
-        passing = np.where(inside[:, :, None] & used, passing, 0.0)
+        passing = _passing(np.ascontiguousarray(table), total, reached, skip, times, lengths)[:, :, :places]
+        np.copyto(passing, 0.0, where=~(inside[:, :, None] & used))
         one_hot = (wide[:, :, None] == np.arange(classes)).astype(np.float64)
-        # Where no alignment exists the labels' classes are NaN, and only these.
-        lost = np.isnan(passing)
-        share = np.matmul(np.where(lost, 0.0, passing).transpose(1, 0, 2), one_hot).transpose(1, 0, 2)
-        if lost.any():
-            share[np.matmul(lost.transpose(1, 0, 2), one_hot).transpose(1, 0, 2) > 0] = np.nan
+        share = np.matmul(passing.transpose(1, 0, 2), one_hot).transpose(1, 0, 2)
+        share[:, ~np.isfinite(total)] = np.nan  # where no alignment exists there is no gradient
         out = np.where(inside[:, :, None], np.exp(x) - share, 0.0)
         if zero_infinity:
             out = np.where(np.isinf(total)[None, :, None], 0.0, out)
         return (out * grad.astype(np.float64)[None, :, None]).astype(logs.dtype)
 
 
+def _meta(metas: Sequence[Meta], *attrs: Any) -> tuple[Meta, Meta]:
+    """Losses, and the table that the gradient reads."""
+    (steps, n, _), places = metas[0].shape, 2 * metas[1].shape[1] + 1
+    device = metas[0].device
+    return meta_of((n,), metas[0].dtype, device), meta_of((steps, n, -(-places // LANES) * LANES + 2 * LANES), float64, device)
+
+
 _back = Structured("ctc_loss_backward", meta=lambda metas, *attrs: metas[1].plain, reference=_loss_gradient)
 ctc_loss = Structured(
-    "ctc_loss", meta=lambda metas, *attrs: meta_of((metas[0].shape[1],), metas[0].dtype, metas[0].device), reference=_loss,
-    saves=((0, 1, 2, 3), False), grad=lambda ctx, g: (_back(g, *ctx.inputs, attrs=ctx.attrs), None, None, None))
+    "ctc_loss", meta=_meta, reference=_loss, saves=((0, 1, 2, 3), (1,)),
+    grad=lambda ctx, g, _: (_back(g, *ctx.inputs, ctx.outputs[1], attrs=ctx.attrs), None, None, None))

@@ -55,3 +55,50 @@ def test_gradients_are_pytorchs(sizes):
         loss.backward()
         grads.append(x.grad.numpy())
     np.testing.assert_allclose(*grads, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1.0, 60.0, 700.0])
+def test_long_sequences_and_probabilities_that_float64_does_not_hold(scale):
+    """Probabilities far below the smallest float64 count like any others: all sums are of logarithms."""
+    rng = np.random.default_rng(1)
+    steps, n, classes, longest = 90, 3, 11, 21
+    scores, labels = rng.normal(size=(steps, n, classes)) * scale, rng.integers(1, classes, (n, longest))
+    found = []
+    for package in (rushlight, torch):
+        x = package.tensor(scores, requires_grad=True)
+        loss = package.nn.functional.ctc_loss(x.log_softmax(2), package.tensor(labels), (90, 71, 64), (21, 13, 20), reduction="none")
+        loss.sum().backward()
+        found.append((loss.detach().numpy(), x.grad.numpy()))
+    (ours, grad), (theirs, wanted) = found
+    assert np.isfinite(ours).all()
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    np.testing.assert_allclose(grad, wanted, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [4, 300])
+@pytest.mark.parametrize("hurt", [False, True])
+def test_sequences_that_are_too_short_and_numbers_that_are_none(steps, hurt):
+    results = []
+    for package in (rushlight, torch):
+        scores = np.random.default_rng(2).normal(size=(steps, 3, 5)).astype(np.float32)
+        if hurt:
+            scores[2, 1, 3] = np.nan
+        x = package.tensor(scores, requires_grad=True)
+        loss = package.nn.functional.ctc_loss(x, package.tensor([[1, 1, 1], [3, 2, 0], [4, 0, 0]]), (4, 4, 2), (3, 2, 1), reduction="none")
+        loss.sum().backward()
+        results.append((loss.detach().numpy(), x.grad.numpy()))
+    for ours, theirs in zip(*results):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_takes_over_what_the_loss_computed():
+    from rushlight.ops import ctc
+
+    calls = []
+    keep, ctc.forward = ctc.forward, lambda *args: calls.append(1) or keep(*args)
+    try:
+        x = rushlight.randn(7, 2, 5, requires_grad=True)
+        F.ctc_loss(x.log_softmax(2), rushlight.tensor([[1, 2], [3, 4]]), (7, 6), (2, 1)).backward()
+        assert x.grad.isfinite().all().item() and len(calls) == 1
+    finally:
+        ctc.forward = keep

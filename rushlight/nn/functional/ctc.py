@@ -64,7 +64,7 @@ def ctc_loss(log_probs: Any, targets: Any, input_lengths: Any, target_lengths: A
         if given.shape[0] != n or given.shape[1] < longest:
             raise RuntimeError(f"Expected tensor to have size at least {longest} at dimension 1, but got size {list(given.shape)}")
         rows = np.ascontiguousarray(given[:, :longest], np.int64)
-    losses = ctc_op(logs, from_owned(rows.copy()), from_owned(times), from_owned(lengths), attrs=(blank, bool(zero_infinity)))
+    losses, _ = ctc_op(logs, from_owned(rows.copy()), from_owned(times), from_owned(lengths), attrs=(blank, bool(zero_infinity)))
     if zero_infinity:
         losses = FUNCTIONS["where"](losses == float("inf"), FUNCTIONS["zeros_like"](losses), losses)
     if reduction == "mean":
