@@ -23,6 +23,7 @@ _NEW, _RUNS = 32, 512  # so many new members among so many runs are many
 _NODES = 16            # added to the trie, at least, by a path that counts
 _LATELY = 0xFF         # of the last eight such paths ...
 _EXPECTED = 6          # ... so many did not stay
+_REACH = 64            # nodes before, at most, at which a call begins that is looked for
 
 
 class Passing:
@@ -80,15 +81,21 @@ class Passing:
 
 def _cut_off(tr: Trace, node: TraceNode) -> None:
     """Take the nodes from the trie that lead to this one alone. They go at once: nothing in them refers to the nodes behind them."""
+    gone = set()
     while not node.edges and not node.programs and node.parent is not None:
         parent = node.parent
-        edges = parent.edges
-        if len(edges) == 1:
-            edges.clear()
-        else:
-            del edges[next(key for key, child in edges.items() if child is node)]
+        key = next((key for key, child in parent.edges.items() if child is node), None)
+        if key is None:
+            break  # something remembered led to a part that had been cut off before
+        del parent.edges[key]
         tr.nodes -= 1
+        gone.add(id(node))
         node.forget()
         node = parent
-    # What was remembered here may lead into what is gone.
-    node.forget()
+    # What was remembered before may lead to what is gone.
+    before: TraceNode | None = node
+    for _ in range(_REACH):
+        if before is None:
+            break
+        before.forget_what_leads_to(gone)
+        before = before.parent

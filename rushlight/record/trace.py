@@ -138,6 +138,14 @@ class TraceNode(_Latest):
         self.calls = self.backward = self.over = None
         self.forget_latest()
 
+    def forget_what_leads_to(self, gone: set[int]) -> None:
+        """Forget the calls that end at one of these nodes, told by identity, and writes and backwards, which may."""
+        self.backward = self.over = None
+        self.forget_latest()
+        for known in self.calls.values() if self.calls is not None else ():
+            for calls in known.values():
+                calls[:] = [c for c in calls if id(c[1][-1] if type(c[1]) is tuple else c[1]) not in gone]
+
     @property
     def orders(self) -> tuple[tuple[int, ...] | None, ...]:
         """In which order the results fill memory if they are kept, None for row-major. (A view has no memory, but a remembered call may

@@ -10,9 +10,13 @@ import pytest
 import rushlight as torch
 from rushlight import nn
 from rushlight.nn import functional
+from rushlight.record.flush import start_afresh
 from rushlight.record.settings import settings
 from rushlight.record.trace import local
 from rushlight.tools.profiler import counters
+
+
+COLD_LIMIT = settings.cold_limit
 
 
 @pytest.fixture(autouse=True)
@@ -140,3 +144,26 @@ def test_an_error_leaves_it_as_it_was():
         with pytest.raises(IndexError):
             table(torch.tensor([1, 7 + k])).sum().item()
     assert net.step(40, 250) > 0
+
+
+def test_calls_that_lead_to_what_was_cut_off(monkeypatch):
+    """A loop of new length in each step, in pieces: members of families begin alike and end in what others have cut off."""
+    monkeypatch.setattr(settings, "cold_limit", COLD_LIMIT)
+    start_afresh()
+    torch.manual_seed(0)
+    embedding, linear = nn.Embedding(40, 12), nn.Linear(12, 5)
+    between = nn.Parameter(torch.randn(5, 5) * 0.1)
+    rng = np.random.default_rng(0)
+    for _ in range(260):
+        n = int(rng.integers(4, 30))
+        words, tags = torch.tensor(rng.integers(0, 40, n)), torch.tensor(rng.integers(0, 5, n))
+        scores = linear(embedding(words))
+        alpha = scores[0]
+        for t in range(1, n):
+            alpha = torch.logsumexp(alpha.unsqueeze(1) + between, 0) + scores[t]
+        gold = scores[torch.arange(n), tags].sum() + between[tags[:-1], tags[1:]].sum()
+        between.grad = None
+        loss = torch.logsumexp(alpha, 0) - gold
+        loss.backward()
+        assert loss.item() > 0
+        assert abs(between.grad.sum().item()) < 1e-3  # as many transitions are expected as there are
