@@ -22,8 +22,7 @@ DTYPES = [dt.bfloat16]
 IDS = [d.name for d in DTYPES]
 
 
-def dots(sizes, dtype=dt.float32, backward=False, causal=False):
-    """How many products of squares, and of pairs in vectors, the IR of a plan's kernels has; and the plan's steps."""
+def steps_of(sizes, dtype=dt.float32, backward=False, causal=False):
     b, h, g, length, source, e, v = sizes
     shapes = [(b, h, length, e), (b, g, source, e), (b, g, source, v)]
     kind = AttentionBackward if backward else Attention
@@ -33,7 +32,12 @@ def dots(sizes, dtype=dt.float32, backward=False, causal=False):
     outputs = tuple(output(shape, i, backward) for i, shape in enumerate(results))
     call = kind(tuple(zip(results, types)), outputs, sizes, 0.1, causal, False)
     operands = [Operand(s, tuple(np.cumprod((1, *s[:0:-1]))[::-1].tolist()), dtype) for s in shapes]
-    steps = attention.plan(call, operands, [True] * len(results)).steps
+    return attention.plan(call, operands, [True] * len(results)).steps
+
+
+def dots(*args, **named):
+    """How many products of squares, and of pairs in vectors, the IR of a plan's kernels has; and the plan's steps."""
+    steps = steps_of(*args, **named)
     text = "".join(step.kernel[1]() for step in steps)
     return text.count("call void @llvm.x86.tdpbf16ps"), text.count("call <16 x float> @llvm.x86.avx512bf16.dpbf16ps"), len(steps)
 
@@ -55,6 +59,22 @@ def test_products_are_made_on_the_tile_unit(dtype, backward):
         assert tiles > 0 and vectors == 0
     with target.using(dataclasses.replace(HOST, amx=False)):
         assert dots((8, 3, 3, 197, 197, 64, 64), dtype, backward)[0] == 0
+
+
+@pytest.mark.parametrize("dtype", [dt.float32, dt.float64, dt.bfloat16], ids=lambda d: d.name)
+@pytest.mark.parametrize("causal", [False, True])
+def test_rows_that_are_read_next_are_asked_for(dtype, causal):
+    """Queries; gradients and results besides, and whole rows of keys and values where blocks read them, not squares."""
+    if dtype is dt.bfloat16 and not HOST.bf16_dot:
+        pytest.skip("no products of bfloat16 here")
+    sizes = (8, 3, 3, 197, 197, 64, 64)
+    squares = dtype is dt.bfloat16 and HOST.amx
+    for backward, reads in ((False, 1), (True, 3)):
+        step = steps_of(sizes, dtype, backward, causal)[-1]
+        text = step.kernel[1]()
+        keys = 0 if squares else 2 * (2 if causal else 3)
+        assert text.count("call void @ask(") == reads + keys
+        assert text.count("call void @ask_to_write(") == (3 if backward and dtype is not dt.bfloat16 else int(backward))
 
 
 @on_unit

@@ -24,14 +24,16 @@ from dataclasses import dataclass
 
 from rushlight.compile.attention import MAX_HEAD
 from rushlight.compile.cpu import mathlib
+from rushlight.compile.cpu.attention_ahead import Block, ask_ahead, ask_first, define, what_comes
+from rushlight.compile.cpu.attention_keys import Add, Gather
 from rushlight.compile.cpu.attention_tiles import Tiles
 from rushlight.compile.cpu.attention_writer import Writer
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
-from rushlight.compile.cpu.microkernel import intrinsic_suffix, ir_type, mask, masked_load
+from rushlight.compile.cpu.microkernel import intrinsic_suffix, mask, masked_load
 from rushlight.compile.cpu.values import V, literal, splat, where
 
-__all__ = ["SQUARES", "AttentionKernel", "Backward", "ByKeys", "Forward"]
+__all__ = ["SQUARES", "AttentionKernel", "Backward", "Forward"]
 
 #: Keys and values for the tile unit: row by row, or turned (``attention_unit.py``).
 SQUARES = ("lines_k", "lines_v", "turned_k", "turned_v")
@@ -71,7 +73,7 @@ class AttentionKernel:
 
     @property
     def key(self) -> str:
-        return (f"attention15 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs} {self.unit} "
+        return (f"attention19 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs} {self.unit} "
                 f"{self.fills} {self.strict}")  # fmt: skip
 
     @property
@@ -104,7 +106,7 @@ class AttentionKernel:
         module = Module()
         f = Function("void @attention(ptr %table, ptr %params, i64 %begin, i64 %end)", module)
         frame = Frame(f, len(self.operands), self.fields)
-        writers: dict[str, type[Writer]] = {"forward": Forward, "backward": Backward, "gather": _Gather, "add": _Add}
+        writers: dict[str, type[Writer]] = {"forward": Forward, "backward": Backward, "gather": Gather, "add": Add}
         if self.pairs:
             from rushlight.compile.cpu.attention_pairs import WRITERS  # which derives from these
 
@@ -127,18 +129,33 @@ class Forward(Writer):
     def part(self, part: str) -> None:
         f, frame = self.f, self.frame
         self.define(*self.products, "turn_in", "turn_out")
+        define(self.module)
         self.queries, self.out = self.buffer(MAX_HEAD), self.buffer(MAX_HEAD)
         self.scores, self.factors = self.buffer(self.kernel.tile_rows), self.buffer(1)
         self.numbers = self.mask_buffer()
         self.tiles_made()
         self.most, self.total = f.slot(self.vector), f.slot(self.vector)
+        b, h, g, first = self.place_of(part)
+        self.head(b, g)
+        with f.when(f.compare("eq", part, "%begin")):
+            ask_first(self, b, g)
+        after, width = f.add(part, 1), self.tiles.width
+        other = self.place_of(after)
+        end = f.minimum(f.add(first, frame["chunk"]), frame["blocks"])
+        with f.loop(first, end) as block:
+            following = f.add(block, 1)
+            opens, closes = f.compare("eq", block, first), f.compare("eq", following, end)
+            present, same = (Block(b, h, g, f.mul(x, width)) for x in (block, following))
+            self.coming = what_comes(self, present, same, opens, closes, after, Block(*other[:3], f.mul(other[3], width)))
+            self.block(b, h, g, f.mul(block, self.tiles.width))
+
+    def place_of(self, part: str) -> tuple[str, str, str, str]:
+        """Batch, query head, key head, first block."""
+        f, frame = self.f, self.frame
         chunks = f.div(f.add(frame["blocks"], f.sub(frame["chunk"], 1)), frame["chunk"])
         head, chunk = f.div(part, chunks), f.rem(part, chunks)
-        first = f.mul(chunk, frame["chunk"])
         b, h = f.div(head, frame["heads"]), f.rem(head, frame["heads"])
-        self.head(b, f.div(h, frame["group"]))
-        with f.loop(first, f.minimum(f.add(first, frame["chunk"]), frame["blocks"])) as block:
-            self.block(b, h, f.div(h, frame["group"]), f.mul(block, self.tiles.width))
+        return b, h, f.div(h, frame["group"]), f.mul(chunk, frame["chunk"])
 
     def block(self, b: str, h: str, g: str, query: str) -> None:
         f, frame = self.f, self.frame
@@ -149,6 +166,7 @@ class Forward(Writer):
         self.set(self.total, self.constant(0))
         keys = self.keys_of(query, rows)
         with f.loop(0, keys, self.kernel.tile_rows) as key:
+            ask_ahead(self, self.coming, key, keys, (("q", "e_size"),), "", False)
             self.tile(b, h, g, query, rows, key, f.minimum(f.sub(keys, key), self.kernel.tile_rows))
         total = self.get(self.total)
         none = total.eq(0)
@@ -227,6 +245,7 @@ class Backward(Writer):
     def part(self, part: str) -> None:
         f, frame = self.f, self.frame
         self.define(*self.products, "turn_in", "turn_out")
+        define(self.module)
         if self.kernel.far:
             self.define("copy_rows")
         self.query_rows, self.grad_rows = (self.buffer(MAX_HEAD) if self.kernel.far else "" for _ in range(2))
@@ -238,10 +257,13 @@ class Backward(Writer):
         self.store(self.ones, self.constant(1))
         self.inner = f.slot(self.vector)
         splits = frame["chunk"]
-        head, split = f.div(part, splits), f.rem(part, splits)
-        groups = f.div(frame["heads"], frame["group"])
-        b, g = f.div(head, groups), f.rem(head, groups)
+        b, g, split = self.place_of(part)
         self.head(b, g)
+        with f.when(f.compare("eq", part, "%begin")):
+            ask_first(self, b, g)
+        after, width = f.add(part, 1), self.tiles.width
+        other_b, other_g, other_split = self.place_of(after)
+        other = Block(other_b, f.mul(other_g, frame["group"]), other_g, f.mul(other_split, width))
         # A split part of the work adds up in a place of its own: its number times the bytes of one such place.
         self.moved = {name: f.mul(split, frame[f"{name}_split"]) for name in ("to_k", "to_v")}
         for name, size in (("to_k", "e_size"), ("to_v", "v_size")):
@@ -251,6 +273,13 @@ class Backward(Writer):
             h = f.add(f.mul(g, frame["group"]), i)
             block = f.slot("i64", split)
             with f.loop_while(block, "slt", frame["blocks"]) as at:
+                following = f.add(at, splits)
+                ends = f.compare("sge", following, frame["blocks"])
+                opens = f.let(f"and i1 {f.compare('eq', i, 0)}, {f.compare('eq', at, split)}")
+                closes = f.let(f"and i1 {f.compare('eq', f.add(i, 1), frame['group'])}, {ends}")
+                present, query = Block(b, h, g, f.mul(at, width)), f.mul(f.let(f"select i1 {ends}, i64 {split}, i64 {following}"), width)
+                same = Block(b, f.add(h, f.let(f"zext i1 {ends} to i64")), g, query)
+                self.coming = what_comes(self, present, same, opens, closes, after, other)
                 self.block(b, h, g, f.mul(at, self.tiles.width))
                 f.set(block, f.add(at, splits))
         if self.kernel.far:
@@ -259,6 +288,13 @@ class Backward(Writer):
                     into, source = self.place(f"into_{x}", b=b, g=g), self.gradient(f"to_{x}", b, g, "0")
                     f.do(f"call void @copy_rows(ptr {into}, i64 {frame[f'into_{x}_s']}, ptr {source}, i64 {frame[f'to_{x}_s']}, "
                          f"i64 {frame['source']}, i64 {frame[size]})")  # fmt: skip
+
+    def place_of(self, part: str) -> tuple[str, str, str]:
+        """Batch, key head, which of the pieces that the head's blocks are split into."""
+        f, frame = self.f, self.frame
+        head, split = f.div(part, frame["chunk"]), f.rem(part, frame["chunk"])
+        groups = f.div(frame["heads"], frame["group"])
+        return f.div(head, groups), f.rem(head, groups), split
 
     def gradient(self, name: str, b: str, g: str, s: str) -> str:
         return self.f.at(self.place(name, b=b, g=g, s=s), self.moved[name], "i8")
@@ -285,6 +321,8 @@ class Backward(Writer):
                         for name, buffer, size in (("q", self.query_rows, "e_size"), ("grad", self.grad_rows, "v_size"))}
         keys = self.keys_of(query, rows)
         with f.loop(0, keys, self.kernel.tile_rows) as key:
+            reads = ("q", "e_size"), ("grad", "v_size"), ("result", "v_size")
+            ask_ahead(self, self.coming, key, keys, reads, "to_q", not self.kernel.far)
             self.tile(b, h, g, query, rows, key, f.minimum(f.sub(keys, key), self.kernel.tile_rows))
         self.turn_out("to_q", self.to_q, rows, frame["e_size"], self.ones, **here)
 
@@ -379,50 +417,3 @@ class Backward(Writer):
         if numbers is not None and self.kernel.fills:
             change = where(numbers.eq(0.0), change, 0.0)  # a number that stands in a score's place has no gradient
         self.keep(self.changes, r, change)
-
-
-class ByKeys(Writer):
-    """A part is a number of keys (``chunk``) of one key head."""
-
-    def place_of(self, part: str) -> tuple[str, str, str, str, str]:
-        """Batch, key head, these two as one number, the first key, one past the last."""
-        f, frame = self.f, self.frame
-        chunks = f.div(f.add(frame["source"], f.sub(frame["chunk"], 1)), frame["chunk"])
-        head, chunk = f.div(part, chunks), f.rem(part, chunks)
-        groups = f.div(frame["heads"], frame["group"])
-        b, g = f.div(head, groups), f.rem(head, groups)
-        first = f.mul(chunk, frame["chunk"])
-        return b, g, head, first, f.minimum(f.add(first, frame["chunk"]), frame["source"])
-
-
-class _Gather(ByKeys):
-    def part(self, part: str) -> None:
-        f, frame = self.f, self.frame
-        self.define("copy_rows")
-        b, g, head, first, last = self.place_of(part)
-        for x, size in (("k", "e_size"), ("v", "v_size")):
-            target, source = self.place(f"near_{x}", n=head, s=first), self.place(x, b=b, g=g, s=first)
-            f.do(f"call void @copy_rows(ptr {target}, i64 {frame[f'near_{x}_s']}, ptr {source}, i64 {frame[f'{x}_s']}, "
-                 f"i64 {f.sub(last, first)}, i64 {frame[size]})")  # fmt: skip
-
-
-class _Add(ByKeys):
-    def part(self, part: str) -> None:
-        f, frame = self.f, self.frame
-        b, g, head, first, last = self.place_of(part)
-        with f.loop(first, last) as s:
-            for name, size in (("k", "e_size"), ("v", "v_size")):
-                source, target = self.place(f"parts_{name}", n=head, s=s), self.place(f"to_{name}", b=b, g=g, s=s)
-                self.sum(source, target, frame[size], frame[f"{name}_split"])
-
-    def sum(self, source: str, target: str, columns: str, step: str) -> None:
-        f, lanes, item = self.f, self.tiles.lanes, self.dtype.itemsize
-        vector = ir_type(self.dtype, lanes)
-        total = f.slot(vector)
-        with f.loop(0, columns, lanes) as e:
-            on = mask(f, f.sub(columns, e), lanes)
-            f.set(total, "zeroinitializer", vector)
-            with f.loop(0, self.frame["blocks"]) as split:
-                at = f.at(source, f.add(f.mul(split, step), f.mul(e, item)), "i8")
-                f.set(total, f.let(f"fadd {vector} {f.get(total, vector)}, {self.tiles.load(f, at, on)}"), vector)
-            self.tiles.put(f, target, e, f.get(total, vector), on)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from rushlight.compile.attention import MAX_HEAD
 from rushlight.compile.cpu import half
-from rushlight.compile.cpu.attention_ir import Backward, ByKeys, Forward
+from rushlight.compile.cpu.attention_ir import Backward, Forward
+from rushlight.compile.cpu.attention_keys import ByKeys
 from rushlight.compile.cpu.attention_tiles import Tiles
 from rushlight.compile.cpu.attention_writer import Writer
 from rushlight.compile.cpu.irtext import Function, Module
@@ -33,6 +34,10 @@ class PairTiles(Tiles):
     @property
     def key(self) -> str:
         return f"pairs {super().key}"
+
+    @property
+    def item(self) -> int:
+        return bfloat16.itemsize
 
     @property
     def _pairs(self) -> str:

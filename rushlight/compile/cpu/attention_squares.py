@@ -45,6 +45,10 @@ class SquareTiles(Tiles):
         return f"squares1 {self.outside.name} {super().key}"
 
     @property
+    def item(self) -> int:
+        return self.outside.itemsize
+
+    @property
     def parts(self) -> int:
         return 1 if self.outside is bfloat16 else PARTS
 

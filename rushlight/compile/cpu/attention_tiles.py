@@ -173,6 +173,11 @@ class Tiles:
                     self.put(f, f.at("%memory", f.mul(lane, "%row"), "i8"), d, value, mask(f, left, self.lanes))
         module.functions.append(f.finish())
 
+    @property
+    def item(self) -> int:
+        """Bytes of a number outside."""
+        return self.dtype.itemsize
+
     def copy_rows(self, module: Module) -> None:
         """Rows of ``columns`` numbers from one place to another, outside."""
         f = Function("internal void @copy_rows(ptr noalias %target, i64 %target_row, ptr noalias %source, i64 %source_row, i64 %rows, "

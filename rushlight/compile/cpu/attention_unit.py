@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 from rushlight.compile.attention import MAX_HEAD
 from rushlight.compile.cpu import tile_unit
-from rushlight.compile.cpu.attention_ir import SQUARES, Backward, ByKeys, Forward
+from rushlight.compile.cpu.attention_ir import SQUARES, Backward, Forward
+from rushlight.compile.cpu.attention_keys import ByKeys
 from rushlight.compile.cpu.attention_squares import DEEP, SIDE, SquareTiles
 from rushlight.compile.cpu.attention_writer import Writer
 from rushlight.compile.cpu.values import V, splat, where
@@ -29,6 +30,7 @@ class _Unit(Writer):
     turned_squares: dict[str, str]  # of tiles with a block's queries in their columns
     pairs: str                      # the present tile as a right operand
     turn_mask = "turn_tile"
+    reads_keys = False
 
     def begin(self) -> None:
         tile_unit.configure(self.f)

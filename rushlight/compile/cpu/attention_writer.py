@@ -284,6 +284,7 @@ class Writer:
 
     # -- how operands and tiles are held: what ``attention_pairs.py`` and ``attention_unit.py`` do in another way ------
     scales_late = False  # whether scores are multiplied by the scale, not queries
+    reads_keys = True    # whether every block reads keys and values
 
     def head(self, b: str, g: str) -> None:
         """Called when a part begins, with its keys and values."""
