@@ -248,8 +248,12 @@ class Tape:
         self._atoms: list[tuple[Callable[..., Number] | None, tuple[Terms | Number, ...]]] = []
         self._values: list[Number] = []
         self._known: dict[Any, Size] = {}
-        self._conditions: dict[tuple[Any, Any, Any], bool] = {}
-        self._events: list[tuple[int, Any]] = []  # atoms and conditions in order: (number of the atom, None) or (-1, condition)
+        self._sizes: dict[Terms, Size] = {}
+        self._made: dict[tuple[Any, ...], Any] = {}  # sums, differences and products, by the identities of sizes, which live as long
+        self._conditions: set[tuple[Any, Any, Any]] = set()
+        self._asked: set[tuple[Any, ...]] = set()  # the same, by the identities of sizes, and what needs no condition
+        #: Atoms and conditions in order: (number of the atom, None), or (-1, (comparison, left, right, outcome)).
+        self._events: list[tuple[int, Any]] = []
         self._complete = False
         self.rests_on: list[tuple[str, int]] = []
         self.inputs = [self._atom(None, (k,), value) for k, value in enumerate(values)]
@@ -259,6 +263,10 @@ class Tape:
     # -- what sizes do -------------------------------------------------------------------------------------------
     def add(self, a: Size, b: Any, sign: int) -> Any:
         kind = type(b)
+        key = (id(a), id(b), sign) if kind is Size else (id(a), b, sign, kind)
+        made = self._made.get(key)
+        if made is not None:
+            return made
         if kind is Size and type(a.value) is type(b.value) is int and b.tape is self:
             other, value = b.terms, a.value + sign * b.value
         elif kind is int and type(a.value) is int:
@@ -274,24 +282,32 @@ class Tape:
                 total[monomial] = c
             else:
                 del total[monomial]
-        return self._size(total, value)
+        made = self._made[key] = self._size(total, value)
+        return made
 
     def times(self, a: Size, b: Any) -> Any:
         kind = type(b)
+        key = (id(a), id(b), 0) if kind is Size else (id(a), b, 0, kind)
+        made = self._made.get(key)
+        if made is not None:
+            return made
         if kind is int and type(a.value) is int:
             if b == 1:
                 return a
             if b == 0:
                 return 0
-            return Size(self, tuple([(m, c * b) for m, c in a.terms]), a.value * b)
-        if kind is Size and type(a.value) is type(b.value) is int and b.tape is self:
+            made = self._interned(tuple([(m, c * b) for m, c in a.terms]), a.value * b)
+        elif kind is Size and type(a.value) is type(b.value) is int and b.tape is self:
             total: dict[tuple[int, ...], int] = {}
             for m, c in a.terms:
                 for n, d in b.terms:
                     both = tuple(sorted(m + n)) if m and n else m or n
                     total[both] = total.get(both, 0) + c * d
-            return self._size({m: c for m, c in total.items() if c}, a.value * b.value)
-        return self.apply(operator.mul, a, b)
+            made = self._size({m: c for m, c in total.items() if c}, a.value * b.value)
+        else:
+            return self.apply(operator.mul, a, b)
+        self._made[key] = made
+        return made
 
     def divided(self, how: Any, a: Any, b: Any) -> Any:
         """``a // b`` or ``a % b``, exact where the polynomial ``b`` (of one term) divides that of ``a``."""
@@ -314,26 +330,28 @@ class Tape:
 
     def apply(self, function: Callable[..., Number], *args: Any, key: Any = None) -> Any:
         """The result of an operation that polynomials do not have. ``key``: what names the function, if not itself."""
-        if not all(x.tape is self if type(x) is Size else type(x) in (int, float, bool) for x in args):
-            return NotImplemented
-        given = tuple([x.terms if type(x) is Size else x for x in args])
-        known = self._known.get((key or function, given, *map(type, args)))
+        called = (key or function, *[id(x) if type(x) is Size else x for x in args], *map(type, args))
+        known = self._known.get(called)
         if known is not None:
             return known
-        return self._atom(function, given, function(*map(_value, args)), (key or function, given, *map(type, args)))
+        if not all([x.tape is self if type(x) is Size else type(x) in (int, float, bool) for x in args]):
+            return NotImplemented
+        given = tuple([x.terms if type(x) is Size else x for x in args])
+        return self._atom(function, given, function(*map(_value, args)), called)
 
     def holds(self, how: Any, a: Size, b: Any) -> bool:
         if type(b) not in (Size, int, float, bool) or type(b) is Size and b.tape is not self:
             return NotImplemented  # type: ignore[return-value]
-        right = b.terms if type(b) is Size else b
-        if a.terms == right:
+        if a is b:
             return how in (operator.le, operator.ge, operator.eq)
-        outcome = how(a.value, _value(b))
-        if not (type(b) is not Size and len(a.terms) == 1 and b <= 0 and self._is_positive(a)):
-            key = (how, a.terms, right)
-            if key not in self._conditions:
-                self._condition(key, outcome)
-        return bool(outcome)
+        sized = type(b) is Size
+        outcome = bool(how(a.value, b.value if sized else b))
+        key = (how, id(a), id(b)) if sized else (how, id(a), b, type(b))
+        if key not in self._asked:
+            self._asked.add(key)
+            if sized or not (len(a.terms) == 1 and b <= 0 and self._is_positive(a)):
+                self._condition((how, a.terms, b.terms if sized else b), outcome)
+        return outcome
 
     def fixed(self, a: Size) -> Number:
         key = (operator.eq, a.terms, a.value)
@@ -359,11 +377,18 @@ class Tape:
     def _size(self, terms: dict[tuple[int, ...], int], value: Number) -> Any:
         if not terms or len(terms) == 1 and () in terms:
             return value
-        return Size(self, tuple(sorted(terms.items())), value)
+        return self._interned(tuple(sorted(terms.items())), value)
+
+    def _interned(self, terms: Terms, value: Number) -> Size:
+        """The size with these terms: there is one of each."""
+        known = self._sizes.get(terms)
+        if known is None:
+            known = self._sizes[terms] = Size(self, terms, value)
+        return known
 
     def _condition(self, key: tuple[Any, Any, Any], outcome: bool) -> None:
-        self._note(-1, key)
-        self._conditions[key] = outcome
+        self._note(-1, (*key, outcome))
+        self._conditions.add(key)
 
     def _note(self, atom: int, condition: Any) -> None:
         if self._complete:
@@ -371,7 +396,7 @@ class Tape:
         self._events.append((atom, condition))
 
     def _atom(self, function: Any, args: tuple, value: Number, key: Any = None) -> Size:
-        made = Size(self, (((len(self._atoms),), 1),), value)
+        made = self._interned((((len(self._atoms),), 1),), value)
         self._note(len(self._atoms), None)
         if key is not None:
             self._known[key] = made
