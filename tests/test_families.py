@@ -11,6 +11,7 @@ import pytest
 
 import rushlight as torch
 import rushlight.nn.functional as F
+from rushlight.compile import replays
 from rushlight.compile.counters import counters as compiler
 from rushlight.compile.family import _known as lowered_before
 from rushlight.compile.flags import flags
@@ -27,6 +28,7 @@ SIZES = [(3, 5), (4, 9), (5, 7), (2, 17), (6, 6), (3, 20), (9, 33), (1, 4), (12,
 @pytest.fixture(autouse=True)
 def compiled_at_once(monkeypatch):
     monkeypatch.setattr(settings, "cold_limit", 0)
+    monkeypatch.setattr(replays, "_OFTEN", 3)  # replays are walked first, and written as functions when they have fitted so often
     families.clear()
     lowered_before.clear()
 

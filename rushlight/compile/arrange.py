@@ -4,11 +4,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .body import Body
 from .expr import Expr, inputs_of
 from .index import Ix
-from .sizes import first_largest, largest, numeric
+from .sizes import choice, numeric
 
 __all__ = ["Plan", "arrange", "Info", "LANES", "WOVEN"]
 
@@ -65,15 +66,14 @@ def arrange(body: Body, serial: frozenset[int]) -> Plan:
             n *= extents[b]
         return n
 
-    def score(a: int) -> float:
-        good = sum(w * spread(s) * _worth(s.get(a, 0), whole) for (s, w), (_, _, whole) in zip(steps, memory, strict=True))
-        n = grown(a)
-        return good * n / (LANES * largest(1, -(-n // LANES)))
+    def candidate(a: int) -> list[Any]:
+        return [grown(a), rank[a], a in reduced, *[_worth(s.get(a, 0), whole) for (s, _), (_, _, whole) in zip(steps, memory, strict=True)]]
 
     candidates = [a for a in live if a not in serial]
     vector = candidates[0] if candidates else None
     if len(candidates) > 1:
-        vector = candidates[first_largest(*[(score(a), int(a in reduced), -rank[a]) for a in candidates])]
+        vector = candidates[_best_vector(len(steps), *[n for s, weight in steps for n in (weight, spread(s))],
+                                         *[n for a in candidates for n in candidate(a)])]  # fmt: skip
     woven = () if vector is None or serial else _woven(body, extents, vector, reduced if vector in reduced else live)
 
     def ordered(axes: list[int]) -> list[int]:
@@ -96,6 +96,24 @@ def arrange(body: Body, serial: frozenset[int]) -> Plan:
             k -= 1
     # A merged axis is the inner one, grown: positions on the outer one are multiples of the inner's former length.
     return Plan(body, kept, reduced, extents, vector, woven=woven)
+
+
+@choice
+def _best_vector(places: int, *numbers: Any) -> int:
+    """Which axis lies along vectors: the one along which most of what is read and written lies well, by how full its vectors are.
+
+    Args:
+        places: that are read or written.
+        numbers: of each, its weight and how many elements it has; then of each axis its length, the step that counts for its rank,
+            whether it is reduced, and its worth for each place.
+    """
+    elements = [weight * n for weight, n in zip(numbers[:2 * places:2], numbers[1:2 * places:2])]
+    scores = []
+    for k in range(2 * places, len(numbers), 3 + places):
+        n, rank, is_reduced = numbers[k:k + 3]
+        good = sum([n * worth for n, worth in zip(elements, numbers[k + 3:k + 3 + places])])
+        scores.append((good * n / (LANES * max(1, -(-n // LANES))), is_reduced, -rank))
+    return scores.index(max(scores))
 
 
 @numeric

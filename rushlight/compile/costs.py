@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from .expr import Expr, walk
 from .graph import Node
+from .sizes import numeric
 
 __all__ = ["expr_cost", "expr_flops", "node_cost", "CHEAP", "uses_index", "divides_integers", "nanoseconds"]
 
@@ -47,6 +48,7 @@ def divides_integers(expr: Expr) -> bool:
     return any(n.fn in _DIVISIONS and n.dtype.kind in "iu" for n in walk(expr))
 
 
+@numeric
 def nanoseconds(elements: int, nbytes: int, ops: int) -> float:
     """A rough time of a kernel on one core: memory at 10 bytes, simple vector work at 16 operations a nanosecond."""
     return nbytes / 10 + elements * ops / 16

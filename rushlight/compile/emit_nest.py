@@ -17,7 +17,7 @@ from .graph import Node
 from .index import Ix
 from .nest import Accumulate, Accumulator, Axis, Check, Compute, Load, Loop, LoopNest, Operand, Statement, Store
 from .numbers import EXACT, FEW
-from .sizes import decision, is_size, largest, smallest
+from .sizes import decision, is_size, numeric
 
 __all__ = ["Lowered", "Emitter", "PART_NS"]
 
@@ -60,6 +60,22 @@ def _fills_caches(nbytes: int) -> bool:
     """
     cache = target.current().l3 or 8 << 20
     return 2 * nbytes > 3 * min(cache, _SHARED_CACHE)
+
+
+@numeric
+def _grain(positions: int, work: float, flat: bool) -> int:
+    """Positions of a part that is worth handing to another thread."""
+    parts = max(1, min(positions, math.floor(work / PART_NS)))
+    grain = max(1, -(-positions // parts))
+    return min(max(positions, 1), -(-grain // 256) * 256) if flat else grain
+
+
+@numeric
+def _piece(length: int, work: float, positions: int) -> int:
+    """The length of the pieces of a vector loop that is cut."""
+    pieces = min(-(-length // 64), max(1, math.floor(work / PART_NS / positions)))
+    piece = -(-length // pieces)
+    return -(-piece // 64) * 64
 
 
 @decision
@@ -124,9 +140,7 @@ class Emitter:
             length = extents[plan.vector]
             positions = math.prod(extents[a] for a in parallel)
             if _is_cut(positions, length):  # also for little work: the same kernel serves both
-                pieces = smallest(-(-length // 64), largest(1, math.floor(work / PART_NS / positions)))
-                piece = -(-length // pieces)
-                size = -(-piece // 64) * 64
+                size = _piece(length, work, positions)
                 new = max([*extents, 0]) + 1
                 extents = {**extents, new: -(-length // size)}
                 chunk = (new, plan.vector, size)
@@ -161,10 +175,7 @@ class Emitter:
         for operand, steps in zip(self.operands, self.steps):
             sizes.extend(s for s, known in zip(steps, operand.strides) if known is None)
         positions = math.prod(extents[a] for a in parallel)
-        parts = largest(1, smallest(positions, math.floor(work / PART_NS)))
-        grain = largest(1, -(-positions // parts))
-        if flat:
-            grain = smallest(largest(positions, 1), -(-grain // 256) * 256)
+        grain = _grain(positions, work, flat)
         return Lowered(nest, self.memory, sizes, grain, positions, 0, self.nbytes, self._flops(nest, extents), work,
                        len(set(self.steps)) == 1)
 

@@ -56,6 +56,7 @@ class Family:
     def member(self, inputs: Sequence[int]) -> Program | None:
         """The program for other values of the tape's inputs; None where planning would decide otherwise."""
         start = time.perf_counter()
+        Replay.begin()
         try:
             numbers = self._replay(inputs)
         except ArithmeticError:

@@ -4,15 +4,13 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .sizes import Tape
+__all__ = ["Replay", "Steps"]
 
-__all__ = ["Replay"]
-
-#: Replays that fit before a tape is written as a function, which takes as long as some twenty replays gain by it.
-_OFTEN = 16
+#: Replays that fit before the steps are written as a function, which takes as long as some thirty replays gain by it; and how many are
+#: written for one program, so that none has to wait for all that it could use.
+_OFTEN, _AT_ONCE = 32, 4
 
 Number = Any  # an int or a float
 
@@ -20,19 +18,69 @@ _SIGNS = {operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">
 _SYMBOLS = {operator.add: "+", operator.sub: "-", operator.mul: "*", operator.floordiv: "//", operator.mod: "%",
             operator.truediv: "/", operator.pow: "**", operator.lshift: "<<", operator.rshift: ">>", operator.and_: "&",
             operator.or_: "|"}
+_CONDITION, _OF_TWO, _CALL, _PRODUCT, _SUM = range(5)
+
+
+class Steps:
+    """What a tape says, in order. Numbers have places: the inputs first, then constants and results as they come.
+
+    Attributes:
+        steps: of five parts each; the last is the place of the result, of a condition the outcome.
+        numbers: constants in their places.
+        positive: the inputs that have to be at least 1.
+    """
+
+    def __init__(self, inputs: int) -> None:
+        self.inputs = inputs
+        self.steps: list[tuple[int, Any, Any, Any, Any]] = []
+        self.numbers: list[Any] = [None] * inputs
+        self.positive: list[int] = []
+        self.constants: dict[Any, int] = {}
+
+    def constant(self, x: Any) -> int:
+        kind = type(x)
+        key = (kind, x) if kind is int or kind is bool else (kind, repr(x)) if kind is float else id(x)
+        place = self.constants.get(key)
+        if place is None:
+            place = self.constants[key] = len(self.numbers)
+            self.numbers.append(x)
+        return place
+
+    def condition(self, how: Any, a: int, b: int, outcome: bool) -> None:
+        self.steps.append((_CONDITION, how, a, b, outcome))
+
+    def call(self, function: Callable[..., Number], args: list[int]) -> int:
+        place = self._result()
+        self.steps.append((_OF_TWO, function, args[0], args[1], place) if len(args) == 2 else (_CALL, function, args, None, place))
+        return place
+
+    def polynomial(self, terms: list[tuple[int, list[int]]]) -> int:
+        place = self._result()
+        self.steps.append((_PRODUCT, None, terms[0][0], terms[0][1], place) if len(terms) == 1 else (_SUM, None, terms, None, place))
+        return place
+
+    def _result(self) -> int:
+        self.numbers.append(None)
+        return len(self.numbers) - 1
 
 
 class Replay:
-    """Many tapes fit hardly any other inputs (a plan for an odd height and an even width), so the first replays walk the tape, most no
-    further than to the first condition that fails. One that fits again and again is written as a function.
+    """Most steps fit few other inputs (an epoch's last batch, a plan for an odd height and an even width), so the first replays walk
+    through them, many no further than to the first condition that fails. Those that fit again and again are written as a function.
 
     Args:
-        tape: it is complete.
-        wanted: what is computed: polynomials, and what is a plain number.
+        wanted: the places of what is computed.
     """
 
-    def __init__(self, tape: Tape, wanted: Sequence[Any]) -> None:
-        self.tape: Tape | None = tape  # until it is written
+    left = _AT_ONCE  # how many may be written for the present program
+
+    @classmethod
+    def begin(cls) -> None:
+        """Another program is made."""
+        cls.left = _AT_ONCE
+
+    def __init__(self, steps: Steps, wanted: Sequence[int]) -> None:
+        self.steps: Steps | None = steps  # until they are written
         self.wanted = wanted
         self.fitted = 0
         self.written: Callable[[Sequence[int]], list[Number] | None] | None = None
@@ -42,90 +90,85 @@ class Replay:
             return self.written(inputs)
         found = self._walked(inputs)
         self.fitted += found is not None
-        if self.fitted >= _OFTEN and self.tape is not None:
-            self.written = _Source(self.tape).function(self.wanted)
-            self.tape, self.wanted = None, ()
+        if self.fitted >= _OFTEN and Replay.left > 0 and self.steps is not None:
+            Replay.left -= 1
+            self.written = _Source(self.steps).function(self.wanted)
+            self.steps, self.wanted = None, ()
         return found
 
     def _walked(self, inputs: Sequence[int]) -> list[Number] | None:
-        tape = self.tape
-        assert tape is not None
-        if any(inputs[k] < 1 for k in tape._positive):
-            return None
-        values: list[Number] = [*inputs, *[0] * (len(tape._atoms) - tape._inputs)]
-
-        def number(x: Any) -> Number:
-            if type(x) is not tuple:
-                return x
-            if len(x) == 1:
-                (monomial, c), = x
-                if c == 1 and len(monomial) == 1:  # an atom alone need not be a number
-                    return values[monomial[0]]
-                for atom in monomial:
-                    c *= values[atom]
-                return c
-            total = 0
-            for monomial, c in x:
-                for atom in monomial:
-                    c *= values[atom]
-                total += c
-            return total
-
-        for atom, condition in tape._events:
-            if condition is not None:
-                how, a, b, outcome = condition
-                if how(number(a), number(b)) != outcome:
+        steps = self.steps
+        assert steps is not None
+        for k in steps.positive:
+            if inputs[k] < 1:
+                return None
+        x = steps.numbers.copy()
+        x[:len(inputs)] = inputs
+        for kind, how, a, b, result in steps.steps:
+            if kind == _CONDITION:
+                if how(x[a], x[b]) != result:
                     return None
-            elif atom >= tape._inputs:
-                function, args = tape._atoms[atom]
-                values[atom] = function(*map(number, args))  # type: ignore[misc]
-        return [number(x) for x in self.wanted]
+            elif kind == _PRODUCT:
+                for k in b:
+                    a *= x[k]
+                x[result] = a
+            elif kind == _OF_TWO:
+                x[result] = how(x[a], x[b])
+            elif kind == _CALL:
+                x[result] = how(*[x[k] for k in a])
+            else:
+                total = 0
+                for c, places in a:
+                    for k in places:
+                        c *= x[k]
+                    total += c
+                x[result] = total
+        return [x[k] for k in self.wanted]
 
 
 class _Source:
-    """Writes a tape as a Python function: some thousand lines that run in a fraction of a millisecond."""
+    """Writes steps as a Python function: some thousand lines that run in a fraction of a millisecond."""
 
-    def __init__(self, tape: Tape) -> None:
-        self.tape = tape
-        self.lines: list[str] = []
-        self.names: dict[Any, str] = {}
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
         self.scope: dict[str, Any] = {"inf": math.inf, "nan": math.nan}
-        self.written: set[int] = set()
+        self.names = [f"a{k}" for k in range(len(steps.numbers))]
+        for place in steps.constants.values():
+            x = steps.numbers[place]
+            self.names[place] = f"({x!r})" if type(x) in (int, float, bool) else self.given(x)
 
-    def function(self, wanted: Sequence[Any]) -> Callable[[Sequence[int]], list[Number] | None]:
-        tape = self.tape
-        inputs = [f"a{k}" for k in range(tape._inputs)]
-        self.written.update(range(tape._inputs))
-        self.lines.append(f"    {', '.join(inputs)}, = inputs")
-        if tape._positive:
-            self.lines.append(f"    if {' or '.join(f'a{k} < 1' for k in sorted(tape._positive))}: return None")
-        for number, condition in tape._events:
-            if condition is not None:
-                how, a, b, outcome = condition
-                holds = f"{self.number(a)} {_SIGNS[how]} {self.number(b)}"
-                self.lines.append(f"    if {'not ' if outcome else ''}{holds}: return None")
-            elif number not in self.written:
-                self.atom(number)
-        results = [self.number(x) if type(x) is tuple else repr(x) if type(x) in (int, float) else self.given(x) for x in wanted]
-        source = "def replay(inputs):\n" + "\n".join(self.lines) + f"\n    return [{', '.join(results)}]\n"
+    def function(self, wanted: Sequence[int]) -> Callable[[Sequence[int]], list[Number] | None]:
+        steps, names = self.steps, self.names
+        lines = [f"    {', '.join(names[:steps.inputs])}, = inputs"]
+        if steps.positive:
+            lines.append(f"    if {' or '.join(f'a{k} < 1' for k in steps.positive)}: return None")
+        for kind, how, a, b, result in steps.steps:
+            if kind == _CONDITION:
+                lines.append(f"    if {'not ' if result else ''}{names[a]} {_SIGNS[how]} {names[b]}: return None")
+            elif kind == _PRODUCT:
+                lines.append(f"    {names[result]} = {self.product(a, b)}")
+            elif kind == _SUM:
+                lines.append(f"    {names[result]} = {' + '.join([self.product(*term) for term in a])}")
+            else:
+                lines.append(f"    {names[result]} = {self.called(how, [a, b] if kind == _OF_TWO else a)}")
+        source = "def replay(inputs):\n" + "\n".join(lines) + f"\n    return [{', '.join([names[k] for k in wanted])}]\n"
         exec(compile(source, "<sizes>", "exec"), self.scope)
         return self.scope["replay"]
 
-    def atom(self, number: int) -> None:
-        self.written.add(number)
-        function, args = self.tape._atoms[number]
-        numbers = [self.number(x) for x in args]
+    def product(self, c: int, places: list[int]) -> str:
+        return "*".join([*([str(c)] if c != 1 or not places else []), *[self.names[k] for k in places]])
+
+    def called(self, function: Any, args: list[int]) -> str:
+        numbers = [self.names[k] for k in args]
         if function in _SYMBOLS:
-            text = f"{numbers[0]} {_SYMBOLS[function]} {numbers[1]}"
-        elif function is operator.getitem:
-            text = f"{numbers[0]}[{numbers[1]}]"
-        elif (nested := getattr(function, "nested", None)) is not None:
+            return f"{numbers[0]} {_SYMBOLS[function]} {numbers[1]}"
+        if function is operator.getitem:
+            return f"{numbers[0]}[{numbers[1]}]"
+        if (nested := getattr(function, "nested", None)) is not None:
             function, shape = nested
             names = iter(numbers)
-            text = f"{self.given(function)}({', '.join([self.argument(part, names) for part in shape])})"
-        else:
-            text = f"{self.given(function)}({', '.join(numbers)})"
-        self.lines.append(f"    a{number} = {text}")
+            return f"{self.given(function)}({', '.join([self.argument(part, names) for part in shape])})"
+        return f"{self.given(function)}({', '.join(numbers)})"
 
     def given(self, x: Any) -> str:
         """A name for something."""
@@ -140,18 +183,3 @@ class _Source:
         if isinstance(shape, tuple) and not hasattr(shape, "value"):
             return f"({''.join([self.argument(part, names) + ', ' for part in shape])})"
         return self.given(shape.value)
-
-    def number(self, x: Any) -> str:
-        """What stands for a polynomial or a plain number."""
-        if type(x) is not tuple:
-            return f"({x!r})"
-        name = self.names.get(x)
-        if name is None:
-            text = " + ".join("*".join([*([str(c)] if c != 1 or not m else []), *(f"a{k}" for k in m)]) for m, c in x)
-            if len(x) == 1 and x[0][1] == 1 and len(x[0][0]) == 1:
-                name = text
-            else:
-                name = f"p{len(self.names)}"
-                self.lines.append(f"    {name} = {text}")
-            self.names[x] = name
-        return name

@@ -31,7 +31,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from .replays import Replay
+from .replays import Replay, Steps
 
 __all__ = ["NotGeneric", "Size", "Tape", "choice", "decision", "entries", "first_largest", "first_smallest", "flattened", "is_size",
            "largest", "length", "numeric", "smallest", "stands_for_many"]
@@ -163,7 +163,7 @@ def _flatten(x: Any, out: list[Any]) -> Any:
     """Appends the numbers in nested tuples to ``out``; returns what remains, with None in the place of each."""
     if type(x) is tuple:
         return tuple([_flatten(y, out) for y in x])
-    if type(x) in (int, float, Size):
+    if type(x) in (int, float, bool, Size):
         out.append(x)
         return None
     return Same(x)
@@ -180,12 +180,13 @@ length = numeric(len)
 
 
 class Size:
-    """A number that a tape knows the history of. ``value``: what it is now; ``terms``: the polynomial."""
+    """A number that a tape knows the history of. ``value``: what it is now; ``terms``: the polynomial; ``place``: where a replay has its
+    number, -1 as long as none needs it."""
 
-    __slots__ = ("tape", "terms", "value", "_hash")
+    __slots__ = ("tape", "terms", "value", "place", "_hash")
 
     def __init__(self, tape: Tape, terms: Terms, value: Number) -> None:
-        self.tape, self.terms, self.value = tape, terms, value
+        self.tape, self.terms, self.value, self.place = tape, terms, value, -1
         self._hash = hash(terms)
 
     # -- arithmetic ----------------------------------------------------------------------------------------------
@@ -245,20 +246,18 @@ class Tape:
     """
 
     def __init__(self, values: Sequence[Number]) -> None:
-        self._atoms: list[tuple[Callable[..., Number] | None, tuple[Terms | Number, ...]]] = []
-        self._values: list[Number] = []
+        self._atoms: list[int] = []              # the place of each
         self._known: dict[Any, Size] = {}
         self._sizes: dict[Terms, Size] = {}
         self._made: dict[tuple[Any, ...], Any] = {}  # sums, differences and products, by the identities of sizes, which live as long
         self._conditions: set[tuple[Any, Any, Any]] = set()
         self._asked: set[tuple[Any, ...]] = set()  # the same, by the identities of sizes, and what needs no condition
-        #: Atoms and conditions in order: (number of the atom, None), or (-1, (comparison, left, right, outcome)).
-        self._events: list[tuple[int, Any]] = []
+        self._steps = Steps(len(values))
         self._complete = False
         self.rests_on: list[tuple[str, int]] = []
-        self.inputs = [self._atom(None, (k,), value) for k, value in enumerate(values)]
-        self._inputs = len(self.inputs)
+        self.inputs = [self._new_atom(k, value) for k, value in enumerate(values)]
         self._positive = frozenset([k for k, value in enumerate(values) if type(value) is int and value >= 1])
+        self._steps.positive = sorted(self._positive)
 
     # -- what sizes do -------------------------------------------------------------------------------------------
     def add(self, a: Size, b: Any, sign: int) -> Any:
@@ -334,10 +333,12 @@ class Tape:
         known = self._known.get(called)
         if known is not None:
             return known
-        if not all([x.tape is self if type(x) is Size else type(x) in (int, float, bool) for x in args]):
+        if not all(x.tape is self if type(x) is Size else type(x) in (int, float, bool) for x in args):
             return NotImplemented
-        given = tuple([x.terms if type(x) is Size else x for x in args])
-        return self._atom(function, given, function(*map(_value, args)), called)
+        value = function(*map(_value, args))
+        self._open()
+        made = self._known[called] = self._new_atom(self._steps.call(function, [self._place(x) for x in args]), value)
+        return made
 
     def holds(self, how: Any, a: Size, b: Any) -> bool:
         if type(b) not in (Size, int, float, bool) or type(b) is Size and b.tape is not self:
@@ -350,22 +351,22 @@ class Tape:
         if key not in self._asked:
             self._asked.add(key)
             if sized or not (len(a.terms) == 1 and b <= 0 and self._is_positive(a)):
-                self._condition((how, a.terms, b.terms if sized else b), outcome)
+                self._condition((how, a, b), outcome)
         return outcome
 
     def fixed(self, a: Size) -> Number:
-        key = (operator.eq, a.terms, a.value)
+        key = (operator.eq, id(a), a.value)
         if key not in self._conditions:
             frame = sys._getframe(2)  # of what asked
             self.rests_on.append((frame.f_code.co_filename, frame.f_lineno))
-            self._condition(key, True)
-        return a.value
+        return self.chosen(a)
 
     def chosen(self, a: Size) -> Any:
         """The value of a size that says which way is taken: that it is the same is a condition."""
-        key = (operator.eq, a.terms, a.value)
+        key = (operator.eq, id(a), a.value)
         if key not in self._conditions:
-            self._condition(key, True)
+            self._condition((operator.eq, a, a.value), True)
+            self._conditions.add(key)
         return a.value
 
     # -- building ------------------------------------------------------------------------------------------------
@@ -386,29 +387,35 @@ class Tape:
             known = self._sizes[terms] = Size(self, terms, value)
         return known
 
-    def _condition(self, key: tuple[Any, Any, Any], outcome: bool) -> None:
-        self._note(-1, (*key, outcome))
-        self._conditions.add(key)
+    def _condition(self, asked: tuple[Any, Size, Any], outcome: bool) -> None:
+        how, a, b = asked
+        self._open()
+        self._steps.condition(how, self._place(a), self._place(b), outcome)
 
-    def _note(self, atom: int, condition: Any) -> None:
+    def _open(self) -> None:
         if self._complete:
             raise NotGeneric("a size is asked for when its tape is complete already")
-        self._events.append((atom, condition))
 
-    def _atom(self, function: Any, args: tuple, value: Number, key: Any = None) -> Size:
+    def _new_atom(self, place: int, value: Number) -> Size:
         made = self._interned((((len(self._atoms),), 1),), value)
-        self._note(len(self._atoms), None)
-        if key is not None:
-            self._known[key] = made
-        self._atoms.append((function, args))
+        made.place = place
+        self._atoms.append(place)
         return made
+
+    def _place(self, x: Any) -> int:
+        """Where a replay has this number."""
+        if type(x) is not Size:
+            return self._steps.constant(x)
+        if x.place < 0:
+            x.place = self._steps.polynomial([(c, [self._atoms[k] for k in monomial]) for monomial, c in x.terms])
+        return x.place
 
     # -- replaying -----------------------------------------------------------------------------------------------
     def replay(self, wanted: Sequence[Any]) -> Replay:
         """A function that computes what the ``wanted`` sizes are for other inputs, or None where a condition fails. What is no size
         among them stays as it is."""
         self._complete = True
-        return Replay(self, [x.terms if type(x) is Size else x for x in wanted])
+        return Replay(self._steps, [self._place(x) for x in wanted])
 
 
 def _value(x: Any) -> Number:

@@ -362,7 +362,7 @@ def test_two_threads_get_about_as_many_rows(rows, about, parts_n):
 def test_two_threads_get_about_as_much_of_a_weight_gradient(rows: int, columns: int, depth: int, wanted: int) -> None:
     """Four parts of 2, 2, 2 and 1 panels, or seven pieces of a reduction, would leave one thread a seventh more than the other."""
     panels, chunks = -(-columns // 32), -(-depth // CHUNK)
-    block_m, block_n, splits = cut((rows, panels, columns, depth, 1, (12, 8, 4, 2, 1), 32, 4, 1 << 18, LONGEST, 228, False), wanted)
+    block_m, block_n, splits = cut(wanted, rows, panels, columns, depth, 1, 32, 4, 1 << 18, LONGEST, 228, False, 12, 8, 4, 2, 1)
     each = -(-chunks // splits)
     assert -(-chunks // each) == splits
     parts = [min(block_m, rows - i) * min(block_n, panels - j) * min(each * CHUNK, depth - k * CHUNK)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rushlight.compile import replays
 from rushlight.compile.sizes import (
     NotGeneric,
     Tape,
@@ -21,6 +22,17 @@ from rushlight.compile.sizes import (
     numeric,
     smallest,
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def written_soon():
+    """The second replay that fits has the steps written as a function, so that both ways are tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replays, "_OFTEN", 2)
+        patch.setattr(replays, "_AT_ONCE", 1000)
+        replays.Replay.begin()
+        yield
+
 
 OPERATIONS = [
     lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a * 3, lambda a, b: 7 - a, lambda a, b: -a,

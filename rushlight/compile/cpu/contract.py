@@ -120,8 +120,8 @@ class Planner:
         strides_far = self._strides_far()
         self.longest = CHUNK if strides_far else min(LONGEST, once)
         self.block_rows = self.turned or self._copies()
-        block_m, block_n, splits = cut((self.rows, self.panels, self.n.extent, self.depth, self.batches, self.heights, self.panel,
-                                        self.accumulate.itemsize, self.cpu.l2 // 4, self.longest, self.turned, self.dots), wanted)
+        block_m, block_n, splits = cut(wanted, self.rows, self.panels, self.n.extent, self.depth, self.batches, self.panel,
+                                       self.accumulate.itemsize, self.cpu.l2 // 4, self.longest, self.turned, self.dots, *self.heights)
         if strides_far:
             block_m, block_n, splits = self.rows, panels_of_a_part(self.panels, self.batches, wanted), 1
         if self.turned:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rushlight.compile.cpu.contract_rows import MAX_ROWS
 from rushlight.compile.cpu.contract_sizes import CHUNK
@@ -29,9 +29,10 @@ THREADS = (1, 2, 4)
 
 
 @numeric
-def cut(extents: tuple[Any, ...], wanted: int) -> tuple[int, int, int]:
-    """(rows of a part, panels of a part, pieces of the reduction); ``extents``: a :class:`Cut`'s fields, ``wanted``: parts."""
-    return _blocks(Cut(*extents), wanted)
+def cut(wanted: int, rows: int, panels: int, columns: int, depth: int, batches: int, panel: int, item: int, cache: int, longest: int,
+        turned: int, dots: bool, *heights: int) -> tuple[int, int, int]:  # fmt: skip
+    """(rows of a part, panels of a part, pieces of the reduction); ``wanted``: parts, the others: a :class:`Cut`'s fields."""
+    return _blocks(Cut(rows, panels, columns, depth, batches, heights, panel, item, cache, longest, turned, dots), wanted)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -237,10 +237,10 @@ def fills(rows: int, columns: int, depth: int, squares: int, parts: int, packing
     """Whether a contraction fills ``squares``, and gains where numbers are taken apart for that, with ``packing`` for each of B."""
     if min(rows, columns, depth) < FEWEST or squares * DEEP > 2 * depth + DEEP:
         return False
-    return parts == 1 or 4 * squares * DEEP <= 5 * depth + DEEP and _saved(rows, columns, depth, packing) > 0
+    return parts == 1 or 4 * squares * DEEP <= 5 * depth + DEEP and saved(rows, columns, depth, packing) > 0
 
 
-def _saved(rows: int, columns: int, depth: int, packing: int) -> int:
+def saved(rows: int, columns: int, depth: int, packing: int) -> int:
     """Cycles that the tile unit saves where float32 numbers are taken apart for it, ``packing`` for each of B."""
     on_tiles = rows * columns * depth / ON_TILES + depth * (packing * columns + A_APART * rows) + (JOIN if packing else 0)
     return int(rows * columns * depth / ON_VECTORS - SURELY * on_tiles)
