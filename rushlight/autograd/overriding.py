@@ -6,16 +6,19 @@ without such classes pays nothing.
 """
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from ..record.trace import NO_CALL, traces
 from . import handle
 from .handle import Handle
 
-__all__ = ["MISSED", "Names", "answer", "aside", "asked", "disabled", "dispatch", "forgetting", "meet", "overrides", "overriding",
+__all__ = ["MISSED", "Names", "answer", "aside", "asked", "asking", "disabled", "dispatch", "forgetting", "meet", "overrides", "overriding",
            "strangers", "those_overriding"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 overriding: set[type] = set()  # the classes of which there have been objects
 _forgetting: list[Callable[[], None]] = []  # what else has to forget when the first of them is met
@@ -127,6 +130,23 @@ def asked(function: Any, given: tuple[Any, ...]) -> Any:
     if result is NotImplemented and function.entry.__name__[:2] != "__":  # of an operator it means: it is the other operand's turn
         raise _refused(function.shown, relevant)
     return (result,)
+
+
+def asking(function: F) -> F:
+    """A public function that is not made from memory: it asks the classes of its arguments, too."""
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given = (*args, *kwargs.values())
+        relevant = those_overriding(given) if overriding and not aside.depth else []
+        if relevant:
+            return dispatch(call, relevant, args, kwargs)
+        try:
+            return function(*args, **kwargs)
+        except Exception:
+            if aside.depth or not strangers(given):
+                raise
+            return call(*args, **kwargs)
+    return call  # type: ignore[return-value]
 
 
 def _as_called(function: Any, given: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:

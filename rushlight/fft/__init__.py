@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..autograd.autocast import full_precision
+from ..autograd.overriding import asking
 from ..autograd.titles import titled
 from ..ops import fourier
 from ..ops.promotion import default_dtype
@@ -161,7 +162,7 @@ def _define(kind: str) -> None:
         define.__doc__ = f"{text}, {what}."
         if not suffix and kind in ("fft", "ifft"):  # of real numbers PyTorch makes the other half from one half
             define = titled(_whole_of_half(kind))(define)
-        globals()[kind + suffix] = with_out(full_precision(define), "fft_" + kind + suffix)
+        globals()[kind + suffix] = asking(with_out(full_precision(define), "fft_" + kind + suffix))
 
 
 for _kind in _KINDS:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..autograd.overriding import asking
 from ..ops import arithmetic as _ar
 from ..ops import special as _ops
 from ..tensor.gamma import floating, floating_pair
@@ -16,7 +17,7 @@ def _export(name: str, define: Any, doc: str = "") -> None:
     if doc:
         define.__doc__ = doc
     define.__name__ = name
-    globals()[name] = with_out(define, "special_" + name)
+    globals()[name] = asking(with_out(define, "special_" + name))
     __all__.append(name)
 
 

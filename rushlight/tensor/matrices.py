@@ -6,6 +6,7 @@ from typing import Any
 
 from ..autograd.autocast import full_precision
 from ..autograd.handle import Handle
+from ..autograd.overriding import asking
 from ..autograd.titles import titled
 from ..compile import dtypes as dt
 from ..ops import lapack, solving
@@ -26,7 +27,7 @@ def linear_algebra(name: str | None = None, out: bool = True) -> Callable[[Any],
     """Publish a definition in ``rushlight.linalg``, with ``out=``."""
     def publish(define: Any) -> Any:
         own = name or define.__name__.rstrip("_")
-        LINALG[own] = with_out(define, "linalg_" + own) if out else define
+        LINALG[own] = asking(with_out(define, "linalg_" + own) if out else define)
         return define
     return publish
 

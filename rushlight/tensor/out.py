@@ -8,7 +8,6 @@ from typing import Any
 
 from ..autograd.apply import apply, value_of
 from ..autograd.handle import TYPE_NAMES, Handle
-from ..autograd.overriding import aside, dispatch, overriding, those_overriding
 from ..autograd.quick import explained
 from ..autograd.writing import OVERLAP, check_apart, check_overlap, write
 from ..ops.basic import cast, clone, update_view
@@ -54,10 +53,6 @@ def with_out(define: Callable[..., Any], name: str) -> Callable[..., Any]:
     """A function that takes ``out=``."""
     @functools.wraps(define)
     def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
-        if overriding and not aside.depth:
-            relevant = those_overriding((*args, out, *kwargs.values()))
-            if relevant:
-                return dispatch(call, relevant, args, kwargs if out is None else {**kwargs, "out": out})
         if out is not None:
             return _into(define, name, out, args, kwargs)
         try:

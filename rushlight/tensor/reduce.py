@@ -141,6 +141,23 @@ def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
     return red.logsumexp(input, attrs=(dims, keepdim))
 
 
+def _variance(input: Any, dim: Any, unbiased: bool | None, keepdim: bool, correction: Any, name: str = "var") -> Any:
+    """The variance, for the function of this name."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    if input.dtype.kind not in "fc":
+        raise RuntimeError("std and var only support floating point and complex dtypes")
+    if input.dtype.kind == "c":
+        parts = [_variance(part, dim, unbiased, keepdim, correction, name) for part in (input.real, input.imag)]
+        return parts[0] + parts[1]
+    dims, less = _dims(input, dim), _correction(unbiased, correction)
+    made = red.var(input, attrs=(dims, keepdim, less))
+    if made.numel() and math.prod([input.shape[d] for d in dims]) <= less:
+        warn(f"{name}(): degrees of freedom is <= 0: correction {less} should be less than the number of elements of each result. "
+             f"The input has shape {list(input.shape)}.", UserWarning)
+    return made
+
+
 def _correction(unbiased: bool | None, correction: Any) -> float:
     if correction is not None:
         return correction
@@ -150,25 +167,13 @@ def _correction(unbiased: bool | None, correction: Any) -> float:
 @public()
 def var(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None) -> Any:
     """Variance over ``dim``, divided by N - ``correction`` (1 by default)."""
-    if isinstance(dim, bool):
-        dim, unbiased = None, dim
-    if input.dtype.kind not in "fc":
-        raise RuntimeError("std and var only support floating point and complex dtypes")
-    if input.dtype.kind == "c":
-        parts = [var(part, dim, unbiased, keepdim, correction=correction) for part in (input.real, input.imag)]
-        return parts[0] + parts[1]
-    dims, less = _dims(input, dim), _correction(unbiased, correction)
-    made = red.var(input, attrs=(dims, keepdim, less))
-    if made.numel() and math.prod([input.shape[d] for d in dims]) <= less:
-        warn(f"var(): degrees of freedom is <= 0: correction {less} should be less than the number of elements of each result. "
-             f"The input has shape {list(input.shape)}.", UserWarning)
-    return made
+    return _variance(input, dim, unbiased, keepdim, correction)
 
 
 @public()
 def std(input: Any, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None) -> Any:
     """Standard deviation: the square root of ``var``."""
-    return _std(var(input, dim, unbiased, keepdim, correction=correction))
+    return _std(_variance(input, dim, unbiased, keepdim, correction, "std"))
 
 
 @public(out=False, method=False)

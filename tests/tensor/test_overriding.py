@@ -164,6 +164,20 @@ def test_objects_that_are_no_tensors(torch):
 
 
 @BOTH
+@pytest.mark.parametrize("place", ["linalg.norm", "fft.fft", "special.expit", "nn.functional.softplus", "sqrt", "special.i1"])
+def test_every_room_asks_objects_that_nobody_has_met(torch, place):
+    class Stranger:
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            return [t.__name__ for t in types]
+    function = torch
+    for name in place.split("."):
+        function = getattr(function, name)
+    for _ in range(2):
+        assert function(Stranger()) == ["Stranger"]
+
+
+@BOTH
 def test_functions_of_users_can_be_overridden_too(torch):
     from importlib import import_module
 

@@ -126,7 +126,7 @@ class Hardtanh(Module):
             given = min_value if old == "min_value" else max_value
             if given is not None:
 
-                warn(f"keyword argument `{old}` is deprecated and rename to `{new}`", FutureWarning)
+                warn(f"keyword argument `{old}` is deprecated and renamed to `{new}`", FutureWarning)
         self.min_val = min_val if min_value is None else min_value
         self.max_val = max_val if max_value is None else max_value
         self.inplace = inplace
