@@ -57,16 +57,14 @@ def test_the_figures_are_measured_once_and_count_as_no_kernel():
         peaks.peaks(0)
 
 
-def test_sweeping_gives_its_memory_back_and_streams_are_measured_after_it():
+def test_streams_call_what_is_to_come_before_each_run():
+    calls = []
     with peaks.swept() as sweep:
-        sweep()
-        assert peaks.streams(1, 1, before=sweep) > 1e7
-    with pytest.raises(RuntimeError, match="twice"):
-        calls = []
+        assert peaks.streams(1, 1, before=lambda: calls.append(sweep())) > 1e7
+    assert calls == [None] * 7  # the first run, which does not count, and six
 
-        def before():
-            calls.append(0)
-            if len(calls) == 2:
-                raise RuntimeError("twice")  # called before each run; what was mapped is unmapped
+    def refused():
+        raise RuntimeError("no run")
 
-        peaks.streams(2, 1, before=before)
+    with pytest.raises(RuntimeError, match="no run"):
+        peaks.streams(2, 1, before=refused)
