@@ -477,3 +477,18 @@ def test_log_of_one_plus_exp_for_any_number(level: str) -> None:
     with target.using(level) if level else contextlib.nullcontext():
         got = run(e.log1p_exp(input_(0, dt.float32)), x)
     assert ulps(got, exact("log1p_exp", dt.float32, x)).max() <= (3 if level == "sse" else 2)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda d: d.name)
+@pytest.mark.parametrize("level", ["", "avx2", "sse"])
+def test_powers_become_zero_where_rounding_makes_them_zero(level: str, dtype: DType) -> None:
+    """What is below half the smallest number is 0, everything above it is not."""
+    if level and target.machine() != "x86_64":
+        pytest.skip("levels of x86")
+    half = -150 if dtype is dt.float32 else -1075
+    x = np.array([half + 0.01, half - 0.01, half - 0.4, half - 0.6, half - 1, half - 40, -1e30, -np.inf, np.nan, half + 25], dtype.numpy)
+    with target.using(level) if level else contextlib.nullcontext():
+        for got in (run(e.exp2(input_(0, dtype)), x), run(e.exp(input_(0, dtype)), (x * math.log(2)).astype(dtype.numpy))):
+            assert got[0] == 2.0 ** (half + 1)
+            assert (got[1:8] == 0).all() and np.isnan(got[8])
+            assert 0 < got[9] < 2.0 ** (half + 25.5)

@@ -15,7 +15,7 @@ import numpy as np
 
 from rushlight.compile.cpu import coefficients as c
 from rushlight.compile.cpu.mathlib import at_least, at_most, defines, pairs, poly
-from rushlight.compile.cpu.registers import exponent, lookup, mantissa, nearer, repaired, scalef
+from rushlight.compile.cpu.registers import exponent, lookup, mantissa, nearer, repaired, scalef, scalef_from
 from rushlight.compile.cpu.values import V, mad, where
 
 __all__: list[str] = []
@@ -31,6 +31,7 @@ LOG10E = float(np.float32(1 / math.log(10)))
 LOG10E_REST = 1 / math.log(10) - LOG10E
 SIXTEENTHS = 1.5 * 2.0**19  # added to a small number, it leaves its sixteenths in the low bits
 UNITS = 1.5 * 2.0**23
+NOTHING = -150.5  # smaller powers of two are rounded to 0, and so are those that are a 32nd larger
 
 #: 2^(k / 16), and what its logarithm is more than that of the rounded number.
 POWERS = [float(np.float32(2.0 ** (k / 16))) for k in range(16)]
@@ -77,7 +78,7 @@ def _times(power: V, growth: V) -> V:
 def exp(x: V) -> V:
     index, n, r = _reduced(x)
     r = nearer(r, 0.0225)
-    return scalef(_times(lookup(POWERS, index), mad(r * r, poly(r, c.EXP_TABLE_F32), r)), n)
+    return scalef_from(NOTHING, _times(lookup(POWERS, index), mad(r * r, poly(r, c.EXP_TABLE_F32), r)), n)
 
 
 @defines("exp2", "float", registers=True)
@@ -85,12 +86,12 @@ def exp2(x: V) -> V:
     return _exp2(x, 0.0313)
 
 
-def _exp2(x: V, bound: float = 0.0) -> V:
-    """2^x; with a ``bound`` of the remainder also for numbers whose sixteenths are not known."""
+def _exp2(x: V, bound: float = 0.0, least: float = NOTHING) -> V:
+    """2^x, but 0 for x below ``least``; with a ``bound`` of the remainder also for numbers whose sixteenths are not known."""
     shifted = x + SIXTEENTHS
     n = shifted - SIXTEENTHS
     r = nearer(x - n, bound) if bound else x - n
-    return scalef(_times(lookup(POWERS, shifted.bits()), r * poly(r, c.EXP2_TABLE_F32)), n)
+    return scalef_from(least, _times(lookup(POWERS, shifted.bits()), r * poly(r, c.EXP2_TABLE_F32)), n)
 
 
 @defines("expm1", "float", registers=True)
@@ -172,7 +173,7 @@ def log1p_exp(x: V) -> V:
     n, index = shifted - SIXTEENTHS, shifted.bits()
     low = mad(n, -LN2_REST, lookup(MORE, index))
     r = mad(n, -LN2, -a) + low
-    u = _times(scalef(lookup(POWERS, index), n), mad(r * r, poly(r, c.EXP_TABLE_F32), r))
+    u = _times(scalef_from(NOTHING, lookup(POWERS, index), n), mad(r * r, poly(r, c.EXP_TABLE_F32), r))
     index = mad(u, 15.0, UNITS).bits()
     reciprocal = lookup(c.LOG1P_RECIPROCALS, index)
     f = mad(u, reciprocal, reciprocal - 1.0)
@@ -181,8 +182,8 @@ def log1p_exp(x: V) -> V:
 
 @defines("normal_cdf", "float", registers=True)
 def normal_cdf(x: V) -> V:
-    """To 2^-24, as the general one."""
-    below = _exp2(poly(at_most(x.abs(), 12.0), c.NORMAL_LOG_F32))  # 0 from 12 on
+    """To 2^-24, as the general one. 0 below 2^-100: what it is multiplied by (a gradient) would make numbers of it that are not normal."""
+    below = _exp2(poly(at_most(x.abs(), 12.0), c.NORMAL_LOG_F32), least=-100.0)
     return where(x.lt(0.0), below, 1.0 - below)
 
 

@@ -24,6 +24,7 @@ from rushlight.compile.cpu.values import V, const, fma, mad, where
 __all__: list[str] = []
 
 LOG2E = 1 / math.log(2)
+NOTHING = -1075.5  # 2^n and its double are rounded to 0 for smaller n
 LN2_HI = float.fromhex("0x1.62e42feep-1")  # 32 bits: n * LN2_HI is exact
 LN2_LO = float.fromhex("0x1.a39ef35793c76p-33")
 # pi/2 in pieces: 33 bits, then two full doubles
@@ -71,7 +72,7 @@ def exp_parts(x: V, low: V | None = None) -> tuple[V, V]:
 @defines("exp", "double")
 def exp(x: V) -> V:
     p, n = exp_parts(at_most(at_least(x, -750.0), 720.0))
-    return scale(p + 1.0, n)
+    return scale(p + 1.0, n, NOTHING)
 
 
 @defines("exp2", "double")
@@ -79,7 +80,7 @@ def exp2(x: V) -> V:
     x = at_most(at_least(x, -1080.0), 1030.0)
     n = x.nearest()
     r = (x - n) * math.log(2)
-    return scale(mad(r * r, poly(r, c.EXP_F64), r) + 1.0, n)
+    return scale(mad(r * r, poly(r, c.EXP_F64), r) + 1.0, n, NOTHING)
 
 
 @defines("expm1", "double")

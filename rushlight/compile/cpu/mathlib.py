@@ -118,13 +118,13 @@ def whole_bits(n: V) -> V:
     return (n + _MAGIC[n.type]).bits()
 
 
-def scale(x: V, n: V) -> V:
-    """x * 2^n for integral n (a float) in about twice the exponent range, rounded once.
+def scale(x: V, n: V, least: float | None = None) -> V:
+    """x * 2^n for integral n (a float) in about twice the exponent range, rounded once; for n below ``least`` that is 0.
 
     AVX-512 has an instruction for it; elsewhere 2^n is multiplied in two halves, the first of which is exact.
     """
     if registers.available():
-        return registers.scalef(x, n)
+        return registers.scalef(x, n) if least is None else registers.scalef_from(least, x, n)
     half = (n * 0.5).floor()
     return x * power_of_two(half) * power_of_two(n - half)
 

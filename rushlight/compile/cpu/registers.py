@@ -17,7 +17,7 @@ from rushlight.compile.cpu import target
 from rushlight.compile.cpu.irtext import Function
 from rushlight.compile.cpu.values import V, const, literal, type_text
 
-__all__ = ["available", "scalef", "lookup", "nearer", "exponent", "mantissa", "repaired"]
+__all__ = ["available", "scalef", "scalef_from", "lookup", "nearer", "exponent", "mantissa", "repaired"]
 
 Operand = tuple[str, str]  # type, value
 
@@ -33,6 +33,21 @@ def scalef(x: V, n: V) -> V:
     if x.type == "double":
         return _each("mask.scalef.pd.512", (x, n), [("<8 x double>", "zeroinitializer"), ("i8", "-1"), ("i32", "4")])
     return _each("mask.scalef.ps.512", (x, n), _ALL)
+
+
+def scalef_from(least: float, x: V, n: V) -> V:
+    """``scalef``, but 0 where n is less than ``least``. There the instruction is told to leave the lane alone: a result that is too
+    small to be a normal number would take it some hundred cycles."""
+    f, double = x.f, x.type == "double"
+    native = 8 if double else 16
+    part, bits, letter = type_text(x.type, native), f"i{native}", "d" if double else "s"
+    name, limit = f"@llvm.x86.avx512.mask.scalef.p{letter}.512", const(f, x.type, native, least)
+    f.module.declare(f"{part} {name}({part}, {part}, {part}, {bits}, i32)")
+    pieces = []
+    for a, b in zip(_cut(x, native), _cut(n, native), strict=True):
+        mask = f.let(f"bitcast <{native} x i1> {f.let(f'fcmp uge {part} {b}, {limit.name}')} to {bits}")  # NaN stays NaN
+        pieces.append(f.let(f"call {part} {name}({part} {a}, {part} {b}, {part} zeroinitializer, {bits} {mask}, i32 4)"))
+    return _joined(f, pieces, x.type, native, x.lanes)
 
 
 def lookup(table: Sequence[float], index: V) -> V:
