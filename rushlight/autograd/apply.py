@@ -295,10 +295,8 @@ def apply_view(op: Op, attrs: tuple, t: Handle) -> Any:
     grad = bool(local.trace.grad_enabled)
     root = alias.storage.value
     if op.is_cut and root.buffer is not None and not (grad and t._edge is not None) and root.meta.numel:
-        m = t._value.meta
-        shape, strides, _ = op.place(m.shape, m.strides or contiguous_strides(m.shape), 0, attrs)  # type: ignore[attr-defined]
-        meta = meta_of(shape, m.dtype, m.device, strides)
-        return new_view(t, meta, How(op, attrs, meta), grad)
+        how = _cut(op, attrs, t._value.meta)
+        return new_view(t, how.meta, how, grad)
     tr = local.trace
     if root.buffer is not None and root.epoch is not tr.epoch and not (grad and t._edge is not None) and is_exported(root):
         # Recorded, it would read memory that others can write before it is used: as a window it is read where it is used.
@@ -309,6 +307,13 @@ def apply_view(op: Op, attrs: tuple, t: Handle) -> Any:
     if tr.node.stop or tr.node.sweep and crowded(tr):
         flush_trace(tr, False)
     return out
+
+
+@functools.lru_cache(4096)
+def _cut(op: Op, attrs: tuple, m: Meta) -> How:
+    """How a part of ready memory is made, which is not recorded."""
+    shape, strides, _ = op.place(m.shape, m.strides or contiguous_strides(m.shape), 0, attrs)  # type: ignore[attr-defined]
+    return How(op, attrs, meta_of(shape, m.dtype, m.device, strides))
 
 
 def _record_view(op: Op, attrs: tuple, t: Handle, grad: bool, alias: Alias | None = None) -> Any:
