@@ -17,6 +17,7 @@ from .rules import Rules, fitted, reduced, run_rule
 
 __all__ = ["run", "Rules"]
 
+RULE = 16  # operations, at most, for which a rule is part of a walk that is not cut; those of ours are fewer
 _PRE_HOOKS = dict.fromkeys(("tensor_hooks", "keepers", "pre_hooks")).keys()  # of a node, in the order in which they run
 
 
@@ -33,12 +34,12 @@ def run(roots: Sequence[Handle], grads: Sequence[Handle | None], *, retain_graph
         with paused(tr):
             return run(roots, grads, retain_graph=retain_graph, create_graph=create_graph, inputs=inputs, accumulate=accumulate,
                        inner=inner)
-    mode = tr.grad_enabled, tr.inference, tr.here
+    mode = tr.grad_enabled, tr.inference, tr.here, tr.limit
     tr.grad_enabled, tr.inference, tr.here = create_graph, False, tr.here or user_line()
     try:
         return _run(roots, grads, retain_graph, create_graph, inputs, accumulate, inner)
     finally:
-        tr.grad_enabled, tr.inference, tr.here = mode
+        tr.grad_enabled, tr.inference, tr.here, tr.limit = mode
 
 
 def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: bool, create_graph: bool,
@@ -61,6 +62,8 @@ def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: 
     leaf_grads: dict[int, list[Any]] = {}
     stack: list[Node] = []
     add, tr = Rules.add, local.trace
+    # The budget of a trace does not cut a walk in two: it could not be replayed, and would be made anew in every step.
+    tr.limit = max(tr.limit, tr.node.depth + RULE * len(waiting))
 
     def deliver(edges: Sequence[Any], grads: Sequence[Any], used: int) -> None:
         """Hand gradients (None: there is none) on along edges, each of which is one of those that lead to its node, or none (``used`` 0).

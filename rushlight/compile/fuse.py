@@ -67,6 +67,7 @@ class _Fuser(TallyRules, RowRules, PartRules):
         self.items: dict[Node, list[Node]] = {}
         self.reduced = {node.inputs[0] for node in graph.nodes if node.kind == "reduce"}
         self.operands = operands_of(graph)
+        self.origins = {}
         self.stations = stations(graph)
         self._positional: dict[Node, bool] = {}
         for node in graph.nodes:  # operands first

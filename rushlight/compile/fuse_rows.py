@@ -26,6 +26,7 @@ class RowRules:
     out: Fusion
     users: dict[Node, dict[Group, None]]
     operands: set[Node]                             # of contractions and native calls
+    origins: dict[Node, set[Node]]                  # see ``_may_share``
     columns: dict[tuple, list[tuple[Node, Group]]]  # reductions by their operand's shape and axes, with their groups
 
     def _want(self, group: Group, node: Node, index: Index) -> None:
@@ -135,15 +136,25 @@ class RowRules:
         here = self._sources(x)
         return all(here & self._sources(other) for other in others) or nbytes <= BLOCK_BYTES
 
-    def _sources(self, x: Node) -> set[Node]:
+    def _sources(self, x: Node, anywhere: bool = False) -> set[Node]:
         """The values from which ``x`` is computed element by element, back to those in memory, for some steps. What a contraction reads
-        will be there: the gradients of a residual network, each the next one's and something more, have nothing in common."""
+        will be there: the gradients of a residual network, each the next one's and something more, have nothing in common.
+        ``anywhere``: whatever is in memory."""
         found, edge = {x}, [x]
         for _ in range(_STEPS):
-            edge = [i for n in edge if n.kind in ("pointwise", "reshape", "view") and n not in self.operands and not self._is_hard(n)
+            edge = [i for n in edge if n.kind in ("pointwise", "reshape", "view") and n not in self.operands
+                    and (anywhere or not self._is_hard(n))
                     for i in n.inputs if spread_size(i) * 2 > x.size and not self._is_positional(i)]
             found.update(edge)
         return found
+
+    def _may_share(self, here: set[Node], x: Node) -> bool:
+        """Whether one of these may be among the sources of ``x``, whatever will be in memory: of a long loop hardly any is, and so it is
+        looked up."""
+        known = self.origins.get(x)
+        if known is None:
+            known = self.origins[x] = self._sources(x, True)
+        return not known.isdisjoint(here)
 
     def _rows_pay(self, node: Node, group: Group, multi: bool) -> bool:
         """Whether rows are short enough to be read again from the cache, and many enough for all cores."""
@@ -179,7 +190,8 @@ class RowRules:
                         yield group, (tuple(i for d, i in enumerate(index) if d not in axes), index)
         here = self._sources(x)
         for other, group in self.columns.get((x.shape, axes), ()):
-            if group not in self.users.get(node, ()) and all(here & self._sources(n.inputs[0]) for n in group.reduces):
+            if group not in self.users.get(node, ()) and all(
+                    self._may_share(here, n.inputs[0]) and here & self._sources(n.inputs[0]) for n in group.reduces):
                 yield group, group.reduces[other]
 
 

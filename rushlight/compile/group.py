@@ -124,22 +124,22 @@ class Groups:
     def __init__(self) -> None:
         self.all: list[Group] = []
         self._makers: list[set[int]] = []  # of each group: the groups that it reads from
-        # Bit j of row i: group i needs something that group j computes, directly or not.
-        self._reach = np.zeros((64, 1), np.uint64)
+        # Bit j of row i: group j needs something that group i computes, directly or not.
+        self._users = np.zeros((64, 1), np.uint64)
 
     def new(self, kind: str, shape: Sequence[int], anchor: Node | None = None) -> Group:
         group = Group(len(self.all), kind, shape, anchor)
         self.all.append(group)
         self._makers.append(set())
-        if len(self.all) > len(self._reach):
-            size = 2 * len(self._reach)
+        if len(self.all) > len(self._users):
+            size = 2 * len(self._users)
             grown = np.zeros((size, size // 64), np.uint64)
-            grown[: self._reach.shape[0], : self._reach.shape[1]] = self._reach
-            self._reach = grown
+            grown[: self._users.shape[0], : self._users.shape[1]] = self._users
+            self._users = grown
         return group
 
     def needs(self, user: Group, maker: Group) -> bool:
-        return bool(int(self._reach[user.number, maker.number >> 6]) >> (maker.number & 63) & 1)
+        return bool(int(self._users[maker.number, user.number >> 6]) >> (user.number & 63) & 1)
 
     def add_edge(self, user: Group, maker: Group) -> None:
         """``user`` reads what ``maker`` computes (or must run after it)."""
@@ -148,14 +148,17 @@ class Groups:
         self._makers[user.number].add(maker.number)
         if self.needs(user, maker):
             return
-        reach = self._reach
-        new = reach[maker.number].copy()
-        new[maker.number >> 6] |= _BITS[maker.number & 63]
-        assert not int(new[user.number >> 6]) >> (user.number & 63) & 1, "cycle between groups"
-        reach[user.number] |= new
-        above = np.flatnonzero(reach[:, user.number >> 6] & _BITS[user.number & 63])
-        if len(above):
-            reach[above] |= new
+        assert not self.needs(maker, user), "cycle between groups"
+        more = self._users[user.number].copy()
+        more[user.number >> 6] |= _BITS[user.number & 63]
+        # Makers are met after their users, so that hardly any of them has makers itself yet: a chain costs a row for each group.
+        left = [maker.number]
+        while left:
+            number = left.pop()
+            known = self._users[number]
+            if (more & ~known).any():  # else those behind it have them too
+                known |= more
+                left += self._makers[number]
 
     def in_order(self, priority: dict[Group, int]) -> list[Group]:
         """Makers before users; among those that could run, the lowest priority number first."""

@@ -23,6 +23,7 @@ from .again import Again, counters, fill, keep_pending, written
 from .cold import Waiting
 from .met import Met
 from .passing import Passing
+from .pace import pace
 from .patience import LONG
 from .salvage import Aftermath, salvage
 from .settings import settings
@@ -81,6 +82,8 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
         tr.node = tr.root if tr.low is None else tr.beginning()
         tr.flushes += 1
         tr.pieces.flushed(node, settings.max_ops)
+        if len(values) > pace.length:
+            pace.follow(len(values))
         if again is not None or live:
             start = time.perf_counter() if watchers else 0.0
             try:
@@ -115,9 +118,10 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
             tr.spare_views += dead_views
         if tr.nodes != tr.passing.nodes:
             tr.passing.ended(tr, node)
-        if tr.nodes > NODE_LIMIT:
+        if tr.nodes > max(NODE_LIMIT, tr.room):
             with paths.no_collection():
                 _prune(tr)
+            tr.room = 2 * tr.nodes  # a step may be longer than the limit: what comes again has to have room
             tr.node = tr.beginning()
     if launched is not None and wait:
         flights.wait(launched)

@@ -207,13 +207,15 @@ class Trace:
         here: the user's line while that is known to be the same (a backward); known: calls that may be made anywhere
             (``autograd/anew.py``); bare: likewise, gradient rules (``autograd/bare.py``),
             and ``rules_met``: which were run there.
+        limit: up to this depth nothing that is recorded now stops for a flush because the budget is used up: a backward is one stretch.
+        room: as many nodes may there be before the least recently used go, if that is more than the usual number.
         patience: which long paths wait to be compiled; ``pieces``: which are cut, because no other one like them comes; ``passing``: which
             do not stay.
     """
 
     __slots__ = ("root", "node", "values", "spare", "spare_views", "spare_wholes", "epoch", "grad_enabled", "inference", "lock", "flushes",
                  "nodes", "anomaly", "packing", "watching", "copied", "drawn", "exported", "full", "whole", "varying", "windows", "low",
-                 "regions", "patience", "pieces", "passing", "here", "known", "bare", "rules_met", "__weakref__")
+                 "regions", "limit", "room", "patience", "pieces", "passing", "here", "known", "bare", "rules_met", "__weakref__")
 
     def __init__(self) -> None:
         self.root = TraceNode(None, None, (), (), (), 0)
@@ -238,6 +240,7 @@ class Trace:
         self.exported = False
         self.full = self.whole = False
         self.varying: dict[tuple, int] = {}
+        self.limit = self.room = 0
         self.patience = Patience()
         self.pieces = Pieces()
         self.passing = Passing()
@@ -298,6 +301,7 @@ class Trace:
         node = TraceNode(parent, op, attrs, inputs, metas, slot)
         if op is not None:
             node.line = self.here or user_line(4)
+            node.stop = node.stop and node.depth >= self.limit
             pieces = self.pieces
             if (pieces.inside or pieces.alike) and pieces.ends(node):
                 node.stop = True

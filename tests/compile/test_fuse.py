@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from rushlight.compile import dtypes as dt
 from rushlight.compile import outline
@@ -9,6 +10,7 @@ from rushlight.compile.build import build
 from rushlight.compile.flags import Flags, flags
 from rushlight.compile.fuse import fuse
 from rushlight.compile.graph import ContractSpec, Graph, Node, View, Window
+from rushlight.compile.group import Groups
 from rushlight.compile.passes.layout import choose_orders
 from rushlight.compile.passes.legalise import legalise
 from rushlight.compile.passes.simplify import simplify
@@ -409,3 +411,23 @@ def test_a_pool_of_a_pool_reads_its_windows_from_memory():
     array = np.random.default_rng(0).normal(size=x.shape).astype(np.float32)
     for got, want in zip(run(g, array), interpret(g, [array]), strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+def test_the_order_between_groups_is_closed():
+    """What needs what, directly or not, for edges in any order; an edge that would close a cycle is refused."""
+    rng = np.random.default_rng(3)
+    groups = Groups()
+    made = [groups.new("loops", (1,)) for _ in range(150)]
+    needs = np.zeros((150, 150), bool)
+    rank = rng.permutation(150)
+    for _ in range(600):
+        i, j = rng.integers(0, 150, 2)
+        if rank[i] > rank[j]:
+            groups.add_edge(made[i], made[j])
+            needs[i, j] = True
+    for _ in range(8):
+        needs |= (needs.astype(int) @ needs.astype(int)) > 0
+    assert all(groups.needs(made[i], made[j]) == needs[i, j] for i in range(150) for j in range(150))
+    i, j = next((i, j) for i in range(150) for j in range(150) if needs[i, j])
+    with pytest.raises(AssertionError, match="cycle"):
+        groups.add_edge(made[j], made[i])

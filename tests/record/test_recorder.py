@@ -468,3 +468,39 @@ def test_stacking_and_extremes_along_a_dimension_are_one_operation(call):
     out = call(x)
     assert local.trace.node.depth == depth + 1
     del out
+
+
+def test_the_budget_does_not_cut_a_backward(monkeypatch):
+    """A backward is one stretch, so that it is replayed; forward and what comes after it are cut as ever."""
+    monkeypatch.setattr(importlib.import_module("rushlight.record.settings").settings, "max_ops", 50)
+    from rushlight.autograd import engine
+
+    walks = []
+    walk = engine._run
+    monkeypatch.setattr(engine, "_run", lambda *args: walks.append(local.trace.flushes) or walk(*args))
+    w = torch.tensor(np.linspace(-1, 1, 9, dtype=np.float32).reshape(3, 3), requires_grad=True)
+
+    def step(turns):
+        h = torch.ones(3, 3)
+        for _ in range(turns):
+            h = (h @ w).tanh()
+        loss = h.square().sum()
+        begun = local.trace.flushes
+        w.grad = None
+        loss.backward()
+        return local.trace.flushes - begun
+
+    for turns in (18, 60):  # the backward alone goes beyond the budget; so does the forward
+        flush()
+        for _ in range(6):
+            assert step(turns) == 0
+            flush()
+        before = len(walks)
+        step(turns)
+        got = w.grad.numpy().copy()
+        assert len(walks) == before, "the backward is not replayed"
+        monkeypatch.setattr(importlib.import_module("rushlight.record.settings").settings, "max_ops", 100_000)
+        flush()
+        step(turns)
+        np.testing.assert_allclose(got, w.grad.numpy(), rtol=2e-5, atol=1e-7)
+        monkeypatch.setattr(importlib.import_module("rushlight.record.settings").settings, "max_ops", 50)
