@@ -22,8 +22,8 @@ from . import cold, families, launching, paths
 from .again import Again, counters, fill, keep_pending, written
 from .cold import Waiting
 from .met import Met
-from .passing import Passing
 from .pace import pace
+from .passing import Passing
 from .patience import LONG
 from .salvage import Aftermath, salvage
 from .settings import settings
