@@ -336,3 +336,11 @@ def test_how_an_answer_of_the_planner_comes_about_is_no_condition():
     step = steps_of(model, 256)
     train(step, [(111,), (112,), (120,)])
     assert [lowered for _, lowered in train(step, [(107,), (130,), (99,), (114,)])] == [0] * 4
+
+
+def test_what_follows_from_what_is_found_out_once():
+    """Odd and even widths have families of their own, in which the same numbers follow from the same."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 3, padding=1), torch.nn.MaxPool2d(2), torch.nn.ReLU())
+    train(steps_of(model, 4), [(3, 24, 28), (4, 22, 26), (5, 20, 30), (3, 25, 27), (4, 23, 29), (5, 24, 29)])
+    made = [known.made for known in families._known.values() if len(known.made) > 1]
+    assert made and all(len({id(one.columns) for one in some}) == 1 for some in made)

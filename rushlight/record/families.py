@@ -151,7 +151,7 @@ def plan(path: Description, key: tuple) -> CompiledPath | None:
     program = None
     try:
         with no_collection():
-            made = _Family(path, key, known.seen)
+            made = _Family(path, key, known.seen, known.made)
         program = made.program(path)
     except NotGeneric as error:
         _tell(error)
@@ -288,18 +288,27 @@ def _sized(attrs: Any, numbers: Iterator[Any]) -> Any:
 class _Family:
     """A family, and how the numbers of a path give its inputs."""
 
-    def __init__(self, path: Description, key: tuple, seen: list[tuple[Any, ...]]) -> None:
+    def __init__(self, path: Description, key: tuple, seen: list[tuple[Any, ...]], others: Sequence[_Family]) -> None:
         self._lines = [node.line for node in path.nodes]
+        # What another family holds to follow from what, and all paths since have confirmed, is not found out again.
+        self.columns: Columns
+        self.opaque: int
+        known = next((one for one in others if one.opaque == len(_opaque) and all(map(one.columns.fit, seen))), None)
         while True:
             try:
-                at = _Given(path.nodes)
-                self.columns = Columns(seen, at.given, at.near, at.tuples, at.values)
+                if known is None:
+                    at = _Given(path.nodes)
+                    self.results, self.columns = at.results, Columns(seen, at.given, at.near, at.tuples, at.values)
+                else:
+                    self.results, self.columns = known.results, known.columns
                 self.inputs = self.columns.inputs
                 tape = Tape([path.numbers[k] for k in self.inputs])
-                nodes = _Sizing(self.columns, tape, path).described(at.results)
+                nodes = _Sizing(self.columns, tape, path).described(self.results)
                 break
             except _Opaque as found:  # then the sizes of its results are told apart by what they were
                 _opaque.add(found.op)
+                known = None
+        self.opaque = len(_opaque)  # which numbers are given depends on that
         self.family, self.leaves = compile_family(nodes, key, tape)
 
     def program(self, path: Description) -> CompiledPath | None:
