@@ -15,7 +15,6 @@ from rushlight.record.settings import settings
 from rushlight.record.trace import local
 from rushlight.tools.profiler import counters
 
-
 COLD_LIMIT = settings.cold_limit
 
 

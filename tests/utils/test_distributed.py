@@ -97,3 +97,23 @@ def test_a_wrapped_module_trains_as_the_module(world):
 def test_a_sampler_asks_the_group(world):
     sampler = rushlight.utils.data.DistributedSampler(range(5), shuffle=False)
     assert list(sampler) == [0, 1, 2, 3, 4]
+
+
+def test_collectives_with_gradients():
+    from rushlight.distributed import nn
+
+    with pytest.raises(ValueError):
+        nn.all_reduce(rushlight.ones(2))
+    rushlight.distributed.init_process_group("gloo", rank=0, world_size=1)
+    try:
+        x = rushlight.ones(2, requires_grad=True)
+        results = [nn.all_reduce(x), nn.broadcast(x, 0), *nn.all_gather(x), *nn.gather(x), nn.scatter([x]), nn.reduce(x, 0),
+                   nn.reduce_scatter(rushlight.zeros(2), [x]), *nn.all_to_all([rushlight.zeros(2)], [x]),
+                   nn.functional.all_to_all_single(rushlight.zeros(2), x)]
+        assert all(r is not x and r.tolist() == [1.0, 1.0] for r in results)
+        sum(r.sum() for r in results).backward()
+        assert x.grad.tolist() == [9.0, 9.0]
+        with pytest.raises(RuntimeError, match="invalid root rank"):
+            nn.broadcast(x, 1)
+    finally:
+        rushlight.distributed.destroy_process_group()
