@@ -2,7 +2,8 @@
 
 A graph of new size in every step, tokens routed to experts as they come: such a path is a member of a known family, so its program is
 made in no time, and it will hardly be met again. Its nodes would stay all the same, a thousand objects for each step, and what a trie
-costs is above all the garbage collector's walks over it. So where many new members come, the next one has to come twice to stay.
+costs is above all the garbage collector's walks over it. So where many new members come to a large trie, the next one has to come twice
+to stay.
 Where most new paths went this way lately, the nodes of the next are not even put into the trie: they know what was before them, and
 nothing leads to them.
 """
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Passing"]
 
+_LARGE = 10_000        # nodes of a trie from which on one is spared: sizes that are few are all there before
 _NEW, _RUNS = 32, 512  # so many new members among so many runs are many
 _NODES = 16            # added to the trie, at least, by a path that counts
 _LATELY = 0xFF         # of the last eight such paths ...
@@ -51,15 +53,15 @@ class Passing:
     def comes(self, tr: Trace, path: Sequence[TraceNode], member: tuple[int, tuple[Any, ...]] | None) -> None:
         """A path with new nodes runs; ``member``: structure and numbers of one whose program a family gave. Those of a loose one that is
         to stay are put into the trie."""
-        if member is not None and self._once(tr.flushes, member):
+        if member is not None and self._once(tr.nodes, tr.flushes, member):
             self.end = path[-1]
         elif self.loose and not self.kept:
             self.kept = True
             tr.put(path)
 
-    def _once(self, now: int, name: tuple[Any, ...]) -> bool:
+    def _once(self, nodes: int, now: int, name: tuple[Any, ...]) -> bool:
         self.new.append(now)
-        if len(self.new) < _NEW or now - self.new[0] > _RUNS:
+        if nodes < _LARGE or len(self.new) < _NEW or now - self.new[0] > _RUNS:
             return False
         return not self.met.again(name)
 

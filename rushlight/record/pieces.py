@@ -26,6 +26,7 @@ __all__ = ["PIECE", "Pieces"]
 START = 16       # nodes that paths have in common that begin alike
 PIECE = 32       # nodes of a piece at least
 _AT_MOST = 256   # ... and at most
+_MANY = 8        # values that enter one after the other, at most, of which the number counts
 _STRANGERS = 5   # so many new long paths that begin alike ...
 _RUNS = 8        # ... among so many long paths that ran
 
@@ -120,11 +121,15 @@ def _is_start(node: TraceNode) -> bool:
 
 def _beginning(node: TraceNode) -> tuple[Any, ...]:
     """The operations up to this one, with the user's lines: sizes may differ, as that of a whole episode's rewards does, and so may how
-    many values enter, where such an episode's losses are stacked."""
-    names = []
+    many values enter one after the other, where there are many, because an episode's losses are stacked."""
+    names: list[Any] = []
+    entering = 0
     n: Any = node
     while n.parent is not None:
-        if n.op is not None:
+        entering = entering + 1 if n.op is None else 0
+        if entering <= _MANY:
             names.append((n.op, n.line))
+        elif entering == _MANY + 1:
+            names[-_MANY:] = [_MANY]
         n = n.parent
     return tuple(names)
