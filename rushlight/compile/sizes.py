@@ -250,8 +250,7 @@ class Tape:
         self._known: dict[Any, Size] = {}
         self._sizes: dict[Terms, Size] = {}
         self._made: dict[tuple[Any, ...], Any] = {}  # sums, differences and products, by the identities of sizes, which live as long
-        self._conditions: set[tuple[Any, Any, Any]] = set()
-        self._asked: set[tuple[Any, ...]] = set()  # the same, by the identities of sizes, and what needs no condition
+        self._asked: set[tuple[Any, ...]] = set()  # comparisons, likewise
         self._steps = Steps(len(values))
         self._complete = False
         self.rests_on: list[tuple[str, int]] = []
@@ -349,24 +348,23 @@ class Tape:
         outcome = bool(how(a.value, b.value if sized else b))
         key = (how, id(a), id(b)) if sized else (how, id(a), b, type(b))
         if key not in self._asked:
-            self._asked.add(key)
             if sized or not (len(a.terms) == 1 and b <= 0 and self._is_positive(a)):
                 self._condition((how, a, b), outcome)
+            self._asked.add(key)
         return outcome
 
     def fixed(self, a: Size) -> Number:
-        key = (operator.eq, id(a), a.value)
-        if key not in self._conditions:
+        if (operator.eq, id(a), a.value, type(a.value)) not in self._asked:  # else it was compared with that very number
             frame = sys._getframe(2)  # of what asked
             self.rests_on.append((frame.f_code.co_filename, frame.f_lineno))
         return self.chosen(a)
 
     def chosen(self, a: Size) -> Any:
         """The value of a size that says which way is taken: that it is the same is a condition."""
-        key = (operator.eq, id(a), a.value)
-        if key not in self._conditions:
+        key = (operator.eq, id(a), a.value, type(a.value))
+        if key not in self._asked:
             self._condition((operator.eq, a, a.value), True)
-            self._conditions.add(key)
+            self._asked.add(key)
         return a.value
 
     # -- building ------------------------------------------------------------------------------------------------

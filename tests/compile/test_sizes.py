@@ -190,6 +190,16 @@ def test_of_a_decision_the_answer_alone_is_a_condition():
     assert [replay([k]) for k in (5, 6, 7, 8)] == [[5], None, None, [8]]
 
 
+def test_a_size_that_was_compared_with_its_number_may_be_asked_for_it():
+    """Planning then rests on a condition like all others: two branches, and the position of a part, say."""
+    tape = Tape([6])
+    n, = tape.inputs
+    assert n // 4 in (0, 1) and ["first", "second"][n // 4] == "second"
+    assert not tape.rests_on and ["first", "second"][n // 6] == "second" and tape.rests_on
+    replay = tape.replay([n])
+    assert replay([7]) == [7] and replay([3]) is None and replay([8]) is None
+
+
 def test_a_choice_is_a_condition_by_its_answer_alone():
     tape = Tape([30, 7])
     n, t = tape.inputs
