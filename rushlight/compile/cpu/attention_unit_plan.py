@@ -21,20 +21,46 @@ from rushlight.compile.cpu.attention_fields import (
 from rushlight.compile.cpu.attention_ir import SQUARES, AttentionKernel
 from rushlight.compile.cpu.attention_squares import DEEP, SIDE, SquareTiles
 from rushlight.compile.cpu.contract_step import Plan
-from rushlight.compile.dtypes import bfloat16
-from rushlight.compile.sizes import largest, smallest
+from rushlight.compile.dtypes import bfloat16, float32
+from rushlight.compile.flags import flags
+from rushlight.compile.sizes import decision, largest, smallest
 
-__all__ = ["on_unit", "unit_backward", "unit_forward"]
+__all__ = ["gains", "on_unit", "unit_backward", "unit_forward"]
 
 #: Of a head's keys and values, taken apart, and their gradients: on the stack of the thread that uses them, in half of the
 #: second-level cache.
 LOCAL_BYTES = 1 << 20
+#: Multiply-adds of float32 a cycle, on vectors and on the tile unit, as attention's products reach them. Cycles for taking a number apart:
+#: of a key or value, each time; of a query or its gradient; a weight, and beside it the gradient of its score. And for copying gradients.
+ON_VECTORS, ON_UNIT = 24, 47
+KEY_APART, QUERY_APART, WEIGHT_APART, BOTH_APART, COPY = 1.5, 0.5, 1.0, 2.0, 0.8
 
 
 def on_unit(call: Call) -> bool:
-    """Whether the products are made on the tile unit. With few keys most of a square would be empty."""
-    cpu = target.current()
-    return cpu.amx and cpu.bf16_dot and call.arrays[0][1] is bfloat16 and call.sizes[4] > SIDE
+    """Whether the products are made on the tile unit: those of bfloat16 where keys fill a square, those of float32 where it gains."""
+    cpu, dtype = target.current(), call.arrays[0][1]
+    if not (cpu.amx and cpu.bf16_dot):
+        return False
+    if dtype is bfloat16:
+        return call.sizes[4] > SIDE
+    return dtype is float32 and bool(flags.tiles) and gains(isinstance(call, AttentionBackward), call.causal, call.sizes)
+
+
+@decision
+def gains(backward: bool, causal: bool, sizes: tuple[int, int, int, int, int, int, int]) -> bool:
+    """Whether the tile unit saves cycles of a key head, though its numbers have to be taken apart."""
+    _, h, g, length, source, e, v = sizes
+    queries = h // g * length
+    short = min(length, source)
+    seen = h // g * (short * (short + 1) // 2 + (length - short) * source if causal else length * source)
+    # Squares are whole, and on a diagonal half empty.
+    made = seen + queries * SIDE if causal else -(-queries // SIDE) * SIDE * (-(-source // DEEP) * DEEP)
+    deep_e, deep_v = (-(-x // DEEP) * DEEP for x in (e, v))
+    if not backward:
+        apart = KEY_APART * source * (e + v) * (h // g) + QUERY_APART * queries * e + WEIGHT_APART * made
+        return made * (deep_e + v) / ON_UNIT + apart < seen * (e + v) / ON_VECTORS
+    apart = KEY_APART * source * (2 * e + v) + 2 * QUERY_APART * queries * (e + v) + BOTH_APART * made + COPY * source * (e + v)
+    return made * (deep_e + deep_v + 2 * e + v) / ON_UNIT + apart < seen * (3 * e + 2 * v) / ON_VECTORS
 
 
 def unit_forward(call: Attention, strides: Strides) -> Plan:

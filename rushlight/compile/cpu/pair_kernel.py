@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from rushlight.compile.cpu import tile_unit
 from rushlight.compile.cpu.contract_block import BLOCK_BYTES
 from rushlight.compile.cpu.contract_ir import A, Driver, Part, Tile
 from rushlight.compile.cpu.contract_rows import MAX_ROWS
@@ -178,14 +179,7 @@ class PairDriver(Driver):
         """Eight tile registers of 16 rows by 64 bytes."""
         if not self.amx or self.kind == "finish":
             return None
-        config = f.slot("[64 x i8]", align=64)
-        f.do(f"store <64 x i8> zeroinitializer, ptr {config}, align 64")
-        f.do(f"store i8 1, ptr {config}")
-        for tile in range(8):
-            f.do(f"store i16 64, ptr {f.at(config, 16 + 2 * tile, 'i8')}, align 2")
-            f.do(f"store i8 {SQUARE}, ptr {f.at(config, 48 + tile, 'i8')}")
-        f.module.declare("void @llvm.x86.ldtilecfg(ptr)")
-        f.do(f"call void @llvm.x86.ldtilecfg(ptr {config})")
+        tile_unit.configure(f)
         later = self.kind in ("direct", "chunked") and (self.parts > 1 or not self.sums)
         if not later and not self.ahead:
             return None
@@ -194,8 +188,7 @@ class PairDriver(Driver):
     def _leave(self, f: Function) -> None:
         """Nothing to save when the thread is interrupted later."""
         if self.amx and self.kind != "finish":
-            f.module.declare("void @llvm.x86.tilerelease()")
-            f.do("call void @llvm.x86.tilerelease()")
+            tile_unit.release(f)
 
     def _body(self, f: Function, part: Part) -> None:
         if part.behind is None or not part.behind.later:
