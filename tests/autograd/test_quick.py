@@ -383,7 +383,7 @@ TABLE = [
     lambda x, w: F.layer_norm(x, x.shape[-1:])]
 
 
-@pytest.mark.filterwarnings("ignore:var")  # of what has been cut down to one element
+@pytest.mark.filterwarnings("ignore:(var|std)")  # of what has been cut down to one element
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(range(len(TABLE))), min_size=1, max_size=6), st.booleans())
 def test_random_programs_repeat_themselves(steps, grad):
