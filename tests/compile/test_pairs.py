@@ -4,6 +4,7 @@ either; of float32 numbers in three parts."""
 from __future__ import annotations
 
 import dataclasses
+import random
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from test_contract import EINSUMS, check, execute, of_einsum, scrambled, strides_of
 
 from rushlight.compile import dtypes as dt
-from rushlight.compile.contraction import Contraction, Dim, Extra
+from rushlight.compile.contraction import Contraction, Dim, Extra, Sum
 from rushlight.compile.cpu import amx, jit, pair_plan, target
 from rushlight.compile.cpu.contract import plan
 from rushlight.compile.cpu.contract_step import Plan
@@ -232,6 +233,34 @@ def test_larger_float32_matrices(letters: str, m: int, n: int, k: int, apart: ta
     arrays = [scrambled(rng, tuple(sizes[x] for x in names), np.float32, [0, 1], 0) for names in (left, right, result)]
     assert in_parts(of_einsum(letters, *arrays, dt.float32))
     check(letters, *arrays)
+
+
+@pytest.mark.parametrize("letters", ["mk,kn->mn", "km,nk->mn"])
+@pytest.mark.parametrize("m, n, k", [(300, 70, 64), (100, 1100, 150), (515, 300, 600), (47, 47, 4096)])
+def test_sums_over_rows_that_are_made_behind_the_tile_unit(letters: str, m: int, n: int, k: int, apart: target.CPU) -> None:
+    """A bias, and of the results their sums and deviations: whatever the order of the parts, and in whatever pieces, the same bits."""
+    rng = np.random.default_rng(2)
+    left, right = (x[::-1] if x in ("km", "nk") else x for x in letters[:5].split(","))
+    a, b = rng.standard_normal((m, k)).astype(np.float32), rng.standard_normal((k, n)).astype(np.float32)
+    operands = [np.ascontiguousarray(x.T) if turned else x for x, turned in ((a, letters[:2] != left), (b, letters[3:5] != right))]
+    bias, results = rng.standard_normal(n).astype(np.float32), []
+    total = input_(0, dt.float32) + input_(1, dt.float32)
+    for cuts in (None, random.Random(1), random.Random(2)):
+        out, sums, deviations = np.zeros((m, n), np.float32), np.zeros(n, np.float32), np.zeros(n, np.float32)
+        c = of_einsum(letters, *operands, out, dt.float32, extras=(Extra(dt.float32, (0, 1)),), stores=(total,),
+                      sums=(Sum("add", total), Sum("deviations", total)))  # fmt: skip
+        assert in_parts(c)
+        arrays = {"a": operands[0], "b": operands[1], "c": out, ("extra", 0): bias, ("extra", 1): sums, ("extra", 2): deviations}
+        execute(c, arrays, cuts)
+        results.append((out, sums, deviations))
+    want = a.astype(np.float64) @ b.astype(np.float64) + bias
+    scale = np.sqrt(k)
+    np.testing.assert_allclose(results[0][0], want, rtol=1e-5, atol=1e-5 * scale)
+    np.testing.assert_allclose(results[0][1], want.sum(0), rtol=1e-5, atol=1e-5 * scale * m)
+    np.testing.assert_allclose(results[0][2], ((want - want.mean(0)) ** 2).sum(0), rtol=1e-5)
+    for other in results[1:]:
+        for x, y in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(x, y)
 
 
 def in_parts(c: Contraction) -> bool:
