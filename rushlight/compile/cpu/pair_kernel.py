@@ -169,7 +169,7 @@ class PairDriver(Driver):
 
     @property
     def key(self) -> str:
-        return f"pairs13 {self.amx} {self.parts} {self.ahead} {super().key}"
+        return f"pairs14 {self.amx} {self.parts} {self.ahead} {super().key}"
 
     @property
     def fields(self) -> list[str]:
@@ -237,19 +237,20 @@ class PairDriver(Driver):
         tall = f.mul(depth, self.parts * SQUARE_BYTES)
         calls = f.mul(f.mul(f.sub(part.panels[1], part.panels[0]), depth), self._groups)
 
-        def expect(first: str, count: str, out: str) -> None:
-            Ahead.begin(f, behind.coming, f.at(a.rows, first), count, f.sub(rows, first), out, tall, a.runs, a.n_runs, a.step)
-            behind.expect(Ahead.units(f, self.ahead, self.parts, count, depth), calls)
-
         which = f.slot("i64", "0")
-        expect("0", f.minimum(rows, 2 * SQUARE), memory)
-        behind.complete()
+        pack = f.let(f"inttoptr i64 {part.frame['turn']} to ptr")
+        f.do(f"call void {pack}(ptr {memory}, ptr {a.rows}, i64 {f.minimum(rows, 2 * SQUARE)}, ptr {a.runs}, i64 {a.n_runs}, "
+             f"i64 {a.step}, i64 {tall}, i64 {f.mul(tall, 2)}, i64 {rows})")  # fmt: skip
         with f.loop(0, rows, 2 * SQUARE) as first:
             here = f.at(memory, f.get(which), "i8")
             f.set(which, f.let(f"xor i64 {f.get(which)}, {BLOCK_BYTES // 2}"))
             following = f.add(first, 2 * SQUARE)
             with f.when(f.compare("slt", following, rows)):
-                expect(following, f.minimum(f.sub(rows, following), 2 * SQUARE), f.at(memory, f.get(which), "i8"))
+                left = f.sub(rows, following)
+                count = f.minimum(left, 2 * SQUARE)
+                Ahead.begin(f, behind.coming, f.at(a.rows, following), count, left, f.at(memory, f.get(which), "i8"), tall, a.runs,
+                            a.n_runs, a.step)  # fmt: skip
+                behind.expect(Ahead.units(f, self.ahead, self.parts, count, depth), calls)
             for half in range(2):
                 at = f.at(here, f.mul(tall, half), "i8")
                 f.set(f.at(table, SQUARE * half), f.let(f"ptrtoint ptr {at} to i64"))
