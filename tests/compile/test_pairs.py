@@ -203,7 +203,7 @@ def apart(monkeypatch):
     """float32 numbers are taken apart whatever the sizes."""
     if not HOST.amx:
         pytest.skip("the processor has no tile unit")
-    monkeypatch.setattr(pair_plan, "_saved", lambda *sizes: 1)
+    monkeypatch.setattr(pair_plan, "saved", lambda *sizes: 1)
     with target.using(HOST), flags.using(tiles=1):
         yield HOST
 
