@@ -88,7 +88,7 @@ def run_rule(tr: Trace, node: GradNode, edges: Sequence[Any], grads: Sequence[An
             needs += bit
         bit += bit
     if not (tr.grad_enabled or tr.node.edges or tr.node.last.function):
-        return _on_new_ground(tr, node, needs, edges, grads)
+        return _anew(tr, node, needs, edges, grads)
     rule = node.node.rules.get(needs) or _rule(node, needs)
     if rule.passes and len(grads) == 1:
         g = grads[0]
@@ -113,14 +113,14 @@ def run_rule(tr: Trace, node: GradNode, edges: Sequence[Any], grads: Sequence[An
     if not isinstance(known, Attempt):
         return known  # type: ignore[no-any-return]
     if not tr.grad_enabled:
-        made = iter(args)
-        inputs = [None if v is None else next(made) for v in node.kept]
-        outputs = [None] * node.results if node.kept_out is None else [None if v is None else next(made) for v in node.kept_outs]
+        before = tr.epoch, len(tr.values), looks.count, looks.written
+        given = _anew(tr, node, needs, edges, grads)
+        return _kept(tr, rule, known, before, grads, given)
     return _run(tr, node, rule, known, _Context(node, inputs, outputs), edges, grads)
 
 
-def _on_new_ground(tr: Trace, node: GradNode, needs: int, edges: Sequence[Any], grads: Sequence[Any]) -> Sequence[Any]:
-    """The same where nobody was ever further, without graph nodes for a second derivative."""
+def _anew(tr: Trace, node: GradNode, needs: int, edges: Sequence[Any], grads: Sequence[Any]) -> Sequence[Any]:
+    """The same where it is not remembered, without graph nodes for a second derivative."""
     args = [v if v.overwritten is None and v.origin is None else node._checked(v) for v in node.kept if v is not None]
     if node.kept_out is not None:
         args += [node._checked(v) for v in node.kept_outs if v is not None]
@@ -178,6 +178,11 @@ def _run(tr: Trace, node: GradNode, rule: _Rule, attempt: Attempt, context: _Con
         given = fitted(node, node.node.op.gradient(context, *grads), node.in_metas, edges)  # type: ignore[union-attr]
     finally:
         tr.full = tr.exported or tr.watching
+    return _kept(tr, rule, attempt, before, grads, given)
+
+
+def _kept(tr: Trace, rule: _Rule, attempt: Attempt, before: tuple[Any, ...], grads: Sequence[Any], given: Sequence[Any]) -> Sequence[Any]:
+    """What a rule gave, after it is remembered."""
     if len(grads) == 1 and before == (tr.epoch, len(tr.values), looks.count, looks.written) and all(
             g is None or g is grads[0] for g in given):
         rule.passes[grads[0]._value.meta] = tuple([g is not None for g in given])
