@@ -225,7 +225,7 @@ def test_no_function_is_forgotten():
     assert sorted(public - used - WITHOUT_GRADIENT - rows_of_other_tests) == []
 
 
-@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_broadcasting_and_reductions_of_any_shape(data):
     shape = tuple(data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=3)))

@@ -20,7 +20,7 @@ from rushlight.ops.attention import attention
 from rushlight.record.flush import start_afresh
 from rushlight.record.settings import settings as recorder
 
-SETTINGS = settings(max_examples=60, deadline=None, derandomize=True, database=None,
+SETTINGS = settings(max_examples=60, deadline=None, database=None,
                     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much])
 TOLERANCE = {"float32": 2e-5, "float64": 1e-11, "bfloat16": 4e-2}  # bfloat16: what softmax subtracts comes from the rounded result
 

@@ -14,7 +14,7 @@ from rushlight.compile.cpu import target
 from rushlight.compile.graph import Graph
 from rushlight.compile.reference.interpret import interpret
 
-SETTINGS = settings(max_examples=40, deadline=None, derandomize=True, database=None,
+SETTINGS = settings(max_examples=40, deadline=None, database=None,
                     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 TOLERANCE = {"float32": 2e-5, "float64": 1e-11, "bfloat16": 4e-2}
 

@@ -16,7 +16,7 @@ from rushlight.compile.graph import ContractSpec, Graph, Node, View, Window
 from rushlight.compile.program import Program, Segment
 
 F32 = dt.float32
-SETTINGS = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+SETTINGS = settings(max_examples=40, deadline=None, database=None)
 
 
 def windows(stride: tuple[int, int], dilation: tuple[int, int], padding: tuple[int, int]) -> tuple[Window, Window]:

@@ -24,7 +24,7 @@ from rushlight.record.flush import flush, start_afresh
 from rushlight.record.settings import settings as recorder
 
 F32 = dt.float32
-SETTINGS = settings(max_examples=20, deadline=None, derandomize=True, database=None)
+SETTINGS = settings(max_examples=20, deadline=None, database=None)
 
 
 class Conv(NamedTuple):

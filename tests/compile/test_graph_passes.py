@@ -199,7 +199,7 @@ def test_parts_that_overlap_are_added_up():
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.data())
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@settings(max_examples=200, deadline=None, database=None)
 def test_a_reshape_of_a_view_is_a_view_where_that_is_affine(shape, data):
     g = Graph()
     x = g.leaf(tuple(n + 1 for n in shape), F32)

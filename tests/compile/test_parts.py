@@ -12,7 +12,7 @@ from rushlight.compile.flags import flags
 from rushlight.compile.graph import ContractSpec, Graph, Node, View, Window
 from rushlight.compile.program import Program, Segment
 from rushlight.compile.reference.interpret import interpret
-from rushlight.ops.contraction import conv_input_grad, convolution
+from rushlight.ops.convolution import conv_input_grad, convolution
 from rushlight.record.meta import CPU, meta_of
 
 F32 = dt.float32

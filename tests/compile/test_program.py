@@ -16,7 +16,7 @@ from rushlight.compile.flags import Flags, flags
 from rushlight.compile.graph import Graph, HostCall, View
 from rushlight.compile.reference.interpret import interpret
 
-SETTINGS = settings(max_examples=40, deadline=None, derandomize=True, database=None,
+SETTINGS = settings(max_examples=40, deadline=None, database=None,
                     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much])
 TOLERANCE = {"float64": 1e-9, "float32": 2e-4, "float16": 4e-2, "bfloat16": 1.5e-1}
 

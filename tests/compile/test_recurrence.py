@@ -15,7 +15,7 @@ from rushlight.compile.program import HostStep
 from rushlight.compile.recurrence import CELLS, Recurrence, RecurrenceGrad
 from rushlight.compile.reference.interpret import interpret
 
-SETTINGS = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+SETTINGS = settings(max_examples=60, deadline=None, database=None)
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
 
 

@@ -52,7 +52,7 @@ def evaluated(program: list[tuple[int, int, int]], inputs: list) -> list:
     return numbers
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, len(OPERATIONS) - 1), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=15),
        st.lists(st.integers(1, 40), min_size=2, max_size=2), st.lists(st.lists(st.integers(1, 40), min_size=2, max_size=2), max_size=8))
 def test_a_replay_gives_what_the_numbers_would_have_given(program, first, others):

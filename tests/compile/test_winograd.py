@@ -17,7 +17,7 @@ from rushlight.compile.graph import ContractSpec, Graph, Node, Window
 from rushlight.compile.program import Program
 
 F32 = dt.float32
-SETTINGS = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+SETTINGS = settings(max_examples=25, deadline=None, database=None)
 #: For inputs and filters of deviation 1 a result has the deviation of the square root of the number of products. Its error is,
 #: in units of that: as root mean square, and at most.
 RMS, MOST = 1.5e-6, 1.2e-5

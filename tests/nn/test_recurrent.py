@@ -16,7 +16,7 @@ from rushlight.tools.profiler import counters
 torch = pytest.importorskip("torch")
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
-SETTINGS = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+SETTINGS = settings(max_examples=25, deadline=None, database=None)
 
 
 def layer(m, kind, args, seed=0):
