@@ -32,6 +32,7 @@ KINDS = 8      # calls of one function on tensors of certain metas that are know
 PATIENCE = 32  # calls in a row with nothing to remember, after which a function is called in full for ...
 REST = 1024    # ... so many calls
 FAILURES = 8   # ... and after so many of them at one node, always there
+MANY = 16      # tensors; the step of a call of so many, with lines for each, is written when it has come a time for every two of them
 TENSORS = 256  # of a call that is remembered, at most: its step has lines for each of them
 
 
@@ -111,6 +112,8 @@ class Attempt:
         if tr.nodes != self.nodes:
             self._write_down(out)
             return out  # a size that is met once would pay for more, and keep it
+        if len(self.tensors) >= MANY and self._is_rare():
+            return out
         self.function.patience -= 1
         if looks.count == self.seen and not tr.full:
             found, start = remember(self, out), self.start
@@ -124,18 +127,24 @@ class Attempt:
             _add(start, self.function, self.meta, found)
         return out
 
+    def _is_rare(self) -> bool:
+        """Whether such calls have not been made often enough for a step, which has lines for each tensor; counts this one."""
+        known = self.trace.known.get(self.name, 0)
+        if type(known) is not int:
+            return False
+        _met(self.trace, self.name, known + 1)
+        tensors = len(self.tensors)
+        return known + 1 < (SEEN if tensors < MANY else tensors // 2)
+
     def _write_down(self, out: Any) -> None:
         """Know the call elsewhere, if it has been made often enough at points that were new."""
         tr, name = self.trace, self.name
         if tr.low is not None or looks.count != self.seen or tr.full:
             return
         known = tr.known.get(name, 0)
-        if known is None:
+        if known is None or self._is_rare():
             return
         if type(known) is int:
-            _met(tr, name, known + 1)
-            if known + 1 < SEEN:
-                return
             known = []
         made = look(self, out)
         found = None if made is None else template(self, made, self.tensors)
