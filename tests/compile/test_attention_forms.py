@@ -16,6 +16,12 @@ from rushlight.record.flush import start_afresh
 from rushlight.tools.profiler import counters
 from tests.compile.test_attention_found import INF, arrays, check, compiled, found, results
 
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_from_the_disk():
+    with flags.using(plans=0):  # what an earlier process has planned is not planned here
+        yield
+
 __all__ = ["compiled"]  # the fixture
 
 T, D = 48, 16

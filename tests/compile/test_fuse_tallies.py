@@ -23,6 +23,12 @@ from rushlight.compile.reference.interpret import interpret
 from rushlight.record.flush import flush, start_afresh
 from rushlight.record.settings import settings as recorder
 
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_from_the_disk():
+    with flags.using(plans=0):  # what an earlier process has planned is not planned here
+        yield
+
 F32 = dt.float32
 SETTINGS = settings(max_examples=20, deadline=None, database=None)
 

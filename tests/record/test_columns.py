@@ -11,10 +11,17 @@ from hypothesis import strategies as st
 import rushlight as torch
 import rushlight.nn.functional as F
 from rushlight import nn
+from rushlight.compile.flags import flags
 from rushlight.record import families
 from rushlight.record.columns import Columns
 from rushlight.record.settings import settings
 from rushlight.tools.profiler import counters
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_from_the_disk():
+    with flags.using(plans=0):  # what an earlier process has planned is not planned here
+        yield
 
 
 @pytest.fixture(autouse=True)
