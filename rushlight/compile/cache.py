@@ -39,6 +39,9 @@ _DIGEST_BYTES = 16
 _TOUCH_SECONDS = 3600.0
 #: Temporary files older than this were left by a killed process.
 _STALE_SECONDS = 600.0
+#: How long what was counted is taken for true by other processes, where it was so many files: a full cache has a hundred thousand, and to
+#: look at them all takes a second.
+_COUNT_SECONDS, _MANY, _NOTE = 3600.0, 4096, "bytes"
 
 
 class DiskCache:
@@ -91,10 +94,8 @@ class DiskCache:
             self._usable = False
             return
         with self._lock:
-            if self._total is None:
-                self._total = sum(size for _, size, _ in self._files())
-            else:
-                self._total += len(data)
+            noted = self._noted() if self._total is None else self._total
+            self._total = self._count(self._files()) if noted is None else noted + len(data)
             if self._total > self.limit:
                 self._total = self._shrink(self.limit * 9 // 10)
 
@@ -106,7 +107,27 @@ class DiskCache:
             self._usable = _prepare(self.directory)
         return self._usable
 
-    def _files(self) -> list[tuple[float, int, Path]]:
+    def _noted(self) -> int | None:
+        """The bytes on disk, if a process has counted many files in the last hour. What was written since is counted in the next."""
+        note = self.directory / _NOTE
+        try:
+            return int(note.read_text()) if time.time() - note.stat().st_mtime < _COUNT_SECONDS else None
+        except (OSError, ValueError):
+            return None  # there are few files, or something else is written there
+
+    def _count(self, files: list[tuple[float, int, str]]) -> int:
+        """The bytes of these, which are all there are; if they are many, other processes are let know."""
+        total = sum(size for _, size, _ in files)
+        if len(files) >= _MANY:
+            partial = self.directory / f".{_NOTE}.{os.getpid()}.{threading.get_ident()}.tmp"
+            try:
+                partial.write_text(str(total))
+                os.replace(partial, self.directory / _NOTE)
+            except OSError:
+                _remove(partial)  # the others count for themselves
+        return total
+
+    def _files(self) -> list[tuple[float, int, str]]:
         """(time of last use, bytes, path) of every file, oldest first; leftovers of killed writers are deleted."""
         found = []
         try:
@@ -119,7 +140,7 @@ class DiskCache:
                         if time.time() - facts.st_mtime > _STALE_SECONDS:
                             _remove(Path(entry.path))
                     elif entry.name.endswith(".o"):
-                        found.append((facts.st_mtime, facts.st_size, Path(entry.path)))
+                        found.append((facts.st_mtime, facts.st_size, entry.path))
         except OSError:
             return []  # the directory went away: nothing to count
         return sorted(found)
@@ -127,13 +148,13 @@ class DiskCache:
     def _shrink(self, goal: int) -> int:
         """Delete the least recently used files until ``goal`` bytes remain; returns the bytes that remain."""
         files = self._files()
-        total = sum(size for _, size, _ in files)
+        total, gone = sum(size for _, size, _ in files), 0
         for _, size, path in files:
             if total <= goal:
                 break
-            _remove(path)
-            total -= size
-        return total
+            _remove(Path(path))
+            total, gone = total - size, gone + 1
+        return self._count(files[gone:])
 
 
 def _digest(payload: bytes) -> bytes:

@@ -302,3 +302,27 @@ def test_cache_ways_from_sysfs(tmp_path):
         for name, text in zip(("level", "type", "ways_of_associativity"), facts, strict=True):
             (tmp_path / f"index{index}" / name).write_text(text + "\n")
     assert target._l1d_ways(str(tmp_path)) == 12
+
+
+def test_many_files_are_counted_once_in_an_hour(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_MANY", 3)
+    counted = []
+    files = cache.DiskCache._files
+    monkeypatch.setattr(cache.DiskCache, "_files", lambda self: counted.append(1) or files(self))
+
+    def put(name, size=100, limit=1 << 20):
+        store = cache.DiskCache(tmp_path, limit)  # as another process
+        store.put(name, b"x" * size)
+        return store
+
+    for k in range(3):
+        put(f"few{k}")  # two are not many: each process counts
+    assert len(counted) == 3
+    total = put("more")._total
+    assert len(counted) == 3 and total == sum(p.stat().st_size for p in tmp_path.glob("*.o"))
+    os.utime(tmp_path / "bytes", (0, 0))  # long ago
+    assert put("later")._total == sum(p.stat().st_size for p in tmp_path.glob("*.o")) and len(counted) == 4
+    put("large", 1000, 900)  # beyond the limit: the oldest go, whatever was noted
+    assert sum(p.stat().st_size for p in tmp_path.glob("*.o")) <= 900
+    (tmp_path / "bytes").write_text("no number")
+    assert put("last")._total == sum(p.stat().st_size for p in tmp_path.glob("*.o"))
