@@ -13,7 +13,7 @@ from .discrete import one_of
 from .distribution import Distribution
 from .utils import lazy_property, logits_to_probs, probs_to_logits
 
-__all__ = ["Categorical"]
+__all__ = ["Categorical", "OverCategories"]
 
 Size = torch.Size
 
@@ -111,3 +111,25 @@ class Categorical(Distribution):
     def enumerate_support(self, expand: bool = True) -> Any:
         values = torch.arange(self._num_events).view((-1,) + (1,) * len(self._batch_shape))
         return values.expand((-1, *self._batch_shape)) if expand else values
+
+
+class OverCategories(Distribution):
+    """What distributions have in common whose parameters are those of one ``Categorical``, which they hold."""
+
+    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
+    _categorical: Categorical
+
+    @property
+    def probs(self) -> Any:
+        """Probabilities, of shape (..., K)."""
+        return self._categorical.probs
+
+    @property
+    def logits(self) -> Any:
+        """Logarithms of the probabilities."""
+        return self._categorical.logits
+
+    @property
+    def param_shape(self) -> Any:
+        """The shape of the parameter."""
+        return self._categorical.param_shape

@@ -7,7 +7,7 @@ import rushlight as torch
 
 from ..autograd.modes import no_grad
 from . import constraints
-from .categorical import Categorical
+from .categorical import Categorical, OverCategories
 from .counts import Binomial
 from .distribution import Distribution
 from .utils import broadcast_all
@@ -17,14 +17,13 @@ __all__ = ["Multinomial"]
 Size = torch.Size
 
 
-class Multinomial(Distribution):
+class Multinomial(OverCategories):
     """Counts of K categories in ``total_count`` draws, with the parameters of ``Categorical``.
 
     Raises:
         NotImplementedError: a ``total_count`` that is no integer.
     """
 
-    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
     total_count: int
 
     def __init__(self, total_count: int = 1, probs: Any = None, logits: Any = None, validate_args: bool | None = None) -> None:
@@ -49,21 +48,6 @@ class Multinomial(Distribution):
     def support(self) -> Any:
         """Counts with the right sum."""
         return constraints.multinomial(self.total_count)
-
-    @property
-    def probs(self) -> Any:
-        """Probabilities, of shape (..., K)."""
-        return self._categorical.probs
-
-    @property
-    def logits(self) -> Any:
-        """Logarithms of the probabilities."""
-        return self._categorical.logits
-
-    @property
-    def param_shape(self) -> Any:
-        """The shape of the parameter."""
-        return self._categorical.param_shape
 
     @property
     def mean(self) -> Any:

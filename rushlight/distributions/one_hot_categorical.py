@@ -8,7 +8,7 @@ import rushlight as torch
 from ..autograd.modes import no_grad
 from ..nn.functional import one_hot
 from . import constraints
-from .categorical import Categorical
+from .categorical import Categorical, OverCategories
 from .distribution import Distribution
 
 __all__ = ["OneHotCategorical", "OneHotCategoricalStraightThrough"]
@@ -16,10 +16,9 @@ __all__ = ["OneHotCategorical", "OneHotCategoricalStraightThrough"]
 Size = torch.Size
 
 
-class OneHotCategorical(Distribution):
+class OneHotCategorical(OverCategories):
     """A one-hot vector of length K, with the parameters of ``Categorical``."""
 
-    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
     support = constraints.one_hot
     has_enumerate_support = True
 
@@ -33,21 +32,6 @@ class OneHotCategorical(Distribution):
         Distribution.__init__(new, batch_shape, self._event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
-
-    @property
-    def probs(self) -> Any:
-        """Probabilities, of shape (..., K)."""
-        return self._categorical.probs
-
-    @property
-    def logits(self) -> Any:
-        """Logarithms of the probabilities."""
-        return self._categorical.logits
-
-    @property
-    def param_shape(self) -> Any:
-        """The shape of the parameter."""
-        return self._categorical.param_shape
 
     @property
     def mean(self) -> Any:

@@ -6,9 +6,9 @@ from typing import Any
 import rushlight as torch
 
 from . import constraints
-from .categorical import Categorical
+from .categorical import Categorical, OverCategories
 from .distribution import Distribution
-from .transformed_distribution import TransformedDistribution
+from .transformed_distribution import Relaxed
 from .transforms import ExpTransform
 from .utils import broadcast_all, clamp_probs
 
@@ -17,10 +17,9 @@ __all__ = ["ExpRelaxedCategorical", "RelaxedOneHotCategorical"]
 Size = torch.Size
 
 
-class ExpRelaxedCategorical(Distribution):
+class ExpRelaxedCategorical(OverCategories):
     """The logarithms of ``RelaxedOneHotCategorical`` (Maddison et al. 2017)."""
 
-    arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
     support = constraints.real_vector
     has_rsample = True
 
@@ -37,21 +36,6 @@ class ExpRelaxedCategorical(Distribution):
         new._validate_args = self._validate_args
         return new
 
-    @property
-    def param_shape(self) -> Any:
-        """The shape of the parameter."""
-        return self._categorical.param_shape
-
-    @property
-    def logits(self) -> Any:
-        """Logarithms of the probabilities."""
-        return self._categorical.logits
-
-    @property
-    def probs(self) -> Any:
-        """Probabilities, of shape (..., K)."""
-        return self._categorical.probs
-
     def rsample(self, sample_shape: Any = Size()) -> Any:  # noqa: B008
         u = clamp_probs(torch.rand(tuple(self._extended_shape(sample_shape)), dtype=self.logits.dtype))
         scores = (self.logits - (-(u.log())).log()) / self.temperature
@@ -67,7 +51,7 @@ class ExpRelaxedCategorical(Distribution):
         return (score - score.logsumexp(dim=-1, keepdim=True)).sum(-1) + scale
 
 
-class RelaxedOneHotCategorical(TransformedDistribution):
+class RelaxedOneHotCategorical(Relaxed):
     """Points of the simplex that tend to one-hot vectors as ``temperature`` (a tensor) goes to 0, with gradients."""
 
     arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
@@ -81,18 +65,3 @@ class RelaxedOneHotCategorical(TransformedDistribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         return super().expand(batch_shape, _instance=self._get_checked_instance(RelaxedOneHotCategorical, _instance))
-
-    @property
-    def temperature(self) -> Any:
-        """How far from one-hot vectors."""
-        return self.base_dist.temperature
-
-    @property
-    def logits(self) -> Any:
-        """Logarithms of the probabilities."""
-        return self.base_dist.logits
-
-    @property
-    def probs(self) -> Any:
-        """Probabilities, of shape (..., K)."""
-        return self.base_dist.probs

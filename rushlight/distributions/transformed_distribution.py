@@ -217,3 +217,24 @@ class Gumbel(TransformedDistribution):
 
     def entropy(self) -> Any:
         return self.scale.log() + (1 + EULER)
+
+
+class Relaxed(TransformedDistribution):
+    """What discrete distributions have in common that are relaxed to continuous ones: the parameters of what is transformed."""
+
+    base_dist: Any
+
+    @property
+    def temperature(self) -> Any:
+        """How far from the discrete distribution."""
+        return self.base_dist.temperature
+
+    @property
+    def logits(self) -> Any:
+        """The logarithms that the probabilities are given by."""
+        return self.base_dist.logits
+
+    @property
+    def probs(self) -> Any:
+        """Probabilities."""
+        return self.base_dist.probs
