@@ -77,14 +77,16 @@ class Slice:
 
 @dataclass
 class _Thread:
-    """What a collector knows of one thread."""
+    """What a collector knows of one thread. Recording is known since the profile began in the thread that began it, in others since
+    their first range; where a thread's first flush is the first that is heard of it, there is no telling."""
 
+    name: str
+    recording: float | None = None                     # since when
     open: list[Range] = field(default_factory=list)
     recent: list[Range] = field(default_factory=list)  # those that operations still to run may belong to
     epoch: int = -1                                    # of the flush that runs
     nodes: list[TraceNode] = field(default_factory=list)
     slots: list[int] = field(default_factory=list)
-    recording: float = 0.0                             # since when
     kept: list[Any] = field(default_factory=list)      # results that nobody holds, until they have been computed
 
 
@@ -109,6 +111,7 @@ class Collector:
         flush()  # what was recorded before belongs to nobody here
         self.live = alloc.stats().live
         self.start_time, self.epoch_time = time.perf_counter(), time.time()
+        self._thread().recording = self.start_time
         watchers.append(self._watch)
         active.append(self)
 
@@ -131,6 +134,8 @@ class Collector:
         one = self._thread()
         parent = one.open[-1] if one.open else None
         made = Range(name, threading.get_ident(), parent, time.perf_counter(), _now(), args, is_step=is_step)
+        if one.recording is None:
+            one.recording = made.start
         one.open.append(made)
         one.recent.append(made)
         self.ranges.append(made)
@@ -151,7 +156,14 @@ class Collector:
                 one.kept.append(values[-1])
 
     def _thread(self) -> _Thread:
-        return self._threads.setdefault(threading.get_ident(), _Thread(recording=self.start_time))
+        thread = threading.get_ident()
+        if thread not in self._threads:
+            self._threads[thread] = _Thread(threading.current_thread().name)
+        return self._threads[thread]
+
+    def thread_names(self) -> dict[int, str]:
+        """Of the threads that have done something, the one that began the profile first."""
+        return {thread: one.name for thread, one in self._threads.items()}
 
     # -- events --------------------------------------------------------------------------------------------------------
     def _watch(self, event: Event) -> None:
@@ -163,9 +175,10 @@ class Collector:
             one.slots = [n.slot for n in one.nodes]
             one.epoch = epoch.number
             one.recent = [r for r in one.recent if r.last is None or r.last >= (one.epoch, 0)]
-            count = sum(n.op is not None for n in one.nodes)
-            self.slices.append(Slice("record", f"record {count} operations", thread, one.recording, event.start - one.recording,
-                                     within=within))
+            if one.recording is not None:
+                count = sum(n.op is not None for n in one.nodes)
+                self.slices.append(Slice("record", f"record {count} operation{'s' * (count != 1)}", thread, one.recording,
+                                         event.start - one.recording, within=within))
             return
         if event.kind == "flushed":
             one.recording = event.start + event.seconds

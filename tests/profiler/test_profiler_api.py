@@ -208,25 +208,43 @@ def test_building_programs_is_a_row_and_so_is_what_the_host_does():
     assert any(e.kernel.startswith("host ") for e in prof.events())
 
 
+def ns(event, key="ts"):
+    """Whole nanoseconds, as viewers read them."""
+    whole = round(event[key] * 1e3)
+    assert whole >= 0 and event[key] == whole / 1e3 and "e" not in repr(event[key])
+    return whole
+
+
 def check_trace(data):
-    """Perfetto's rules: complete events with numbers, and on each track slices that nest or follow each other."""
+    """The rules of the trace event format, and Perfetto's: events of known kinds in the order of time, names of all tracks, on each track
+    slices that nest or follow each other, and arrows with two ends, each in a slice."""
     assert set(data) >= {"traceEvents", "displayTimeUnit"}
-    tracks = {}
-    for e in data["traceEvents"]:
-        assert e["ph"] in "XMC" and isinstance(e["pid"], int) and isinstance(e["tid"], int) and isinstance(e["name"], str)
-        if e["ph"] == "X":
-            assert e["ts"] >= 0 and e["dur"] >= 0 and isinstance(e["args"], dict)
-            tracks.setdefault(e["tid"], []).append((e["ts"], e["ts"] + e["dur"]))
-    named = {e["tid"] for e in data["traceEvents"] if e["name"] == "thread_name"}
-    assert set(tracks) <= named
-    for slices in tracks.values():
+    events = data["traceEvents"]
+    for e in events:
+        assert e["ph"] in "XMCsf" and isinstance(e["pid"], int) and isinstance(e["tid"], int) and isinstance(e["name"], str)
+        assert e["ph"] in "sf" or isinstance(e["args"], dict)
+    names = [e for e in events if e["ph"] == "M"]
+    assert events[:len(names)] == names and {e["name"] for e in names} == {"process_name", "thread_name", "thread_sort_index"}
+    timed = events[len(names):]
+    assert [ns(e) for e in timed] == sorted(ns(e) for e in timed)
+    slices, tracks = [e for e in timed if e["ph"] == "X"], {}
+    for e in slices:
+        tracks.setdefault(e["tid"], []).append((ns(e), ns(e) + ns(e, "dur")))
+    labels = {e["tid"]: e["args"]["name"] for e in names if e["name"] == "thread_name"}
+    assert set(tracks) <= set(labels) and min(labels) > 0 and len(set(labels.values())) == len(labels)
+    for track in tracks.values():
         open_ = []
-        for start, end in sorted(slices, key=lambda s: (s[0], -s[1])):
-            while open_ and open_[-1] <= start + 1e-3:
+        for start, end in track:  # in the order of the file: the outer one of two that begin together comes first
+            while open_ and open_[-1] <= start:
                 open_.pop()
-            assert not open_ or end <= open_[-1] + 1e-3, "two slices of a track overlap"
+            assert not open_ or end <= open_[-1], "two slices of a track overlap"
             open_.append(end)
-    return [e for e in data["traceEvents"] if e["ph"] == "X"]
+    begun = {e["id"]: e for e in timed if e["ph"] == "s"}
+    ended = {e["id"]: e for e in timed if e["ph"] == "f"}
+    assert set(begun) == set(ended) and len(begun) + len(ended) == sum(e["ph"] in "sf" for e in timed)
+    for e in [*begun.values(), *ended.values()]:
+        assert any(start <= ns(e) <= end for start, end in tracks[e["tid"]]) and ns(begun[e["id"]]) <= ns(ended[e["id"]])
+    return slices
 
 
 @pytest.mark.parametrize("name", ["trace.json", "trace.json.gz"])
@@ -246,7 +264,8 @@ def test_the_trace_has_a_slice_for_every_kernel_build_flush_and_range(tmp_path, 
     kinds = {kind: [e for e in slices if e["cat"] == kind] for kind in {e["cat"] for e in slices}}
     assert set(kinds) == {"kernel", "record", "flush", "step", "user_annotation"} and data["note"] == "mine" and data["numbers"] == [1, 2]
     assert [e["name"] for e in kinds["step"]] == ["ProfilerStep#1", "ProfilerStep#2"] and len(kinds["user_annotation"]) == 6
-    assert len(kinds["flush"]) == 2 and len([e for e in data["traceEvents"] if e["ph"] == "C"]) == 2
+    counted = [e for e in data["traceEvents"] if e["ph"] == "C"]
+    assert len(kinds["flush"]) == 2 and len(counted) == 3 and counted[0]["ts"] == 0  # at the beginning, and after each flush
     first_steps = [e for e in kinds["kernel"] if not e["name"].endswith(("step 1", "step 2"))]  # packing and multiplying is one event
     assert len(first_steps) == len([e for e in prof.events() if e.kernel]) < len(kinds["kernel"])
     product = next(e for e in kinds["kernel"] if e["args"]["operations"] == ["linear", "relu"] and e["args"]["FLOPs"])
@@ -254,6 +273,12 @@ def test_the_trace_has_a_slice_for_every_kernel_build_flush_and_range(tmp_path, 
     assert product["name"] == f"linear+relu: {args['kernel']}" and args["range"] == "forward" and args["FLOPs"] >= 2 * 32 * 12 * 16
     file, _, line = args["line"].rpartition(":")
     assert file == __file__ and "criterion(model(x), y)" in Path(file).read_text().splitlines()[int(line) - 1]
+    assert args["input shapes"] == "[32, 12], [16, 12], [16]" and list(args)[:4] == ["line", "range", "bytes", "FLOPs"]
+    arrows = {(e["id"], e["ph"]): e for e in data["traceEvents"] if e["ph"] in "sf"}
+    number = next(n for (n, ph), e in arrows.items() if ph == "f" and e["ts"] == product["ts"])
+    forward = next(e for e in slices if e["name"] == "forward")
+    assert arrows[number, "s"]["ts"] == forward["ts"] and arrows[number, "s"]["tid"] == forward["tid"] != product["tid"]
+    assert len(arrows) == 2 * sum("range" in e["args"] for e in kinds["kernel"])
     seconds = product["dur"] / 1e6
     assert args["GFLOP/s"] == pytest.approx(args["FLOPs"] / seconds / 1e9, rel=0.01)
     assert args["GB/s"] == pytest.approx(args["bytes"] / seconds / 1e9, rel=0.01)
@@ -268,14 +293,20 @@ def test_a_trace_of_two_threads_has_tracks_for_both(tmp_path):
         with record_function("there"):
             torch.ones(5).exp().sum().item()
     with profile() as prof:
-        thread = threading.Thread(target=work)
+        thread = threading.Thread(target=work, name="worker")
         thread.start()
         thread.join()
         with record_function("here"):
             torch.ones(6).exp().sum().item()
     prof.export_chrome_trace(tmp_path / "trace.json")
-    slices = check_trace(json.loads((tmp_path / "trace.json").read_text()))
+    data = json.loads((tmp_path / "trace.json").read_text())
+    slices = check_trace(data)
     tracks = {e["name"]: e["tid"] for e in slices if e["cat"] == "user_annotation"}
+    labels = {e["args"]["name"]: e["tid"] for e in data["traceEvents"] if e["name"] == "thread_name"}
+    assert list(labels)[:4] == ["ranges, MainThread", "recorder, MainThread", "kernels, MainThread", "ranges, worker"]
+    assert tracks == {"here": labels["ranges, MainThread"], "there": labels["ranges, worker"]}
+    first = next(e for e in slices if e["tid"] == labels["recorder, worker"])
+    assert first["cat"] == "record" and first["ts"] == next(e["ts"] for e in slices if e["name"] == "there")  # not since the profile began
     assert set(tracks) == {"here", "there"} and tracks["here"] != tracks["there"]
     assert len({e["tid"] for e in slices if e["cat"] == "kernel"}) == 2
 
