@@ -46,7 +46,7 @@ class _Events:
 
     def __init__(self, collector: Collector) -> None:
         self.collector, self.pid = collector, os.getpid()
-        begun = {x.thread for x in (*collector.slices, *collector.ranges)}
+        begun = {s.thread for s in collector.slices} | {r.thread for r in collector.ranges}
         self.threads = {thread: name for thread, name in collector.thread_names().items() if thread in begun}
         # Viewers know threads alone, so that each track is one. Some take number 0 for the idle thread of a processor.
         self.first = {thread: 1 + len(_TRACKS) * k for k, thread in enumerate(self.threads)}

@@ -3,7 +3,7 @@
 Both axes are logarithmic: operations for each byte that must be read or written, and operations a second. No kernel can be
 above the peak of multiply-adds; one whose data lie in memory can hardly be above the slanted roof, which is the copy bandwidth, and one
 whose data lie in a cache not above the dashed one. All three are measured (``compile/cpu/peaks.py``). The area of a dot is
-the kernel's share of the time.
+the kernel's share of the time. A kernel that hardly computes anything lies at an edge, hollow, and does not squeeze the others.
 
 The picture follows the reader's light or dark preference, and needs nothing but the standard library.
 """
@@ -28,6 +28,8 @@ _LEAST = 0.001       # the share of the time from which a kernel is drawn
 _SMALL = 11          # font sizes
 _CHARACTER = 0.62    # the width of a character, in ems: on the safe side for the usual fonts
 _LARGEST = 26.0      # the radius of a kernel that takes all the time
+_DEPTH = 1e4         # how far below the peak, and left of the ridge, the picture reaches at most
+_TRIALS = 8          # how often placing the labels is tried
 
 _STYLE = """
 text { font-family: system-ui, "Helvetica Neue", Arial, "DejaVu Sans", sans-serif; fill: #1f2430; }
@@ -36,12 +38,13 @@ text { font-family: system-ui, "Helvetica Neue", Arial, "DejaVu Sans", sans-seri
 .cached { fill: none; stroke: #8a93a5; stroke-width: 1.3; stroke-dasharray: 5 4; } .under { fill: #3b4252; fill-opacity: 0.045; }
 .contract { fill: #2f6fde; } .reduce { fill: #d9822b; } .pointwise { fill: #1f9d74; } .other { fill: #8b5cc7; }
 .dot { fill-opacity: 0.72; stroke: #ffffff; stroke-width: 1.2; } .leader { stroke: #8a93a5; stroke-width: 0.9; }
+.beyond { fill-opacity: 0; stroke: #5b6475; }
 .quiet { fill: #5b6475; } .strong { font-weight: 600; }
 @media (prefers-color-scheme: dark) {
 text { fill: #e6e9ef; } .back { fill: #14171f; } .grid { stroke: #2b303c; } .fine { stroke: #1f2430; } .frame { stroke: #4a5263; }
 .roof { stroke: #d5dae3; } .cached { stroke: #7d8798; } .under { fill: #d5dae3; }
 .contract { fill: #6ea2ff; } .reduce { fill: #f0a758; } .pointwise { fill: #4fc99d; } .other { fill: #b794f0; }
-.dot { stroke: #14171f; } .leader { stroke: #7d8798; } .quiet { fill: #a3acbb; }
+.dot { stroke: #14171f; } .beyond { stroke: #a3acbb; } .leader { stroke: #7d8798; } .quiet { fill: #a3acbb; }
 }
 """
 
@@ -66,10 +69,11 @@ class Box:
 
 @dataclass
 class Dot:
-    """A kernel. ``share`` is of the time."""
+    """A kernel. ``share`` is of the time. ``beyond``: it lies at an edge, because its place is not in the picture."""
 
     row: Any
     share: float
+    beyond: bool = False
     x: float = 0.0
     y: float = 0.0
     radius: float = 0.0
@@ -131,6 +135,10 @@ def arrange(rows: Sequence[Any], roof: Peaks) -> Picture:
     intensities = [d.row.flops / d.row.nbytes for d in dots]
     rates = [d.row.flops / d.row.seconds for d in dots]
     ridge = roof.flops / roof.copy
+    least_intensity, least_rate = ridge / _DEPTH, roof.flops / _DEPTH
+    for k, d in enumerate(dots):
+        d.beyond = intensities[k] < least_intensity or rates[k] < least_rate
+        intensities[k], rates[k] = max(intensities[k], least_intensity), max(rates[k], least_rate)
     picture = Picture(dots, [d for d in every if not (d.row.flops and d.row.nbytes)], sum(d.share < _LEAST for d in every),
                       _span([*intensities, ridge / 8, ridge * 4]), _span([*rates, roof.flops / 30, roof.flops * 1.3]))
     for d, intensity, rate in zip(dots, intensities, rates):
@@ -148,31 +156,48 @@ def _span(values: Iterable[float]) -> tuple[float, float]:
 
 
 def _place_labels(picture: Picture, roof: Peaks) -> None:
-    """The first free place, from near to far, for each label; a label without one is left out.
+    """A place for the label of each of the longest kernels. One label can leave no room for another, so it is tried several times: those
+    without a place come first the next time, and other sides of the dots. What tells of most of the time stays.
+    """
+    occupied = [*picture.roof_labels, *(d.disc for d in picture.dots)]
+    for bandwidth in (roof.copy, roof.cached):
+        corners = _corners(picture, roof, bandwidth)
+        for a, b in zip(corners, corners[1:]):
+            occupied += _along(a, b)
+    wanted = [d for d in picture.dots[:_LABELS] if d.share >= 0.01]
+    order, best, told = list(range(len(wanted))), {}, 0.0
+    for turn in range(_TRIALS):
+        found = _places([(k, wanted[k]) for k in order], occupied, turn)
+        share = sum(wanted[k].share for k in found)
+        if share > told:
+            best, told = found, share
+        without = [k for k in order if k not in found]
+        if not without:
+            break
+        order = without + [k for k in order if k in found]
+    for k, box in best.items():
+        wanted[k].label = box
+
+
+def _places(dots: Sequence[tuple[int, Dot]], occupied: Sequence[Box], turn: int) -> dict[int, Box]:
+    """The first free place, from near to far, for the label of each (number, dot) that has one. ``turn``: how many sides come last.
 
     Free is what no dot, no roof, no other label and no line to one lies in.
     """
     frame = Box(_LEFT + 4, _TOP + 4, _WIDTH - _LEFT - _RIGHT - 8, _HEIGHT - _TOP - _BOTTOM - 8)
-    taken = [*picture.roof_labels, *(d.disc for d in picture.dots)]
-    for bandwidth in (roof.copy, roof.cached):
-        corners = _corners(picture, roof, bandwidth)
-        for a, b in zip(corners, corners[1:]):
-            taken += _along(a, b)
-    labels: list[Box] = []
-    for d in picture.dots[:_LABELS]:
-        if d.share < 0.01:
-            break
+    taken, found = list(occupied), dict[int, Box]()
+    for number, d in dots:
         width = max(_width(text) for text in d.texts) + 4
         height = 2.5 * _SMALL + 3
-        for box in _candidates(d, width, height):
+        for box in _candidates(d, width, height, turn):
             if not box.inside(frame) or any(box.meets(other) for other in taken):
                 continue
             line = _along((d.x, d.y), _end(d, box))
-            if not any(piece.meets(other) for piece in line for other in labels):
-                d.label = box
-                labels.append(box)
+            if not any(piece.meets(other) for piece in line for other in found.values()):
+                found[number] = box
                 taken += [box, *line]
                 break
+    return found
 
 
 def _along(a: tuple[float, float], b: tuple[float, float]) -> list[Box]:
@@ -186,10 +211,12 @@ def _end(d: Dot, box: Box) -> tuple[float, float]:
     return min(max(d.x, box.left + 2), box.left + 0.97 * box.width), min(max(d.y, box.top + 2), box.top + box.height - 2)
 
 
-def _candidates(d: Dot, width: float, height: float) -> Iterator[Box]:
-    """Boxes around a dot: first right and left of it, then all round, farther and farther."""
+def _candidates(d: Dot, width: float, height: float, turn: int) -> Iterator[Box]:
+    """Boxes around a dot: first right and left of it, then all round, farther and farther; ``turn`` of the first sides come last.
+    In every other turn none is straight above or below, where a label takes room on both sides."""
+    sides = (0, 8, 15, 1, 14, 2, 7, 9, 6, 10, *(() if turn % 2 else (12, 4, 13, 3, 11, 5)))
     for gap in (4, 12, 24, 40, 60, 84, 112, 144, 180, 220, 260, 300):
-        for k in (0, 8, 15, 1, 14, 2, 7, 9, 6, 10, 12, 4, 13, 3, 11, 5):
+        for k in sides[turn:] + sides[:turn]:
             angle = 2 * math.pi * k / 16
             reach = d.radius + gap
             x, y = d.x + reach * math.cos(angle), d.y + reach * math.sin(angle)
@@ -201,28 +228,44 @@ def _width(text: str, size: float = _SMALL) -> float:
     return len(text) * size * _CHARACTER
 
 
-def _roof_texts(picture: Picture, roof: Peaks) -> list[tuple[str, float, float, float, Box]]:
-    """What is written along the roofs: (text, x, y, slope in degrees, the box that it takes)."""
+_RoofText = tuple[str, float, float, float, Box]  # (text, x, y, slope in degrees, the box that it takes)
+
+
+def _roof_texts(picture: Picture, roof: Peaks) -> list[_RoofText]:
+    """What is written along the roofs, where no dot covers it if there is such a place."""
     (left, right), low = picture.x_range, picture.y_range[0]
     text = f"float32 multiply-adds: {roof.flops / 1e9:.0f} GFLOP/s"
-    x, y = _WIDTH - _RIGHT - 8 - _width(text), picture.up(roof.flops) - 7
-    found = [(text, x, y, 0.0, Box(x, y - _SMALL, _width(text), _SMALL + 4))]
-    for name, bandwidth, side in (("copy", roof.copy, 1), ("copy in cache", roof.cached, -1)):
-        # Beside the roof, at a third of the part that can be seen: the dashed one is above the other, if it is seen at all.
-        first, last = max(left, low / bandwidth), min(right, roof.flops / bandwidth)
-        if last <= first:
-            continue
-        middle = first * (last / first) ** 0.3
-        x, y = picture.across(middle), picture.up(middle * bandwidth)
-        slope = math.degrees(math.atan2(picture.up(last * bandwidth) - picture.up(first * bandwidth),
-                                        picture.across(last) - picture.across(first)))
-        text = f"{name}: {bandwidth / 1e9:.0f} GB/s"
-        away = 15.0 if side > 0 else -7.0
-        turn = math.radians(slope)
-        x, y = x - away * math.sin(turn), y + away * math.cos(turn)
-        width, height = _width(text) * math.cos(turn) + _SMALL, _width(text) * abs(math.sin(turn)) + _SMALL
-        found.append((text, x, y, slope, Box(x - 6, y - height, width + 6, height + 6)))
+    last, y = _WIDTH - _RIGHT - 8 - _width(text), picture.up(roof.flops) - 7
+    first = min(last, max(_LEFT + 8.0, picture.across(roof.flops / roof.copy)))
+    flat = [(text, x, y, 0.0, Box(x, y - _SMALL, _width(text), _SMALL + 4))
+            for x in (last + (first - last) * k / 12 for k in range(13))]
+    found = [_uncovered(picture, flat)]
+    for name, bandwidth, away in (("copy", roof.copy, 15.0), ("copy in cache", roof.cached, -7.0)):
+        # Beside the roof, at the part that can be seen: the dashed one is above the other, if it is seen at all.
+        ends = max(left, low / bandwidth), min(right, roof.flops / bandwidth)
+        if ends[0] < ends[1]:
+            text = f"{name}: {bandwidth / 1e9:.0f} GB/s"
+            places = [_slanted(picture, text, bandwidth, ends, at, away) for at in (0.3, 0.15, 0.45, 0.05, 0.6, 0.75)]
+            found.append(_uncovered(picture, places))
     return found
+
+
+def _uncovered(picture: Picture, places: Sequence[_RoofText]) -> _RoofText:
+    """The first of the places that the fewest dots meet."""
+    return min(places, key=lambda place: sum(d.disc.meets(place[-1]) for d in picture.dots))
+
+
+def _slanted(picture: Picture, text: str, bandwidth: float, ends: tuple[float, float], at: float, away: float) -> _RoofText:
+    """A text along a bandwidth's roof, ``at`` of the way between two intensities, ``away`` from it."""
+    first, last = ends
+    middle = first * (last / first) ** at
+    x, y = picture.across(middle), picture.up(middle * bandwidth)
+    slope = math.degrees(math.atan2(picture.up(last * bandwidth) - picture.up(first * bandwidth),
+                                    picture.across(last) - picture.across(first)))
+    turn = math.radians(slope)
+    x, y = x - away * math.sin(turn), y + away * math.cos(turn)
+    width, height = _width(text) * math.cos(turn) + _SMALL, _width(text) * abs(math.sin(turn)) + _SMALL
+    return text, x, y, slope, Box(x - 6, y - height, width + 6, height + 6)
 
 
 def _ticks(low: float, high: float) -> Iterator[tuple[float, bool]]:
@@ -250,7 +293,7 @@ def _svg(picture: Picture, roof: Peaks) -> Iterator[str]:
         if d.label is not None:
             yield from _leader(d)
     for d in reversed(picture.dots):  # small ones above large ones would hide; the longest are drawn last
-        yield (f'<circle class="dot {d.kind}" cx="{d.x:.1f}" cy="{d.y:.1f}" r="{d.radius:.1f}">'
+        yield (f'<circle class="dot {d.kind}{" beyond" if d.beyond else ""}" cx="{d.x:.1f}" cy="{d.y:.1f}" r="{d.radius:.1f}">'
                f"<title>{escape(_about(d, roof))}</title></circle>")
     for d in picture.dots:
         if d.label is not None:
@@ -276,6 +319,8 @@ def _notes(picture: Picture) -> Iterator[str]:
         notes.append(f"kernels below {_LEAST:.1%} of the time")
     if notes:
         yield _text(_LEFT, _HEIGHT - 12, "not shown: " + "; ".join(notes), _SMALL, "quiet")
+    if any(d.beyond for d in picture.dots):
+        yield _text(_WIDTH - _RIGHT, _HEIGHT - _BOTTOM + 40, "hollow dots lie farther out", _SMALL, "quiet", "end")
 
 
 def _legend(picture: Picture) -> Iterator[str]:

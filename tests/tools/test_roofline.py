@@ -59,6 +59,30 @@ def test_kernels_that_compute_nothing_are_told_below_the_picture():
     assert "prefers-color-scheme: dark" in svg and texts(svg)[0] == "Roofline"
 
 
+def test_a_kernel_that_hardly_computes_does_not_squeeze_the_others():
+    svg = roofline.draw(rows([(0, 0.6, 10**9, 10**11), (2, 0.3, 24, 1)]), ROOF)
+    picture = roofline.arrange(rows([(0, 0.6, 10**9, 10**11), (2, 0.3, 24, 1)]), ROOF)
+    assert picture.y_range[1] / picture.y_range[0] < 1e5 and [d.beyond for d in picture.dots] == [False, True]
+    assert picture.dots[1].y == picture.up(ROOF.flops / 1e4)
+    assert svg.count('pointwise beyond"') == 1 and "hollow dots lie farther out" in texts(svg)
+    assert all(roofline._LEFT + roofline._width(t) < roofline._WIDTH for t in texts(svg))
+    assert "hollow" not in "".join(texts(roofline.draw(rows([(0, 0.6, 10**9, 10**11)]), ROOF)))
+
+
+def test_no_dot_covers_what_is_written_at_the_roofs():
+    at_the_roof = [(0, 0.2, 10**9, int(intensity * 1e9)) for intensity in (60, 79, 80)]  # 400 GFLOP/s at the right edge
+    picture = roofline.arrange(rows(at_the_roof), ROOF)
+    assert len(picture.roof_labels) == 3
+    assert not any(d.disc.meets(box) for d in picture.dots for box in picture.roof_labels)
+
+
+def test_the_longest_kernels_have_labels_where_one_label_could_take_the_room_of_another():
+    numbers = [(0, 0.215, 10**8, int(10**8 * 90)), (0, 0.207, 10**8, int(10**8 * 91)), (0, 0.16, 10**8, int(10**8 * 66)),
+               (1, 0.07, 10**8, 10**8), (0, 0.09, 10**9, 5 * 10**9)]
+    roof = Peaks(2, 9e9 / 0.215, 43e8, 168e8)  # the first are at the roof
+    assert all(d.label is not None for d in roofline.arrange(rows(numbers), roof).dots)
+
+
 def test_a_profile_without_kernels_is_a_picture_too():
     assert "not shown" not in "".join(texts(roofline.draw([], ROOF)))
 
