@@ -14,45 +14,14 @@ import numpy as np
 import rushlight as torch
 
 from ..autograd.function import Function
-from ..record.random import Mt19937Stream, default_stream
+from ..record.random import default_stream
 from ..tensor.kinds import finfo
 
 __all__ = ["sample_dirichlet", "standard_gamma"]
 
-_DOUBLE = np.float64
-_THIRD = float(np.float32(1) / np.float32(3))  # as PyTorch has it, in single precision: samples are to be the same
-
-
-def _uniform(stream: Mt19937Stream) -> float:
-    return float(stream.uniform(1, dtype=_DOUBLE)[0])
-
-
-def _gamma_number(stream: Mt19937Stream, alpha: float) -> float:
-    """One draw by squeezing and rejection (Marsaglia and Tsang 2000)."""
-    if alpha == 0.0:
-        return 0.0
-    scale = 1.0
-    if alpha < 1.0:  # as a power of a uniform number times a draw for alpha + 1
-        scale = (1.0 - _uniform(stream)) ** (1.0 / alpha)
-        alpha += 1.0
-    d = alpha - _THIRD
-    c = 1.0 / math.sqrt(9.0 * d)
-    while True:
-        y = 0.0
-        while y <= 0.0:
-            x = float(stream.normal(1, dtype=_DOUBLE)[0])
-            y = 1.0 + c * x
-        v = y * y * y
-        u = 1.0 - _uniform(stream)
-        square = x * x
-        if u < 1.0 - 0.0331 * square * square or math.log(u) < 0.5 * square + d * (1.0 - v + math.log(v)):
-            return scale * d * v
-
-
 def _gamma_numbers(alpha: Any) -> np.ndarray:
-    given = alpha.detach().double().numpy()
-    drawn = [_gamma_number(default_stream, a) for a in given.reshape(-1).tolist()]
-    return np.array(drawn, _DOUBLE).reshape(given.shape)
+    """float64, with the shapes in ``alpha`` and rate 1."""
+    return default_stream.gammas(alpha.detach()._array())
 
 
 def _nodes() -> tuple[np.ndarray, np.ndarray]:

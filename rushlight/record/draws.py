@@ -146,6 +146,10 @@ class Draws:
         draw("map_fma")(0, address_of(tangents), n, sigma, median)
         return _cast(tangents, dtype)
 
+    def gammas(self, shapes: NDArray) -> NDArray[np.float64]:
+        """A gamma number of rate 1 for each of the shapes, which are floating: `_standard_gamma`."""
+        return self._each("gammas", shapes)
+
     def geometric(self, n: int, p: float, dtype: DTypeLike = F32) -> NDArray:
         """`n` numbers of trials up to the first success of probability `p`: `geometric_`, also for integer dtypes.
 
@@ -159,7 +163,19 @@ class Draws:
         trials = np.ceil(_mapped("log", self.uniform(n, dtype=F64)) / math.log(1.0 - p))
         return _cast(trials, dtype)
 
+    def _each(self, name: str, given: NDArray) -> NDArray[np.float64]:
+        """A number for each of those that are given, its parameter."""
+        made = np.array(given, F64, order="C")
+        self.fill(name, address_of(made), made.size)
+        return made
+
     # -- discrete distributions ----------------------------------------------------------------------------------
+
+    def poissons(self, rates: NDArray) -> NDArray[np.float64]:
+        """A Poisson number for each of the rates, which are floating: `poisson`. RuntimeError for a rate that is negative or NaN."""
+        if not (rates >= 0).all():
+            raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
+        return self._each("poissons", rates)
 
     def bernoulli(self, n: int, p: float | NDArray) -> NDArray[np.bool_]:
         """`n` trials that succeed with probability `p`: bool.

@@ -260,48 +260,14 @@ def multinomial(input: Any, num_samples: int, replacement: bool = False, *, gene
     return _made(stream.multinomial(np.ascontiguousarray(input._array()), num_samples, replacement))
 
 
-def _poisson(stream: Mt19937Stream, rate: float) -> float:
-    """One draw: products of uniforms for small rates, transformed rejection (Hörmann 1993) for larger ones."""
-    if rate >= 10:
-        slam, loglam = math.sqrt(rate), math.log(rate)
-        b = 0.931 + 2.53 * slam
-        a = -0.059 + 0.02483 * b
-        inverse_alpha = 1.1239 + 1.1328 / (b - 3.4)
-        vr = 0.9277 - 3.6224 / (b - 2)
-        while True:
-            u = float(stream.uniform(1, dtype=np.float64)[0]) - 0.5
-            v = float(stream.uniform(1, dtype=np.float64)[0])
-            us = 0.5 - abs(u)
-            k = math.floor((2 * a / us + b) * u + rate + 0.43)
-            if us >= 0.07 and v <= vr:
-                return k
-            if k < 0 or us < 0.013 and v > us:
-                continue
-            if math.log(v) + math.log(inverse_alpha) - math.log(a / (us * us) + b) <= -rate + k * loglam - math.lgamma(k + 1):
-                return k
-    if rate == 0:
-        return 0
-    limit, count, product = math.exp(-rate), 0, 1.0
-    while True:
-        product *= float(stream.uniform(1, dtype=np.float64)[0])
-        if product <= limit:
-            return count
-        count += 1
-
-
 @public(method=False)
 def poisson(input: Any, generator: Generator | None = None) -> Any:
     """Poisson numbers with the rates in ``input``.
 
     Raises:
-        RuntimeError: a negative rate.
+        RuntimeError: a rate that is negative or NaN.
     """
-    stream = stream_of(generator)
-    rates = input.detach()._array().astype(np.float64)
-    if (rates < 0).any():
-        raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
-    drawn = np.array([_poisson(stream, r) for r in rates.reshape(-1).tolist()], np.float64)
-    made = _made(drawn.reshape(rates.shape).astype(input.dtype.numpy))
+    made = _made(stream_of(generator).poissons(input.detach()._array()).astype(input.dtype.numpy))
     return made if input._edge is None else _instead("PoissonBackward0")(input, made)
 
 

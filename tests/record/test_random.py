@@ -223,6 +223,19 @@ def test_multinomial(dtype, samples, replacement, shape):
 
 @not_on_intel
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [0.0, 0.01, 0.7, 3.0, 300.0])
+def test_gamma_and_poisson_numbers(dtype, scale):
+    ours_dtype, torch_dtype = FLOATS[dtype]
+    stream, generator = pair(5)
+    given = np.linspace(0, scale, 301).astype(ours_dtype)
+    for call, theirs, smallest in ((stream.gammas, torch._standard_gamma, np.finfo(ours_dtype).tiny), (stream.poissons, torch.poisson, 0)):
+        before = given.copy()
+        got = np.maximum(call(given), smallest).astype(ours_dtype)
+        assert_same(stream, generator, got, theirs(torch.from_numpy(given), generator=generator))
+        assert bits(given) == bits(before)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("weights", [[1.0], [0.0, 1.0, 0.0], [0.5, 0.0, 0.5], [1e-38, 3e38], [1e-45, 0.0]])
 def test_multinomial_of_few_categories(dtype, weights):
     ours_dtype, torch_dtype = FLOATS[dtype]
@@ -244,6 +257,8 @@ MIXED = {
     "drop": (lambda s: s.bernoulli(11, 0.8), lambda g: torch.empty(11, dtype=torch.bool).bernoulli_(0.8, generator=g)),
     "log_normal": (lambda s: s.log_normal(3), lambda g: torch.empty(3).log_normal_(generator=g)),
     "exponential": (lambda s: s.exponential(4), lambda g: torch.empty(4).exponential_(generator=g)),
+    "gammas": (lambda s: s.gammas(np.float32([0.6] * 3)), lambda g: torch._standard_gamma(torch.tensor([0.6] * 3).double(), generator=g)),
+    "poissons": (lambda s: s.poissons(np.array([2.0, 20.0])), lambda g: torch.poisson(torch.tensor([2.0, 20.0]).double(), generator=g)),
 }
 
 
@@ -314,6 +329,8 @@ BAD = [
     (lambda s: s.randint(5, 5, 3), RuntimeError, "from=5 >= to=5"),
     (lambda s: s.randint(0, 300, 3, np.uint8), RuntimeError, "to - 1 is out of bounds"),
     (lambda s: s.random(3, np.uint32), NotImplementedError, "uint32"),
+    (lambda s: s.poissons(np.array([1.0, -1.0])), RuntimeError, "to be non-negative"),
+    (lambda s: s.poissons(np.array([1.0, np.nan])), RuntimeError, "to be non-negative"),
     (lambda s: s.randperm(-1), RuntimeError, "negative dimension"),
     (lambda s: s.multinomial(np.array([0.5, -1.0]), 1), RuntimeError, "element < 0"),
     (lambda s: s.multinomial(np.array([0.5, np.nan]), 1), RuntimeError, "`nan`"),

@@ -21,7 +21,8 @@ from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.normal_ir import block32, block64
 from rushlight.compile.cpu.values import V, const, fma, where
 
-__all__ = ["FUNCTIONS", "HAS_NORMAL", "NORMAL", "POSITION", "STATE_BYTES", "UNTOUCHED", "VERSION", "WORDS", "source"]
+__all__ = ["FUNCTIONS", "HAS_NORMAL", "NORMAL", "POSITION", "STATE_BYTES", "UNTOUCHED", "VERSION", "WORDS", "library", "load",
+           "next_normal", "source", "store", "unit"]
 
 VERSION = 1
 WORDS = 624
@@ -37,12 +38,12 @@ def _arg(f: Function, name: str, type_: str) -> V:
     return V(f, f"%{name}", type_)
 
 
-def _load(f: Function, address: str, type_: str, lanes: int = 0) -> V:
+def load(f: Function, address: str, type_: str, lanes: int = 0) -> V:
     text = f"<{lanes} x {type_}>" if lanes else type_
     return V(f, f.let(f"load {text}, ptr {address}, align {_size(type_)}"), type_, lanes)
 
 
-def _store(x: V, address: str) -> None:
+def store(x: V, address: str) -> None:
     x.f.do(f"store {x!r}, ptr {address}, align {_size(x.type)}")
 
 
@@ -69,11 +70,11 @@ def _each(f: Function, begin: str | int, end: str, lanes: int, body: Callable[[s
 def _mixed(f: Function, at: str | int, ahead: str | int, following: str | int, lanes: int) -> None:
     """The next value of word ``at``: of its top bit, the others of the ``following`` word, and the word ``ahead``."""
     def word(k: str | int) -> V:
-        return _load(f, f.at("%state", k, "i32"), "i32", lanes)
+        return load(f, f.at("%state", k, "i32"), "i32", lanes)
 
     y = (word(at) & -0x80000000) | (word(following) & 0x7FFFFFFF)
     odd = -(y & 1) & 0x9908B0DF - (1 << 32)
-    _store(word(ahead) ^ y.lshr(1) ^ odd, f.at("%state", at, "i32"))
+    store(word(ahead) ^ y.lshr(1) ^ odd, f.at("%state", at, "i32"))
 
 
 def _twist(module: Module) -> str:
@@ -105,11 +106,11 @@ def _words(module: Module) -> str:
         source, out = f.at("%state", first, "i32"), f.at("%out", done, "i32")
 
         def tempered(i: str, lanes: int) -> None:
-            y = _load(f, f.at(source, i, "i32"), "i32", lanes)
+            y = load(f, f.at(source, i, "i32"), "i32", lanes)
             y = y ^ y.lshr(11)
             y = y ^ ((y << 7) & 0x9D2C5680 - (1 << 32))
             y = y ^ ((y << 15) & 0xEFC60000 - (1 << 32))
-            _store(y ^ y.lshr(18), f.at(out, i, "i32"))
+            store(y ^ y.lshr(18), f.at(out, i, "i32"))
 
         _each(f, 0, count, _LANES, tempered)
         f.do(f"store i64 {f.add(first, count)}, ptr {_field(f, POSITION)}")
@@ -125,7 +126,7 @@ def _seed(f: Function) -> None:
         before = V(f, f.get(word), "i64")
         value = ((before ^ before.lshr(30)) * 1812433253 + V(f, i, "i64")) & 0xFFFFFFFF
         f.set(word, value.name)
-        _store(value.convert("trunc", "i32"), f.at("%state", i, "i32"))
+        store(value.convert("trunc", "i32"), f.at("%state", i, "i32"))
     for field, number in ((POSITION, WORDS), (UNTOUCHED, 1), (HAS_NORMAL, 0)):
         f.do(f"store i64 {number}, ptr {_field(f, field)}")
 
@@ -147,14 +148,14 @@ def _chunks(f: Function, words: int, buffered: bool, total: str = "%n") -> Itera
 
 def _wide_bits(f: Function, place: str, i: str, lanes: int) -> V:
     """64 bits of two words, the high half first."""
-    x = _load(f, f.at(place, i, "i64"), "i64", lanes)
+    x = load(f, f.at(place, i, "i64"), "i64", lanes)
     return (x << 32) | x.lshr(32)
 
 
-def _unit(f: Function, type_: str, place: str, i: str, lanes: int) -> V:
+def unit(f: Function, type_: str, place: str, i: str, lanes: int) -> V:
     """Numbers in [0, 1): 24 bits of a word, or 53 of two."""
     if type_ == "float":
-        bits = _load(f, f.at(place, i, "i32"), "i32", lanes) & (1 << 24) - 1
+        bits = load(f, f.at(place, i, "i32"), "i32", lanes) & (1 << 24) - 1
         return bits.convert("sitofp", "float") * 2.0**-24
     return (_wide_bits(f, place, i, lanes) & (1 << 53) - 1).convert("sitofp", "double") * 2.0**-53
 
@@ -174,7 +175,7 @@ def _raw(f: Function) -> None:
 
 def _raw_wide(f: Function) -> None:
     with _chunks(f, 2, False) as (_, count, place):
-        _each(f, 0, count, _width("i64"), lambda i, lanes: _store(_wide_bits(f, place, i, lanes), f.at(place, i, "i64")))
+        _each(f, 0, count, _width("i64"), lambda i, lanes: store(_wide_bits(f, place, i, lanes), f.at(place, i, "i64")))
 
 
 def _seeds(f: Function) -> None:
@@ -182,7 +183,7 @@ def _seeds(f: Function) -> None:
     with _chunks(f, 2, False) as (_, count, place):
         def one(i: str, lanes: int) -> None:
             at = f.at(place, i, "i64")
-            _store(_load(f, at, "i64", lanes) & (1 << 63) - 1, at)
+            store(load(f, at, "i64", lanes) & (1 << 63) - 1, at)
 
         _each(f, 0, count, _width("i64"), one)
 
@@ -192,8 +193,8 @@ def _uniform(f: Function, type_: str) -> None:
     scale, low, top = [_arg(f, name, type_) for name in ("scale", "low", "top")]
     with _chunks(f, _words_of(type_), False) as (_, count, place):
         def one(i: str, lanes: int) -> None:
-            x = fma(_unit(f, type_, place, i, lanes), scale, low)
-            _store(where(x.eq(top), low, x), f.at(place, i, type_))
+            x = fma(unit(f, type_, place, i, lanes), scale, low)
+            store(where(x.eq(top), low, x), f.at(place, i, type_))
 
         _each(f, 0, count, _width(type_), one)
 
@@ -207,10 +208,10 @@ def _integers(f: Function, words: int) -> None:
             if words == 2:
                 bits = _wide_bits(f, place, i, lanes).urem(span)
             else:  # a quotient of numbers of less than 32 bits is never rounded up to a whole number
-                bits = _load(f, f.at(place, i, "i32"), "i32", lanes).convert("zext", "i64")
+                bits = load(f, f.at(place, i, "i32"), "i32", lanes).convert("zext", "i64")
                 times = (bits.convert("sitofp", "double") / divisor).convert("fptosi", "i64")
                 bits = bits - times * span
-            _store(bits + low, f.at("%out", f.add(begin, i), "i64"))
+            store(bits + low, f.at("%out", f.add(begin, i), "i64"))
 
         _each(f, 0, count, _width("i64") if words == 1 else 1, one)
 
@@ -222,7 +223,7 @@ def _trials(f: Function, type_: str, each: bool, out: str = "i8") -> None:
         wrong = f.slot("i1", "false")
 
         def look(i: str, lanes: int) -> None:
-            p = _load(f, f.at("%p", i, type_), type_, lanes)
+            p = load(f, f.at("%p", i, type_), type_, lanes)
             outside = ~(p.ge(0.0) & p.le(1.0))
             if lanes:
                 f.module.declare(f"i1 @llvm.vector.reduce.or.v{lanes}i1(<{lanes} x i1>)")
@@ -234,9 +235,9 @@ def _trials(f: Function, type_: str, each: bool, out: str = "i8") -> None:
     with _chunks(f, _words_of(type_), True) as (begin, count, place):
         def one(i: str, lanes: int) -> None:
             at = f.add(begin, i)
-            p = _load(f, f.at("%p", at, type_), type_, lanes) if each else _arg(f, "p", type_)
-            below = _unit(f, type_, place, i, lanes).lt(p)
-            _store(below.convert("zext" if out == "i8" else "uitofp", out), f.at("%out", at, out))
+            p = load(f, f.at("%p", at, type_), type_, lanes) if each else _arg(f, "p", type_)
+            below = unit(f, type_, place, i, lanes).lt(p)
+            store(below.convert("zext" if out == "i8" else "uitofp", out), f.at("%out", at, out))
 
         _each(f, 0, count, _width(type_), one)
 
@@ -251,7 +252,7 @@ def _refuse(f: Function, verdict: str) -> None:
 # -- through the C library ------------------------------------------------------------------------------------------
 
 
-def _library(name: str, x: V) -> V:
+def library(name: str, x: V) -> V:
     x.f.module.declare(f"double @{name}(double)")
     return V(x.f, x.f.let(f"call double @{name}({x!r})"), "double")
 
@@ -264,42 +265,46 @@ def _exponential(f: Function, type_: str) -> None:
     """log(1 - unit) * factor, where ``factor`` is negative."""
     factor = _arg(f, "factor", "double")
     with _chunks(f, 2, type_ == "float") as (begin, count, place), f.loop(0, count) as i:
-        x = _library("log1p", -_unit(f, "double", place, i, 0)) * factor
-        _store(_narrowed(x, type_), f.at("%out", f.add(begin, i), type_))
+        x = library("log1p", -unit(f, "double", place, i, 0)) * factor
+        store(_narrowed(x, type_), f.at("%out", f.add(begin, i), type_))
 
 
 def _mapped(name: str, f: Function) -> None:
     """A function of each of the doubles there; the state is not touched."""
     with f.loop(0, "%n") as i:
         at = f.at("%out", i, "double")
-        _store(_library(name, _load(f, at, "double")), at)
+        store(library(name, load(f, at, "double")), at)
 
 
 def _scaled(f: Function) -> None:
     """x * scale + low of each of the doubles there."""
     with f.loop(0, "%n") as i:
         at = f.at("%out", i, "double")
-        _store(fma(_load(f, at, "double"), _arg(f, "scale", "double"), _arg(f, "low", "double")), at)
+        store(fma(load(f, at, "double"), _arg(f, "scale", "double"), _arg(f, "low", "double")), at)
+
+
+def next_normal(f: Function, pair: str) -> V:
+    """A standard normal by the polar form of Box-Muller, which makes two; the second waits in the state. ``pair``: room for four words."""
+    has, kept = _field(f, HAS_NORMAL), _field(f, NORMAL)
+    known = f.load(has)
+    with f.when(f.compare("eq", known, 0)):
+        f.do(f"call void @words(ptr %state, ptr {pair}, i64 4)")
+        radius = (library("log1p", -unit(f, "double", pair, "1", 0)) * -2.0).sqrt()
+        angle = unit(f, "double", pair, "0", 0) * (2 * math.pi)
+        store(radius * library("sin", angle), kept)
+        store(radius * library("cos", angle), f.at(pair, 0))
+    with f.when(f.compare("ne", known, 0)):
+        store(load(f, kept, "double"), f.at(pair, 0))
+    f.do(f"store i64 {f.let(f'xor i64 {known}, 1')}, ptr {has}")
+    return load(f, pair, "double")
 
 
 def _pairs(f: Function, type_: str) -> None:
-    """Normals by the polar form of Box-Muller, two at a time; the second waits in the state."""
     mean, std = _arg(f, "mean", "double"), _arg(f, "std", "double")
     pair = f.slot("[4 x i32]", align=16)
-    has, kept = _field(f, HAS_NORMAL), _field(f, NORMAL)
     with f.loop(0, "%n") as i:
-        known = f.load(has)
-        with f.when(f.compare("eq", known, 0)):
-            f.do(f"call void @words(ptr %state, ptr {pair}, i64 4)")
-            radius = (_library("log1p", -_unit(f, "double", pair, "1", 0)) * -2.0).sqrt()
-            angle = _unit(f, "double", pair, "0", 0) * (2 * math.pi)
-            _store(radius * _library("sin", angle), kept)
-            _store(radius * _library("cos", angle), f.at(pair, 0))
-        with f.when(f.compare("ne", known, 0)):
-            _store(_load(f, kept, "double"), f.at(pair, 0))
-        f.do(f"store i64 {f.let(f'xor i64 {known}, 1')}, ptr {has}")
-        x = fma(_load(f, pair, "double"), std, mean)
-        _store(_narrowed(x, type_), f.at("%out", i, type_))
+        x = fma(next_normal(f, pair), std, mean)
+        store(_narrowed(x, type_), f.at("%out", i, type_))
 
 
 def _normals(f: Function, type_: str) -> None:
@@ -315,7 +320,7 @@ def _normals(f: Function, type_: str) -> None:
     def transformed(place: str, count: str | int) -> None:
         def one(i: str, lanes: int) -> None:
             at = f.at(place, i, type_)
-            _store(_unit(f, type_, at, "0", lanes or 16), at)
+            store(unit(f, type_, at, "0", lanes or 16), at)
 
         _each(f, 0, f.add("0", count), 16, one)
         pairs = f.sub(str(count), f.rem(str(count), 32))
@@ -346,7 +351,7 @@ def _shuffle(f: Function, words: int) -> None:
         if words == 2:
             bits = _wide_bits(f, place, k, 0)
         else:
-            bits = _load(f, f.at(place, k, "i32"), "i32").convert("zext", "i64")
+            bits = load(f, f.at(place, k, "i32"), "i32").convert("zext", "i64")
         here = f.at("%out", i)
         there = f.at(here, bits.urem(V(f, f.sub("%n", i), "i64")).name)
         one, other = f.load(here), f.load(there)
@@ -361,7 +366,7 @@ def _race(f: Function, type_: str) -> None:
     verdict = f.slot("i64", "0")
 
     def weight(row: str, i: str) -> V:
-        return _load(f, f.at("%weights", f.add(f.mul(row, "%size"), i), type_), type_)
+        return load(f, f.at("%weights", f.add(f.mul(row, "%size"), i), type_), type_)
 
     with f.loop(0, "%n") as row:
         empty = f.slot("i64", "1")
@@ -377,7 +382,7 @@ def _race(f: Function, type_: str) -> None:
         best, first = f.slot(type_, const(f, type_, 0, -1.0).name), f.slot("i64", "0")
         with _chunks(f, 2, True, "%size") as (begin, count, place), f.loop(0, count) as k:
             i = f.add(begin, k)
-            clock = -_library("log1p", -_unit(f, "double", place, k, 0))
+            clock = -library("log1p", -unit(f, "double", place, k, 0))
             at = weight(row, i) / _narrowed(clock, type_)
             with f.when(at.gt(V(f, f.get(best, type_), type_)).name):  # 0 / 0 is never the largest
                 f.set(best, at.name, type_)
@@ -414,9 +419,8 @@ for _type, _suffix in (("float", "32"), ("double", "64")):
     })  # fmt: skip
 
 
-def source(name: str) -> str:
-    """The module of one of ``FUNCTIONS``, which defines ``@rl_random_<name>``."""
-    more, write = FUNCTIONS[name]
+def source(name: str, more: str, write: Callable[[Function], None]) -> str:
+    """The module that defines ``@rl_random_<name>``, with further parameters ``more``, whose body is written by ``write``."""
     module = Module()
     f = Function(f"i64 @rl_random_{name}(ptr %state, ptr %out, i64 %n{', ' if more else ''}{more})", module)
     write(f)
