@@ -57,6 +57,9 @@ class CPU:
     """How many cache lines the first level holds whose addresses differ by multiples of ``l1d / l1d_ways``."""
     tables: bool = True
     """Whether mathematical functions may look numbers up in registers."""
+    full_loads: int = 2
+    """How many loads of a full vector, or broadcasts to one, there are in a cycle. Where it is one, as on Ice Lake servers (measured),
+    the multiply-adds of a cycle, two, must share it."""
 
     @property
     def lasting_ways(self) -> int:
@@ -109,7 +112,8 @@ def host() -> CPU:
     l1d, l2, l3 = _cache_sizes()
     bf16 = bool(flagged & {"avx512bf16", "bf16"})
     tiles = width == 64 and {"amx-tile", "amx-bf16"} <= flagged and amx.granted()
-    return CPU(name, features, triple, width, registers, fma, bf16, l1d, l2, l3, tiles, _l1d_ways())
+    loads = 1 if name.startswith("icelake") and width == 64 else 2
+    return CPU(name, features, triple, width, registers, fma, bf16, l1d, l2, l3, tiles, _l1d_ways(), full_loads=loads)
 
 
 def _facts() -> tuple[str, str, str, frozenset[str]]:

@@ -29,6 +29,7 @@ from rushlight.compile.cpu.winograd_ir import (
     Transform,
     heights,
 )
+from rushlight.compile.cpu.winograd_wide import WideProduct, panel_vectors
 from rushlight.compile.expr import cast, input_
 
 __all__ = ["plan"]
@@ -39,6 +40,8 @@ INPUT_CYCLES, RESULT_CYCLES, FILTER_CYCLES = 250, 400, 450
 PACKING_CYCLES = 200  # of a filter for the plain way
 #: Winograd's way has to be better by this much in the estimate.
 GAIN = 0.8
+#: Of a block, for wide products.
+WIDE_TILES = 30
 
 
 @dataclass(frozen=True)
@@ -101,9 +104,11 @@ def _pays(s: _Shape, lanes: int) -> bool:
 
 def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     tiles, down, across = _tiles(s)
-    width = lanes * VECTORS
+    vectors = panel_vectors(s.n.extent, lanes, cpu)
+    wide = vectors > VECTORS
+    width = lanes * vectors
     panels, chunks = -(-s.n.extent // width), -(-s.channels.extent // CHUNK)
-    block, blocks = _block(tiles, chunks, heights(cpu.vector_registers)[0], cpu)
+    block, blocks = _wide_block(tiles, chunks, cpu) if wide else _block(tiles, chunks, heights(cpu.vector_registers)[0], cpu)
     per_part = -(-blocks // MOST_PARTS)
     parts_m = -(-blocks // per_part)
     parts_n = min(panels, max(1, 8 // parts_m), 4)
@@ -114,7 +119,8 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     v_plane, m_plane = _odd(chunks * v_chunk), _odd(block * width * 4)
     # A filter that is used for one block of tiles only is not worth a pass of its own through memory, unless the pass is kept.
     own = blocks == 1 and not c.constant
-    u_plane = s.channels.extent * width * 4
+    deep = min(CHUNK, s.channels.extent) if own and wide else s.channels.extent
+    u_plane = deep * width * 4
     if own:
         u_plane = _odd(u_plane)
     u_panel = PLANES * u_plane
@@ -127,9 +133,10 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
                     for (d, written), t in zip(types, strides, strict=True))
     stores, sums = c.stores or (cast(input_(0, c.accumulate), c.c),), items_of(c)
     fence = {"x86_64": "v", "aarch64": "w"}.get(cpu.triple.split("-")[0].replace("arm64", "aarch64"), "")
-    gather, product = Gather(lanes, cpu.fma), Product(lanes, cpu.vector_registers, cpu.fma, fence)
-    filters, kernel = Filters(), Tiles(lanes, cpu.vector_registers, cpu.fma, outputs, stores, sums)
-    transform = Transform(lanes, cpu.fma, s.n.b == 1)
+    gather, registers = Gather(lanes, cpu.fma), cpu.vector_registers
+    product = WideProduct(lanes, vectors, registers, cpu.fma, fence) if wide else Product(lanes, registers, cpu.fma, fence)
+    filters, kernel = Filters(), Tiles(lanes, vectors, wide, registers, cpu.fma, outputs, stores, sums)
+    transform = Transform(lanes, vectors, cpu.fma, s.n.b == 1)
 
     k = s.channels.extent
     block_k = max(1, min(k, (64 << 10) // (PLANES * width * 4)))
@@ -140,7 +147,7 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
         "tiles_y": down, "tiles_x": across, "high": s.y.extent, "wide": s.x.extent, "channels": k, "v_plane": v_plane,
         "v_chunk": v_chunk, "a_n": 4 * s.image.a, "a_y": 4 * s.y.a, "a_x": 4 * s.x.a, "parts_n": parts_n, "panels": panels,
         "group": group, "blocks": blocks, "per_part": per_part, "block": block, "tiles": tiles, "slot": slot, "m": PLANES * v_plane,
-        "u": PLANES * (v_plane + m_plane), "m_plane": m_plane,
+        "u": PLANES * (v_plane + m_plane), "m_plane": m_plane, "deep": deep,
     }  # fmt: skip
     for i, line in enumerate(strides):
         values.update((f"{d}{i}", step) for d, step in zip("nyxc", line, strict=True))
@@ -181,6 +188,17 @@ def _block(tiles: int, chunks: int, full: int, cpu: target.CPU) -> tuple[int, in
     fits = cpu.l2 // 2 // (PLANES * chunks * CHUNK * 4)
     most = max(2 * full, min(4 * full, fits))
     blocks = 1 if tiles <= 3 * full else -(-tiles // most)
+    if blocks > 1:
+        blocks += blocks % 2
+    block = -(-tiles // blocks)
+    return block, -(-tiles // block)
+
+
+def _wide_block(tiles: int, chunks: int, cpu: target.CPU) -> tuple[int, int]:
+    """The same for wide products. They ask for filters ahead, from the third-level cache: for so few tiles at a time as that keeps up
+    with, if their transformed inputs stay in the second-level one; else for more."""
+    most = WIDE_TILES if WIDE_TILES * PLANES * chunks * CHUNK * 4 <= cpu.l2 else 2 * WIDE_TILES
+    blocks = -(-tiles // most)
     if blocks > 1:
         blocks += blocks % 2
     block = -(-tiles // blocks)

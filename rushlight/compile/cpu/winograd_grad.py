@@ -13,6 +13,7 @@ from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
 from rushlight.compile.cpu.contract_step import Operand, Plan, Step
 from rushlight.compile.cpu.winograd_grad_ir import Gradient, Outer
 from rushlight.compile.cpu.winograd_ir import CHUNK, GEOMETRY, PLANES, TAPS, TILE, VECTORS, Gather
+from rushlight.compile.cpu.winograd_wide import WideOuter, panel_vectors
 from rushlight.compile.expr import cast, input_
 
 __all__ = ["plan"]
@@ -107,8 +108,11 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     stores = c.stores or (cast(input_(0, c.accumulate), c.c),)
     fence = {"x86_64": "v", "aarch64": "w"}.get(cpu.triple.split("-")[0].replace("arm64", "aarch64"), "")
     machine = (lanes, cpu.vector_registers, cpu.fma)
-    called: dict[str, Gather | Outer] = {
-        "inputs": Gather(lanes, cpu.fma), "gradients": Gather(lanes, cpu.fma, inputs=False), "outer": Outer(*machine, fence)}  # fmt: skip
+    # Groups of channels that are wide panels, or little less.
+    vectors = CHUNK // lanes
+    wide = panel_vectors(s.channels, lanes, cpu) == vectors
+    outer = WideOuter(lanes, vectors, cpu.vector_registers, cpu.fma, fence) if wide else Outer(*machine, fence)
+    called = {"inputs": Gather(lanes, cpu.fma), "gradients": Gather(lanes, cpu.fma, inputs=False), "outer": outer}
 
     values = {"inputs": 0, "gradients": 0, "outer": 0, "stride": slots // splits, "blocks": blocks, "per_split": per_split,
               "block": block, "tiles": tiles, "v": PLANES * m_plane, "w": PLANES * (m_plane + plane), "w_plane": plane,
@@ -124,10 +128,10 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     extras: list[Operand] = [("extra", i) for i in range(len(c.extras))]
     place: Operand = ("scratch", 0)
     if whole:
-        kernels = [(Gradient("whole", *machine, outputs, stores), ["a", "b", place, "c", *extras], slots)]
+        kernels = [(Gradient("whole", *machine, wide, outputs, stores), ["a", "b", place, "c", *extras], slots)]
     else:
-        kernels = [(Gradient("partial", *machine), ["a", "b", place], slots),
-                   (Gradient("finish", *machine, outputs, stores), [place, "c", *extras], pairs * CHUNK)]
+        kernels = [(Gradient("partial", *machine, wide), ["a", "b", place], slots),
+                   (Gradient("finish", *machine, False, outputs, stores), [place, "c", *extras], pairs * CHUNK)]
     steps = [Step((k.key, k.ir, "gradient"), [(name, 0) for name in names], [values[x] for x in k.fields], parts)
              for k, names, parts in kernels]
     fields = kernels[0][0].fields

@@ -87,19 +87,20 @@ class Outer:
 class Gradient:
     """``kind`` "whole": operands A, B, scratch, C, extras; a part does every ``stride``-th pair of groups.
     "partial": operands A, B, scratch; a part is a split of a pair. "finish": operands scratch, C, extras; a part is one filter
-    of a pair."""
+    of a pair. ``wide``: the products are those of ``winograd_wide.py``, with all channels of a group in one panel."""
 
     kind: str
     lanes: int
     registers: int
     fma: bool
+    wide: bool = False
     outputs: tuple[EpilogueOperand, ...] = ()
     stores: tuple[Expr, ...] = ()
 
     @property
     def key(self) -> str:
         outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
-        return f"winograd gradient 1 {self.kind} {self.lanes} {self.registers} {self.fma} [{outputs}] {canonical(*self.stores)}"
+        return f"winograd gradient 2 {self.kind} {self.lanes} {self.registers} {self.fma} {self.wide} [{outputs}] {canonical(*self.stores)}"
 
     @property
     def fields(self) -> list[str]:
@@ -153,10 +154,14 @@ class Gradient:
             with f.loop(0, str(PLANES)) as plane:
                 a, b = f.at(w, f.mul(plane, frame["w_plane"]), "i8"), f.at(v, f.mul(plane, frame["v_plane"]), "i8")
                 m = f.at(slot, f.mul(plane, frame["m_plane"]), "i8")
-                with f.loop(0, channels, self.lanes * VECTORS) as c, pieces(f, filters, heights(self.registers)) as (r, height):
-                    sums = f.at(f.at(m, f.mul(r, CHUNK * 4), "i8"), f.mul(c, 4), "i8")
-                    f.do(f"call void {outer}(ptr {sums}, ptr {f.at(a, f.mul(r, 4), 'i8')}, ptr {f.at(b, f.mul(c, 4), 'i8')}, "
-                         f"i64 {height}, i64 {count}, i64 {again})")  # fmt: skip
+                if self.wide:
+                    f.do(f"call void {outer}(ptr {m}, ptr {a}, ptr {b}, i64 {filters}, i64 {count}, i64 {again}, i64 {frame['w_plane']}, "
+                         f"i64 {frame['v_plane']})")  # fmt: skip
+                else:
+                    with f.loop(0, channels, self.lanes * VECTORS) as c, pieces(f, filters, heights(self.registers)) as (r, height):
+                        sums = f.at(f.at(m, f.mul(r, CHUNK * 4), "i8"), f.mul(c, 4), "i8")
+                        f.do(f"call void {outer}(ptr {sums}, ptr {f.at(a, f.mul(r, 4), 'i8')}, ptr {f.at(b, f.mul(c, 4), 'i8')}, "
+                             f"i64 {height}, i64 {count}, i64 {again})")  # fmt: skip
 
     def _row(self, f: Function, frame: Frame, slot: str, pair: str, row: str) -> None:
         """The gradients of one filter and a group of channels."""

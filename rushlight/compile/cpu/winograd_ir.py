@@ -35,7 +35,7 @@ TILE, TAPS = 4, 3
 SIDE = TILE + TAPS - 1
 PLANES = SIDE * SIDE
 CHUNK = 64  # channels
-VECTORS = 2  # of a panel
+VECTORS = 2  # of a panel, but for products of ``winograd_wide.py``
 
 #: What ``Gather`` and ``Transform`` read of the parameters of ``Tiles``, which begin with it.
 FILTERS = ("n", "b_k", "b_n", "b_y", "b_x", "u_plane")
@@ -181,18 +181,19 @@ class Transform:
     ``unit``: B is contiguous along the filters."""
 
     lanes: int
+    vectors: int
     fma: bool
     unit: bool
 
     @property
     def key(self) -> str:
-        return f"winograd transform 1 {self.lanes} {self.fma} {self.unit}"
+        return f"winograd transform 2 {self.lanes} {self.vectors} {self.fma} {self.unit}"
 
     def ir(self) -> str:
         f = Function("void @transform(ptr noalias %u, ptr noalias %b, i64 %panel, i64 %first, i64 %last, ptr noalias %shape)")
         shape = {name: f.load("%shape", i) for i, name in enumerate(FILTERS)}
-        vector, width = f"<{self.lanes} x float>", self.lanes * VECTORS
-        with f.loop("%first", "%last") as k, f.loop(0, str(VECTORS)) as v:
+        vector, width = f"<{self.lanes} x float>", self.lanes * self.vectors
+        with f.loop("%first", "%last") as k, f.loop(0, str(self.vectors)) as v:
             column = f.add(f.mul("%panel", width), f.mul(v, self.lanes))
             on = mask(f, f.sub(shape["n"], column), self.lanes)
             source = f.at(f.at("%b", f.mul(column, shape["b_n"]), "i8"), f.mul(k, shape["b_k"]), "i8")
@@ -205,7 +206,7 @@ class Transform:
                 else:
                     taps.append([gather(f, scattered(f, at, shape["b_n"], 0, self.lanes), dt.float32, self.lanes, on) for at in places])
             out = square(f, matrices(TILE, TAPS).taps, taps, self.lanes, self.fma)
-            to = f.at("%u", f.mul(f.add(f.mul(k, VECTORS), v), self.lanes * 4), "i8")
+            to = f.at("%u", f.mul(f.add(f.mul(k, self.vectors), v), self.lanes * 4), "i8")
             for p, value in enumerate(x for line in out for x in line):
                 f.do(f"store {vector} {value}, ptr {f.at(to, f.mul(shape['u_plane'], p), 'i8')}, align 4")
         return f.finish() + f.module.text()
@@ -235,9 +236,13 @@ class Filters:
 class Tiles:
     """Operands: A, u, scratch, C, extras. A part is ``per_part`` blocks of tiles and a group of panels; it has a slot of its
     own in the scratch memory. ``own``: where each panel serves one block of tiles only, B takes the place of u, and each panel
-    is transformed just before it is used, into the slot."""
+    is transformed just before it is used, into the slot: ``deep`` channels at a time.
+
+    ``vectors`` of a panel; ``wide``: the products are those of ``winograd_wide.py``."""
 
     lanes: int
+    vectors: int
+    wide: bool
     registers: int
     fma: bool
     outputs: tuple[EpilogueOperand, ...]
@@ -247,13 +252,13 @@ class Tiles:
     @property
     def key(self) -> str:
         outputs = ";".join(map(str, self.outputs))
-        shape = f"{self.lanes} {self.registers} {self.fma}"
-        return f"winograd tiles 5 {shape} [{outputs}] {canonical(*self.stores)}{sums_key(self.sums)}"
+        shape = f"{self.lanes} {self.vectors} {self.wide} {self.registers} {self.fma}"
+        return f"winograd tiles 6 {shape} [{outputs}] {canonical(*self.stores)}{sums_key(self.sums)}"
 
     @property
     def fields(self) -> list[str]:
         own = ["own", "channels", "gather", "product", "transform", "parts_n", "panels", "group", "blocks", "per_part", "block", "tiles",
-               "slot", "m", "u", "m_plane", "u_panel"]  # fmt: skip
+               "slot", "m", "u", "m_plane", "u_panel", "deep"]  # fmt: skip
         steps = [f"{d}{i}" for i in range(len(self.outputs)) for d in ("n", "y", "x", "c")]
         return [*GEOMETRY, *FILTERS, *own, *steps, *(["sum_line"] if self.sums else [])]
 
@@ -264,7 +269,7 @@ class Tiles:
         frame = Frame(f, operands, self.fields)
         geometry = f.at("%params", 2 * operands)
         product, collect, transform = (f.let(f"inttoptr i64 {frame[name]} to ptr") for name in ("product", "gather", "transform"))
-        row_bytes = self.lanes * VECTORS * 4
+        row_bytes = self.lanes * self.vectors * 4
         with f.loop("%begin", "%end") as part:
             slot = f.at(frame.bases[2], f.mul(part, frame["slot"]), "i8")
             sums = f.at(slot, frame["m"], "i8")
@@ -288,16 +293,26 @@ class Tiles:
                     own = f.compare("ne", frame["own"], 0)
                     here, whole = f.at(slot, frame["u"], "i8"), f.at(frame.bases[1], f.mul(panel, frame["u_panel"]), "i8")
                     filters = f.let(f"select i1 {own}, ptr {here}, ptr {whole}")
-                    with f.when(own):
-                        f.do(f"call void {transform}(ptr {here}, ptr {frame.bases[1]}, i64 {panel}, i64 0, i64 {frame['channels']}, "
-                             f"ptr {f.at(geometry, len(GEOMETRY))})")  # fmt: skip
-                    with f.loop(0, str(PLANES)) as plane:
-                        self._ask(f, frame, plane, first, count, panel)
-                        a, m = f.at(slot, f.mul(plane, frame["v_plane"]), "i8"), f.at(sums, f.mul(plane, frame["m_plane"]), "i8")
-                        b = f.at(filters, f.mul(plane, frame["u_plane"]), "i8")
-                        with pieces(f, count, heights(self.registers)) as (r, height):
-                            f.do(f"call void {product}(ptr {f.at(m, f.mul(r, row_bytes), 'i8')}, ptr {f.at(a, f.mul(r, CHUNK * 4), 'i8')}, "
-                                 f"ptr {b}, i64 {height}, i64 {frame['channels']}, i64 {frame['v_chunk']})")  # fmt: skip
+                    with f.loop(0, frame["channels"], frame["deep"]) as k:
+                        depth = f.minimum(f.sub(frame["channels"], k), frame["deep"])
+                        with f.when(own):
+                            to = f.at(here, f.sub("0", f.mul(k, row_bytes)), "i8")
+                            f.do(f"call void {transform}(ptr {to}, ptr {frame.bases[1]}, i64 {panel}, i64 {k}, i64 {f.add(k, depth)}, "
+                                 f"ptr {f.at(geometry, len(GEOMETRY))})")  # fmt: skip
+                        chunks, again = f.mul(f.div(k, CHUNK), frame["v_chunk"]), f.let(f"zext i1 {f.compare('ne', k, 0)} to i64")
+                        with f.loop(0, str(PLANES)) as plane:
+                            with f.when(f.compare("eq", k, 0)):
+                                self._ask(f, frame, plane, first, count, panel)
+                            a = f.at(f.at(slot, f.mul(plane, frame["v_plane"]), "i8"), chunks, "i8")
+                            m, b = f.at(sums, f.mul(plane, frame["m_plane"]), "i8"), f.at(filters, f.mul(plane, frame["u_plane"]), "i8")
+                            if self.wide:
+                                f.do(f"call void {product}(ptr {m}, ptr {a}, ptr {b}, i64 {count}, i64 {depth}, i64 {frame['v_chunk']}, "
+                                     f"i64 {again})")  # fmt: skip
+                            else:
+                                with pieces(f, count, heights(self.registers)) as (r, height):
+                                    f.do(f"call void {product}(ptr {f.at(m, f.mul(r, row_bytes), 'i8')}, "
+                                         f"ptr {f.at(a, f.mul(r, CHUNK * 4), 'i8')}, ptr {b}, i64 {height}, i64 {depth}, "
+                                         f"i64 {frame['v_chunk']})")  # fmt: skip
                     with f.loop(0, count) as t:
                         self._results(f, frame, f.at(sums, f.mul(t, row_bytes), "i8"), f.add(first, t), panel, partials, rows)
         return f.finish() + module.text()
@@ -315,8 +330,8 @@ class Tiles:
             corners.append(at)
         tile_memory = f.slot(f"[{TILE * TILE} x {vector}]", align=64)
         before, formulas = f.get(seen) if seen else "", [expr for _, expr in self.sums]
-        with f.loop(0, str(VECTORS)) as v:
-            column = f.add(f.mul(panel, lanes * VECTORS), f.mul(v, lanes))
+        with f.loop(0, str(self.vectors)) as v:
+            column = f.add(f.mul(panel, lanes * self.vectors), f.mul(v, lanes))
             left = f.sub(frame["n"], column)
             with f.when(f.compare("sgt", left, 0)):
                 on = mask(f, left, lanes)
@@ -364,7 +379,7 @@ class Tiles:
         if not asked:
             return
         f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-        width = self.lanes * VECTORS
+        width = self.lanes * self.vectors
         with f.loop(f.div(f.mul(plane, count), PLANES), f.div(f.mul(f.add(plane, 1), count), PLANES)) as t:
             image, y, x = place(f, f.add(first, t), frame["tiles_y"], frame["tiles_x"])
             rows, columns = f.minimum(f.sub(frame["high"], y), TILE), f.minimum(f.sub(frame["wide"], x), TILE)

@@ -1,0 +1,170 @@
+"""Products of Winograd's planes for processors that load one full vector a cycle, as LLVM IR text.
+
+Two multiply-adds a cycle want more than one load for each pair of them where a row of sums has two vectors (``winograd_ir.Product``). Here
+a row has three or four: 6 rows of 4 vectors take 10 loads for 24 multiply-adds. Then what a tile of sums needs has to be in the first-level
+cache when it is needed, and what comes next is asked for while products are made, evenly spread over them.
+
+Each function does all rows of one plane. The sums are the same, bit for bit, as those of the narrow products.
+
+* ``WideProduct``: for each chunk of channels all rows, so that the chunk of B, a quarter of the first-level cache, stays there.
+* ``WideOuter``: filters by channels, over the tiles of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rushlight.compile import dtypes as dt
+from rushlight.compile.cpu import target
+from rushlight.compile.cpu.irtext import Function
+from rushlight.compile.cpu.microkernel import fence, multiply_add, splat
+from rushlight.compile.cpu.product_sums import clear, put_away
+from rushlight.compile.cpu.winograd_ir import CHUNK, VECTORS
+
+__all__ = ["WideOuter", "WideProduct", "panel_vectors"]
+
+
+def panel_vectors(columns: int, lanes: int, cpu: target.CPU) -> int:
+    """Vectors of a panel: ``VECTORS``, or more of them where that has fewer loads and no more columns that nobody wants."""
+    wider = (4, 3) if cpu.full_loads == 1 and cpu.vector_registers >= 32 else ()
+    return min((*wider, VECTORS), key=lambda vectors: -(-columns // (lanes * vectors)) * vectors)
+
+
+@dataclass(frozen=True)
+class _Wide:
+    """``vectors`` of a row of sums."""
+
+    lanes: int
+    vectors: int
+    registers: int
+    fma: bool
+    fence: str
+
+    @property
+    def rows(self) -> int:
+        """Of a full tile of sums: as many as leave room for a row of B and two numbers of A."""
+        return (self.registers - self.vectors - 2) // self.vectors
+
+    @property
+    def width(self) -> int:
+        """Bytes of a row of sums."""
+        return self.vectors * self.lanes * 4
+
+    @property
+    def shape(self) -> str:
+        return f"{self.lanes} {self.vectors} {self.registers} {self.fma} {self.fence}"
+
+    def pieces(self, f: Function, count: str) -> str:
+        """How many tiles of sums have so many rows."""
+        return f.div(f.add(count, self.rows - 1), self.rows)
+
+    def tile(self, f: Function, height: int, sums: str, sums_row: int, a: str, a_row: int, a_step: int, b: str, b_step: int, depth: str,
+             again: str, asked: Sequence[tuple[str, str | int]]) -> None:  # fmt: skip
+        """A tile of ``height`` rows of sums over ``depth`` positions. ``asked``: slots with addresses that are asked for at each position,
+        and how far they move on."""
+        f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        vector, size = f"<{self.lanes} x float>", self.lanes * 4
+        slots = [[f.slot(vector) for _ in range(self.vectors)] for _ in range(height)]
+        flat = [slot for row in slots for slot in row]
+        places = [f.at(sums, r * sums_row + v * size, "i8") for r in range(height) for v in range(self.vectors)]
+        left, right = f.slot("ptr"), f.slot("ptr")
+        f.set(left, a, "ptr")
+        f.set(right, b, "ptr")
+        clear(f, flat, vector)
+        with f.loop(0, depth):
+            here, there = f.get(left, "ptr"), f.get(right, "ptr")
+            if self.fence:
+                fence(f, slots[-1], vector, self.fence)
+            loaded = [f.let(f"load {vector}, ptr {f.at(there, v * size, 'i8')}, align 4") for v in range(self.vectors)]
+            for slot, step in asked:
+                at = f.get(slot, "ptr")
+                f.do(f"call void @llvm.prefetch.p0(ptr {at}, i32 0, i32 3, i32 1)")
+                f.set(slot, f.at(at, step, "i8"), "ptr")
+            f.set(left, f.at(here, a_step, "i8"), "ptr")
+            f.set(right, f.at(there, b_step, "i8"), "ptr")
+            for r, row in enumerate(slots):
+                if self.fence and r:
+                    fence(f, slots[r - 1], vector, self.fence)
+                value = splat(f, f.let(f"load float, ptr {f.at(here, r * a_row, 'i8')}, align 4"), "float", self.lanes)
+                for slot, other in zip(row, loaded, strict=True):
+                    f.set(slot, multiply_add(f, dt.float32, self.lanes, self.fma, value, other, f.get(slot, vector)), vector)
+        put_away(f, flat, places, dt.float32, vector, again)
+
+
+@dataclass(frozen=True)
+class WideProduct(_Wide):
+    """``void product(ptr sums, ptr a, ptr b, i64 count, i64 channels, i64 chunk_bytes, i64 again)``: ``count`` rows of one panel; A as
+    ``Gather`` leaves it; added to what is there if ``again``."""
+
+    @property
+    def key(self) -> str:
+        return f"winograd wide product 1 {self.shape}"
+
+    def ir(self) -> str:
+        f = Function("void @product(ptr noalias %sums, ptr noalias %a, ptr noalias %b, i64 %count, i64 %channels, i64 %chunk_bytes, "
+                     "i64 %again)")  # fmt: skip
+        pieces = self.pieces(f, "%count")
+        # Of the next chunk of B so many bytes at each position of the present one.
+        steps = f.mul(pieces, CHUNK)
+        share = f.div(f.add(steps, CHUNK * self.width - 1), steps)
+        a, b, again = f.slot("ptr"), f.slot("ptr"), f.slot("i64", "%again")
+        f.set(a, "%a", "ptr")
+        f.set(b, "%b", "ptr")
+        row, left, ask_a, ask_b = f.slot("i64"), f.slot("i64"), f.slot("ptr"), f.slot("ptr")
+        with f.loop(0, "%channels", CHUNK) as first:
+            depth = f.minimum(f.sub("%channels", first), CHUNK)
+            rows, panel, more = f.get(a, "ptr"), f.get(b, "ptr"), f.compare("ne", f.get(again), 0)
+            next_a, next_b = f.at(rows, "%chunk_bytes", "i8"), f.at(panel, f.mul(depth, self.width), "i8")
+            f.set(a, next_a, "ptr")
+            f.set(b, next_b, "ptr")
+            f.set(ask_b, next_b, "ptr")
+            f.set(row, "0")
+            f.set(left, pieces)
+            with f.loop_while(left, "sgt", "0") as n:
+                r = f.get(row)
+                height = f.div(f.add(f.sub("%count", r), f.sub(n, 1)), n)
+                bytes_ = f.mul(r, CHUNK * 4)
+                f.set(ask_a, f.at(next_a, bytes_, "i8"), "ptr")
+                for h in f.cases(height, range(self.rows, 0, -1)):
+                    self.tile(f, h, f.at("%sums", f.mul(r, self.width), "i8"), self.width, f.at(rows, bytes_, "i8"), CHUNK * 4, 4,
+                              panel, self.width, depth, more, [(ask_a, 4 * h), (ask_b, share)])  # fmt: skip
+                f.set(row, f.add(r, height))
+                f.set(left, f.sub(n, 1))
+            f.set(again, "1")
+        return f.finish() + f.module.text()
+
+
+@dataclass(frozen=True)
+class WideOuter(_Wide):
+    """``void outer(ptr sums, ptr a, ptr b, i64 filters, i64 count, i64 again, i64 next_a, i64 next_b)``: over ``count`` tiles, all
+    ``filters`` by one panel of channels; added to what is there if ``again``. Rows of all three are ``CHUNK`` numbers apart.
+    ``next_a`` and ``next_b``: how many bytes behind A and B those of the next plane lie."""
+
+    @property
+    def key(self) -> str:
+        return f"winograd wide outer 1 {self.shape}"
+
+    def ir(self) -> str:
+        f = Function("void @outer(ptr noalias %sums, ptr noalias %a, ptr noalias %b, i64 %filters, i64 %count, i64 %again, i64 %next_a, "
+                     "i64 %next_b)")  # fmt: skip
+        size, pieces = CHUNK * 4, self.pieces(f, "%filters")
+        share = f.div(f.add(pieces, size - 1), pieces)
+        row, left = f.slot("i64", "0"), f.slot("i64", pieces)
+        ask_a, ask_b, ask_sums = f.slot("ptr"), f.slot("ptr"), f.slot("ptr")
+        f.set(ask_a, f.at("%a", "%next_a", "i8"), "ptr")
+        f.set(ask_b, f.at("%b", "%next_b", "i8"), "ptr")
+        more = f.compare("ne", "%again", 0)
+        with f.loop_while(left, "sgt", "0") as n:
+            r = f.get(row)
+            height = f.div(f.add(f.sub("%filters", r), f.sub(n, 1)), n)
+            sums = f.at("%sums", f.mul(r, size), "i8")
+            tile = f.mul(height, size)
+            f.set(ask_sums, f.at(sums, tile, "i8"), "ptr")
+            along = f.div(f.add(tile, f.sub("%count", 1)), "%count")
+            for h in f.cases(height, range(self.rows, 0, -1)):
+                self.tile(f, h, sums, size, f.at("%a", f.mul(r, 4), "i8"), 4, size, "%b", size, "%count", more,
+                          [(ask_a, share), (ask_b, share), (ask_sums, along)])  # fmt: skip
+            f.set(row, f.add(r, height))
+            f.set(left, f.sub(n, 1))
+        return f.finish() + f.module.text()
