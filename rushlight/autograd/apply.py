@@ -324,7 +324,7 @@ def _record_view(op: Op, attrs: tuple, t: Handle, grad: bool, alias: Alias | Non
     node, numbers = _record(tr, op, attrs, slot)
     if alias is None:
         how = How(op, attrs, node.meta) if numbers else node
-        out = new_view(t, node.meta, how, grad, tr.epoch, node.slot, tr.spare_views.pop() if tr.spare_views else None)
+        out = new_view(t, node.meta, how, grad, None, tr.epoch, node.slot, tr.spare_views.pop() if tr.spare_views else None)
     else:
         out = make(derived(alias, node.meta, tr.epoch, node.slot))
         out._alias = alias

@@ -21,7 +21,7 @@ from .calls import OPERAND, PLAIN_TENSORS, POSITION, Attempt, Function, search
 from .handle import Handle
 from .overriding import strangers
 
-__all__ = ["quick", "OPERAND", "PLAIN_TENSORS", "POSITION"]
+__all__ = ["at_once", "quick", "OPERAND", "PLAIN_TENSORS", "POSITION"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -67,7 +67,7 @@ def entry({parameters}):
         _out = _step(_trace, _node.then, _last.facts{arguments})
         if _out is not None:
             return _out
-{checks}    _known = search(_function, _trace, ({given}))
+{checks}{at_once}    _known = search(_function, _trace, ({given}))
     if not isinstance(_known, Attempt):
         return _known
     try:
@@ -80,6 +80,21 @@ def entry({parameters}):
         raise
     return _known.keep(_out)
 """
+
+
+_AT_ONCE = """    _out = _at_once(_trace{arguments})
+    if _out is not None:
+        return _out
+"""
+
+
+def at_once(find: Callable[..., Any]) -> Callable[[F], F]:
+    """Decorates a function that ``quick`` gets: ``find(trace, *arguments)`` tells the result of calls that record nothing, and None for all
+    others. Such calls cannot be remembered, so it is asked before anybody looks for them."""
+    def decorate(full: F) -> F:
+        full.at_once = find  # type: ignore[attr-defined]
+        return full
+    return decorate
 
 
 def quick(full: F, numbers: str | None = None, numpy_names: bool = False, shown: Any = None) -> F:
@@ -103,12 +118,13 @@ def quick(full: F, numbers: str | None = None, numpy_names: bool = False, shown:
     defaults = (*[MISSING] * (required - first), *(defaults or ()))
     usual = {**(named_defaults or {}), **dict(zip(positional[n - len(defaults):], defaults))}
     another = tuple([functools.partial(_by_another_name, full.__name__, usual[own[k]], _IN_NUMPY[own[k]]) for k in renamed])
-    code = _entry(n, star is not None, len(named), stars is not None, renamed, tuple(range(first, required)))
+    find = getattr(full, "at_once", None)
+    code = _entry(n, star is not None, len(named), stars is not None, renamed, tuple(range(first, required)), find is not None)
     names = [*own, *further, *([star] if star else []), *([stars] if stars else [])]
     function = Function(n if star else -1, n + (star is not None) + len(named) if stars else -1, numbers)
     code = code.replace(co_name=full.__name__, co_varnames=(*names, *code.co_varnames[len(names):]))
     free = {"_full": full, "_function": function, "_named": functools.partial(_by_name, named),
-            "_given": functools.partial(_without_missing, positional), "_another": another}
+            "_given": functools.partial(_without_missing, positional), "_another": another, "_at_once": find}
     entry = FunctionType(code, _SCOPE, full.__name__, defaults or None, tuple([CellType(free[name]) for name in code.co_freevars]))
     entry.__kwdefaults__ = {**(named_defaults or {}), **dict.fromkeys(further)} or None
     function.entry = functools.wraps(full)(entry)
@@ -145,9 +161,10 @@ def _parameters(f: Any) -> tuple[tuple[str, ...], str | None, tuple[str, ...], s
 
 
 @functools.cache
-def _entry(positional: int, star: bool, named: int, stars: bool, renamed: tuple[int, ...], required: tuple[int, ...]) -> CodeType:
+def _entry(positional: int, star: bool, named: int, stars: bool, renamed: tuple[int, ...], required: tuple[int, ...],
+           finds: bool) -> CodeType:
     """The code of all functions with so many parameters, which have names of their own in each; those at ``renamed`` have two, and
-    those at ``required`` are required though they have a default."""
+    those at ``required`` are required though they have a default. ``finds``: see ``at_once``."""
     first = [f"p{k}" for k in range(positional)]
     last = [f"k{k}" for k in range(named)]
     own = [*first, *last]
@@ -163,9 +180,12 @@ def _entry(positional: int, star: bool, named: int, stars: bool, renamed: tuple[
         missing = " or ".join([f"p{k} is MISSING" for k in required])
         rest = ", ".join([f"**_given({', '.join(first)})", *by_name])
         checks = f"    if {missing}:\n        return _full({rest})\n"
-    source = _ENTRY.format(parameters=", ".join(parameters), arguments="".join([", " + g for g in given]), renames=renames, checks=checks,
-                           given="".join([g + ", " for g in given]), passed=", ".join(passed))
+    arguments = "".join([", " + g for g in given])
+    source = _ENTRY.format(parameters=", ".join(parameters), arguments=arguments, renames=renames, checks=checks,
+                           at_once=_AT_ONCE.format(arguments=arguments) if finds else "", given="".join([g + ", " for g in given]),
+                           passed=", ".join(passed))
     body = "".join(["    " + line + "\n" for line in source.strip().splitlines()])
     made: dict[str, Any] = {}
-    exec(compile(f"def outer(_full, _function, _named, _given, _another):\n{body}    return entry\n", "<quick>", "exec"), _SCOPE, made)
-    return made["outer"](*[None] * 5).__code__
+    source = f"def outer(_full, _function, _named, _given, _another, _at_once):\n{body}    return entry\n"
+    exec(compile(source, "<quick>", "exec"), _SCOPE, made)
+    return made["outer"](*[None] * 6).__code__

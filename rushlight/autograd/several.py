@@ -410,7 +410,7 @@ class _Reader:
             if t is not None:
                 alias = [f"o{r}._alias = {r}", f"o{r}._grad"] if op.op.is_view else [f"o{r}._grad = o{r}._alias"]
                 writes = 0 if op.op.is_view else writes_of(self.tr.grad_enabled)
-                lines += [f"o{r} = new(Tensor)", f"o{r}._value = {r}", f"o{r}._writes = {writes}", *alias[:-1],
+                lines += [f"o{r} = blank()", f"o{r}._value = {r}", f"o{r}._writes = {writes}", *alias[:-1],
                           f"{alias[-1]} = o{r}._more = None", f"o{r}._edge = {self._edge(t._edge)}"]
         return lines
 
@@ -427,7 +427,7 @@ class _Reader:
             lines, base = [f"parent = storage_of(o{source})"], f"o{source}"
             if slot not in self.made:  # no tensor of this one is looked at
                 writes = writes_of(self.tr.grad_enabled)
-                lines = [f"o{source} = new(Tensor)", f"o{source}._value = {source}", f"o{source}._writes = {writes}",
+                lines = [f"o{source} = blank()", f"o{source}._value = {source}", f"o{source}._writes = {writes}",
                          f"o{source}._alias = None", *lines]
         if not (self.tr.grad_enabled and self.ops[k].slot in self.views):
             base = "None"

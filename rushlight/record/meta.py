@@ -121,12 +121,13 @@ class Meta:
         return meta_of, (self.shape, self.dtype, self.device, self.strides)
 
 
-_interned: dict[tuple, Meta] = {}
+_interned: dict[tuple[Any, ...], Meta] = {}
 _BOUND: Final = 100_000
 
 
 def meta_of(shape: Shape, dtype: DType, device: Device = CPU, strides: Shape | None = None) -> Meta:
-    key = (shape, dtype, device, strides)
+    # A device has a hash of its own, which is a call: nearly always it is this one.
+    key = (shape, dtype, strides) if device is CPU else (shape, dtype, device, strides)
     found = _interned.get(key)
     if found is None:
         sized = any(map(is_size, shape))  # planning for many shapes

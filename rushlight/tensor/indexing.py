@@ -8,6 +8,7 @@ import numpy as np
 from ..autograd.apply import value_of
 from ..autograd.autocast import widest
 from ..autograd.handle import Handle
+from ..autograd.quick import at_once
 from ..autograd.titles import titled
 from ..compile import dtypes as dt
 from ..ops import indexing as ix
@@ -19,12 +20,14 @@ from ..ops.pointwise import broadcast_shapes
 from ..ops.structured import wrap_dim
 from .creation import from_array, from_numpy
 from .index_key import basic, selected, sliced
+from .parts import part_of_ready
 from .registry import FUNCTIONS, METHODS, assign, public
 from .scalars import check_number
 
 __all__: list[str] = []
 
 
+@at_once(part_of_ready)
 def _getitem(self: Any, key: Any) -> Any:
     if self._value.meta.shape:  # what loops do, without a look at what else an index may be
         if type(key) is int:

@@ -1,7 +1,6 @@
 """Python's operators: attached to Tensor when all functions are known."""
 from __future__ import annotations
 
-import functools
 from types import FunctionType
 from typing import Any
 
@@ -11,7 +10,6 @@ from ..autograd.engine import Rules
 from ..autograd.handle import Handle, set_tensor_class
 from ..autograd.overriding import Names, overrides
 from ..autograd.quick import OPERAND, PLAIN_TENSORS, POSITION, quick
-from .parts import part_of_ready
 from .registry import CONVENIENCES, FUNCTIONS, with_python_types
 from .tensor import Tensor
 
@@ -58,14 +56,6 @@ def _divided(self: Any, other: Any) -> Any:
     return self.reciprocal() * other
 
 
-def _indexing(define: Any) -> Any:
-    @functools.wraps(define)
-    def call(self: Any, key: Any) -> Any:
-        found = part_of_ready(self, key)
-        return define(self, key) if found is None else found
-    return call
-
-
 def _called(f: Any) -> str:
     """What a public function or method is called in an error."""
     known: Any = FUNCTIONS.get(f.__name__)
@@ -82,8 +72,6 @@ def complete(methods: dict[str, Any]) -> None:
         if isinstance(define, FunctionType) and name not in CONVENIENCES and name != "__setitem__":
             define = quick(define, POSITION if name == "__getitem__" else OPERAND if name in _SCALED else None, numpy_names=True)
             _name(define, name)
-            if name == "__getitem__":
-                define = _indexing(define)
         setattr(Tensor, name, define)
     for dunder, name in _BINARY.items():
         # Of these every number is as good as another: no result, check or formula depends on which it is.

@@ -7,6 +7,7 @@ full way.
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 import math
 from collections import deque
@@ -14,17 +15,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..autograd.given import PLAIN_TENSORS
-from ..autograd.handle import How, lying, make, new_view
+from ..autograd.handle import Handle, How, lying, make, new_view, storage_of, whole_of
 from ..autograd.writing import free_memory, wrote_part
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..ops.basic import full
-from ..ops.views import as_strided, select_of_unbind
-from ..record.meta import is_contiguous, meta_of
-from ..record.trace import local
+from ..ops.views import select_of_unbind, slice_of_sizes, slice_of_split
+from ..record.meta import Meta, is_contiguous, meta_of
+from ..record.trace import Trace, local
 from ..record.value import allocate, looks, new_value
 
-__all__ = ["MANY", "Place", "all_of_ready", "cell", "joined", "part", "part_of_ready", "store_number"]
+__all__ = ["MANY", "Place", "all_of_ready", "cell", "joined", "part", "part_of_ready", "pieces_of_ready", "store_number"]
 
 Place = tuple[tuple[int, ...], tuple[int, ...], int]
 
@@ -40,12 +41,14 @@ def part(shape: tuple[int, ...], steps: tuple[int, ...], offset: int, key: Any) 
     """(shape, strides, offset) of what numbers and slices select of something that lies so; None for any other index, one that is out
     of range, and one that selects nothing."""
     parts = key if type(key) is tuple else (key,)
+    rank = len(shape)
     dim, seen = 0, False
     lengths: list[int] = []
     strides: list[int] = []
     for p in parts:
+        kind = type(p)
         if p is Ellipsis:
-            rest = len(shape) - len(parts) + 1
+            rest = rank - len(parts) + 1
             if rest < 0 or seen:
                 return None
             seen = True
@@ -53,70 +56,143 @@ def part(shape: tuple[int, ...], steps: tuple[int, ...], offset: int, key: Any) 
             strides += steps[dim:dim + rest]
             dim += rest
             continue
-        if dim >= len(shape):
+        if dim == rank:
             return None
         n = shape[dim]
-        if type(p) is int:
+        if kind is int:
             if not -n <= p < n:
                 return None
             offset += p % n * steps[dim]
-        elif type(p) is slice and (p.step is None or type(p.step) is int and p.step > 0):
-            start, stop, step = p.indices(n)
-            if stop <= start:
+        elif kind is slice:
+            by = p.step
+            if by is None and p.start is None and p.stop is None:
+                if not n:
+                    return None
+                lengths.append(n)
+                strides.append(steps[dim])
+            elif by is None or type(by) is int and by > 0:
+                start, stop, by = p.indices(n)
+                if stop <= start:
+                    return None
+                lengths.append((stop - start + by - 1) // by)
+                strides.append(steps[dim] * by)
+                offset += start * steps[dim]
+            else:
                 return None
-            lengths.append((stop - start + step - 1) // step)
-            strides.append(steps[dim] * step)
-            offset += start * steps[dim]
         else:
             return None
         dim += 1
-    return (*lengths, *shape[dim:]), (*strides, *steps[dim:]), offset
+    if dim < rank:
+        lengths += shape[dim:]
+        strides += steps[dim:]
+    return tuple(lengths), tuple(strides), offset
 
 
-def _lies(t: Any, grad: bool) -> Place | None:
+def _lies(tr: Trace, t: Any) -> Place | None:
     """Where a tensor lies in ready memory; None if it does not, or if autograd has to know of its views."""
-    alias = t._alias
-    root = t._value if alias is None else alias.storage.value
-    if root.buffer is None or not root.meta.numel or type(t) not in PLAIN_TENSORS or grad and t._edge is not None:
+    alias, v = t._alias, t._value
+    root = v if alias is None else alias.storage.value
+    if root.buffer is None or tr.grad_enabled and t._edge is not None or not root.meta.numel or type(t) not in PLAIN_TENSORS:
         return None
-    if alias is None or alias.parent is None:
-        return *lying(root), 0
-    return alias.place() if root.meta.dtype is t._value.meta.dtype else None  # type: ignore[no-any-return]
+    if root.meta.dtype is not v.meta.dtype:
+        return None
+    if alias is None:
+        alias = storage_of(t)
+    return alias._place or alias.place()  # type: ignore[no-any-return]
 
 
-def part_of_ready(t: Any, key: Any) -> Any:
+#: What views of a kind have in common: how they are made, shape, strides, and the step between the first dimension's positions.
+_rows: dict[Any, tuple[How, tuple[int, ...], tuple[int, ...], int]] = {}
+_stretches: dict[Any, tuple[How, tuple[int, ...], tuple[int, ...], int]] = {}
+_MOST_KNOWN = 4096  # of each
+
+
+def part_of_ready(tr: Trace, t: Any, key: Any) -> Any:
     """The view ``t[key]`` of ready memory, or None."""
-    grad = bool(local.trace.grad_enabled)
-    lies = _lies(t, grad)
+    lies = _lies(tr, t)
     if lies is None:
         return None
-    meta, begin = t._value.meta, lies[2]
-    place = part(*lies, key)
-    if place is None:
-        return None
-    lengths, strides, offset = place
-    seen = meta_of(lengths, meta.dtype, meta.device, strides)
-    view = new_view(t, seen, How(as_strided, (lengths, strides, offset - begin), seen), grad)
-    view._alias._place = place
-    return view
+    shape, strides, begin = lies
+    meta, kind = t._value.meta, type(key)
+    # For the two indices of loops over data, ``x[i]`` and ``x[i:i + n]``, what does not depend on ``i`` is remembered.
+    if kind is int:
+        if not shape or not -shape[0] <= key < shape[0]:
+            return None
+        name: Any = meta, strides
+        how, lengths, steps, step = _rows.get(name) or _keep(_rows, name, meta, shape[1:], strides[1:], strides[0])
+        offset = key % shape[0] * step
+    elif kind is slice and shape and (key.step is None or type(key.step) is int and key.step > 0):
+        start, stop, by = key.indices(shape[0])
+        if stop <= start:
+            return None
+        name = meta, strides, stop - start, by
+        how, lengths, steps, step = _stretches.get(name) or _keep(
+            _stretches, name, meta, ((stop - start + by - 1) // by, *shape[1:]), (strides[0] * by, *strides[1:]), strides[0])
+        offset = start * step
+    else:
+        place = part(shape, strides, 0, key)
+        if place is None:
+            return None
+        lengths, steps, offset = place
+        how = whole_of(meta_of(lengths, meta.dtype, meta.device, steps))
+    return new_view(t, how.meta, how, tr.grad_enabled, (lengths, steps, begin + offset))
 
 
-def all_of_ready(t: Any, dim: int) -> tuple[Any, ...] | None:
+def _keep(known: dict[Any, Any], name: Any, meta: Meta, lengths: tuple[int, ...], steps: tuple[int, ...], step: int) -> Any:
+    if len(known) >= _MOST_KNOWN:
+        known.clear()
+    known[name] = found = whole_of(meta_of(lengths, meta.dtype, meta.device, steps)), lengths, steps, step
+    return found
+
+
+def all_of_ready(tr: Trace, t: Any, dim: Any = 0) -> tuple[Any, ...] | None:
     """All positions along a dimension of ready memory, or None."""
-    grad = bool(local.trace.grad_enabled)
-    lies = _lies(t, grad)
+    lies = _lies(tr, t) if isinstance(t, Handle) else None
     if lies is None:
         return None
     shape, steps, begin = lies
-    meta, step = t._value.meta, steps[dim]
+    if type(dim) is not int or not -len(shape) <= dim < len(shape):
+        return None
+    dim %= len(shape)
+    grad, meta, step = tr.grad_enabled, t._value.meta, steps[dim]
     lengths, strides = (*shape[:dim], *shape[dim + 1:]), (*steps[:dim], *steps[dim + 1:])
     seen = meta_of(lengths, meta.dtype, meta.device, strides)
-    views = []
-    for k in range(shape[dim]):
-        view = new_view(t, seen, How(select_of_unbind, (dim, k), seen), grad)
-        view._alias._place = lengths, strides, begin + k * step
-        views.append(view)
-    return tuple(views)
+    how = How(select_of_unbind, (), seen)
+    return tuple([new_view(t, seen, how, grad, (lengths, strides, begin + k * step)) for k in range(shape[dim])])
+
+
+def pieces_of_ready(tr: Trace, t: Any, sizes: Any, dim: Any = 0) -> tuple[Any, ...] | None:
+    """What ``split`` gives of ready memory, or None."""
+    lies = _lies(tr, t) if isinstance(t, Handle) else None
+    if lies is None or type(dim) is not int or not -len(lies[0]) <= dim < len(lies[0]):
+        return None
+    shape, strides, begin = lies
+    if type(sizes) is not int:
+        if type(sizes) is not list and type(sizes) is not tuple or any(type(s) is not int for s in sizes):
+            return None
+        sizes = tuple(sizes)
+    found = _pieces(t._value.meta, shape, strides, sizes, dim % len(shape))
+    if found is None:
+        return None
+    grad = tr.grad_enabled
+    return tuple([new_view(t, how.meta, how, grad, (lengths, strides, begin + offset)) for how, lengths, offset in found])
+
+
+@functools.lru_cache(1024)
+def _pieces(meta: Meta, shape: tuple[int, ...], strides: tuple[int, ...], sizes: Any, dim: int) -> Any:
+    """How the pieces are made, their shapes, and how far behind the begin each lies; None for sizes that do not fit, or of 0."""
+    n, one = shape[dim], type(sizes) is int
+    if one:
+        sizes = [min(sizes, n - k) for k in range(0, n, sizes)] if sizes > 0 else []
+    if not sizes or min(sizes) <= 0 or sum(sizes) != n:
+        return None
+    op = slice_of_split if one else slice_of_sizes
+    found, at = [], 0
+    for s in sizes:
+        lengths = *shape[:dim], s, *shape[dim + 1:]
+        found.append((How(op, (), meta_of(lengths, meta.dtype, meta.device, strides)), lengths, at * strides[dim]))
+        at += s
+    return found
 
 
 def store_number(t: Any, key: Any, number: Any) -> bool:

@@ -7,17 +7,18 @@ from typing import Any
 
 from ..autograd.apply import value_of
 from ..autograd.handle import Handle
-from ..autograd.quick import quick
+from ..autograd.quick import at_once, quick
 from ..compile import dtypes as dt
 from ..ops import basic, views
 from ..ops.layouts import in_order, is_in_order
 from ..ops.promotion import result_type
 from ..ops.structured import no_dims, wrap_dim, wrap_dims
 from ..record.meta import is_contiguous
+from ..record.trace import Trace
 from ..record.warn import warn
 from .casting import in_format
 from .kinds import contiguous_format, preserve_format
-from .parts import MANY, all_of_ready, joined
+from .parts import MANY, all_of_ready, joined, pieces_of_ready
 from .registry import CONVENIENCES, METHODS, public
 from .size import size_argument, size_given, wholes
 
@@ -253,14 +254,15 @@ METHODS["unfold"] = _unfold
 
 
 @public(out=False)
+@at_once(all_of_ready)
 def unbind(input: Any, dim: int = 0) -> tuple[Any, ...]:
     """All positions of a dimension, as a tuple."""
     dim = wrap_dim(dim, len(input.shape))
-    ready = all_of_ready(input, dim)
-    return tuple([views.select_of_unbind(input, dim, k) for k in range(input.shape[dim])]) if ready is None else ready
+    return tuple([views.select_of_unbind(input, dim, k) for k in range(input.shape[dim])])
 
 
 @public(out=False)
+@at_once(pieces_of_ready)
 def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any, ...]:
     """Pieces of a given size, or of the sizes given. Writing into them in place with gradients is an error: see ``unsafe_split``."""
     return pieces(tensor, split_size_or_sections, dim, views.slice_of_split, views.slice_of_sizes)
@@ -290,7 +292,7 @@ def pieces(tensor: Any, split_size_or_sections: Any, dim: int, one_size: Any, si
     return tuple(out)
 
 
-METHODS["split"] = lambda self, split_size, dim=0: split(self, split_size, dim)
+METHODS["split"] = at_once(pieces_of_ready)(lambda self, split_size, dim=0: split(self, split_size, dim))
 
 
 @public(out=False)
@@ -299,7 +301,16 @@ def split_with_sizes(input: Any, split_sizes: Any, dim: int = 0) -> tuple[Any, .
     return split(input, list(split_sizes), dim)
 
 
+def _chunks_of_ready(tr: Trace, input: Any, chunks: Any, dim: Any) -> tuple[Any, ...] | None:
+    """What ``chunk`` gives of ready memory, or None."""
+    if type(chunks) is not int or chunks <= 0 or type(dim) is not int or not isinstance(input, Handle):
+        return None
+    shape = input._value.meta.shape
+    return pieces_of_ready(tr, input, -(-shape[dim] // chunks), dim) if -len(shape) <= dim < len(shape) else None
+
+
 @public(out=False)
+@at_once(_chunks_of_ready)
 def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Any, ...]:
     """At most ``chunks`` pieces of equal size (the last may be smaller)."""
     return split(input, chunk_sizes(input, chunks, dim), dim)

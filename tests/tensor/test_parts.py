@@ -246,3 +246,46 @@ def test_all_positions_of_a_dimension_are_views():
     leaf = torch.arange(3.0).requires_grad_()
     sum(k * x for k, x in enumerate(leaf)).backward()
     assert leaf.grad.tolist() == [0.0, 1.0, 2.0]
+
+
+@given(st.data(), SHAPES, st.booleans(), st.booleans())
+def test_pieces_of_ready_memory_are_views_that_record_nothing(data, shape, transposed, tracked):
+    array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    x = whole = torch.tensor(array.copy())
+    if transposed:
+        array, x = array.T, x.permute(*reversed(range(len(shape))))
+    flush()
+    dim = data.draw(st.integers(-array.ndim, array.ndim - 1))
+    n = array.shape[dim]
+    size = data.draw(st.integers(1, n + 1))
+    cut = data.draw(st.integers(1, n))
+    cuts = np.split(array, range(size, n, size), dim)
+    wanted = [(x.split(size, dim), cuts), (torch.split(x, size, dim=dim), cuts),
+              (x.chunk(size, dim), np.split(array, range(-(-n // size), n, -(-n // size)), dim)),
+              (x.unbind(dim), [a.squeeze(dim) for a in np.split(array, n, dim)])]
+    if cut < n:
+        wanted.append((x.split([cut, n - cut], dim), np.split(array, [cut], dim)))
+    assert programs(flush) == 0
+    for pieces, arrays in wanted:
+        assert type(pieces) is tuple and len(pieces) == len(arrays)
+        for piece, part in zip(pieces, arrays):
+            assert piece.stride() == tuple(s // 4 for s in part.strides) or 1 in part.shape
+            assert np.array_equal(piece.numpy(), part) and piece._base is whole
+    x.mul_(2)
+    assert all(np.array_equal(p.numpy(), 2 * a) for pieces, arrays in wanted for p, a in zip(pieces, arrays))
+    if tracked:
+        with pytest.raises(RuntimeError, match="multiple views"):
+            wanted[0][0][0].mul_(torch.ones((), requires_grad=True))
+
+
+@pytest.mark.parametrize("call, error", [
+    (lambda x: x.split(-1), RuntimeError), (lambda x: x.split([1, 2]), RuntimeError), (lambda x: x.split((2.0, 2.0)), TypeError),
+    (lambda x: x.chunk(0), RuntimeError), (lambda x: x.chunk(2, 2), IndexError), (lambda x: x.unbind(-3), IndexError),
+    (lambda x: x.split_with_sizes(2), TypeError), (lambda x: x[4], IndexError), (lambda x: x[0, 0, 0], IndexError)])
+def test_what_does_not_fit_is_refused_also_of_ready_memory(call, error):
+    x = torch.zeros(4, 4)
+    flush()
+    x.split((2, 2))  # equal numbers of another type are no sizes
+    for _ in range(2):
+        with pytest.raises(error):
+            call(x)
