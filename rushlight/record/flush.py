@@ -284,8 +284,7 @@ def _program(tr: Trace, node: TraceNode, key: tuple, waiting: Waiting | None) ->
                 return ran
         if waiting is not None:
             waiting.let_go()
-        lowered = None if ran is None else ran.lowered()
-        program = program or _compiled(path, key, described, lowered)
+        program = program or _compiled(path, key, described, ran)
     counters.programs_built += 1
     if tr.passing.end is node:
         return program
@@ -295,16 +294,19 @@ def _program(tr: Trace, node: TraceNode, key: tuple, waiting: Waiting | None) ->
     return program
 
 
-def _compiled(path: Sequence[TraceNode], key: tuple, described: families.Description, lowered: Any) -> paths.CompiledPath:
+def _compiled(path: Sequence[TraceNode], key: tuple, described: families.Description, ran: Any) -> paths.CompiledPath:
     """Planned for all sizes, if others have been seen, else for these alone. Planning for all sizes takes long: where no family has
-    been made so far, it is left to a size that no earlier process has met."""
-    if families.are_made(described):
-        return families.plan(described, key) or paths.compile_path(path, key, lowered)
-    asked = paths.Asked(path, key, lowered)
+    been made so far, it is left to a size that no earlier process has met. ``ran``: what the path ran as before, if it did, which may
+    have its graph."""
+    made = families.are_made(described)
+    planned = families.plan(described, key) if made else None
+    if planned is not None:
+        return planned
+    asked = paths.Asked(path, key, None if ran is None else ran.lowered())
     found = asked.found()
     if found is not None:
         return found
-    planned = families.plan(described, key)
+    planned = None if made else families.plan(described, key)
     if planned is None:
         return asked.built()
     asked.keep(planned)

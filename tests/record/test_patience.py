@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import rushlight as torch
+from rushlight.compile.flags import flags
 from rushlight.record import cold, counters, families, paths, pieces, stepwise
 from rushlight.record.flush import start_afresh
 from rushlight.record.patience import LONG, Patience
@@ -108,6 +109,25 @@ def test_a_path_that_waits_is_lowered_once(monkeypatch):
     kept = len(lowered)
     assert len(lengths) <= kept <= 2 * len(lengths)  # some paths a part of each
     assert counters.programs_built > 0 and all(w.program is not None for w in cold.Waiting._kept)
+
+
+def test_a_path_that_waits_is_not_lowered_where_a_family_has_its_program(monkeypatch):
+    lowered, lower = [], stepwise.lower_path
+    monkeypatch.setattr(stepwise, "lower_path", lambda *args: (lowered.append(1), lower(*args))[1])
+
+    def deep(n):
+        x = torch.ones(n)
+        for _ in range(LONG):
+            x = (x * 0.5).tanh() + 0.1
+        return x.numpy()
+
+    with flags.using(plans=0):  # what an earlier process has planned needs no family
+        first = {n: deep(n) for n in (3, 4)}  # these two wait
+        cold = counters.cold_runs
+        deep(5)
+        for n in (3, 4):
+            np.testing.assert_allclose(deep(n), first[n], rtol=1e-5)
+    assert counters.cold_runs == cold and not lowered
 
 
 def test_what_is_kept_for_paths_that_wait_is_bounded(monkeypatch):
