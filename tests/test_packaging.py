@@ -33,6 +33,19 @@ def test_extras_are_not_imported_with_the_package():
     assert done.returncode == 0, done.stderr
 
 
+def test_the_first_step_of_a_network_loads_no_extra():
+    """SciPy takes a quarter of a second, and a GELU's first run wanted its error function."""
+    code = (
+        "import sys, rushlight as torch\n"
+        "model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.Linear(8, 2))\n"
+        "model(torch.randn(3, 4)).erfc().sum().backward()\n"
+        "assert model[0].weight.grad.abs().sum() > 0\n"
+        "assert 'scipy' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_data_files_travel_with_the_package():
     assert (ROOT / "rushlight" / "py.typed").exists()
     assert (ROOT / "rushlight" / "vision" / "data" / "digits.npz").stat().st_size < 60_000

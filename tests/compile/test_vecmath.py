@@ -20,6 +20,7 @@ from rushlight.compile.cpu.values import V
 from rushlight.compile.dtypes import DType
 from rushlight.compile.expr import FUNCTIONS, Expr, canonical, e, input_, inputs_of
 from rushlight.compile.flags import flags
+from rushlight.compile.reference.evaluate import FUNCTIONS as MEANING
 from rushlight.compile.reference.evaluate import evaluate
 
 ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
@@ -492,3 +493,15 @@ def test_powers_become_zero_where_rounding_makes_them_zero(level: str, dtype: DT
             assert got[0] == 2.0 ** (half + 1)
             assert (got[1:8] == 0).all() and np.isnan(got[8])
             assert 0 < got[9] < 2.0 ** (half + 25.5)
+
+
+@pytest.mark.parametrize("name", ["erf", "erfc"])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_the_error_function_of_few_numbers_and_of_many(name, dtype):
+    special = pytest.importorskip("scipy.special")
+    for n in (0, 1, 1000, 70_000):
+        x = np.linspace(-4, 4, n).astype(dtype)
+        got = MEANING[name](x)
+        assert got.dtype == dtype and got.shape == x.shape
+        np.testing.assert_allclose(got, getattr(special, name)(x.astype("f8")), rtol=3e-7 if dtype == "f4" else 1e-14)
+    assert MEANING[name](np.array(np.inf, dtype)).shape == ()

@@ -13,6 +13,8 @@ from ..expr import Expr, walk
 
 __all__ = ["evaluate", "evaluated", "constant", "FUNCTIONS"]
 
+_MANY = 1 << 16  # numbers that are worth loading SciPy for: some ten milliseconds' work
+
 
 def evaluate(expr: Expr, inputs: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     """The value of ``expr`` where ``input(k)`` is ``inputs[k]`` and ``index(a)`` runs along axis a of ``shape``.
@@ -147,20 +149,24 @@ def _logic(boolean: Any, bits: Any) -> Callable[..., Any]:
     return lambda a, *b: (boolean if a.dtype == bool else bits)(a, *b)
 
 
-def _erf(x: Any) -> Any:
-    try:
-        from scipy.special import erf
-    except ImportError:
-        return np.vectorize(math.erf, otypes=[np.float64])(x)
-    return erf(x)
+def _by_numbers(name: str) -> Callable[..., Any]:
+    """A function that Python's mathematics has, and SciPy for many numbers: loading that takes as long as a million numbers do here, and
+    is most of the first step of many a small network."""
+    one = np.vectorize(getattr(math, name), otypes=[np.float64])
+
+    def call(x: Any) -> Any:
+        if np.size(x) > _MANY:
+            try:
+                from scipy import special
+            except ImportError:
+                pass
+            else:
+                return getattr(special, name)(x)
+        return one(x).astype(x.dtype)
+    return call
 
 
-def _erfc(x: Any) -> Any:
-    try:
-        from scipy.special import erfc
-    except ImportError:
-        return np.vectorize(math.erfc, otypes=[np.float64])(x)
-    return erfc(x)
+_erf, _erfc = _by_numbers("erf"), _by_numbers("erfc")
 
 
 def _trigamma(x: Any) -> Any:
