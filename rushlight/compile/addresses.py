@@ -1,6 +1,7 @@
 """Addresses: from an outline's pieces, the calls of each, and a plan of memory to the instructions of a program."""
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from . import dtypes as dt
 from .body import Body, Put, Value
 from .calls import Call, Calls, of_nests
-from .cpu import jit
+from .cpu import jit, target
 from .cpu.render import kernel_for
 from .flags import flags
 from .index import axis_ix
@@ -169,13 +170,7 @@ class Assembler:
         """Copy a result from the arena over the leaf that it replaces, as whole numbers of its size."""
         if nbytes == 0:
             return
-        item = min(node.dtype.itemsize, 8)
-        dtype = {1: dt.int8, 2: dt.int16, 4: dt.int32, 8: dt.int64}[item]
-        body = Body({0: nbytes // item}, [0], [])
-        x = body.number(Value("load", dtype, axis_ix(0), 0))
-        body.puts.append(Put(1, axis_ix(0), x))
-        nests = lower_body(body)
-        calls = of_nests(nests, [kernel_for(nest.nest) for nest in nests])
+        calls = _copy(nbytes, min(node.dtype.itemsize, 8), target.current().key, flags.state)
         self.copies.append(Piece(-1, [], "copy result", (node.line,)))
         for call in calls.calls:
             where = [self.places[node], (1 + self.given + result, 0)]
@@ -186,6 +181,18 @@ class Assembler:
         inputs = [(*place, *what) for place, what in zip(places, work.inputs)]
         outputs = [(pick, *place, *what) for pick, place, what in zip(work.picks, places[len(work.inputs):], work.outputs, strict=True)]
         return HostStep(work.call, inputs, outputs, piece.lines[0])
+
+
+@functools.lru_cache(maxsize=1024)
+def _copy(nbytes: int, item: int, processor: str, switches: Any) -> Calls:
+    """The calls that copy so many bytes, as whole numbers of ``item`` bytes: the same for every parameter of one shape, in programs of
+    all sizes."""
+    dtype = {1: dt.int8, 2: dt.int16, 4: dt.int32, 8: dt.int64}[item]
+    body = Body({0: nbytes // item}, [0], [])
+    x = body.number(Value("load", dtype, axis_ix(0), 0))
+    body.puts.append(Put(1, axis_ix(0), x))
+    nests = lower_body(body)
+    return of_nests(nests, [kernel_for(nest.nest) for nest in nests])
 
 
 class _Told:

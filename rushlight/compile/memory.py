@@ -232,19 +232,23 @@ class _Space:
     def __init__(self) -> None:
         self.size = 0
         self._gaps: list[int] = []        # where they start, sorted; no two touch
-        self._ends: list[int] = []
+        self._sizes: list[int] = []       # how large they are
         self._top = 0                     # behind everything that is taken
         self._taken: dict[int, int] = {}  # offset -> bytes
 
     def take(self, nbytes: int) -> int:
         nbytes = max(ALIGN, -(-nbytes // ALIGN) * ALIGN)
-        for k, (at, end) in enumerate(zip(self._gaps, self._ends)):
-            if end - at >= nbytes:
-                if end - at == nbytes:
-                    del self._gaps[k], self._ends[k]
-                else:
-                    self._gaps[k] = at + nbytes
-                break
+        sizes = self._sizes
+        if sizes and max(sizes) >= nbytes:
+            k = 0
+            while sizes[k] < nbytes:
+                k += 1
+            at = self._gaps[k]
+            if sizes[k] == nbytes:
+                del self._gaps[k], sizes[k]
+            else:
+                self._gaps[k] = at + nbytes
+                sizes[k] -= nbytes
         else:
             at = self._top
             self._top = at + nbytes
@@ -253,17 +257,18 @@ class _Space:
         return at
 
     def give(self, at: int) -> None:
-        end = at + self._taken.pop(at)
-        k = bisect.bisect(self._gaps, at)
-        if k < len(self._gaps) and self._gaps[k] == end:
-            end = self._ends.pop(k)
-            del self._gaps[k]
-        if k and self._ends[k - 1] == at:
+        size = self._taken.pop(at)
+        gaps, sizes = self._gaps, self._sizes
+        k = bisect.bisect(gaps, at)
+        if k < len(gaps) and gaps[k] == at + size:
+            size += sizes.pop(k)
+            del gaps[k]
+        if k and gaps[k - 1] + sizes[k - 1] == at:
             k -= 1
-            at = self._gaps.pop(k)
-            del self._ends[k]
-        if end == self._top:
+            at = gaps.pop(k)
+            size += sizes.pop(k)
+        if at + size == self._top:
             self._top = at
         else:
-            self._gaps.insert(k, at)
-            self._ends.insert(k, end)
+            gaps.insert(k, at)
+            sizes.insert(k, size)

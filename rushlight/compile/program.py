@@ -8,6 +8,7 @@ Example::
 """
 from __future__ import annotations
 
+import functools
 import math
 import struct
 import threading
@@ -175,7 +176,7 @@ class Program:
     """Runs a graph. Made by :func:`rushlight.compile.build.build`.
 
     Attributes:
-        leaves, results: a :class:`Value` (shape, dtype, bytes) each.
+        leaves, results: a :class:`Value` (shape, dtype, bytes) each, made when somebody asks: a step of new sizes has hundreds of them.
         steps: segments of instructions and host steps, in order.
         arena_bytes: scratch memory that a run needs.
         packed: the packed forms of leaves, in the order of the table's last entries.
@@ -184,8 +185,7 @@ class Program:
 
     def __init__(self, leaves: Sequence[tuple[tuple[int, ...], DType]], results: Sequence[tuple[tuple[int, ...], DType]],
                  steps: list[Segment | HostStep], arena_bytes: int, numbers: Sequence[tuple[float, DType]] = ()) -> None:
-        self.leaves = tuple(_value(*x) for x in leaves)
-        self.results = tuple(_value(*x) for x in results)
+        self._given = leaves, results
         self.steps = steps
         self.arena_bytes = arena_bytes
         self.numbers = tuple(numbers)
@@ -194,7 +194,7 @@ class Program:
         self.packed = [form for s in segments for _, form in s.forms]
         self._packing = [(s.code.array, k, int(s.code.array[k, 2])) for s in segments for k, _ in s.forms]
         self._ready = (False,) * len(self.packed)
-        n = len(self.leaves) + len(self.results) + 1 + len(self.packed)
+        n = len(leaves) + len(results) + 1 + len(self.packed)
         self._table = np.zeros(n + 1, np.int64)
         self._table[0] = self._errors.ctypes.data
         self._table_pointer = self._table.ctypes.data
@@ -208,6 +208,14 @@ class Program:
         #: Whether it can run while Python goes on, and how long it will take: an estimate in nanoseconds on one core.
         self.can_fly = self._only is not None and pool.processors() > 1
         self.work = sum([s.work for s in segments])
+
+    @functools.cached_property
+    def leaves(self) -> tuple[Value, ...]:
+        return tuple([_value(*x) for x in self._given[0]])
+
+    @functools.cached_property
+    def results(self) -> tuple[Value, ...]:
+        return tuple([_value(*x) for x in self._given[1]])
 
     @property
     def instructions(self) -> list[Instruction]:

@@ -281,10 +281,30 @@ def test_a_host_function_may_run_its_own_program():
 def test_program_describes_itself():
     g, _, donations = small_steps()["mlp"]
     program = build(g, donations)
+    assert not {"leaves", "results"} & set(vars(program))  # what a program of some new size is asked for hardly ever
     shape, dtype, nbytes = program.results[0]
     assert (shape, dtype, nbytes) == ((), dt.float32, 4)
     assert all(i.name and i.nbytes > 0 for i in program.instructions)
     assert sum(i.flops for i in program.instructions) >= 2 * 12 * (20 * 17 * 2 + 17 * 9 * 3 + 9 * 5 * 3)
+
+
+def test_copies_at_the_end_are_lowered_once_for_each_size(monkeypatch):
+    """Results that change places with each other's leaves are computed elsewhere and copied."""
+    from rushlight.compile import addresses
+
+    addresses._copy.cache_clear()
+    count = []
+    lower = addresses.lower_body
+    monkeypatch.setattr(addresses, "lower_body", lambda *a: count.append(1) or lower(*a))
+    for factor in (2.0, 3.0):
+        g = Graph()
+        leaves = [g.leaf((37, 5), dt.float32) for _ in range(3)]
+        a, b, c = [g.map(lambda e, x: x * factor, x) for x in leaves]  # noqa: B023
+        g.results = [b, c, a]
+        donations = {0: 0, 1: 1, 2: 2}
+        arrays = [np.full((37, 5), k, np.float32) for k in range(3)]
+        compare(g, run(build(g, donations), g, arrays, donations), [arrays[1] * factor, arrays[2] * factor, arrays[0] * factor])
+        assert len(count) == 1
 
 
 def test_bodies_that_differ_in_what_they_read_are_lowered_once(monkeypatch):
