@@ -329,7 +329,7 @@ def test_rows_that_share_a_place_of_the_cache_are_copied(k: int, apart: int, cop
     rng = np.random.default_rng(0)
     a = rng.standard_normal((157, apart)).astype(np.float32)[:, :k]
     b, out = rng.standard_normal((k, 300)).astype(np.float32), np.zeros((157, 300), np.float32)
-    with target.using(dataclasses.replace(HOST, l1d=32 << 10, l1d_ways=8, l2=1 << 20)):
+    with target.using(dataclasses.replace(HOST, l1d=32 << 10, l1d_ways=8, l2=1 << 20, full_loads=2)):
         blocks = {getattr(step.kernel[1].__self__, "block", "") for step in plan(of_einsum("mk,kn->mn", a, b, out, dt.float32)).steps}
         assert ("copied" in blocks) is copied
         check("mk,kn->mn", a, b, out)
@@ -362,7 +362,7 @@ def test_two_threads_get_about_as_many_rows(rows, about, parts_n):
 def test_two_threads_get_about_as_much_of_a_weight_gradient(rows: int, columns: int, depth: int, wanted: int) -> None:
     """Four parts of 2, 2, 2 and 1 panels, or seven pieces of a reduction, would leave one thread a seventh more than the other."""
     panels, chunks = -(-columns // 32), -(-depth // CHUNK)
-    block_m, block_n, splits = cut(wanted, rows, panels, columns, depth, 1, 32, 4, 1 << 18, LONGEST, 228, False, 12, 8, 4, 2, 1)
+    block_m, block_n, splits = cut(wanted, rows, panels, columns, depth, 1, 32, 4, 1 << 18, LONGEST, 228, False, 2, False, 12, 8, 4, 2, 1)
     each = -(-chunks // splits)
     assert -(-chunks // each) == splits
     parts = [min(block_m, rows - i) * min(block_n, panels - j) * min(each * CHUNK, depth - k * CHUNK)
@@ -389,11 +389,30 @@ def test_some_rows_read_a_large_matrix_chunk_by_chunk(rows: int, columns: int, d
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((rows, depth), (depth, columns)))
     out = np.zeros((rows, columns), np.float32)
-    with target.using(dataclasses.replace(HOST, l2=1 << 20)):
+    with target.using(dataclasses.replace(HOST, l2=1 << 20, full_loads=2)):
         (step,) = plan(of_einsum("mk,kn->mn", a, b, out, dt.float32)).steps
         assert step.kernel[1].__self__.kind == kind
         assert step.parts >= 2
         check("mk,kn->mn", a, b, out)
+
+
+@pytest.mark.skipif(HOST.vector_bytes != 64, reason="wide tiles are for vectors of 64 bytes")
+@pytest.mark.parametrize("dtype", [dt.float32, dt.bfloat16], ids=lambda d: d.name)
+@pytest.mark.parametrize("m, n, k", [(29, 33, 40), (61, 64, 300), (61, 65, 300), (300, 100, 500), (157, 250, 90), (100, 1030, 2100),
+                                     (768, 192, 600), (37, 300, 1576)])  # fmt: skip
+@pytest.mark.parametrize("letters", ["mk,kn->mn", "mk,nk->mn", "km,kn->mn", "km,nk->mn"])
+def test_tiles_are_wide_where_loads_are_scarce(letters: str, m: int, n: int, k: int, dtype: dt.DType) -> None:
+    """Six rows of four vectors, and code for panels that use one, two or three of them."""
+    sizes = {"m": m, "n": n, "k": k}
+    left, right, result = letters.replace("->", ",").split(",")
+    rng = np.random.default_rng(1)
+    a, b, out = (scrambled(rng, tuple(sizes[x] for x in names), dtype.numpy, [0, 1], 0) for names in (left, right, result))
+    for loads, shape in ((2, (2, 12)), (1, (4, 6))):
+        with target.using(dataclasses.replace(HOST, l2=1 << 20, full_loads=loads)):
+            if letters == "mk,nk->mn" and m > 200:
+                drivers = [step.kernel[1].__self__ for step in plan(of_einsum(letters, a, b, out, dt.float32)).steps if not step.packs]
+                assert (drivers[0].vectors, drivers[0].heights[0]) == shape
+            check(letters, a, b, out)
 
 
 def test_a_weight_gradient_with_many_results_is_one_step() -> None:

@@ -120,8 +120,9 @@ class Planner:
         strides_far = self._strides_far()
         self.longest = CHUNK if strides_far else min(LONGEST, once)
         self.block_rows = self.turned or self._copies()
-        block_m, block_n, splits = cut(wanted, self.rows, self.panels, self.n.extent, self.depth, self.batches, self.panel,
-                                       self.accumulate.itemsize, self.cpu.l2 // 4, self.longest, self.turned, self.dots, *self.heights)
+        sizes = (self.rows, self.panels, self.n.extent, self.depth, self.batches, self.panel, self.accumulate.itemsize)
+        block_m, block_n, splits = cut(wanted, *sizes, self.cpu.l2 // 4, self.longest, self.turned, self.dots, self.vectors,
+                                       self.cpu.far_panels, *self.heights)
         if strides_far:
             block_m, block_n, splits = self.rows, panels_of_a_part(self.panels, self.batches, wanted), 1
         if self.turned:
@@ -166,7 +167,7 @@ class Planner:
         along_k = len(self.k) == 1 and self.k[0].strides == (a.itemsize, b.itemsize)
         if along_k and self.n.strides[1] != b.itemsize and self.lanes <= 16 and is_by_dots(self.rows):
             return dot_vectors(self.n.extent, self.lanes), dot_heights(registers), True
-        vectors = panel_vectors(self.rows, self.n.extent, self.lanes, registers)
+        vectors = panel_vectors(self.rows, self.n.extent, self.lanes, registers, self.cpu.full_loads)
         return vectors, heights(registers, vectors), False
 
     def _turns(self) -> int:
@@ -177,7 +178,7 @@ class Planner:
         if self.m[-1].strides[0] != self.types["a"].itemsize or abs(self.k[-1].strides[0]) < 64:
             return 0
         tall = self.heights[0]
-        if not is_turned(self.panels, self.rows, tall):
+        if not is_turned(self.panels, self.vectors, self.rows, tall):
             return 0
         pitch = turned_pitch(self.heights, self.lanes) * self.accumulate.itemsize
         tiles = BLOCK_BYTES // (smallest(self.depth, CHUNK) * pitch + LINE)
@@ -191,7 +192,7 @@ class Planner:
         item = self.accumulate.itemsize
         if self.types["a"] is not self.accumulate or self.k[-1].strides[0] != item or self.k[-1].extent * item < LINE:
             return 0
-        if not is_copied(self.panels, self.rows, self.heights[0]):
+        if not is_copied(self.panels, self.vectors, self.rows, self.heights[0]):
             return 0
         if self.heights[0] <= numeric(places)(self.m[-1].strides[0], self.cpu.l1d, self.cpu.l1d_ways) * self.cpu.lasting_ways:
             return 0
@@ -224,7 +225,7 @@ class Planner:
         item = self.accumulate.itemsize
         if self.depth == 0 or self._can_stay(uniform) and stays(
                 self.rows, self.heights[0], self.depth, uniform, self.n.extent, self.panel, self.lanes, self.vectors, item, self.chunked,
-                self.cpu.l2):  # fmt: skip
+                self.cpu.l2, self.cpu.full_loads):  # fmt: skip
             strides = [x.strides[1] for x in self.batch]
             return B((self.names["b"], 0), strides, self.panel * item, uniform or 0, True)
         return self._pack()

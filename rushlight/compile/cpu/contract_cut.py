@@ -18,10 +18,11 @@ LONGEST = 4096
 TURNED_AT_ONCE = CHUNK
 #: Into how many pieces a reduction is split, at most, where blocks of A are turned.
 MOST_SPLITS = 8
-#: Cycles, as in ``microkernel.py``, for one position of the reduction: of a tile that is turned, of a panel of B that comes from memory.
-TURN_CYCLES, PANEL_CYCLES = 7.0, 1.5
-#: Cycles for a row of a panel of sums, written and read again; for waiting until all are written.
-SUM_CYCLES, JOIN_CYCLES = 30.0, 20_000.0
+#: Cycles, as in ``microkernel.py``, for one position of the reduction: of a tile that is turned, of a vector of B that comes from memory,
+#: and the same where caches are slow.
+TURN_CYCLES, NEAR_CYCLES, FAR_CYCLES = 7.0, 0.75, 2.0
+#: Cycles for a vector of sums, written and read again; for waiting until all are written.
+SUM_CYCLES, JOIN_CYCLES = 15.0, 20_000.0
 #: The part of a part that a thread waits for another, on average.
 UNEVEN = 0.1
 #: Threads that a cut is to be good for. What is computed never depends on how many there are.
@@ -30,9 +31,9 @@ THREADS = (1, 2, 4)
 
 @numeric
 def cut(wanted: int, rows: int, panels: int, columns: int, depth: int, batches: int, panel: int, item: int, cache: int, longest: int,
-        turned: int, dots: bool, *heights: int) -> tuple[int, int, int]:  # fmt: skip
+        turned: int, dots: bool, vectors: int, far: bool, *heights: int) -> tuple[int, int, int]:  # fmt: skip
     """(rows of a part, panels of a part, pieces of the reduction); ``wanted``: parts, the others: a :class:`Cut`'s fields."""
-    return _blocks(Cut(rows, panels, columns, depth, batches, heights, panel, item, cache, longest, turned, dots), wanted)
+    return _blocks(Cut(rows, panels, columns, depth, batches, heights, panel, item, cache, longest, turned, dots, vectors, far), wanted)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -42,7 +43,7 @@ def _blocks(cut: Cut, wanted: int) -> tuple[int, int, int]:
 
 class Cut(NamedTuple):
     """``heights`` of tiles, the tallest first, ``panel`` columns of ``item`` bytes in a panel, ``fits`` bytes in a share of the cache,
-    ``longest`` reduction in one go, ``turned`` rows of A turned at a time."""
+    ``longest`` reduction in one go, ``turned`` rows of A turned at a time, ``vectors`` in a panel, ``far``: see ``CPU.far_panels``."""
 
     rows: int
     panels: int
@@ -56,6 +57,8 @@ class Cut(NamedTuple):
     longest: int
     turned: int
     dots: bool
+    vectors: int
+    far: bool
 
     def blocks(self, wanted: int) -> tuple[int, int, int]:
         """Rows and panels of one part, and into how many pieces the reduction is split."""
@@ -117,20 +120,22 @@ class Cut(NamedTuple):
     def _turned_time(self, block_m: int, block_n: int, splits: int) -> float:
         """A part turns its rows for each chunk of the reduction, and reads each panel of B from memory once. Splits are written and read
         once more, and threads wait for each other before that."""
+        panel = self.vectors * (FAR_CYCLES if self.far else NEAR_CYCLES)
+
         def part(rows: int, panels: int) -> float:
             tiles = -(-rows // self.heights[0])
-            return self.depth / splits * (TURN_CYCLES * tiles + panels * (PANEL_CYCLES + _tiles(rows, self.heights)))
+            return self.depth / splits * (TURN_CYCLES * tiles + panels * (panel + _tiles(rows, self.heights, self.vectors)))
 
         parts_m, parts_n = -(-self.rows // block_m), -(-self.panels // block_n)
         parts, full = self.batches * splits * parts_m * parts_n, part(block_m, block_n)
         last_m, last_n = self.rows - (parts_m - 1) * block_m, self.panels - (parts_n - 1) * block_n
         total = self.batches * splits * ((parts_m - 1) * ((parts_n - 1) * full + part(block_m, last_n))
                                          + (parts_n - 1) * part(last_m, block_n) + part(last_m, last_n))  # fmt: skip
-        adding = self.batches * self.rows * self.panels * SUM_CYCLES * (splits + 1) + JOIN_CYCLES if splits > 1 else 0.0
+        adding = self.batches * self.rows * self.panels * self.vectors * SUM_CYCLES * (splits + 1) + JOIN_CYCLES if splits > 1 else 0.0
         return sum(max(total, threads * full * -(-parts // threads)) + threads * full * UNEVEN + adding for threads in THREADS)
 
     def _even(self, about: int, parts_n: int) -> int:
-        return even_rows(self.rows, about, parts_n, self.heights)
+        return even_rows(self.rows, about, parts_n, self.heights, self.vectors)
 
 
 @numeric
@@ -146,8 +151,8 @@ def even_blocks(rows: int, most: int, tall: int) -> int:
 
 
 @functools.lru_cache(maxsize=4096)
-def even_rows(rows: int, about: int, parts_n: int, heights: tuple[int, ...]) -> int:
-    """Rows of a block: ``about`` as many as given, for tiles of ``heights``; each block makes ``parts_n`` parts.
+def even_rows(rows: int, about: int, parts_n: int, heights: tuple[int, ...], vectors: int = 2) -> int:
+    """Rows of a block: ``about`` as many as given, for tiles of ``heights`` and ``vectors``; each block makes ``parts_n`` parts.
 
     Blocks of whole tiles use the micro-kernel best, but may leave a small rest for the last block, and one thread with a block
     more than the others. Between such choices an estimate of the cycles decides.
@@ -161,14 +166,14 @@ def even_rows(rows: int, about: int, parts_n: int, heights: tuple[int, ...]) -> 
         least = -(-rows // count)
         for whole in (1, *heights[:-1]):
             choices[min(-(-least // whole) * whole, MAX_ROWS)] = None
-    return min(choices, key=lambda block: _time(rows, block, parts_n, heights))
+    return min(choices, key=lambda block: _time(rows, block, parts_n, heights, vectors))
 
 
-def _time(rows: int, block: int, parts_n: int, heights: tuple[int, ...]) -> float:
+def _time(rows: int, block: int, parts_n: int, heights: tuple[int, ...], vectors: int) -> float:
     """Cycles for one position of the reduction and a panel, of all threads together, idle or not."""
     whole, rest = divmod(rows, block)
     full, total = whole * parts_n, (whole + (rest > 0)) * parts_n
-    each, last = _tiles(block, heights), _tiles(rest, heights)
+    each, last = _tiles(block, heights, vectors), _tiles(rest, heights, vectors)
     time = 0.0
     for threads in THREADS:
         longest, start = 0.0, 0
@@ -188,9 +193,9 @@ def _time(rows: int, block: int, parts_n: int, heights: tuple[int, ...]) -> floa
 
 
 @functools.lru_cache(maxsize=4096)
-def _tiles(rows: int, heights: tuple[int, ...]) -> float:
-    cycles = 0.0
+def _tiles(rows: int, heights: tuple[int, ...], vectors: int) -> float:
+    cycles, row = 0.0, ROW_CYCLES * vectors / 2
     for height in heights:
-        cycles += rows // height * (TILE_CYCLES + ROW_CYCLES * height)
+        cycles += rows // height * (TILE_CYCLES + row * height)
         rows %= height
     return cycles

@@ -29,8 +29,8 @@ MOST_PARTS = 32
 FAR = 1024
 #: Tiles of rows from which on packing pays even if all of B stays in the second-level cache: by a tenth at twice as many (Granite Rapids).
 ROWS_TO_PACK = 24
-#: Fewest panels of B for which turning pays, and copying.
-FEWEST_TURNED, FEWEST_COPIED = 4, 6
+#: Fewest vectors of B's columns for which turning pays, and copying.
+FEWEST_TURNED, FEWEST_COPIED = 8, 12
 
 
 @numeric
@@ -81,13 +81,15 @@ def dot_vectors(columns: int, lanes: int) -> int:
 
 
 @choice
-def panel_vectors(rows: int, columns: int, lanes: int, registers: int) -> int:
-    """Vectors in a panel: more with few rows, which makes as many sums, and longer pieces of B's rows."""
+def panel_vectors(rows: int, columns: int, lanes: int, registers: int, full_loads: int) -> int:
+    """Vectors in a panel: more with few rows, which makes as many sums, and longer pieces of B's rows; more also where loads are scarce:
+    a tile of 6 rows of 4 vectors has as many sums as one of 12 rows of 2, and loads 10 operands for them instead of 14."""
     if rows <= 2:
         wider = 8 if registers >= 32 else 4
     else:
-        wider = 4 if registers >= 32 and rows <= 6 else 2
-    return wider if columns >= wider * lanes else 1 if columns <= lanes else 2
+        wider = 4 if registers >= 32 and (rows <= 6 or full_loads == 1) else 2
+    fewest = 2 * lanes + 1 if full_loads == 1 and wider == 4 else wider * lanes
+    return wider if columns >= fewest else 1 if columns <= lanes else 2
 
 
 @numeric
@@ -97,14 +99,14 @@ def parts_wanted(flops: int, read: int, rows: int) -> int:
 
 
 @decision
-def is_turned(panels: int, rows: int, tall: int) -> bool:
+def is_turned(panels: int, vectors: int, rows: int, tall: int) -> bool:
     """Whether there are panels enough to use a turned copy of A, and rows to turn."""
-    return panels >= FEWEST_TURNED and rows >= 2 * tall
+    return panels * vectors >= FEWEST_TURNED and rows >= 2 * tall
 
 
 @decision
-def is_copied(panels: int, rows: int, tall: int) -> bool:
-    return panels >= FEWEST_COPIED and rows >= tall
+def is_copied(panels: int, vectors: int, rows: int, tall: int) -> bool:
+    return panels * vectors >= FEWEST_COPIED and rows >= tall
 
 
 @decision
@@ -120,10 +122,12 @@ def is_in_chunks(splits: int, depth: int, longest: int) -> bool:
 
 @decision
 def stays(rows: int, tall: int, depth: int, stride: int, columns: int, panel: int, lanes: int, vectors: int, item: int, chunked: bool,
-          l2: int) -> bool:  # fmt: skip
+          l2: int, full_loads: int) -> bool:  # fmt: skip
     """Whether B is read in place where that is possible: for few rows, or where its steps of ``stride`` bytes are short."""
     if rows < 8 * tall:
         return True
+    if full_loads == 1 and (stride % LINE or not chunked and stride * depth > 5 * l2 // 8):
+        return False  # a load across two lines counts as two, and one from the third level waits
     # In place a panel's lines share few places of the caches; a chunk of it fits there all the same.
     masked = _masked(columns, panel, lanes, vectors) == 2
     if 0 <= stride <= panel * item * (4 if masked else 64 if chunked else 8):
@@ -134,9 +138,9 @@ def stays(rows: int, tall: int, depth: int, stride: int, columns: int, panel: in
 
 def masked_panels(columns: int, panel: int, lanes: int, vectors: int) -> str:
     """Which panels of B have loads under a mask, which cost up to a tenth, where it is read in place."""
-    return ("", "half", "all")[choice(_masked)(columns, panel, lanes, vectors)]
+    return ("", "rest", "all")[choice(_masked)(columns, panel, lanes, vectors)]
 
 
 def _masked(columns: int, panel: int, lanes: int, vectors: int) -> int:
     rest = columns % panel
-    return 0 if rest == 0 else 1 if vectors == 2 and rest <= lanes else 2
+    return 0 if rest == 0 else 1 if vectors <= 4 and rest <= (vectors - 1) * lanes else 2

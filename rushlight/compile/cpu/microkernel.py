@@ -119,8 +119,8 @@ class Micro:
     """What makes one micro-kernel different from another.
 
     ``b`` is the type in which B is read: the accumulation type, unless B is read in place. ``vectors`` of ``lanes``
-    elements make a panel. ``masked``: the panels of which nothing beyond ``columns`` is read: "all", or "half": those that fit
-    into one of two vectors. ``ahead``: B steps so far that the processor does not see the next line coming. ``fence`` is the
+    elements make a panel. ``masked``: the panels of which nothing beyond ``columns`` is read: "all", or "rest": those that leave
+    a vector unused. ``ahead``: B steps so far that the processor does not see the next line coming. ``fence`` is the
     letter of a vector register in inline assembly: empty pieces of it hold LLVM's scheduler to the order of the text. Left
     alone it moves the broadcast loads together, runs out of registers and spills sums inside the loop: 70 to 170 GFLOP/s
     instead of 255.
@@ -143,7 +143,7 @@ class Micro:
     @property
     def key(self) -> str:
         heights = ",".join(map(str, self.heights))
-        return (f"micro16 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
+        return (f"micro17 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
                 f"{self.table} {self.masked} {self.fma} {self.fence} {self.along} {self.ahead}")  # fmt: skip
 
     @property
@@ -158,17 +158,19 @@ class Micro:
             module,
         )
         masks = [mask(f, f.sub("%columns", v * self.lanes), self.lanes) if self.masked or self.along else "" for v in range(self.vectors)]
-        whole = replace(self, masked="") if self.masked == "half" else self
-        narrow = f.compare("sle", "%columns", self.lanes) if self.vectors == 2 else ""
-        wide = f.let(f"xor i1 {narrow}, true") if narrow else "true"
+        whole = replace(self, masked="") if self.masked == "rest" else self
+        # The last panel is often not full: then its empty vectors would be multiplied for nothing.
+        used = f.div(f.add("%columns", self.lanes - 1), self.lanes) if len(self.widths) > 1 else str(self.vectors)
         for height in f.cases("%height", self.heights):
-            if narrow:
-                # The last panel is often half empty: then the second vector would be multiplied for nothing.
-                with f.when(narrow):
-                    replace(self, vectors=1, pitch=self.panel)._height(f, height, masks[:1])
-            with f.when(wide):
-                whole._height(f, height, masks)
+            for vectors in f.cases(used, self.widths):
+                one = whole if vectors == self.vectors else replace(self, vectors=vectors, pitch=self.panel)
+                one._height(f, height, masks[:vectors])
         return f.finish() + module.text()
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The numbers of vectors in use that there is code for."""
+        return tuple(range(self.vectors, 0, -1)) if self.vectors <= 4 else (self.vectors,)
 
     def _height(self, f: Function, height: int, masks: list[str]) -> None:
         sets = max(1, min(4, 16 // (height * self.vectors)))

@@ -62,6 +62,11 @@ class CPU:
     the multiply-adds of a cycle, two, must share it."""
 
     @property
+    def far_panels(self) -> bool:
+        """Whether reading a panel of an operand that is not in the second-level cache takes as long as half a tile of products."""
+        return self.full_loads == 1
+
+    @property
     def lasting_ways(self) -> int:
         """How many lines of one place of the first-level cache stay there while other lines pass by. Of AMD's (Zen 5) one way less than
         there are: rows that fill all of them are worth copying; on Intel (Granite Rapids) that costs 7 to 13 %."""
