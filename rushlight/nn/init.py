@@ -81,12 +81,12 @@ def _below(x: float) -> float:
 
 def _rejected_normals(tensor: Any, mean: float, std: float, a: float, b: float, generator: Any) -> np.ndarray:
     """Normals, drawn again where they fall outside: for intervals that hold much of the distribution."""
-    def draw() -> np.ndarray:
-        return np.array(tensor.new_empty(tuple(tensor.shape)).normal_(mean, std, generator=generator)._array())
-    values = draw()
+    def draw(into: Any) -> np.ndarray:
+        return np.array(into.normal_(mean, std, generator=generator)._array())
+    values = draw(tensor)
     low, high = values.dtype.type(a), values.dtype.type(b)
     while (outside := (values < low) | (values > high)).any():
-        values = np.where(outside, draw(), values)
+        values = np.where(outside, draw(FUNCTIONS["empty_like"](tensor)), values)  # in the order of the tensor's memory, like the first
     return values
 
 
@@ -95,7 +95,7 @@ def _rejected_uniforms(tensor: Any, mean: float, std: float, a: float, b: float,
     log_peak = -0.5 * ((max(a, min(mean, b)) - mean) / std) ** 2
 
     def draw(low: float, high: float) -> Any:
-        return tensor.new_empty(tuple(tensor.shape)).uniform_(low, high, generator=generator)
+        return FUNCTIONS["empty_like"](tensor).uniform_(low, high, generator=generator)
 
     def refused(candidates: Any) -> np.ndarray:
         log_density = ((candidates - mean) / std).pow(2) * -0.5 - log_peak

@@ -1,6 +1,7 @@
 """Random tensors. Numbers come from the host stream, at once, and equal PyTorch's for the same seed and calls."""
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable
@@ -291,11 +292,27 @@ def _recorded(self: Any, drawn: Any, name: str, overload: int = 0) -> Any:
     return self
 
 
+def _outer_first(self: Any) -> list[int] | None:
+    """The dimensions of a tensor in the order in which its elements lie in memory, the largest step first, which is the order in which
+    PyTorch draws them. None for the usual order."""
+    if self.is_contiguous():
+        return None
+    steps = self.stride()
+    return sorted(range(len(steps)), key=lambda k: -steps[k])
+
+
+def _in_place(drawn: Any, order: list[int] | None) -> Any:
+    """What was drawn for the dimensions in that order, with the dimensions in theirs."""
+    return drawn if order is None else drawn.permute([order.index(k) for k in range(len(order))])
+
+
 def _write(self: Any, array: np.ndarray, name: str, overload: int = 0) -> Any:
     """``array``, of the dtype of ``self``, becomes its content."""
     memory = at_rest(self)
     if memory is None:
-        return _recorded(self, _made(array.reshape(tuple(self.shape))), name, overload)
+        order, shape = _outer_first(self), tuple(self.shape)
+        drawn = _made(array.reshape(shape if order is None else [shape[k] for k in order]))
+        return _recorded(self, _in_place(drawn, order), name, overload)
     memmove(memory.ptr, address_of(array), array.nbytes)
     return written_over(self)
 
@@ -305,9 +322,10 @@ def _over(self: Any, fill: Callable[..., None], name: str, *numbers: float) -> A
     d = self.dtype
     memory = at_rest(self)
     if memory is None:
-        v = _fresh(tuple(self.shape), d)
+        order, shape = _outer_first(self), tuple(self.shape)
+        v = _fresh(shape if order is None else tuple(shape[k] for k in order), d)
         fill(v.buffer.ptr, v.meta.numel, *numbers, d.numpy)  # type: ignore[union-attr]
-        return _recorded(self, make(v), name)
+        return _recorded(self, _in_place(make(v), order), name)
     fill(memory.ptr, self._value.meta.numel, *numbers, d.numpy)
     return written_over(self)
 
@@ -322,10 +340,10 @@ def _uniform(self: Any, from_: float = 0.0, to: float = 1.0, *, generator: Gener
 
 def _normal(self: Any, mean: Any = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Any:
     """Fill with normal numbers."""
-    std, stream = float(std), stream_of(generator)
+    std, stream, contiguous = float(std), stream_of(generator), self.is_contiguous()
     if self.dtype in _NATIVE:
-        return _over(self, stream.fill_normal, "normal_", float(mean), std)
-    return _write(self, _normal_array(stream, tuple(self.shape), mean, std, self.dtype), "normal_")
+        return _over(self, functools.partial(stream.fill_normal, contiguous=contiguous), "normal_", float(mean), std)
+    return _write(self, _normal_array(stream, tuple(self.shape), mean, std, self.dtype, contiguous), "normal_")
 
 
 def _random(self: Any, from_: int = 0, to: int | None = None, *, generator: Generator | None = None, **bounds: int) -> Any:
@@ -349,7 +367,9 @@ def _bernoulli(self: Any, p: Any = 0.5, *, generator: Generator | None = None) -
     """Fill with ones of probability ``p`` (a number or a tensor), else zeros."""
     chances = p
     if isinstance(p, Handle):
-        chances = np.ascontiguousarray(np.broadcast_to(p.detach()._array(), tuple(self.shape)))  # type: ignore[attr-defined]
+        order = _outer_first(self)
+        chances = np.broadcast_to(p.detach()._array(), tuple(self.shape))  # type: ignore[attr-defined]
+        chances = np.ascontiguousarray(chances if order is None else chances.transpose(order))
     return _write(self, stream_of(generator).bernoulli(self.numel(), chances).astype(self.dtype.numpy), "bernoulli_",
                   1 if isinstance(p, Handle) else 2)
 

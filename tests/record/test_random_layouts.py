@@ -31,6 +31,52 @@ def test_numbers_like_a_tensor(kind, dtype):
         np.testing.assert_allclose(got, want, 1e-5, 1e-6)
 
 
+FILLS = {"uniform_": (-1, 2), "normal_": (1, 2), "bernoulli_": (0.4,), "random_": (3, 9), "exponential_": (), "cauchy_": (),
+         "log_normal_": (), "geometric_": (0.3,)}
+FILLED = {"transposed": lambda t: t.zeros(5, 7).t(), "few": lambda t: t.zeros(2, 3).t(), "permuted": lambda t: t.zeros(3, 4, 5).permute(1, 2, 0),
+          "channels last": lambda t: t.zeros(2, 3, 4, 5).to(memory_format=t.channels_last), "gaps": lambda t: t.zeros(6, 8)[1:4, ::2],
+          "gaps, transposed": lambda t: t.zeros(6, 8)[1:4, ::2].t(), "a column": lambda t: t.zeros(6, 20)[:, 3], "rows": lambda t: t.zeros(4, 6)}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("kind", FILLED)
+def test_fills_in_the_order_of_memory(kind, dtype):
+    seen = []
+    for t in (torch, rushlight):
+        t.manual_seed(0)
+        made = []
+        for name, numbers in FILLS.items():
+            x = FILLED[kind](t).to(getattr(t, dtype))
+            got = getattr(x, name)(*numbers)
+            assert got is x
+            made.append(x.float().numpy())
+        x = FILLED[kind](t)
+        made += [x.bernoulli_(t.linspace(0, 1, x.shape[-1])).numpy(), t.rand(3).numpy()]
+        seen.append(made)
+    for name, want, got in zip([*FILLS, "bernoulli_ of a tensor", "what comes next"], *seen):
+        np.testing.assert_allclose(got, want, 1e-5, 1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("bounds", [(-2, 2), (-0.5, 0.7), (1.5, 3)])
+@pytest.mark.parametrize("kind", ["transposed", "channels last", "gaps", "rows"])
+def test_truncated_normals_in_the_order_of_memory(kind, bounds):
+    seen = []
+    for t in (torch, rushlight):
+        t.manual_seed(0)
+        seen.append(importlib.import_module(f"{t.__name__}.nn.init").trunc_normal_(FILLED[kind](t), 0.1, 1.0, *bounds).numpy())
+    np.testing.assert_allclose(seen[1], seen[0], 1e-5, 1e-6)
+
+
+def test_a_filled_view_keeps_its_place_in_the_graph():
+    x = rushlight.zeros(3, 4, requires_grad=True)
+    y = (x * 2).t()
+    rushlight.manual_seed(0)
+    y.normal_()
+    assert y.grad_fn is not None and not y.is_contiguous()
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), np.zeros((3, 4)))
+
+
 @pytest.mark.parametrize("kind", INPUTS)
 @pytest.mark.parametrize("function", ["dropout", "alpha_dropout", "dropout2d"])
 def test_masks_of_dropout(kind, function):
