@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ...record.warn import warn
 from ._utils.columns import ColumnBatch
 from ._utils.rows import gather_rows
+from ._utils.samples import samples_of
 
 if TYPE_CHECKING:
     from rushlight import Generator, Tensor
@@ -96,7 +97,7 @@ class TensorDataset(Dataset[tuple]):
         # One gather per tensor instead of a view per sample and tensor. A subclass with samples of its own, and indices
         # that are not plain numbers, go sample by sample.
         if type(self).__getitem__ is not TensorDataset.__getitem__ or not all(type(i) is int for i in indices):
-            return [self[i] for i in indices]
+            return samples_of(self, indices)
         return ColumnBatch(*(gather_rows(tensor, indices) for tensor in self.tensors))
 
     def __len__(self) -> int:
@@ -244,7 +245,7 @@ class Subset(Dataset[T_co]):
     def __getitems__(self, indices: Sequence[int]) -> Sequence[T_co]:
         # A subclass that changes the samples must be asked for them
         if type(self).__getitem__ is not Subset.__getitem__:
-            return [self[i] for i in indices]
+            return samples_of(self, indices)
         return _fetch_all(self.dataset, [self.indices[i] for i in indices])
 
     def __len__(self) -> int:
@@ -254,7 +255,7 @@ class Subset(Dataset[T_co]):
 def _fetch_all(dataset: Any, indices: Sequence[Any]) -> Sequence:
     """The samples at ``indices``, in one call where ``dataset`` offers it."""
     getitems = getattr(dataset, "__getitems__", None)
-    return getitems(indices) if callable(getitems) else [dataset[i] for i in indices]
+    return getitems(indices) if callable(getitems) else samples_of(dataset, indices)
 
 
 def random_split(

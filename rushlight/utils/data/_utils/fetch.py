@@ -8,6 +8,7 @@ from typing import Any
 
 from .collate import default_collate
 from .columns import ColumnBatch
+from .samples import in_turn, samples_of
 
 __all__ = ["IterableDatasetFetcher", "MapDatasetFetcher"]
 
@@ -25,7 +26,7 @@ class MapDatasetFetcher:
         if not self.batching:
             return self.collate_fn(self.dataset[key])
         getitems = getattr(self.dataset, "__getitems__", None)
-        samples = getitems(key) if getitems else [self.dataset[i] for i in key]
+        samples = getitems(key) if getitems else samples_of(self.dataset, key)
         # Only default_collate knows columns; functions that users write are given the list that they expect.
         if type(samples) is ColumnBatch and self.collate_fn is not default_collate:
             samples = list(samples)
@@ -48,7 +49,7 @@ class IterableDatasetFetcher:
             raise StopIteration
         if not self.batching:
             return self.collate_fn(next(self.stream))
-        samples = list(itertools.islice(self.stream, len(key)))
+        samples = in_turn(itertools.islice(self.stream, len(key)))
         # A short batch is the last one: the stream is not asked again, it may not answer StopIteration twice.
         self.ended = len(samples) < len(key)
         if not samples or (self.ended and self.drop_last):
