@@ -1,6 +1,8 @@
 """Recurrent loops: native kernels against their meaning in NumPy, over cells, sizes, directions, lengths, types."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -145,6 +147,24 @@ def test_smaller_registers(level):
                      "projected": False, "ragged": False}
             for call in (Recurrence(**shape, biased=True), RecurrenceGrad(**shape, driven=True)):
                 check(call, operands(call, np.random.default_rng(1)))
+
+
+@pytest.mark.parametrize("far", [False, True])
+@pytest.mark.parametrize("cell", sorted(CELLS))
+def test_wide_tiles(cell, far):
+    """Where a processor loads one full vector a cycle: the gates of a unit beside each other, tiles of every height and width."""
+    cpu = target.current()
+    if cpu.vector_registers < 32:
+        pytest.skip("wide tiles need 32 registers")
+    rng = np.random.default_rng(1)
+    with target.using(replace(cpu, full_loads=1, l2=1 if far else 1 << 30)):
+        for batch, hidden, dtype in ((1, 37, dt.float32), (5, 1, dt.float32), (7, 100, dt.float32), (19, 50, dt.float64)):
+            shape = {"cell": cell, "steps": 3, "batch": batch, "hidden": hidden, "size": hidden, "dtype": dtype, "reverse": False,
+                     "projected": False, "ragged": batch == 7}
+            if cell == "LSTM" and batch == 7:
+                shape |= {"size": 20, "projected": True}
+            for call in (Recurrence(**shape, biased=True), RecurrenceGrad(**shape, driven=True)):
+                check(call, operands(call, rng))
 
 
 def test_one_kernel_for_all_sizes_and_directions():

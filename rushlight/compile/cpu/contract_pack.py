@@ -17,8 +17,8 @@ PART_BYTES = 256 << 10
 
 @dataclass(frozen=True)
 class Packing:
-    """``out[batch][panel][k][column]``: ``row`` bytes from k to k, ``panel_bytes`` from panel to panel, ``batch_strides``
-    for each batch axis (0 where the operand does not move)."""
+    """``out[batch][panel][k][column]`` or, with the batch ``beside``, ``out[panel][k][batch][column]``: ``row`` bytes from k to k,
+    ``panel_bytes`` from panel to panel, ``batch_strides`` for each batch axis (0 where the operand does not move)."""
 
     kernel: Pack
     params: list[int]
@@ -31,18 +31,21 @@ class Packing:
 
 def packing(
     source: DType, target: DType, lanes: int, vectors: int, n: tuple[int, int], k: list[tuple[int, int]],
-    batch: list[tuple[int, int]],
+    batch: list[tuple[int, int]], beside: bool = False,
 ) -> Packing:  # fmt: skip
-    """Packs an operand with the axis ``n``, the axes ``k`` and ``batch``, each (extent, bytes per step)."""
+    """Packs an operand with the axis ``n``, the axes ``k`` and ``batch``, each (extent, bytes per step); ``beside``: what the batch axes
+    count lies side by side in one panel, ``vectors`` of each."""
     columns, n_stride = n
     width = lanes * vectors
     panels, row = -(-columns // width), width * target.itemsize
     depth = math.prod(extent for extent, _ in k)
-    panel_bytes = depth * row
-    strides, nbytes = [0] * len(batch), panels * panel_bytes
+    strides, inner = [0] * len(batch), row if beside else panels * depth * row
     for i in reversed(range(len(batch))):
         if batch[i][1]:
-            strides[i], nbytes = nbytes, nbytes * batch[i][0]
+            strides[i], inner = inner, inner * batch[i][0]
+    row = inner if beside else row
+    panel_bytes = depth * row
+    nbytes = panels * panel_bytes if beside else inner
     steps, step = [], panel_bytes  # of the result, along each axis of k
     for extent, _ in k:
         step //= extent

@@ -173,7 +173,7 @@ class Micro:
         return tuple(range(self.vectors, 0, -1)) if self.vectors <= 4 else (self.vectors,)
 
     def _height(self, f: Function, height: int, masks: list[str]) -> None:
-        sets = max(1, min(4, 16 // (height * self.vectors)))
+        sets = next(n for n in (4, 2, 1) if n * height * self.vectors <= 16 or n == 1)  # a power of two, for ``_positions``
         vector = ir_type(self.accumulate, self.lanes)
         rows = [f.let(f"inttoptr i64 {f.load('%rows', r)} to ptr") for r in range(height)]
         if self.along:

@@ -14,17 +14,21 @@ from rushlight.compile.cpu.contract_pack import Packing, packing
 from rushlight.compile.cpu.contract_step import Plan, Step
 from rushlight.compile.cpu.microkernel import ROW_CYCLES, TILE_CYCLES, Micro, heights
 from rushlight.compile.cpu.native import Operand
-from rushlight.compile.cpu.recurrence_ir import FIELDS, MAX_ROWS
+from rushlight.compile.cpu.recurrence_ir import FIELDS, MAX_ROWS, Shape
 from rushlight.compile.cpu.recurrence_loops import Backward, Forward
 from rushlight.compile.dtypes import DType
 from rushlight.compile.recurrence import Recurrence, RecurrenceGrad
-from rushlight.compile.sizes import numeric
+from rushlight.compile.sizes import decision, numeric
 
 __all__ = ["has_kernel", "plan"]
 
 #: Cycles for one position of a panel of two vectors, measured: of a tile while the weights come from the second-level cache, at
 #: least; and of a whole block, at least, while they come from beyond.
 NEAR, FAR = 4.3, 13.0
+#: The same in wide tiles, where loads are scarce (Ice Lake): of a tile, of each of its rows, and of a tile at least.
+WIDE_TILE, WIDE_ROW, WIDE_NEAR = 0.5, 1.05, 3.6
+#: Rows of the tallest tile of so many vectors, where it is wide.
+TALLEST = {3: 8, 4: 6}
 #: Cycles of a wave of the executor, of each of its parts, and of a cache line that another thread has written, measured. Most groups of
 #: columns.
 WAVE, PART, LINE, MOST_GROUPS = 500, 1500, 150, 8
@@ -46,13 +50,12 @@ def plan(call: Recurrence | RecurrenceGrad, operands: Sequence[Operand], wanted:
 class _Planner:
     def __init__(self, call: Recurrence | RecurrenceGrad, wanted: Sequence[bool]) -> None:
         self.call, self.cpu = call, target.current()
-        self.lanes = self.cpu.vector_bytes // call.dtype.itemsize
-        most = heights(self.cpu.vector_registers, 2)[0]
-        # Few sequences should be one tile: more heights than large products need, in micro-kernels of their own.
-        self.heights = (*range(most, 4, -2), *(h for h in (4, 2, 1) if h < most))
         self.steps: list[Step] = []
         self.scratch: list[int] = []
         self.forward = isinstance(call, Recurrence)
+        weights = (call.gates + (call.hidden if call.projected else 0)) * call.size * call.dtype.itemsize
+        self.ahead = self.cpu.full_loads == 1 and is_far(weights, self.cpu.l2)
+        self.shape = _shape(self.cpu, call.dtype, call.kind.gates if self.forward else 1, self.ahead)
         self.place: dict[str, tuple[str, int]] = {name: ("in", k) for k, name in enumerate(call.inputs)}
         self.wanted = dict(zip(call.outputs, wanted, strict=True))
         self.numbers = {name: k for k, name in enumerate(call.outputs)}
@@ -61,22 +64,23 @@ class _Planner:
         call = self.call
         item, h, p = call.dtype.itemsize, call.hidden, call.size
         if self.forward:
-            w = self._packed("w", (h, p * item), [(p, item)], [(call.kind.gates, h * p * item)])
+            w = self._packed("w", (h, p * item), [(p, item)], [(call.kind.gates, h * p * item)], self.shape.beside)
             projection = self._packed("projection", (p, h * item), [(h, item)], []) if call.projected else None
         else:
             w = self._packed("w", (p, item), [(call.gates, p * item)], [])
             projection = self._packed("projection", (h, item), [(p, h * item)], []) if call.projected else None
         width, depth = (h, p * call.kind.gates) if self.forward else (p, call.gates)
-        block, groups, columns = cut(call.batch, width, depth, (p if self.forward else call.gates) * item,
-                                     w.nbytes + (projection.nbytes if projection else 0), call.projected, 2 * self.lanes, self.heights,
-                                     self.cpu.l2)
+        shape, weights = self.shape, w.nbytes + (projection.nbytes if projection else 0)
+        units = shape.lanes * (1 if shape.beside else shape.vectors)  # of a panel
+        block, groups, columns = cut(call.batch, width, depth, (p if self.forward else call.gates) * item, weights, call.projected, units,
+                                     shape.lanes, shape.heights, self.cpu.l2, self.cpu.full_loads)
         parts = (call.steps + 1) * groups if groups > 0 else -(-call.batch // block)
         c_times = self._outputs()
         if call.projected:
             self.place["m"] = self._scratch(-(-call.batch // block) * block * h * item)
-        micro = Micro(call.dtype, call.dtype, call.dtype, self.lanes, 2, self.heights, False, "",
-                      self.cpu.fma, self._fence())  # fmt: skip
-        kernel = (Forward if self.forward else Backward)(call.cell, call.dtype, self.lanes, self.heights, tuple(self.place), groups > 0)
+        micro = Micro(call.dtype, call.dtype, call.dtype, shape.lanes, shape.vectors, shape.heights, False, "",
+                      self.cpu.fma, self._fence(), ahead=self.ahead)  # fmt: skip
+        kernel = (Forward if self.forward else Backward)(call.cell, call.dtype, shape, tuple(self.place), groups > 0)
         loop = (kernel.key, kernel.ir, "loop")
         last = call.steps - 1
         descending = call.reverse == self.forward
@@ -119,9 +123,11 @@ class _Planner:
         self.scratch.append(nbytes)
         return "scratch", len(self.scratch) - 1
 
-    def _packed(self, name: str, n: tuple[int, int], k: list[tuple[int, int]], batch: list[tuple[int, int]]) -> Packing:
+    def _packed(self, name: str, n: tuple[int, int], k: list[tuple[int, int]], batch: list[tuple[int, int]],
+                beside: bool = False) -> Packing:  # fmt: skip
+        """The panels of weights; ``beside``: of what ``batch`` counts one vector each."""
         dtype = self.call.dtype
-        packed = packing(dtype, dtype, self.lanes, 2, n, k, batch)
+        packed = packing(dtype, dtype, self.shape.lanes, 1 if beside else self.shape.vectors, n, k, batch, beside)
         source, place = self.place[name], self._scratch(packed.nbytes)
         kernel = (packed.kernel.key, packed.kernel.ir, "contract")
         self.steps.append(Step(kernel, [(source, 0), (place, 0)], packed.params, packed.parts, packs=True))
@@ -133,33 +139,56 @@ class _Planner:
         return {"x86_64": "v", "aarch64": "w"}.get(machine, "")
 
 
+def _shape(cpu: target.CPU, dtype: DType, gates: int, far: bool) -> Shape:
+    """The tiles; ``gates``: of a unit, that its panel can have. ``far``: the weights come from beyond the second-level cache."""
+    lanes = cpu.vector_bytes // dtype.itemsize
+    if cpu.full_loads == 1 and cpu.vector_registers >= 32:
+        # Wide tiles of few rows need fewer loads for as many multiply-adds. A tile less high is cheap: there is code for all heights.
+        beside = gates in TALLEST
+        vectors = gates if beside else 3 if far else 4  # taller tiles read the weights less often
+        return Shape(lanes, vectors, tuple(range(TALLEST[vectors], 0, -1)), beside)
+    most = heights(cpu.vector_registers, 2)[0]
+    # Few sequences should be one tile: more heights than large products need, in micro-kernels of their own.
+    return Shape(lanes, 2, (*range(most, 4, -2), *(h for h in (4, 2, 1) if h < most)), False)
+
+
+@decision
+def is_far(weights: int, l2: int) -> bool:
+    """Whether weights come from beyond the second-level cache at every time."""
+    return weights > l2
+
+
 @numeric
-def cut(batch: int, columns: int, depth: int, row: int, weights: int, projected: bool, panel: int, heights: tuple[int, ...],
-        l2: int) -> tuple[int, int, int]:
+def cut(batch: int, columns: int, depth: int, row: int, weights: int, projected: bool, panel: int, lanes: int,
+        heights: tuple[int, ...], l2: int, full_loads: int) -> tuple[int, int, int]:
     """Sequences of a part, groups of columns (0: the work is cut by sequences alone), and columns of a group.
 
     Args:
         columns, depth: of the product at each time: every sequence has ``depth`` multiply-adds for each of ``columns``.
         row: bytes of a sequence that the product reads. weights: bytes of all weights.
-        panel: columns of a panel. heights: of tiles. l2: bytes of the second-level cache.
+        panel, lanes: columns of a panel and of a vector. heights: of tiles. l2, full_loads: of the processor.
     """
-    panels = -(-columns // panel)
+    panels, pairs = -(-columns // panel), panel / (2 * lanes)
+
+    def tile(height: int) -> float:
+        """Cycles of a tile for one position of two vectors."""
+        return max(WIDE_TILE + WIDE_ROW * height, WIDE_NEAR) if full_loads == 1 else max(TILE_CYCLES + ROW_CYCLES * height, NEAR)
 
     def rows(count: int, readers: int) -> float:
-        """Cycles of so many sequences for one position of a panel, where ``readers`` share the weights."""
+        """Cycles of so many sequences for one position of two vectors, where ``readers`` share the weights."""
         cycles = 0.0
         near = weights <= readers * l2 // 2
         while count:
             height = next(h for h in heights if h <= count)
-            cycles, count = cycles + max(TILE_CYCLES + ROW_CYCLES * height, NEAR), count - height
+            cycles, count = cycles + tile(height), count - height
         return cycles if near else max(cycles, FAR)
 
     def by_rows(block: int) -> float:
-        parts, each = -(-batch // block), rows(block, 1) * panels * depth
+        parts, each = -(-batch // block), rows(block, 1) * pairs * panels * depth
         return sum(count * threads * -(-parts // threads) * each for threads, count in THREADS)
 
     def by_columns(groups: int) -> float:
-        each, time = -(-panels // groups) * depth, 0.0
+        each, time = -(-panels // groups) * pairs * depth, 0.0
         for threads, count in THREADS:
             waiting = WAVE + PART * groups + LINE * batch * row / 64 * (1 - 1 / threads) if threads > 1 else 0
             time += count * threads * (-(-groups // threads) * each * rows(batch, min(threads, groups)) + waiting)

@@ -2,7 +2,8 @@
 
 All times of a layer are one instruction. At each time the states are multiplied with the packed recurrent weights, panel by panel,
 by the micro-kernel of all contractions, and the formulas of the cell (``compile/recurrence.py``) are applied to the sums while
-they are in the cache. The work is cut in one of two ways:
+they are in the cache. Going forward the gates of some hidden units have a panel each, or lie side by side in one (``beside``): a tile is
+then as wide as few rows need to be multiplied at full speed. The work is cut in one of two ways:
 
 * by sequences, which need nothing of each other: a part is a block of them, and no thread waits for another until the last time
   is done. Each thread reads all weights at each time.
@@ -27,17 +28,27 @@ from rushlight.compile.dtypes import DType
 from rushlight.compile.expr import Expr, canonical, inputs_of
 from rushlight.compile.recurrence import CELLS, Formulas
 
-__all__ = ["FIELDS", "MAX_ROWS", "Kernel", "Panel", "Time", "Writer"]
+__all__ = ["FIELDS", "MAX_ROWS", "Kernel", "Panel", "Shape", "Time", "Writer"]
 
 MAX_ROWS = 32  # of a part: their sums are on the stack
 
 #: steps, batch, hidden, size, gates: T, B, H, P, G H. block: sequences of a part. first, step: the first time and from one to
 #: the next. shift: of the state before time t among all states (the one after it is t + 1 - shift). c_times: states that c
-#: has room for (1: only the running one). micro: the micro-kernel. w_gate, w_panel, p_panel: bytes of a packed gate, of a panel of it, of
-#: a panel of the projection. products: times after which the weights are multiplied by. groups, columns: of a time, where the work is
+#: has room for (1: only the running one). micro: the micro-kernel. w_gate, w_panel, p_panel: bytes of a packed gate, of a panel of weights,
+#: of a panel of the projection. products: times after which the weights are multiplied by. groups, columns: of a time, where the work is
 #: cut by columns, and columns of a group.
 FIELDS = ("steps", "batch", "hidden", "size", "gates", "block", "first", "step", "shift", "c_times", "micro", "w_gate", "w_panel",
           "p_panel", "products", "groups", "columns")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of the tiles that sums are computed in: ``heights``, of ``vectors`` of ``lanes``. ``beside``: vectors of all gates are in one."""
+
+    lanes: int
+    vectors: int
+    heights: tuple[int, ...]
+    beside: bool
 
 
 @dataclass(frozen=True)
@@ -46,12 +57,11 @@ class Kernel:
 
     cell: str
     dtype: DType
-    lanes: int
-    heights: tuple[int, ...]
+    shape: Shape
     operands: tuple[str, ...]
     by_columns: bool
 
-    VERSION = 5
+    VERSION = 6
 
     @property
     def formulas(self) -> Formulas:
@@ -68,7 +78,7 @@ class Kernel:
     @property
     def key(self) -> str:
         outputs = self.formulas.outputs
-        return (f"{type(self).__name__.lower()} loop {self.VERSION} {self.cell} {self.dtype.name} {self.lanes} {self.heights} "
+        return (f"{type(self).__name__.lower()} loop {self.VERSION} {self.cell} {self.dtype.name} {self.shape} "
                 f"{self.by_columns} {' '.join(self.operands)} {' '.join(outputs)} {canonical(*outputs.values())}")  # fmt: skip
 
     def ir(self) -> str:
@@ -100,13 +110,15 @@ class Writer:
 
     def __init__(self, kernel: Kernel, f: Function) -> None:
         self.kernel, self.f = kernel, f
-        self.item, self.lanes = kernel.dtype.itemsize, kernel.lanes
-        self.panel = 2 * kernel.lanes
+        self.item, self.lanes = kernel.dtype.itemsize, kernel.shape.lanes
+        self.panel = kernel.shape.vectors * self.lanes
+        self.row_bytes = self.panel * self.item  # of a tile
         self.base = {name: f.at(f.load("%table", f.load("%params", 2 * i), "ptr"), f.load("%params", 2 * i + 1), "i8")
                      for i, name in enumerate(kernel.operands)}  # fmt: skip
         self.value = {name: f.load("%params", 2 * len(kernel.operands) + i) for i, name in enumerate(FIELDS)}
         self.cell = CELLS[kernel.cell]
-        self.tiles = f.slot(f"[{self.cell.gates * MAX_ROWS * self.panel * self.item} x i8]", align=64)
+        tiles = 1 if kernel.shape.beside else self.cell.gates
+        self.tiles = f.slot(f"[{tiles * MAX_ROWS * self.row_bytes} x i8]", align=64)
         self.runs = f.slot("[2 x i64]")
 
     def __getitem__(self, name: str) -> str:
@@ -225,39 +237,65 @@ class Writer:
 
     # -- products ------------------------------------------------------------------------------------------------------
     @contextmanager
-    def panels(self, count: str) -> Iterator[Panel]:
-        """The panels of the part's columns of ``count``."""
+    def panels(self, count: str, width: int = 0) -> Iterator[Panel]:
+        """The panels of the part's columns of ``count``; ``width``: columns of a panel, where it has others besides."""
         f = self.f
+        width = width or self.panel
         first, end = self.span(count)
-        with f.loop(first, end, self.panel) as column:
-            yield Panel(f.div(column, self.panel), column, f.minimum(f.sub(end, column), self.panel), self.panel * self.item)
+        with f.loop(first, end, width) as column:
+            yield Panel(f.div(column, width), column, f.minimum(f.sub(end, column), width), width * self.item)
 
-    def multiply(self, panel: Panel, rows: str, count: str, offset: str, depth: str, b: str, gate: int = 0) -> str:
-        """The sums of ``count`` rows (``depth`` numbers, ``offset`` bytes from the addresses in ``rows``) with the packed panel
-        ``b``; returns where they are."""
+    @contextmanager
+    def units(self) -> Iterator[Panel]:
+        """The panels of the part's hidden units, for the product with all gates."""
+        with self.panels(self["hidden"], self.panel // self.cell.gates if self.kernel.shape.beside else self.panel) as panel:
+            yield panel
+
+    def gates(self, panel: Panel, rows: str, count: str, offset: str, depth: str) -> list[str]:
+        """The sums of each gate for the units of a panel; as ``multiply``."""
         f = self.f
-        tile = f.at(self.tiles, gate * MAX_ROWS * self.panel * self.item, "i8")
+        b = f.at(self.base["w"], f.mul(panel.number, self["w_panel"]), "i8")
+        if self.kernel.shape.beside:
+            tile = self.multiply(str(self.panel), rows, count, offset, depth, b)
+            return [f.at(tile, g * panel.nbytes, "i8") for g in range(self.cell.gates)]
+        return [self.multiply(panel.columns, rows, count, offset, depth, f.at(b, f.mul(self["w_gate"], g), "i8"), g)
+                for g in range(self.cell.gates)]  # fmt: skip
+
+    def multiply(self, columns: str, rows: str, count: str, offset: str, depth: str, b: str, place: int = 0) -> str:
+        """The sums of ``count`` rows (``depth`` numbers, ``offset`` bytes from the addresses in ``rows``) with ``columns`` of the packed
+        panel ``b``; returns where they are, ``row_bytes`` from row to row: at a place of their own for each ``place``."""
+        f = self.f
+        tile = f.at(self.tiles, place * MAX_ROWS * self.row_bytes, "i8")
         micro = f.let(f"inttoptr i64 {self['micro']} to ptr")
         f.set(self.runs, offset)
         f.set(f.at(self.runs, 1), depth)
         row = f.slot("i64", "0")
         with f.loop_while(row, "slt", count) as r:
-            left = f.sub(count, r)
-            height = "1"
-            for h in sorted(self.kernel.heights)[1:]:
-                height = f.let(f"select i1 {f.compare('sge', left, h)}, i64 {h}, i64 {height}")
-            f.do(f"call void {micro}(ptr {f.at(tile, f.mul(r, panel.row_bytes), 'i8')}, ptr {f.at(rows, r)}, i64 {height}, "
-                 f"ptr {self.runs}, i64 1, i64 {self.item}, ptr {b}, i64 {self.panel * self.item}, i64 {panel.columns}, i64 0, "
+            height = self._height(f.sub(count, r))
+            f.do(f"call void {micro}(ptr {f.at(tile, f.mul(r, self.row_bytes), 'i8')}, ptr {f.at(rows, r)}, i64 {height}, "
+                 f"ptr {self.runs}, i64 1, i64 {self.item}, ptr {b}, i64 {self.row_bytes}, i64 {columns}, i64 0, "
                  "i64 0)")  # fmt: skip
             f.set(row, f.add(r, height))
         return tile
 
+    def _height(self, left: str) -> str:
+        """Of the next tile: the tallest, or where there is code for every height the first of equal ones, as far as possible."""
+        f, heights = self.f, self.kernel.shape.heights
+        most = heights[0]
+        if heights == tuple(range(most, 0, -1)):
+            tiles = f.div(f.add(left, most - 1), most)
+            return f.div(f.add(left, f.sub(tiles, 1)), tiles)
+        height = "1"
+        for h in sorted(heights)[1:]:
+            height = f.let(f"select i1 {f.compare('sge', left, h)}, i64 {h}, i64 {height}")
+        return height
+
 
 @dataclass
 class Panel:
-    """Columns ``column .. column + columns - 1``; ``row_bytes``: of the sums."""
+    """Columns ``column .. column + columns - 1``; ``nbytes``: of a full one, in a row of an operand."""
 
     number: str
     column: str
     columns: str
-    row_bytes: int
+    nbytes: int

@@ -53,23 +53,20 @@ class Forward(Kernel):
         f = w.f
         hidden, size = w["hidden"], w["size"]
         offset = f.mul(f.mul(time.old, w["batch"]), f.mul(size, w.item))
-        with w.panels(hidden) as panel:
+        with w.units() as panel:
             with f.loop(0, time.running) as r:
                 for x in self._inputs(w, panel, r, time):
-                    w.ask(x, panel.row_bytes)
-            sums = []
-            for g in range(w.cell.gates):
-                b = f.at(w.base["w"], f.add(f.mul(w["w_gate"], g), f.mul(panel.number, w["w_panel"])), "i8")
-                sums.append(w.multiply(panel, states, time.running, offset, size, b, g))
+                    w.ask(x, panel.nbytes)
+            sums = w.gates(panel, states, time.running, offset, size)
             with f.loop(0, time.running) as r:
                 self._units(w, panel, sums, r, time)
         if w.has("projection"):
             with w.panels(size) as panel:
                 b = f.at(w.base["projection"], f.mul(panel.number, w["p_panel"]), "i8")
-                tile = w.multiply(panel, middle, time.running, "0", hidden, b)
+                tile = w.multiply(panel.columns, middle, time.running, "0", hidden, b)
                 with f.loop(0, time.running) as r:
                     target = f.at(w.at("h", size, r, time.new), f.mul(panel.column, w.item), "i8")
-                    w.copy(f.at(tile, f.mul(r, panel.row_bytes), "i8"), target, w.vectors(panel.columns))
+                    w.copy(f.at(tile, f.mul(r, w.row_bytes), "i8"), target, w.vectors(panel.columns))
         if w.has("batch_sizes"):
             with f.loop(time.running, w.rows) as r:
                 w.copy(w.at("h", size, r, time.old), w.at("h", size, r, time.new), w.own(size))
@@ -107,7 +104,7 @@ class Forward(Kernel):
             return f.at(pointer, f.add(start, f.mul(gate_bytes, gate)) if gate else start, "i8")
 
         places = {f"x{g}": at for g, at in enumerate(self._inputs(w, panel, r, time))}
-        places |= {f"z{g}": f.at(tile, f.mul(r, panel.row_bytes), "i8") for g, tile in enumerate(sums)}
+        places |= {f"z{g}": f.at(tile, f.mul(r, w.row_bytes), "i8") for g, tile in enumerate(sums)}
         bias = {f"z{g}": row(w.base["bias"], g) for g in range(w.cell.gates)} if w.has("bias") else {}
         if not w.has("projection"):
             places["h_old"] = row(w.at("h", size, r, time.old))
@@ -188,10 +185,10 @@ class Backward(Kernel):
         if projected:
             with w.panels(hidden) as panel:
                 b = f.at(w.base["projection"], f.mul(panel.number, w["p_panel"]), "i8")
-                tile = w.multiply(panel, running_h, time.running, "0", size, b)
+                tile = w.multiply(panel.columns, running_h, time.running, "0", size, b)
                 with f.loop(0, time.running) as r:
                     target = f.at(w.scratch("m", hidden, r), f.mul(panel.column, w.item), "i8")
-                    w.copy(f.at(tile, f.mul(r, panel.row_bytes), "i8"), target, w.vectors(panel.columns))
+                    w.copy(f.at(tile, f.mul(r, w.row_bytes), "i8"), target, w.vectors(panel.columns))
         if w.has("dh_all"):
             with f.loop(0, time.running) as r:
                 w.copy(w.at("dh0", size, r), w.at("dh_all", size, r, time.t), w.own(size))
@@ -211,10 +208,10 @@ class Backward(Kernel):
         offset = f.mul(f.mul(time.t, w["batch"]), f.mul(w["gates"], w.item))
         with w.panels(size) as panel:
             b = f.at(w.base["w"], f.mul(panel.number, w["w_panel"]), "i8")
-            tile = w.multiply(panel, gates, time.running, offset, w["gates"], b)
+            tile = w.multiply(panel.columns, gates, time.running, offset, w["gates"], b)
             with f.loop(0, time.running) as r:
                 target = f.at(w.at("dh0", size, r), f.mul(panel.column, w.item), "i8")
-                source = f.at(tile, f.mul(r, panel.row_bytes), "i8")
+                source = f.at(tile, f.mul(r, w.row_bytes), "i8")
                 with w.vectors(panel.columns) as (at, on):
                     here, value = f.at(target, at, "i8"), w.load(f.at(source, at, "i8"), on)
                     w.store(here, w.load(here, on) + value if "dh_old" in self.formulas.outputs else value, on)
