@@ -10,7 +10,7 @@ from ..autograd.modes import no_grad
 from ..nn.functional import binary_cross_entropy_with_logits
 from . import constraints
 from .discrete import ByProbability
-from .utils import broadcast_all
+from .utils import broadcast_all, expanded
 
 __all__ = ["Bernoulli"]
 
@@ -50,7 +50,7 @@ class Bernoulli(ByProbability):
 
     def sample(self, sample_shape: Any = Size()) -> Any:  # noqa: B008
         with no_grad():
-            return torch.bernoulli(self.probs.expand(self._extended_shape(sample_shape)))
+            return torch.bernoulli(expanded(self.probs, self._extended_shape(sample_shape)))
 
     def log_prob(self, value: Any) -> Any:
         if self._validate_args:

@@ -31,8 +31,9 @@ class Beta(Distribution):
             both = torch.as_tensor([float(concentration1), float(concentration0)])
         else:
             both = torch.stack(broadcast_all(concentration1, concentration0), -1)
-        self._dirichlet = Dirichlet(both, validate_args=validate_args)
-        super().__init__(self._dirichlet._batch_shape, validate_args=validate_args)
+        self._dirichlet = Dirichlet(both, validate_args=validate_args)  # which checks them
+        super().__init__(self._dirichlet._batch_shape, validate_args=False)
+        self._validate_args = self._dirichlet._validate_args
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         new = self._get_checked_instance(Beta, _instance)

@@ -94,7 +94,9 @@ class Categorical(Distribution):
             probs, shape = self.probs, self._extended_shape(sample_shape)
             if probs.dim() == 1:
                 return torch.multinomial(probs, sample_shape.numel(), True).reshape(shape)
-            return torch.multinomial(probs.reshape(-1, self._num_events), sample_shape.numel(), True).T.reshape(shape)
+            rows, times = probs if probs.dim() == 2 else probs.reshape(-1, self._num_events), sample_shape.numel()
+            drawn = torch.multinomial(rows, times, True)
+            return (drawn if times == 1 else drawn.T).reshape(shape)
 
     def log_prob(self, value: Any) -> Any:
         if self._validate_args:

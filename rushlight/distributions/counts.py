@@ -11,7 +11,7 @@ from ..tensor.kinds import finfo
 from . import constraints
 from .discrete import ByProbability, one_of
 from .distribution import Distribution
-from .utils import batch_shape_of, broadcast_all
+from .utils import batch_shape_of, broadcast_all, expanded
 
 __all__ = ["Binomial", "Exponential", "Geometric", "Poisson"]
 
@@ -139,7 +139,7 @@ class Poisson(Distribution):
 
     def sample(self, sample_shape: Any = Size()) -> Any:  # noqa: B008
         with no_grad():
-            return torch.poisson(self.rate.expand(self._extended_shape(sample_shape)))
+            return torch.poisson(expanded(self.rate, self._extended_shape(sample_shape)))
 
     def log_prob(self, value: Any) -> Any:
         if self._validate_args:

@@ -9,6 +9,7 @@ from ..nn.functional import one_hot
 from . import constraints
 from .distribution import Distribution
 from .sampling import sample_dirichlet
+from .utils import expanded
 
 __all__ = ["Dirichlet"]
 
@@ -41,7 +42,7 @@ class Dirichlet(Distribution):
         return new
 
     def rsample(self, sample_shape: Any = ()) -> Any:
-        return sample_dirichlet(self.concentration.expand(self._extended_shape(sample_shape)))
+        return sample_dirichlet(expanded(self.concentration, self._extended_shape(sample_shape)))
 
     def log_prob(self, value: Any) -> Any:
         if self._validate_args:

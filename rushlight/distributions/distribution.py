@@ -1,18 +1,40 @@
 """The base of all distributions: shapes, validation, printed form."""
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import rushlight as torch
 
 from ..autograd.modes import no_grad
+from ..autograd.quick import quick
 from . import constraints
 from .utils import lazy_property
 
 __all__ = ["Centred", "Distribution"]
 
 Size, Tensor = torch.Size, torch.Tensor
+
+
+def _judging(regions: tuple[constraints.Constraint, ...]) -> Any:
+    """A function of as many tensors: whether each lies in its region, as a tensor of one bool."""
+    def lie(*values: Any) -> Any:
+        return functools.reduce(torch.logical_and, [region.check(value).all() for region, value in zip(regions, values)])
+    return lie
+
+
+@functools.lru_cache(maxsize=512)
+def _remembered(regions: tuple[constraints.Constraint, ...]) -> Any:
+    """The same, remembered as one call, as public functions are: distributions are made and asked in every step."""
+    return quick(_judging(regions))
+
+
+def _all_lie(regions: tuple[constraints.Constraint, ...], values: Sequence[Any], lasting: bool) -> bool:
+    """Whether each value lies in its region; ``lasting``: the regions are those of a class, not of an instance."""
+    with no_grad():
+        return bool((_remembered if lasting else _judging)(regions)(*values))
 
 
 class Distribution:
@@ -53,17 +75,19 @@ class Distribution:
             warnings.warn(f"{self.__class__} does not define `arg_constraints`. Please set `arg_constraints = {{}}` or initialize the "
                           "distribution with `validate_args=False` to turn off validation.", stacklevel=4)
             return
-        checks = []
+        names = []
         for name, constraint in arg_constraints.items():
             computed = name not in self.__dict__ and isinstance(getattr(type(self), name, None), lazy_property)
             if not constraints.is_dependent(constraint) and not computed:
-                value = getattr(self, name)
-                with no_grad():
-                    checks.append((name, constraint, value, constraint.check(value).all()))
-        if checks and not bool(torch.stack([valid for *_, valid in checks]).all() if len(checks) > 1 else checks[0][-1]):
-            name, constraint, value = next(c[:3] for c in checks if not c[-1])
-            raise ValueError(f"Expected parameter {name} ({type(value).__name__} of shape {tuple(value.shape)}) of distribution "
-                             f"{self!r} to satisfy the constraint {constraint!r}, but found invalid values:\n{value}")
+                names.append(name)
+        regions, values = tuple([arg_constraints[name] for name in names]), [getattr(self, name) for name in names]
+        kind: Any = type(self)
+        if not names or _all_lie(regions, values, kind.arg_constraints is arg_constraints):
+            return
+        for name, constraint, value in zip(names, regions, values):
+            if not _all_lie((constraint,), (value,), False):
+                raise ValueError(f"Expected parameter {name} ({type(value).__name__} of shape {tuple(value.shape)}) of distribution "
+                                 f"{self!r} to satisfy the constraint {constraint!r}, but found invalid values:\n{value}")
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         """The same distribution for each entry of a larger batch shape, without copying parameters."""
@@ -172,9 +196,8 @@ class Distribution:
             warnings.warn(f"{self.__class__} does not define `support` to enable sample validation. Please initialize the distribution "
                           "with `validate_args=False` to turn off validation.", stacklevel=3)
             return
-        with no_grad():
-            valid = support.check(value).all()
-        if not valid:
+        kind: Any = type(self)
+        if not _all_lie((support,), (value,), kind.support is support):
             raise ValueError(f"Expected value argument ({type(value).__name__} of shape {tuple(value.shape)}) to be within the support "
                              f"({support!r}) of the distribution {self!r}, but found invalid values:\n{value}")
 

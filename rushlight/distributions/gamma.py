@@ -14,7 +14,7 @@ from .distribution import Distribution
 from .sampling import standard_gamma
 from .transformed_distribution import TransformedDistribution
 from .transforms import PowerTransform
-from .utils import batch_shape_of, broadcast_all, lazy_property
+from .utils import batch_shape_of, broadcast_all, expanded, lazy_property
 
 __all__ = ["Chi2", "Gamma", "InverseGamma", "NegativeBinomial"]
 
@@ -54,7 +54,7 @@ class Gamma(Distribution):
 
     def rsample(self, sample_shape: Any = Size()) -> Any:  # noqa: B008
         shape = self._extended_shape(sample_shape)
-        value = standard_gamma(self.concentration.expand(shape)) / self.rate.expand(shape)
+        value = standard_gamma(expanded(self.concentration, shape)) / expanded(self.rate, shape)
         value.detach().clamp_(min=finfo(value.dtype).tiny)  # 0 has no logarithm
         return value
 

@@ -15,13 +15,19 @@ import rushlight as torch
 
 from ..autograd.function import Function
 from ..record.random import default_stream
+from ..tensor.creation import from_owned
 from ..tensor.kinds import finfo
 
 __all__ = ["sample_dirichlet", "standard_gamma"]
 
 def _gamma_numbers(alpha: Any) -> np.ndarray:
     """float64, with the shapes in ``alpha`` and rate 1."""
-    return default_stream.gammas(alpha.detach()._array())
+    return default_stream.gammas(alpha._array())
+
+
+def _sample(drawn: np.ndarray, dtype: Any) -> Any:
+    """Positive numbers as a tensor."""
+    return from_owned(np.maximum(drawn, finfo(dtype).tiny).astype(dtype.numpy))
 
 
 def _nodes() -> tuple[np.ndarray, np.ndarray]:
@@ -69,8 +75,7 @@ def share_slope(x: Any, alpha: Any, total: Any) -> Any:
 class _StandardGamma(Function):
     @staticmethod
     def forward(ctx: Any, alpha: Any) -> Any:
-        drawn = np.maximum(_gamma_numbers(alpha), finfo(alpha.dtype).tiny)
-        sample = torch.as_tensor(drawn).to(alpha.dtype)
+        sample = _sample(_gamma_numbers(alpha), alpha.dtype)
         ctx.save_for_backward(alpha, sample)
         return sample
 
@@ -83,8 +88,7 @@ class _Dirichlet(Function):
     @staticmethod
     def forward(ctx: Any, alpha: Any) -> Any:
         drawn = _gamma_numbers(alpha)
-        shares = drawn / drawn.sum(-1, keepdims=True)
-        sample = torch.as_tensor(np.maximum(shares, finfo(alpha.dtype).tiny)).to(alpha.dtype)
+        sample = _sample(drawn / drawn.sum(-1, keepdims=True), alpha.dtype)
         ctx.save_for_backward(alpha, sample)
         return sample
 

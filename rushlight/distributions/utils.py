@@ -12,7 +12,7 @@ from ..nn.functional import softmax
 from ..ops.promotion import default_dtype
 from ..tensor.kinds import finfo
 
-__all__ = ["broadcast_all", "clamp_probs", "lazy_property", "logits_to_probs", "probs_to_logits", "standard_normal"]
+__all__ = ["broadcast_all", "clamp_probs", "expanded", "lazy_property", "logits_to_probs", "probs_to_logits", "standard_normal"]
 
 Tensor = torch.Tensor
 
@@ -34,6 +34,11 @@ def broadcast_all(*values: Any) -> tuple[Any, ...]:
 def batch_shape_of(*values: Any) -> Any:
     """The shape of a distribution with these arguments, of which the first has been broadcast: empty if all are numbers."""
     return torch.Size() if all(isinstance(v, Number) for v in values[1:]) else values[0].shape
+
+
+def expanded(t: Any, shape: Any) -> Any:
+    """``t`` seen as of that shape; itself, if it has it."""
+    return t if t.shape == shape else t.expand(shape)
 
 
 def standard_normal(shape: Any, dtype: Any) -> Any:

@@ -1,6 +1,7 @@
 """Layouts, memory formats and type names: small constant objects that programs pass around."""
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from ..autograd.handle import TYPE_NAMES, Handle, type_name
@@ -90,6 +91,15 @@ class iinfo(_Info):
         self.bits = info.bits
 
 
+@functools.cache
+def _limits(d: DType) -> tuple[dict[str, float], int]:
+    import ml_dtypes
+
+    info = ml_dtypes.finfo(d.numpy)
+    return {"resolution": 10.0 ** -info.precision, "min": float(info.min), "max": float(info.max), "eps": float(info.eps),
+            "smallest_normal": float(info.smallest_normal), "tiny": float(info.tiny)}, info.bits
+
+
 class finfo(_Info):
     """Limits of a floating dtype: ``bits``, ``eps``, ``max``, ``min``, ``tiny``, ``smallest_normal``, ``resolution``."""
 
@@ -99,15 +109,10 @@ class finfo(_Info):
     tiny: float
 
     def __init__(self, type: DType | None = None) -> None:
-        import ml_dtypes
-
         from ..ops.promotion import default_dtype
 
         type = type or default_dtype()
         if type.kind not in "fc":
             raise TypeError(f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle '{type!r}'")
-        info = ml_dtypes.finfo(type.to_real().numpy)
-        super().__init__(type, {"resolution": 10.0 ** -info.precision, "min": float(info.min), "max": float(info.max),
-                                "eps": float(info.eps), "smallest_normal": float(info.smallest_normal),
-                                "tiny": float(info.tiny)})
-        self.bits = info.bits
+        fields, self.bits = _limits(type.to_real())
+        super().__init__(type, fields)

@@ -514,6 +514,31 @@ def test_a_policy_gradient_step_builds_no_new_programs():
     assert after.programs_built == before.programs_built
 
 
+def test_parameters_are_looked_at_once_and_the_look_is_remembered(monkeypatch):
+    from rushlight.distributions import constraints
+    from rushlight.record import counters
+
+    asked = []
+    kind = type(constraints.positive)
+    check = kind.check
+    monkeypatch.setattr(kind, "check", lambda *args: asked.append(1) or check(*args))
+    one = torch.ones(3).numpy()
+    loc, scale = rushlight.tensor(one), rushlight.tensor(one)
+    for k in range(8):
+        before = counters.programs_run
+        made = rushlight.distributions.Beta(loc, scale)
+        assert counters.programs_run - before <= 1
+        made.log_prob(rushlight.tensor(0.5 * one)).numpy()
+        rushlight.distributions.Normal(loc, scale).log_prob(loc).numpy()
+        assert k < 4 or not asked
+        asked.clear()
+    for wrong in (rushlight.distributions.Beta, rushlight.distributions.Normal):
+        with pytest.raises(ValueError, match="to satisfy the constraint"):
+            wrong(loc, -scale)
+        with pytest.raises(ValueError, match="to be within the support"):
+            wrong(loc, scale).log_prob(loc * math.nan)
+
+
 def test_angles():
     loc, k = np.array([0.3, -2.0, 3.0]), np.array([0.5, 4.0, 1e-7])
     seen = []
