@@ -31,25 +31,28 @@ def _set(tr: Trace, grad: bool, inference: bool) -> None:
 
 
 class _Mode:
-    """A context manager that is also a decorator, of generator functions too."""
+    """A context manager that is also a decorator, of generator functions too. ``before``: the modes outside, for each time that it was
+    entered and not left."""
 
-    def __init__(self) -> None:
-        self.before: list[tuple[bool | None, bool]] = []
+    before: list[tuple[bool | None, bool]]
 
-    def _enter(self) -> None:
-        raise NotImplementedError
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = object.__new__(cls)
+        made.before = []
+        return made
 
     def clone(self) -> _Mode:
         return type(self)()
 
     def __enter__(self) -> None:
-        tr = local.trace
-        self.before.append((tr.grad_enabled, tr.inference))
-        self._enter()
+        raise NotImplementedError
 
     def __exit__(self, *error: object) -> None:
-        grad, inference = self.before.pop()
-        _set(local.trace, bool(grad), inference)
+        tr = local.trace
+        tr.grad_enabled, inference = self.before.pop()
+        if tr.inference is not inference:
+            enter_inference(1 if inference else -1)
+            tr.inference = inference
 
     def __call__(self, function: F) -> F:
         if inspect.isgeneratorfunction(function):
@@ -84,34 +87,35 @@ class _Mode:
 class no_grad(_Mode):
     """Results computed inside do not require grad. Usable as ``with no_grad():`` and as ``@no_grad()``."""
 
+    # Programs enter it at every step, so it calls nothing that it can do itself: no ``__init__``, no function that sets a mode.
     def __new__(cls, function: Any = None) -> Any:
-        made = super().__new__(cls)
-        if function is None:
-            return made
-        cls.__init__(made)  # ``@no_grad`` without parentheses
-        return made(function)
+        made = object.__new__(cls)
+        made.before = []
+        return made if function is None else made(function)  # the latter: ``@no_grad`` without parentheses
 
-    def __init__(self, function: Any = None) -> None:
-        self.before: list[tuple[bool | None, bool]] = []
-
-    def _enter(self) -> None:
+    def __enter__(self) -> None:
         tr = local.trace
-        _set(tr, False, tr.inference)
+        grad = tr.grad_enabled
+        self.before.append((grad, tr.inference))
+        if grad:
+            tr.grad_enabled = False
 
 
 class enable_grad(no_grad):
     """The opposite of ``no_grad``, inside it. What ``inference_mode`` computes never requires grad."""
 
-    def _enter(self) -> None:
+    def __enter__(self) -> None:
         tr = local.trace
-        _set(tr, True, tr.inference)
+        grad = tr.grad_enabled
+        self.before.append((grad, tr.inference))
+        if grad is False:
+            tr.grad_enabled = True
 
 
 class set_grad_enabled(_Mode):
     """Sets the mode at once, and back at the end of a ``with`` block."""
 
     def __init__(self, mode: bool) -> None:
-        super().__init__()
         if not isinstance(mode, bool):
             raise TypeError(f"set_grad_enabled(): argument 'enabled' (position 1) must be bool, not {type(mode).__name__}")
         tr = local.trace
@@ -147,17 +151,13 @@ class inference_mode(_Mode):
 
     def __new__(cls, mode: Any = True) -> Any:
         made = super().__new__(cls)
-        if isinstance(mode, bool):
-            return made
-        cls.__init__(made)
-        return made(mode)
-
-    def __init__(self, mode: bool = True) -> None:
-        super().__init__()
-        self.mode = mode
+        made.mode = mode if isinstance(mode, bool) else True
+        return made if isinstance(mode, bool) else made(mode)
 
     def clone(self) -> inference_mode:
         return type(self)(self.mode)
 
-    def _enter(self) -> None:
-        _set(local.trace, not self.mode, self.mode)
+    def __enter__(self) -> None:
+        tr = local.trace
+        self.before.append((tr.grad_enabled, tr.inference))
+        _set(tr, not self.mode, self.mode)

@@ -114,8 +114,14 @@ def compiled(source: str, name: str, **more: Any) -> Callable[..., Any]:
 def _source(shape: Shape, anew: bool) -> str:
     kept = [i for i, keep in zip(shape.inputs, shape.keeps or ()) if keep]
     names, tensors, lines = checks(shape, "meta, slot, in_metas", bool(shape.grad), kept=kept)
-    made = [line for i in shape.entering for line in enters(i, tensors[i], not shape.is_view)]
+    # Leaves enter right before the result, or the first of several.
+    before = len(shape.entering) + shape.nr
+    slots = ["len(values)" if shape.pieces else f"slot - {before - k}" for k in range(len(shape.entering))]
+    made = [line for i, slot in zip(shape.entering, slots) for line in enters(i, tensors[i], not shape.is_view, slot)]
     made.append(f"tr.node = node{'s[-1]' if shape.pieces else ''}")
+    made.append(f"spare = tr.{'spare_views' if shape.is_view else 'spare'}")
+    if shape.is_view:
+        made += _whole(shape)
     if shape.pieces:
         made += ["outs, kind = [], slot", "for node, (meta, slot) in zip(nodes, meta):", *["  " + line for line in _result(shape)],
                  "  outs.append(out)", "return kind(outs)"]
@@ -180,8 +186,8 @@ def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = (),
             elif shape.is_view or i in written:
                 doubts.append(f"{v}.buffer is None or {in_use_text(v)}")
             else:  # a copy may enter, as ``apply`` has it
-                lines.append(f"copy{i} = {v}.buffer is not None and {in_use_text(v)}")
-                doubts.append(f"{v}.buffer is None or copy{i} and {v}.meta.nbytes > {COPIED}")
+                lines += [_unless([*doubts, f"{v}.buffer is None"]), f"copy{i} = {in_use_text(v)}"]
+                doubts = [f"copy{i} and {v}.meta.nbytes > {COPIED}"]
             entered.append(v)
         if overriding:
             doubts.append(f"type(t{i}) in overriding")
@@ -197,17 +203,17 @@ def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = (),
     return names, tensors, lines
 
 
-def enters(i: int, kind: str, copies: bool) -> list[str]:
-    """Lines that let a tensor enter as a leaf; ``copies``: maybe as a copy."""
+def enters(i: int, kind: str, copies: bool, slot: str = "len(values)") -> list[str]:
+    """Lines that let a tensor enter as a leaf, in a slot; ``copies``: maybe as a copy."""
     v = f"v{i}"
     if kind == STRETCH:
         return [f"values.append(stretch_of(tr, {v}))", f"{v}.epoch = epoch", f"{v}.slot = len(values)", f"values.append({v})"]
-    found = [f"{v}.epoch = epoch", f"{v}.slot = len(values)",
+    found = [f"{v}.epoch = epoch", f"{v}.slot = {slot}",
              f"values.append({v})" if kind != PART else f"values.append(part_of(tr, {v}))"]
     if kind in NUMBERS:
         return [f"{v} = scalar_value(n{i})", *found]
     if kind == LEAF_VALUE and copies:
-        return [f"if copy{i}: values.append(copy_of({v}, epoch, len(values)))", "else: " + "; ".join(found)]
+        return [f"if copy{i}: values.append(copy_of({v}, epoch, {slot}))", "else: " + "; ".join(found)]
     return found
 
 
@@ -300,13 +306,23 @@ def _arguments(shape: Shape) -> tuple[list[str], list[str], list[str], list[str]
     return names, facts, tensors, doubts, lines
 
 
+def _whole(shape: Shape) -> list[str]:
+    """Lines that find what views of the tensor have in common: the alias and storage of its whole, and the base of their history. Where it
+    has no view yet this is ``storage_of``, written out: most views are the first one of a result, and the call would be a tenth of all."""
+    return ["parent = t0._alias", "if parent is None:", f"  base = {'t0' if shape.grad else 'None'}", "  wholes = tr.spare_wholes",
+            "  if wholes and wholes[-1].how.meta is v0.meta:", "    parent = t0._alias = wholes.pop()", "    storage = parent.storage",
+            "    origin = storage.value = v0", "    version = parent.version = storage.version = t0._writes",
+            "  else:", "    parent = storage_of(t0)", "    storage = parent.storage", "    origin = v0", "    version = t0._writes",
+            "else:", f"  base = {'t0 if parent.base is None else parent.base' if shape.grad else 'None'}", "  storage = parent.storage",
+            "  origin = storage.value", "  version = storage.version"]
+
+
 def _result(shape: Shape) -> list[str]:
-    """Lines that make the result."""
+    """Lines that make the result, if it is a view behind those of ``_whole``."""
     edge = "None" if not shape.linked else "grad" if shape.results == 1 else f"(grad, {shape.nr})"
     # Objects are made without calling their ``__init__``: the call would cost as much as everything else here.
-    kind, spare, more = ("View", "spare_views", "_place") if shape.is_view else ("Value", "spare", "origin")
+    kind, more = ("View", "_place") if shape.is_view else ("Value", "origin")
     lines = ["meta, op, attrs = meta"] if shape.moves else []
-    lines.append(f"spare = tr.{spare}")
     outs = ["made"] if shape.results == 1 else [f"made{k}" for k in range(shape.results)]
     if shape.results > 1:
         lines.append(f"{', '.join([f'meta{k}' for k in range(shape.results)])} = meta")
@@ -321,18 +337,8 @@ def _result(shape: Shape) -> list[str]:
               f"out._grad = out._more = {'' if shape.is_view else 'out._alias = '}None"]
     if shape.is_view:
         how = f"How(op, op.moved(attrs, n{shape.inputs[1]}), meta)" if shape.moves else "node"
-        base = "t0 if parent.base is None else parent.base" if shape.grad else "None"
-        first = "t0" if shape.grad else "None"
-        # The first view of a result: ``storage_of`` written out, since the call would be a tenth of all this.
-        lines += ["parent = t0._alias", "if parent is None:", f"  made.base = {first}", "  wholes = tr.spare_wholes",
-                  "  if wholes and wholes[-1].how.meta is v0.meta:", "    parent = t0._alias = wholes.pop()",
-                  "    storage = parent.storage", "    made.origin = storage.value = v0",
-                  "    made.version = parent.version = storage.version = t0._writes",
-                  "  else:", "    parent = storage_of(t0)", "    storage = parent.storage", "    made.origin = v0",
-                  "    made.version = t0._writes",
-                  "else:", f"  made.base = {base}", "  storage = parent.storage", "  made.origin = storage.value",
-                  "  made.version = storage.version",
-                  "made.storage = storage", "made.parent = parent", f"made.how = {how}", "out._alias = made"]
+        lines += ["made.base = base", "made.origin = origin", "made.version = version", "made.storage = storage", "made.parent = parent",
+                  f"made.how = {how}", "out._alias = made"]
     if shape.linked:
         lines += ["grad = GradNode()", "grad.node = node", "grad.epoch = epoch", "grad.in_metas = in_metas"]
         absent = ["grad.rare"]

@@ -200,6 +200,9 @@ class Program:
         self._table_pointer = self._table.ctypes.data
         self._view = self._table.data.cast("B")
         self._pack = struct.Struct(f"{n}q").pack_into
+        # What ``plain_run`` has written into the table, and nobody else since: the addresses, and that of the arena.
+        self._entered: tuple[int, ...] | None = None
+        self._base = 0
         self._lock = threading.RLock()  # a host function may run the very program that calls it
         self._only = steps[0] if len(steps) == 1 and isinstance(steps[0], Segment) else None
         #: Whether ``plain_run`` runs it: one segment that makes no packed forms.
@@ -278,7 +281,12 @@ class Program:
             with lock:
                 space.busy = True
                 try:
-                    pack(view, 8, *pointers, space.block.ptr if need <= space.size else space.pointer(need))  # type: ignore[union-attr]
+                    base = space.block.ptr if need <= space.size else space.pointer(need)  # type: ignore[union-attr]
+                    if self._entered != pointers or self._base != base:  # a loop that repeats itself finds the table as it left it
+                        self._entered = None
+                        pack(view, 8, *pointers, base)
+                        self._base = base
+                        self._entered = pointers
                     failed = run(start, count, table)
                     if failed is not None:
                         raise _error(failed, only)
@@ -323,6 +331,7 @@ class Program:
     def _enter(self, table: memoryview, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int], base: int, places: Sequence[int],
                ready: tuple[bool, ...]) -> None:
         """Write the addresses into a table, and let the instructions rest whose work is done."""
+        self._entered = None
         packed = self.packed
         if packed:
             if not ready:
