@@ -73,7 +73,8 @@ class _Reader:
         ops: the trie nodes of its operations; ``names``: slot -> the name of the value in the step.
         grads: number of an operation -> its graph node; ``classes``: of these, once each; ``made``: slot -> the tensor that the
             step makes of a result.
-        views: the results that have to be views, not only to stand in their slots.
+        views: the results of view operations that somebody looks at; in the slots of the others stand plain values, which nobody needs.
+            wholes: slots of results for which there are lines that make a tensor, to have views of, though the call gives none of it.
     """
 
     def __init__(self, attempt: Any) -> None:
@@ -91,6 +92,7 @@ class _Reader:
         self.classes: list[type[GradNode]] = []
         self.made: dict[int, Any] = {}  # slot -> the tensor of a result
         self.views: set[int] = set()
+        self.wholes: set[int] = set()
         self.events: list[tuple[str, int]] = []  # in the order of slots: ("enter", argument), ("draw", slot), ("op", operation)
         self.wants = [self._wants(t) for t in self.args]
 
@@ -292,7 +294,7 @@ class _Reader:
         """Lines that give an argument another value."""
         t, old = self.args[i], self.found.values[i]
         slot = self._slot(t._value)
-        _demand(type(t._value) is Value and old.overwritten is not None)
+        _demand(type(t._value) is Value and old.overwritten is not None)  # no view, then
         name, by = old.overwritten
         if by is None:
             writer = "None"
@@ -399,23 +401,24 @@ class _Reader:
         op = self.ops[k]
         lines = []
         names = [self.names[op.slot + nr] for nr in range(len(op.metas))]
+        is_view = op.slot in self.views  # of what nobody looks at, a view would cost thrice as much as a value
         for nr, r in enumerate(names):
-            lines += _fresh(r, f"x{k}_{nr}", f"s{k}_{nr}", op.op.is_view)
-        if op.op.is_view:
+            lines += _fresh(r, f"x{k}_{nr}", f"s{k}_{nr}", is_view)
+        if is_view:
             lines += self._view(k, names[0])
         if k in self.grads:
             lines += self._grad(k, names)
         for nr, r in enumerate(names):
             t = self.made.get(op.slot + nr)
             if t is not None:
-                alias = [f"o{r}._alias = {r}", f"o{r}._grad"] if op.op.is_view else [f"o{r}._grad = o{r}._alias"]
-                writes = 0 if op.op.is_view else writes_of(self.tr.grad_enabled)
+                alias = [f"o{r}._alias = {r}", f"o{r}._grad"] if is_view else [f"o{r}._grad = o{r}._alias"]
+                writes = 0 if is_view else writes_of(self.tr.grad_enabled)
                 lines += [f"o{r} = blank()", f"o{r}._value = {r}", f"o{r}._writes = {writes}", *alias[:-1],
                           f"{alias[-1]} = o{r}._more = None", f"o{r}._edge = {self._edge(t._edge)}"]
         return lines
 
     def _view(self, k: int, r: str) -> list[str]:
-        """Lines that tell a view what it is a view of. Of one that nobody looks at again the base may be missing."""
+        """Lines that tell a view what it is a view of."""
         slot, = self.ops[k].inputs
         source = self.names[slot]
         if slot not in self.results:
@@ -424,12 +427,13 @@ class _Reader:
         elif self._is_view(slot):
             lines, base = [f"parent = {source}"], f"{source}.base"
         else:
-            lines, base = [f"parent = storage_of(o{source})"], f"o{source}"
-            if slot not in self.made:  # no tensor of this one is looked at
+            lines, base = [f"parent = o{source}._alias or storage_of(o{source})"], f"o{source}"
+            if slot not in self.made and slot not in self.wholes:  # no tensor of this one is looked at
+                self.wholes.add(slot)
                 writes = writes_of(self.tr.grad_enabled)
                 lines = [f"o{source} = blank()", f"o{source}._value = {source}", f"o{source}._writes = {writes}",
                          f"o{source}._alias = None", *lines]
-        if not (self.tr.grad_enabled and self.ops[k].slot in self.views):
+        if not self.tr.grad_enabled:
             base = "None"
         return [*lines, "storage = parent.storage", f"{r}.storage = storage", f"{r}.origin = storage.value",
                 f"{r}.version = storage.version", f"{r}.base = {base}", f"{r}.parent = parent", f"{r}.how = n{k}"]

@@ -10,6 +10,7 @@ import rushlight as torch
 import rushlight.nn.functional as F
 from rushlight import nn
 from rushlight.autograd import calls as known_calls
+from rushlight.autograd.handle import View
 from rushlight.record import counters, flush, local
 from rushlight.record.flush import start_afresh
 
@@ -408,3 +409,27 @@ def test_anomaly_mode_and_hooks_see_every_operation():
         z.sum().backward()
         assert seen == [[4.0] * 3]
         flush()
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_views_inside_a_call_that_nobody_looks_at_are_plain_values(grad):
+    """The parts of an LSTM's gates are views of one product; what is remembered of the call makes none of them, unless graph nodes keep
+    them."""
+    cell = torch.nn.LSTMCell(3, 4)
+    x, state = torch.ones(2, 3), (torch.ones(2, 4), torch.ones(2, 4))
+    made, results = [], []
+    with torch.set_grad_enabled(grad):
+        for _ in range(5):
+            h, c = cell(x, state)
+            made.append(sum(isinstance(v, View) for v in local.trace.values))
+            results.append([(h + c).tolist()])
+            if grad:
+                (h.sum() + c.prod()).backward()
+                results[-1].append(cell.weight_hh.grad.tolist())
+                cell.zero_grad()
+            del h, c
+            flush()
+    assert made[0] == 4 and made[-1] == (4 if grad else 0)
+    for result in results[1:]:  # the first one is computed by the interpreter
+        for x, y in zip(result, results[0], strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-5)

@@ -3,6 +3,7 @@ somebody still looks."""
 from __future__ import annotations
 
 import gc
+import threading
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import rushlight as torch
 from rushlight.compile.cpu import alloc, flight
 from rushlight.record import again, counters, flush
 from rushlight.record.flush import start_afresh
+from rushlight.tools.profiler import profile
 
 
 @pytest.fixture(autouse=True)
@@ -270,3 +272,38 @@ def test_a_value_that_a_graph_keeps_in_one_round_and_a_tensor_in_the_next():
             kept.backward()
             want = 2 * array(4, seed=k)
             np.testing.assert_allclose(x.grad.numpy(), 2 * (np.exp(want) if k % 3 else np.cos(want)), rtol=1e-5)
+
+
+def test_a_program_finds_its_table_as_it_left_it_or_writes_it_anew():
+    """The addresses of a run stay in the program's table: other memory, another thread's arena, and a run that is watched come between."""
+    xs = [torch.tensor(array(5, 3, seed=k)) for k in range(3)]
+    w = torch.tensor(array(3, 4, seed=9))
+
+    def run(k):
+        got = (torch.softmax(xs[k] @ w, 1) * 2).numpy().copy()
+        flush()
+        e = np.exp(array(5, 3, seed=k) @ array(3, 4, seed=9))
+        np.testing.assert_allclose(got, 2 * e / e.sum(1, keepdims=True), rtol=1e-4)
+
+    def in_thread():
+        thread = threading.Thread(target=lambda: failures.extend(run_all((0, 0, 1, 0))))
+        thread.start()
+        thread.join()
+
+    def run_all(order):
+        try:
+            for k in order:
+                run(k)
+        except AssertionError as error:
+            return [error]
+        return []
+
+    failures = []
+    for _ in range(4):
+        failures += run_all((0, 0, 0, 1, 1, 2, 0, 0))
+    in_thread()
+    failures += run_all((0, 0, 1))
+    with profile():
+        failures += run_all((2, 2, 0))
+    failures += run_all((0, 0, 2, 2))
+    assert not failures
