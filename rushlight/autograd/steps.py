@@ -103,10 +103,10 @@ forgetting(step_for.cache_clear)
 def compiled(source: str, name: str, **more: Any) -> Callable[..., Any]:
     """The step with this source; ``more``: what it refers to besides what all of them may."""
     scope: dict[str, Any] = {f.__name__: f for f in (
-        Alias, Value, View, How, storage_of, scalar_value, start_of, same, getrefcount, is_exported, is_strided, is_stretch, part_of,
+        Alias, Value, View, storage_of, scalar_value, start_of, same, getrefcount, is_exported, is_strided, is_stretch, part_of,
         stretch_of, copy_of)}
     scope |= {"__name__": __name__, "blank": handle.blank, "LEAF": LEAF, "MISSING": object(),
-              "ndarray": np.ndarray, "overriding": overriding, **more}
+              "ndarray": np.ndarray, "overriding": overriding, "how_of": functools.partial(tuple.__new__, How), **more}
     exec(compile(source, name, "exec"), scope)
     return scope["step"]  # type: ignore[no-any-return]
 
@@ -336,7 +336,7 @@ def _result(shape: Shape) -> list[str]:
               f"out._writes = {0 if shape.is_view else writes_of(shape.grad)}",
               f"out._grad = out._more = {'' if shape.is_view else 'out._alias = '}None"]
     if shape.is_view:
-        how = f"How(op, op.moved(attrs, n{shape.inputs[1]}), meta)" if shape.moves else "node"
+        how = f"how_of((op, op.moved(attrs, n{shape.inputs[1]}), meta))" if shape.moves else "node"
         lines += ["made.base = base", "made.origin = origin", "made.version = version", "made.storage = storage", "made.parent = parent",
                   f"made.how = {how}", "out._alias = made"]
     if shape.linked:
