@@ -149,6 +149,8 @@ class inference_mode(_Mode):
         RuntimeError: outside, where an inference tensor is saved for a backward, written in place, or to require grad.
     """
 
+    mode: bool
+
     def __new__(cls, mode: Any = True) -> Any:
         made = super().__new__(cls)
         made.mode = mode if isinstance(mode, bool) else True
