@@ -415,6 +415,21 @@ def test_tiles_are_wide_where_loads_are_scarce(letters: str, m: int, n: int, k: 
             check(letters, a, b, out)
 
 
+@pytest.mark.skipif(HOST.vector_bytes != 64, reason="wide tiles are for vectors of 64 bytes")
+@pytest.mark.parametrize("columns, lifted", [(1024, True), (2000, False), (2048, True), (520, False)])
+def test_panels_whose_lines_share_a_place_of_the_cache_are_copied(columns: int, lifted: bool) -> None:
+    """Both operands' rows are the positions of the reduction: 4096 bytes from one to the next are one place. Not all of the last panel
+    is there, and sums are kept from chunk to chunk."""
+    rng = np.random.default_rng(2)
+    wide = rng.standard_normal((600, columns)).astype(np.float32)
+    a, b, out = rng.standard_normal((600, 100)).astype(np.float32), wide[:, :columns - 21], np.zeros((100, columns - 21), np.float32)
+    with target.using(dataclasses.replace(HOST, l1d=48 << 10, l1d_ways=12, full_loads=1)):
+        drivers = [step.kernel[1].__self__ for step in plan(of_einsum("km,kn->mn", a, b, out, dt.float32)).steps]
+        drivers = [driver for driver in drivers if getattr(driver, "block", "") == "turned"]
+        assert [driver.lifted for driver in drivers] == [lifted]
+        check("km,kn->mn", a, b, out)
+
+
 def test_a_weight_gradient_with_many_results_is_one_step() -> None:
     """Parts that have all of the reduction apply the epilogue themselves; with few results the reduction is split, and a step adds up."""
     for (m, n, k), kinds in (((1024, 256, 2048), ["chunked"]), ((192, 192, 1576), ["chunked"]), ((96, 128, 16384), ["partial", "finish"])):

@@ -27,7 +27,7 @@ from typing import TypeGuard
 
 from rushlight.compile.contraction import Contraction
 from rushlight.compile.cpu import jit, target
-from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE, Copy, Turn, turned_pitch
+from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE, Copy, Lift, Turn, turned_pitch
 from rushlight.compile.cpu.contract_cut import LONGEST, TURNED_AT_ONCE, cut, even_blocks, panels_of_a_part
 from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
 from rushlight.compile.cpu.contract_ir import Driver
@@ -41,6 +41,7 @@ from rushlight.compile.cpu.contract_sizes import (
     is_copied,
     is_far,
     is_in_chunks,
+    is_lifted,
     is_turned,
     masked_panels,
     panel_vectors,
@@ -90,6 +91,7 @@ class Planner:
         self.steps: list[Step] = []
         self.calls: list[tuple[Step, int, str]] = []  # (step, place among its parameters, what it calls)
         self.micro: KernelRequest
+        self.lifted = False  # panels of B are copied, each before its tiles
         self.pieces: tuple[list[int], int] | None = None  # the runs of the reduction where A is packed, and how many
         roles = Roles(c, self.lanes, self.rate, cpu)
         self.batch, self.m, self.n, self.k = roles.batch, roles.m, roles.n, roles.k
@@ -146,6 +148,9 @@ class Planner:
         elif self.block_rows:
             copy = Copy(self.accumulate, self.lanes)
             shared["turn"] = (copy.key, copy.ir, "copy")
+        if self.lifted:
+            lift = Lift(self.accumulate, self.lanes)
+            shared["lift"] = (lift.key, lift.ir, "lift")
         self._tell(shared)
 
     def _tell(self, shared: dict[str, KernelRequest]) -> None:
@@ -223,7 +228,9 @@ class Planner:
             return B((self.names["b"], 0), strides, self.panel * self.n.strides[1], self.n.strides[1], True)
         uniform = one_stride(self.k, 1)
         item = self.accumulate.itemsize
-        if self.depth == 0 or self._can_stay(uniform) and stays(
+        if self.turned and self.cpu.far_panels and self.depth and self._can_stay(uniform):
+            self.lifted = is_lifted(self.block_rows, self.heights[0], uniform, self.cpu.l1d, self.cpu.l1d_ways)
+        if self.lifted or self.depth == 0 or self._can_stay(uniform) and stays(
                 self.rows, self.heights[0], self.depth, uniform, self.n.extent, self.panel, self.lanes, self.vectors, item, self.chunked,
                 self.cpu.l2, self.cpu.full_loads):  # fmt: skip
             strides = [x.strides[1] for x in self.batch]
@@ -285,7 +292,7 @@ class Planner:
         values = self._common(block_m, block_n) | {
             "micro": 0, "a_panel_bytes": self.panel * self.n.strides[0] if self.along else 0,
             "panel_bytes": b.panel_bytes, "b_step": b.step, "step": stride,
-            "runs": count, "turn": 0, "depth": self.depth, "block_rows": self.block_rows}  # fmt: skip
+            "runs": count, "turn": 0, "lift": 0, "depth": self.depth, "block_rows": self.block_rows}  # fmt: skip
         driver = self._driver("direct", self._outputs())
         names: list[Operand] = [self.place, b.place[0], *self._results(values)]
         rest = (0,) * bool(self.sums)
@@ -317,7 +324,7 @@ class Planner:
         values = common | {
             "micro": 0, "a_panel_bytes": self.panel * self.n.strides[0] if self.along else 0,
             "panel_bytes": b.panel_bytes, "b_step": b.step, "step": stride, "runs": count,
-            "splits": splits, "chunk": chunks, "split_chunks": split_chunks, "chunks": dims + length(runs), "turn": 0, "depth": 0,
+            "splits": splits, "chunk": chunks, "split_chunks": split_chunks, "chunks": dims + length(runs), "turn": 0, "lift": 0, "depth": 0,
             "block_rows": self.block_rows,
             "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
         scratch_strides, size = [0] * len(self.batch), batch_bytes
@@ -374,7 +381,8 @@ class Planner:
         stores = self.stores if outputs else ()
         block = "" if kind == "finish" else "turned" if self.turned else "copied" if self.block_rows else ""
         sums = self.sums if outputs else ()
-        return Driver(kind, self.accumulate, self.lanes, self.vectors, self.heights, outputs, stores, block, sums)
+        return Driver(kind, self.accumulate, self.lanes, self.vectors, self.heights, outputs, stores, block, sums,
+                      self.lifted and bool(block))
 
     def _use_micro(self, table: bool, b: B) -> None:
         """Chooses the micro-kernel; there are few, and all contractions share them."""
@@ -387,8 +395,8 @@ class Planner:
             return
         a = self.accumulate if self.turned else a
         b_type = b_type if b.in_place and self.depth else self.accumulate
-        masked = self._masked() if b.in_place else ""
-        ahead = b.in_place and not self.along and self.vectors == 2 and abs(b.step) >= LONG_STEP
+        masked = self._masked() if b.in_place and not self.lifted else ""
+        ahead = b.in_place and not self.lifted and not self.along and self.vectors == 2 and abs(b.step) >= LONG_STEP
         micro = Micro(a, b_type, self.accumulate, *shape, table, masked, self.cpu.fma, fence, self.along, ahead)
         self.micro = (micro.key, micro.ir, "micro")
 
@@ -406,7 +414,7 @@ class Planner:
         fields = list(fields)
         step = Step(kernel, [(name, 0) for name in names], [values[name] for name in fields] + tables, parts, packs)
         self.steps.append(step)
-        self.calls += [(step, fields.index(name), name) for name in ("micro", "rows", "turn", "pack", "ahead") if name in fields]
+        self.calls += [(step, fields.index(name), name) for name in ("micro", "rows", "turn", "lift", "pack", "ahead") if name in fields]
 
     # ------------------------------------------------------------------------------------------------- the reduction
 

@@ -1,4 +1,4 @@
-"""Copies of a block of A, on the stack of the thread that uses it, in the second-level cache: native functions for all contractions.
+"""Copies of a block of A or B, on the stack of the thread that uses it, in the second-level cache: native functions for all contractions.
 
     void copy(ptr out, ptr rows, i64 count, ptr runs, i64 n_runs, i64 step, i64 row_bytes)
 
@@ -13,7 +13,12 @@ cuts the rows into tiles and writes ``out[tile][k][r] = A[r, k]``, whole vectors
 (a weight gradient, ``x.T @ y``) the reduction goes across memory, a new line or page at each step; the driver turns a block of rows
 once and uses it for every panel of B.
 
-Neighbours in memory are moved together. Where all rows of the whole tiles are one stretch, it is read position by position, as it
+    void lift(ptr out, ptr start, i64 count, i64 positions, i64 step, i64 pitch)
+
+copies a panel of B that is read in place, ``count`` columns of it: ``out[k][j] = B[k, j]``, positions ``pitch`` bytes apart. For B
+whose lines would share a place of the cache, if many tiles of a block of A read the panel one after the other.
+
+In ``turn``, neighbours in memory are moved together. Where all rows of the whole tiles are one stretch, it is read position by position, as it
 lies, and dealt out to the tiles; else a stretch of adjacent rows within a tile is one masked load. Whole vectors are stored where a
 tile is one stretch; the next position takes the place of their last lanes.
 """
@@ -28,7 +33,7 @@ from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import AHEAD, convert, intrinsic_suffix, ir_type, mask, masked_load
 from rushlight.compile.dtypes import DType
 
-__all__ = ["BLOCK_BYTES", "LINE", "Copy", "Turn", "turned_pitch"]
+__all__ = ["BLOCK_BYTES", "LINE", "Copy", "Lift", "Turn", "turned_pitch"]
 
 #: Of a turned block: it lies on the stack of the thread that uses it, and in the second-level cache.
 BLOCK_BYTES = 384 << 10
@@ -40,6 +45,40 @@ def turned_pitch(heights: tuple[int, ...], lanes: int) -> int:
     stored after it: padded to whole vectors, a tile and a panel of B would fill the first-level cache between them."""
     tall = heights[0]
     return tall if tall <= lanes else -(-tall // lanes) * lanes
+
+
+@dataclass(frozen=True)
+class Lift:
+    """Panels of ``dtype``, ``lanes`` elements at a time. Of the last vector the lanes beyond ``count`` become zero."""
+
+    dtype: DType
+    lanes: int
+
+    @property
+    def key(self) -> str:
+        return f"lift1 {self.dtype.name} {self.lanes}"
+
+    def ir(self) -> str:
+        module = Module()
+        module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        f = Function("void @lift(ptr noalias %out, ptr noalias %start, i64 %count, i64 %positions, i64 %step, i64 %pitch)", module)
+        vector, item = ir_type(self.dtype, self.lanes), self.dtype.itemsize
+        whole = f.let(f"and i64 %count, {-self.lanes}")
+        lanes_on = mask(f, f.sub("%count", whole), self.lanes)
+        some_left = f.compare("slt", whole, "%count")
+        with f.loop(0, "%positions") as k:
+            source, target = f.at("%start", f.mul(k, "%step"), "i8"), f.at("%out", f.mul(k, "%pitch"), "i8")
+            ahead = f.at(source, f.mul("%step", AHEAD), "i8")
+            with f.loop(0, whole, self.lanes) as j:
+                at = f.mul(j, item)
+                f.do(f"call void @llvm.prefetch.p0(ptr {f.at(ahead, at, 'i8')}, i32 0, i32 3, i32 1)")
+                value = f.let(f"load {vector}, ptr {f.at(source, at, 'i8')}, align {item}")
+                f.do(f"store {vector} {value}, ptr {f.at(target, at, 'i8')}, align {item}")
+            with f.when(some_left):
+                at = f.mul(whole, item)
+                value = masked_load(f, f.at(source, at, "i8"), self.dtype, self.lanes, lanes_on)
+                f.do(f"store {vector} {value}, ptr {f.at(target, at, 'i8')}, align {item}")
+        return f.finish() + module.text()
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from typing import Any
 from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE, turned_pitch
 from rushlight.compile.cpu.contract_epilogue import Epilogue, EpilogueOperand
 from rushlight.compile.cpu.contract_rows import MAX_ROWS
+from rushlight.compile.cpu.contract_sizes import CHUNK
 from rushlight.compile.cpu.contract_sums import Item, lines, sums_key
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
@@ -91,7 +92,7 @@ class Driver:
     Operands: direct: A, B, C, extras; chunked: A, B, scratch, C, extras; partial: A, B, scratch; finish: scratch, C, extras; with
     ``sums`` over the rows, their partials last.
     ``stores`` are the epilogue's expressions over input(0) and the read extras. ``block``: "" where A is read in place; "turned" or
-    "copied": it is, ``block_rows`` rows at a time (``contract_block.py``).
+    "copied": it is, ``block_rows`` rows at a time. ``lifted``: so is a panel of B, for the tiles of a block (``contract_block.py``).
     """
 
     kind: str
@@ -103,6 +104,7 @@ class Driver:
     stores: tuple[Expr, ...] = ()
     block: str = ""
     sums: tuple[Item, ...] = ()
+    lifted: bool = False
 
     @property
     def order(self) -> tuple[str, str]:
@@ -113,7 +115,7 @@ class Driver:
     def key(self) -> str:
         outputs = ";".join(map(str, self.outputs))
         return (f"contract19 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
-                f"{self.heights} [{outputs}] {canonical(*self.stores)} {self.block}{sums_key(self.sums)}")  # fmt: skip
+                f"{self.heights} [{outputs}] {canonical(*self.stores)} {self.block}{' lifted' * self.lifted}{sums_key(self.sums)}")  # fmt: skip
 
     @property
     def operands(self) -> int:
@@ -130,6 +132,8 @@ class Driver:
             common += ["splits", "chunk", "split_chunks", "chunks"]
         if self.block:
             common += ["turn", "depth", "block_rows"]
+        if self.lifted:
+            common += ["lift"]
         if self.kind != "direct":
             common += ["scratch_panel_bytes"]
         if self.kind in ("partial", "finish"):
@@ -207,12 +211,12 @@ class Driver:
         a = A(part.rows[0], part.runs, frame["runs"], frame["step"])
         depth = frame["depth"] if self.block else ""
         with self._blocks(f, part, a, depth) as (first, count, a), f.loop(*part.panels) as panel:
-            b = f.at(b_base, f.mul(panel, frame["panel_bytes"]), "i8")
             columns = self._columns(f, frame, panel)
+            b, b_step = self._lift(f, frame, f.at(b_base, f.mul(panel, frame["panel_bytes"]), "i8"), columns, depth)
             with self._tiles(f, count) as (here, height):
                 t, tile = f.add(first, here), self._sums(f, part)
                 self.epilogue.prefetch(f, frame, outputs, t, height, panel)
-                self._micro(f, part, tile, a, here, height, b, columns, "0", panel)
+                self._micro(f, part, tile, a, here, height, b, columns, "0", panel, b_step)
                 self._apply(f, part, outputs, Tile("0", panel, t, height, columns, tile))
 
     def _chunked(self, f: Function, part: Part) -> None:
@@ -273,13 +277,14 @@ class Driver:
             skipped = f.mul(position, frame["b_step"])
             again = f.let(f"zext i1 {f.compare('sgt', chunk, chunk0)} to i64")
             with self._blocks(f, part, a, length) as (first, count, a), f.loop(*part.panels) as panel:
-                b = f.at(b_base, f.add(f.mul(panel, frame["panel_bytes"]), skipped), "i8")
                 columns = self._columns(f, frame, panel)
+                b = f.at(b_base, f.add(f.mul(panel, frame["panel_bytes"]), skipped), "i8")
+                b, b_step = self._lift(f, frame, b, columns, length)
                 target = f.at(own, f.mul(panel, frame["scratch_panel_bytes"]), "i8")
                 with self._tiles(f, count) as (here, height):
                     t = f.add(first, here)
                     tile = f.at(target, f.mul(f.add(part.first, t), self.row_bytes), "i8")
-                    product = partial(self._micro, f, part, tile, a, here, height, b, columns, again, panel)
+                    product = partial(self._micro, f, part, tile, a, here, height, b, columns, again, panel, b_step)
                     yield Tile(chunk, panel, t, height, columns, tile, product)
 
     def _apply(self, f: Function, part: Part, outputs: list[str], tile: Tile) -> None:
@@ -361,15 +366,24 @@ class Driver:
             f.set(start, f.add(here, tile_bytes))
         return A(rows, run, "1", str(pitch))
 
+    def _lift(self, f: Function, frame: Frame, b: str, columns: str, depth: str) -> tuple[str, str]:
+        """(address, bytes per step) of a panel of B for ``depth`` positions of the reduction: a copy of it, or in place."""
+        if not self.lifted:
+            return b, frame["b_step"]
+        room = f.slot(f"[{CHUNK * self.row_bytes} x i8]", align=LINE)
+        lift = f.let(f"inttoptr i64 {frame['lift']} to ptr")
+        f.do(f"call void {lift}(ptr {room}, ptr {b}, i64 {columns}, i64 {depth}, i64 {frame['b_step']}, i64 {self.row_bytes})")
+        return room, str(self.row_bytes)
+
     def _micro(
-        self, f: Function, part: Part, tile: str, a: A, first: str, height: str, b: str, columns: str, again: str, panel: str
+        self, f: Function, part: Part, tile: str, a: A, first: str, height: str, b: str, columns: str, again: str, panel: str, b_step: str
     ) -> None:
         frame = part.frame
         shift = f.mul(panel, frame["a_panel_bytes"])
         micro = f.let(f"inttoptr i64 {frame['micro']} to ptr")
         f.do(
             f"call void {micro}(ptr {tile}, ptr {f.at(a.rows, first)}, i64 {height}, ptr {a.runs}, i64 {a.n_runs}, i64 {a.step}, "
-            f"ptr {b}, i64 {frame['b_step']}, i64 {columns}, i64 {again}, i64 {shift}{self._more(part)})"
+            f"ptr {b}, i64 {b_step}, i64 {columns}, i64 {again}, i64 {shift}{self._more(part)})"
         )
 
     def _tile_vector(self, f: Function, row: str, lane: str, lanes: int) -> str:

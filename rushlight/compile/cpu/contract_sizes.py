@@ -10,7 +10,7 @@ import math
 from rushlight.compile.cpu.contract_block import LINE
 from rushlight.compile.sizes import choice, decision, numeric
 
-__all__ = ["CHUNK", "FEW_ROWS", "cycles", "dot_vectors", "is_by_dots", "is_copied", "is_far", "is_in_chunks", "is_turned", "masked_panels",
+__all__ = ["CHUNK", "FEW_ROWS", "cycles", "dot_vectors", "is_by_dots", "is_copied", "is_far", "is_in_chunks", "is_lifted", "is_turned", "masked_panels",
            "panel_vectors", "parts_wanted", "places", "scattering", "stays"]  # fmt: skip
 
 #: Up to so many rows, dot products are faster than packing B.
@@ -102,6 +102,13 @@ def parts_wanted(flops: int, read: int, rows: int) -> int:
 def is_turned(panels: int, vectors: int, rows: int, tall: int) -> bool:
     """Whether there are panels enough to use a turned copy of A, and rows to turn."""
     return panels * vectors >= FEWEST_TURNED and rows >= 2 * tall
+
+
+@decision
+def is_lifted(block_rows: int, tall: int, stride: int, l1d: int, ways: int) -> bool:
+    """Whether panels of B are copied for each block of A's rows: where the lines of a panel share one place of the first-level cache, if
+    tiles enough use the copy. (With two places, or vectors that lie across lines, the copy costs more than it saves.)"""
+    return block_rows >= 8 * tall and places(stride, l1d, ways) == 1
 
 
 @decision
