@@ -358,14 +358,21 @@ class Program:
 
     def _run_carefully(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int], places: Sequence[int],
                        ready: tuple[bool, ...]) -> None:
-        """A run inside another one's host function, beside programs in flight, or one that is timed: with an arena of its own."""
-        block = alloc.allocate(self.arena_bytes)
+        """A run inside another one's host function or beside programs in flight, which has an arena of its own, or one that is timed.
+        That one takes the arena that all runs take: fresh memory would be most of the time that its kernels are seen to need."""
+        space = arena.space
+        own = alloc.allocate(self.arena_bytes) if space.busy or in_flight else None
         with self._lock:
-            self._enter(self._view, leaf_ptrs, result_ptrs, block.ptr, places, ready)
-            if watchers or flags.debug >= 2:
-                self._run_timed()
-            else:
-                self._run_steps()
+            space.busy |= own is None
+            try:
+                base = space.pointer(self.arena_bytes) if own is None else own.ptr
+                self._enter(self._view, leaf_ptrs, result_ptrs, base, places, ready)
+                if watchers or flags.debug >= 2:
+                    self._run_timed()
+                else:
+                    self._run_steps()
+            finally:
+                space.busy &= own is not None
 
     def _run_timed(self) -> None:
         for step in self.steps:

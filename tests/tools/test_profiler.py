@@ -10,6 +10,7 @@ import pytest
 import rushlight as torch
 from rushlight import nn, optim
 from rushlight.compile.counters import watchers
+from rushlight.compile.cpu import alloc
 from rushlight.record.flush import start_afresh
 from rushlight.record.settings import settings
 from rushlight.tools.profiler import counters, profile, report
@@ -131,3 +132,20 @@ def test_pointwise_and_reduction_kernels_count_their_operations(monkeypatch):
     with profile() as p:
         z = x.long() + 1
     assert [r.flops for r in p.rows] == [0]  # integers
+
+
+def test_a_profiled_step_computes_in_the_memory_that_all_steps_do() -> None:
+    x = torch.randn(512, 1024)
+
+    def step() -> None:
+        y = torch.softmax(x, 1) @ x.t()   # 512 x 512, in the arena
+        (torch.softmax(y, 0) @ x).data_ptr()
+    for _ in range(3):
+        step()
+    alloc.empty_cache()
+    step()
+    before = alloc.stats().system_allocations
+    with profile() as p:
+        step()
+    assert "contract" in p.table()
+    assert alloc.stats().system_allocations == before  # fresh memory would be most of what the kernels seem to take
