@@ -24,6 +24,7 @@ __all__ = ["Lowered", "Emitter", "PART_NS"]
 PART_NS = 6_000.0      # the least work of a part, so that handing it to another thread pays
 _SHARED_CACHE = 64 << 20  # of a larger cache, which many cores share, a program does not get more
 _FIXED = 16             # vector loops up to this length are compiled for it
+_WRITTEN_OUT = 256      # ... and up to this one if it fills registers
 _WINDOW = 16            # loops inside a vector loop that together make no more turns than this may be compiled for their lengths
 _SHORT = 16             # so many terms of a floating sum are added one after the other in any case,
 _CHAIN = 64             # ... and of longer ones about so many
@@ -196,17 +197,20 @@ class Emitter:
         return total
 
     def _fixed(self, total: int, flat: bool) -> bool:
-        """Whether the kernel is compiled for the length of its vector loop, which saves masks and empty loops.
+        """Whether the kernel is compiled for the length of its vector loop, which saves masks and empty loops, and where several passes
+        go over a row, all loads but the first one's: they are written out, so a row stays in registers.
 
         Only where that loop runs many times: such lengths are classes, heads or channels, but hardly ever the batch. Of those that
-        do not fill the main loop's registers only whole vectors, so that a length that grows takes few kernels. Where another size
-        is known to change it, a kernel serves all.
+        do not fill the main loop's registers only whole vectors, of longer ones those that fill them, so that a length that grows
+        takes few kernels. Where another size is known to change it, a kernel serves all.
         """
         vector = self.plan.vector
         if vector is None or flat or self.chunk is not None and self.chunk[1] == vector:
             return False
         length = self.extents[vector]
-        return not is_size(length) and (length <= _FIXED or length < 4 * LANES and length % LANES == 0) and total > length
+        if is_size(length) or total <= length:
+            return False
+        return length <= _FIXED or length % (LANES if length < 4 * LANES else 4 * LANES) == 0 and length <= _WRITTEN_OUT
 
     def _window(self) -> set[int]:
         """The short axes inside the vector loop that the kernel is compiled for, so that their loops are written out: the elements of

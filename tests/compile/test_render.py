@@ -148,6 +148,17 @@ def test_a_vector_axis_of_fixed_length(extent: int) -> None:
     check(nest, [data(f32, 4 * extent), np.zeros(4, np.float32)], [4], 4, 1e-5, 1e-5)
 
 
+def test_a_short_vector_axis_of_fixed_length_is_written_out() -> None:
+    """So what one pass over a row loads is still in registers for the next."""
+    def loops(extent: int) -> int:
+        nest = LoopNest((Axis(), Axis(extent)), (Operand(f32, (extent, 1)), Operand(f32, (extent, 1), True)), (0,),
+                        (Accumulator(0, f32, "max"), Loop(1, (Load(1, 0), Accumulate(0, x(1))), True),
+                         Loop(1, (Load(2, 0), Store(1, x(2) - x(0))), True)))
+        return render(nest, target.named("avx512")).count(".body:")
+    assert [loops(extent) for extent in (16, 48, 64, 100, 192, 256)] == [1] * 6
+    assert loops(512) == 3
+
+
 def test_mixed_widths_share_their_lanes() -> None:
     body = (Load(0, 0), Load(1, 1), Load(2, 2),
             Store(3, e.where(x(2, b8), cast(x(0, u8), f32) / 255.0, cast(x(1, i64), f32))),

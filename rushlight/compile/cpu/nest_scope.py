@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rushlight.compile.cpu.irtext import Function
@@ -10,7 +10,7 @@ from rushlight.compile.cpu.values import V
 from rushlight.compile.expr import Expr, inputs_of, walk
 from rushlight.compile.nest import Accumulate, Accumulator, Check, Compute, Load, Loop, Statement, Store
 
-__all__ = ["Scope", "Env", "iota", "statements", "formulas", "defined", "updated", "reads_axis"]
+__all__ = ["Scope", "Env", "iota", "statements", "formulas", "defined", "updated", "reads_axis", "steady"]
 
 
 class Env(dict):
@@ -91,6 +91,15 @@ def updated(body: Iterable[Statement]) -> set[int]:
 
 def reads_axis(expr: Expr, axis: int) -> bool:
     return any(n.fn == "index" and n.attr == axis for n in walk(expr))
+
+
+def steady(formulas: Sequence[Expr], moving: set[int], axis: int) -> list[Expr]:
+    """The largest parts of the formulas that compute something and read neither a value of ``moving`` nor the position along ``axis``."""
+    moves: dict[Expr, bool] = {}
+    for n in walk(*formulas):
+        moves[n] = any(moves[a] for a in n.args) or (n.attr in moving if n.fn == "input" else n.fn == "index" and n.attr == axis)
+    whole = [n for n in formulas if not moves[n]]
+    return [n for n in (*whole, *(a for n in moves if moves[n] for a in n.args if not moves[a])) if n.args]
 
 
 def iota(f: Function, type_: str, lanes: int) -> V:

@@ -22,7 +22,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rushlight.compile.cpu import jit, target, vecmath
@@ -37,6 +38,7 @@ from rushlight.compile.cpu.nest_scope import (
     iota,
     reads_axis,
     statements,
+    steady,
     updated,
 )  # fmt: skip
 from rushlight.compile.cpu.nest_sums import Sum, long_sums, stretch_turns, stretches
@@ -58,6 +60,8 @@ from rushlight.compile.nest import (
 )  # fmt: skip
 
 __all__ = ["SUPPORTED", "supports", "render", "kernel_for", "kernel_address", "pack_params", "version"]
+
+_WRITTEN_OUT = 4  # turns of a vector loop of known length
 
 _SOURCES = ("irtext", "values", "registers", "mathlib", "math32", "math64", "math512", "coefficients", "half", "integers", "vecmath",
             "widths", "nest_scope", "nest_sums", "nest_memory", "nest_tiles", "render")  # fmt: skip
@@ -401,7 +405,8 @@ class _Renderer:
             self.memory.store_woven(first, x.operand, parts)
 
     def hoist(self, scope: Scope, s: Loop) -> frozenset[int]:
-        """Emit the loads and subexpressions of the loop's own body that do not move with it; returns their numbers."""
+        """Emit the loads and formulas of the loop's own body that do not move with it, whose numbers are returned, and what of the
+        others' formulas does not: a mean, say, which would be divided again in every turn."""
         moving = defined(s.body) | updated(s.body)
         done: set[int] = set()
         for x in s.body:
@@ -414,6 +419,11 @@ class _Renderer:
             self.statement(scope, x)
             moving.discard(x.value)
             done.add(x.value)
+        for x in s.body:
+            roots = formulas(x)
+            # A product is added to its sum in one instruction, so its factors are what is computed in advance.
+            for n in steady(roots[0].args if isinstance(x, Accumulate) else roots, moving, s.axis):
+                self.value(scope, n)
         return frozenset(done)
 
     def vector_loop(self, scope: Scope, s: Loop, low: str, high: str) -> None:
@@ -426,23 +436,32 @@ class _Renderer:
             start = low
             if fixed is None or fixed >= full:
                 whole = f.let(f"and i64 {f.sub(high, low)}, {-full}")
-                start = f.let(f"add i64 {low}, {whole}")
+                start = f.let(f"add i64 {low}, {whole}") if fixed is None else str(fixed - fixed % full)
                 streamed, past = self.past_caches(outer, s, low, full)
                 read = {x.operand for x in s.body if isinstance(x, Load) and self.nest.operands[x.operand].strides[s.axis] == 1}
                 for condition in (past, f.let(f"xor i1 {past}, true")) if streamed else ("",):
                     self.memory.streamed = streamed if condition == past else frozenset()
-                    with f.when(condition) if condition else contextlib.nullcontext(), \
-                            stretches(self, s, low, start, full) as (first, last), f.loop(first, last, full) as i:
-                        self.memory.ahead = ahead(len(read))
-                        self.vector_body(outer, s, i, full, None, done)
+                    with f.when(condition) if condition else contextlib.nullcontext():
+                        for i in self.turns_of(s, low, start, full):
+                            self.memory.ahead = ahead(len(read))
+                            self.vector_body(outer, s, i, full, None, done)
                 self.memory.streamed, self.memory.ahead = frozenset(), 0
             if fixed is None or fixed % full:
-                with f.loop(start, high, narrow) as i:
+                for i in self.turns_of(replace(s, stretch=0), start, high, narrow):
                     left = V(f, f.let(f"trunc i64 {f.sub(high, i)} to i32"), "i32")
                     mask = None
                     if fixed is None or fixed % narrow:
                         mask = splat(left, narrow).ugt(iota(f, "i32", narrow))
                     self.vector_body(outer, s, i, narrow, mask, done)
+
+    def turns_of(self, s: Loop, low: str, high: str, step: int) -> Iterator[str]:
+        """``for i in`` the positions of a vector loop. A few turns, where that is known, are written out one after the other: what they
+        load stays in registers for the loops after it."""
+        if low.isdecimal() and high.isdecimal() and not s.stretch and int(high) - int(low) <= _WRITTEN_OUT * step:
+            yield from map(str, range(int(low), int(high), step))
+            return
+        with stretches(self, s, low, high, step) as (first, last), self.f.loop(first, last, step) as i:
+            yield i
 
     def past_caches(self, scope: Scope, s: Loop, low: str, lanes: int) -> tuple[frozenset[int], str]:
         """The operands that the loop can write past the caches, and a bool: whether they lie so now."""
