@@ -1,6 +1,8 @@
 """Attention's kernels against softmax written out in NumPy: sizes, layouts, masks, instruction sets, threads; and how much they store."""
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -129,6 +131,17 @@ def test_instruction_sets(level, causal):
         Case((1, 2, 2, 33, 130, 64, 16), mask=(33, 130), dtype=dt.float64).check()
         Case((1, 2, 1, 40, 50, 16, 16), causal=causal, drop=0.25).check()
         Case((1, 2, 1, 40, 51, 16, 18), causal=causal, dtype=dt.bfloat16).check()
+
+
+@pytest.mark.skipif(target.host().vector_registers < 32, reason="rows of four vectors need 32 registers")
+@pytest.mark.parametrize("loads", [1, 2])
+@pytest.mark.parametrize("causal", [False, True])
+def test_processors_that_load_one_or_two_full_vectors_a_cycle(loads, causal):
+    with target.using(dataclasses.replace(target.host(), full_loads=loads, amx=False)):
+        for sizes in ((1, 2, 1, 64, 64, 64, 64), (2, 2, 2, 81, 150, 48, 20), (1, 1, 1, 100, 70, 33, 129), (1, 2, 2, 150, 150, 80, 96)):
+            Case(sizes, causal=causal, orders=((0, 2, 1, 3),) * 4).check()
+        Case((1, 1, 1, 70, 71, 16, 40), mask=(70, 71), dtype=dt.float64).check()
+        Case((1, 2, 1, 49, 50, 16, 16), causal=causal, drop=0.25).check()
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 700, 600, 64, 64), (1, 2, 1, 257, 257, MAX_HEAD, 33), (2, 6, 2, 130, 260, 48, 80),

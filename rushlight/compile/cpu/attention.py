@@ -27,6 +27,7 @@ from rushlight.compile.cpu.attention_unit_plan import on_unit, unit_backward, un
 from rushlight.compile.cpu.contract_step import Plan
 from rushlight.compile.cpu.native import Operand
 from rushlight.compile.dtypes import DType, bfloat16
+from rushlight.compile.sizes import decision
 
 __all__ = ["has_kernel", "plan"]
 
@@ -150,11 +151,18 @@ def _is_narrow(call: Call) -> bool:
     return call.arrays[0][1] is bfloat16
 
 
+@decision
+def _is_wide(length: int, lanes: int, registers: int, full_loads: int) -> bool:
+    """Whether a row of a tile has four vectors: where two have too many loads, and there are queries for more."""
+    return full_loads == 1 and registers >= 32 and length > 2 * lanes
+
+
 def _kernel(kind: str, call: Call, far: bool = False) -> AttentionKernel:
     cpu, pairs = target.current(), _is_narrow(call)
     dtype: DType = call.arrays[0][1].compute
     lanes = cpu.vector_bytes // dtype.itemsize
-    tiles = (PairTiles if pairs else Tiles)(dtype, lanes, cpu.vector_registers, cpu.fma, fence(cpu))
+    wide = kind in ("forward", "backward") and not pairs and _is_wide(call.sizes[3], lanes, cpu.vector_registers, cpu.full_loads)
+    tiles = (PairTiles if pairs else Tiles)(dtype, lanes, cpu.vector_registers, cpu.fma, fence(cpu), 4 if wide else 2)
     if kind in ("add", "gather"):
         return AttentionKernel(kind, tiles, False, False, pairs=pairs)
     return AttentionKernel(kind, tiles, call.causal, call.masked, call.drop > 0, far, pairs, False, call.fill is not None, call.strict)

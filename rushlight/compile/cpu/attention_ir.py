@@ -73,7 +73,7 @@ class AttentionKernel:
 
     @property
     def key(self) -> str:
-        return (f"attention19 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs} {self.unit} "
+        return (f"attention20 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs} {self.unit} "
                 f"{self.fills} {self.strict}")  # fmt: skip
 
     @property
@@ -98,7 +98,9 @@ class AttentionKernel:
         pieces, of which larger ones have fewer."""
         if self.unit:
             return 128 if self.kind == "forward" else 64
-        tall = self.tiles.heights[0]
+        if self.tiles.vectors > 2:
+            return self.tiles.width  # a tile on the diagonal falls to no more pieces than it must
+        tall = self.tiles.heights(self.tiles.vectors)[0]
         rows = 112 if self.kind == "forward" or self.causal else 56
         return rows // tall * tall
 
@@ -124,7 +126,7 @@ class AttentionKernel:
 
 
 class Forward(Writer):
-    products: tuple[str, ...] = ("product", "product_slim")
+    products: tuple[str, ...] = ("product",)
 
     def part(self, part: str) -> None:
         f, frame = self.f, self.frame
@@ -160,7 +162,7 @@ class Forward(Writer):
     def block(self, b: str, h: str, g: str, query: str) -> None:
         f, frame = self.f, self.frame
         rows = f.minimum(f.sub(frame["length"], query), self.tiles.width)
-        self.slim = f.compare("sle", rows, self.tiles.lanes)
+        self.fill_vectors(rows)
         self.turned(self.queries, "q", rows, "e_size", self.number(frame["scale"]), b=b, h=h, l=query)
         self.set(self.most, self.constant(-math.inf))
         self.set(self.total, self.constant(0))
@@ -240,7 +242,7 @@ class Forward(Writer):
 
 
 class Backward(Writer):
-    products: tuple[str, ...] = ("product", "product_slim", "product_part", "product_thin")
+    products: tuple[str, ...] = ("product", "product_part")
 
     def part(self, part: str) -> None:
         f, frame = self.f, self.frame
@@ -308,7 +310,7 @@ class Backward(Writer):
     def block(self, b: str, h: str, g: str, query: str) -> None:
         f, frame = self.f, self.frame
         rows = f.minimum(f.sub(frame["length"], query), self.tiles.width)
-        self.slim = f.compare("sle", rows, self.tiles.lanes)
+        self.fill_vectors(rows)
         here = {"b": b, "h": h, "l": query}
         self.turned(self.queries, "q", rows, "e_size", self.number(frame["scale"]), **here)
         self.turned(self.grads, "grad", rows, "v_size", self.one, **here)
@@ -371,26 +373,23 @@ class Backward(Writer):
         for name, tile, size, source in (("to_v", self.weights, "v_size", "grad"), ("to_k", self.changes, "e_size", "q")):
             into, (other, other_row) = self.gradient(name, b, g, key), self.sources[source]
             left, left_row = self.left_of(tile)
-            self.gathered(name, size, into, left, left_row, other, other_row, self.steps_of(rows), self.seen or count)
-            if self.seen:
-                rest, skipped = f.sub(count, self.seen), self.steps_of(str(self.tiles.lanes))
-                with f.when(f.compare("sgt", rest, 0)):
-                    self.gathered(name, size, f.at(into, f.mul(frame[f"{name}_s"], self.seen), "i8"),
-                                  f.at(f.at(left, f.mul(self.seen, left_row), "i8"), f.mul(skipped, item), "i8"), left_row,
+            for vector, first, keys in self.each_sight(count):
+                skipped = self.steps_of(str(vector * self.tiles.lanes))  # queries, before those that see these keys
+                with f.when(f.compare("sgt", keys, 0)):
+                    self.gathered(name, size, f.at(into, f.mul(frame[f"{name}_s"], first), "i8"),
+                                  f.at(f.at(left, f.mul(first, left_row), "i8"), f.mul(skipped, item), "i8"), left_row,
                                   f.at(other, f.mul(other_row, skipped), "i8"), other_row, f.sub(self.steps_of(rows), skipped),
-                                  rest)  # fmt: skip
+                                  keys)  # fmt: skip
 
     def gathered(self, name: str, size: str, into: str, left: str, left_row: int, other: str, other_row: str, steps: str,
                  rows: str) -> None:  # fmt: skip
         """Adds rows of a tile times rows of the block's queries (or their gradients) to the gradients of so many keys."""
-        f, frame, item = self.f, self.frame, self.dtype.itemsize
+        f, frame, item, lanes = self.f, self.frame, self.dtype.itemsize, self.tiles.lanes
         with f.loop(0, frame[size], self.tiles.width) as e:
-            columns, start = f.sub(frame[size], e), f.mul(e, item)
-            wide = f.compare("sgt", columns, self.tiles.lanes)
-            for kind, here in (("product_part", wide), ("product_thin", f.let(f"xor i1 {wide}, true"))):
-                with f.when(here):
-                    self.tiles.call(f, kind, f.at(into, start, "i8"), frame[f"{name}_s"], left, left_row, item,
-                                    f.at(other, start, "i8"), other_row, steps, rows, columns, 1)  # fmt: skip
+            columns, start = f.minimum(f.sub(frame[size], e), self.tiles.width), f.mul(e, item)
+            for vectors in f.cases(f.div(f.add(columns, lanes - 1), lanes), range(1, self.tiles.vectors + 1)):
+                self.tiles.call(f, f"product_part_{vectors}", f.at(into, start, "i8"), frame[f"{name}_s"], left, left_row, item,
+                                f.at(other, start, "i8"), other_row, steps, rows, columns, 1)  # fmt: skip
 
     def left_of(self, tile: str) -> tuple[str, int]:
         """A tile whose rows are multiplied by rows of the block's queries: where it is, bytes of a row."""

@@ -1,6 +1,6 @@
 """The parts that attention's kernels are made of, as LLVM IR: products of small tiles, and tiles that are turned.
 
-A *tile* has a row of ``width`` numbers (two vectors) for each key, or for each position in a head; the numbers of a row
+A *tile* has a row of ``width`` numbers (two vectors, or four) for each key, or for each position in a head; the numbers of a row
 belong to ``width`` queries. So what softmax does with each query's scores is done between rows, lane by lane: nothing ever
 goes across a vector.
 
@@ -25,44 +25,48 @@ __all__ = ["Tiles"]
 
 @dataclass(frozen=True)
 class Tiles:
-    """``lanes`` numbers in a vector; ``fence``: as in the micro-kernel of contractions."""
+    """``lanes`` numbers in a vector; ``fence``: as in the micro-kernel of contractions. ``vectors`` of a tile's row: two, or four where the
+    processor loads one full vector a cycle, which six rows of four leave time for beside their multiply-adds."""
 
     dtype: DType
     lanes: int
     registers: int
     fma: bool
     fence: str
+    vectors: int = 2
 
     @property
     def width(self) -> int:
-        return 2 * self.lanes
+        return self.vectors * self.lanes
 
     @property
     def row(self) -> int:
         """Bytes of a tile's row."""
         return self.width * self.dtype.itemsize
 
-    @property
-    def heights(self) -> tuple[int, ...]:
-        """How many rows there is code for: two sums a row, two vectors of b, and one number of a must fit."""
-        return (14, 8, 4, 2, 1) if self.registers >= 32 else (6, 4, 2, 1)
+    def heights(self, vectors: int) -> tuple[int, ...]:
+        """How many rows there is code for: their sums, a row of b, and one number of a must fit."""
+        if self.registers < 32:
+            return (6, 4, 2, 1)
+        return {3: (8, 4, 2, 1), 4: (6, 4, 2, 1)}.get(vectors, (14, 8, 4, 2, 1))
 
     @property
     def key(self) -> str:
-        return f"{self.dtype.name} {self.lanes} {self.registers} {self.fma} {self.fence}"
+        return f"{self.dtype.name} {self.lanes} {self.registers} {self.fma} {self.fence} {self.vectors}"
 
     # ------------------------------------------------------------------------------------------ products
 
-    def product(self, module: Module, name: str) -> None:
-        """Defines a product. "product": b and c are tiles. "product_slim": of these only the first vector of each row. "product_part": only
-        the first ``columns`` of b and c are touched, and the rows of both may lie anywhere. "product_thin": likewise, for no more
-        columns than a vector has lanes."""
-        masked, vectors = name in ("product_part", "product_thin"), 1 if name in ("product_thin", "product_slim") else 2
-        f = Function(f"internal void @{name}(ptr noalias %c, i64 %c_row, ptr noalias %a, i64 %a_row, i64 %a_step, ptr noalias %b, "
-                     "i64 %b_step, i64 %k, i64 %rows, i64 %columns, i64 %accumulate) noinline nounwind", module)  # fmt: skip
-        on = [mask(f, f.sub("%columns", v * self.lanes), self.lanes) if masked else None for v in range(vectors)]
+    def product(self, module: Module, name: str, vectors: int) -> None:
+        """Defines a product of so many vectors of the rows of b and c. "product": these are tiles. "product_part": only the first
+        ``columns`` are touched, which reach into the last vector, and the rows of both may lie anywhere."""
+        f = Function(f"internal void @{name}_{vectors}(ptr noalias %c, i64 %c_row, ptr noalias %a, i64 %a_row, i64 %a_step, "
+                     "ptr noalias %b, i64 %b_step, i64 %k, i64 %rows, i64 %columns, i64 %accumulate) "
+                     "noinline nounwind", module)  # fmt: skip
+        on: list[str | None] = [None] * vectors
+        if name == "product_part":
+            on[-1] = mask(f, f.sub("%columns", (vectors - 1) * self.lanes), self.lanes)
         row = f.slot("i64", "0")
-        for height in self.heights:
+        for height in self.heights(vectors):
             last = f.sub("%rows", height)
             if height == 14:
                 # Two rows left over would wait for their own sums: 16 rows are two times 8.

@@ -97,12 +97,13 @@ class _Unit(Writer):
         f, square = self.f, self.tiles.square
         place, k, b = self.squares_of(f"lines_{name}", at["s"]), self.steps(self.frame[size]), self.turned_squares[turned]
         row = f.mul(k, square)
-        self.times(tile, self.row, (place, row, square), (b, square, 2 * square), k, self.sides(self.seen or count), self.columns, "0")
+        seen = self.seen[0] if self.seen else count
+        self.times(tile, self.row, (place, row, square), (b, square, 2 * square), k, self.sides(seen), self.columns, "0")
         if self.seen:
-            rest = f.sub(count, self.seen)
+            rest = f.sub(count, seen)
             with f.when(f.compare("sgt", rest, 0)):  # then the block has queries for two vectors, and what it sees are whole squares
-                place, b = f.at(place, f.mul(f.div(self.seen, SIDE), row), "i8"), f.at(b, square, "i8")
-                self.times(f.at(self.row_of(tile, self.seen), self.half, "i8"), self.row, (place, row, square), (b, square, 2 * square), k,
+                place, b, into = f.at(place, f.mul(f.div(seen, SIDE), row), "i8"), f.at(b, square, "i8"), self.row_of(tile, seen)
+                self.times(f.at(into, self.vector_size, "i8"), self.row, (place, row, square), (b, square, 2 * square), k,
                            self.sides(rest), "1", "0")  # fmt: skip
 
     def score(self, at: str) -> V:

@@ -159,7 +159,7 @@ def _placed(call: Call, kernel: AttentionKernel, made: Plan, strides: Strides, s
 
 def _tiles(call: Call) -> SquareTiles:
     cpu, dtype = target.current(), call.arrays[0][1]
-    return SquareTiles(dtype.compute, SIDE, cpu.vector_registers, cpu.fma, fence(cpu), dtype)
+    return SquareTiles(dtype.compute, SIDE, cpu.vector_registers, cpu.fma, fence(cpu), outside=dtype)
 
 
 def _kernel(kind: str, call: Call) -> AttentionKernel:

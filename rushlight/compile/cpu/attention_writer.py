@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from rushlight.compile.cpu.contract_epilogue import gather, scattered
@@ -29,8 +29,9 @@ class Writer:
         self.scalar = ir_type(self.dtype)
         self.row = self.tiles.row
         self.slim = "false"  # whether the present block's queries fill one vector at most
+        self.used = ""       # how many vectors they fill, the last one not wholly
         self.numbers = ""    # with a mask: that of the present tile, turned
-        self.seen = ""       # with a causal mask: the rows of the present tile whose keys the first vector of queries sees some of
+        self.seen: list[str] = []  # with a causal mask: of the present tile, how many rows' keys each vector but the last sees some of
 
     def begin(self) -> None:
         """Before the first part."""
@@ -219,54 +220,63 @@ class Writer:
         """Puts what the kernel calls into the module."""
         for name in names:
             if name.startswith("product"):
-                self.tiles.product(self.module, name)
+                for vectors in range(1, self.tiles.vectors + 1):
+                    self.tiles.product(self.module, name, vectors)
             else:
                 getattr(self.tiles, name)(self.module)
 
-    def product(self, c: str, a: str, a_row: str | int, a_step: str | int, b: str, k: str, rows: str, accumulate: str) -> None:
-        """A product into a tile, from a tile; of a block with few queries, half of their rows."""
+    def fill_vectors(self, rows: str) -> None:
+        """Says that a block of so many queries is the present one."""
+        f, lanes = self.f, self.tiles.lanes
+        self.slim, self.used = f.compare("sle", rows, lanes), f.div(f.add(rows, lanes - 1), lanes)
+
+    def product(self, vector: int, c: str, a: str, a_row: str | int, a_step: str | int, b: str, k: str, rows: str, accumulate: str) -> None:
+        """A product into a tile, from a tile: of the vectors with queries in them, from one on."""
         f = self.f
-        for kind, here in (("product_slim", self.slim), ("product", f.let(f"xor i1 {self.slim}, true"))):
-            with f.when(here):
-                self.tiles.call(f, kind, c, self.row, a, a_row, a_step, b, self.row, k, rows, 0, accumulate)
+        c, b = (f.at(x, vector * self.vector_size, "i8") for x in (c, b))
+        for vectors in f.cases(f.sub(self.used, vector), range(1, self.tiles.vectors - vector + 1)):
+            self.tiles.call(f, f"product_{vectors}", c, self.row, a, a_row, a_step, b, self.row, k, rows, 0, accumulate)
 
     def look(self, query: str, key: str, count: str) -> None:
-        """Which rows of the tile of ``count`` keys from ``key`` on the first vector of queries does not see: products leave them out."""
+        """Which rows of the tile of ``count`` keys from ``key`` on not all vectors of queries see: products leave these vectors out."""
         if not self.kernel.causal:
             return
         f = self.f
-        seen = f.minimum(f.sub(f.add(query, self.tiles.lanes), key), count)
-        self.seen = f.let(f"select i1 {f.compare('slt', seen, 0)}, i64 0, i64 {seen}")
+        self.seen = []
+        for vector in range(1, self.tiles.vectors):
+            seen = f.minimum(f.sub(f.add(query, vector * self.tiles.lanes), key), count)
+            self.seen.append(f.let(f"select i1 {f.compare('slt', seen, 0)}, i64 0, i64 {seen}"))
+
+    def each_sight(self, count: str) -> Iterator[tuple[int, str, str]]:
+        """The rows of the present tile, ``count`` of them, by the first vector that sees them: that, the first row, how many. There may be
+        none."""
+        first = "0"
+        for vector, end in enumerate([*self.seen, count]):
+            yield vector, first, self.f.sub(end, first)
+            first = end
 
     @property
-    def half(self) -> int:
-        """Bytes of the first vector of a tile's row."""
-        return self.row // 2
+    def vector_size(self) -> int:
+        """Bytes of a vector of a tile's row."""
+        return self.row // self.tiles.vectors
 
     def by_rows(self, c: str, a: str, a_row: str, a_step: str | int, b: str, k: str, count: str) -> None:
         """A product whose rows are those of the present tile, ``count`` of them."""
         f = self.f
-        self.product(c, a, a_row, a_step, b, k, self.seen or count, "0")
-        if self.seen:
-            rest = f.sub(count, self.seen)
-            with f.when(f.compare("sgt", rest, 0)):
-                self.tiles.call(f, "product_slim", f.at(self.row_of(c, self.seen), self.half, "i8"), self.row,
-                                f.at(a, f.mul(a_row, self.seen), "i8"), a_row, a_step, f.at(b, self.half, "i8"), self.row, k, rest, 0,
-                                "0")  # fmt: skip
+        for vector, first, rows in self.each_sight(count):
+            with f.when(f.compare("sgt", rows, 0)):
+                self.product(vector, self.row_of(c, first), f.at(a, f.mul(a_row, first), "i8"), a_row, a_step, b, k, rows, "0")
 
     def over_rows(self, c: str, a: str, a_row: int, a_step: str, tile: str, count: str, rows: str, again: str) -> None:
-        """A product that adds up over the rows of the present tile, ``count`` of them; a moves by ``a_step`` from one to the next."""
-        f = self.f
-        if not self.seen:
-            self.product(c, a, a_row, a_step, tile, count, rows, again)
-            return
-        seen = self.steps_of(self.seen)
-        with f.when(f.compare("sgt", seen, 0)):  # of a head's first tile all see some
-            self.product(c, a, a_row, a_step, tile, seen, rows, again)
-        rest = f.sub(count, seen)
-        with f.when(f.compare("sgt", rest, 0)):
-            self.tiles.call(f, "product_slim", f.at(c, self.half, "i8"), self.row, f.at(a, f.mul(a_step, seen), "i8"), a_row, a_step,
-                            f.at(self.row_of(tile, seen), self.half, "i8"), self.row, rest, rows, 0, "1")  # fmt: skip
+        """A product that adds up over the rows of the present tile, which are ``count`` steps; a moves by ``a_step`` from one to the next.
+        Of a head's first tile all vectors see some."""
+        f, begin = self.f, "0"
+        for vector, end in enumerate([*map(self.steps_of, self.seen), count]):
+            steps = f.sub(end, begin)
+            with f.when(f.compare("sgt", steps, 0)):
+                self.product(vector, c, f.at(a, f.mul(a_step, begin), "i8"), a_row, a_step, self.row_of(tile, begin), steps, rows,
+                             "1" if vector else again)  # fmt: skip
+            begin = end
 
     def steps_of(self, rows: str) -> str:
         """Steps of a product over so many numbers."""
