@@ -66,7 +66,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
         "tools", "utils", "version", "vision", "masked", "_C")},
     "return_types": ("tensor.return_types", None),
     "sparse_coo_tensor": ("sparse", "sparse_coo_tensor"), "spmm": ("sparse", "mm"), "smm": ("sparse", "mm"),
-    "save": ("io", "save"), "load": ("io", "load"),
+    "OutOfMemoryError": ("cuda", "OutOfMemoryError"), "save": ("io", "save"), "load": ("io", "load"),
     "stft": ("signal.spectral", "stft"), "istft": ("signal.spectral", "istft"),
     **{name: ("signal.windows", "torch_" + name) for name in (
         "hann_window", "hamming_window", "blackman_window", "bartlett_window", "kaiser_window")},

@@ -7,12 +7,17 @@ from typing import Any
 from ..autograd.handle import TYPE_NAMES
 from ..record.meta import Device, NoSuchDevice
 
-__all__ = ["CUDAGraph", "Event", "ExternalStream", "Stream", "StreamContext", "current_device", "current_stream",
+__all__ = ["CUDAGraph", "Event", "ExternalStream", "OutOfMemoryError", "Stream", "StreamContext", "current_device", "current_stream",
            "default_generators", "default_stream", "device", "device_count", "device_of", "empty_cache", "get_arch_list",
            "get_rng_state", "get_rng_state_all", "init", "initial_seed", "ipc_collect", "is_available", "is_initialized",
            "manual_seed", "manual_seed_all", "max_memory_allocated", "max_memory_cached", "mem_get_info", "memory_allocated",
-           "memory_cached", "memory_stats", "seed", "seed_all", "set_device", "set_per_process_memory_fraction", "set_rng_state",
+           "memory_cached", "memory_stats", "reset_peak_memory_stats", "seed", "seed_all",
+           "set_device", "set_per_process_memory_fraction", "set_rng_state",
            "set_rng_state_all", "set_stream", "stream", "synchronize"]
+
+
+class OutOfMemoryError(RuntimeError):
+    """A GPU's memory is full. Programs catch it to try again with a smaller batch; without a GPU it does not come."""
 
 
 def is_available() -> bool:
@@ -55,6 +60,10 @@ def memory_allocated(device: Any = None) -> int:
 
 
 max_memory_allocated = memory_reserved = max_memory_reserved = memory_cached = max_memory_cached = memory_allocated
+
+
+def reset_peak_memory_stats(device: Any = None) -> None:
+    """Nothing to reset."""
 
 
 def memory_stats(device: Any = None) -> OrderedDict[str, Any]:

@@ -6,7 +6,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,8 +21,9 @@ from ..record.value import allocate, allocate_zeroed, new_value, value_from_arra
 from ..record.warn import warn
 from .prepared import Prepared, is_constant
 
-__all__ = ["Optimizer", "required", "register_optimizer_step_pre_hook", "register_optimizer_step_post_hook"]
+__all__ = ["Optimizer", "ParamsT", "required", "register_optimizer_step_pre_hook", "register_optimizer_step_post_hook"]
 
+ParamsT: TypeAlias = Iterable[Any] | Iterable[dict[str, Any]] | Iterable[tuple[str, Any]]  # what an optimizer takes as ``params``
 required = object()
 
 _global_pre_hooks: OrderedDict[int, Callable] = OrderedDict()

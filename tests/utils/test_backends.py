@@ -68,3 +68,13 @@ def test_a_program_can_import_onnx_and_hears_that_it_cannot_export():
 def test_what_asks_for_a_gpu_hears_that_there_is_none(name):
     with pytest.raises(AssertionError, match="CUDA"):
         getattr(rushlight.cuda, name)()
+
+
+def test_a_full_gpu_can_be_caught_by_either_name():
+    assert rushlight.cuda.OutOfMemoryError is rushlight.OutOfMemoryError and issubclass(rushlight.OutOfMemoryError, RuntimeError)
+    with pytest.raises(ZeroDivisionError):
+        try:
+            1 / 0  # noqa: B018
+        except rushlight.cuda.OutOfMemoryError:  # is looked up only when something else was raised
+            pass
+    assert rushlight.cuda.reset_peak_memory_stats() is None

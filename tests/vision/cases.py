@@ -40,6 +40,11 @@ CASES: list[tuple[str, tuple[Any, ...]]] = [
     ("RandomAdjustSharpness", (1.7,)),
     ("RandomPosterize", (3,)),
     ("RandomSolarize", (120,)),
+    ("RandAugment", ()),
+    ("RandAugment", (6, 20)),
+    ("RandAugment", (9, 4, 11)),
+    ("TrivialAugmentWide", ()),
+    ("TrivialAugmentWide", (5,)),
     ("PILToTensor", ()),
 ]
 SEEDS = (0, 1, 2)

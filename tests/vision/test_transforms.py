@@ -34,7 +34,7 @@ def test_same_pixels_draws_and_text_as_torchvision(name, args):
 
 # PIL and tensors differ, in torchvision as here: in the colours of a jitter by rounding, in where the nearest pixel and
 # the middle of the image are by half a pixel.
-DIFFERENT = ("PILToTensor", "ColorJitter", "RandomRotation", "RandomAffine")
+DIFFERENT = ("PILToTensor", "ColorJitter", "RandomRotation", "RandomAffine", "RandAugment", "TrivialAugmentWide")
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,24 @@ def test_quarter_turns_of_tensors(angle):
     for mode in (F.InterpolationMode.NEAREST, F.InterpolationMode.BILINEAR):
         turned = F.rotate(rushlight.from_numpy(image), angle, mode)
         assert np.array_equal(turned.numpy(), np.rot90(image, angle // 90, axes=(1, 2)))
+
+
+def test_affine_moves_and_shears():
+    image = rushlight.arange(1, 31, dtype=rushlight.uint8).reshape(1, 5, 6)
+    moved = F.affine(image, 0.0, [2, 1], 1.0, [0.0, 0.0])
+    assert np.array_equal(moved[:, 1:, 2:].numpy(), image[:, :-1, :-2].numpy()) and not moved[:, 0].any() and not moved[:, :, :2].any()
+    assert (F.affine(image, 0.0, [6, 0], 1.0, 0.0, fill=7.0) == 7).all()
+    with pytest.raises(ValueError, match="scale should be positive"):
+        F.affine(image, 0.0, [0, 0], 0.0, 0.0)
+
+
+@pytest.mark.parametrize("name", ["RandAugment", "TrivialAugmentWide"])
+def test_augmentations_fill_what_moves_in(name):
+    images = rushlight.full((2, 3, 20, 24), 200, dtype=rushlight.uint8)
+    for seed in range(40):
+        rushlight.manual_seed(seed)
+        plain = getattr(transforms, name)(fill=[10.0, 20.0, 30.0]).to(rushlight.float32)(images)
+        assert plain.shape == images.shape and plain.dtype == rushlight.uint8
 
 
 def test_colour_functions_on_tensors_match_torch_formulas():

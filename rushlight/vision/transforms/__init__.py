@@ -1,6 +1,7 @@
 """Image transforms with torchvision's names: classes here, functions in `functional`."""
 
 from rushlight.vision.transforms import functional
+from rushlight.vision.transforms.augment import RandAugment, TrivialAugmentWide
 from rushlight.vision.transforms.colour import (
     ColorJitter,
     GaussianBlur,
@@ -40,6 +41,7 @@ from rushlight.vision.transforms.geometry import (
 from rushlight.vision.transforms.rotation import RandomAffine, RandomRotation
 
 __all__ = [
+    "RandAugment", "TrivialAugmentWide",
     "CenterCrop", "ColorJitter", "Compose", "ConvertImageDtype", "FiveCrop", "GaussianBlur", "Grayscale",
     "InterpolationMode", "Lambda", "LinearTransformation", "Normalize", "PILToTensor", "Pad", "RandomAdjustSharpness",
     "RandomAffine", "RandomAutocontrast", "RandomEqualize", "RandomPosterize", "RandomSolarize",

@@ -344,6 +344,60 @@ def rotate(
     return tensor_of(arrays.warp(values, matrix, size, mode, None if fill is None else fill_values(fill, values)))
 
 
+def affine(
+    img: Any,
+    angle: float,
+    translate: Sequence[int],
+    scale: float,
+    shear: Sequence[float] | float,
+    interpolation: InterpolationMode | int = InterpolationMode.NEAREST,
+    fill: Any = None,
+    center: Sequence[int] | None = None,
+) -> Any:
+    """Turn by `angle` degrees clockwise, scale, shear (x, y in degrees) and move, keeping the image's size.
+
+    Raises:
+        ValueError: `translate` has not two values, or `scale` is not positive.
+    """
+    if len(translate) != 2:
+        raise ValueError("translate should be a list or tuple of length 2")
+    if scale <= 0.0:
+        raise ValueError("Argument scale should be positive")
+    shears = [float(shear), 0.0] if isinstance(shear, (int, float)) else [float(s) for s in shear]
+    shears += [0.0] * (2 - len(shears))
+    mode = interpolation_mode(interpolation).value
+    _, height, width = get_dimensions(img)
+    if is_pil(img):
+        middle = [width * 0.5, height * 0.5] if center is None else list(center)
+        matrix = _inverse_affine(middle, angle, translate, scale, shears)
+        colour = pil.fill_colour(fill, img, "fillcolor")
+        transform = pil.pillow().Image.Transform.AFFINE
+        return img.transform((width, height), transform, matrix, pil.resampling(mode), **colour)
+    middle = [0.0, 0.0] if center is None else [center[0] - width * 0.5, center[1] - height * 0.5]
+    matrix = _inverse_affine(middle, angle, translate, scale, shears)
+    values = array_of(img)
+    outside = None if fill is None else fill_values(fill, values)
+    return tensor_of(arrays.warp(values, matrix, (height, width), mode, outside))
+
+
+def _inverse_affine(
+    center: Sequence[float], angle: float, translate: Sequence[float], scale: float, shear: Sequence[float]
+) -> list[float]:
+    """The six numbers that take an output pixel to the input pixel it comes from.
+
+    The forward map: centre to the origin, shear along x, shear along y, turn, scale, back, translate. Its linear part
+    has the entries a, b, c, d below and determinant 1 before scaling, so the inverse is (d, -b; -c, a) / scale.
+    """
+    turn, sx, sy = math.radians(angle), math.radians(shear[0]), math.radians(shear[1])
+    a = math.cos(turn - sy) / math.cos(sy)
+    b = -math.cos(turn - sy) * math.tan(sx) / math.cos(sy) - math.sin(turn)
+    c = math.sin(turn - sy) / math.cos(sy)
+    d = -math.sin(turn - sy) * math.tan(sx) / math.cos(sy) + math.cos(turn)
+    xx, xy, yx, yy = d / scale, -b / scale, -c / scale, a / scale
+    x, y = -center[0] - translate[0], -center[1] - translate[1]
+    return [xx, xy, xx * x + xy * y + center[0], yx, yy, yx * x + yy * y + center[1]]
+
+
 def fill_values(fill: Any, values: np.ndarray) -> list[float]:
     """One value per channel of the image."""
     channels = values.shape[-3]

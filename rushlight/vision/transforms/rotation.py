@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from rushlight.nn import Module
-from rushlight.vision.transforms import arrays, draws, pil
+from rushlight.vision.transforms import draws
 from rushlight.vision.transforms import functional as F
 from rushlight.vision.transforms.functional import InterpolationMode
 
@@ -75,60 +74,6 @@ class RandomRotation(Module):
         return f"{self.__class__.__name__}({', '.join(parts)})"
 
 
-def affine(
-    img: Any,
-    angle: float,
-    translate: Sequence[int],
-    scale: float,
-    shear: Sequence[float] | float,
-    interpolation: InterpolationMode | int = InterpolationMode.NEAREST,
-    fill: Any = None,
-    center: Sequence[int] | None = None,
-) -> Any:
-    """Turn by `angle` degrees clockwise, scale, shear (x, y in degrees) and move, keeping the image's size.
-
-    Raises:
-        ValueError: `translate` has not two values, or `scale` is not positive.
-    """
-    if len(translate) != 2:
-        raise ValueError("translate should be a list or tuple of length 2")
-    if scale <= 0.0:
-        raise ValueError("Argument scale should be positive")
-    shears = [float(shear), 0.0] if isinstance(shear, (int, float)) else [float(s) for s in shear]
-    shears += [0.0] * (2 - len(shears))
-    mode = F.interpolation_mode(interpolation).value
-    _, height, width = F.get_dimensions(img)
-    if F.is_pil(img):
-        middle = [width * 0.5, height * 0.5] if center is None else list(center)
-        matrix = inverse_affine(middle, angle, translate, scale, shears)
-        colour = pil.fill_colour(fill, img, "fillcolor")
-        transform = pil.pillow().Image.Transform.AFFINE
-        return img.transform((width, height), transform, matrix, pil.resampling(mode), **colour)
-    middle = [0.0, 0.0] if center is None else [center[0] - width * 0.5, center[1] - height * 0.5]
-    matrix = inverse_affine(middle, angle, translate, scale, shears)
-    values = F.array_of(img)
-    outside = None if fill is None else F.fill_values(fill, values)
-    return F.tensor_of(arrays.warp(values, matrix, (height, width), mode, outside))
-
-
-def inverse_affine(
-    center: Sequence[float], angle: float, translate: Sequence[float], scale: float, shear: Sequence[float]
-) -> list[float]:
-    """The six numbers that take an output pixel to the input pixel it comes from.
-
-    The forward map: centre to the origin, shear along x, shear along y, turn, scale, back, translate. Its linear part
-    has the entries a, b, c, d below and determinant 1 before scaling, so the inverse is (d, -b; -c, a) / scale.
-    """
-    turn, sx, sy = math.radians(angle), math.radians(shear[0]), math.radians(shear[1])
-    a = math.cos(turn - sy) / math.cos(sy)
-    b = -math.cos(turn - sy) * math.tan(sx) / math.cos(sy) - math.sin(turn)
-    c = math.sin(turn - sy) / math.cos(sy)
-    d = -math.sin(turn - sy) * math.tan(sx) / math.cos(sy) + math.cos(turn)
-    xx, xy, yx, yy = d / scale, -b / scale, -c / scale, a / scale
-    x, y = -center[0] - translate[0], -center[1] - translate[1]
-    return [xx, xy, xx * x + xy * y + center[0], yx, yy, yx * x + yy * y + center[1]]
-
-
 class RandomAffine(Module):
     """Turn, move, scale and shear at random.
 
@@ -191,7 +136,7 @@ class RandomAffine(Module):
         angle, moves, scale, shear = self.get_params(
             self.degrees, self.translate, self.scale, self.shear, [width, height]
         )
-        return affine(img, angle, moves, scale, shear, self.interpolation, self.fill, self.center)  # type: ignore
+        return F.affine(img, angle, moves, scale, shear, self.interpolation, self.fill, self.center)  # type: ignore
 
     def __repr__(self) -> str:
         parts = [f"degrees={self.degrees}"]
