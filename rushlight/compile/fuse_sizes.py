@@ -41,8 +41,10 @@ def many_as_large(size: int, *others: int) -> bool:
 
 @decision
 def repeats(work: int, size: int, cheap: bool) -> bool:
-    """Whether a value of this size is computed so many times over that storing it is better."""
-    return work > max(16 * size, work if size <= 16 else 0) if cheap else work > 1.25 * size
+    """Whether a value of this size is computed so many times over that storing it is better. One cheap number is not stored however often
+    it is used, a few are: rows may be few (tokens that an expert gets), and each of several that falls short of some number would be a
+    plan of its own."""
+    return size > 1 and work > 16 * size if cheap else work > 1.25 * size
 
 
 @decision

@@ -15,6 +15,7 @@ import pytest
 import rushlight as torch
 from rushlight import nn
 from rushlight.compile.cpu import alloc, jit
+from rushlight.compile.flags import flags
 from rushlight.nn import functional
 from rushlight.record.settings import settings
 from rushlight.tools.profiler import counters
@@ -123,6 +124,31 @@ def test_a_step_of_a_size_seen_before_takes_nothing_new(name: str) -> None:
         "programs_built", "kernels_compiled", "kernels_loaded", "cold_runs", "system_allocations"))
     gc.collect()
     assert (alloc.stats().live, alloc.stats().reserved) == (memory.live, memory.reserved)
+
+
+def test_experts_with_few_and_with_many_tokens_share_a_plan() -> None:
+    """How many tokens each of four experts gets is another threshold for each: sixteen plans, if any of them counted."""
+    given = torch.tensor(np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32))
+    first, gate, experts = nn.Linear(32, 32), nn.Linear(32, 4), [nn.Linear(32, 32) for _ in range(4)]
+
+    def step(*sizes: int) -> None:
+        x, chosen = first(given), torch.tensor(np.repeat(np.arange(4), sizes)[:, None])
+        weights, total = functional.softmax(gate(x), -1).gather(1, chosen), torch.zeros_like(x)
+        for k in range(4):
+            tokens, place = torch.where(chosen == k)
+            y = experts[k](x.index_select(0, tokens)) * weights[tokens, place].unsqueeze(1)
+            total.index_add_(0, tokens, y)
+        total.square().mean().backward()
+        assert np.isfinite(gate.weight.grad.numpy()).all()
+
+    with flags.using(plans=0):  # what an earlier process has planned is not planned here
+        for sizes in ((18, 17, 19, 10), (17, 20, 9, 18), (20, 8, 21, 11), (9, 20, 12, 23)):
+            step(*sizes)
+        before = counters()
+        for sizes in ((8, 7, 11, 30), (22, 10, 7, 21), (5, 31, 19, 9)):
+            step(*sizes)
+        done = counters() - before
+    assert done.programs_built > 0 and done.programs_planned == 0
 
 
 def test_small_batches_share_their_kernels() -> None:
