@@ -133,6 +133,19 @@ def test_padded_transposing_copies_go_through_tiles(d: DType, other: float) -> N
     assert tiles_of(nest_of(1, 1, e.lt(index(2), const(3, i64))), target.current()) is None
 
 
+@pytest.mark.parametrize("cols", [1, 7, 8, 9, 33, 64])
+@pytest.mark.parametrize("rows", [3, 8, 21])
+def test_a_scan_along_lines_takes_blocks_of_them(rows: int, cols: int) -> None:
+    """Sums along rows, with vectors across them: in blocks that are turned in registers, not by a gather for each position."""
+    body = (Accumulator(0, f64, "add"), Loop(1, (Load(1, 0), Load(2, 1), Accumulate(0, cast(x(1) * x(2), f64)),
+                                                 Store(2, cast(x(0, f64), f32) + 1))))
+    operands = (Operand(f32, (None, 1)), Operand(f32, (0, 1)), Operand(f32, (None, 1), True))
+    nest = LoopNest((Axis(), Axis()), operands, (0,), body, vector_parallel=True)
+    assert render(nest, target.named("avx512")).count("store <8 x float>") == 8
+    wide = cols + 2
+    check(nest, [data(f32, rows * cols), data(f32, cols), np.zeros(rows * wide, np.float32)], [rows, cols, cols, wide], rows, 1e-5, 1e-5)
+
+
 def test_three_parallel_axes_and_fixed_extents() -> None:
     operands = (Operand(f32, (None, None, None, 1)), Operand(f32, (0, 0, 1, 0)), Operand(f32, (100, 50, 10, 1), True))
     nest = LoopNest((Axis(), Axis(2), Axis(), Axis(10)), operands, (0, 1, 2),

@@ -2,7 +2,8 @@
 
 Where a pointwise vector loop over v reads operands whose neighbours lie along u, the last parallel axis, N positions of u
 are done together: N vectors along u are loaded, transposed by shuffles, and are then N vectors along v. A gather would
-touch a cache line for every element, and touch it again N positions later.
+touch a cache line for every element, and touch it again N positions later. Likewise a loop that runs in order along such lines, a
+scan, with vectors across them (``turned_blocks``).
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from rushlight.compile.cpu.nest_memory import both, masked_load
 from rushlight.compile.cpu.nest_scope import Scope, formulas, iota, reads_axis
 from rushlight.compile.cpu.values import V, splat
 from rushlight.compile.expr import Expr, inputs_of, walk
-from rushlight.compile.nest import Compute, Load, Loop, LoopNest, Store
+from rushlight.compile.nest import Accumulate, Compute, Load, Loop, LoopNest, Statement, Store
 
 if TYPE_CHECKING:
     from rushlight.compile.cpu.render import _Renderer
 
-__all__ = ["Tiles", "tiles_of", "tiled_positions"]
+__all__ = ["Tiles", "tiles_of", "tiled_positions", "turned_blocks"]
 
 _MOST_NODES = 24  # the body is written out for every row of the tile
 _AHEAD = 4        # tiles: their lines lie far apart, and nothing but a request fetches them in advance
@@ -168,6 +169,61 @@ def _tile(r: _Renderer, outer: Scope, corner: Scope, tiles: Tiles, first: str, i
             for s in tiles.loads:
                 inner.env[s.value] = vecmath.load_form(turned[s.value][k], operands[s.operand].dtype)
             r.body(inner, loop.body, done)
+
+
+def turned_blocks(r: _Renderer, scope: Scope, s: Loop, low: str, high: str, done: frozenset[int]) -> str:
+    """The loop in order inside a vector loop, as far as it goes in whole blocks, if what it reads and writes lies along it rather than
+    along the vectors: n vectors along it are loaded and turned, and the results of n positions turned back. Gives where the rest begins.
+    """
+    f, n, operands = r.f, scope.lanes, r.nest.operands
+    if scope.mask is not None or s.stretch or not all(_turns(r, scope, s, x) for x in s.body):
+        return low
+    far = [x for x in s.body if isinstance(x, (Load, Store)) and operands[x.operand].strides[scope.axis] not in (0, 1)]
+    nodes = sum(len(node.args) > 0 for x in s.body for root in formulas(x) for node in walk(root))
+    if not far or nodes > _MOST_NODES:
+        return low
+    whole = f.add(low, f.let(f"and i64 {f.sub(high, low)}, {-n}"))
+    with f.loop(low, whole, n) as i:
+        rows = {x.operand: _rows(r, scope, x.operand, i) for x in far}
+        turned: dict[int, list[V]] = {}
+        for x in far:
+            if isinstance(x, Load):
+                dtype = operands[x.operand].dtype
+                type_ = vecmath.memory_type(dtype)
+                loads = [f.let(f"load <{n} x {type_}>, ptr {at}, align {dtype.itemsize}") for at in rows[x.operand]]
+                turned[x.value] = transposed([V(f, value, type_, n) for value in loads])
+        results: dict[int, list[V]] = {x.operand: [] for x in far if isinstance(x, Store)}
+        for k in range(n):
+            turn = scope.inner()
+            r.bind(turn, s.axis, f.add(i, k), s.body)
+            for x in s.body:
+                if isinstance(x, Load) and x in far:
+                    turn.env[x.value] = vecmath.load_form(turned[x.value][k], operands[x.operand].dtype)
+                elif isinstance(x, Store) and x in far:
+                    value = splat(r.value(turn, x.expr), n)
+                    results[x.operand].append(vecmath.store_form(value, operands[x.operand].dtype))
+                elif not (isinstance(x, (Load, Compute)) and x.value in done):
+                    r.statement(turn, x)
+        for operand, values in results.items():
+            for at, value in zip(rows[operand], transposed(values), strict=True):
+                f.do(f"store {value!r}, ptr {at}, align {operands[operand].dtype.itemsize}")
+    return whole
+
+
+def _turns(r: _Renderer, scope: Scope, s: Loop, x: Statement) -> bool:
+    """Whether a statement of the loop can be done for a block of positions."""
+    if isinstance(x, (Load, Store)):
+        strides = r.nest.operands[x.operand].strides
+        simple = x.offset is None and x.guard is None and not (isinstance(x, Store) and (x.combine or strides[s.axis] == 0))
+        return simple and (strides[scope.axis] in (0, 1) or strides[s.axis] == 1)
+    return isinstance(x, (Compute, Accumulate))
+
+
+def _rows(r: _Renderer, scope: Scope, operand: int, i: str) -> list[str]:
+    """Where the operand's lines, one for each lane, are at position ``i`` along them."""
+    f, type_ = r.f, vecmath.memory_type(r.nest.operands[operand].dtype)
+    first, step = f.at(scope.at[operand], i, type_), str(r.memory.strides[operand][scope.axis])
+    return [f.at(first, f.mul(step, str(k)), type_) for k in range(scope.lanes)]
 
 
 def _guard(r: _Renderer, corner: Scope, guard: Expr, first: str, n: int) -> V:

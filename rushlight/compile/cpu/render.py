@@ -42,7 +42,7 @@ from rushlight.compile.cpu.nest_scope import (
     updated,
 )  # fmt: skip
 from rushlight.compile.cpu.nest_sums import Sum, long_sums, stretch_turns, stretches
-from rushlight.compile.cpu.nest_tiles import tiled_positions, tiles_of
+from rushlight.compile.cpu.nest_tiles import tiled_positions, tiles_of, turned_blocks
 from rushlight.compile.cpu.values import V, mad, splat, where
 from rushlight.compile.cpu.vecmath import SUPPORTED, supports
 from rushlight.compile.cpu.widths import lanes_of
@@ -375,6 +375,8 @@ class _Renderer:
             with self.f.when(self.f.compare("slt", low, high)):
                 outer = scope.inner()
                 done = self.hoist(outer, s)
+                if scope.lanes:
+                    low = turned_blocks(self, outer, s, low, high, done)
                 with stretches(self, s, low, high, 1) as (first, last), self.f.loop(first, last) as i:
                     inner = outer.inner()
                     self.bind(inner, s.axis, i, s.body)
