@@ -182,6 +182,25 @@ def test_sizes_are_run_time_numbers(cpu: target.CPU) -> None:
     assert keys[0] == keys[1]
 
 
+@pytest.mark.skipif(HOST.vector_bytes != 64, reason="pairs are multiplied in vectors of 64 bytes")
+@pytest.mark.parametrize("letters", ["mk,nk->mn", "mk,kn->mn", "km,kn->mn"])
+@pytest.mark.parametrize("dtype", [dt.float32, dt.bfloat16], ids=lambda d: d.name)
+def test_plans_are_made_on_any_processor(letters: str, dtype: dt.DType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code for a tile unit can be read and checked where there is none to run it."""
+    import llvmlite.binding as llvm
+
+    monkeypatch.setattr(jit, "deliver", lambda requests, use: None)
+    cpu = dataclasses.replace(HOST, amx=True, bf16_dot=True)
+    sizes = {"m": 2048, "n": 256, "k": 1024}
+    a, b, out = (np.zeros([sizes[x] for x in names], dtype.numpy) for names in letters.replace("->", ",").split(","))
+    with flags.using(tiles=1):
+        steps = plan(of_einsum(letters, a, b, out, dt.float32), cpu).steps
+    kinds = [type(step.kernel[1].__self__) for step in steps]
+    assert kinds[0] is PackColumns and PairDriver in kinds
+    for step in steps:
+        llvm.parse_assembly(step.kernel[1](), llvm.create_context()).verify()
+
+
 def test_the_code_multiplies_pairs(cpu: target.CPU) -> None:
     from rushlight.compile.cpu import jit
 

@@ -324,8 +324,8 @@ class Planner:
         values = common | {
             "micro": 0, "a_panel_bytes": self.panel * self.n.strides[0] if self.along else 0,
             "panel_bytes": b.panel_bytes, "b_step": b.step, "step": stride, "runs": count,
-            "splits": splits, "chunk": chunks, "split_chunks": split_chunks, "chunks": dims + length(runs), "turn": 0, "lift": 0, "depth": 0,
-            "block_rows": self.block_rows,
+            "splits": splits, "chunk": chunks, "split_chunks": split_chunks, "chunks": dims + length(runs), "turn": 0, "lift": 0,
+            "depth": 0, "block_rows": self.block_rows,
             "split_bytes": split_bytes, "scratch_panel_bytes": panel_bytes}  # fmt: skip
         scratch_strides, size = [0] * len(self.batch), batch_bytes
         for i in reversed(range(len(self.batch))):

@@ -1,4 +1,4 @@
-"""Copies of a block of A or B, on the stack of the thread that uses it, in the second-level cache: native functions for all contractions.
+"""Copies of a block of A or B, on the stack of the thread that uses it, in the second-level cache: functions for all contractions.
 
     void copy(ptr out, ptr rows, i64 count, ptr runs, i64 n_runs, i64 step, i64 row_bytes)
 
@@ -18,9 +18,9 @@ once and uses it for every panel of B.
 copies a panel of B that is read in place, ``count`` columns of it: ``out[k][j] = B[k, j]``, positions ``pitch`` bytes apart. For B
 whose lines would share a place of the cache, if many tiles of a block of A read the panel one after the other.
 
-In ``turn``, neighbours in memory are moved together. Where all rows of the whole tiles are one stretch, it is read position by position, as it
-lies, and dealt out to the tiles; else a stretch of adjacent rows within a tile is one masked load. Whole vectors are stored where a
-tile is one stretch; the next position takes the place of their last lanes.
+In ``turn``, neighbours in memory are moved together. Where all rows of the whole tiles are one stretch, it is read position by
+position, as it lies, and dealt out to the tiles; else a stretch of adjacent rows within a tile is one masked load. Whole vectors
+are stored where a tile is one stretch; the next position takes the place of their last lanes.
 """
 
 from __future__ import annotations

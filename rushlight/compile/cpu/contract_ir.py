@@ -115,7 +115,8 @@ class Driver:
     def key(self) -> str:
         outputs = ";".join(map(str, self.outputs))
         return (f"contract19 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
-                f"{self.heights} [{outputs}] {canonical(*self.stores)} {self.block}{' lifted' * self.lifted}{sums_key(self.sums)}")  # fmt: skip
+                f"{self.heights} [{outputs}] {canonical(*self.stores)} {self.block}{' lifted' * self.lifted}"
+                f"{sums_key(self.sums)}")  # fmt: skip
 
     @property
     def operands(self) -> int:

@@ -10,8 +10,8 @@ import math
 from rushlight.compile.cpu.contract_block import LINE
 from rushlight.compile.sizes import choice, decision, numeric
 
-__all__ = ["CHUNK", "FEW_ROWS", "cycles", "dot_vectors", "is_by_dots", "is_copied", "is_far", "is_in_chunks", "is_lifted", "is_turned", "masked_panels",
-           "panel_vectors", "parts_wanted", "places", "scattering", "stays"]  # fmt: skip
+__all__ = ["CHUNK", "FEW_ROWS", "cycles", "dot_vectors", "is_by_dots", "is_copied", "is_far", "is_in_chunks", "is_lifted", "is_turned",
+           "masked_panels", "panel_vectors", "parts_wanted", "places", "scattering", "stays"]  # fmt: skip
 
 #: Up to so many rows, dot products are faster than packing B.
 FEW_ROWS = 16

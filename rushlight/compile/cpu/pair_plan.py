@@ -161,8 +161,8 @@ class PairPlanner(Planner):
     def _pair_driver(self, kind: str, outputs: tuple[EpilogueOperand, ...] = ()) -> PairDriver:
         finishes = kind == "finish"
         return PairDriver(kind, self.accumulate, self.lanes, self.vectors, self.heights, outputs, self.stores if outputs else (),
-                          "" if finishes else "turned", self.sums if outputs else (), self.cpu.amx, self.parts,
-                          "" if finishes else self.ahead)  # fmt: skip
+                          "" if finishes else "turned", self.sums if outputs else (), amx=self.cpu.amx, parts=self.parts,
+                          ahead="" if finishes else self.ahead)  # fmt: skip
 
     def _at_once(self, b_strides: list[int], block_m: int, block_n: int) -> None:
         values = self._values(block_m, block_n)
