@@ -110,8 +110,22 @@ def value_from_array(array: np.ndarray, *, copy: bool = True) -> Value:
 _INT, _FLOAT = meta_of((), dtypes.int64), meta_of((), dtypes.float64)
 
 
+_positions: dict[int, Value] = {}  # the values of small numbers, which serve again when nobody refers to them
+_SMALL = 1024
+
+
 def scalar_value(number: bool | int | float) -> Value:
-    """A zero-dimensional float64 or int64: a number that is an input of a program rather than part of it."""
+    """A zero-dimensional float64 or int64: a number that is an input of a program rather than part of it. It is to enter a trace once."""
+    if type(number) is int and 0 <= number < _SMALL:
+        # A loop over positions asks for the same ones again and again, and making one takes as long as recording what it is for.
+        v = _positions.get(number)
+        if v is None or getrefcount(v) > 3 or v.buffer.flight is not None:  # type: ignore[union-attr]  # the dictionary, v, the argument
+            v = _positions[number] = _scalar(number)
+        return v
+    return _scalar(number)
+
+
+def _scalar(number: bool | int | float) -> Value:
     # Written straight into memory, without NumPy: some loops have one in every step.
     kind, v = (c_int64, new_value(_INT)) if isinstance(number, int) else (c_double, new_value(_FLOAT))
     if kind is c_int64 and not -1 << 63 <= number < 1 << 63:

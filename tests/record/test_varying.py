@@ -7,6 +7,7 @@ import pytest
 import rushlight as torch
 from rushlight.record import counters, flush, local
 from rushlight.record.flush import start_afresh
+from rushlight.record.value import array_of, scalar_value
 
 
 @pytest.fixture(autouse=True)
@@ -236,3 +237,30 @@ def test_numbers_that_fill_are_rounded_as_constants_are(dtype):
             fill(other).tolist()
         np.testing.assert_array_equal(fill(v).tolist(), expected)
         np.testing.assert_array_equal(np.signbit(np.real(fill(v).tolist())), np.signbit(np.real(expected)))
+
+
+def test_a_position_serves_again_when_nobody_refers_to_it():
+    first = scalar_value(7)
+    assert scalar_value(7) is not first  # one in each place of a trace
+    del first
+    address = id(scalar_value(7))
+    assert id(scalar_value(7)) == address != id(scalar_value(8))
+    for number in (7, 7.0, True, 0, 0.0, -1, 1 << 40):
+        v = scalar_value(number)
+        kind = np.float64 if isinstance(number, float) else np.int64
+        assert v.meta.shape == () and array_of(v) == number and array_of(v).dtype == kind
+
+
+def test_the_same_positions_come_several_times_in_one_path():
+    x = torch.arange(40.0).reshape(20, 2).requires_grad_()
+    rng = np.random.default_rng(0)
+    for _ in range(12):
+        places = rng.integers(0, 20, 6).tolist() * 2
+        y = x * 1.0
+        total = sum(k * y[i].sum() for k, i in enumerate(places))
+        x.grad = None
+        total.backward()
+        wanted = np.zeros((20, 2))
+        np.add.at(wanted, places, np.arange(12)[:, None])
+        np.testing.assert_allclose(x.grad.numpy(), wanted)
+        assert total.item() == pytest.approx((wanted * x.detach().numpy()).sum(), rel=1e-5)
