@@ -8,6 +8,7 @@ Example::
 """
 from __future__ import annotations
 
+import ctypes
 import functools
 import math
 import struct
@@ -359,15 +360,20 @@ class Program:
     def _run_carefully(self, leaf_ptrs: Sequence[int], result_ptrs: Sequence[int], places: Sequence[int],
                        ready: tuple[bool, ...]) -> None:
         """A run inside another one's host function or beside programs in flight, which has an arena of its own, or one that is timed.
-        That one takes the arena that all runs take: fresh memory would be most of the time that its kernels are seen to need."""
+        That one takes the arena that all runs of this thread take, touched before: fresh memory would be most of the time that its kernels
+        are seen to need."""
         space = arena.space
         own = alloc.allocate(self.arena_bytes) if space.busy or in_flight else None
+        timed = bool(watchers) or flags.debug >= 2
+        fresh = timed and own is None and space.size < self.arena_bytes
         with self._lock:
             space.busy |= own is None
             try:
                 base = space.pointer(self.arena_bytes) if own is None else own.ptr
+                if fresh:
+                    ctypes.memset(base, 0, self.arena_bytes)
                 self._enter(self._view, leaf_ptrs, result_ptrs, base, places, ready)
-                if watchers or flags.debug >= 2:
+                if timed:
                     self._run_timed()
                 else:
                     self._run_steps()

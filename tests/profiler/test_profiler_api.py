@@ -1,8 +1,11 @@
 """``rushlight.profiler``: what is in a profile, to which range it belongs, when the schedule measures, and what the trace says."""
 from __future__ import annotations
 
+import ctypes
 import gzip
 import json
+import resource
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,8 @@ import pytest
 import rushlight as torch
 from rushlight import nn, optim
 from rushlight.compile.counters import watchers
+from rushlight.compile.cpu import alloc
+from rushlight.compile.program import arena
 from rushlight.profiler import (
     ProfilerAction,
     ProfilerActivity,
@@ -31,6 +36,30 @@ def clean(monkeypatch):
     start_afresh()
     yield
     assert not watchers and not collect.active
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults are counted by Linux")
+def test_a_timed_run_touches_its_memory_before_the_first_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first step that is measured may be the first one of its thread: new pages would be most of its kernels' time."""
+    a = torch.tensor(np.ones((512, 512), np.float32))
+
+    def step() -> float:
+        return (((a @ a).relu() @ a).relu() @ a).sum().item()
+
+    expected = [step() for _ in range(3)][-1]
+    monkeypatch.setattr(arena.space, "block", None)
+    monkeypatch.setattr(arena.space, "size", -1)
+    alloc.empty_cache()
+    faults = []
+    watchers.append(lambda event: faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt) if event.kind == "kernel" else None)
+    small_pages = 41  # PR_SET_THP_DISABLE
+    ctypes.CDLL(None).prctl(small_pages, 1, 0, 0, 0)
+    try:
+        assert step() == expected
+    finally:
+        ctypes.CDLL(None).prctl(small_pages, 0, 0, 0, 0)
+        watchers.clear()
+    assert len(faults) > 3 and faults[-1] - faults[0] < 100  # a megabyte is 256 pages
 
 
 def training():
