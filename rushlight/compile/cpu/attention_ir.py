@@ -73,7 +73,7 @@ class AttentionKernel:
 
     @property
     def key(self) -> str:
-        return (f"attention20 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs} {self.unit} "
+        return (f"attention21 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs} {self.unit} "
                 f"{self.fills} {self.strict}")  # fmt: skip
 
     @property
@@ -99,7 +99,7 @@ class AttentionKernel:
         if self.unit:
             return 128 if self.kind == "forward" else 64
         if self.tiles.vectors > 2:
-            return self.tiles.width  # a tile on the diagonal falls to no more pieces than it must
+            return 64  # whole blocks of queries: a tile on the diagonal falls to no more pieces than it must
         tall = self.tiles.heights(self.tiles.vectors)[0]
         rows = 112 if self.kind == "forward" or self.causal else 56
         return rows // tall * tall
