@@ -68,10 +68,11 @@ class LBFGS(Optimizer):
         state.setdefault("n_iter", 0)
 
         first_loss = closure()
+        grad = self._flat_grad()
+        largest = grad.abs().max()  # recorded before the loss is read, so that both run as one program; so below
         loss, evaluations, rounds = float(first_loss), 1, 0
         state["func_evals"] += 1
-        grad = self._flat_grad()
-        if float(grad.abs().max()) <= group["tolerance_grad"]:
+        if float(largest) <= group["tolerance_grad"]:
             return first_loss
 
         direction: Any = state.get("d")
@@ -116,8 +117,10 @@ class LBFGS(Optimizer):
             else:
                 self._move(t, direction)
                 if rounds != group["max_iter"]:  # nobody would look at the gradient after the last iteration
-                    loss, grad, calls = float(closure()), self._flat_grad(), 1
-                    flat = float(grad.abs().max()) <= group["tolerance_grad"]
+                    value, grad, calls = closure(), self._flat_grad(), 1
+                    largest = grad.abs().max()
+                    loss = float(value)
+                    flat = float(largest) <= group["tolerance_grad"]
             evaluations += calls
             state["func_evals"] += calls
             if (rounds == group["max_iter"] or evaluations >= group["max_eval"] or flat
@@ -136,10 +139,11 @@ class LBFGS(Optimizer):
 
         def evaluate(t: float) -> Point:
             self._move(t, direction)
-            loss = float(closure())
+            value = closure()
             grad = self._flat_grad()
+            slope = grad.dot(direction)
             back()
-            return Point(t, loss, grad, float(grad.dot(direction)))
+            return Point(t, float(value), grad, float(slope))
 
         return strong_wolfe(evaluate, start, t, float(direction.abs().max()), tolerance_change=tolerance_change)
 

@@ -349,6 +349,22 @@ def test_lbfgs_with_a_full_history_builds_nothing():
     assert (flush_counters.programs_built, compile_counters.programs, jit_counters.compiled) == before
 
 
+def test_an_evaluation_in_the_line_search_of_lbfgs_is_one_program():
+    """The loss, the gradient and its slope are recorded before any of them is read."""
+    p = rushlight.tensor([-1.2, 1.0], requires_grad=True)
+    optimizer = rushlight.optim.LBFGS([p], max_iter=10, line_search_fn="strong_wolfe")
+    seen = []
+
+    def closure():
+        seen.append(flush_counters.programs_run)
+        optimizer.zero_grad()
+        loss = (1 - p[0]) ** 2 + 100 * (p[1] - p[0] ** 2) ** 2
+        loss.backward()
+        return loss
+    optimizer.step(closure)
+    assert len(seen) >= 12 and 1 in np.diff(seen)
+
+
 def test_lbfgs_finds_the_minimum_of_rosenbrock():
     p = rushlight.tensor([-1.5, 2.0], dtype=rushlight.float64, requires_grad=True)
     optimizer = rushlight.optim.LBFGS([p], max_iter=100, line_search_fn="strong_wolfe")
