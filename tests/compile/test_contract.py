@@ -416,6 +416,19 @@ def test_tiles_are_wide_where_loads_are_scarce(letters: str, m: int, n: int, k: 
 
 
 @pytest.mark.skipif(HOST.vector_bytes != 64, reason="wide tiles are for vectors of 64 bytes")
+@pytest.mark.parametrize("columns, down", [(256, False), (1030, True)])
+def test_parts_that_follow_each_other_have_the_same_panels_of_a_large_matrix(columns: int, down: bool) -> None:
+    """512 rows of 1030 numbers are more than a second-level cache of a megabyte; parts are run in any order."""
+    rng = np.random.default_rng(3)
+    a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((300, 512), (columns, 512)))
+    out = np.zeros((300, columns), np.float32)
+    with target.using(dataclasses.replace(HOST, l2=1 << 20, full_loads=1)):
+        (driver,) = [s.kernel[1].__self__ for s in plan(of_einsum("mk,nk->mn", a, b, out, dt.float32)).steps if not s.packs]
+        assert driver.down == down and driver.order == (("parts_m", "parts_n") if down else ("parts_n", "parts_m"))
+        check("mk,nk->mn", a, b, out)
+
+
+@pytest.mark.skipif(HOST.vector_bytes != 64, reason="wide tiles are for vectors of 64 bytes")
 @pytest.mark.parametrize("columns, lifted", [(1024, True), (2000, False), (2048, True), (520, False)])
 def test_panels_whose_lines_share_a_place_of_the_cache_are_copied(columns: int, lifted: bool) -> None:
     """Both operands' rows are the positions of the reduction: 4096 bytes from one to the next are one place. Not all of the last panel

@@ -39,6 +39,7 @@ from rushlight.compile.cpu.contract_sizes import (
     dot_vectors,
     is_by_dots,
     is_copied,
+    is_down,
     is_far,
     is_in_chunks,
     is_lifted,
@@ -122,9 +123,10 @@ class Planner:
         strides_far = self._strides_far()
         self.longest = CHUNK if strides_far else min(LONGEST, once)
         self.block_rows = self.turned or self._copies()
+        self.down = self.cpu.far_panels and not self.turned and is_down(self.n.extent, self.depth, self.accumulate.itemsize, self.cpu.l2)
         sizes = (self.rows, self.panels, self.n.extent, self.depth, self.batches, self.panel, self.accumulate.itemsize)
         block_m, block_n, splits = cut(wanted, *sizes, self.cpu.l2 // 4, self.longest, self.turned, self.dots, self.vectors,
-                                       self.cpu.far_panels, *self.heights)
+                                       self.down or bool(self.turned) and self.cpu.far_panels, *self.heights)
         if strides_far:
             block_m, block_n, splits = self.rows, panels_of_a_part(self.panels, self.batches, wanted), 1
         if self.turned:
@@ -382,7 +384,7 @@ class Planner:
         block = "" if kind == "finish" else "turned" if self.turned else "copied" if self.block_rows else ""
         sums = self.sums if outputs else ()
         return Driver(kind, self.accumulate, self.lanes, self.vectors, self.heights, outputs, stores, block, sums,
-                      self.lifted and bool(block))
+                      self.lifted and bool(block), self.down and kind == "direct")
 
     def _use_micro(self, table: bool, b: B) -> None:
         """Chooses the micro-kernel; there are few, and all contractions share them."""

@@ -87,7 +87,8 @@ class Cut(NamedTuple):
             parts_m = max(fewest_m, -(-wanted // (self.batches * parts_n)))
             parts_m = max(fewest_m, min(parts_m, -(-self.rows // tall)))
             parts = min(parts_m * parts_n * self.batches, wanted)
-            traffic = parts_m * self.columns + parts_n * self.rows
+            stays = self.far and block_n * self.panel * self.depth * item <= 2 * fits
+            traffic = (1 if stays else parts_m) * self.columns + parts_n * self.rows
             if best is None or (-parts, traffic) < best[0]:
                 best = (-parts, traffic), -(-self.rows // parts_m), block_n
         assert best is not None

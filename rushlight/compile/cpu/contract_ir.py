@@ -93,6 +93,7 @@ class Driver:
     ``sums`` over the rows, their partials last.
     ``stores`` are the epilogue's expressions over input(0) and the read extras. ``block``: "" where A is read in place; "turned" or
     "copied": it is, ``block_rows`` rows at a time. ``lifted``: so is a panel of B, for the tiles of a block (``contract_block.py``).
+    ``down``: parts that follow each other have the same panels, not the same rows.
     """
 
     kind: str
@@ -105,17 +106,19 @@ class Driver:
     block: str = ""
     sums: tuple[Item, ...] = ()
     lifted: bool = False
+    down: bool = False
 
     @property
     def order(self) -> tuple[str, str]:
         """Of parts: along which dimension the next one lies."""
-        return "parts_n", "parts_m"
+        return ("parts_m", "parts_n") if self.down else ("parts_n", "parts_m")
 
     @property
     def key(self) -> str:
         outputs = ";".join(map(str, self.outputs))
         return (f"contract19 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
                 f"{self.heights} [{outputs}] {canonical(*self.stores)} {self.block}{' lifted' * self.lifted}"
+                f"{' down' * self.down}"
                 f"{sums_key(self.sums)}")  # fmt: skip
 
     @property

@@ -10,8 +10,8 @@ import math
 from rushlight.compile.cpu.contract_block import LINE
 from rushlight.compile.sizes import choice, decision, numeric
 
-__all__ = ["CHUNK", "FEW_ROWS", "cycles", "dot_vectors", "is_by_dots", "is_copied", "is_far", "is_in_chunks", "is_lifted", "is_turned",
-           "masked_panels", "panel_vectors", "parts_wanted", "places", "scattering", "stays"]  # fmt: skip
+__all__ = ["CHUNK", "FEW_ROWS", "cycles", "dot_vectors", "is_by_dots", "is_copied", "is_down", "is_far", "is_in_chunks", "is_lifted",
+           "is_turned", "masked_panels", "panel_vectors", "parts_wanted", "places", "scattering", "stays"]  # fmt: skip
 
 #: Up to so many rows, dot products are faster than packing B.
 FEW_ROWS = 16
@@ -102,6 +102,12 @@ def parts_wanted(flops: int, read: int, rows: int) -> int:
 def is_turned(panels: int, vectors: int, rows: int, tall: int) -> bool:
     """Whether there are panels enough to use a turned copy of A, and rows to turn."""
     return panels * vectors >= FEWEST_TURNED and rows >= 2 * tall
+
+
+@decision
+def is_down(columns: int, depth: int, item: int, l2: int) -> bool:
+    """Whether parts that follow each other have the same panels of B, where the second-level cache does not hold all of them."""
+    return columns * depth * item > l2
 
 
 @decision
