@@ -196,14 +196,14 @@ def turned_blocks(r: _Renderer, scope: Scope, s: Loop, low: str, high: str, done
         for k in range(n):
             turn = scope.inner()
             r.bind(turn, s.axis, f.add(i, k), s.body)
-            for x in s.body:
-                if isinstance(x, Load) and x in far:
-                    turn.env[x.value] = vecmath.load_form(turned[x.value][k], operands[x.operand].dtype)
-                elif isinstance(x, Store) and x in far:
-                    value = splat(r.value(turn, x.expr), n)
-                    results[x.operand].append(vecmath.store_form(value, operands[x.operand].dtype))
-                elif not (isinstance(x, (Load, Compute)) and x.value in done):
-                    r.statement(turn, x)
+            for one in s.body:
+                if isinstance(one, Load) and one in far:
+                    turn.env[one.value] = vecmath.load_form(turned[one.value][k], operands[one.operand].dtype)
+                elif isinstance(one, Store) and one in far:
+                    value = splat(r.value(turn, one.expr), n)
+                    results[one.operand].append(vecmath.store_form(value, operands[one.operand].dtype))
+                elif not (isinstance(one, (Load, Compute)) and one.value in done):
+                    r.statement(turn, one)
         for operand, values in results.items():
             for at, value in zip(rows[operand], transposed(values), strict=True):
                 f.do(f"store {value!r}, ptr {at}, align {operands[operand].dtype.itemsize}")
