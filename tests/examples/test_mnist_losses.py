@@ -45,4 +45,6 @@ def test_first_losses_in_float32_equal_pytorchs_while_its_two_precisions_agree(s
     found = first_losses(str(DATA), int(seed), steps)
     assert found["labels"] == PYTORCH[seed]["float32"]["labels"]
     assert found["parameters"] == PYTORCH[seed]["float32"]["parameters"]
-    np.testing.assert_allclose(found["losses"], single[:steps], rtol=1e-3)
+    ways = [single, np.array(PYTORCH[seed]["float32 without oneDNN"]["losses"])]
+    nearest = min(ways, key=lambda losses: abs(found["losses"] / losses[:steps] - 1).max())
+    np.testing.assert_allclose(found["losses"], nearest[:steps], rtol=1e-3)
