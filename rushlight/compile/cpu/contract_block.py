@@ -47,6 +47,18 @@ def turned_pitch(heights: tuple[int, ...], lanes: int) -> int:
     return tall if tall <= lanes else -(-tall // lanes) * lanes
 
 
+def _vectors(f: Function, source: str, count: str, dtype: DType, lanes: int) -> Iterator[tuple[str, str, str]]:
+    """``for at, value, mask in``: code for each vector of a stretch of ``count`` elements: where it begins, in bytes, the vector, and the
+    mask under which it was read: "" for whole ones, then once, if some elements are left, which of the lanes are these."""
+    whole = f.let(f"and i64 {count}, {-lanes}")
+    with f.loop(0, whole, lanes) as k:
+        at = f.mul(k, dtype.itemsize)
+        yield at, f.let(f"load {ir_type(dtype, lanes)}, ptr {f.at(source, at, 'i8')}, align {dtype.itemsize}"), ""
+    with f.when(f.compare("slt", whole, count)):
+        at, lanes_on = f.mul(whole, dtype.itemsize), mask(f, f.sub(count, whole), lanes)
+        yield at, masked_load(f, f.at(source, at, "i8"), dtype, lanes, lanes_on), lanes_on
+
+
 @dataclass(frozen=True)
 class Lift:
     """Panels of ``dtype``, ``lanes`` elements at a time. Of the last vector the lanes beyond ``count`` become zero."""
@@ -56,28 +68,18 @@ class Lift:
 
     @property
     def key(self) -> str:
-        return f"lift1 {self.dtype.name} {self.lanes}"
+        return f"lift2 {self.dtype.name} {self.lanes}"
 
     def ir(self) -> str:
         module = Module()
         module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         f = Function("void @lift(ptr noalias %out, ptr noalias %start, i64 %count, i64 %positions, i64 %step, i64 %pitch)", module)
-        vector, item = ir_type(self.dtype, self.lanes), self.dtype.itemsize
-        whole = f.let(f"and i64 %count, {-self.lanes}")
-        lanes_on = mask(f, f.sub("%count", whole), self.lanes)
-        some_left = f.compare("slt", whole, "%count")
         with f.loop(0, "%positions") as k:
             source, target = f.at("%start", f.mul(k, "%step"), "i8"), f.at("%out", f.mul(k, "%pitch"), "i8")
             ahead = f.at(source, f.mul("%step", AHEAD), "i8")
-            with f.loop(0, whole, self.lanes) as j:
-                at = f.mul(j, item)
+            for at, value, _ in _vectors(f, source, "%count", self.dtype, self.lanes):
                 f.do(f"call void @llvm.prefetch.p0(ptr {f.at(ahead, at, 'i8')}, i32 0, i32 3, i32 1)")
-                value = f.let(f"load {vector}, ptr {f.at(source, at, 'i8')}, align {item}")
-                f.do(f"store {vector} {value}, ptr {f.at(target, at, 'i8')}, align {item}")
-            with f.when(some_left):
-                at = f.mul(whole, item)
-                value = masked_load(f, f.at(source, at, "i8"), self.dtype, self.lanes, lanes_on)
-                f.do(f"store {vector} {value}, ptr {f.at(target, at, 'i8')}, align {item}")
+                f.do(f"store {ir_type(self.dtype, self.lanes)} {value}, ptr {f.at(target, at, 'i8')}, align {self.dtype.itemsize}")
         return f.finish() + module.text()
 
 
@@ -90,7 +92,7 @@ class Copy:
 
     @property
     def key(self) -> str:
-        return f"copy1 {self.dtype.name} {self.lanes}"
+        return f"copy2 {self.dtype.name} {self.lanes}"
 
     def ir(self) -> str:
         module = Module()
@@ -106,16 +108,11 @@ class Copy:
             with f.loop(0, "%n_runs") as run:
                 pair = f.mul(run, 2)
                 source, length, target = f.at(row, f.load("%runs", pair), "i8"), f.load("%runs", f.add(pair, 1)), f.get(out, "ptr")
-                whole = f.let(f"and i64 {length}, {-self.lanes}")
-                with f.loop(0, whole, self.lanes) as k:
-                    at = f.mul(k, self.dtype.itemsize)
-                    value = f.let(f"load {vector}, ptr {f.at(source, at, 'i8')}, align {self.dtype.itemsize}")
-                    f.do(f"store {vector} {value}, ptr {f.at(target, at, 'i8')}, align {self.dtype.itemsize}")
-                with f.when(f.compare("slt", whole, length)):
-                    at, lanes_on = f.mul(whole, self.dtype.itemsize), mask(f, f.sub(length, whole), self.lanes)
-                    value = masked_load(f, f.at(source, at, "i8"), self.dtype, self.lanes, lanes_on)
-                    f.do(f"call void @llvm.masked.store.{suffix}.p0({vector} {value}, ptr {f.at(target, at, 'i8')}, "
-                         f"i32 {self.dtype.itemsize}, <{self.lanes} x i1> {lanes_on})")  # fmt: skip
+                for at, value, lanes_on in _vectors(f, source, length, self.dtype, self.lanes):
+                    there, item = f.at(target, at, "i8"), self.dtype.itemsize
+                    under = f"i32 {item}, <{self.lanes} x i1> {lanes_on}"
+                    f.do(f"call void @llvm.masked.store.{suffix}.p0({vector} {value}, ptr {there}, {under})" if lanes_on
+                         else f"store {vector} {value}, ptr {there}, align {item}")
                 f.set(out, f.at(target, f.mul(length, self.dtype.itemsize), "i8"), "ptr")
         return f.finish() + module.text()
 

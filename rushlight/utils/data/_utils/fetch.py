@@ -49,7 +49,7 @@ class IterableDatasetFetcher:
             raise StopIteration
         if not self.batching:
             return self.collate_fn(next(self.stream))
-        samples = in_turn(itertools.islice(self.stream, len(key)))
+        samples = in_turn(lambda sample: sample, itertools.islice(self.stream, len(key)))
         # A short batch is the last one: the stream is not asked again, it may not answer StopIteration twice.
         self.ended = len(samples) < len(key)
         if not samples or (self.ended and self.drop_last):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ....record import flush, local
@@ -14,22 +16,18 @@ _MUCH = 8  # values recorded for a sample, from which on it runs by itself: a fl
 
 def samples_of(dataset: Any, indices: Sequence[Any]) -> list:
     """``[dataset[i] for i in indices]``, in turn."""
-    made, begun = [], _now()
-    for index in indices:
-        made.append(dataset[index])
-        begun = _run_much(begun)
-    return made
+    return in_turn(functools.partial(operator.getitem, dataset), indices)
 
 
-def in_turn(samples: Iterable) -> list:
-    """The samples as a list. One for which much was recorded runs before the next is made.
+def in_turn(make: Callable[[Any], Any], keys: Iterable) -> list:
+    """``[make(key) for key in keys]``. A sample for which much was recorded runs before the next is made.
 
     What is done to a sample is often picked at random (flip it or not, cut it here or there). Then the path of one sample is one of a
     few, which are soon compiled; that of all samples of a batch never comes again, and would be interpreted in every batch.
     """
     made, begun = [], _now()
-    for sample in samples:
-        made.append(sample)
+    for key in keys:
+        made.append(make(key))
         begun = _run_much(begun)
     return made
 
