@@ -16,20 +16,8 @@ from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
 from rushlight.compile.cpu.contract_step import Operand, Plan, Step
 from rushlight.compile.cpu.contract_sums import combined, items_of, lines
-from rushlight.compile.cpu.winograd_ir import (
-    CHUNK,
-    PLANES,
-    TAPS,
-    TILE,
-    VECTORS,
-    Filters,
-    Gather,
-    Product,
-    Tiles,
-    Transform,
-    heights,
-)
-from rushlight.compile.cpu.winograd_wide import WideProduct, panel_vectors
+from rushlight.compile.cpu.winograd_ir import PLANES, TAPS, TILE, Filters, Gather, Tiles, Transform
+from rushlight.compile.cpu.winograd_product import CHUNK, VECTORS, Product, panel_vectors
 from rushlight.compile.expr import cast, input_
 
 __all__ = ["plan"]
@@ -40,8 +28,8 @@ INPUT_CYCLES, RESULT_CYCLES, FILTER_CYCLES = 250, 400, 450
 PACKING_CYCLES = 200  # of a filter for the plain way
 #: Winograd's way has to be better by this much in the estimate.
 GAIN = 0.8
-#: Of a block, for wide products.
-WIDE_TILES = 30
+#: Tiles of a block: rows of sums in whole tiles.
+BLOCKS = (12, 18, 24, 30, 60)
 
 
 @dataclass(frozen=True)
@@ -105,10 +93,9 @@ def _pays(s: _Shape, lanes: int) -> bool:
 def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     tiles, down, across = _tiles(s)
     vectors = panel_vectors(s.n.extent, lanes, cpu)
-    wide = vectors > VECTORS
     width = lanes * vectors
     panels, chunks = -(-s.n.extent // width), -(-s.channels.extent // CHUNK)
-    block, blocks = _wide_block(tiles, chunks, cpu) if wide else _block(tiles, chunks, heights(cpu.vector_registers)[0], cpu)
+    block, blocks = _block(tiles, chunks, width, cpu)
     per_part = -(-blocks // MOST_PARTS)
     parts_m = -(-blocks // per_part)
     parts_n = min(panels, max(1, 8 // parts_m), 4)
@@ -119,7 +106,7 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     v_plane, m_plane = _odd(chunks * v_chunk), _odd(block * width * 4)
     # A filter that is used for one block of tiles only is not worth a pass of its own through memory, unless the pass is kept.
     own = blocks == 1 and not c.constant
-    deep = min(CHUNK, s.channels.extent) if own and wide else s.channels.extent
+    deep = min(CHUNK, s.channels.extent) if own else s.channels.extent
     u_plane = deep * width * 4
     if own:
         u_plane = _odd(u_plane)
@@ -133,9 +120,8 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
                     for (d, written), t in zip(types, strides, strict=True))
     stores, sums = c.stores or (cast(input_(0, c.accumulate), c.c),), items_of(c)
     fence = {"x86_64": "v", "aarch64": "w"}.get(cpu.triple.split("-")[0].replace("arm64", "aarch64"), "")
-    gather, registers = Gather(lanes, cpu.fma), cpu.vector_registers
-    product = WideProduct(lanes, vectors, registers, cpu.fma, fence) if wide else Product(lanes, registers, cpu.fma, fence)
-    filters, kernel = Filters(), Tiles(lanes, vectors, wide, registers, cpu.fma, outputs, stores, sums)
+    gather, product = Gather(lanes, cpu.fma), Product(lanes, vectors, cpu.vector_registers, cpu.fma, fence)
+    filters, kernel = Filters(), Tiles(lanes, vectors, cpu.fma, outputs, stores, sums)
     transform = Transform(lanes, vectors, cpu.fma, s.n.b == 1)
 
     k = s.channels.extent
@@ -182,23 +168,13 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     return Plan(steps, scratch, flops)
 
 
-def _block(tiles: int, chunks: int, full: int, cpu: target.CPU) -> tuple[int, int]:
-    """Tiles of a block, and blocks: one, or an even number of nearly equal ones, whose transformed inputs take half of the
-    second-level cache. Small blocks would read all filters again and again."""
-    fits = cpu.l2 // 2 // (PLANES * chunks * CHUNK * 4)
-    most = max(2 * full, min(4 * full, fits))
-    blocks = 1 if tiles <= 3 * full else -(-tiles // most)
-    if blocks > 1:
-        blocks += blocks % 2
-    block = -(-tiles // blocks)
-    return block, -(-tiles // block)
+def _block(tiles: int, chunks: int, width: int, cpu: target.CPU) -> tuple[int, int]:
+    """Tiles of a block, and blocks: one, or an even number of nearly equal ones. What a multiply-add reads from beyond the second-level
+    cache decides: filters in any case, and the transformed inputs for each panel of ``width`` filters, unless all of them stay there."""
+    def read(size: int) -> float:
+        return 1 / size + (size * PLANES * chunks * CHUNK * 4 > cpu.l2) / width
 
-
-def _wide_block(tiles: int, chunks: int, cpu: target.CPU) -> tuple[int, int]:
-    """The same for wide products. They ask for filters ahead, from the third-level cache: for so few tiles at a time as that keeps up
-    with, if their transformed inputs stay in the second-level one; else for more."""
-    most = WIDE_TILES if WIDE_TILES * PLANES * chunks * CHUNK * 4 <= cpu.l2 else 2 * WIDE_TILES
-    blocks = -(-tiles // most)
+    blocks = -(-tiles // min(BLOCKS, key=read))
     if blocks > 1:
         blocks += blocks % 2
     block = -(-tiles // blocks)

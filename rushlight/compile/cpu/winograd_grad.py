@@ -11,9 +11,9 @@ from rushlight.compile.contraction import Contraction, Dim
 from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
 from rushlight.compile.cpu.contract_step import Operand, Plan, Step
-from rushlight.compile.cpu.winograd_grad_ir import Gradient, Outer
-from rushlight.compile.cpu.winograd_ir import CHUNK, GEOMETRY, PLANES, TAPS, TILE, VECTORS, Gather
-from rushlight.compile.cpu.winograd_wide import WideOuter, panel_vectors
+from rushlight.compile.cpu.winograd_grad_ir import Gradient
+from rushlight.compile.cpu.winograd_ir import GEOMETRY, PLANES, TAPS, TILE, Gather
+from rushlight.compile.cpu.winograd_product import CHUNK, VECTORS, Outer, panel_vectors
 from rushlight.compile.expr import cast, input_
 
 __all__ = ["plan"]
@@ -107,12 +107,9 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
                     for (d, written), t in zip(types, strides, strict=True))
     stores = c.stores or (cast(input_(0, c.accumulate), c.c),)
     fence = {"x86_64": "v", "aarch64": "w"}.get(cpu.triple.split("-")[0].replace("arm64", "aarch64"), "")
-    machine = (lanes, cpu.vector_registers, cpu.fma)
-    # Groups of channels that are wide panels, or little less.
-    vectors = CHUNK // lanes
-    wide = panel_vectors(s.channels, lanes, cpu) == vectors
-    outer = WideOuter(lanes, vectors, cpu.vector_registers, cpu.fma, fence) if wide else Outer(*machine, fence)
-    called = {"inputs": Gather(lanes, cpu.fma), "gradients": Gather(lanes, cpu.fma, inputs=False), "outer": outer}
+    outer = Outer(lanes, panel_vectors(s.channels, lanes, cpu, CHUNK), cpu.vector_registers, cpu.fma, fence)
+    called: dict[str, Gather | Outer] = {"inputs": Gather(lanes, cpu.fma), "gradients": Gather(lanes, cpu.fma, inputs=False),
+                                         "outer": outer}
 
     values = {"inputs": 0, "gradients": 0, "outer": 0, "stride": slots // splits, "blocks": blocks, "per_split": per_split,
               "block": block, "tiles": tiles, "v": PLANES * m_plane, "w": PLANES * (m_plane + plane), "w_plane": plane,
@@ -128,10 +125,10 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     extras: list[Operand] = [("extra", i) for i in range(len(c.extras))]
     place: Operand = ("scratch", 0)
     if whole:
-        kernels = [(Gradient("whole", *machine, wide, outputs, stores), ["a", "b", place, "c", *extras], slots)]
+        kernels = [(Gradient("whole", lanes, cpu.fma, outputs, stores), ["a", "b", place, "c", *extras], slots)]
     else:
-        kernels = [(Gradient("partial", *machine, wide), ["a", "b", place], slots),
-                   (Gradient("finish", *machine, False, outputs, stores), [place, "c", *extras], pairs * CHUNK)]
+        kernels = [(Gradient("partial", lanes, cpu.fma), ["a", "b", place], slots),
+                   (Gradient("finish", lanes, cpu.fma, outputs, stores), [place, "c", *extras], pairs * CHUNK)]
     steps = [Step((k.key, k.ir, "gradient"), [(name, 0) for name in names], [values[x] for x in k.fields], parts)
              for k, names, parts in kernels]
     fields = kernels[0][0].fields

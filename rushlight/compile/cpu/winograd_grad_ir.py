@@ -7,7 +7,7 @@ taken before they are transformed back, so there are 36 matrix products, filters
 
 Filters and channels come in groups of ``CHUNK``. ``Gradient`` works on one pair of groups, or on a part of the tiles for
 one pair (*split*): blocks of tiles are transformed (``winograd_ir.Gather``) and added to ``m[plane][filter][channel]``
-(``Outer``), all in a slot that stays in the second-level cache; then the sums are transformed to the gradient. With splits
+(``winograd_product.Outer``), all in a slot that stays in the second-level cache; then the sums are transformed to the gradient. With splits
 that is a kernel of its own, ``finish``, which adds the splits up in order.
 """
 
@@ -15,92 +15,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rushlight.compile import dtypes as dt
 from rushlight.compile.cpu.contract_epilogue import EpilogueOperand, apply, scattered
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
-from rushlight.compile.cpu.microkernel import fence, mask, multiply_add, splat
-from rushlight.compile.cpu.product_sums import clear, put_away
+from rushlight.compile.cpu.microkernel import mask
 from rushlight.compile.cpu.toomcook import matrices
 from rushlight.compile.cpu.values import V
-from rushlight.compile.cpu.winograd_ir import (
-    CHUNK,
-    GEOMETRY,
-    PLANES,
-    SIDE,
-    TAPS,
-    TILE,
-    VECTORS,
-    heights,
-    pieces,
-    square,
-)
+from rushlight.compile.cpu.winograd_ir import GEOMETRY, PLANES, SIDE, TAPS, TILE, square
+from rushlight.compile.cpu.winograd_product import CHUNK
 from rushlight.compile.expr import Expr, canonical
 
-__all__ = ["SHAPES", "Gradient", "Outer"]
+__all__ = ["SHAPES", "Gradient"]
 
 #: The geometry of the inputs, then that of the gradients: what ``Gather`` reads.
 SHAPES = (*(f"x_{name}" for name in GEOMETRY), *(f"g_{name}" for name in GEOMETRY))
 
 
 @dataclass(frozen=True)
-class Outer:
-    """``void outer(ptr sums, ptr a, ptr b, i64 height, i64 count, i64 again)``: over ``count`` tiles, ``height`` filters by
-    one panel of channels; added to what is there if ``again``. Rows of all three are ``CHUNK`` numbers apart."""
-
-    lanes: int
-    registers: int
-    fma: bool
-    fence: str
-
-    @property
-    def key(self) -> str:
-        return f"winograd outer 2 {self.lanes} {self.registers} {self.fma} {self.fence}"
-
-    def ir(self) -> str:
-        f = Function("void @outer(ptr noalias %sums, ptr noalias %a, ptr noalias %b, i64 %height, i64 %count, i64 %again)")
-        for height in f.cases("%height", heights(self.registers)):
-            self._height(f, height)
-        return f.finish() + f.module.text()
-
-    def _height(self, f: Function, height: int) -> None:
-        vector, size, row = f"<{self.lanes} x float>", self.lanes * 4, CHUNK * 4
-        sums = [[f.slot(vector) for _ in range(VECTORS)] for _ in range(height)]
-        flat = [slot for slots in sums for slot in slots]
-        places = [f.at("%sums", r * row + v * size, "i8") for r in range(height) for v in range(VECTORS)]
-        clear(f, flat, vector)
-        with f.loop(0, "%count") as k:
-            here, there = f.at("%a", f.mul(k, row), "i8"), f.at("%b", f.mul(k, row), "i8")
-            if self.fence:
-                fence(f, sums[-1], vector, self.fence)
-            loaded = [f.let(f"load {vector}, ptr {f.at(there, v * size, 'i8')}, align 4") for v in range(VECTORS)]
-            for r, slots in enumerate(sums):
-                if self.fence and r:
-                    fence(f, sums[r - 1], vector, self.fence)
-                value = splat(f, f.let(f"load float, ptr {f.at(here, 4 * r, 'i8')}, align 4"), "float", self.lanes)
-                for slot, other in zip(slots, loaded, strict=True):
-                    f.set(slot, multiply_add(f, dt.float32, self.lanes, self.fma, value, other, f.get(slot, vector)), vector)
-        put_away(f, flat, places, dt.float32, vector, f.compare("ne", "%again", 0))
-
-
-@dataclass(frozen=True)
 class Gradient:
     """``kind`` "whole": operands A, B, scratch, C, extras; a part does every ``stride``-th pair of groups.
     "partial": operands A, B, scratch; a part is a split of a pair. "finish": operands scratch, C, extras; a part is one filter
-    of a pair. ``wide``: the products are those of ``winograd_wide.py``, with all channels of a group in one panel."""
+    of a pair."""
 
     kind: str
     lanes: int
-    registers: int
     fma: bool
-    wide: bool = False
     outputs: tuple[EpilogueOperand, ...] = ()
     stores: tuple[Expr, ...] = ()
 
     @property
     def key(self) -> str:
         outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
-        return f"winograd gradient 2 {self.kind} {self.lanes} {self.registers} {self.fma} {self.wide} [{outputs}] {canonical(*self.stores)}"
+        return f"winograd gradient 3 {self.kind} {self.lanes} {self.fma} [{outputs}] {canonical(*self.stores)}"
 
     @property
     def fields(self) -> list[str]:
@@ -154,14 +100,8 @@ class Gradient:
             with f.loop(0, str(PLANES)) as plane:
                 a, b = f.at(w, f.mul(plane, frame["w_plane"]), "i8"), f.at(v, f.mul(plane, frame["v_plane"]), "i8")
                 m = f.at(slot, f.mul(plane, frame["m_plane"]), "i8")
-                if self.wide:
-                    f.do(f"call void {outer}(ptr {m}, ptr {a}, ptr {b}, i64 {filters}, i64 {count}, i64 {again}, i64 {frame['w_plane']}, "
-                         f"i64 {frame['v_plane']})")  # fmt: skip
-                else:
-                    with f.loop(0, channels, self.lanes * VECTORS) as c, pieces(f, filters, heights(self.registers)) as (r, height):
-                        sums = f.at(f.at(m, f.mul(r, CHUNK * 4), "i8"), f.mul(c, 4), "i8")
-                        f.do(f"call void {outer}(ptr {sums}, ptr {f.at(a, f.mul(r, 4), 'i8')}, ptr {f.at(b, f.mul(c, 4), 'i8')}, "
-                             f"i64 {height}, i64 {count}, i64 {again})")  # fmt: skip
+                f.do(f"call void {outer}(ptr {m}, ptr {a}, ptr {b}, i64 {filters}, i64 {channels}, i64 {count}, i64 {again}, "
+                     f"i64 {frame['w_plane']}, i64 {frame['v_plane']})")  # fmt: skip
 
     def _row(self, f: Function, frame: Frame, slot: str, pair: str, row: str) -> None:
         """The gradients of one filter and a group of channels."""

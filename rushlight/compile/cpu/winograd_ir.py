@@ -6,16 +6,14 @@ product (tiles × channels by channels × filters), and the 36 sums of a tile ar
 
 * ``Filters``: all filters, once (``Transform``): ``u[panel][plane][channel][column]``.
 * ``Tiles``: for a block of tiles, in memory that stays in the second-level cache: inputs to ``v[plane][chunk][tile][channel]``
-  (``Gather``), then for each panel of filters 36 products to ``m[plane][tile][column]`` (``Product``), and from there the
+  (``Gather``), then for each panel of filters 36 products to ``m[plane][tile][column]`` (``winograd_product.py``), and from there the
   results with the epilogue. A chunk has ``CHUNK`` channels, so that the rows of a product are a constant distance apart.
 
-``Gather``, ``Product`` and ``Transform`` are functions that all ``Tiles`` share, called by address.
+``Gather``, the products and ``Transform`` are functions that all ``Tiles`` share, called by address.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rushlight.compile import dtypes as dt
@@ -23,29 +21,21 @@ from rushlight.compile.cpu.contract_epilogue import EpilogueOperand, apply, gath
 from rushlight.compile.cpu.contract_sums import Item, Partial, Tally, lines, sums_key
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
-from rushlight.compile.cpu.microkernel import fence, mask, masked_load, multiply_add, splat
-from rushlight.compile.cpu.product_sums import clear, put_away
+from rushlight.compile.cpu.microkernel import mask, masked_load
 from rushlight.compile.cpu.toomcook import matrices, multiplied
 from rushlight.compile.cpu.values import V
+from rushlight.compile.cpu.winograd_product import CHUNK
 from rushlight.compile.expr import Expr, canonical
 
-__all__ = ["CHUNK", "PLANES", "TILE", "VECTORS", "Filters", "Gather", "Product", "Tiles", "Transform", "heights"]
+__all__ = ["PLANES", "TILE", "Filters", "Gather", "Tiles", "Transform"]
 
 TILE, TAPS = 4, 3
 SIDE = TILE + TAPS - 1
 PLANES = SIDE * SIDE
-CHUNK = 64  # channels
-VECTORS = 2  # of a panel, but for products of ``winograd_wide.py``
 
 #: What ``Gather`` and ``Transform`` read of the parameters of ``Tiles``, which begin with it.
 FILTERS = ("n", "b_k", "b_n", "b_y", "b_x", "u_plane")
 GEOMETRY = ("tiles_y", "tiles_x", "high", "wide", "v_plane", "v_chunk", "a_n", "a_y", "a_x")
-
-
-def heights(registers: int) -> tuple[int, ...]:
-    """The numbers of rows that ``Product`` has code for: as many as leave room for B and a number of A."""
-    full = 14 if registers >= 32 else 6
-    return (*range(full, 1, -2), 1)
 
 
 def square(f: Function, matrix: tuple, values: list[list[str]], lanes: int, fma: bool) -> list[list[str]]:
@@ -58,20 +48,6 @@ def place(f: Function, tile: str, tiles_y: str, tiles_x: str) -> tuple[str, str,
     """Image, first row and first column (of the results) of a tile."""
     across, rest = f.rem(tile, tiles_x), f.div(tile, tiles_x)
     return f.div(rest, tiles_y), f.mul(f.rem(rest, tiles_y), TILE), f.mul(across, TILE)
-
-
-@contextlib.contextmanager
-def pieces(f: Function, count: str, allowed: tuple[int, ...]) -> Iterator[tuple[str, str]]:
-    """Rows 0 to ``count`` in pieces of allowed heights, about equal ones: (first row, height)."""
-    number = f.div(f.add(count, allowed[0] - 1), allowed[0])
-    even = f.let(f"and i64 {f.add(f.div(f.add(count, f.sub(number, 1)), number), 1)}, -2")
-    row = f.slot("i64", "0")
-    with f.loop_while(row, "slt", count) as r:
-        most, height = f.minimum(f.sub(count, r), even), "1"
-        for h in sorted(allowed)[1:]:
-            height = f.let(f"select i1 {f.compare('sge', most, h)}, i64 {h}, i64 {height}")
-        yield r, height
-        f.set(row, f.add(r, height))
 
 
 @dataclass(frozen=True)
@@ -126,53 +102,6 @@ class Gather:
                         f.do(f"store {vector} {value}, ptr {f.at(at, f.mul(g['v_plane'], k), 'i8')}, align 4")
                 f.set(target, f.at(to, g["v_chunk"], "i8"), "ptr")
         return f.finish() + f.module.text()
-
-
-@dataclass(frozen=True)
-class Product:
-    """``void product(ptr tile, ptr a, ptr b, i64 height, i64 channels, i64 chunk_bytes)``: rows of one panel of sums, in
-    registers; A as ``Gather`` leaves it. The tile takes the sums up after each chunk of channels (``product_sums.py``)."""
-
-    lanes: int
-    registers: int
-    fma: bool
-    fence: str
-
-    @property
-    def key(self) -> str:
-        return f"winograd product 2 {self.lanes} {self.registers} {self.fma} {self.fence}"
-
-    def ir(self) -> str:
-        f = Function("void @product(ptr noalias %tile, ptr noalias %a, ptr noalias %b, i64 %height, i64 %channels, i64 %chunk_bytes)")
-        for height in f.cases("%height", heights(self.registers)):
-            self._height(f, height)
-        return f.finish() + f.module.text()
-
-    def _height(self, f: Function, height: int) -> None:
-        vector, size = f"<{self.lanes} x float>", self.lanes * 4
-        sums = [[f.slot(vector) for _ in range(VECTORS)] for _ in range(height)]
-        flat, places = [slot for row in sums for slot in row], [f.at("%tile", i * size, "i8") for i in range(height * VECTORS)]
-        a, b = f.slot("ptr"), f.slot("ptr")
-        f.set(a, "%a", "ptr")
-        f.set(b, "%b", "ptr")
-        with f.loop(0, "%channels", CHUNK) as first:
-            chunk = f.get(a, "ptr")
-            clear(f, flat, vector)
-            with f.loop(0, f.minimum(f.sub("%channels", first), CHUNK)) as k:
-                row = f.get(b, "ptr")
-                if self.fence:
-                    fence(f, sums[-1], vector, self.fence)
-                loaded = [f.let(f"load {vector}, ptr {f.at(row, v * size, 'i8')}, align 4") for v in range(VECTORS)]
-                f.set(b, f.at(row, VECTORS * size, "i8"), "ptr")
-                here = f.at(chunk, k, "float")
-                for r, slots in enumerate(sums):
-                    if self.fence and r:
-                        fence(f, sums[r - 1], vector, self.fence)
-                    value = splat(f, f.let(f"load float, ptr {f.at(here, r * CHUNK * 4, 'i8')}, align 4"), "float", self.lanes)
-                    for slot, other in zip(slots, loaded, strict=True):
-                        f.set(slot, multiply_add(f, dt.float32, self.lanes, self.fma, value, other, f.get(slot, vector)), vector)
-            f.set(a, f.at(chunk, "%chunk_bytes", "i8"), "ptr")
-            put_away(f, flat, places, dt.float32, vector, f.compare("ne", first, 0))
 
 
 @dataclass(frozen=True)
@@ -236,14 +165,10 @@ class Filters:
 class Tiles:
     """Operands: A, u, scratch, C, extras. A part is ``per_part`` blocks of tiles and a group of panels; it has a slot of its
     own in the scratch memory. ``own``: where each panel serves one block of tiles only, B takes the place of u, and each panel
-    is transformed just before it is used, into the slot: ``deep`` channels at a time.
-
-    ``vectors`` of a panel; ``wide``: the products are those of ``winograd_wide.py``."""
+    is transformed just before it is used, into the slot: ``deep`` channels at a time. ``vectors`` of a panel."""
 
     lanes: int
     vectors: int
-    wide: bool
-    registers: int
     fma: bool
     outputs: tuple[EpilogueOperand, ...]
     stores: tuple[Expr, ...]
@@ -252,8 +177,7 @@ class Tiles:
     @property
     def key(self) -> str:
         outputs = ";".join(map(str, self.outputs))
-        shape = f"{self.lanes} {self.vectors} {self.wide} {self.registers} {self.fma}"
-        return f"winograd tiles 6 {shape} [{outputs}] {canonical(*self.stores)}{sums_key(self.sums)}"
+        return f"winograd tiles 7 {self.lanes} {self.vectors} {self.fma} [{outputs}] {canonical(*self.stores)}{sums_key(self.sums)}"
 
     @property
     def fields(self) -> list[str]:
@@ -305,14 +229,8 @@ class Tiles:
                                 self._ask(f, frame, plane, first, count, panel)
                             a = f.at(f.at(slot, f.mul(plane, frame["v_plane"]), "i8"), chunks, "i8")
                             m, b = f.at(sums, f.mul(plane, frame["m_plane"]), "i8"), f.at(filters, f.mul(plane, frame["u_plane"]), "i8")
-                            if self.wide:
-                                f.do(f"call void {product}(ptr {m}, ptr {a}, ptr {b}, i64 {count}, i64 {depth}, i64 {frame['v_chunk']}, "
-                                     f"i64 {again})")  # fmt: skip
-                            else:
-                                with pieces(f, count, heights(self.registers)) as (r, height):
-                                    f.do(f"call void {product}(ptr {f.at(m, f.mul(r, row_bytes), 'i8')}, "
-                                         f"ptr {f.at(a, f.mul(r, CHUNK * 4), 'i8')}, ptr {b}, i64 {height}, i64 {depth}, "
-                                         f"i64 {frame['v_chunk']})")  # fmt: skip
+                            f.do(f"call void {product}(ptr {m}, ptr {a}, ptr {b}, i64 {count}, i64 {depth}, i64 {frame['v_chunk']}, "
+                                 f"i64 {again})")  # fmt: skip
                     with f.loop(0, count) as t:
                         self._results(f, frame, f.at(sums, f.mul(t, row_bytes), "i8"), f.add(first, t), panel, partials, rows)
         return f.finish() + module.text()

@@ -1,13 +1,13 @@
-"""Products of Winograd's planes for processors that load one full vector a cycle, as LLVM IR text.
+"""Products of Winograd's planes, as LLVM IR text.
 
-Two multiply-adds a cycle want more than one load for each pair of them where a row of sums has two vectors (``winograd_ir.Product``). Here
-a row has three or four: 6 rows of 4 vectors take 10 loads for 24 multiply-adds. Then what a tile of sums needs has to be in the first-level
-cache when it is needed, and what comes next is asked for while products are made, evenly spread over them.
+A row of sums has as many vectors as leave room for rows enough: six rows of four vectors take 10 loads for 24 multiply-adds, where rows of
+two would take 16 for 28. What a tile of sums needs has to be in the first-level cache when it is needed, so what comes next is asked for
+while products are made, evenly spread over them.
 
-Each function does all rows of one plane. The sums are the same, bit for bit, as those of the narrow products.
+Each function does all rows of one plane. How many vectors a row has changes no bit of the sums.
 
-* ``WideProduct``: for each chunk of channels all rows, so that the chunk of B, a quarter of the first-level cache, stays there.
-* ``WideOuter``: filters by channels, over the tiles of a block.
+* ``Product``: for each chunk of channels all rows, so that the chunk of B, a third of the first-level cache, stays there.
+* ``Outer``: filters by channels, over the tiles of a block.
 """
 
 from __future__ import annotations
@@ -20,19 +20,22 @@ from rushlight.compile.cpu import target
 from rushlight.compile.cpu.irtext import Function
 from rushlight.compile.cpu.microkernel import fence, multiply_add, splat
 from rushlight.compile.cpu.product_sums import clear, put_away
-from rushlight.compile.cpu.winograd_ir import CHUNK, VECTORS
 
-__all__ = ["WideOuter", "WideProduct", "panel_vectors"]
+__all__ = ["CHUNK", "VECTORS", "Outer", "Product", "panel_vectors"]
+
+CHUNK = 64  # channels
+VECTORS = 2  # of a row of sums where there are few registers
 
 
-def panel_vectors(columns: int, lanes: int, cpu: target.CPU) -> int:
-    """Vectors of a panel: ``VECTORS``, or more of them where that has fewer loads and no more columns that nobody wants."""
-    wider = (4, 3) if cpu.full_loads == 1 and cpu.vector_registers >= 32 else ()
-    return min((*wider, VECTORS), key=lambda vectors: -(-columns // (lanes * vectors)) * vectors)
+def panel_vectors(columns: int, lanes: int, cpu: target.CPU, group: int = 0) -> int:
+    """Vectors of a row of sums: as many as registers allow, with no more columns that nobody wants than ``VECTORS`` have. ``group``: so
+    many columns are whole panels."""
+    allowed = [v for v in (4, 3, VECTORS) if group % (lanes * v) == 0] if cpu.vector_registers >= 32 else [VECTORS]
+    return min(allowed, key=lambda vectors: -(-columns // (lanes * vectors)) * vectors)
 
 
 @dataclass(frozen=True)
-class _Wide:
+class _Rows:
     """``vectors`` of a row of sums."""
 
     lanes: int
@@ -93,13 +96,13 @@ class _Wide:
 
 
 @dataclass(frozen=True)
-class WideProduct(_Wide):
+class Product(_Rows):
     """``void product(ptr sums, ptr a, ptr b, i64 count, i64 channels, i64 chunk_bytes, i64 again)``: ``count`` rows of one panel; A as
     ``Gather`` leaves it; added to what is there if ``again``."""
 
     @property
     def key(self) -> str:
-        return f"winograd wide product 1 {self.shape}"
+        return f"winograd product 3 {self.shape}"
 
     def ir(self) -> str:
         f = Function("void @product(ptr noalias %sums, ptr noalias %a, ptr noalias %b, i64 %count, i64 %channels, i64 %chunk_bytes, "
@@ -136,35 +139,40 @@ class WideProduct(_Wide):
 
 
 @dataclass(frozen=True)
-class WideOuter(_Wide):
-    """``void outer(ptr sums, ptr a, ptr b, i64 filters, i64 count, i64 again, i64 next_a, i64 next_b)``: over ``count`` tiles, all
-    ``filters`` by one panel of channels; added to what is there if ``again``. Rows of all three are ``CHUNK`` numbers apart.
-    ``next_a`` and ``next_b``: how many bytes behind A and B those of the next plane lie."""
+class Outer(_Rows):
+    """``void outer(ptr sums, ptr a, ptr b, i64 filters, i64 channels, i64 count, i64 again, i64 next_a, i64 next_b)``: over ``count``
+    tiles, all ``filters`` by all ``channels`` of a group; added to what is there if ``again``. Rows of all three are ``CHUNK`` numbers
+    apart. ``next_a`` and ``next_b``: how many bytes behind A and B those of the next plane lie."""
 
     @property
     def key(self) -> str:
-        return f"winograd wide outer 1 {self.shape}"
+        return f"winograd outer 3 {self.shape}"
 
     def ir(self) -> str:
-        f = Function("void @outer(ptr noalias %sums, ptr noalias %a, ptr noalias %b, i64 %filters, i64 %count, i64 %again, i64 %next_a, "
-                     "i64 %next_b)")  # fmt: skip
-        size, pieces = CHUNK * 4, self.pieces(f, "%filters")
-        share = f.div(f.add(pieces, size - 1), pieces)
-        row, left = f.slot("i64", "0"), f.slot("i64", pieces)
+        f = Function("void @outer(ptr noalias %sums, ptr noalias %a, ptr noalias %b, i64 %filters, i64 %channels, i64 %count, i64 %again, "
+                     "i64 %next_a, i64 %next_b)")  # fmt: skip
+        size, pieces, columns = CHUNK * 4, self.pieces(f, "%filters"), self.vectors * self.lanes
+        tiles = f.mul(pieces, f.div(f.add("%channels", columns - 1), columns))
+        share = f.div(f.add(tiles, size - 1), tiles)
+        row, left = f.slot("i64"), f.slot("i64")
         ask_a, ask_b, ask_sums = f.slot("ptr"), f.slot("ptr"), f.slot("ptr")
         f.set(ask_a, f.at("%a", "%next_a", "i8"), "ptr")
         f.set(ask_b, f.at("%b", "%next_b", "i8"), "ptr")
         more = f.compare("ne", "%again", 0)
-        with f.loop_while(left, "sgt", "0") as n:
-            r = f.get(row)
-            height = f.div(f.add(f.sub("%filters", r), f.sub(n, 1)), n)
-            sums = f.at("%sums", f.mul(r, size), "i8")
-            tile = f.mul(height, size)
-            f.set(ask_sums, f.at(sums, tile, "i8"), "ptr")
-            along = f.div(f.add(tile, f.sub("%count", 1)), "%count")
-            for h in f.cases(height, range(self.rows, 0, -1)):
-                self.tile(f, h, sums, size, f.at("%a", f.mul(r, 4), "i8"), 4, size, "%b", size, "%count", more,
-                          [(ask_a, share), (ask_b, share), (ask_sums, along)])  # fmt: skip
-            f.set(row, f.add(r, height))
-            f.set(left, f.sub(n, 1))
+        with f.loop(0, "%channels", columns) as c:
+            f.set(row, "0")
+            f.set(left, pieces)
+            panel, column = f.at("%b", c, "float"), f.at("%sums", c, "float")
+            with f.loop_while(left, "sgt", "0") as n:
+                r = f.get(row)
+                height = f.div(f.add(f.sub("%filters", r), f.sub(n, 1)), n)
+                sums = f.at(column, f.mul(r, size), "i8")
+                tile = f.mul(height, size)
+                f.set(ask_sums, f.at(sums, tile, "i8"), "ptr")
+                along = f.div(f.add(tile, f.sub("%count", 1)), "%count")
+                for h in f.cases(height, range(self.rows, 0, -1)):
+                    self.tile(f, h, sums, size, f.at("%a", f.mul(r, 4), "i8"), 4, size, panel, size, "%count", more,
+                              [(ask_a, share), (ask_b, share), (ask_sums, along)])  # fmt: skip
+                f.set(row, f.add(r, height))
+                f.set(left, f.sub(n, 1))
         return f.finish() + f.module.text()
