@@ -10,28 +10,42 @@ Example:
 from . import constraints, transforms
 from .bernoulli import Bernoulli
 from .beta import Beta
+from .binomial import Binomial
 from .categorical import Categorical
+from .cauchy import Cauchy
+from .chi2 import Chi2
 from .constraint_registry import biject_to, transform_to
-from .counts import Binomial, Exponential, Geometric, Poisson
+from .continuous_bernoulli import ContinuousBernoulli
 from .dirichlet import Dirichlet
 from .distribution import Distribution
-from .folded import HalfCauchy, HalfNormal
-from .gamma import Chi2, Gamma, InverseGamma, NegativeBinomial
-from .heavy_tails import FisherSnedecor, Pareto, StudentT, Weibull
+from .exponential import Exponential
+from .fishersnedecor import FisherSnedecor
+from .gamma import Gamma
+from .geometric import Geometric
+from .gumbel import Gumbel
+from .half_cauchy import HalfCauchy
+from .half_normal import HalfNormal
 from .independent import Independent
+from .inverse_gamma import InverseGamma
 from .kl import kl_divergence, register_kl
+from .kumaraswamy import Kumaraswamy
+from .laplace import Laplace
 from .lkj_cholesky import LKJCholesky
-from .location import Cauchy, Laplace, Uniform
+from .log_normal import LogNormal
+from .logistic_normal import LogisticNormal
 from .lowrank_multivariate_normal import LowRankMultivariateNormal
 from .mixture_same_family import MixtureSameFamily
 from .multinomial import Multinomial
 from .multivariate_normal import MultivariateNormal
+from .negative_binomial import NegativeBinomial
 from .normal import Normal
 from .one_hot_categorical import OneHotCategorical, OneHotCategoricalStraightThrough
+from .pareto import Pareto
+from .poisson import Poisson
 from .relaxed_bernoulli import RelaxedBernoulli
 from .relaxed_categorical import RelaxedOneHotCategorical
-from .shares import ContinuousBernoulli, Kumaraswamy, LogisticNormal
-from .transformed_distribution import Gumbel, LogNormal, TransformedDistribution
+from .studentT import StudentT
+from .transformed_distribution import TransformedDistribution
 from .transforms import (
     AbsTransform,
     AffineTransform,
@@ -54,7 +68,9 @@ from .transforms import (
     Transform,
     identity_transform,
 )
+from .uniform import Uniform
 from .von_mises import VonMises
+from .weibull import Weibull
 from .wishart import Wishart
 
 __all__ = ["AbsTransform", "AffineTransform", "Bernoulli", "Beta", "Binomial", "CatTransform", "Categorical", "Cauchy", "Chi2",

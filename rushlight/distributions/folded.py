@@ -7,15 +7,13 @@ from typing import Any
 import rushlight as torch
 
 from . import constraints
-from .location import Cauchy
-from .normal import Normal
 from .transformed_distribution import TransformedDistribution
 from .transforms import AbsTransform
 
-__all__ = ["HalfCauchy", "HalfNormal"]
+__all__ = ["Folded"]
 
 
-class _Folded(TransformedDistribution):
+class Folded(TransformedDistribution):
     """The absolute value of a number of the distribution ``of``, which has a location, here 0, and a ``scale``."""
 
     arg_constraints = {"scale": constraints.positive}
@@ -28,7 +26,7 @@ class _Folded(TransformedDistribution):
         super().__init__(self.of(0, scale, validate_args=False), AbsTransform(), validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        own = next(kind for kind in type(self).__mro__ if _Folded in kind.__bases__)
+        own = next(kind for kind in type(self).__mro__ if Folded in kind.__bases__)
         return super().expand(batch_shape, _instance=self._get_checked_instance(own, _instance))
 
     @property
@@ -56,31 +54,3 @@ class _Folded(TransformedDistribution):
 
     def entropy(self) -> Any:
         return self.base_dist.entropy() - math.log(2)
-
-
-class HalfNormal(_Folded):
-    """The absolute value of a normal number with mean 0 and standard deviation ``scale``."""
-
-    of = Normal
-
-    @property
-    def mean(self) -> Any:
-        return self.scale * math.sqrt(2 / math.pi)
-
-    @property
-    def variance(self) -> Any:
-        return self.scale.pow(2) * (1 - 2 / math.pi)
-
-
-class HalfCauchy(_Folded):
-    """The absolute value of a Cauchy number around 0."""
-
-    of = Cauchy
-
-    @property
-    def mean(self) -> Any:
-        return torch.full(tuple(self._extended_shape()), math.inf, dtype=self.scale.dtype)
-
-    @property
-    def variance(self) -> Any:
-        return self.base_dist.variance

@@ -10,21 +10,28 @@ import rushlight as torch
 from ..nn.functional import softplus
 from .bernoulli import Bernoulli
 from .beta import Beta
+from .binomial import Binomial
 from .categorical import Categorical
-from .counts import Binomial, Exponential, Geometric, Poisson
+from .cauchy import Cauchy
+from .continuous_bernoulli import ContinuousBernoulli
 from .dirichlet import Dirichlet
 from .distribution import Distribution
-from .folded import HalfNormal
+from .exponential import Exponential
 from .gamma import Gamma
-from .heavy_tails import Pareto
+from .geometric import Geometric
+from .gumbel import Gumbel
+from .half_normal import HalfNormal
 from .independent import Independent, sum_rightmost
-from .location import Cauchy, Laplace, Uniform
+from .laplace import Laplace
+from .log_normal import LogNormal
 from .lowrank_multivariate_normal import LowRankMultivariateNormal
 from .multivariate_normal import MultivariateNormal, mahalanobis
 from .normal import Normal
 from .one_hot_categorical import OneHotCategorical
-from .shares import ContinuousBernoulli
-from .transformed_distribution import EULER, Gumbel, LogNormal, TransformedDistribution
+from .pareto import Pareto
+from .poisson import Poisson
+from .transformed_distribution import EULER, TransformedDistribution
+from .uniform import Uniform
 from .wishart import Wishart
 
 __all__ = ["kl_divergence", "register_kl"]

@@ -7,8 +7,8 @@ import rushlight as torch
 
 from ..autograd.modes import no_grad
 from . import constraints
+from .binomial import Binomial
 from .categorical import Categorical, OverCategories
-from .counts import Binomial
 from .distribution import Distribution
 from .utils import broadcast_all
 

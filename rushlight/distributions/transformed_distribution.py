@@ -7,16 +7,12 @@ from typing import Any
 import rushlight as torch
 
 from ..autograd.modes import no_grad
-from ..tensor.kinds import finfo
 from . import constraints
 from .distribution import Distribution
 from .independent import Independent, sum_rightmost
-from .location import Uniform
-from .normal import Normal
-from .transforms import AffineTransform, ComposeTransform, ExpTransform, Transform
-from .utils import broadcast_all
+from .transforms import ComposeTransform, Transform
 
-__all__ = ["Gumbel", "LogNormal", "TransformedDistribution"]
+__all__ = ["TransformedDistribution"]
 
 Size = torch.Size
 EULER = 0.57721566490153286060  # the Euler-Mascheroni constant
@@ -123,100 +119,6 @@ class TransformedDistribution(Distribution):
 
     def icdf(self, value: Any) -> Any:
         return self._transformed(self.base_dist.icdf(self._turned(value)))
-
-
-class LogNormal(TransformedDistribution):
-    """exp of a normal number with mean ``loc`` and standard deviation ``scale``."""
-
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.positive  # type: ignore[assignment]
-    has_rsample = True  # type: ignore[assignment]
-    base_dist: Normal
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-        super().__init__(Normal(loc, scale, validate_args=validate_args), ExpTransform(), validate_args=validate_args)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        return super().expand(batch_shape, _instance=self._get_checked_instance(LogNormal, _instance))
-
-    @property
-    def loc(self) -> Any:
-        """Mean of the logarithm."""
-        return self.base_dist.loc
-
-    @property
-    def scale(self) -> Any:
-        """Standard deviation of the logarithm."""
-        return self.base_dist.scale
-
-    @property
-    def mean(self) -> Any:
-        return (self.loc + self.scale.pow(2) / 2).exp()
-
-    @property
-    def mode(self) -> Any:
-        return (self.loc - self.scale.square()).exp()
-
-    @property
-    def variance(self) -> Any:
-        square = self.scale.pow(2)
-        return square.expm1() * (2 * self.loc + square).exp()
-
-    def entropy(self) -> Any:
-        return self.base_dist.entropy() + self.loc
-
-
-class Gumbel(TransformedDistribution):
-    """The distribution of largest values: loc - scale · log(-log(u)) of uniform numbers u."""
-
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real  # type: ignore[assignment]
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-        self.loc, self.scale = broadcast_all(loc, scale)
-        info = finfo(self.loc.dtype)
-        low, high = torch.full_like(self.loc, info.tiny), torch.full_like(self.loc, 1 - info.eps)
-        if all(not isinstance(v, torch.Tensor) for v in (loc, scale)):
-            low, high = info.tiny, 1 - info.eps
-        super().__init__(Uniform(low, high, validate_args=validate_args), self._chain(), validate_args=validate_args)
-
-    def _chain(self) -> list[Transform]:
-        return [ExpTransform().inv, AffineTransform(0, -torch.ones_like(self.scale)), ExpTransform().inv,
-                AffineTransform(self.loc, -self.scale)]
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        new = self._get_checked_instance(Gumbel, _instance)
-        new.loc, new.scale = self.loc.expand(batch_shape), self.scale.expand(batch_shape)
-        new.base_dist = self.base_dist.expand(batch_shape)
-        new.transforms = new._chain()
-        Distribution.__init__(new, batch_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
-
-    @property
-    def mean(self) -> Any:
-        return self.loc + self.scale * EULER
-
-    @property
-    def mode(self) -> Any:
-        return self.loc
-
-    @property
-    def stddev(self) -> Any:
-        return (math.pi / math.sqrt(6)) * self.scale
-
-    @property
-    def variance(self) -> Any:
-        return self.stddev.pow(2)
-
-    def log_prob(self, value: Any) -> Any:
-        if self._validate_args:
-            self._validate_sample(value)
-        y = (self.loc - value) / self.scale
-        return (y - y.exp()) - self.scale.log()
-
-    def entropy(self) -> Any:
-        return self.scale.log() + (1 + EULER)
 
 
 class Relaxed(TransformedDistribution):

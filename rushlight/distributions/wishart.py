@@ -10,8 +10,8 @@ import rushlight as torch
 
 from ..ops.pointwise import broadcast_shapes
 from . import constraints
+from .chi2 import Chi2
 from .distribution import Distribution
-from .gamma import Chi2
 from .multivariate_normal import _from_precision
 from .utils import lazy_property, standard_normal
 

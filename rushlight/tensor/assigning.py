@@ -13,7 +13,6 @@ from ..autograd.quick import quick
 from ..autograd.titles import entitle_written, now, titled
 from ..autograd.writing import check_overlap, check_writable, write
 from ..ops import arithmetic as ar
-from ..ops import indexing as ix
 from ..ops import views
 from ..ops.basic import filled, update_view
 from ..ops.pointwise import tag
@@ -21,9 +20,10 @@ from ..record.meta import contiguous_strides
 from ..record.trace import local
 from .creation import array_from, from_array, number_like
 from .index_key import basic, converts
-from .indexing import _alias, _expanded, _fit, _plan
+from .indexing import _alias, _expanded, _fit
 from .parts import Place, part, store_number
 from .registry import FUNCTIONS, METHODS, assign, public
+from .repeated import put_at
 from .scalars import check_number
 
 __all__: list[str] = []
@@ -51,9 +51,7 @@ def _setitem(self: Any, key: Any, value: Any) -> None:
     if tensors is None:
         _store(t if t is not self else _alias(self, True), value)
         return
-    t2, indices, first = _plan(t, tensors)
-    shape = (*t2.shape[:first], *indices[0].shape, *t2.shape[first + len(indices):])
-    assign(t2, ix.index_put(t2, _fit(value, shape), *indices, attrs=(first, None)), "index_put_")
+    put_at(t, tensors, value)
 
 
 def _pending_place(t: Any, key: Any) -> Place | None:

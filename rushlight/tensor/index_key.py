@@ -13,7 +13,7 @@ from ..ops import views
 from ..record.warn import warn
 from .creation import array_from, from_array
 
-__all__ = ["basic", "converts", "selected", "sliced"]
+__all__ = ["basic", "check_positions", "converts", "selected", "sliced"]
 
 _ALL = slice(None)  # of the dimensions that an index does not name
 _BOOLS = (bool, np.bool_)
@@ -110,7 +110,7 @@ def basic(self: Any, key: Any, reads: bool = False) -> tuple[Any, list[Any] | No
             p = p.item()
         elif isinstance(p, np.ndarray):
             if not _is_mask(p):
-                _check_positions(p, t.shape[dim], dim + gone)
+                check_positions(p, t.shape[dim], dim + gone)
             p = from_array(p)
         if p is None:
             t = views.unsqueeze(t, dim)
@@ -154,7 +154,7 @@ def basic(self: Any, key: Any, reads: bool = False) -> tuple[Any, list[Any] | No
     return t, tensors if advanced else None
 
 
-def _check_positions(positions: Any, n: int, named: int) -> None:
+def check_positions(positions: Any, n: int, named: int) -> None:
     """Refuse positions that Python knows and a dimension of length ``n`` lacks; those of tensors are checked where they are used."""
     if positions.size:
         for at in (int(positions.min()), int(positions.max())):

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd.apply import value_of
 from ..autograd.autocast import widest
 from ..autograd.handle import Handle
 from ..autograd.quick import at_once
@@ -21,7 +20,7 @@ from ..ops.structured import wrap_dim
 from .creation import from_array, from_numpy
 from .index_key import basic, selected, sliced
 from .parts import part_of_ready
-from .registry import FUNCTIONS, METHODS, assign, public
+from .registry import METHODS, public
 from .scalars import check_number
 
 __all__: list[str] = []
@@ -315,22 +314,6 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Any:
             value = int(value)
     made = ar.where.named(f"MaskedFillBackward{int(isinstance(value, Handle))}").laid(None)(mask, value, input)
     return made if made.dtype is input.dtype else made.to(input.dtype)
-
-
-def _masked_fill(self: Any, mask: Any, value: Any) -> Any:
-    """In-place version of ``masked_fill``. An element that was expanded is written if any of its places is in the mask."""
-    meta = value_of(self).meta
-    repeated = [d for d, s in enumerate(meta.strides or ()) if s == 0 and meta.shape[d] > 1]
-    target = self
-    if repeated and meta.numel and mask.dtype is dt.bool_:
-        mask = _expanded(mask, meta.shape)
-        for d in repeated:
-            mask, target = mask.any(d, True), views.slice_(target, d, 0, 1, 1)
-    assign(target, masked_fill(target, mask, value), "masked_fill_")
-    return self
-
-
-METHODS["masked_fill_"] = FUNCTIONS["masked_fill_"] = _masked_fill
 
 
 @public(inplace=True)

@@ -1,0 +1,62 @@
+"""Cauchy's distribution."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import rushlight as torch
+
+from . import constraints
+from .distribution import Distribution
+from .utils import batch_shape_of, broadcast_all
+
+__all__ = ["Cauchy"]
+
+Size = torch.Size
+
+
+class Cauchy(Distribution):
+    """The ratio of two normal numbers, scaled and moved: median ``loc``, half of the width at half of the height ``scale``."""
+
+    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
+    support = constraints.real
+    has_rsample = True
+
+    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
+        self.loc, self.scale = broadcast_all(loc, scale)
+        super().__init__(batch_shape_of(self.loc, loc, scale), validate_args=validate_args)
+
+    @property
+    def mean(self) -> Any:
+        return torch.full(tuple(self._extended_shape()), math.nan, dtype=self.loc.dtype)
+
+    @property
+    def mode(self) -> Any:
+        return self.loc
+
+    @property
+    def variance(self) -> Any:
+        return torch.full(tuple(self._extended_shape()), math.inf, dtype=self.loc.dtype)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
+        return self._expanded(Cauchy, batch_shape, ("loc", "scale"), _instance)
+
+    def rsample(self, sample_shape: Any = Size()) -> Any:  # noqa: B008
+        eps = torch.empty(tuple(self._extended_shape(sample_shape)), dtype=self.loc.dtype).cauchy_()
+        return self.loc + eps * self.scale
+
+    def log_prob(self, value: Any) -> Any:
+        if self._validate_args:
+            self._validate_sample(value)
+        return -math.log(math.pi) - self.scale.log() - (((value - self.loc) / self.scale) ** 2).log1p()
+
+    def cdf(self, value: Any) -> Any:
+        if self._validate_args:
+            self._validate_sample(value)
+        return torch.atan((value - self.loc) / self.scale) / math.pi + 0.5
+
+    def icdf(self, value: Any) -> Any:
+        return torch.tan(math.pi * (value - 0.5)) * self.scale + self.loc
+
+    def entropy(self) -> Any:
+        return math.log(4 * math.pi) + self.scale.log()
