@@ -156,3 +156,19 @@ def test_lines_are_asked_for_ahead_only_where_the_next_vector_lies_behind_this_o
     columns = LoopNest((Axis(), Axis()), (Operand(d, (None, 1)), Operand(d, (0, 1), True)), (), (
         Loop(1, (Accumulator(1, d, "add"), Loop(0, (Load(0, 0), Accumulate(1, input_(0, d)))), Store(1, input_(1, d))), True),))
     assert "call void @llvm.prefetch" not in render(columns, cpu)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_lines_are_asked_for_once_and_not_behind_what_all_rows_read(level):
+    """Rows less their largest number, times weights: the second loop finds the row in the caches, and the weights, too."""
+    cpu, d = target.named(level), dt.float32
+    first = Loop(1, (Load(1, 0), Accumulate(0, input_(1, d))), True)
+    second = Loop(1, (Load(2, 0), Load(3, 1), Store(2, (input_(2, d) - input_(0, d)) * input_(3, d))), True)
+    operands = Operand(d, (None, 1)), Operand(d, (0, 1)), Operand(d, (None, 1), True)
+    nest = LoopNest((Axis(), Axis()), operands, (0,), (Accumulator(0, d, "max"), first, second))
+    assert render(nest, cpu).count("call void @llvm.prefetch") == max(1, lanes_of(nest, first, cpu)[0] * 4 // 64)
+    # As a range of their own, weights are asked for like everything else.
+    flat = LoopNest((Axis(),), (Operand(d, (1,)), Operand(d, (1,)), Operand(d, (1,), True)), (0,),
+                    (Load(0, 0), Load(1, 1), Store(2, input_(0, d) * input_(1, d))), True)
+    lanes = lanes_of(flat, Loop(0, flat.body, True), cpu)[0]
+    assert render(flat, cpu).count("call void @llvm.prefetch") == 2 * max(1, lanes * 4 // 64)

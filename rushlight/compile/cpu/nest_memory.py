@@ -36,7 +36,7 @@ class Memory:
     def __init__(self, f: Function, operands: tuple[Operand, ...], strides: list[list[int | str]]) -> None:
         self.f, self.operands, self.strides = f, operands, strides
         self.streamed: frozenset[int] = frozenset()  # operands that are written past the caches, at aligned addresses
-        self.ahead = 0  # bytes ahead of a load to ask for; 0 unless what is loaded next lies behind it: in a loop over vectors
+        self.asks: dict[int, int] = {}  # in a loop over vectors: operands of which it asks for lines, so many bytes ahead of its loads
 
     # -- addresses -----------------------------------------------------------------------------------------------------
     def advance(self, scope: Scope, used: set[int], axis: int, position: str) -> None:
@@ -89,8 +89,8 @@ class Memory:
         if uniform:  # one address, but only where the guard says so
             address, one = f.let(f"getelementptr {type_}, ptr {address}, <{lanes} x i64> zeroinitializer"), False
         if one and mask is None:
-            if self.ahead and offset is None:
-                self._fetch_ahead(address, lanes * dtype.itemsize)
+            if k in self.asks and offset is None:
+                self._fetch_ahead(address, lanes * dtype.itemsize, self.asks[k])
             plain = f.let(f"load {text}, ptr {address}, align {dtype.itemsize}")
             return vecmath.load_form(V(f, plain, type_, lanes), dtype)
         mask = const(f, "i1", lanes, 1) if mask is None else mask
@@ -98,12 +98,12 @@ class Memory:
         value = masked_load(f, address, one, mask, rest, dtype.itemsize)
         return vecmath.load_form(value, dtype)
 
-    def _fetch_ahead(self, address: str, nbytes: int) -> None:
+    def _fetch_ahead(self, address: str, nbytes: int, distance: int) -> None:
         """Ask for the lines that a later turn loads as this one loads these ``nbytes``. Where nothing lies, nothing happens."""
         f = self.f
         f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         for start in range(0, nbytes, _LINE):
-            f.do(f"call void @llvm.prefetch.p0(ptr {f.at(address, self.ahead + start, 'i8')}, i32 0, i32 2, i32 1)")
+            f.do(f"call void @llvm.prefetch.p0(ptr {f.at(address, distance + start, 'i8')}, i32 0, i32 2, i32 1)")
 
     def _every(self, base: str, step: int, mask: V | None, rest: V, dtype: DType) -> V:
         """The elements at 0, step, 2 step, ... from ``base``: vectors of what lies in between are loaded whole, none beyond the last

@@ -156,6 +156,7 @@ class _Renderer:
         self.chunked: dict[int, int] = {}  # axis -> its chunk axis
         self.lengths: dict[int, str] = {}  # chunk axis -> chunk length
         self.extents: list[str] = []
+        self.walked: set[tuple[str, int]] = set()  # where vector loops have read so far: the address, the axis
 
     # -- the whole kernel ----------------------------------------------------------------------------------------------
     def text(self) -> str:
@@ -366,7 +367,7 @@ class _Renderer:
             raise ValueError("a vector loop inside another vector loop")
         scope.forget(changed)
         low, high = self.range(scope, s.axis)
-        before, self.memory.ahead = self.memory.ahead, 0
+        before, self.memory.asks = self.memory.asks, {}
         if s.vector:
             self.vector_loop(scope, s, low, high)
         elif scope.lanes and self.nest.axes[s.axis].extent is not None:
@@ -381,7 +382,7 @@ class _Renderer:
                     inner = outer.inner()
                     self.bind(inner, s.axis, i, s.body)
                     self.body(inner, s.body, done)
-        self.memory.ahead = before
+        self.memory.asks = before
         for total in dict.fromkeys(opened):
             total.close(self.f)
         scope.forget(changed)
@@ -440,14 +441,14 @@ class _Renderer:
                 whole = f.let(f"and i64 {f.sub(high, low)}, {-full}")
                 start = f.let(f"add i64 {low}, {whole}") if fixed is None else str(fixed - fixed % full)
                 streamed, past = self.past_caches(outer, s, low, full)
-                read = {x.operand for x in s.body if isinstance(x, Load) and self.nest.operands[x.operand].strides[s.axis] == 1}
+                asks = self.asked_for(outer, s)
                 for condition in (past, f.let(f"xor i1 {past}, true")) if streamed else ("",):
                     self.memory.streamed = streamed if condition == past else frozenset()
                     with f.when(condition) if condition else contextlib.nullcontext():
                         for i in self.turns_of(s, low, start, full):
-                            self.memory.ahead = ahead(len(read))
+                            self.memory.asks = asks
                             self.vector_body(outer, s, i, full, None, done)
-                self.memory.streamed, self.memory.ahead = frozenset(), 0
+                self.memory.streamed, self.memory.asks = frozenset(), {}
             if fixed is None or fixed % full:
                 for i in self.turns_of(replace(s, stretch=0), start, high, narrow):
                     left = V(f, f.let(f"trunc i64 {f.sub(high, i)} to i32"), "i32")
@@ -464,6 +465,23 @@ class _Renderer:
             return
         with stretches(self, s, low, high, step) as (first, last), self.f.loop(first, last, step) as i:
             yield i
+
+    def asked_for(self, scope: Scope, s: Loop) -> dict[int, int]:
+        """The operands whose lines a vector loop asks for ahead of its loads, and how many bytes ahead.
+
+        Not for those that a loop before it has read, at the same place: a row of a softmax is in the caches after its maximum is known. And
+        not where every row reads the same, like the weights of a layer norm: behind those lies nothing that is wanted.
+        """
+        operands = self.nest.operands
+        read = sorted({x.operand for x in s.body if isinstance(x, Load) and operands[x.operand].strides[s.axis] == 1})
+        asks = {}
+        for k in read:
+            again = (scope.at[k], s.axis) in self.walked
+            self.walked.add((scope.at[k], s.axis))
+            alone = self.nest.vector_parallel or s.axis in self.chunked or not self.nest.parallel
+            if not again and (alone or any(step != 0 for a, step in enumerate(operands[k].strides) if a != s.axis)):
+                asks[k] = ahead(len(read))
+        return asks
 
     def past_caches(self, scope: Scope, s: Loop, low: str, lanes: int) -> tuple[frozenset[int], str]:
         """The operands that the loop can write past the caches, and a bool: whether they lie so now."""
