@@ -107,9 +107,7 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     # A filter that is used for one block of tiles only is not worth a pass of its own through memory, unless the pass is kept.
     own = blocks == 1 and not c.constant
     deep = min(CHUNK, s.channels.extent) if own else s.channels.extent
-    u_plane = deep * width * 4
-    if own:
-        u_plane = _odd(u_plane)
+    u_plane = _odd(deep * width * 4)
     u_panel = PLANES * u_plane
     slot = PLANES * (v_plane + m_plane) + own * u_panel
 

@@ -46,7 +46,7 @@ class Gradient:
     @property
     def key(self) -> str:
         outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
-        return f"winograd gradient 3 {self.kind} {self.lanes} {self.fma} [{outputs}] {canonical(*self.stores)}"
+        return f"winograd gradient 4 {self.kind} {self.lanes} {self.fma} [{outputs}] {canonical(*self.stores)}"
 
     @property
     def fields(self) -> list[str]:
@@ -67,11 +67,13 @@ class Gradient:
                 with f.when(f.compare("slt", row, filters)):
                     self._row(f, frame, f.at(frame.bases[0], f.mul(f.mul(pair, frame["splits"]), frame["slot"]), "i8"), pair, row)
             else:
-                slot = f.at(frame.bases[2], f.mul(part, frame["slot"]), "i8")
+                # Nobody else has the slot of the first part meanwhile, and it stays in this core's cache from part to part.
+                reused = f.at(frame.bases[2], f.mul("%begin", frame["slot"]), "i8")
+                slot = reused if self.kind == "whole" else f.at(frame.bases[2], f.mul(part, frame["slot"]), "i8")
                 split = f.rem(part, frame["splits"])
                 pair = f.slot("i64", f.div(part, frame["splits"]))
                 with f.loop_while(pair, "slt", frame["pairs"]) as p:
-                    self._sums(f, frame, f.at("%params", 2 * operands), slot, p, split)
+                    self._sums(f, frame, f.at("%params", 2 * operands), slot, reused, p, split)
                     if self.kind == "whole":
                         with f.loop(0, self._extent(f, frame, p)[0]) as row:
                             self._row(f, frame, slot, p, row)
@@ -84,12 +86,13 @@ class Gradient:
         return (f.minimum(f.sub(frame["filters"], f.mul(down, CHUNK)), CHUNK),
                 f.minimum(f.sub(frame["channels"], f.mul(across, CHUNK)), CHUNK))
 
-    def _sums(self, f: Function, frame: Frame, shapes: str, slot: str, pair: str, split: str) -> None:
+    def _sums(self, f: Function, frame: Frame, shapes: str, slot: str, reused: str, pair: str, split: str) -> None:
+        """The sums of a pair of groups over the tiles of a split, in ``slot``; the transforms lie in another one, ``reused``."""
         inputs, gradients, outer = (f.let(f"inttoptr i64 {frame[name]} to ptr") for name in ("inputs", "gradients", "outer"))
         filters, channels = self._extent(f, frame, pair)
         x = f.at(frame.bases[0], f.mul(f.rem(pair, frame["across"]), CHUNK * 4), "i8")
         g = f.at(frame.bases[1], f.mul(f.div(pair, frame["across"]), CHUNK * 4), "i8")
-        v, w = f.at(slot, frame["v"], "i8"), f.at(slot, frame["w"], "i8")
+        v, w = f.at(reused, frame["v"], "i8"), f.at(reused, frame["w"], "i8")
         first = f.mul(split, frame["per_split"])
         with f.loop(first, f.minimum(f.add(first, frame["per_split"]), frame["blocks"])) as block:
             tile = f.mul(block, frame["block"])

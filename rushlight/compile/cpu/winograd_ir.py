@@ -33,15 +33,18 @@ TILE, TAPS = 4, 3
 SIDE = TILE + TAPS - 1
 PLANES = SIDE * SIDE
 
+#: Rows of a transform that are made at a time: those of opposite points share sums.
+GROUPS = ((0,), (1, 2), (3, 4), (5,))
+
 #: What ``Gather`` and ``Transform`` read of the parameters of ``Tiles``, which begin with it.
 FILTERS = ("n", "b_k", "b_n", "b_y", "b_x", "u_plane")
 GEOMETRY = ("tiles_y", "tiles_x", "high", "wide", "v_plane", "v_chunk", "a_n", "a_y", "a_x")
 
 
-def square(f: Function, matrix: tuple, values: list[list[str]], lanes: int, fma: bool) -> list[list[str]]:
-    """``matrix · values · matrixᵀ``."""
+def square(f: Function, matrix: tuple, values: list[list[str]], lanes: int, fma: bool, right: tuple = ()) -> list[list[str]]:
+    """``matrix · values · rightᵀ``; ``right``: the same matrix if none is given."""
     columns = [multiplied(f, matrix, [row[j] for row in values], lanes, fma) for j in range(len(values[0]))]
-    return [multiplied(f, matrix, [column[i] for column in columns], lanes, fma) for i in range(len(matrix))]
+    return [multiplied(f, right or matrix, [column[i] for column in columns], lanes, fma) for i in range(len(matrix))]
 
 
 def place(f: Function, tile: str, tiles_y: str, tiles_x: str) -> tuple[str, str, str]:
@@ -57,6 +60,9 @@ class Gather:
     ``inputs``: 6×6 inputs each. Those past the last one that a result needs are the one at the edge again: their part in the
     results that are stored is zero but for rounding, and no infinity comes from anywhere else. Else 4×4 gradients of
     results, zero past the last one, to be summed for the gradient of the filter.
+
+    Each group of rows of the transform reads anew what it needs: all 36 numbers at once are more than there are registers. So LLVM must
+    not know that ``v`` and ``a`` lie apart, or it would keep what it has read.
     """
 
     lanes: int
@@ -65,10 +71,10 @@ class Gather:
 
     @property
     def key(self) -> str:
-        return f"winograd gather 2 {self.lanes} {self.fma} {self.inputs}"
+        return f"winograd gather 3 {self.lanes} {self.fma} {self.inputs}"
 
     def ir(self) -> str:
-        f = Function("void @gather(ptr noalias %v, ptr noalias %a, i64 %first, i64 %count, i64 %channels, ptr noalias %geometry)")
+        f = Function("void @gather(ptr %v, ptr %a, i64 %first, i64 %count, i64 %channels, ptr noalias %geometry) nounwind \"stackrealign\"")
         g = {name: f.load("%geometry", i) for i, name in enumerate(GEOMETRY)}
         vector = f"<{self.lanes} x float>"
         found = matrices(TILE, TAPS)
@@ -95,11 +101,16 @@ class Gather:
                         places = [f.at(f.at(row, column, "i8"), byte, "i8") for column in columns]
                         if not self.inputs:
                             places = [f.let(f"select i1 {on}, ptr {at}, ptr {zeros}") for on, at in zip(inside[i], places, strict=True)]
-                        data.append([f.let(f"load {vector}, ptr {at}, align 4") for at in places])
-                    out = square(f, matrix, data, self.lanes, self.fma)
+                        data.append(places)
                     at = f.at(to, f.mul(c, 4), "i8")
-                    for k, value in enumerate(v for line in out for v in line):
-                        f.do(f"store {vector} {value}, ptr {f.at(at, f.mul(g['v_plane'], k), 'i8')}, align 4")
+                    for numbers in GROUPS:
+                        lines = tuple(matrix[i] for i in numbers)
+                        read = [[f.let(f"load {vector}, ptr {x}, align 4") if any(line[i] for line in lines) else "" for x in row]
+                                for i, row in enumerate(data)]
+                        out = square(f, lines, read, self.lanes, self.fma, matrix)
+                        for k, line in zip(numbers, out, strict=True):
+                            for n, value in enumerate(line):
+                                f.do(f"store {vector} {value}, ptr {f.at(at, f.mul(g['v_plane'], k * SIDE + n), 'i8')}, align 4")
                 f.set(target, f.at(to, g["v_chunk"], "i8"), "ptr")
         return f.finish() + f.module.text()
 
@@ -116,10 +127,11 @@ class Transform:
 
     @property
     def key(self) -> str:
-        return f"winograd transform 2 {self.lanes} {self.vectors} {self.fma} {self.unit}"
+        return f"winograd transform 3 {self.lanes} {self.vectors} {self.fma} {self.unit}"
 
     def ir(self) -> str:
-        f = Function("void @transform(ptr noalias %u, ptr noalias %b, i64 %panel, i64 %first, i64 %last, ptr noalias %shape)")
+        f = Function("void @transform(ptr noalias %u, ptr noalias %b, i64 %panel, i64 %first, i64 %last, ptr noalias %shape) "
+                     'nounwind "stackrealign"')
         shape = {name: f.load("%shape", i) for i, name in enumerate(FILTERS)}
         vector, width = f"<{self.lanes} x float>", self.lanes * self.vectors
         with f.loop("%first", "%last") as k, f.loop(0, str(self.vectors)) as v:
@@ -163,9 +175,10 @@ class Filters:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Operands: A, u, scratch, C, extras. A part is ``per_part`` blocks of tiles and a group of panels; it has a slot of its
-    own in the scratch memory. ``own``: where each panel serves one block of tiles only, B takes the place of u, and each panel
-    is transformed just before it is used, into the slot: ``deep`` channels at a time. ``vectors`` of a panel."""
+    """Operands: A, u, scratch, C, extras. A part is ``per_part`` blocks of tiles and a group of panels; there is a slot for
+    each in the scratch memory, of which the parts of one call use one. ``own``: where each panel serves one block of tiles only, B takes
+    the place of u, and each panel is transformed just before it is used, into the slot: ``deep`` channels at a time. ``vectors`` of a
+    panel."""
 
     lanes: int
     vectors: int
@@ -177,7 +190,7 @@ class Tiles:
     @property
     def key(self) -> str:
         outputs = ";".join(map(str, self.outputs))
-        return f"winograd tiles 7 {self.lanes} {self.vectors} {self.fma} [{outputs}] {canonical(*self.stores)}{sums_key(self.sums)}"
+        return f"winograd tiles 8 {self.lanes} {self.vectors} {self.fma} [{outputs}] {canonical(*self.stores)}{sums_key(self.sums)}"
 
     @property
     def fields(self) -> list[str]:
@@ -194,9 +207,10 @@ class Tiles:
         geometry = f.at("%params", 2 * operands)
         product, collect, transform = (f.let(f"inttoptr i64 {frame[name]} to ptr") for name in ("product", "gather", "transform"))
         row_bytes = self.lanes * self.vectors * 4
+        # Nobody else has the slot of the first part meanwhile, and it stays in this core's cache from part to part.
+        slot = f.at(frame.bases[2], f.mul("%begin", frame["slot"]), "i8")
+        sums = f.at(slot, frame["m"], "i8")
         with f.loop("%begin", "%end") as part:
-            slot = f.at(frame.bases[2], f.mul(part, frame["slot"]), "i8")
-            sums = f.at(slot, frame["m"], "i8")
             panel0 = f.mul(f.rem(part, frame["parts_n"]), frame["group"])
             panel1 = f.minimum(f.add(panel0, frame["group"]), frame["panels"])
             block0 = f.mul(f.div(part, frame["parts_n"]), frame["per_part"])
