@@ -16,8 +16,9 @@ from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
 from rushlight.compile.cpu.contract_step import Operand, Plan, Step
 from rushlight.compile.cpu.contract_sums import combined, items_of, lines
-from rushlight.compile.cpu.winograd_ir import PLANES, TAPS, TILE, Filters, Gather, Tiles, Transform
+from rushlight.compile.cpu.winograd_ir import PLANES, TAPS, Filters, Gather, Tiles, Transform
 from rushlight.compile.cpu.winograd_product import CHUNK, VECTORS, Product, panel_vectors
+from rushlight.compile.cpu.winograd_tiles import TILE
 from rushlight.compile.expr import cast, input_
 
 __all__ = ["plan"]
@@ -109,7 +110,10 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     deep = min(CHUNK, s.channels.extent) if own else s.channels.extent
     u_plane = _odd(deep * width * 4)
     u_panel = PLANES * u_plane
-    slot = PLANES * (v_plane + m_plane) + own * u_panel
+    # The next block's inputs are asked for where they fit into the second-level cache beside the rest.
+    ahead = (PLANES + TILE * TILE) * chunks * v_chunk + PLANES * m_plane <= cpu.l2 * 3 // 4
+    listed = PLANES * (v_plane + m_plane) + own * u_panel
+    slot = listed + _odd(8 * TILE * TILE * block * (1 + len(c.extras) + ahead * chunks))
 
     types = [(c.c, True), *((x.dtype, x.written) for x in c.extras)]
     strides = [_steps(s, i, c) for i in range(len(types))]
@@ -131,7 +135,7 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
         "tiles_y": down, "tiles_x": across, "high": s.y.extent, "wide": s.x.extent, "channels": k, "v_plane": v_plane,
         "v_chunk": v_chunk, "a_n": 4 * s.image.a, "a_y": 4 * s.y.a, "a_x": 4 * s.x.a, "parts_n": parts_n, "panels": panels,
         "group": group, "blocks": blocks, "per_part": per_part, "block": block, "tiles": tiles, "slot": slot, "m": PLANES * v_plane,
-        "u": PLANES * (v_plane + m_plane), "m_plane": m_plane, "deep": deep,
+        "u": PLANES * (v_plane + m_plane), "list": listed, "m_plane": m_plane, "deep": deep, "ahead": int(ahead),
     }  # fmt: skip
     for i, line in enumerate(strides):
         values.update((f"{d}{i}", step) for d, step in zip("nyxc", line, strict=True))

@@ -12,8 +12,9 @@ from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
 from rushlight.compile.cpu.contract_step import Operand, Plan, Step
 from rushlight.compile.cpu.winograd_grad_ir import Gradient
-from rushlight.compile.cpu.winograd_ir import GEOMETRY, PLANES, TAPS, TILE, Gather
+from rushlight.compile.cpu.winograd_ir import GEOMETRY, PLANES, TAPS, Gather
 from rushlight.compile.cpu.winograd_product import CHUNK, VECTORS, Outer, panel_vectors
+from rushlight.compile.cpu.winograd_tiles import TILE
 from rushlight.compile.expr import cast, input_
 
 __all__ = ["plan"]
@@ -97,9 +98,11 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     per_split = -(-blocks // splits)
     splits = -(-blocks // per_split)
     whole = pairs > WANTED_PARTS // 2  # never split: which kernels there are does not depend on the batch size
-    slots = min(pairs, MOST_PARTS) if whole else pairs * splits
+    each = -(-pairs // MOST_PARTS) if whole else 1
+    slots = -(-pairs // each) * splits
     plane = (block * CHUNK + 16) * 4  # planes an odd number of cache lines apart do not meet in the same set
-    slot = PLANES * (m_plane + 2 * plane)
+    listed = PLANES * (m_plane + 2 * plane)
+    slot = listed + 8 * max(2 * TILE * TILE * block, TAPS * TAPS * CHUNK * (1 + len(c.extras)))
 
     types = [(c.c, True), *((x.dtype, x.written) for x in c.extras)]
     strides = [tuple(d.itemsize * t for t in steps) for (d, _), steps in zip(types, s.steps, strict=True)]
@@ -111,10 +114,10 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     called: dict[str, Gather | Outer] = {"inputs": Gather(lanes, cpu.fma), "gradients": Gather(lanes, cpu.fma, inputs=False),
                                          "outer": outer}
 
-    values = {"inputs": 0, "gradients": 0, "outer": 0, "stride": slots // splits, "blocks": blocks, "per_split": per_split,
+    values = {"inputs": 0, "gradients": 0, "outer": 0, "each": each, "blocks": blocks, "per_split": per_split,
               "block": block, "tiles": tiles, "v": PLANES * m_plane, "w": PLANES * (m_plane + plane), "w_plane": plane,
               "v_plane": plane, "pairs": pairs, "across": groups_c, "splits": splits, "channels": s.channels, "filters": s.filters,
-              "slot": slot, "m_plane": m_plane}  # fmt: skip
+              "slot": slot, "list": listed, "m_plane": m_plane}  # fmt: skip
     for name, operand in (("x", 0), ("g", 1)):
         image, y, x = (4 * (d.b if operand else d.a) for d in (s.image, s.y, s.x))
         geometry = (down, across, s.y.extent, s.x.extent, plane, block * CHUNK * 4, image, y, x)

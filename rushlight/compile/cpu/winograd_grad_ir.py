@@ -21,8 +21,9 @@ from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import mask
 from rushlight.compile.cpu.toomcook import matrices
 from rushlight.compile.cpu.values import V
-from rushlight.compile.cpu.winograd_ir import GEOMETRY, PLANES, SIDE, TAPS, TILE, square
+from rushlight.compile.cpu.winograd_ir import GEOMETRY, PLANES, SIDE, TAPS, square
 from rushlight.compile.cpu.winograd_product import CHUNK
+from rushlight.compile.cpu.winograd_tiles import TILE, list_tiles, share
 from rushlight.compile.expr import Expr, canonical
 
 __all__ = ["SHAPES", "Gradient"]
@@ -33,7 +34,7 @@ SHAPES = (*(f"x_{name}" for name in GEOMETRY), *(f"g_{name}" for name in GEOMETR
 
 @dataclass(frozen=True)
 class Gradient:
-    """``kind`` "whole": operands A, B, scratch, C, extras; a part does every ``stride``-th pair of groups.
+    """``kind`` "whole": operands A, B, scratch, C, extras; a part does ``each`` pairs of groups.
     "partial": operands A, B, scratch; a part is a split of a pair. "finish": operands scratch, C, extras; a part is one filter
     of a pair."""
 
@@ -46,11 +47,12 @@ class Gradient:
     @property
     def key(self) -> str:
         outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
-        return f"winograd gradient 4 {self.kind} {self.lanes} {self.fma} [{outputs}] {canonical(*self.stores)}"
+        return f"winograd gradient 7 {self.kind} {self.lanes} {self.fma} [{outputs}] {canonical(*self.stores)}"
 
     @property
     def fields(self) -> list[str]:
-        work = [*SHAPES, "inputs", "gradients", "outer", "stride", "blocks", "per_split", "block", "tiles", "v", "w", "w_plane", "v_plane"]
+        work = [*SHAPES, "inputs", "gradients", "outer", "each", "blocks", "per_split", "block", "tiles", "v", "w", "list", "w_plane",
+                "v_plane"]  # fmt: skip
         common = ["pairs", "across", "splits", "channels", "filters", "slot", "m_plane"]
         return [*([] if self.kind == "finish" else work), *common,
                 *(f"{d}{i}" for i in range(len(self.outputs)) for d in ("n", "y", "x", "c"))]
@@ -60,6 +62,7 @@ class Gradient:
         f = Function("void @gradient(ptr %table, ptr %params, i64 %begin, i64 %end)", module)
         operands = {"whole": 3, "partial": 3, "finish": 1}[self.kind] + len(self.outputs)
         frame = Frame(f, operands, self.fields)
+        held = f.slot("i64", "-1")
         with f.loop("%begin", "%end") as part:
             if self.kind == "finish":
                 pair, row = f.div(part, CHUNK), f.rem(part, CHUNK)
@@ -70,14 +73,12 @@ class Gradient:
                 # Nobody else has the slot of the first part meanwhile, and it stays in this core's cache from part to part.
                 reused = f.at(frame.bases[2], f.mul("%begin", frame["slot"]), "i8")
                 slot = reused if self.kind == "whole" else f.at(frame.bases[2], f.mul(part, frame["slot"]), "i8")
-                split = f.rem(part, frame["splits"])
-                pair = f.slot("i64", f.div(part, frame["splits"]))
-                with f.loop_while(pair, "slt", frame["pairs"]) as p:
-                    self._sums(f, frame, f.at("%params", 2 * operands), slot, reused, p, split)
+                split, first = f.rem(part, frame["splits"]), f.mul(f.div(part, frame["splits"]), frame["each"])
+                with f.loop(first, f.minimum(f.add(first, frame["each"]), frame["pairs"])) as p:
+                    self._sums(f, frame, f.at("%params", 2 * operands), slot, reused, held, p, split)
                     if self.kind == "whole":
                         with f.loop(0, self._extent(f, frame, p)[0]) as row:
                             self._row(f, frame, slot, p, row)
-                    f.set(pair, f.add(p, frame["stride"]))
         return f.finish() + module.text()
 
     def _extent(self, f: Function, frame: Frame, pair: str) -> tuple[str, str]:
@@ -86,25 +87,62 @@ class Gradient:
         return (f.minimum(f.sub(frame["filters"], f.mul(down, CHUNK)), CHUNK),
                 f.minimum(f.sub(frame["channels"], f.mul(across, CHUNK)), CHUNK))
 
-    def _sums(self, f: Function, frame: Frame, shapes: str, slot: str, reused: str, pair: str, split: str) -> None:
-        """The sums of a pair of groups over the tiles of a split, in ``slot``; the transforms lie in another one, ``reused``."""
+    def _sums(self, f: Function, frame: Frame, shapes: str, slot: str, reused: str, held: str, pair: str, split: str) -> None:
+        """The sums of a pair of groups over the tiles of a split, in ``slot``; the transforms lie in another one, ``reused``. ``held``: a
+        slot that tells of which filters and block the gradients there are: those of one block serve for all groups of channels."""
         inputs, gradients, outer = (f.let(f"inttoptr i64 {frame[name]} to ptr") for name in ("inputs", "gradients", "outer"))
         filters, channels = self._extent(f, frame, pair)
         x = f.at(frame.bases[0], f.mul(f.rem(pair, frame["across"]), CHUNK * 4), "i8")
         g = f.at(frame.bases[1], f.mul(f.div(pair, frame["across"]), CHUNK * 4), "i8")
         v, w = f.at(reused, frame["v"], "i8"), f.at(reused, frame["w"], "i8")
-        first = f.mul(split, frame["per_split"])
-        with f.loop(first, f.minimum(f.add(first, frame["per_split"]), frame["blocks"])) as block:
+        first, places = f.mul(split, frame["per_split"]), f.at(reused, frame["list"], "i8")
+        last = f.minimum(f.add(first, frame["per_split"]), frame["blocks"])
+        with f.loop(first, last) as block:
             tile = f.mul(block, frame["block"])
             count = f.minimum(f.sub(frame["tiles"], tile), frame["block"])
             again = f.let(f"zext i1 {f.compare('sgt', block, first)} to i64")
             f.do(f"call void {inputs}(ptr {v}, ptr {x}, i64 {tile}, i64 {count}, i64 {channels}, ptr {shapes})")
-            f.do(f"call void {gradients}(ptr {w}, ptr {g}, i64 {tile}, i64 {count}, i64 {filters}, ptr {f.at(shapes, len(GEOMETRY))})")
+            wanted = f.add(f.mul(f.div(pair, frame["across"]), frame["blocks"]), block)
+            with f.when(f.compare("ne", f.get(held), wanted)):
+                f.do(f"call void {gradients}(ptr {w}, ptr {g}, i64 {tile}, i64 {count}, i64 {filters}, ptr {f.at(shapes, len(GEOMETRY))})")
+                f.set(held, wanted)
+            until = self._list(f, frame, places, pair, x, g, f.add(block, 1), last)
             with f.loop(0, str(PLANES)) as plane:
                 a, b = f.at(w, f.mul(plane, frame["w_plane"]), "i8"), f.at(v, f.mul(plane, frame["v_plane"]), "i8")
                 m = f.at(slot, f.mul(plane, frame["m_plane"]), "i8")
+                asked, number = share(f, places, until, plane, PLANES)
                 f.do(f"call void {outer}(ptr {m}, ptr {a}, ptr {b}, i64 {filters}, i64 {channels}, i64 {count}, i64 {again}, "
-                     f"i64 {frame['w_plane']}, i64 {frame['v_plane']})")  # fmt: skip
+                     f"i64 {frame['w_plane']}, i64 {frame['v_plane']}, ptr {asked}, i64 {number})")  # fmt: skip
+
+    def _list(self, f: Function, frame: Frame, places: str, pair: str, x: str, g: str, block: str, last: str) -> str:
+        """Lists what is transformed for ``block``, or what comes after the ``last`` block; gives the list's end."""
+        end = f.slot("ptr")
+        f.set(end, places, "ptr")
+        f.do(f"store ptr {places}, ptr {places}")
+        with f.when(f.compare("slt", block, last)):
+            start = f.mul(block, frame["block"])
+            count = f.minimum(f.sub(frame["tiles"], start), frame["block"])
+            tiles, sides = (frame["x_tiles_y"], frame["x_tiles_x"]), (frame["x_high"], frame["x_wide"])
+            for base, name, border in ((x, "x", 1), (g, "g", 0)):
+                steps = (frame[f"{name}_a_n"], frame[f"{name}_a_y"], frame[f"{name}_a_x"])
+                list_tiles(f, end, base, steps, tiles, sides, start, count, border)
+        if self.kind == "whole":
+            with f.when(f.compare("eq", block, last)):
+                self._list_results(f, frame, end, pair)
+        return f.get(end, "ptr")
+
+    def _list_results(self, f: Function, frame: Frame, end: str, pair: str) -> None:
+        first, channel = f.mul(f.div(pair, frame["across"]), CHUNK), f.mul(f.rem(pair, frame["across"]), CHUNK)
+        for i, (base, output) in enumerate(zip(frame.bases[-len(self.outputs):], self.outputs, strict=True)):
+            if output.stride == "unit":
+                start = f.at(base, f.mul(channel, frame[f"c{i}"]), "i8")
+                with f.loop(0, self._extent(f, frame, pair)[0]) as row:
+                    at, to = f.at(start, f.mul(f.add(first, row), frame[f"n{i}"]), "i8"), f.get(end, "ptr")
+                    for y in range(TAPS):
+                        for x in range(TAPS):
+                            here = f.at(at, f.add(f.mul(frame[f"y{i}"], y), f.mul(frame[f"x{i}"], x)), "i8")
+                            f.do(f"store ptr {here}, ptr {f.at(to, TAPS * y + x)}")
+                    f.set(end, f.at(to, TAPS * TAPS), "ptr")
 
     def _row(self, f: Function, frame: Frame, slot: str, pair: str, row: str) -> None:
         """The gradients of one filter and a group of channels."""

@@ -25,11 +25,12 @@ from rushlight.compile.cpu.microkernel import mask, masked_load
 from rushlight.compile.cpu.toomcook import matrices, multiplied
 from rushlight.compile.cpu.values import V
 from rushlight.compile.cpu.winograd_product import CHUNK
+from rushlight.compile.cpu.winograd_tiles import TILE, list_tiles, place, share
 from rushlight.compile.expr import Expr, canonical
 
-__all__ = ["PLANES", "TILE", "Filters", "Gather", "Tiles", "Transform"]
+__all__ = ["PLANES", "Filters", "Gather", "Tiles", "Transform"]
 
-TILE, TAPS = 4, 3
+TAPS = 3
 SIDE = TILE + TAPS - 1
 PLANES = SIDE * SIDE
 
@@ -45,12 +46,6 @@ def square(f: Function, matrix: tuple, values: list[list[str]], lanes: int, fma:
     """``matrix · values · rightᵀ``; ``right``: the same matrix if none is given."""
     columns = [multiplied(f, matrix, [row[j] for row in values], lanes, fma) for j in range(len(values[0]))]
     return [multiplied(f, right or matrix, [column[i] for column in columns], lanes, fma) for i in range(len(matrix))]
-
-
-def place(f: Function, tile: str, tiles_y: str, tiles_x: str) -> tuple[str, str, str]:
-    """Image, first row and first column (of the results) of a tile."""
-    across, rest = f.rem(tile, tiles_x), f.div(tile, tiles_x)
-    return f.div(rest, tiles_y), f.mul(f.rem(rest, tiles_y), TILE), f.mul(across, TILE)
 
 
 @dataclass(frozen=True)
@@ -190,12 +185,12 @@ class Tiles:
     @property
     def key(self) -> str:
         outputs = ";".join(map(str, self.outputs))
-        return f"winograd tiles 8 {self.lanes} {self.vectors} {self.fma} [{outputs}] {canonical(*self.stores)}{sums_key(self.sums)}"
+        return f"winograd tiles 9 {self.lanes} {self.vectors} {self.fma} [{outputs}] {canonical(*self.stores)}{sums_key(self.sums)}"
 
     @property
     def fields(self) -> list[str]:
         own = ["own", "channels", "gather", "product", "transform", "parts_n", "panels", "group", "blocks", "per_part", "block", "tiles",
-               "slot", "m", "u", "m_plane", "u_panel", "deep"]  # fmt: skip
+               "slot", "m", "u", "list", "m_plane", "u_panel", "deep", "ahead"]  # fmt: skip
         steps = [f"{d}{i}" for i in range(len(self.outputs)) for d in ("n", "y", "x", "c")]
         return [*GEOMETRY, *FILTERS, *own, *steps, *(["sum_line"] if self.sums else [])]
 
@@ -231,6 +226,8 @@ class Tiles:
                     own = f.compare("ne", frame["own"], 0)
                     here, whole = f.at(slot, frame["u"], "i8"), f.at(frame.bases[1], f.mul(panel, frame["u_panel"]), "i8")
                     filters = f.let(f"select i1 {own}, ptr {here}, ptr {whole}")
+                    places = f.at(slot, frame["list"], "i8")
+                    end = self._list(f, frame, places, block, first, count, panel, f.sub(panel1, 1))
                     with f.loop(0, frame["channels"], frame["deep"]) as k:
                         depth = f.minimum(f.sub(frame["channels"], k), frame["deep"])
                         with f.when(own):
@@ -238,13 +235,13 @@ class Tiles:
                             f.do(f"call void {transform}(ptr {to}, ptr {frame.bases[1]}, i64 {panel}, i64 {k}, i64 {f.add(k, depth)}, "
                                  f"ptr {f.at(geometry, len(GEOMETRY))})")  # fmt: skip
                         chunks, again = f.mul(f.div(k, CHUNK), frame["v_chunk"]), f.let(f"zext i1 {f.compare('ne', k, 0)} to i64")
+                        until = f.let(f"select i1 {f.compare('eq', k, 0)}, ptr {end}, ptr {places}")
                         with f.loop(0, str(PLANES)) as plane:
-                            with f.when(f.compare("eq", k, 0)):
-                                self._ask(f, frame, plane, first, count, panel)
                             a = f.at(f.at(slot, f.mul(plane, frame["v_plane"]), "i8"), chunks, "i8")
                             m, b = f.at(sums, f.mul(plane, frame["m_plane"]), "i8"), f.at(filters, f.mul(plane, frame["u_plane"]), "i8")
+                            asked, number = share(f, places, until, plane, PLANES)
                             f.do(f"call void {product}(ptr {m}, ptr {a}, ptr {b}, i64 {count}, i64 {depth}, i64 {frame['v_chunk']}, "
-                                 f"i64 {again})")  # fmt: skip
+                                 f"i64 {again}, ptr {asked}, i64 {number})")  # fmt: skip
                     with f.loop(0, count) as t:
                         self._results(f, frame, f.at(sums, f.mul(t, row_bytes), "i8"), f.add(first, t), panel, partials, rows)
         return f.finish() + module.text()
@@ -304,22 +301,20 @@ class Tiles:
     def _places(self, f: Function, frame: Frame, line: list[str], across: str) -> list[str]:
         return operand_places(f, frame, line, across, self.outputs, self.lanes)
 
-    def _ask(self, f: Function, frame: Frame, plane: str, first: str, count: str, panel: str) -> None:
-        """Ask for what the epilogue of some tiles will read of the extras: a part of the block for each plane, so that it comes into the
-        second-level cache while the products are made. It lies all over memory, and each vector would be waited for."""
-        asked = [k for k, o in enumerate(self.outputs) if o.stride == "unit" and not o.written and not o.fixed]
-        if not asked:
-            return
-        f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-        width = self.lanes * self.vectors
-        with f.loop(f.div(f.mul(plane, count), PLANES), f.div(f.mul(f.add(plane, 1), count), PLANES)) as t:
-            image, y, x = place(f, f.add(first, t), frame["tiles_y"], frame["tiles_x"])
-            rows, columns = f.minimum(f.sub(frame["high"], y), TILE), f.minimum(f.sub(frame["wide"], x), TILE)
-            for k in asked:
-                at = f.at(frame.bases[3 + k], f.mul(image, frame[f"n{k}"]), "i8")
-                at = f.at(f.at(at, f.mul(y, frame[f"y{k}"]), "i8"), f.mul(x, frame[f"x{k}"]), "i8")
-                at = f.at(at, f.mul(f.mul(panel, width), frame[f"c{k}"]), "i8")
-                with f.loop(0, rows) as down, f.loop(0, columns) as across:
-                    here = f.at(f.at(at, f.mul(down, frame[f"y{k}"]), "i8"), f.mul(across, frame[f"x{k}"]), "i8")
-                    for byte in range(0, width * self.outputs[k].dtype.itemsize, 64):
-                        f.do(f"call void @llvm.prefetch.p0(ptr {f.at(here, byte, 'i8')}, i32 0, i32 2, i32 1)")
+    def _list(self, f: Function, frame: Frame, places: str, block: str, first: str, count: str, panel: str, last: str) -> str:
+        """Lists what the epilogue of a panel reads and writes, and after the ``last`` what is transformed next; gives the list's end."""
+        end, image = f.slot("ptr"), ((frame["tiles_y"], frame["tiles_x"]), (frame["high"], frame["wide"]))
+        f.set(end, places, "ptr")
+        f.do(f"store ptr {places}, ptr {places}")
+        for k, output in enumerate(self.outputs):
+            if output.stride == "unit" and not output.fixed:
+                column = f.mul(f.mul(panel, self.lanes * self.vectors), frame[f"c{k}"])
+                steps = (frame[f"n{k}"], frame[f"y{k}"], frame[f"x{k}"])
+                list_tiles(f, end, f.at(frame.bases[3 + k], column, "i8"), steps, *image, first, count)
+        following = f.add(block, 1)
+        inside = f.let(f"and i1 {f.compare('eq', panel, last)}, {f.compare('slt', following, frame['blocks'])}")
+        with f.when(f.let(f"and i1 {inside}, {f.compare('ne', frame['ahead'], 0)}")):
+            start = f.mul(following, frame["block"])
+            number, chunks = f.minimum(f.sub(frame["tiles"], start), frame["block"]), f.div(f.add(frame["channels"], CHUNK - 1), CHUNK)
+            list_tiles(f, end, frame.bases[0], (frame["a_n"], frame["a_y"], frame["a_x"]), *image, start, number, 1, chunks)
+        return f.get(end, "ptr")

@@ -20,6 +20,7 @@ from rushlight.compile.cpu import target
 from rushlight.compile.cpu.irtext import Function
 from rushlight.compile.cpu.microkernel import fence, multiply_add, splat
 from rushlight.compile.cpu.product_sums import clear, put_away
+from rushlight.compile.cpu.winograd_tiles import Pace
 
 __all__ = ["CHUNK", "VECTORS", "Outer", "Product", "panel_vectors"]
 
@@ -63,9 +64,9 @@ class _Rows:
         return f.div(f.add(count, self.rows - 1), self.rows)
 
     def tile(self, f: Function, height: int, sums: str, sums_row: int, a: str, a_row: int, a_step: int, b: str, b_step: int, depth: str,
-             again: str, asked: Sequence[tuple[str, str | int]]) -> None:  # fmt: skip
+             again: str, asked: Sequence[tuple[str, str | int]], pace: Pace) -> None:  # fmt: skip
         """A tile of ``height`` rows of sums over ``depth`` positions. ``asked``: slots with addresses that are asked for at each position,
-        and how far they move on."""
+        and how far they move on; ``pace``: so is what it walks over."""
         f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         vector, size = f"<{self.lanes} x float>", self.lanes * 4
         slots = [[f.slot(vector) for _ in range(self.vectors)] for _ in range(height)]
@@ -84,6 +85,7 @@ class _Rows:
                 at = f.get(slot, "ptr")
                 f.do(f"call void @llvm.prefetch.p0(ptr {at}, i32 0, i32 3, i32 1)")
                 f.set(slot, f.at(at, step, "i8"), "ptr")
+            pace.ask(f)
             f.set(left, f.at(here, a_step, "i8"), "ptr")
             f.set(right, f.at(there, b_step, "i8"), "ptr")
             for r, row in enumerate(slots):
@@ -97,19 +99,20 @@ class _Rows:
 
 @dataclass(frozen=True)
 class Product(_Rows):
-    """``void product(ptr sums, ptr a, ptr b, i64 count, i64 channels, i64 chunk_bytes, i64 again)``: ``count`` rows of one panel; A as
-    ``Gather`` leaves it; added to what is there if ``again``."""
+    """``void product(ptr sums, ptr a, ptr b, i64 count, i64 channels, i64 chunk_bytes, i64 again, ptr list, i64 places)``: ``count`` rows
+    of one panel; A as ``Gather`` leaves it; added to what is there if ``again``. Asks for ``places`` of a list (``winograd_tiles.py``)."""
 
     @property
     def key(self) -> str:
-        return f"winograd product 3 {self.shape}"
+        return f"winograd product 4 {self.shape}"
 
     def ir(self) -> str:
         f = Function("void @product(ptr noalias %sums, ptr noalias %a, ptr noalias %b, i64 %count, i64 %channels, i64 %chunk_bytes, "
-                     "i64 %again)")  # fmt: skip
+                     "i64 %again, ptr %list, i64 %places)")  # fmt: skip
         pieces = self.pieces(f, "%count")
         # Of the next chunk of B so many bytes at each position of the present one.
         steps = f.mul(pieces, CHUNK)
+        pace = Pace(f, "%list", "%places", f.mul(pieces, "%channels"))
         share = f.div(f.add(steps, CHUNK * self.width - 1), steps)
         a, b, again = f.slot("ptr"), f.slot("ptr"), f.slot("i64", "%again")
         f.set(a, "%a", "ptr")
@@ -131,7 +134,7 @@ class Product(_Rows):
                 f.set(ask_a, f.at(next_a, bytes_, "i8"), "ptr")
                 for h in f.cases(height, range(self.rows, 0, -1)):
                     self.tile(f, h, f.at("%sums", f.mul(r, self.width), "i8"), self.width, f.at(rows, bytes_, "i8"), CHUNK * 4, 4,
-                              panel, self.width, depth, more, [(ask_a, 4 * h), (ask_b, share)])  # fmt: skip
+                              panel, self.width, depth, more, [(ask_a, 4 * h), (ask_b, share)], pace)  # fmt: skip
                 f.set(row, f.add(r, height))
                 f.set(left, f.sub(n, 1))
             f.set(again, "1")
@@ -140,21 +143,22 @@ class Product(_Rows):
 
 @dataclass(frozen=True)
 class Outer(_Rows):
-    """``void outer(ptr sums, ptr a, ptr b, i64 filters, i64 channels, i64 count, i64 again, i64 next_a, i64 next_b)``: over ``count``
-    tiles, all ``filters`` by all ``channels`` of a group; added to what is there if ``again``. Rows of all three are ``CHUNK`` numbers
-    apart. ``next_a`` and ``next_b``: how many bytes behind A and B those of the next plane lie."""
+    """``void outer(ptr sums, ptr a, ptr b, i64 filters, i64 channels, i64 count, i64 again, i64 next_a, i64 next_b,
+    ptr list, i64 places)``: over ``count`` tiles, all ``filters`` by all ``channels`` of a group; added to what is there if ``again``. Rows
+    of all three are ``CHUNK`` numbers apart. ``next_a`` and ``next_b``: how many bytes behind A and B those of the next plane lie. Asks for
+    ``places`` of a list (``winograd_tiles.py``)."""
 
     @property
     def key(self) -> str:
-        return f"winograd outer 3 {self.shape}"
+        return f"winograd outer 4 {self.shape}"
 
     def ir(self) -> str:
         f = Function("void @outer(ptr noalias %sums, ptr noalias %a, ptr noalias %b, i64 %filters, i64 %channels, i64 %count, i64 %again, "
-                     "i64 %next_a, i64 %next_b)")  # fmt: skip
+                     "i64 %next_a, i64 %next_b, ptr %list, i64 %places)")  # fmt: skip
         size, pieces, columns = CHUNK * 4, self.pieces(f, "%filters"), self.vectors * self.lanes
         tiles = f.mul(pieces, f.div(f.add("%channels", columns - 1), columns))
         share = f.div(f.add(tiles, size - 1), tiles)
-        row, left = f.slot("i64"), f.slot("i64")
+        pace, row, left = Pace(f, "%list", "%places", f.mul(tiles, "%count")), f.slot("i64"), f.slot("i64")
         ask_a, ask_b, ask_sums = f.slot("ptr"), f.slot("ptr"), f.slot("ptr")
         f.set(ask_a, f.at("%a", "%next_a", "i8"), "ptr")
         f.set(ask_b, f.at("%b", "%next_b", "i8"), "ptr")
@@ -172,7 +176,7 @@ class Outer(_Rows):
                 along = f.div(f.add(tile, f.sub("%count", 1)), "%count")
                 for h in f.cases(height, range(self.rows, 0, -1)):
                     self.tile(f, h, sums, size, f.at("%a", f.mul(r, 4), "i8"), 4, size, panel, size, "%count", more,
-                              [(ask_a, share), (ask_b, share), (ask_sums, along)])  # fmt: skip
+                              [(ask_a, share), (ask_b, share), (ask_sums, along)], pace)  # fmt: skip
                 f.set(row, f.add(r, height))
                 f.set(left, f.sub(n, 1))
         return f.finish() + f.module.text()
