@@ -1,8 +1,8 @@
 """Where the tiles of Winograd's convolutions lie, and asking for them while products are made, as LLVM IR text.
 
 What the transforms read and the results overwrite lies all over memory, a few lines in each place, and each would be waited for. The
-products are long and leave time for loads, but a processor waits for few lines at a time. So a kernel lists the places that it comes to next, and
-the products ask the second-level cache for them at an even pace.
+products are long and leave time for loads, but a processor waits for few lines at a time. So a kernel lists the places that it comes to
+next, and the products ask the second-level cache for them at an even pace.
 """
 
 from __future__ import annotations
