@@ -1,7 +1,7 @@
 """Scaled dot-product attention: one node forward, one backward. Neither stores a weight for each pair of query and key.
 
-What the kernels of ``compile/attention.py`` do not cover (few queries, very long heads) is written out as two products and a
-softmax between them.
+What the kernels of ``compile/attention.py`` do not cover (gradients of few queries, very long heads) is written out as two products
+and a softmax between them.
 """
 from __future__ import annotations
 
@@ -63,10 +63,11 @@ def _mask(g: Graph, inputs: Sequence[Node], at: int, masked: bool) -> Node | Non
     return _four(g, g.expand(g.cast(inputs[at], q.dtype.compute), full), q.dtype.compute)
 
 
-def _direct(q: Node, k: Node, v: Node) -> bool:
-    """Whether the kernels do it. They count weights in 32 bits, to drop some."""
+def _direct(inputs: Sequence[Node], least: int = _FEW) -> bool:
+    """Whether the kernels do it, of so many queries on. They count weights in 32 bits, to drop some."""
+    q, k, v = inputs[:3]
     few = math.prod(q.shape[:-1]) * k.shape[-2] <= 1 << 32
-    return few and q.shape[-2] >= _FEW and q.shape[-1] <= MAX_HEAD and v.shape[-1] <= MAX_HEAD
+    return few and q.shape[-2] >= least and q.shape[-1] <= MAX_HEAD and v.shape[-1] <= MAX_HEAD
 
 
 def _inside(dtype: DType, direct: bool) -> DType:
@@ -78,7 +79,8 @@ def _lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta])
     scale, causal, masked, drop = attrs
     if not outs[0].numel or not inputs[1].size or not inputs[0].size:
         return [g.const(0, m.dtype, m.shape) for m in outs]
-    direct = _direct(*inputs[:3])
+    wide = inputs[0].dtype.compute is inputs[0].dtype  # half precision would be widened first, all of the keys
+    direct = _direct(inputs, 1 if wide and not drop else _FEW)
     q, k, v = (_four(g, x, _inside(x.dtype, direct)) for x in inputs[:3])
     mask, seed = _mask(g, inputs, 3, masked), inputs[-1] if drop else None
     made = (attend if direct else _written_out)(g, q, k, v, mask, scale, causal, drop, seed)
@@ -153,7 +155,7 @@ def _backward_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequen
     scale, causal, masked, drop = attrs
     if not inputs[0].size or not inputs[1].size or not inputs[2].size:
         return [g.const(0, m.dtype, m.shape) for m in outs]
-    direct = _direct(*inputs[:3])
+    direct = _direct(inputs)
     q, k, v, out, grad = (_four(g, x, _inside(x.dtype, direct)) for x in inputs[:5])
     rows = g.reshape(inputs[5], (*q.shape[:2], 2, q.shape[2]))
     mask, seed = _mask(g, inputs, 6, masked), inputs[-1] if drop else None

@@ -8,6 +8,7 @@ from typing import Any
 
 from rushlight.compile.attention import Attention, AttentionBackward
 from rushlight.compile.cpu import target
+from rushlight.compile.cpu.attention_few import is_few, pieces_of, record
 from rushlight.compile.cpu.attention_fields import (
     PART_FLOPS,
     PARTS,
@@ -61,6 +62,8 @@ def plan(call: Call, operands: Sequence[Operand], wanted: Sequence[bool]) -> Pla
 
 def _forward(call: Attention, strides: Strides) -> Plan:
     b, h, g, length, source, e, v = call.sizes
+    if not _is_narrow(call) and not call.drop and is_few(length):
+        return _few(call, strides)
     kernel = _kernel("forward", call)
     blocks = -(-length // kernel.tiles.width)
     block_flops = 2 * kernel.tiles.width * source * (e + v)
@@ -74,6 +77,28 @@ def _forward(call: Attention, strides: Strides) -> Plan:
     if kernel.pairs:
         return _gathered(call, strides, kernel, made, {"v": "v"})
     return _gathered(call, strides, kernel, made) if _are_far(call, strides[1:3]) else made
+
+
+def _few(call: Attention, strides: Strides) -> Plan:
+    b, h, g, length, source, e, v = call.sizes
+    item = call.arrays[0][1].itemsize
+    pieces = pieces_of(b * g, source, (e + v) * item)
+    given = dict(zip(given_names(call, "q", "k", "v"), strides, strict=True))
+    places = dict(zip(("out", "stats"), call.outputs))
+    kernel = _kernel("few" if pieces == 1 else "few in pieces", call)
+    values = common(call, pieces, -(-source // pieces)) | moves(call, kernel, given, places)
+    made = Plan([], [], call.flops)
+    if pieces > 1:
+        rows, line = b * h * length, record(v, item)
+        made.scratch.append(rows * pieces * line)
+        values["parts_n"] = line
+    made.steps.append(step(kernel, [operand(call, name, given, places) for name in kernel.operands], values, b * g * pieces))
+    if pieces > 1:
+        join = _kernel("join", call)
+        chunk = max(1, (64 << 10) // (pieces * line))
+        summed = common(call, pieces, chunk) | moves(call, join, {}, places) | {"rows": rows, "parts_n": line}
+        made.steps.append(step(join, [operand(call, name, {}, places) for name in join.operands], summed, -(-rows // chunk)))
+    return made
 
 
 def _backward(call: AttentionBackward, strides: Strides) -> Plan:
@@ -162,7 +187,8 @@ def _kernel(kind: str, call: Call, far: bool = False) -> AttentionKernel:
     dtype: DType = call.arrays[0][1].compute
     lanes = cpu.vector_bytes // dtype.itemsize
     wide = kind in ("forward", "backward") and not pairs and _is_wide(call.sizes[3], lanes, cpu.vector_registers, cpu.full_loads)
-    tiles = (PairTiles if pairs else Tiles)(dtype, lanes, cpu.vector_registers, cpu.fma, fence(cpu), 4 if wide else 2)
+    vectors = 4 if wide else 1 if kind in ("few", "few in pieces", "join") else 2
+    tiles = (PairTiles if pairs else Tiles)(dtype, lanes, cpu.vector_registers, cpu.fma, fence(cpu), vectors)
     if kind in ("add", "gather"):
         return AttentionKernel(kind, tiles, False, False, pairs=pairs)
     return AttentionKernel(kind, tiles, call.causal, call.masked, call.drop > 0, far, pairs, False, call.fill is not None, call.strict)

@@ -40,19 +40,21 @@ SQUARES = ("lines_k", "lines_v", "turned_k", "turned_v")
 _OPERANDS = {"forward": ("q", "k", "v", "mask", "seed", "out", "stats", "lines_k", "turned_v"),
              "backward": ("q", "k", "v", "result", "grad", "stats", "mask", "seed", "to_q", "to_k", "to_v", "into_k", "into_v",
                           "pairs_k", "lines_k", "lines_v", "turned_k"),
+             "few": ("q", "k", "v", "mask", "out", "stats"), "few in pieces": ("q", "k", "v", "mask", "parts"),
+             "join": ("parts", "out", "stats"),
              "gather": ("near_k", "near_v", "k", "v"), "apart": ("k", "v", *SQUARES),
              "add": ("parts_k", "parts_v", "to_k", "to_v")}  # fmt: skip
 #: Of each operand, the dimensions that it moves along: batch, query head or key head, query or key. Each row's largest score and
 #: share (one over its sum) lie in ``stats``, ``n`` apart.
 _DIMS = {"q": "bhl", "k": "bgs", "v": "bgs", "mask": "bhls", "seed": "", "out": "bhl", "stats": "bhnl", "result": "bhl", "grad": "bhl",
          "to_q": "bhl", "to_k": "bgs", "to_v": "bgs", "into_k": "bgs", "into_v": "bgs", "parts_k": "ns", "parts_v": "ns",
-         "near_k": "ns", "near_v": "ns", "pairs_k": "bgs", **dict.fromkeys(SQUARES, "ns")}  # fmt: skip
+         "near_k": "ns", "near_v": "ns", "parts": "n", "pairs_k": "bgs", **dict.fromkeys(SQUARES, "ns")}  # fmt: skip
 _COMMON = ("heads", "group", "length", "source", "e_size", "v_size", "blocks", "chunk", "scale")
 
 
 @dataclass(frozen=True)
 class AttentionKernel:
-    """``kind``: "forward", "backward", "gather" or "add".
+    """``kind``: "forward", "backward", "gather" or "add"; of few queries "few", or "few in pieces" and "join".
 
     The heads of a wide joint projection have rows that are far apart: they fall into few sets of the caches, and each into a page
     of its own. So "gather" puts keys and values side by side first. A ``far`` backward does that with a block of queries and
@@ -73,7 +75,7 @@ class AttentionKernel:
 
     @property
     def key(self) -> str:
-        return (f"attention21 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs} {self.unit} "
+        return (f"attention22 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs} {self.unit} "
                 f"{self.fills} {self.strict}")  # fmt: skip
 
     @property
@@ -85,7 +87,7 @@ class AttentionKernel:
     @property
     def fields(self) -> list[str]:
         splits = {"backward": ("to_k_split", "to_v_split"), "add": ("k_split", "v_split"),
-                  "apart": tuple(f"{x}_columns" for x in SQUARES)}.get(self.kind, ())  # fmt: skip
+                  "apart": tuple(f"{x}_columns" for x in SQUARES), "join": ("rows",)}.get(self.kind, ())  # fmt: skip
         numbers = [*(("limit", "growth") if self.drops else ()), *(("fill",) if self.masked else ())]
         local: tuple[str, ...] = ()
         if self.unit and self.kind in ("forward", "backward"):
@@ -113,6 +115,10 @@ class AttentionKernel:
             from rushlight.compile.cpu.attention_pairs import WRITERS  # which derives from these
 
             writers |= WRITERS
+        if self.kind in ("few", "few in pieces", "join"):
+            from rushlight.compile.cpu.attention_few import Few, FewInPieces, Join  # likewise
+
+            writers |= {"few": Few, "few in pieces": FewInPieces, "join": Join}
         if self.unit:
             from rushlight.compile.cpu.attention_unit import UNIT_WRITERS  # likewise
 

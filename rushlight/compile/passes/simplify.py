@@ -48,11 +48,20 @@ def _rewrite(g: Graph, node: Node, inputs: tuple[Node, ...]) -> Node:
 
 def reshaped(g: Graph, x: Node, shape: tuple[int, ...]) -> Node:
     """A reshape of a view that only splits dimensions (heads of a part of a projection), or merges what lies as one, is a
-    view: it is read where it lies."""
-    while x.kind == "reshape":
+    view: it is read where it lies. One of a view that only moves dimensions of length 1 (heads of a single query) is one of what it
+    shows."""
+    while x.kind == "reshape" or x.kind == "view" and _keeps_order(x.attrs[0], x.inputs[0].shape):
         x = x.inputs[0]
     view = reshaped_view(x.attrs[0], shape) if x.kind == "view" else None
     return g.reshape(x, shape) if view is None else g.view(x.inputs[0], view)
+
+
+def _keeps_order(view: View, shape: Sequence[int]) -> bool:
+    """Whether a view of something of this shape shows all its elements in order."""
+    seen, there = ([d for d, n in enumerate(x) if n != 1] for x in (view.shape, shape))
+    if len(seen) != len(there) or any(view.offset):
+        return False
+    return all(view.shape[j] == shape[d] and all(row[j] == (k == d) for k, row in enumerate(view.matrix)) for j, d in zip(seen, there))
 
 
 def reshaped_view(view: View, shape: Sequence[int]) -> View | None:
