@@ -329,7 +329,7 @@ def test_rows_that_share_a_place_of_the_cache_are_copied(k: int, apart: int, cop
     rng = np.random.default_rng(0)
     a = rng.standard_normal((157, apart)).astype(np.float32)[:, :k]
     b, out = rng.standard_normal((k, 300)).astype(np.float32), np.zeros((157, 300), np.float32)
-    with target.using(dataclasses.replace(HOST, l1d=32 << 10, l1d_ways=8, l2=1 << 20, full_loads=2)):
+    with target.using(dataclasses.replace(HOST, l1d=32 << 10, l1d_ways=8, l2=1 << 20, full_loads=2, wide_tiles=False)):
         blocks = {getattr(step.kernel[1].__self__, "block", "") for step in plan(of_einsum("mk,kn->mn", a, b, out, dt.float32)).steps}
         assert ("copied" in blocks) is copied
         check("mk,kn->mn", a, b, out)
@@ -362,7 +362,8 @@ def test_two_threads_get_about_as_many_rows(rows, about, parts_n):
 def test_two_threads_get_about_as_much_of_a_weight_gradient(rows: int, columns: int, depth: int, wanted: int) -> None:
     """Four parts of 2, 2, 2 and 1 panels, or seven pieces of a reduction, would leave one thread a seventh more than the other."""
     panels, chunks = -(-columns // 32), -(-depth // CHUNK)
-    block_m, block_n, splits = cut(wanted, rows, panels, columns, depth, 1, 32, 4, 1 << 18, LONGEST, 228, False, 2, False, 12, 8, 4, 2, 1)
+    sizes = rows, panels, columns, depth, 1, 32, 4
+    block_m, block_n, splits = cut(wanted, *sizes, 1 << 18, LONGEST, 228, False, 2, False, False, 12, 8, 4, 2, 1)
     each = -(-chunks // splits)
     assert -(-chunks // each) == splits
     parts = [min(block_m, rows - i) * min(block_n, panels - j) * min(each * CHUNK, depth - k * CHUNK)
@@ -407,12 +408,25 @@ def test_tiles_are_wide_where_loads_are_scarce(letters: str, m: int, n: int, k: 
     left, right, result = letters.replace("->", ",").split(",")
     rng = np.random.default_rng(1)
     a, b, out = (scrambled(rng, tuple(sizes[x] for x in names), dtype.numpy, [0, 1], 0) for names in (left, right, result))
-    for loads, shape in ((2, (2, 12)), (1, (4, 6))):
-        with target.using(dataclasses.replace(HOST, l2=1 << 20, full_loads=loads)):
+    for loads, wide, shape in ((2, False, (2, 12)), (2, True, (4, 6)), (1, False, (4, 6))):
+        with target.using(dataclasses.replace(HOST, l2=1 << 20, full_loads=loads, wide_tiles=wide)):
             if letters == "mk,nk->mn" and m > 200:
                 drivers = [step.kernel[1].__self__ for step in plan(of_einsum(letters, a, b, out, dt.float32)).steps if not step.packs]
                 assert (drivers[0].vectors, drivers[0].heights[0]) == shape
             check(letters, a, b, out)
+
+
+@pytest.mark.skipif(HOST.vector_bytes != 64, reason="wide tiles are for vectors of 64 bytes")
+@pytest.mark.parametrize("rows, columns, depth, packed", [(320, 256, 500, False), (320, 256, 800, True), (320, 250, 200, True),
+                                                          (150, 250, 200, False), (90, 256, 800, False)])  # fmt: skip
+def test_wide_panels_are_packed_where_they_would_wait_for_loads(rows: int, columns: int, depth: int, packed: bool) -> None:
+    """800 rows of 256 numbers are more than B may have of a cache of a megabyte; rows of 250 lie across lines. Few rows are not worth it."""
+    rng = np.random.default_rng(4)
+    a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((rows, depth), (depth, columns)))
+    out = np.zeros((rows, columns), np.float32)
+    with target.using(dataclasses.replace(HOST, l2=1 << 20, full_loads=2, wide_tiles=True)):
+        assert any(step.packs for step in plan(of_einsum("mk,kn->mn", a, b, out, dt.float32)).steps) == packed
+        check("mk,kn->mn", a, b, out)
 
 
 @pytest.mark.skipif(HOST.vector_bytes != 64, reason="wide tiles are for vectors of 64 bytes")

@@ -27,7 +27,7 @@ from typing import TypeGuard
 
 from rushlight.compile.contraction import Contraction
 from rushlight.compile.cpu import jit, target
-from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE, Copy, Lift, Turn, turned_pitch
+from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE, Copy, Lift, Turn, turned_pitch, turned_rows
 from rushlight.compile.cpu.contract_cut import LONGEST, TURNED_AT_ONCE, cut, even_blocks, panels_of_a_part
 from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
 from rushlight.compile.cpu.contract_ir import Driver
@@ -37,13 +37,14 @@ from rushlight.compile.cpu.contract_rows import MAX_DIMS, MAX_OPERANDS, MAX_ROWS
 from rushlight.compile.cpu.contract_sizes import (
     CHUNK,
     dot_vectors,
+    is_beyond,
     is_by_dots,
     is_copied,
-    is_down,
     is_far,
     is_in_chunks,
     is_lifted,
     is_turned,
+    is_wide,
     masked_panels,
     panel_vectors,
     parts_wanted,
@@ -123,10 +124,13 @@ class Planner:
         strides_far = self._strides_far()
         self.longest = CHUNK if strides_far else min(LONGEST, once)
         self.block_rows = self.turned or self._copies()
-        self.down = self.cpu.far_panels and not self.turned and is_down(self.n.extent, self.depth, self.accumulate.itemsize, self.cpu.l2)
+        far, slow = self.cpu.far_panels, self.cpu.slow_l3
+        beyond = (far or slow) and is_beyond(self.n.extent, self.depth, self.accumulate.itemsize, self.cpu.l2)
+        self.down = far and not self.turned and beyond
+        slow = slow and bool(self.turned) and beyond
         sizes = (self.rows, self.panels, self.n.extent, self.depth, self.batches, self.panel, self.accumulate.itemsize)
         block_m, block_n, splits = cut(wanted, *sizes, self.cpu.l2 // 4, self.longest, self.turned, self.dots, self.vectors,
-                                       self.down or bool(self.turned) and self.cpu.far_panels, *self.heights)
+                                       self.down or slow or bool(self.turned) and far, slow, *self.heights)
         if strides_far:
             block_m, block_n, splits = self.rows, panels_of_a_part(self.panels, self.batches, wanted), 1
         if self.turned:
@@ -174,22 +178,29 @@ class Planner:
         along_k = len(self.k) == 1 and self.k[0].strides == (a.itemsize, b.itemsize)
         if along_k and self.n.strides[1] != b.itemsize and self.lanes <= 16 and is_by_dots(self.rows):
             return dot_vectors(self.n.extent, self.lanes), dot_heights(registers), True
-        vectors = panel_vectors(self.rows, self.n.extent, self.lanes, registers, self.cpu.full_loads)
+        # Where loads are not scarce: a turned tile has the rows that fill a vector, and with few rows B is asked for in narrow panels.
+        wide = self.cpu.full_loads == 1 or self.cpu.wide_tiles and not self._lies_across() and is_wide(self.rows)
+        vectors = panel_vectors(self.rows, self.n.extent, self.lanes, registers, wide)
         return vectors, heights(registers, vectors), False
 
     def _turns(self) -> int:
         """Rows of A that are turned at a time; 0 where A is read in place: unless its rows lie side by side, a line or more
         from one position of the reduction to the next, and there are enough panels to use the copy."""
-        if self.dots or self.along or not self.k or not self.m:
-            return 0
-        if self.m[-1].strides[0] != self.types["a"].itemsize or abs(self.k[-1].strides[0]) < 64:
+        if self.dots or not self._lies_across():
             return 0
         tall = self.heights[0]
         if not is_turned(self.panels, self.vectors, self.rows, tall):
             return 0
-        pitch = turned_pitch(self.heights, self.lanes) * self.accumulate.itemsize
-        tiles = BLOCK_BYTES // (smallest(self.depth, CHUNK) * pitch + LINE)
-        return smallest(MAX_ROWS, (tiles - len(self.heights) + 1) * tall)  # the last rows may need a tile of each smaller height
+        together = turned_rows(tall, self.lanes)
+        pitch = turned_pitch(together, self.lanes) * self.accumulate.itemsize
+        blocks = BLOCK_BYTES // (smallest(self.depth, CHUNK) * pitch + LINE)
+        return smallest(MAX_ROWS, blocks * together)
+
+    def _lies_across(self) -> bool:
+        """Whether A's rows lie side by side, and its reduction a line or more from one position to the next."""
+        if self.along or not self.k or not self.m:
+            return False
+        return self.m[-1].strides[0] == self.types["a"].itemsize and abs(self.k[-1].strides[0]) >= 64
 
     def _copies(self) -> int:
         """Rows of A that are copied at a time; 0 where A is read in place: unless those of a tile share so few places of the
@@ -219,7 +230,7 @@ class Planner:
         return self.types["b"] is self.accumulate and self.n.strides[1] == self.accumulate.itemsize and uniform is not None
 
     def _turn(self) -> Turn:
-        return Turn(self.types["a"], self.accumulate, self.lanes, self.heights)
+        return Turn(self.types["a"], self.accumulate, self.lanes, turned_rows(self.heights[0], self.lanes))
 
     # ------------------------------------------------------------------------------------------------- B
 

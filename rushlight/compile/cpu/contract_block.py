@@ -7,24 +7,26 @@ positions of the reduction that ``runs`` describes (as in ``microkernel.py``), w
 that those of a tile share a place of the first-level cache, which holds fewer of them than the tile has: then every broadcast
 load would come from the second level.
 
-    void turn(ptr out, ptr rows, i64 count, ptr runs, i64 n_runs, i64 step, i64 tile_bytes)
+    void turn(ptr out, ptr rows, i64 count, ptr runs, i64 n_runs, i64 step, i64 block_bytes)
 
-cuts the rows into tiles and writes ``out[tile][k][r] = A[r, k]``, whole vectors for each position. Where A's rows lie side by side
-(a weight gradient, ``x.T @ y``) the reduction goes across memory, a new line or page at each step; the driver turns a block of rows
-once and uses it for every panel of B.
+cuts the rows into blocks, of one tile or several, and writes ``out[block][k][r] = A[r, k]``. Where A's rows lie side by side
+(a weight gradient, ``x.T @ y``) the reduction goes across memory, a new line or page at each step; the driver turns some rows
+once and uses them for every panel of B.
 
     void lift(ptr out, ptr start, i64 count, i64 positions, i64 step, i64 pitch)
 
 copies a panel of B that is read in place, ``count`` columns of it: ``out[k][j] = B[k, j]``, positions ``pitch`` bytes apart. For B
 whose lines would share a place of the cache, if many tiles of a block of A read the panel one after the other.
 
-In ``turn``, neighbours in memory are moved together. Where all rows of the whole tiles are one stretch, it is read position by
-position, as it lies, and dealt out to the tiles; else a stretch of adjacent rows within a tile is one masked load. Whole vectors
-are stored where a tile is one stretch; the next position takes the place of their last lanes.
+In ``turn``, neighbours in memory are moved together. Where all rows of the whole blocks are one stretch, it is read position by
+position, as it lies, and dealt out to the blocks; else a stretch of adjacent rows within a block is one masked load. Where a block
+is one stretch, some positions of it become whole vectors, which lie on lines; of positions that are left over each is stored as a
+vector, and the next one takes the place of its last lanes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,18 +35,22 @@ from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import AHEAD, convert, intrinsic_suffix, ir_type, mask, masked_load
 from rushlight.compile.dtypes import DType
 
-__all__ = ["BLOCK_BYTES", "LINE", "Copy", "Lift", "Turn", "turned_pitch"]
+__all__ = ["BLOCK_BYTES", "LINE", "Copy", "Lift", "Turn", "turned_pitch", "turned_rows"]
 
 #: Of a turned block: it lies on the stack of the thread that uses it, and in the second-level cache.
 BLOCK_BYTES = 384 << 10
 LINE = 64
 
 
-def turned_pitch(heights: tuple[int, ...], lanes: int) -> int:
-    """Elements from one position of a turned tile to the next. A vector that is stored whole reaches into the next position, which is
-    stored after it: padded to whole vectors, a tile and a panel of B would fill the first-level cache between them."""
-    tall = heights[0]
-    return tall if tall <= lanes else -(-tall // lanes) * lanes
+def turned_rows(tall: int, lanes: int) -> int:
+    """Rows that lie side by side in a turned block: those of a tile, or of several if a vector holds them."""
+    return max(1, lanes // tall) * tall
+
+
+def turned_pitch(together: int, lanes: int) -> int:
+    """Elements from one position of a turned block to the next. A vector that is stored whole reaches into the next position, which is
+    stored after it: padded to whole vectors, a block and a panel of B would fill the first-level cache between them."""
+    return together if together <= lanes else -(-together // lanes) * lanes
 
 
 def _vectors(f: Function, source: str, count: str, dtype: DType, lanes: int) -> Iterator[tuple[str, str, str]]:
@@ -119,43 +125,51 @@ class Copy:
 
 @dataclass(frozen=True)
 class Turn:
-    """``lanes`` of ``target`` are moved at a time at most; ``heights`` of tiles, the tallest first."""
+    """``lanes`` of ``target`` are moved at a time at most; ``together`` rows lie side by side (``turned_rows``)."""
 
     source: DType
     target: DType
     lanes: int
-    heights: tuple[int, ...]
+    together: int
 
     @property
     def key(self) -> str:
-        return f"turn6 {self.source.name} {self.target.name} {self.lanes} {self.heights}"
+        return f"turn7 {self.source.name} {self.target.name} {self.lanes} {self.together}"
+
+    @property
+    def pitch(self) -> int:
+        """Bytes from one position of a block to the next."""
+        return turned_pitch(self.together, self.lanes) * self.target.itemsize
+
+    @property
+    def at_once(self) -> int:
+        """Positions that fill whole vectors, if each of these has numbers of two positions at most."""
+        fits = self.together <= self.lanes <= 2 * self.together
+        return self.lanes // math.gcd(self.lanes, self.together) if fits else 1
 
     def ir(self) -> str:
         module = Module()
         module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         f = Function(
             "void @turn(ptr noalias %out, ptr noalias %rows, i64 %count, ptr noalias %runs, i64 %n_runs, i64 %step, "
-            "i64 %tile_bytes)", module)  # fmt: skip
-        tall = self.heights[0]
+            "i64 %block_bytes)", module)  # fmt: skip
+        together = self.together
         row, out = f.slot("i64", "0"), f.slot("ptr")
         f.set(out, "%out", "ptr")
-        if tall <= self.lanes:
-            whole = f.mul(f.div("%count", tall), tall)
+        if together <= self.lanes:
+            whole = f.mul(f.div("%count", together), together)
             stretch = self._adjacent(f, "%rows", "0", whole, whole)
             with f.when(f.let(f"and i1 {f.compare('sgt', whole, 0)}, {f.compare('eq', stretch, whole)}")):
-                tiles = f.div(whole, tall)
-                self._deal(f, f.load("%rows"), tiles)
+                blocks = f.div(whole, together)
+                self._deal(f, "%out", f.load("%rows"), blocks, mask(f, str(together), self.lanes))
                 f.set(row, whole)
-                f.set(out, f.at("%out", f.mul(tiles, "%tile_bytes"), "i8"), "ptr")
+                f.set(out, f.at("%out", f.mul(blocks, "%block_bytes"), "i8"), "ptr")
         with f.loop_while(row, "slt", "%count") as first:
-            left = f.sub("%count", first)
-            height = "1"
-            for h in sorted(self.heights)[1:]:
-                height = f.let(f"select i1 {f.compare('sge', left, h)}, i64 {h}, i64 {height}")
+            height = f.minimum(f.sub("%count", first), together)
             here = f.get(out, "ptr")
-            self._tile(f, f.at("%rows", first), height, here)
+            self._block(f, f.at("%rows", first), height, here)
             f.set(row, f.add(first, height))
-            f.set(out, f.at(here, "%tile_bytes", "i8"), "ptr")
+            f.set(out, f.at(here, "%block_bytes", "i8"), "ptr")
         return f.finish() + module.text()
 
     def _adjacent(self, f: Function, rows: str, first: str, end: str, most: str | int) -> str:
@@ -175,22 +189,22 @@ class Turn:
             f.set(more, grown)
         return f.get(count)
 
-    def _deal(self, f: Function, start: str, tiles: str) -> None:
-        """Tiles of adjacent rows: for each position, a vector for each tile."""
-        tall = self.heights[0]
-        lanes_on = mask(f, str(tall), self.lanes)
-        with self._positions(f, "%out", start) as (here, there):
-            source, target = f.slot("ptr"), f.slot("ptr")
-            f.set(source, here, "ptr")
-            f.set(target, there, "ptr")
-            with f.loop(0, tiles):
-                src, dst = f.get(source, "ptr"), f.get(target, "ptr")
-                self._vector(f, src, dst, lanes_on, whole=True)
-                f.set(source, f.at(src, tall * self.source.itemsize, "i8"), "ptr")
-                f.set(target, f.at(dst, "%tile_bytes", "i8"), "ptr")
+    def _deal(self, f: Function, out: str, start: str, blocks: str, lanes_on: str) -> None:
+        """Blocks of rows that are one stretch: for each position, a vector for each block; those of several positions together, where
+        they fill whole vectors. (A vector for each position lies across two lines, and over the next position: twice the time.)"""
+        with self._run(f, out, start) as (source, target, length):
+            whole = f.sub(length, f.rem(length, self.at_once))
+            for positions, first, end in ((self.at_once, "0", whole), (1, whole, length)):
+                with f.loop(first, end, positions) as k, f.loop(0, blocks) as block:
+                    here = f.at(f.at(source, f.mul(k, "%step"), "i8"), f.mul(block, self.together * self.source.itemsize), "i8")
+                    there = f.at(f.at(target, f.mul(k, self.pitch), "i8"), f.mul(block, "%block_bytes"), "i8")
+                    values = [self._load(f, f.at(here, f.mul("%step", j), "i8"), lanes_on) for j in range(positions)]
+                    for v, value in enumerate(self._joined(f, values)):
+                        at = f.at(there, v * self.lanes * self.target.itemsize, "i8")
+                        f.do(f"store {ir_type(self.target, self.lanes)} {value}, ptr {at}, align {self.target.itemsize}")
 
-    def _tile(self, f: Function, rows: str, height: str, out: str) -> None:
-        """One tile, stretch by stretch."""
+    def _block(self, f: Function, rows: str, height: str, out: str) -> None:
+        """One block, stretch by stretch."""
         row = f.slot("i64", "0")
         with f.loop_while(row, "slt", height) as r:
             start = f.load(rows, r)
@@ -198,34 +212,44 @@ class Turn:
             at = f.at(out, f.mul(r, self.target.itemsize), "i8")
             lanes_on = mask(f, count, self.lanes)
             alone = f.let(f"and i1 {f.compare('eq', r, 0)}, {f.compare('eq', count, height)}")
-            with f.when(alone), self._positions(f, at, start) as (here, there):
-                self._vector(f, here, there, lanes_on, whole=True)
-            with f.when(f.let(f"xor i1 {alone}, true")), self._positions(f, at, start) as (here, there):
-                self._vector(f, here, there, lanes_on, whole=False)
+            with f.when(alone):
+                self._deal(f, at, start, "1", lanes_on)
+            with f.when(f.let(f"xor i1 {alone}, true")), self._run(f, at, start) as (here, there, length), f.loop(0, length) as k:
+                self._part(f, f.at(here, f.mul(k, "%step"), "i8"), f.at(there, f.mul(k, self.pitch), "i8"), lanes_on)
             f.set(row, f.add(r, count))
 
     @contextmanager
-    def _positions(self, f: Function, out: str, start: str) -> Iterator[tuple[str, str]]:
-        """A loop over the reduction: where a row that begins at ``start`` is, and where in ``out``."""
-        source = f.let(f"inttoptr i64 {start} to ptr")
-        at, to = f.slot("ptr"), f.slot("ptr")
+    def _run(self, f: Function, out: str, start: str) -> Iterator[tuple[str, str, str]]:
+        """A loop over the runs of the reduction: where a row that begins at ``start`` is, where in ``out``, and the run's length."""
+        source, to = f.let(f"inttoptr i64 {start} to ptr"), f.slot("ptr")
         f.set(to, out, "ptr")
         with f.loop(0, "%n_runs") as run:
             pair = f.mul(run, 2)
-            f.set(at, f.at(source, f.load("%runs", pair), "i8"), "ptr")
-            with f.loop(0, f.load("%runs", f.add(pair, 1))):
-                here, there = f.get(at, "ptr"), f.get(to, "ptr")
-                yield here, there
-                f.set(at, f.at(here, "%step", "i8"), "ptr")
-                f.set(to, f.at(there, turned_pitch(self.heights, self.lanes) * self.target.itemsize, "i8"), "ptr")
+            there, length = f.get(to, "ptr"), f.load("%runs", f.add(pair, 1))
+            yield f.at(source, f.load("%runs", pair), "i8"), there, length
+            f.set(to, f.at(there, f.mul(length, self.pitch), "i8"), "ptr")
 
-    def _vector(self, f: Function, source: str, target: str, lanes_on: str, whole: bool) -> None:
-        dtype, lanes = self.target, self.lanes
-        vector, suffix = ir_type(dtype, lanes), intrinsic_suffix(dtype, lanes)
+    def _load(self, f: Function, source: str, lanes_on: str) -> str:
         f.do(f"call void @llvm.prefetch.p0(ptr {f.at(source, f.mul('%step', AHEAD), 'i8')}, i32 0, i32 3, i32 1)")
-        value = convert(f, masked_load(f, source, self.source, lanes, lanes_on), self.source, dtype, lanes)
-        if whole:
-            f.do(f"store {vector} {value}, ptr {target}, align {dtype.itemsize}")
-            return
-        f.module.declare(f"void @llvm.masked.store.{suffix}.p0({vector}, ptr, i32, <{lanes} x i1>)")
-        f.do(f"call void @llvm.masked.store.{suffix}.p0({vector} {value}, ptr {target}, i32 {dtype.itemsize}, <{lanes} x i1> {lanes_on})")
+        return convert(f, masked_load(f, source, self.source, self.lanes, lanes_on), self.source, self.target, self.lanes)
+
+    def _joined(self, f: Function, values: list[str]) -> list[str]:
+        """The first ``together`` lanes of each vector, one after the other: a single one as it is, several as whole vectors."""
+        if len(values) == 1:
+            return values
+        vector, out = ir_type(self.target, self.lanes), []
+        for first in range(0, len(values) * self.together, self.lanes):
+            places = [divmod(first + i, self.together) for i in range(self.lanes)]
+            left = places[0][0]
+            right = min(left + 1, len(values) - 1)
+            lanes = ", ".join(f"i32 {lane + (position - left) * self.lanes}" for position, lane in places)
+            out.append(f.let(f"shufflevector {vector} {values[left]}, {vector} {values[right]}, <{self.lanes} x i32> <{lanes}>"))
+        return out
+
+    def _part(self, f: Function, source: str, target: str, lanes_on: str) -> None:
+        """Some rows of a block at one position."""
+        vector, suffix = ir_type(self.target, self.lanes), intrinsic_suffix(self.target, self.lanes)
+        value = self._load(f, source, lanes_on)
+        f.module.declare(f"void @llvm.masked.store.{suffix}.p0({vector}, ptr, i32, <{self.lanes} x i1>)")
+        f.do(f"call void @llvm.masked.store.{suffix}.p0({vector} {value}, ptr {target}, i32 {self.target.itemsize}, "
+             f"<{self.lanes} x i1> {lanes_on})")  # fmt: skip

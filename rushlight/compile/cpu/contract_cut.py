@@ -18,9 +18,9 @@ LONGEST = 4096
 TURNED_AT_ONCE = CHUNK
 #: Into how many pieces a reduction is split, at most, where blocks of A are turned.
 MOST_SPLITS = 8
-#: Cycles, as in ``microkernel.py``, for one position of the reduction: of a tile that is turned, of a vector of B that comes from memory,
-#: and the same where caches are slow.
-TURN_CYCLES, NEAR_CYCLES, FAR_CYCLES = 7.0, 0.75, 2.0
+#: Cycles, as in ``microkernel.py``, for one position of the reduction: of a tile that is turned (where its rows come from a slow cache:
+#: measured on Emerald Rapids), of a vector of B that comes from memory, and the same where caches are slow.
+TURN_CYCLES, FAR_TURN_CYCLES, NEAR_CYCLES, FAR_CYCLES = 7.0, 18.0, 0.75, 2.0
 #: Cycles for a vector of sums, written and read again; for waiting until all are written.
 SUM_CYCLES, JOIN_CYCLES = 15.0, 20_000.0
 #: The part of a part that a thread waits for another, on average.
@@ -31,9 +31,10 @@ THREADS = (1, 2, 4)
 
 @numeric
 def cut(wanted: int, rows: int, panels: int, columns: int, depth: int, batches: int, panel: int, item: int, cache: int, longest: int,
-        turned: int, dots: bool, vectors: int, far: bool, *heights: int) -> tuple[int, int, int]:  # fmt: skip
+        turned: int, dots: bool, vectors: int, far: bool, slow: bool, *heights: int) -> tuple[int, int, int]:  # fmt: skip
     """(rows of a part, panels of a part, pieces of the reduction); ``wanted``: parts, the others: a :class:`Cut`'s fields."""
-    return _blocks(Cut(rows, panels, columns, depth, batches, heights, panel, item, cache, longest, turned, dots, vectors, far), wanted)
+    sizes = rows, panels, columns, depth, batches
+    return _blocks(Cut(*sizes, heights, panel, item, cache, longest, turned, dots, vectors, far, slow), wanted)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -43,7 +44,8 @@ def _blocks(cut: Cut, wanted: int) -> tuple[int, int, int]:
 
 class Cut(NamedTuple):
     """``heights`` of tiles, the tallest first, ``panel`` columns of ``item`` bytes in a panel, ``fits`` bytes in a share of the cache,
-    ``longest`` reduction in one go, ``turned`` rows of A turned at a time, ``vectors`` in a panel, ``far``: see ``CPU.far_panels``."""
+    ``longest`` reduction in one go, ``turned`` rows of A turned at a time, ``vectors`` in a panel, ``far``: B comes from
+    a slow cache, ``slow``: so do rows that are turned."""
 
     rows: int
     panels: int
@@ -59,6 +61,7 @@ class Cut(NamedTuple):
     dots: bool
     vectors: int
     far: bool
+    slow: bool
 
     def blocks(self, wanted: int) -> tuple[int, int, int]:
         """Rows and panels of one part, and into how many pieces the reduction is split."""
@@ -121,11 +124,11 @@ class Cut(NamedTuple):
     def _turned_time(self, block_m: int, block_n: int, splits: int) -> float:
         """A part turns its rows for each chunk of the reduction, and reads each panel of B from memory once. Splits are written and read
         once more, and threads wait for each other before that."""
-        panel = self.vectors * (FAR_CYCLES if self.far else NEAR_CYCLES)
+        panel, turn = self.vectors * (FAR_CYCLES if self.far else NEAR_CYCLES), FAR_TURN_CYCLES if self.slow else TURN_CYCLES
 
         def part(rows: int, panels: int) -> float:
             tiles = -(-rows // self.heights[0])
-            return self.depth / splits * (TURN_CYCLES * tiles + panels * (panel + _tiles(rows, self.heights, self.vectors)))
+            return self.depth / splits * (turn * tiles + panels * (panel + _tiles(rows, self.heights, self.vectors)))
 
         parts_m, parts_n = -(-self.rows // block_m), -(-self.panels // block_n)
         parts, full = self.batches * splits * parts_m * parts_n, part(block_m, block_n)

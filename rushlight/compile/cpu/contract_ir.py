@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE, turned_pitch
+from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE, turned_pitch, turned_rows
 from rushlight.compile.cpu.contract_epilogue import Epilogue, EpilogueOperand
 from rushlight.compile.cpu.contract_rows import MAX_ROWS
 from rushlight.compile.cpu.contract_sizes import CHUNK
@@ -116,7 +116,7 @@ class Driver:
     @property
     def key(self) -> str:
         outputs = ";".join(map(str, self.outputs))
-        return (f"contract19 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
+        return (f"contract20 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
                 f"{self.heights} [{outputs}] {canonical(*self.stores)} {self.block}{' lifted' * self.lifted}"
                 f"{' down' * self.down}"
                 f"{sums_key(self.sums)}")  # fmt: skip
@@ -351,23 +351,20 @@ class Driver:
         return A(rows, run, "1", str(item))
 
     def _turn(self, f: Function, frame: Frame, a: A, first: str, count: str, depth: str, left: str) -> A:
-        """A copy of some rows (of those ``left`` in the part) for ``depth`` positions of the reduction: tile after tile, each as
-        ``out[k][row]``."""
-        item = self.accumulate.itemsize
-        pitch = turned_pitch(self.heights, self.lanes) * item
-        block, rows, run = f.slot(f"[{BLOCK_BYTES} x i8]", align=64), f.slot(f"[{MAX_ROWS} x i64]"), f.slot("[2 x i64]")
+        """A copy of some rows for ``depth`` positions of the reduction: block after block, each as ``out[k][row]``."""
+        item, together = self.accumulate.itemsize, turned_rows(self.heights[0], self.lanes)
+        pitch = turned_pitch(together, self.lanes) * item
+        room, rows, run = f.slot(f"[{BLOCK_BYTES} x i8]", align=64), f.slot(f"[{MAX_ROWS} x i64]"), f.slot("[2 x i64]")
         f.set(run, "0")
         f.set(f.at(run, 1), depth)
         turn = f.let(f"inttoptr i64 {frame['turn']} to ptr")
-        tile_bytes = f.add(f.mul(depth, pitch), LINE)  # so that a position's vectors of all tiles do not share a place of the cache
-        f.do(f"call void {turn}(ptr {block}, ptr {f.at(a.rows, first)}, i64 {count}, ptr {a.runs}, i64 {a.n_runs}, i64 {a.step}, "
-             f"i64 {tile_bytes})")  # fmt: skip
-        start = f.slot("i64", f.let(f"ptrtoint ptr {block} to i64"))
-        with self._tiles(f, count) as (t, height):
-            here = f.get(start)
-            with f.loop(0, height) as r:
-                f.set(f.at(rows, f.add(t, r)), f.add(here, f.mul(r, item)))
-            f.set(start, f.add(here, tile_bytes))
+        block_bytes = f.add(f.mul(depth, pitch), LINE)  # so that a position's vectors of all blocks do not share a place of the cache
+        f.do(f"call void {turn}(ptr {room}, ptr {f.at(a.rows, first)}, i64 {count}, ptr {a.runs}, i64 {a.n_runs}, i64 {a.step}, "
+             f"i64 {block_bytes})")  # fmt: skip
+        start = f.let(f"ptrtoint ptr {room} to i64")
+        with f.loop(0, count) as r:
+            block = f.add(start, f.mul(f.div(r, together), block_bytes))
+            f.set(f.at(rows, r), f.add(block, f.mul(f.rem(r, together), item)))
         return A(rows, run, "1", str(pitch))
 
     def _lift(self, f: Function, frame: Frame, b: str, columns: str, depth: str) -> tuple[str, str]:

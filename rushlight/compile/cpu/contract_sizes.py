@@ -10,8 +10,8 @@ import math
 from rushlight.compile.cpu.contract_block import LINE
 from rushlight.compile.sizes import choice, decision, numeric
 
-__all__ = ["CHUNK", "FEW_ROWS", "cycles", "dot_vectors", "is_by_dots", "is_copied", "is_down", "is_far", "is_in_chunks", "is_lifted",
-           "is_turned", "masked_panels", "panel_vectors", "parts_wanted", "places", "scattering", "stays"]  # fmt: skip
+__all__ = ["CHUNK", "FEW_ROWS", "cycles", "dot_vectors", "is_by_dots", "is_copied", "is_beyond", "is_far", "is_in_chunks", "is_lifted",
+           "is_turned", "is_wide", "masked_panels", "panel_vectors", "parts_wanted", "places", "scattering", "stays"]  # fmt: skip
 
 #: Up to so many rows, dot products are faster than packing B.
 FEW_ROWS = 16
@@ -31,6 +31,8 @@ FAR = 1024
 ROWS_TO_PACK = 24
 #: Fewest vectors of B's columns for which turning pays, and copying.
 FEWEST_TURNED, FEWEST_COPIED = 8, 12
+#: Fewest rows for wide tiles.
+FEWEST_WIDE = 96
 
 
 @numeric
@@ -81,15 +83,21 @@ def dot_vectors(columns: int, lanes: int) -> int:
 
 
 @choice
-def panel_vectors(rows: int, columns: int, lanes: int, registers: int, full_loads: int) -> int:
-    """Vectors in a panel: more with few rows, which makes as many sums, and longer pieces of B's rows; more also where loads are scarce:
-    a tile of 6 rows of 4 vectors has as many sums as one of 12 rows of 2, and loads 10 operands for them instead of 14."""
+def panel_vectors(rows: int, columns: int, lanes: int, registers: int, wide: bool) -> int:
+    """Vectors in a panel: more with few rows, which makes as many sums, and longer pieces of B's rows; more also where tiles are to be
+    ``wide``: one of 6 rows of 4 vectors has as many sums as one of 12 rows of 2, and loads 10 operands for them instead of 14."""
     if rows <= 2:
         wider = 8 if registers >= 32 else 4
     else:
-        wider = 4 if registers >= 32 and (rows <= 6 or full_loads == 1) else 2
-    fewest = 2 * lanes + 1 if full_loads == 1 and wider == 4 else wider * lanes
+        wider = 4 if registers >= 32 and (rows <= 6 or wide) else 2
+    fewest = 2 * lanes + 1 if wide and wider == 4 else wider * lanes
     return wider if columns >= fewest else 1 if columns <= lanes else 2
+
+
+@decision
+def is_wide(rows: int) -> bool:
+    """Whether rows are many enough for wide tiles: with fewer, B is asked for ahead, in panels of two vectors."""
+    return rows >= FEWEST_WIDE
 
 
 @numeric
@@ -105,8 +113,8 @@ def is_turned(panels: int, vectors: int, rows: int, tall: int) -> bool:
 
 
 @decision
-def is_down(columns: int, depth: int, item: int, l2: int) -> bool:
-    """Whether parts that follow each other have the same panels of B, where the second-level cache does not hold all of them."""
+def is_beyond(columns: int, depth: int, item: int, l2: int) -> bool:
+    """Whether B is more than the second-level cache holds: then parts that follow each other have the same panels of it."""
     return columns * depth * item > l2
 
 
@@ -137,16 +145,21 @@ def is_in_chunks(splits: int, depth: int, longest: int) -> bool:
 def stays(rows: int, tall: int, depth: int, stride: int, columns: int, panel: int, lanes: int, vectors: int, item: int, chunked: bool,
           l2: int, full_loads: int) -> bool:  # fmt: skip
     """Whether B is read in place where that is possible: for few rows, or where its steps of ``stride`` bytes are short."""
-    if rows < 8 * tall:
+    scarce = full_loads == 1
+    worth, width = (tall, panel) if scarce else (max(tall, tall * vectors // 2), min(panel, 2 * lanes))  # as of tiles of two vectors
+    if rows < 8 * worth:
         return True
-    if full_loads == 1 and (stride % LINE or not chunked and stride * depth > 5 * l2 // 8):
-        return False  # a load across two lines counts as two, and one from the third level waits
-    # In place a panel's lines share few places of the caches; a chunk of it fits there all the same.
+    # A load across two lines counts as two, and most loads of a wide tile are of B. In place, a panel's lines share the places of the
+    # second-level cache that all of B has: beyond it, they come from the third for every tile.
+    across = stride % LINE and (scarce or rows >= ROWS_TO_PACK * worth)
+    if (scarce or vectors > 2) and (across or not chunked and stride * depth > 5 * l2 // 8):
+        return False
+    # They share few places of the first level, too; a chunk of it fits there all the same.
     masked = _masked(columns, panel, lanes, vectors) == 2
-    if 0 <= stride <= panel * item * (4 if masked else 64 if chunked else 8):
+    if 0 <= stride <= width * item * (4 if masked else 64 if chunked else 8):
         return True
     # A small B is read from the second-level cache all the same, if not so often that packing it is nothing.
-    return not masked and 0 <= stride * depth <= l2 // 2 and rows < ROWS_TO_PACK * tall
+    return not masked and 0 <= stride * depth <= l2 // 2 and rows < ROWS_TO_PACK * worth
 
 
 def masked_panels(columns: int, panel: int, lanes: int, vectors: int) -> str:
