@@ -25,6 +25,9 @@ SMALL = (2, 4, 8)  # channels of a group
 MOST_TAPS, MOST_STEP, MOST_ROW_AXES = 49, 4, 3
 #: Sums that a part should do, and how many parts at most: enough to balance some threads.
 PART_WORK, MOST_PARTS = 1 << 17, 64
+#: The same of forward passes: parts of the same rows follow each other, one for each vector of channels, and of few rows all is still in
+#: the second-level cache for the next. (For gradients of filters the sums of more parts cost what that gains.)
+FORWARD_WORK, MOST_FORWARD = 1 << 15, 256
 
 Steps = list[tuple[int, ...]]
 
@@ -100,7 +103,7 @@ def _forward(c: Contraction, window: tuple[Dim, ...], inner: Dim, filters: Dim, 
     kernel = Forward(lanes, cpu.vector_registers, cpu.fma, (u.extent, v.extent), each, x.a // unit, v.a // unit, bool(channels % lanes),
                      outputs, stores, items_of(c))  # fmt: skip
     taps, row = u.extent * v.extent * each, vectors * lanes * 4
-    block = _block(count, x.extent * taps * lanes, vectors)
+    block = _block(count, x.extent * taps * lanes, vectors, FORWARD_WORK, MOST_FORWARD)
     values = {"channels": channels, "groups": groups.extent, "each": each, "columns": v.extent, "b_g": 4 * groups.b, "b_o": 4 * filters.b,
               "b_i": 4 * inner.b, "b_u": 4 * u.b, "b_v": 4 * v.b, "row": row, "vectors": vectors, "rows": count, "block": block,
               "wide": x.extent, "dims": len(rows), "a_u": 4 * u.a, "unit": 4 * unit, "w_row": row, "sum_line": row}  # fmt: skip
@@ -131,7 +134,7 @@ def _gradient(c: Contraction, window: tuple[Dim, ...], inner: Dim, cpu: target.C
     each, channels = groups.a, groups.extent * groups.a
     vectors, count, taps = -(-channels // lanes), math.prod(d.extent for d in rows), u.extent * v.extent * each
     kernel = Sums(lanes, cpu.vector_registers, cpu.fma, (u.extent, v.extent), each, bool(channels % lanes))
-    block = _block(count, x.extent * taps * lanes, vectors)
+    block = _block(count, x.extent * taps * lanes, vectors, PART_WORK, MOST_PARTS)
     chunks, row = -(-count // block), vectors * lanes * 4
     values = {"channels": channels, "vectors": vectors, "rows": count, "block": block, "wide": x.extent, "dims": len(rows),
               "a_u": 4 * u.a, "a_v": 4 * v.a, "a_x": 4 * x.a, "b_x": 4 * x.b, "row": row, "chunk": taps * row}  # fmt: skip
@@ -149,7 +152,7 @@ def _gradient(c: Contraction, window: tuple[Dim, ...], inner: Dim, cpu: target.C
 
 
 @numeric
-def _block(rows: int, work: int, vectors: int) -> int:
-    """Rows of a part."""
-    parts = max(1, min(rows, -(-MOST_PARTS // vectors), rows * work * vectors // PART_WORK))
+def _block(rows: int, work: int, vectors: int, least: int, most: int) -> int:
+    """Rows of a part, for ``most`` parts of the ``least`` work."""
+    parts = max(1, min(rows, -(-most // vectors), rows * work * vectors // least))
     return -(-rows // parts)

@@ -47,7 +47,7 @@ class Gradient:
     @property
     def key(self) -> str:
         outputs = ";".join(f"{o.dtype.name} {o.stride} {o.written}" for o in self.outputs)
-        return f"winograd gradient 7 {self.kind} {self.lanes} {self.fma} [{outputs}] {canonical(*self.stores)}"
+        return f"winograd gradient 8 {self.kind} {self.lanes} {self.fma} [{outputs}] {canonical(*self.stores)}"
 
     @property
     def fields(self) -> list[str]:
@@ -115,11 +115,11 @@ class Gradient:
                      f"i64 {frame['w_plane']}, i64 {frame['v_plane']}, ptr {asked}, i64 {number})")  # fmt: skip
 
     def _list(self, f: Function, frame: Frame, places: str, pair: str, x: str, g: str, block: str, last: str) -> str:
-        """Lists what is transformed for ``block``, or what comes after the ``last`` block; gives the list's end."""
+        """Lists what is transformed for ``block``, if there is one, and what comes after the ``last`` of a part; gives the list's end."""
         end = f.slot("ptr")
         f.set(end, places, "ptr")
         f.do(f"store ptr {places}, ptr {places}")
-        with f.when(f.compare("slt", block, last)):
+        with f.when(f.compare("slt", block, frame["blocks"])):
             start = f.mul(block, frame["block"])
             count = f.minimum(f.sub(frame["tiles"], start), frame["block"])
             tiles, sides = (frame["x_tiles_y"], frame["x_tiles_x"]), (frame["x_high"], frame["x_wide"])
