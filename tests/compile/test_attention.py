@@ -103,6 +103,17 @@ class Case:
                 np.testing.assert_allclose(a.astype(np.float64), b, rtol=0, atol=allowed, err_msg=name)
         return program
 
+    def check_threads(self):
+        """The same bits on any number of threads."""
+        before, found = torch.get_num_threads(), set()
+        try:
+            for threads in (1, 2, 3, 1):
+                torch.set_num_threads(threads)
+                found.add(b"".join(a.tobytes() for a in self.run()[1]))
+        finally:
+            torch.set_num_threads(before)
+        assert len(found) == 1
+
 
 ORDERS = st.permutations((0, 1, 2, 3))
 
@@ -151,15 +162,7 @@ def test_long_and_wide_ones_and_any_number_of_threads(sizes, dtype):
     """The wide ones have rows that are far apart: tiles of them are put side by side first."""
     case = Case(sizes, causal=True, orders=((0, 2, 1, 3),) * 4, dtype=dtype, scale=0.1)
     case.check()
-    before = torch.get_num_threads()
-    found = set()
-    try:
-        for threads in (1, 2, 3, 1):
-            torch.set_num_threads(threads)
-            found.add(b"".join(a.tobytes() for a in case.run()[1]))
-    finally:
-        torch.set_num_threads(before)
-    assert len(found) == 1
+    case.check_threads()
 
 
 @pytest.mark.parametrize("dtype", [dt.float32, dt.bfloat16], ids=lambda d: d.name)

@@ -56,14 +56,7 @@ def test_keys_in_pieces_and_any_number_of_threads(sizes, dtype):
     assert pieces_of(b * g, source, (e + v) * dtype.itemsize) > 1
     case = Case(sizes, dtype=dtype, scale=0.1)
     assert len(kernels(case.check())) == 2
-    before, found = torch.get_num_threads(), set()
-    try:
-        for threads in (1, 2, 3, 1):
-            torch.set_num_threads(threads)
-            found.add(b"".join(a.tobytes() for a in case.run()[1]))
-    finally:
-        torch.set_num_threads(before)
-    assert len(found) == 1
+    case.check_threads()
 
 
 def test_few_keys_are_one_piece_and_no_piece_is_short():
