@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import rushlight as torch
 from rushlight.compile import dtypes as dt
 from rushlight.compile.attention import Attention, AttentionBackward
 from rushlight.compile.cpu import attention, attention_unit_plan, target
