@@ -180,7 +180,7 @@ class _Renderer:
                 self.lengths[a] = param()
             scope.env["extent", a] = V(f, self.extents[a], "i64")
         strides: list[list[int | str]] = [[param() if s is None else s for s in o.strides] for o in nest.operands]
-        self.memory = Memory(f, nest.operands, strides)
+        self.memory = Memory(f, nest.operands, strides, nest.stream)
         self.fresh = self.streamable(scope) if nest.stream else {}
         if any(isinstance(s, Check) for s in statements(nest.body)):
             f.module.functions.append(RAISE_IR)
