@@ -30,7 +30,7 @@ PACKING_CYCLES = 200  # of a filter for the plain way
 #: Winograd's way has to be better by this much in the estimate.
 GAIN = 0.8
 #: Tiles of a block: rows of sums in whole tiles.
-BLOCKS = (12, 18, 24, 30, 60)
+BLOCKS = (12, 18, 24, 30, 66)
 
 
 @dataclass(frozen=True)

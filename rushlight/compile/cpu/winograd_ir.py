@@ -185,7 +185,7 @@ class Tiles:
     @property
     def key(self) -> str:
         outputs = ";".join(map(str, self.outputs))
-        return f"winograd tiles 9 {self.lanes} {self.vectors} {self.fma} [{outputs}] {canonical(*self.stores)}{sums_key(self.sums)}"
+        return f"winograd tiles 11 {self.lanes} {self.vectors} {self.fma} [{outputs}] {canonical(*self.stores)}{sums_key(self.sums)}"
 
     @property
     def fields(self) -> list[str]:
@@ -204,7 +204,7 @@ class Tiles:
         row_bytes = self.lanes * self.vectors * 4
         # Nobody else has the slot of the first part meanwhile, and it stays in this core's cache from part to part.
         slot = f.at(frame.bases[2], f.mul("%begin", frame["slot"]), "i8")
-        sums = f.at(slot, frame["m"], "i8")
+        sums, held = f.at(slot, frame["m"], "i8"), f.slot("i64", "-1")
         with f.loop("%begin", "%end") as part:
             panel0 = f.mul(f.rem(part, frame["parts_n"]), frame["group"])
             panel1 = f.minimum(f.add(panel0, frame["group"]), frame["panels"])
@@ -218,14 +218,18 @@ class Tiles:
                 before = f.get(rows) if self.sums else ""
                 first = f.mul(block, frame["block"])
                 count = f.minimum(f.sub(frame["tiles"], first), frame["block"])
-                f.do(f"call void {collect}(ptr {slot}, ptr {frame.bases[0]}, i64 {first}, i64 {count}, i64 {frame['channels']}, "
-                     f"ptr {geometry})")  # fmt: skip
+                with f.when(f.compare("ne", f.get(held), block)):
+                    f.do(f"call void {collect}(ptr {slot}, ptr {frame.bases[0]}, i64 {first}, i64 {count}, i64 {frame['channels']}, "
+                         f"ptr {geometry})")  # fmt: skip
+                    f.set(held, block)
                 with f.loop(panel0, panel1) as panel:
                     if self.sums:
                         f.set(rows, before)
                     own = f.compare("ne", frame["own"], 0)
                     here, whole = f.at(slot, frame["u"], "i8"), f.at(frame.bases[1], f.mul(panel, frame["u_panel"]), "i8")
                     filters = f.let(f"select i1 {own}, ptr {here}, ptr {whole}")
+                    # What a product asks for: its next chunk, or where it has only one the next plane's.
+                    following = f.let(f"select i1 {own}, i64 {frame['v_plane']}, i64 {frame['v_chunk']}")
                     places = f.at(slot, frame["list"], "i8")
                     end = self._list(f, frame, places, block, first, count, panel, f.sub(panel1, 1))
                     with f.loop(0, frame["channels"], frame["deep"]) as k:
@@ -240,7 +244,7 @@ class Tiles:
                             a = f.at(f.at(slot, f.mul(plane, frame["v_plane"]), "i8"), chunks, "i8")
                             m, b = f.at(sums, f.mul(plane, frame["m_plane"]), "i8"), f.at(filters, f.mul(plane, frame["u_plane"]), "i8")
                             asked, number = share(f, places, until, plane, PLANES)
-                            f.do(f"call void {product}(ptr {m}, ptr {a}, ptr {b}, i64 {count}, i64 {depth}, i64 {frame['v_chunk']}, "
+                            f.do(f"call void {product}(ptr {m}, ptr {a}, ptr {b}, i64 {count}, i64 {depth}, i64 {following}, "
                                  f"i64 {again}, ptr {asked}, i64 {number})")  # fmt: skip
                     with f.loop(0, count) as t:
                         self._results(f, frame, f.at(sums, f.mul(t, row_bytes), "i8"), f.add(first, t), panel, partials, rows)
