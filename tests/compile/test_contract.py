@@ -430,6 +430,31 @@ def test_wide_panels_are_packed_where_they_would_wait_for_loads(rows: int, colum
 
 
 @pytest.mark.skipif(HOST.vector_bytes != 64, reason="wide tiles are for vectors of 64 bytes")
+@pytest.mark.parametrize("letters, m, n, k, outputs, loads, asks", [
+    ("mk,nk->mn", 157, 100, 70, 1, 2, True), ("mk,kn->mn", 157, 64, 450, 2, 2, True), ("mk,kn->mn", 157, 90, 100, 1, 2, False),
+    ("mk,nk->mn", 157, 100, 70, 1, 1, False), ("mk,nk->mn", 60, 100, 70, 1, 2, False), ("km,kn->mn", 157, 320, 70, 1, 2, False),
+    ("mk,nk->mn", 100, 70, 450, 3, 2, True), ("mk,nk->mn", 100, 70, 90, 17, 2, False)])  # fmt: skip
+def test_wide_tiles_ask_for_lines_one_by_one(letters: str, m: int, n: int, k: int, outputs: int, loads: int, asks: bool) -> None:
+    """Not where loads are scarce, rows few or turned, B's vectors lie across lines, or the outputs of a tile have more lines than a list
+    has places. What is computed is the same."""
+    rng = np.random.default_rng(5)
+    sizes = {"m": m, "n": n, "k": k}
+    left, right, _ = letters.replace("->", ",").split(",")
+    a, b = (rng.standard_normal([sizes[x] for x in names]).astype(np.float32) for names in (left, right))
+    outs = [np.zeros((m, n), np.float32) for _ in range(outputs)]
+    extras = tuple(Extra(dt.float32, (n, 1), True) for _ in outs[1:])
+    stores = tuple(e.mul(input_(0, dt.float32), float(i + 1)) for i in range(outputs))
+    with target.using(dataclasses.replace(HOST, l2=1 << 20, full_loads=loads, wide_tiles=True)):
+        c = dataclasses.replace(of_einsum(letters, a, b, outs[0], dt.float32), extras=extras, stores=stores)
+        (driver,) = [step.kernel[1].__self__ for step in plan(c).steps if not step.packs]
+        assert (driver.kind, driver.asks) == ("direct", asks)
+        execute(c, {"a": a, "b": b, "c": outs[0]} | {("extra", i): out for i, out in enumerate(outs[1:])})
+    right = np.einsum(letters, a, b, dtype=np.float64)
+    for i, out in enumerate(outs):
+        np.testing.assert_allclose(out, right * (i + 1), rtol=1e-4, atol=1e-3 * (i + 1))
+
+
+@pytest.mark.skipif(HOST.vector_bytes != 64, reason="wide tiles are for vectors of 64 bytes")
 @pytest.mark.parametrize("columns, down", [(256, False), (1030, True)])
 def test_parts_that_follow_each_other_have_the_same_panels_of_a_large_matrix(columns: int, down: bool) -> None:
     """512 rows of 1030 numbers are more than a second-level cache of a megabyte; parts are run in any order."""

@@ -27,9 +27,10 @@ from typing import TypeGuard
 
 from rushlight.compile.contraction import Contraction
 from rushlight.compile.cpu import jit, target
+from rushlight.compile.cpu.contract_ask import Asked
 from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE, Copy, Lift, Turn, turned_pitch, turned_rows
 from rushlight.compile.cpu.contract_cut import LONGEST, TURNED_AT_ONCE, cut, even_blocks, panels_of_a_part
-from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
+from rushlight.compile.cpu.contract_epilogue import Epilogue, EpilogueOperand
 from rushlight.compile.cpu.contract_ir import Driver
 from rushlight.compile.cpu.contract_pack import Packing, packing
 from rushlight.compile.cpu.contract_roles import Axis, Roles, chunk_table, merged, offsets, one_stride, run_table, size
@@ -37,6 +38,7 @@ from rushlight.compile.cpu.contract_rows import MAX_DIMS, MAX_OPERANDS, MAX_ROWS
 from rushlight.compile.cpu.contract_sizes import (
     CHUNK,
     dot_vectors,
+    is_across,
     is_beyond,
     is_by_dots,
     is_copied,
@@ -82,6 +84,7 @@ class Planner:
     """The way of one contraction through the general kernels (``pair_plan.py`` has one for units that multiply pairs)."""
 
     rate = 1  # see Roles
+    asks = False  # see _asks
 
     def __init__(self, c: Contraction, cpu: target.CPU) -> None:
         self.cpu = cpu
@@ -301,6 +304,7 @@ class Planner:
 
     def _direct(self, b: B, block_m: int, block_n: int) -> None:
         runs, table, stride, count = self._runs(None)
+        self.asks = self._asks(table, b)
         self._use_micro(table, b)
         values = self._common(block_m, block_n) | {
             "micro": 0, "a_panel_bytes": self.panel * self.n.strides[0] if self.along else 0,
@@ -395,7 +399,7 @@ class Planner:
         block = "" if kind == "finish" else "turned" if self.turned else "copied" if self.block_rows else ""
         sums = self.sums if outputs else ()
         return Driver(kind, self.accumulate, self.lanes, self.vectors, self.heights, outputs, stores, block, sums,
-                      self.lifted and bool(block), self.down and kind == "direct")
+                      self.lifted and bool(block), self.down and kind == "direct", self.asks and kind == "direct")
 
     def _use_micro(self, table: bool, b: B) -> None:
         """Chooses the micro-kernel; there are few, and all contractions share them."""
@@ -410,8 +414,15 @@ class Planner:
         b_type = b_type if b.in_place and self.depth else self.accumulate
         masked = self._masked() if b.in_place and not self.lifted else ""
         ahead = b.in_place and not self.lifted and not self.along and self.vectors == 2 and abs(b.step) >= LONG_STEP
-        micro = Micro(a, b_type, self.accumulate, *shape, table, masked, self.cpu.fma, fence, self.along, ahead)
+        micro = Micro(a, b_type, self.accumulate, *shape, table, masked, self.cpu.fma, fence, self.along, ahead, self.asks)
         self.micro = (micro.key, micro.ir, "micro")
+
+    def _asks(self, table: bool, b: B) -> bool:
+        """Whether lines are asked for one by one while products are made: by wide tiles, if loads are not scarce, and those of B do not lie
+        across lines. (In tiles of twelve rows it costs what it gains.)"""
+        possible = self.cpu.full_loads > 1 and self.vectors == 4 and self.heights[0] > 4 and not (self.dots or self.along or table)
+        lines = Epilogue(self.accumulate, self.lanes, self.vectors, self._outputs(), ()).asked_lines(self.heights[0])
+        return possible and not is_across(b.step) and Asked.fits(lines)
 
     def _dims(self, axes: list[Axis], strides: Callable[[int, Axis], Iterable[int]]) -> list[int]:
         return [number for i, x in enumerate(axes) for number in (x.extent, *strides(i, x))]

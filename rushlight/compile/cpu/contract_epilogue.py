@@ -5,12 +5,13 @@ Its operands are C and the extras. Those that lie along n are loaded and stored 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
 from rushlight.compile.cpu import vecmath
+from rushlight.compile.cpu.contract_ask import LINE, Asked
 from rushlight.compile.cpu.contract_sums import Item, Partial, Tally, tally_lines
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function
@@ -151,14 +152,32 @@ class Epilogue:
         """Ask for the lines of the outputs that this tile will touch: they come into the second-level cache while the sums are
         made. Asked for to be written, or into the first level, they would hold up the sums instead."""
         f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        for start, lines in self._stretches(f, frame, tables, first, height, panel):
+            for line in range(lines):
+                f.do(f"call void @llvm.prefetch.p0(ptr {f.at(start, LINE * line, 'i8')}, i32 0, i32 2, i32 1)")
+
+    def ask(self, f: Function, frame: Frame, tables: list[str], first: str, height: str, panel: str, end: str) -> None:
+        """... one after the other: writes them down at ``end`` (``contract_ask.py``)."""
+        for start, lines in self._stretches(f, frame, tables, first, height, panel):
+            Asked.lines(f, end, f.let(f"ptrtoint ptr {start} to i64"), lines)
+
+    def asked_lines(self, height: int) -> int:
+        """How many lines of the outputs a tile of so many rows touches."""
+        return height * sum(self._lines(operand) for operand in self.outputs if operand.stride == "unit")
+
+    def _lines(self, operand: EpilogueOperand) -> int:
+        return -(-self.lanes * self.vectors * operand.dtype.itemsize // LINE)
+
+    def _stretches(
+        self, f: Function, frame: Frame, tables: list[str], first: str, height: str, panel: str
+    ) -> Iterator[tuple[str, int]]:  # fmt: skip
+        """``for start, lines in``: code for each row of each output that lies along n: where the panel's columns begin, and their lines."""
         with f.loop(0, height) as r:
             for i, (table, operand) in enumerate(zip(tables, self.outputs, strict=True)):
-                if operand.stride != "unit":
-                    continue
-                at = f.let(f"inttoptr i64 {f.load(table, f.add(first, r))} to ptr")
-                start = f.at(at, f.mul(f.mul(panel, self.lanes * self.vectors), frame[f"n_stride{i}"]), "i8")
-                for line in range(0, self.lanes * self.vectors * operand.dtype.itemsize, 64):
-                    f.do(f"call void @llvm.prefetch.p0(ptr {f.at(start, line, 'i8')}, i32 0, i32 2, i32 1)")
+                if operand.stride == "unit":
+                    at = f.let(f"inttoptr i64 {f.load(table, f.add(first, r))} to ptr")
+                    start = f.mul(f.mul(panel, self.lanes * self.vectors), frame[f"n_stride{i}"])
+                    yield f.at(at, start, "i8"), self._lines(operand)
 
 
 def apply(

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from rushlight.compile.cpu.contract_ask import Asked
 from rushlight.compile.cpu.contract_block import BLOCK_BYTES, LINE, turned_pitch, turned_rows
 from rushlight.compile.cpu.contract_epilogue import Epilogue, EpilogueOperand
 from rushlight.compile.cpu.contract_rows import MAX_ROWS
@@ -58,6 +59,7 @@ class Part:
     split: str
     partials: str = ""
     behind: Any = None
+    asked: Any = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class Driver:
     ``sums`` over the rows, their partials last.
     ``stores`` are the epilogue's expressions over input(0) and the read extras. ``block``: "" where A is read in place; "turned" or
     "copied": it is, ``block_rows`` rows at a time. ``lifted``: so is a panel of B, for the tiles of a block (``contract_block.py``).
-    ``down``: parts that follow each other have the same panels, not the same rows.
+    ``down``: parts that follow each other have the same panels, not the same rows. ``asks``: the micro-kernel asks for lines
+    (``contract_ask.py``).
     """
 
     kind: str
@@ -107,6 +110,7 @@ class Driver:
     sums: tuple[Item, ...] = ()
     lifted: bool = False
     down: bool = False
+    asks: bool = False
 
     @property
     def order(self) -> tuple[str, str]:
@@ -118,7 +122,7 @@ class Driver:
         outputs = ";".join(map(str, self.outputs))
         return (f"contract20 {self.kind} {self.accumulate.name} {self.lanes}x{self.vectors} "
                 f"{self.heights} [{outputs}] {canonical(*self.stores)} {self.block}{' lifted' * self.lifted}"
-                f"{' down' * self.down}"
+                f"{' down' * self.down}{' asks' * self.asks}"
                 f"{sums_key(self.sums)}")  # fmt: skip
 
     @property
@@ -166,6 +170,7 @@ class Driver:
         m_table = f.at(batch_table, f.mul(frame["batch_dims"], width))
         runs = f.at(m_table, f.mul(frame["m_dims"], width))
         behind = self._enter(f, frame)
+        asked = Asked.begin(f) if self.asks else None
         with f.loop("%begin", "%end") as part:
             place, rest = {}, part
             for name in self.order:
@@ -185,7 +190,7 @@ class Driver:
             if self.sums:
                 number = f.add(f.mul(rest, frame["parts_m"]), mi)
                 partials = f.at(frame.bases[-1], f.mul(f.mul(number, lines(self.sums)), frame["sum_line"]), "i8")
-            self._body(f, Part(frame, runs, bases, rows, first, count, (panel0, panel1), split, partials, behind))
+            self._body(f, Part(frame, runs, bases, rows, first, count, (panel0, panel1), split, partials, behind, asked))
         self._leave(f)
         return f.finish() + module.text() + (behind.ir() if behind is not None else "")
 
@@ -219,8 +224,8 @@ class Driver:
             b, b_step = self._lift(f, frame, f.at(b_base, f.mul(panel, frame["panel_bytes"]), "i8"), columns, depth)
             with self._tiles(f, count) as (here, height):
                 t, tile = f.add(first, here), self._sums(f, part)
-                self.epilogue.prefetch(f, frame, outputs, t, height, panel)
-                self._micro(f, part, tile, a, here, height, b, columns, "0", panel, b_step)
+                asked = self._ask(f, part, a, outputs, t, (here, height, count), panel)
+                self._micro(f, part, tile, a, here, height, b, columns, "0", panel, b_step, asked)
                 self._apply(f, part, outputs, Tile("0", panel, t, height, columns, tile))
 
     def _chunked(self, f: Function, part: Part) -> None:
@@ -376,15 +381,42 @@ class Driver:
         f.do(f"call void {lift}(ptr {room}, ptr {b}, i64 {columns}, i64 {depth}, i64 {frame['b_step']}, i64 {self.row_bytes})")
         return room, str(self.row_bytes)
 
+    def _ask(self, f: Function, part: Part, a: A, outputs: list[str], row: str, place: tuple[str, str, str], panel: str) -> str:
+        """Asks for what the tile at ``row`` will touch, or has the micro-kernel do so: then its arguments. ``place``: the tile's first row
+        and height, and the rows of the block."""
+        frame = part.frame
+        here, height, count = place
+        if part.asked is None:
+            self.epilogue.prefetch(f, frame, outputs, row, height, panel)
+            return ""
+        first = f.compare("eq", panel, part.panels[0])
+        start = part.asked.list_of(f, first)
+        end = f.slot("ptr")
+        f.set(end, start, "ptr")
+        self.epilogue.ask(f, frame, outputs, row, height, panel, end)
+
+        def written() -> str:
+            return f.div(f.sub(f.let(f"ptrtoint ptr {f.get(end, 'ptr')} to i64"), f.let(f"ptrtoint ptr {start} to i64")), 8)
+
+        if not self.block:  # A is read in place: as far as one run goes, from one number to its neighbour
+            item = self.accumulate.itemsize
+            tests = first, f.compare("eq", a.n_runs, 1), f.compare("eq", a.step, item)
+            with f.when(f.let(f"and i1 {f.let(f'and i1 {tests[0]}, {tests[1]}')}, {tests[2]}")):
+                after = f.add(here, height)
+                rows = f.minimum(f.sub(count, after), self.heights[0])
+                part.asked.rows(f, end, written(), f.at(a.rows, after), rows, f.load(a.runs), f.mul(f.load(a.runs, 1), item))
+        return f", ptr {start}, i64 {written()}"
+
     def _micro(
-        self, f: Function, part: Part, tile: str, a: A, first: str, height: str, b: str, columns: str, again: str, panel: str, b_step: str
-    ) -> None:
+        self, f: Function, part: Part, tile: str, a: A, first: str, height: str, b: str, columns: str, again: str, panel: str, b_step: str,
+        asked: str = "",
+    ) -> None:  # fmt: skip
         frame = part.frame
         shift = f.mul(panel, frame["a_panel_bytes"])
         micro = f.let(f"inttoptr i64 {frame['micro']} to ptr")
         f.do(
             f"call void {micro}(ptr {tile}, ptr {f.at(a.rows, first)}, i64 {height}, ptr {a.runs}, i64 {a.n_runs}, i64 {a.step}, "
-            f"ptr {b}, i64 {b_step}, i64 {columns}, i64 {again}, i64 {shift}{self._more(part)})"
+            f"ptr {b}, i64 {b_step}, i64 {columns}, i64 {again}, i64 {shift}{self._more(part)}{asked})"
         )
 
     def _tile_vector(self, f: Function, row: str, lane: str, lanes: int) -> str:

@@ -10,8 +10,9 @@ import math
 from rushlight.compile.cpu.contract_block import LINE
 from rushlight.compile.sizes import choice, decision, numeric
 
-__all__ = ["CHUNK", "FEW_ROWS", "cycles", "dot_vectors", "is_by_dots", "is_copied", "is_beyond", "is_far", "is_in_chunks", "is_lifted",
-           "is_turned", "is_wide", "masked_panels", "panel_vectors", "parts_wanted", "places", "scattering", "stays"]  # fmt: skip
+__all__ = ["CHUNK", "FEW_ROWS", "cycles", "dot_vectors", "is_across", "is_beyond", "is_by_dots", "is_copied", "is_far", "is_in_chunks",
+           "is_lifted", "is_turned", "is_wide", "masked_panels", "panel_vectors", "parts_wanted", "places", "scattering",
+           "stays"]  # fmt: skip
 
 #: Up to so many rows, dot products are faster than packing B.
 FEW_ROWS = 16
@@ -92,6 +93,12 @@ def panel_vectors(rows: int, columns: int, lanes: int, registers: int, wide: boo
         wider = 4 if registers >= 32 and (rows <= 6 or wide) else 2
     fewest = 2 * lanes + 1 if wide and wider == 4 else wider * lanes
     return wider if columns >= fewest else 1 if columns <= lanes else 2
+
+
+@decision
+def is_across(step: int) -> bool:
+    """Whether vectors so many bytes apart lie across lines."""
+    return step % LINE != 0
 
 
 @decision

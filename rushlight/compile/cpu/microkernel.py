@@ -1,7 +1,7 @@
 """The inner kernel of every contraction, as LLVM IR text.
 
     void micro(ptr tile, ptr rows, i64 height, ptr runs, i64 n_runs, i64 step, ptr b, i64 b_step, i64 columns, i64 accumulate,
-               i64 shift)
+               i64 shift[, ptr asked, i64 many])
 
 computes ``tile[r, j] (+)= sum over k of A[r, k] * B[k, j]`` for ``height`` rows and one panel of columns, with all sums
 in vector registers. ``tile`` has rows of ``panel`` columns, one after the other, in the accumulation type.
@@ -14,6 +14,9 @@ in vector registers. ``tile`` has rows of ``panel`` columns, one after the other
   loads ``shift`` bytes from the rows' addresses: depthwise convolutions, whose channels lie along the vectors.
 * B is ``b_step`` bytes from position to position: a packed panel, or B in place, where only the first ``columns``
   elements of the panel may be touched (``masked``).
+
+* ``asked`` is a list of addresses (``contract_ask.py``): those lines are asked for, one at each position. Small tiles, which several
+  positions share, ask for ``many`` of them before they begin.
 
 There is code for a full register file of rows and for 8, 4, 2 and 1; other heights are sums of these. With few rows the
 reduction is spread over several sets of accumulators, so that the multiply-adds do not wait for each other.
@@ -112,6 +115,8 @@ class _Place:
     run: str
     done: str
     offset: str
+    asked: str = ""  # the address of the address that is asked for next, and bytes to the one after
+    ask_step: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,13 +143,14 @@ class Micro:
     fence: str
     along: bool = False
     ahead: bool = False
+    asks: bool = False
     pitch: int = 0  # columns from row to row of the tile, where they are more than the vectors
 
     @property
     def key(self) -> str:
         heights = ",".join(map(str, self.heights))
         return (f"micro17 {self.a.name} {self.b.name} {self.accumulate.name} {self.lanes}x{self.vectors} {heights} "
-                f"{self.table} {self.masked} {self.fma} {self.fence} {self.along} {self.ahead}")  # fmt: skip
+                f"{self.table} {self.masked} {self.fma} {self.fence} {self.along} {self.ahead}{' asks' * self.asks}")  # fmt: skip
 
     @property
     def panel(self) -> int:
@@ -154,7 +160,8 @@ class Micro:
         module = Module()
         f = Function(
             "void @micro(ptr noalias %tile, ptr noalias %rows, i64 %height, ptr noalias %runs, i64 %n_runs, "
-            "i64 %step, ptr noalias %b, i64 %b_step, i64 %columns, i64 %accumulate, i64 %shift)",
+            "i64 %step, ptr noalias %b, i64 %b_step, i64 %columns, i64 %accumulate, i64 %shift"
+            f"{', ptr noalias %asked, i64 %many' * self.asks})",
             module,
         )
         masks = [mask(f, f.sub("%columns", v * self.lanes), self.lanes) if self.masked or self.along else "" for v in range(self.vectors)]
@@ -185,6 +192,12 @@ class Micro:
                   for r in range(height) for v in range(self.vectors)]  # fmt: skip
         first, *others = ([slot for row in one for slot in row] for one in sums)
         place = _Place(*(f.slot(type_, start) for type_, start in (("ptr", "%b"), ("i64", "0"), ("i64", "0"), ("i64", "0"))))
+        if self.asks and sets == 1:
+            place = replace(place, asked=f.slot("ptr", "%asked"), ask_step=f.slot("i64", "8"))
+            f.set(place.asked, "%asked", "ptr")
+        elif self.asks:
+            with f.loop(0, "%many") as i:
+                self._prefetch(f, f.load("%asked", i, "ptr"), 2)
         again, more = f.slot("i64", "%accumulate"), f.slot("i64", "1")
         with f.loop_while(more, "eq", "1"):
             for one in (first, *others):
@@ -196,6 +209,8 @@ class Micro:
                     f.set(slot, add(f, self.accumulate, vector, f.get(slot, vector), f.get(more_of_it, vector)), vector)
             put_away(f, first, places, self.accumulate, vector, f.compare("ne", f.get(again), 0))
             f.set(again, "1")
+            if place.asked:
+                f.set(place.ask_step, "0")
             f.set(more, f.let(f"zext i1 {f.compare('slt', f.get(place.run), '%n_runs')} to i64"))
 
     def _runs_stretch(self, f: Function, rows: list[str], sums: list, place: _Place, masks: list[str]) -> None:
@@ -207,7 +222,7 @@ class Micro:
             rest = f.sub(f.load("%runs", f.add(pair, 1)), done)
             count = f.minimum(rest, most)
             f.set(place.offset, f.add(f.load("%runs", pair), f.mul(done, "%step")))
-            self._positions(f, rows, sums, place.b, masks, "0", count, lambda _: self._advance(f, place.offset))
+            self._positions(f, rows, sums, place, masks, "0", count, lambda _: self._advance(f, place.offset))
             ends = f.compare("eq", count, rest)
             after = f.add(run, f.let(f"zext i1 {ends} to i64"))
             f.set(place.run, after)
@@ -217,20 +232,21 @@ class Micro:
     def _table_stretch(self, f: Function, rows: list[str], sums: list, place: _Place, masks: list[str]) -> None:
         first = f.get(place.run)
         end = f.minimum(f.add(first, STRETCH * len(sums)), "%n_runs")
-        self._positions(f, rows, sums, place.b, masks, first, end, lambda k: f.load("%runs", k))
+        self._positions(f, rows, sums, place, masks, first, end, lambda k: f.load("%runs", k))
         f.set(place.run, end)
 
     def _positions(
-        self, f: Function, rows: list[str], sums: list, b: str, masks: list[str], first: str, end: str, offset_of: Callable[[str], str]
+        self, f: Function, rows: list[str], sums: list, place: _Place, masks: list[str], first: str, end: str,
+        offset_of: Callable[[str], str],
     ) -> None:  # fmt: skip
         """The positions ``first`` to ``end`` of the reduction, several at a time where there are several sets of sums."""
         unroll = len(sums)
         whole = end if unroll == 1 else f.add(first, f.let(f"and i64 {f.sub(end, first)}, {-unroll}"))
         with f.loop(first, whole, unroll) as k:
-            self._steps(f, rows, sums, b, masks, unroll, lambda j: offset_of(f.add(k, j)))
+            self._steps(f, rows, sums, place, masks, unroll, lambda j: offset_of(f.add(k, j)))
         if unroll > 1:
             with f.loop(whole, end) as k:
-                self._steps(f, rows, sums, b, masks, 1, lambda _: offset_of(k))
+                self._steps(f, rows, sums, place, masks, 1, lambda _: offset_of(k))
 
     def _advance(self, f: Function, offset: str) -> str:
         """The present offset into A; moves it on by one step."""
@@ -243,18 +259,23 @@ class Micro:
         return here
 
     def _steps(
-        self, f: Function, rows: list[str], sums: list, b: str, masks: list[str], count: int, offset_of: Callable[[int], str]
+        self, f: Function, rows: list[str], sums: list, place: _Place, masks: list[str], count: int, offset_of: Callable[[int], str]
     ) -> None:
         """``count`` positions of the reduction, one after the other."""
         vector, element = ir_type(self.accumulate, self.lanes), ir_type(self.accumulate)
-        here = f.get(b, "ptr")
+        here = f.get(place.b, "ptr")
         ahead = f.mul("%b_step", AHEAD) if self.ahead else ""
         for j in range(count):
             if self.fence:
                 fence(f, sums[(j - 1) % len(sums)][-1], vector, self.fence)
             loaded = [self._load_b(f, here, v, masks[v]) for v in range(self.vectors)]
             if self.ahead:
-                self._prefetch(f, f.at(here, ahead, "i8"))
+                for line in range(0, self.panel * self.b.itemsize, 64):
+                    self._prefetch(f, f.at(f.at(here, ahead, "i8"), line, "i8"), 3)
+            if place.asked:
+                at = f.get(place.asked, "ptr")
+                self._prefetch(f, f.load(at, 0, "ptr"), 2)
+                f.set(place.asked, f.at(at, f.get(place.ask_step), "i8"), "ptr")
             here = f.at(here, "%b_step", "i8")
             offset = offset_of(j)
             for r, (row, slots) in enumerate(zip(rows, sums[j % len(sums)], strict=True)):
@@ -268,7 +289,7 @@ class Micro:
                     values = [splat(f, convert(f, value, self.a, self.accumulate), element, self.lanes)] * self.vectors
                 for slot, value, other in zip(slots, values, loaded, strict=True):
                     f.set(slot, multiply_add(f, self.accumulate, self.lanes, self.fma, value, other, f.get(slot, vector)), vector)
-        f.set(b, here, "ptr")
+        f.set(place.b, here, "ptr")
 
     def _load_a(self, f: Function, pointer: str, v: int, lanes_on: str) -> str:
         at = f.at(pointer, v * self.lanes * self.a.itemsize, "i8")
@@ -283,10 +304,10 @@ class Micro:
             value = f.let(f"load {memory}, ptr {at}, align {self.b.itemsize}")
         return convert(f, value, self.b, self.accumulate, self.lanes)
 
-    def _prefetch(self, f: Function, pointer: str) -> None:
+    def _prefetch(self, f: Function, pointer: str, level: int) -> None:
+        """Into the first-level cache (3) or the second (2)."""
         f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-        for line in range(0, self.panel * self.b.itemsize, 64):
-            f.do(f"call void @llvm.prefetch.p0(ptr {f.at(pointer, line, 'i8')}, i32 0, i32 3, i32 1)")
+        f.do(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 {level}, i32 1)")
 
 
 def fence(f: Function, slots: list[str], vector: str, letter: str) -> None:
