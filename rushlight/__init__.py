@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math as _math
+import sys as _sys
 from typing import Any as _Any
 
 from . import autograd, random
@@ -145,12 +146,20 @@ Tensor.stft, Tensor.istft = _stft, _istft  # type: ignore[attr-defined]
 Tensor.to_sparse, Tensor.sparse_mask, Tensor.to_dense = _to_sparse, _sparse_mask, _to_dense  # type: ignore[attr-defined]
 
 
+globals()["torch"] = _sys.modules[__name__]  # editors write ``from torch import torch``, which works in PyTorch
+
+
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})
 
 
 def _assert(condition: _Any, message: str) -> None:
     """``assert condition, message`` as a function."""
+    if condition is not True and condition is not False and type(condition) is not Tensor:
+        overrides = __getattr__("overrides")
+        if overrides.has_torch_function((condition,)):
+            overrides.handle_torch_function(_assert, (condition,), condition, message)
+            return
     assert condition, message
 
 

@@ -76,17 +76,22 @@ def _trigamma(s: Any, x: Any) -> Any:
     return np.where(low, (math.pi / np.sin(math.pi * x)) ** 2 - up, up)
 
 
+def _zeta(s: Any, x: Any, q: Any) -> Any:
+    """As in Cephes, and so in PyTorch, infinity less infinity: no number where ``q`` is infinite, but for the pole at 1."""
+    return np.where((q == np.inf) & (x != 1), np.nan, s.zeta(x, q))
+
+
 def _polygamma(s: Any, n: int, x: Any) -> Any:
     if n == 0:
         return s.psi(x)
     if n == 1:
         return _trigamma(s, x)
-    return (-1.0) ** (n + 1) * math.factorial(n) * s.zeta(float(n + 1), x)
+    return (-1.0) ** (n + 1) * math.factorial(n) * _zeta(s, float(n + 1), x)
 
 
 polygamma: Structured = library("polygamma", _polygamma, narrow=True, grad=lambda ctx, g: g * polygamma(
     ctx.inputs[0], attrs=(ctx.attrs[0] + 1,)))
-zeta: Structured = library("special_zeta", lambda s, x, q: s.zeta(x, q), lambda ctx, g: (
+zeta: Structured = library("special_zeta", _zeta, lambda ctx, g: (
     None, g * -ctx.inputs[0] * zeta(ctx.inputs[0] + 1, ctx.inputs[1])))
 
 

@@ -13,7 +13,7 @@ from ..ops.basic import cast
 from ..ops.promotion import result_type
 from ..record.warn import warn
 from .registry import METHODS, public
-from .scalars import check_fits, scale_first
+from .scalars import check_fits, counted, scale_first
 
 __all__: list[str] = []
 
@@ -132,6 +132,7 @@ def add(input: Any, other: Any, old: Any = None, *, alpha: Any = 1) -> Any:
     """``input + alpha * other``, broadcast. (``add(input, alpha, other)`` is how it was called once.)"""
     if old is not None:
         alpha, other = scale_first("add", other, old)
+    input = counted(input, other)
     if alpha != 1 or type(alpha) is not int:
         _check_alpha(alpha, input, other)
     return ar.add(input, other, alpha)
@@ -146,6 +147,7 @@ def sub(input: Any, other: Any, old: Any = None, *, alpha: Any = 1) -> Any:
     """
     if old is not None:
         alpha, other = scale_first("sub", other, old)
+    input = counted(input, other)
     _check_no_bool(input, other)
     if alpha != 1 or type(alpha) is not int:
         _check_alpha(alpha, input, other)
@@ -163,6 +165,7 @@ def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
 @public(inplace=True, aliases=("divide",))
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     """``input / other``; ``rounding_mode`` None (true division), "trunc" or "floor"."""
+    input = counted(input, other)
     if rounding_mode is None:
         return ar.div(input, other)
     if rounding_mode == "floor":
@@ -176,7 +179,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
 @public(inplace=True)
 def true_divide(input: Any, other: Any) -> Any:
     """Division, also of integers, with a floating result."""
-    return ar.div(input, other)
+    return ar.div(counted(input, other), other)
 
 
 @public(inplace=True)
@@ -186,6 +189,7 @@ def floor_divide(input: Any, other: Any) -> Any:
     Raises:
         RuntimeError: integer division by the number zero ("ZeroDivisionError").
     """
+    input = counted(input, other)
     _check_divisor(input, other)
     return ar.div_floor(input, other)
 
@@ -197,8 +201,11 @@ def _check_divisor(input: Any, other: Any) -> None:
 
 
 def _publish_binary(op: Any, name: str, *aliases: str, inplace: bool = True, tensors_only: bool = False, first: bool = False,
-                    divides: bool = False) -> None:
+                    divides: bool = False, numbers: bool = False) -> None:
+    """``numbers``: both may be numbers."""
     def call(input: Any, other: Any) -> Any:
+        if numbers:
+            input = counted(input, other)
         if first and not isinstance(input, Handle):
             raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
         if not isinstance(input, Handle) and not isinstance(other, Handle) or tensors_only and not (
@@ -244,7 +251,7 @@ def _power(x: Any, y: Any) -> Any:
     return ar.pow_(x, y)
 
 
-_publish_binary(ar.mul, "mul", "multiply")
+_publish_binary(ar.mul, "mul", "multiply", numbers=True)
 _publish_binary(ar.remainder, "remainder", divides=True)
 _publish_binary(ar.fmod, "fmod", divides=True)
 _publish_binary(_power, "pow")

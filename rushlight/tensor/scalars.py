@@ -8,9 +8,19 @@ import numpy as np
 
 from ..autograd.handle import Handle
 from ..compile.dtypes import DType
+from ..ops.basic import filled
+from ..ops.pointwise import tag
+from ..ops.promotion import scalar_dtype
 from ..record.warn import warn
 
-__all__ = ["check_fits", "check_number", "scale_first"]
+__all__ = ["check_fits", "check_number", "counted", "scale_first"]
+
+
+def counted(input: Any, other: Any) -> Any:
+    """``input``, as a tensor if both are numbers: the four kinds of arithmetic take two numbers, too."""
+    if isinstance(input, (int, float, complex)) and isinstance(other, (int, float, complex)):
+        return filled((), tag(input), scalar_dtype(input))
+    return input
 
 
 def scale_first(name: str, scale: Any, *operands: Any) -> tuple[Any, ...]:

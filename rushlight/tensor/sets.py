@@ -1,6 +1,7 @@
 """Distinct values, counts, histograms, and searching in sorted values. Shapes depend on the data, so values are read."""
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,9 @@ def unique_consecutive(input: Any, return_inverse: bool = False, return_counts: 
     _check_real("unique", input)
     x = comparable(_array(input))
     rows = x.reshape(-1, 1) if dim is None else np.moveaxis(x, wrap_dim(dim, len(input.shape)), 0)
-    flat = rows.reshape(len(rows), -1)
+    if 0 in rows.shape[1:]:
+        raise RuntimeError("There are 0 sized dimensions, and they aren't selected, so unique cannot be applied")
+    flat = rows.reshape(len(rows), math.prod(rows.shape[1:]))
     starts = np.ones(len(rows), bool)
     starts[1:] = (flat[1:] != flat[:-1]).any(1)
     kept = rows[starts]
@@ -127,7 +130,13 @@ def _edges(bins: Any, limits: Any, x: np.ndarray, d: Any) -> np.ndarray:
 
 
 def _histogram(points: np.ndarray, edges: list[np.ndarray], weights: np.ndarray | None, density: bool, d: Any) -> np.ndarray:
-    made, _ = np.histogramdd(points.astype(np.float64), [e.astype(np.float64) for e in edges], weights=weights)
+    shape = [len(e) - 1 for e in edges]
+    inside, places = np.ones(len(points), bool), []
+    for x, e, n in zip(points.T, edges, shape):
+        inside &= (x >= e[0]) & (x <= e[-1])
+        places.append(np.clip(np.searchsorted(e, x, "right") - 1, 0, n - 1))  # the last bin has its right edge, too
+    flat = np.ravel_multi_index([p[inside] for p in places], shape)
+    made = np.bincount(flat, None if weights is None else weights[inside], math.prod(shape)).reshape(shape).astype(np.float64)
     if density:
         volume: Any = 1.0
         for k, e in enumerate(edges):

@@ -346,7 +346,7 @@ class Tensor(Subclassed):
             offset = self.storage_offset()
         alias = storage_of(self)
         value_of(self)
-        base = self if alias.parent is None or alias.base is None and self._edge is not None else alias.base
+        base = self if alias.parent is None or self._edge is not None and (alias.base is None or alias.base._edge is None) else alias.base
         if base is None or base._alias is None:
             base = self._whole()
         whole = alias.storage.value.meta
@@ -360,7 +360,7 @@ class Tensor(Subclassed):
             if self.dtype is whole.dtype is base.dtype and is_contiguous(shape, strides) and (
                     begin <= offset <= last < begin + base.numel()):
                 return apply_view(as_strided, (size, stride, offset - begin), base)
-            if base._edge is not None:
+            if base._edge is not None and last >= begin and offset < begin + base.numel():
                 raise RuntimeError(f"as_strided: elements {offset} to {last} of the storage are not all in the tensor that requires grad, "
                                    f"of size {list(shape)}, strides {list(strides)} and storage offset {begin}, or that is not contiguous")
             base = self._whole()

@@ -35,10 +35,15 @@ def test_names_that_libraries_import(package):
             assert hasattr(module, name), (place, name)
 
 
+@rushlight.fx.wrap
+def doubled(x):
+    return 2 * x
+
+
 def test_what_is_nothing_here():
-    def doubled(x):
-        return 2 * x
-    assert rushlight.fx.wrap(doubled) is doubled and rushlight.fx.wrap("len") == "len"
+    assert doubled(3) == 6 and rushlight.fx.symbolic_trace(lambda x: doubled(x)).graph.find_nodes(op="call_function", target=doubled)
+    with pytest.raises(NotImplementedError, match="top level"):
+        rushlight.fx.wrap("len")
     assert rushlight.nn.parallel.data_parallel(rushlight.nn.Linear(3, 2), rushlight.ones(4, 3)).shape == (4, 2)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import rushlight
 from rushlight.nn import init
 from rushlight.nn.modules.activation import GELU, Tanh
 from rushlight.nn.modules.attention import MultiheadAttention
@@ -96,7 +97,7 @@ class VisionTransformer(Module):
     Shape: (N, 3, image_size, image_size) -> (N, num_classes)
 
     Raises:
-        ValueError: patches do not fill the image. RuntimeError: an image of another size.
+        ValueError: patches do not fill the image. AssertionError: an image of another size.
     """
 
     def __init__(self, image_size: int, patch_size: int, num_layers: int, num_heads: int, hidden_dim: int, mlp_dim: int,
@@ -125,8 +126,8 @@ class VisionTransformer(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n, _, height, width = x.shape
-        if height != self.image_size or width != self.image_size:
-            raise RuntimeError(f"Wrong image height or width! Expected {self.image_size} but got {height} x {width}!")
+        rushlight._assert(height == self.image_size, f"Wrong image height! Expected {self.image_size} but got {height}!")
+        rushlight._assert(width == self.image_size, f"Wrong image width! Expected {self.image_size} but got {width}!")
         patches = self.conv_proj(x).flatten(2).permute(0, 2, 1)  # (N, L - 1, hidden_dim)
         return self.heads(self.encoder(cat([self.class_token.expand(n, -1, -1), patches], 1))[:, 0])
 
