@@ -29,8 +29,8 @@ INPUT_CYCLES, RESULT_CYCLES, FILTER_CYCLES = 250, 400, 450
 PACKING_CYCLES = 200  # of a filter for the plain way
 #: Winograd's way has to be better by this much in the estimate.
 GAIN = 0.8
-#: Tiles of a block: rows of sums in whole tiles.
-BLOCKS = (12, 18, 24, 30, 66)
+#: Tiles of a block whose transforms stay in the second-level cache, and of one whose do not.
+BLOCKS, LARGE_BLOCK = (30, 24), 60
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,10 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     vectors = panel_vectors(s.n.extent, lanes, cpu)
     width = lanes * vectors
     panels, chunks = -(-s.n.extent // width), -(-s.channels.extent // CHUNK)
-    block, blocks = _block(tiles, chunks, width, cpu)
+    # A filter that is used for one block of tiles only is not worth a pass of its own through memory, unless the pass is kept. A block of
+    # so few tiles may be larger than others: each panel reads its inputs anew, which are no more than the filters would be.
+    own = tiles <= width and not c.constant
+    block, blocks = (tiles, 1) if own else _block(tiles, chunks, width, cpu)
     per_part = -(-blocks // MOST_PARTS)
     parts_m = -(-blocks // per_part)
     parts_n = min(panels, max(1, 8 // parts_m), 4)
@@ -105,8 +108,6 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     # Planes an odd number of cache lines apart do not meet in the same set.
     v_chunk = block * CHUNK * 4
     v_plane, m_plane = _odd(chunks * v_chunk), _odd(block * width * 4)
-    # A filter that is used for one block of tiles only is not worth a pass of its own through memory, unless the pass is kept.
-    own = blocks == 1 and not c.constant
     deep = min(CHUNK, s.channels.extent) if own else s.channels.extent
     u_plane = _odd(deep * width * 4)
     u_panel = PLANES * u_plane
@@ -171,12 +172,11 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
 
 
 def _block(tiles: int, chunks: int, width: int, cpu: target.CPU) -> tuple[int, int]:
-    """Tiles of a block, and blocks: one, or an even number of nearly equal ones. What a multiply-add reads from beyond the second-level
-    cache decides: filters in any case, and the transformed inputs for each panel of ``width`` filters, unless all of them stay there."""
-    def read(size: int) -> float:
-        return 1 / size + (size * PLANES * chunks * CHUNK * 4 > cpu.l2) / width
-
-    blocks = -(-tiles // min(BLOCKS, key=read))
+    """Tiles of a block, and blocks: one, or an even number of nearly equal ones. The products ask for filters ahead, from the third-level
+    cache: for so few tiles at a time as that keeps up with, if their inputs and sums stay in the second-level one; else for more."""
+    tile = PLANES * 4 * (chunks * CHUNK + width)
+    most = next((size for size in BLOCKS if size * tile <= cpu.l2), LARGE_BLOCK)
+    blocks = -(-tiles // most)
     if blocks > 1:
         blocks += blocks % 2
     block = -(-tiles // blocks)

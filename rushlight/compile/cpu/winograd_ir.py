@@ -37,6 +37,9 @@ PLANES = SIDE * SIDE
 #: Rows of a transform that are made at a time: those of opposite points share sums.
 GROUPS = ((0,), (1, 2), (3, 4), (5,))
 
+#: Channels ahead of which a filter is asked for.
+AHEAD = 2
+
 #: What ``Gather`` and ``Transform`` read of the parameters of ``Tiles``, which begin with it.
 FILTERS = ("n", "b_k", "b_n", "b_y", "b_x", "u_plane")
 GEOMETRY = ("tiles_y", "tiles_x", "high", "wide", "v_plane", "v_chunk", "a_n", "a_y", "a_x")
@@ -122,7 +125,7 @@ class Transform:
 
     @property
     def key(self) -> str:
-        return f"winograd transform 3 {self.lanes} {self.vectors} {self.fma} {self.unit}"
+        return f"winograd transform 5 {self.lanes} {self.vectors} {self.fma} {self.unit}"
 
     def ir(self) -> str:
         f = Function("void @transform(ptr noalias %u, ptr noalias %b, i64 %panel, i64 %first, i64 %last, ptr noalias %shape) "
@@ -141,11 +144,20 @@ class Transform:
                     taps.append([masked_load(f, at, dt.float32, self.lanes, on) for at in places])
                 else:
                     taps.append([gather(f, scattered(f, at, shape["b_n"], 0, self.lanes), dt.float32, self.lanes, on) for at in places])
+            if not self.unit:
+                self._ask(f, f.at(source, f.mul(shape["b_k"], AHEAD), "i8"), shape["b_n"])
             out = square(f, matrices(TILE, TAPS).taps, taps, self.lanes, self.fma)
             to = f.at("%u", f.mul(f.add(f.mul(k, self.vectors), v), self.lanes * 4), "i8")
             for p, value in enumerate(x for line in out for x in line):
                 f.do(f"store {vector} {value}, ptr {f.at(to, f.mul(shape['u_plane'], p), 'i8')}, align 4")
         return f.finish() + f.module.text()
+
+
+    def _ask(self, f: Function, source: str, step: str) -> None:
+        """Ask for the filters of a later channel: they lie in pieces all over memory."""
+        f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        for lane in range(self.lanes):
+            f.do(f"call void @llvm.prefetch.p0(ptr {f.at(source, f.mul(step, lane), 'i8')}, i32 0, i32 3, i32 1)")
 
 
 @dataclass(frozen=True)
