@@ -32,6 +32,19 @@ class DisableTorchFunctionSubclass:
 DisableTorchFunction = DisableTorchFunctionSubclass
 
 
+def _get_tracing_state() -> None:
+    """What ``jit.trace`` is recording: nothing."""
+
+
+def _log_api_usage_once(event: str) -> None:
+    """Nothing is logged."""
+
+
+def _are_functorch_transforms_active() -> bool:
+    """Whether tensors in use are stand-ins of ``func``'s: they are ordinary tensors."""
+    return False
+
+
 def _is_torch_function_enabled() -> bool:
     """Whether classes are asked here."""
     return not aside.depth

@@ -4,6 +4,7 @@
 """
 from __future__ import annotations
 
+import builtins as _builtins
 import math as _math
 import sys as _sys
 from typing import Any as _Any
@@ -53,7 +54,10 @@ from .version import __version__
 float, double, half = float32, float64, float16  # noqa: A001
 int, long, short = int32, int64, int16  # noqa: A001
 cfloat, cdouble = complex64, complex128
+_device = device
 pi, e, inf, nan, newaxis = _math.pi, _math.e, _math.inf, _math.nan, None
+
+torch = _sys.modules[__name__]  # as PyTorch's package has itself among its names
 
 globals().update(_tensor.FUNCTIONS)
 globals().update(_TYPED)
@@ -63,10 +67,16 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     **{name: (name, None) for name in (
         "accelerator", "amp", "audio", "backends", "compat", "compiler", "cpu", "cuda", "distributed", "distributions", "fft",
         "func", "fx", "hub", "io", "jit", "linalg", "metrics", "multiprocessing",
-        "nn", "onnx", "optim", "overrides", "profiler", "serialization", "signal", "sparse", "special", "storage", "testing", "text",
-        "tools", "utils", "version", "vision", "masked", "_C")},
+        "mps", "nn", "onnx", "optim", "overrides", "profiler", "serialization", "signal", "sparse", "special", "storage", "testing", "text",
+        "tools", "utils", "version", "vision", "masked", "xpu", "_C", "__config__", "_dynamo")},
     "return_types": ("tensor.return_types", None),
     "sparse_coo_tensor": ("sparse", "sparse_coo_tensor"), "spmm": ("sparse", "mm"), "smm": ("sparse", "mm"),
+    **{name: ("checks", name) for name in (
+        "SymBool", "SymFloat", "SymInt", "sym_float", "sym_int", "sym_ite", "sym_max", "sym_min", "sym_not", "sym_sum", "_assert_async",
+        "_check", "_check_index", "_check_not_implemented", "_check_tensor_all", "_check_tensor_all_with",
+        "_check_type", "_check_value", "_check_with")},
+    "TypedStorage": ("storage", "TypedStorage"), "UntypedStorage": ("storage", "UntypedStorage"),
+    "ScriptModule": ("jit", "ScriptModule"), "Stream": ("cuda", "Stream"), "Event": ("cuda", "Event"),
     "OutOfMemoryError": ("cuda", "OutOfMemoryError"), "save": ("io", "save"), "load": ("io", "load"),
     "stft": ("signal.spectral", "stft"), "istft": ("signal.spectral", "istft"),
     **{name: ("signal.windows", "torch_" + name) for name in (
@@ -84,7 +94,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
         "poisson_nll_loss", "rrelu", "rrelu_", "triplet_margin_loss")},
     **{name: ("nn.recurrent_functions", name) for name in (
         "gru", "gru_cell", "lstm", "lstm_cell", "rnn_relu", "rnn_relu_cell", "rnn_tanh", "rnn_tanh_cell")},
-    "autocast": ("amp", "autocast"), "vmap": ("func", "vmap"),
+    "autocast": ("amp", "autocast"), "GradScaler": ("amp", "GradScaler"), "vmap": ("func", "vmap"),
     **{name: ("amp.state", name) for name in (
         "autocast_decrement_nesting", "autocast_increment_nesting", "clear_autocast_cache", "get_autocast_cpu_dtype",
         "get_autocast_dtype", "get_autocast_gpu_dtype", "is_autocast_cache_enabled", "is_autocast_cpu_enabled", "is_autocast_enabled",
@@ -107,9 +117,9 @@ def __getattr__(name: str) -> _Any:
         raise AttributeError(f"module 'rushlight' has no attribute {name!r}")
     module, attribute = _LAZY[name]
     try:
-        found = importlib.import_module(f"{__name__}.{module}")
+        found = importlib.import_module(f"rushlight.{module}")
     except ModuleNotFoundError as error:
-        if error.name != f"{__name__}.{module}":
+        if error.name != f"rushlight.{module}":
             raise
         raise AttributeError(f"module 'rushlight' has no attribute {name!r}") from None
     value = found if attribute is None else getattr(found, attribute)
@@ -178,13 +188,54 @@ def set_num_interop_threads(n: _Any) -> None:
         raise RuntimeError(f"Expected positive number of threads, got {n}")
 
 
+_warns_only = False
+
+
 def use_deterministic_algorithms(mode: _Any, *, warn_only: _Any = False) -> None:
     """Accepted for compatibility: results are the same from run to run, and for any number of threads."""
+    global _warns_only
+    _warns_only = warn_only
 
 
 def are_deterministic_algorithms_enabled() -> _Any:
     """True: results are the same from run to run."""
     return True
+
+
+def is_deterministic_algorithms_warn_only_enabled() -> _Any:
+    """The ``warn_only`` that ``use_deterministic_algorithms`` was last told, False at first. Nothing is warned of: results are the same."""
+    return _warns_only
+
+
+def get_deterministic_debug_mode() -> _Any:
+    """1 if only warnings were asked for (``use_deterministic_algorithms``), else 2: results are the same from run to run."""
+    return 1 if _warns_only else 2
+
+
+def set_deterministic_debug_mode(debug_mode: _Any) -> None:
+    """Accepted for compatibility: "default" or 0, "warn" or 1, "error" or 2.
+
+    Raises:
+        RuntimeError: another mode. TypeError: neither a string nor a number.
+    """
+    if not isinstance(debug_mode, (_builtins.int, str)):
+        raise TypeError(f"debug_mode must be str or int, but got {type(debug_mode)}")
+    if debug_mode not in ("default", "warn", "error", 0, 1, 2):
+        raise RuntimeError(f"invalid value of debug_mode, expected one of `default`, `warn`, `error`, but got {debug_mode}")
+    use_deterministic_algorithms(True, warn_only=debug_mode in ("warn", 1))
+
+
+def get_device_module(device: _Any = None) -> _Any:
+    """The module of a kind of devices: ``cpu``, or that which says that there is no such device.
+
+    Raises:
+        RuntimeError: there is no module of this name.
+    """
+    kind = "cpu" if device is None else _device(device).type
+    found = getattr(torch, kind, None)
+    if found is None:
+        raise RuntimeError(f"Device '{device}' does not have a corresponding module registered as 'torch.{kind}'.")
+    return found
 
 
 _matmul_precision = "highest"

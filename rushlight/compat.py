@@ -47,10 +47,17 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """The module has run. The import system has given it the second name's spec: it gets its own back."""
+        """The module has run. The import system has given it the second name's spec: it gets its own back. A package that a program
+        knows by the second name alone says that name: libraries compare ``torch.__name__`` with names of functions."""
         spec = module.__spec__
         if spec is not None and spec.loader is self:
             module.__spec__ = spec.loader_state
+            if spec.name in _ROOTS:
+                module.__name__ = spec.name
+            if not hasattr(module, "__path__"):  # the import system asks nobody for what is in a module that is no package
+                own = module.__name__
+                inner = [name for name in sys.modules if name.startswith(f"{own}.")]
+                sys.modules.update((spec.name + name.removeprefix(own), sys.modules[name]) for name in inner)
 
 
 _finder = _Finder()
@@ -75,7 +82,9 @@ def uninstall() -> None:
     if _finder in sys.meta_path:
         sys.meta_path.remove(_finder)
         for name in [name for name in sys.modules if name.partition(".")[0] in _ROOTS]:
-            del sys.modules[name]
+            module = sys.modules.pop(name)
+            if name in _ROOTS:
+                module.__name__ = _ROOTS[name]
 
 
 def main(arguments: Sequence[str]) -> None:

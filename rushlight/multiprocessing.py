@@ -9,7 +9,12 @@ from collections.abc import Callable
 from multiprocessing import *  # noqa: F403
 from typing import Any
 
-__all__ = multiprocessing.__all__ + ["ProcessRaisedException", "spawn"]  # type: ignore[attr-defined]
+_STRATEGIES = {"file_descriptor", "file_system"}
+_strategy = "file_descriptor"
+
+__all__ = multiprocessing.__all__ + ["ProcessRaisedException", "spawn",
+                                      "start_processes", "get_all_sharing_strategies",
+                                      "get_sharing_strategy", "set_sharing_strategy"]  # type: ignore[attr-defined]
 
 
 class ProcessRaisedException(Exception):
@@ -50,3 +55,30 @@ def spawn(fn: Callable[..., Any], args: tuple = (), nprocs: int = 1, join: bool 
                 i, text = failed.get() if not failed.empty() else (processes.index(process), f"it ended with code {process.exitcode}")
                 raise ProcessRaisedException(f"\n\n-- Process {i} terminated with the following error:\n{text}")
     return None
+
+
+def start_processes(fn: Callable[..., Any], args: tuple = (), nprocs: int = 1, join: bool = True, daemon: bool = False,
+                    start_method: str = "spawn") -> list[Any] | None:
+    """``spawn`` with a choice of how processes start: "spawn", "fork" or "forkserver"."""
+    return spawn(fn, args, nprocs, join, daemon, start_method)
+
+
+def get_all_sharing_strategies() -> set[str]:
+    """The names that ``set_sharing_strategy`` takes."""
+    return set(_STRATEGIES)
+
+
+def get_sharing_strategy() -> str:
+    """What ``set_sharing_strategy`` was last told, "file_descriptor" at first."""
+    return _strategy
+
+
+def set_sharing_strategy(new_strategy: str) -> None:
+    """Accepted for compatibility: shared memory has one form here, which holds no file descriptors.
+
+    Raises:
+        AssertionError: not one of ``get_all_sharing_strategies()``.
+    """
+    assert new_strategy in _STRATEGIES, f"set_sharing_strategy: {new_strategy!r} is not one of {sorted(_STRATEGIES)}"
+    global _strategy
+    _strategy = new_strategy

@@ -9,9 +9,11 @@ from ..record.meta import Device, NoSuchDevice
 
 __all__ = ["CUDAGraph", "Event", "ExternalStream", "OutOfMemoryError", "Stream", "StreamContext", "current_device", "current_stream",
            "default_generators", "default_stream", "device", "device_count", "device_of", "empty_cache", "get_arch_list",
-           "get_rng_state", "get_rng_state_all", "init", "initial_seed", "ipc_collect", "is_available", "is_initialized",
+           "get_rng_state", "get_rng_state_all", "init", "initial_seed", "ipc_collect", "is_available", "is_current_stream_capturing",
+           "is_initialized",
            "manual_seed", "manual_seed_all", "max_memory_allocated", "max_memory_cached", "mem_get_info", "memory_allocated",
-           "memory_cached", "memory_stats", "reset_peak_memory_stats", "seed", "seed_all",
+           "memory_cached", "memory_stats", "memory_summary", "reset_accumulated_memory_stats", "reset_max_memory_allocated",
+           "reset_max_memory_cached", "reset_peak_memory_stats", "seed", "seed_all",
            "set_device", "set_per_process_memory_fraction", "set_rng_state",
            "set_rng_state_all", "set_stream", "stream", "synchronize"]
 
@@ -64,6 +66,19 @@ max_memory_allocated = memory_reserved = max_memory_reserved = memory_cached = m
 
 def reset_peak_memory_stats(device: Any = None) -> None:
     """Nothing to reset."""
+
+
+reset_max_memory_allocated = reset_max_memory_cached = reset_accumulated_memory_stats = reset_peak_memory_stats
+
+
+def is_current_stream_capturing() -> bool:
+    """Whether the present stream records a graph: no."""
+    return False
+
+
+def memory_summary(device: Any = None, abbreviated: bool = False) -> str:
+    """A readable text about the GPU's memory: empty."""
+    return ""
 
 
 def memory_stats(device: Any = None) -> OrderedDict[str, Any]:

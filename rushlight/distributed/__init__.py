@@ -24,6 +24,9 @@ class ReduceOp(enum.Enum):
     SUM, AVG, PRODUCT, MIN, MAX, BAND, BOR, BXOR = range(8)
 
 
+ReduceOp.RedOpType = ReduceOp  # type: ignore[attr-defined]  # the class of its members, which annotations name
+
+
 class ProcessGroup:
     """A group of this process alone."""
 

@@ -7,9 +7,10 @@ from typing import Any
 import rushlight as torch
 
 from ..autograd.modes import no_grad
-from ..nn.functional import binary_cross_entropy_with_logits
+from ..nn.functional import binary_cross_entropy_with_logits, softplus
 from . import constraints
 from .discrete import ByProbability
+from .exp_family import ExponentialFamily
 from .utils import broadcast_all, expanded
 
 __all__ = ["Bernoulli"]
@@ -17,7 +18,7 @@ __all__ = ["Bernoulli"]
 Size = torch.Size
 
 
-class Bernoulli(ByProbability):
+class Bernoulli(ByProbability, ExponentialFamily):
     """1 with probability ``probs`` (or log-odds ``logits``), else 0.
 
     Example:
@@ -57,6 +58,15 @@ class Bernoulli(ByProbability):
             self._validate_sample(value)
         logits, value = broadcast_all(self.logits, value)
         return -binary_cross_entropy_with_logits(logits, value, reduction="none")
+
+    @property
+    def _natural_params(self) -> tuple[Any, ...]:
+        return (self.logits,)
+
+    def _log_normalizer(self, x: Any) -> Any:  # type: ignore[override]
+        return softplus(x)
+
+    _mean_carrier_measure = 0  # type: ignore[assignment]
 
     def entropy(self) -> Any:
         return binary_cross_entropy_with_logits(self.logits, self.probs, reduction="none")

@@ -9,12 +9,13 @@ import rushlight as torch
 from . import constraints
 from .dirichlet import Dirichlet
 from .distribution import Distribution
+from .exp_family import ExponentialFamily
 from .utils import broadcast_all
 
 __all__ = ["Beta"]
 
 
-class Beta(Distribution):
+class Beta(ExponentialFamily):
     """Density proportional to x^(concentration1 - 1) · (1 - x)^(concentration0 - 1).
 
     Example:
@@ -72,6 +73,13 @@ class Beta(Distribution):
         if self._validate_args:
             self._validate_sample(value)
         return self._dirichlet.log_prob(torch.stack([value, 1.0 - value], -1))
+
+    @property
+    def _natural_params(self) -> tuple[Any, ...]:
+        return self.concentration1, self.concentration0
+
+    def _log_normalizer(self, x: Any, y: Any) -> Any:  # type: ignore[override]
+        return torch.lgamma(x) + torch.lgamma(y) - torch.lgamma(x + y)
 
     def entropy(self) -> Any:
         return self._dirichlet.entropy()

@@ -9,6 +9,7 @@ import rushlight as torch
 from ..nn.functional import binary_cross_entropy_with_logits
 from . import constraints
 from .discrete import ByProbability
+from .exp_family import ExponentialFamily
 from .utils import broadcast_all, clamp_probs
 
 __all__ = ["ContinuousBernoulli"]
@@ -16,7 +17,7 @@ __all__ = ["ContinuousBernoulli"]
 Size = torch.Size
 
 
-class ContinuousBernoulli(ByProbability):
+class ContinuousBernoulli(ByProbability, ExponentialFamily):
     """Density proportional to p^x · (1 - p)^(1 - x) for x from 0 to 1 (Loaiza-Ganem and Cunningham 2019), given ``probs`` or ``logits``.
 
     Args:
@@ -44,6 +45,18 @@ class ContinuousBernoulli(ByProbability):
         new = self._get_checked_instance(ContinuousBernoulli, _instance)
         new._lims = self._lims
         return self._expanded(ContinuousBernoulli, batch_shape, ("probs", "logits"), new)
+
+    @property
+    def _natural_params(self) -> tuple[Any, ...]:
+        return (self.logits,)
+
+    def _log_normalizer(self, x: Any) -> Any:  # type: ignore[override]
+        low, high = (limit - 0.5 for limit in self._lims)
+        far = (x <= low) | (x > high)  # from 0, about which (e^x - 1) / x is a series
+        apart = torch.where(far, x, low)
+        return torch.where(far, torch.log(torch.expm1(apart) / apart), x * (0.5 + x * (1 / 24 - x * x / 2880)))
+
+    _mean_carrier_measure = 0  # type: ignore[assignment]
 
     def _cut(self) -> tuple[Any, Any]:
         """Where the formulas hold, and probabilities that are such that they hold everywhere."""

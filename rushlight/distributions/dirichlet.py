@@ -8,6 +8,7 @@ import rushlight as torch
 from ..nn.functional import one_hot
 from . import constraints
 from .distribution import Distribution
+from .exp_family import ExponentialFamily
 from .sampling import sample_dirichlet
 from .utils import expanded
 
@@ -16,7 +17,7 @@ __all__ = ["Dirichlet"]
 Size = torch.Size
 
 
-class Dirichlet(Distribution):
+class Dirichlet(ExponentialFamily):
     """Vectors of K positive numbers with sum 1; density proportional to Π x_k^(concentration_k - 1).
 
     Raises:
@@ -66,6 +67,13 @@ class Dirichlet(Distribution):
     def variance(self) -> Any:
         total = self.concentration.sum(-1, True)
         return self.concentration * (total - self.concentration) / (total.pow(2) * (total + 1))
+
+    @property
+    def _natural_params(self) -> tuple[Any, ...]:
+        return (self.concentration,)
+
+    def _log_normalizer(self, x: Any) -> Any:  # type: ignore[override]
+        return x.lgamma().sum(-1) - torch.lgamma(x.sum(-1))
 
     def entropy(self) -> Any:
         k, total = self.concentration.size(-1), self.concentration.sum(-1)

@@ -6,7 +6,7 @@ from typing import Any
 import rushlight as torch
 
 from . import constraints
-from .distribution import Distribution
+from .exp_family import ExponentialFamily
 from .utils import batch_shape_of, broadcast_all
 
 __all__ = ["Exponential"]
@@ -14,7 +14,7 @@ __all__ = ["Exponential"]
 Size = torch.Size
 
 
-class Exponential(Distribution):
+class Exponential(ExponentialFamily):
     """Waiting times between events that come ``rate`` times in a unit of time."""
 
     arg_constraints = {"rate": constraints.positive}
@@ -59,6 +59,15 @@ class Exponential(Distribution):
 
     def icdf(self, value: Any) -> Any:
         return -torch.log1p(-value) / self.rate
+
+    @property
+    def _natural_params(self) -> tuple[Any, ...]:
+        return (-self.rate,)
+
+    def _log_normalizer(self, x: Any) -> Any:  # type: ignore[override]
+        return -torch.log(-x)
+
+    _mean_carrier_measure = 0  # type: ignore[assignment]
 
     def entropy(self) -> Any:
         return 1.0 - torch.log(self.rate)

@@ -7,7 +7,7 @@ import rushlight as torch
 
 from ..tensor.kinds import finfo
 from . import constraints
-from .distribution import Distribution
+from .exp_family import ExponentialFamily
 from .sampling import standard_gamma
 from .utils import batch_shape_of, broadcast_all, expanded
 
@@ -16,7 +16,7 @@ __all__ = ["Gamma"]
 Size = torch.Size
 
 
-class Gamma(Distribution):
+class Gamma(ExponentialFamily):
     """Density proportional to x^(concentration - 1) · exp(-rate · x).
 
     Example:
@@ -59,6 +59,15 @@ class Gamma(Distribution):
             self._validate_sample(value)
         return (torch.xlogy(self.concentration, self.rate) + torch.xlogy(self.concentration - 1, value) - self.rate * value
                 - torch.lgamma(self.concentration))
+
+    @property
+    def _natural_params(self) -> tuple[Any, ...]:
+        return self.concentration - 1, -self.rate
+
+    def _log_normalizer(self, x: Any, y: Any) -> Any:  # type: ignore[override]
+        return torch.lgamma(x + 1) + (x + 1) * torch.log(-y.reciprocal())
+
+    _mean_carrier_measure = 0  # type: ignore[assignment]
 
     def entropy(self) -> Any:
         return (self.concentration - torch.log(self.rate) + torch.lgamma(self.concentration)

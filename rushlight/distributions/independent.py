@@ -7,15 +7,11 @@ import rushlight as torch
 
 from . import constraints
 from .distribution import Distribution
+from .utils import sum_rightmost
 
-__all__ = ["Independent", "sum_rightmost"]
+__all__ = ["Independent"]
 
 Size = torch.Size
-
-
-def sum_rightmost(value: Any, dims: int) -> Any:
-    """The sum over the last ``dims`` dimensions."""
-    return value if dims == 0 else value.reshape(*value.shape[:len(value.shape) - dims], -1).sum(-1)
 
 
 class Independent(Distribution):

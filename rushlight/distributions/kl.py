@@ -16,12 +16,13 @@ from .cauchy import Cauchy
 from .continuous_bernoulli import ContinuousBernoulli
 from .dirichlet import Dirichlet
 from .distribution import Distribution
+from .exp_family import ExponentialFamily, normalizer_and_slopes
 from .exponential import Exponential
 from .gamma import Gamma
 from .geometric import Geometric
 from .gumbel import Gumbel
 from .half_normal import HalfNormal
-from .independent import Independent, sum_rightmost
+from .independent import Independent
 from .laplace import Laplace
 from .log_normal import LogNormal
 from .lowrank_multivariate_normal import LowRankMultivariateNormal
@@ -32,6 +33,7 @@ from .pareto import Pareto
 from .poisson import Poisson
 from .transformed_distribution import EULER, TransformedDistribution
 from .uniform import Uniform
+from .utils import sum_rightmost
 from .wishart import Wishart
 
 __all__ = ["kl_divergence", "register_kl"]
@@ -43,7 +45,7 @@ _FOUND: dict[tuple[type, type], Any] = {}
 def register_kl(type_p: type, type_q: type) -> Callable:
     """Decorator: the divergence of distributions of class ``type_p`` from those of ``type_q``, and of their subclasses."""
     for name, cls in (("type_p", type_p), ("type_q", type_q)):
-        if not (isinstance(cls, type) and issubclass(cls, Distribution)):
+        if not isinstance(cls, type):  # any class: libraries have bases of their own beside Distribution
             raise TypeError(f"Expected {name} to be a subclass of Distribution but got {cls}")
 
     def decorator(fun: Callable) -> Callable:
@@ -81,6 +83,20 @@ def kl_divergence(p: Distribution, q: Distribution) -> Any:
 
 def _infinite_like(tensor: Any) -> Any:
     return torch.full_like(tensor, math.inf)
+
+
+@register_kl(ExponentialFamily, ExponentialFamily)
+def _exponential_families(p: Any, q: Any) -> Any:
+    """Of one family that has no rule of its own: the Bregman divergence of the normalizer's logarithm."""
+    if type(p) is not type(q):
+        raise NotImplementedError(f"No KL(p || q) is implemented for p type {p.__class__.__name__} and q type {q.__class__.__name__}: "
+                                  "the rule of exponential families is for one family")
+    params, normalizer, slopes = normalizer_and_slopes(p)
+    others = q._natural_params
+    result = q._log_normalizer(*others) - normalizer
+    for mine, other, slope in zip(params, others, slopes):
+        result = result - sum_rightmost((other - mine) * slope, len(q.event_shape))
+    return result
 
 
 # -- one family ---------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import rushlight as torch
 from ..autograd.modes import no_grad
 from . import constraints
 from .distribution import Centred
+from .exp_family import ExponentialFamily
 from .utils import batch_shape_of, broadcast_all, standard_normal
 
 __all__ = ["Normal"]
@@ -16,7 +17,7 @@ __all__ = ["Normal"]
 Size = torch.Size
 
 
-class Normal(Centred):
+class Normal(Centred, ExponentialFamily):
     """A normal distribution with mean ``loc`` and standard deviation ``scale``: numbers, or tensors that broadcast.
 
     Example:
@@ -68,6 +69,15 @@ class Normal(Centred):
 
     def icdf(self, value: Any) -> Any:
         return self.loc + self.scale * torch.erfinv(2 * value - 1) * math.sqrt(2)
+
+    @property
+    def _natural_params(self) -> tuple[Any, ...]:
+        return self.loc / self.scale.pow(2), -0.5 * self.scale.pow(2).reciprocal()
+
+    def _log_normalizer(self, x: Any, y: Any) -> Any:  # type: ignore[override]
+        return -0.25 * x.pow(2) / y + 0.5 * torch.log(-math.pi / y)
+
+    _mean_carrier_measure = 0  # type: ignore[assignment]
 
     def entropy(self) -> Any:
         return 0.5 + 0.5 * math.log(2 * math.pi) + torch.log(self.scale)

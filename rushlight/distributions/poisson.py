@@ -7,7 +7,7 @@ import rushlight as torch
 
 from ..autograd.modes import no_grad
 from . import constraints
-from .distribution import Distribution
+from .exp_family import ExponentialFamily
 from .utils import batch_shape_of, broadcast_all, expanded
 
 __all__ = ["Poisson"]
@@ -15,7 +15,7 @@ __all__ = ["Poisson"]
 Size = torch.Size
 
 
-class Poisson(Distribution):
+class Poisson(ExponentialFamily):
     """How many events come in a unit of time, at ``rate`` on average."""
 
     arg_constraints = {"rate": constraints.nonnegative}
@@ -43,6 +43,13 @@ class Poisson(Distribution):
     def sample(self, sample_shape: Any = Size()) -> Any:  # noqa: B008
         with no_grad():
             return torch.poisson(expanded(self.rate, self._extended_shape(sample_shape)))
+
+    @property
+    def _natural_params(self) -> tuple[Any, ...]:
+        return (self.rate.log(),)
+
+    def _log_normalizer(self, x: Any) -> Any:  # type: ignore[override]
+        return x.exp()
 
     def log_prob(self, value: Any) -> Any:
         if self._validate_args:

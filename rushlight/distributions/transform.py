@@ -9,7 +9,7 @@ from typing import Any
 import rushlight as torch
 
 from . import constraints
-from .independent import sum_rightmost
+from .utils import sum_rightmost
 
 __all__ = ["ComposeTransform", "Pointwise", "Transform", "identity_transform"]
 

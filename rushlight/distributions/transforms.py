@@ -1,5 +1,5 @@
 """``torch.distributions.transforms``: transforms of numbers, of vectors and matrices, and of parts of a tensor."""
-from .transform import ComposeTransform, Transform, identity_transform
+from .transform import ComposeTransform, Transform, _InverseTransform, identity_transform
 from .transforms_of_events import (
     CorrCholeskyTransform,
     LowerCholeskyTransform,
@@ -22,4 +22,5 @@ from .transforms_of_parts import CatTransform, IndependentTransform, ReshapeTran
 __all__ = ["AbsTransform", "AffineTransform", "CatTransform", "ComposeTransform", "CorrCholeskyTransform",
            "CumulativeDistributionTransform", "ExpTransform", "IndependentTransform", "LowerCholeskyTransform",
            "PositiveDefiniteTransform", "PowerTransform", "ReshapeTransform", "SigmoidTransform", "SoftmaxTransform",
-           "SoftplusTransform", "StackTransform", "StickBreakingTransform", "TanhTransform", "Transform", "identity_transform"]
+           "SoftplusTransform", "StackTransform", "StickBreakingTransform", "TanhTransform", "Transform", "_InverseTransform",
+           "identity_transform"]

@@ -8,8 +8,8 @@ from typing import Any
 import rushlight as torch
 
 from . import constraints
-from .independent import sum_rightmost
 from .transform import Transform
+from .utils import sum_rightmost
 
 __all__ = ["CatTransform", "IndependentTransform", "ReshapeTransform", "StackTransform"]
 

@@ -12,7 +12,8 @@ from ..nn.functional import softmax
 from ..ops.promotion import default_dtype
 from ..tensor.kinds import finfo
 
-__all__ = ["broadcast_all", "clamp_probs", "expanded", "lazy_property", "logits_to_probs", "probs_to_logits", "standard_normal"]
+__all__ = ["broadcast_all", "clamp_probs", "expanded", "lazy_property", "logits_to_probs", "probs_to_logits", "standard_normal",
+           "sum_rightmost"]
 
 Tensor = torch.Tensor
 
@@ -41,9 +42,17 @@ def expanded(t: Any, shape: Any) -> Any:
     return t if t.shape == shape else t.expand(shape)
 
 
-def standard_normal(shape: Any, dtype: Any) -> Any:
+def standard_normal(shape: Any, dtype: Any, device: Any = None) -> Any:
     """Standard normal numbers: ``randn`` takes from the stream what PyTorch's distributions take."""
-    return torch.randn(tuple(shape), dtype=dtype)
+    return torch.randn(tuple(shape), dtype=dtype, device=device)
+
+
+def sum_rightmost(value: Any, dims: int) -> Any:
+    """The sum over the last ``dims`` dimensions."""
+    return value if dims == 0 else value.reshape(*value.shape[:len(value.shape) - dims], -1).sum(-1)
+
+
+_standard_normal, _sum_rightmost = standard_normal, sum_rightmost  # the names that libraries of distributions import
 
 
 def clamp_probs(probs: Any) -> Any:

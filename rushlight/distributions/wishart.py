@@ -12,6 +12,7 @@ from ..ops.pointwise import broadcast_shapes
 from . import constraints
 from .chi2 import Chi2
 from .distribution import Distribution
+from .exp_family import ExponentialFamily
 from .multivariate_normal import _from_precision
 from .utils import lazy_property, standard_normal
 
@@ -20,7 +21,7 @@ __all__ = ["Wishart"]
 Size = torch.Size
 
 
-class Wishart(Distribution):
+class Wishart(ExponentialFamily):
     """Sums of outer products of ``df`` normal vectors of length p: positive definite matrices (p, p).
 
     Args:
@@ -63,6 +64,17 @@ class Wishart(Distribution):
         least = 0 if "_event_shape" not in self.__dict__ else self._event_shape[-1] - 1
         return {"covariance_matrix": constraints.positive_definite, "precision_matrix": constraints.positive_definite,
                 "scale_tril": constraints.lower_cholesky, "df": constraints.greater_than(least)}
+
+    @property
+    def _natural_params(self) -> tuple[Any, ...]:
+        return -self.precision_matrix / 2, (self.df - self._event_shape[-1] - 1) / 2
+
+    def _log_normalizer(self, x: Any, y: Any) -> Any:  # type: ignore[override]
+        p = x.shape[-1]
+        half = y + (p + 1) / 2
+        return half * (p * math.log(2) - torch.linalg.slogdet(-2 * x).logabsdet) + torch.mvlgamma(half, p)
+
+    _mean_carrier_measure = 0  # type: ignore[assignment]
 
     def _squares(self) -> Chi2:
         """Of the diagonal: fewer degrees of freedom from entry to entry."""

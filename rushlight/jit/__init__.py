@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 from ..nn.modules.module import Module
 
 __all__ = ["Final", "ScriptModule", "TracerWarning", "annotate", "export", "ignore", "is_scripting", "is_tracing", "isinstance", "script",
-           "script_if_tracing", "script_method", "trace", "unused"]
+           "script_if_tracing", "script_method", "trace", "trace_module", "unused"]
 
 T = TypeVar("T")
 
@@ -43,6 +43,19 @@ def script(obj: T, *args: Any, **options: Any) -> T:
 def trace(func: T, example_inputs: Any = None, **options: Any) -> T:
     """``func`` itself."""
     return func
+
+
+def trace_module(mod: T, inputs: Any = None, **options: Any) -> T:
+    """``mod`` itself."""
+    return mod
+
+
+def _overload(func: T) -> T:
+    """``func`` itself: one of several signatures, of which the last definition has the body."""
+    return func
+
+
+_overload_method = _overload
 
 
 def script_if_tracing(fn: T) -> T:

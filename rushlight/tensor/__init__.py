@@ -16,6 +16,7 @@ from . import (  # noqa: F401
     copies,
     creation,
     diagonals,
+    dlpack,
     each,
     einsum,
     extremes,

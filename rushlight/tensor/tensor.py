@@ -196,6 +196,23 @@ class Tensor(Subclassed):
         array = self.numpy()
         return array if dtype is None else array.astype(dtype, copy=False)
 
+    def __dlpack__(self, *, stream: Any = -1, max_version: tuple[int, int] | None = None, dl_device: tuple[int, int] | None = None,
+                   copy: bool | None = None) -> Any:
+        """A capsule of the memory for another library (``rushlight.from_dlpack``).
+
+        Raises:
+            BufferError: the tensor requires grad, or is of a dtype that NumPy lacks.
+        """
+        from .dlpack import exported
+
+        return exported(self, stream, max_version, dl_device, copy)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Where the memory is, in DLPack's numbers: on the CPU."""
+        from .dlpack import DLDeviceType
+
+        return DLDeviceType.kDLCPU, 0
+
     def __array_wrap__(self, array: np.ndarray, context: Any = None, return_scalar: bool = False) -> Tensor:
         """What a NumPy function makes of this tensor becomes a tensor, too."""
         from .creation import from_numpy

@@ -75,6 +75,21 @@ def test_install_inside_a_program_and_what_is_not_there(tmp_path):
         """, "program.py", folder=tmp_path) == ["torchvision"]
 
 
+def test_names_inside_modules_and_the_name_of_the_package(tmp_path):
+    assert run("""
+        import torch.backends.cudnn as cudnn
+        import torch.backends.cuda
+        from torch.distributions.log_normal import LogNormal
+        import torch
+        import rushlight
+        assert cudnn is torch.backends.cudnn is rushlight.backends.cudnn and LogNormal is torch.distributions.LogNormal
+        assert "torch._C._log_api_usage_once".split(".")[0] == torch.__name__ and torch.torch is torch
+        assert rushlight.linalg.norm(torch.ones(4)) == 2
+        rushlight.compat.uninstall()
+        print(rushlight.__name__, rushlight.hub.__name__)
+        """, "-m", "rushlight.compat", "program.py", folder=tmp_path) == ["rushlight", "rushlight.hub"]
+
+
 def test_libraries_that_ask_for_torch_take_it(tmp_path):
     pytest.importorskip("einops")
     assert run("""

@@ -29,7 +29,7 @@ def test_resnets_have_torchvisions_parameters(name, count, keys, values):
 
 
 def test_a_vgg_has_torchvisions_parameters():
-    features = vgg._features((1, 1, 2, 2, 2), batch_norm=True)
+    features = vgg.make_layers(vgg.cfgs["A"], batch_norm=True)
     assert names(features) == 276468189
     assert sum(p.numel() for p in features.parameters()) == 9225984
     assert [name for name, _ in vgg.VGG(nn.Identity(), 2, init_weights=False).named_parameters()] == [

@@ -24,6 +24,8 @@ from .hooks import (  # the hooks of all modules are found here, as in PyTorch
 )
 from .layers import NOTHING, call_layer, layer_of, layers
 from .named import KINDS, hold
+from .state import EXTRA as _EXTRA_STATE_KEY_SUFFIX  # noqa: F401
+from .state import IncompatibleKeys as _IncompatibleKeys  # noqa: F401
 from .whole import Whole
 
 __all__ = ["Module"]

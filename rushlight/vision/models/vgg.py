@@ -19,7 +19,10 @@ from rushlight.vision.models.weights import Weights, WeightsEnum, published
 __all__ = ["VGG", "VGG11_BN_Weights", "VGG11_Weights", "VGG13_BN_Weights", "VGG13_Weights", "VGG16_BN_Weights", "VGG16_Weights",
            "VGG19_BN_Weights", "VGG19_Weights", "vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"]
 
-_CHANNELS = (64, 128, 256, 512, 512)  # of the convolutions before each of the five pools
+# The published configurations: the channels of each convolution, and where pools are.
+cfgs: dict[str, list[int | str]] = {
+    letter: [part for channels, depth in zip((64, 128, 256, 512, 512), depths, strict=True) for part in [channels] * depth + ["M"]]
+    for letter, depths in (("A", (1, 1, 2, 2, 2)), ("B", (2, 2, 2, 2, 2)), ("D", (2, 2, 3, 3, 3)), ("E", (2, 2, 4, 4, 4)))}
 
 
 class VGG(Module):
@@ -52,15 +55,28 @@ class VGG(Module):
         return self.classifier(flatten(self.avgpool(self.features(x)), 1))
 
 
-def _features(depths: Sequence[int], batch_norm: bool) -> Sequential:
-    """``depths``: how many convolutions there are before each pool."""
+def make_layers(cfg: Sequence[int | str], batch_norm: bool = False) -> Sequential:
+    """The convolutional part of a network.
+
+    Args:
+        cfg: for each 3x3 convolution how many channels it gives, "M" for a pool that halves height and width; ``cfgs`` has those of VGG.
+        batch_norm: whether a batch norm follows each convolution.
+
+    Shape: (N, 3, H, W) -> (N, C, H', W')
+
+    Example:
+        >>> make_layers([8, "M", 16])(rushlight.zeros(1, 3, 6, 6)).shape
+        torch.Size([1, 16, 3, 3])
+    """
     layers: list[Module] = []
     before = 3
-    for channels, depth in zip(_CHANNELS, depths, strict=True):
-        for _ in range(depth):
-            layers += [Conv2d(before, channels, 3, padding=1), *([BatchNorm2d(channels)] if batch_norm else []), ReLU(True)]
-            before = channels
-        layers.append(MaxPool2d(2, 2))
+    for part in cfg:
+        if part == "M":
+            layers.append(MaxPool2d(2, 2))
+            continue
+        channels = int(part)
+        layers += [Conv2d(before, channels, 3, padding=1), *([BatchNorm2d(channels)] if batch_norm else []), ReLU(True)]
+        before = channels
     return Sequential(*layers)
 
 
@@ -104,20 +120,20 @@ class VGG19_BN_Weights(WeightsEnum):
     DEFAULT = IMAGENET1K_V1
 
 
-def _maker(name: str, kind: type[WeightsEnum], depths: Sequence[int]) -> Callable[..., VGG]:
+def _maker(name: str, kind: type[WeightsEnum], cfg: Sequence[int | str]) -> Callable[..., VGG]:
     batch_norm = name.endswith("_bn")
 
     def build(**kwargs: Any) -> VGG:
-        return VGG(_features(depths, batch_norm), **kwargs)
-    what = f"A ``VGG`` of {sum(depths)} convolutions{' with batch norms' if batch_norm else ''}"
+        return VGG(make_layers(cfg, batch_norm), **kwargs)
+    what = f"A ``VGG`` of {len(cfg) - 5} convolutions{' with batch norms' if batch_norm else ''}"
     return published(name, kind, build, what, init_weights=False)
 
 
-vgg11 = _maker("vgg11", VGG11_Weights, (1, 1, 2, 2, 2))
-vgg11_bn = _maker("vgg11_bn", VGG11_BN_Weights, (1, 1, 2, 2, 2))
-vgg13 = _maker("vgg13", VGG13_Weights, (2, 2, 2, 2, 2))
-vgg13_bn = _maker("vgg13_bn", VGG13_BN_Weights, (2, 2, 2, 2, 2))
-vgg16 = _maker("vgg16", VGG16_Weights, (2, 2, 3, 3, 3))
-vgg16_bn = _maker("vgg16_bn", VGG16_BN_Weights, (2, 2, 3, 3, 3))
-vgg19 = _maker("vgg19", VGG19_Weights, (2, 2, 4, 4, 4))
-vgg19_bn = _maker("vgg19_bn", VGG19_BN_Weights, (2, 2, 4, 4, 4))
+vgg11 = _maker("vgg11", VGG11_Weights, cfgs["A"])
+vgg11_bn = _maker("vgg11_bn", VGG11_BN_Weights, cfgs["A"])
+vgg13 = _maker("vgg13", VGG13_Weights, cfgs["B"])
+vgg13_bn = _maker("vgg13_bn", VGG13_BN_Weights, cfgs["B"])
+vgg16 = _maker("vgg16", VGG16_Weights, cfgs["D"])
+vgg16_bn = _maker("vgg16_bn", VGG16_BN_Weights, cfgs["D"])
+vgg19 = _maker("vgg19", VGG19_Weights, cfgs["E"])
+vgg19_bn = _maker("vgg19_bn", VGG19_BN_Weights, cfgs["E"])
