@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+from dataclasses import replace
 from fractions import Fraction
 from unittest import mock
 
@@ -12,7 +14,10 @@ from hypothesis import strategies as st
 
 from rushlight.compile import dtypes as dt
 from rushlight.compile.build import _planned, build
+from rushlight.compile.contraction import Contraction, Dim
 from rushlight.compile.cpu import jit, pool, target, toomcook, winograd, winograd_grad
+from rushlight.compile.cpu.irtext import Function
+from rushlight.compile.cpu.winograd_tiles import LISTED, TILE, list_tiles, share
 from rushlight.compile.flags import flags
 from rushlight.compile.graph import ContractSpec, Graph, Node, Window
 from rushlight.compile.program import Program
@@ -172,6 +177,57 @@ def test_wider_panels_make_the_same_bits(n, channels, high, wide, filters, flipp
             results.append(run(build(g, {}), g, arrays))
     np.testing.assert_array_equal(results[0][0], results[1][0])
     np.testing.assert_array_equal(results[0][1], results[1][1])
+
+
+@SETTINGS
+@given(st.integers(1, 3), st.integers(1, 11), st.integers(1, 11), st.integers(0, 1), st.integers(1, 3), st.data())
+def test_listed_places_are_those_of_the_tiles(images, high, wide, border, times, data):
+    down, across = -(-high // TILE), -(-wide // TILE)
+    first = data.draw(st.integers(0, images * down * across - 1))
+    count = data.draw(st.integers(0, images * down * across - first))
+    f = Function("void @listed(ptr %places, ptr %base, ptr %shape, ptr %counts)")
+    n, y, x, tiles_y, tiles_x, rows, columns, start, number, beside = (f.load("%shape", i) for i in range(10))
+    end = f.slot("ptr")
+    f.set(end, "%places", "ptr")
+    list_tiles(f, end, "%base", (n, y, x), (tiles_y, tiles_x), (rows, columns), start, number, border, beside)
+    with f.loop(0, "5") as k:
+        begin, places = share(f, "%places", f.get(end, "ptr"), k, 5)
+        f.do(f"store i64 {places}, ptr {f.at('%counts', k)}")
+        f.do(f"store ptr {begin}, ptr {f.at('%counts', f.add(k, 5))}")
+    address = jit.kernel(f"test listed {border}", lambda: f.finish() + f.module.text(), "listed")
+    steps = (1 << 20, 1 << 12, LISTED * times)
+    shape = np.array([*steps, down, across, high, wide, first, count, times], np.int64)
+    places, counts = np.zeros(TILE * TILE * times * count + 1, np.int64), np.zeros(10, np.int64)
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(address)
+    call(places.ctypes.data, 0, shape.ctypes.data, counts.ctypes.data)
+    want = []
+    for tile in range(first, first + count):
+        (image, row), column = divmod(tile // across, down), tile % across
+        ys = [min(TILE * row + i, high - 1) + border for i in range(TILE)]
+        xs = [min(TILE * column + j, wide - 1) + border for j in range(TILE)]
+        want += [image * steps[0] + i * steps[1] + j * steps[2] + LISTED * t for t in range(times) for i in ys for j in xs]
+    assert places.tolist() == [*want, 0]
+    begins = [(at - places.ctypes.data) // 8 for at in counts[5:].tolist()]
+    assert [*begins, len(want)] == [len(want) * k // 5 for k in range(6)]
+    assert counts[:5].tolist() == np.diff([*begins, len(want)]).tolist()
+
+
+def test_filters_that_one_block_uses_are_not_written_to_memory():
+    side, channels, filters, wide = 16, 64, 128, 18
+    images = [(side, wide * channels, side * filters), (side, channels, filters)]
+    taps = [(3, wide * channels, 3 * channels * filters), (3, channels, channels * filters), (channels, 1, filters)]
+    cpu, passes = target.current(), {}
+    tiles = winograd.panel_vectors(filters, cpu.vector_bytes // 4, cpu) * cpu.vector_bytes // 4  # as many as a panel has filters
+    for n in (tiles // 16, tiles // 16 + 1):
+        rows = [(n, wide * wide * channels, side * side * filters), *images]
+        c = Contraction((), tuple(Dim(e, a, 0, out) for e, a, out in rows), (Dim(filters, 0, 1, 1),),
+                        tuple(Dim(e, a, b, 0) for e, a, b in taps), F32, F32, F32, F32)
+        plan = winograd.plan(c)
+        assert plan is not None
+        passes[n] = [step.kernel[0].split()[1] for step in plan.steps]
+        kept = winograd.plan(replace(c, constant=True))
+        assert kept is not None and [step.packs for step in kept.steps] == [True, False]  # unless they are kept
+    assert list(passes.values()) == [["tiles"], ["filters", "tiles"]]
 
 
 def layer(n: int, channels: int, side: int, filters: int) -> tuple[Graph, list[np.ndarray]]:
