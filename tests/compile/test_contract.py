@@ -424,8 +424,28 @@ def test_wide_panels_are_packed_where_they_would_wait_for_loads(rows: int, colum
     rng = np.random.default_rng(4)
     a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((rows, depth), (depth, columns)))
     out = np.zeros((rows, columns), np.float32)
-    with target.using(dataclasses.replace(HOST, l2=1 << 20, full_loads=2, wide_tiles=True)):
+    with target.using(dataclasses.replace(HOST, l2=1 << 20, full_loads=2, wide_tiles=True, slow_l3=False)):
         assert any(step.packs for step in plan(of_einsum("mk,kn->mn", a, b, out, dt.float32)).steps) == packed
+        check("mk,kn->mn", a, b, out)
+
+
+@pytest.mark.skipif(HOST.vector_bytes != 64, reason="wide tiles are for vectors of 64 bytes")
+@pytest.mark.parametrize("rows, columns, depth, kind, vectors", [
+    (100, 400, 500, "direct", 2), (130, 400, 600, "chunked", 2), (100, 250, 600, "packed", 4), (100, 1024, 300, "packed", 4),
+    (550, 400, 500, "packed", 4), (100, 400, 300, "direct", 4)])  # fmt: skip
+def test_some_hundred_rows_read_a_matrix_from_a_slow_cache_where_it_lies(
+    rows: int, columns: int, depth: int, kind: str, vectors: int
+) -> None:  # fmt: skip
+    """Chunk by chunk, if it is deep. Rows of 250 numbers lie across lines, those of 1024 share one place; for 550 rows packing pays; 480 KB
+    stay in the second-level cache."""
+    rng = np.random.default_rng(6)
+    a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((rows, depth), (depth, columns)))
+    out = np.zeros((rows, columns), np.float32)
+    caches = {"l1d": 48 << 10, "l1d_ways": 12, "l2": 1 << 20}
+    with target.using(dataclasses.replace(HOST, **caches, full_loads=2, wide_tiles=True, slow_l3=True)):
+        steps = plan(of_einsum("mk,kn->mn", a, b, out, dt.float32)).steps
+        drivers = [step.kernel[1].__self__ for step in steps if not step.packs]
+        assert ("packed" if len(drivers) < len(steps) else drivers[0].kind, drivers[0].vectors) == (kind, vectors)
         check("mk,kn->mn", a, b, out)
 
 

@@ -42,9 +42,11 @@ from rushlight.compile.cpu.contract_sizes import (
     is_beyond,
     is_by_dots,
     is_copied,
+    is_deep,
     is_far,
     is_in_chunks,
     is_lifted,
+    is_read_once,
     is_turned,
     is_wide,
     masked_panels,
@@ -84,7 +86,7 @@ class Planner:
     """The way of one contraction through the general kernels (``pair_plan.py`` has one for units that multiply pairs)."""
 
     rate = 1  # see Roles
-    asks = False  # see _asks
+    asks = once = False  # see _asks, _reads_once
 
     def __init__(self, c: Contraction, cpu: target.CPU) -> None:
         self.cpu = cpu
@@ -122,10 +124,10 @@ class Planner:
         self.flops = 2 * self.batches * self.rows * self.n.extent * self.depth
         read = self.batches * self.depth * (self.rows * self.types["a"].itemsize + self.n.extent * self.types["b"].itemsize)
         wanted = parts_wanted(self.flops, read, self.rows)
-        once = int(LONGEST_SHARE * self.cpu.l2) // ((self.panel + self.heights[0]) * self.accumulate.itemsize)
+        fitting = int(LONGEST_SHARE * self.cpu.l2) // ((self.panel + self.heights[0]) * self.accumulate.itemsize)
         self.turned = self._turns()
         strides_far = self._strides_far()
-        self.longest = CHUNK if strides_far else min(LONGEST, once)
+        self.longest = CHUNK if strides_far or self.once and is_deep(self.depth) else min(LONGEST, fitting)
         self.block_rows = self.turned or self._copies()
         far, slow = self.cpu.far_panels, self.cpu.slow_l3
         beyond = (far or slow) and is_beyond(self.n.extent, self.depth, self.accumulate.itemsize, self.cpu.l2)
@@ -182,7 +184,8 @@ class Planner:
         if along_k and self.n.strides[1] != b.itemsize and self.lanes <= 16 and is_by_dots(self.rows):
             return dot_vectors(self.n.extent, self.lanes), dot_heights(registers), True
         # Where loads are not scarce: a turned tile has the rows that fill a vector, and with few rows B is asked for in narrow panels.
-        wide = self.cpu.full_loads == 1 or self.cpu.wide_tiles and not self._lies_across() and is_wide(self.rows)
+        self.once = self._reads_once()
+        wide = self.cpu.full_loads == 1 or self.cpu.wide_tiles and not self.once and not self._lies_across() and is_wide(self.rows)
         vectors = panel_vectors(self.rows, self.n.extent, self.lanes, registers, wide)
         return vectors, heights(registers, vectors), False
 
@@ -229,6 +232,14 @@ class Planner:
         uniform = one_stride(self.k, 1)
         return self._can_stay(uniform) and is_far(self.rows, self.heights[0], self.depth, uniform, self.cpu.l2)
 
+    def _reads_once(self) -> bool:
+        """Whether B, which would be packed for this product alone, is read where it lies, in narrow panels that are asked for ahead."""
+        kept = self.c.constant and self.names["b"] == "b"
+        if not self.cpu.slow_l3 or self.cpu.full_loads == 1 or self.along or kept or self._lies_across():
+            return False
+        uniform = one_stride(self.k, 1)
+        return self._can_stay(uniform) and is_read_once(self.rows, self.depth, uniform, self.cpu.l1d, self.cpu.l1d_ways, self.cpu.l2)
+
     def _can_stay(self, uniform: int | None) -> TypeGuard[int]:
         return self.types["b"] is self.accumulate and self.n.strides[1] == self.accumulate.itemsize and uniform is not None
 
@@ -246,7 +257,7 @@ class Planner:
         item = self.accumulate.itemsize
         if self.turned and self.cpu.far_panels and self.depth and self._can_stay(uniform):
             self.lifted = is_lifted(self.block_rows, self.heights[0], uniform, self.cpu.l1d, self.cpu.l1d_ways)
-        if self.lifted or self.depth == 0 or self._can_stay(uniform) and stays(
+        if self.lifted or self.depth == 0 or self.once or self._can_stay(uniform) and stays(
                 self.rows, self.heights[0], self.depth, uniform, self.n.extent, self.panel, self.lanes, self.vectors, item, self.chunked,
                 self.cpu.l2, self.cpu.full_loads):  # fmt: skip
             strides = [x.strides[1] for x in self.batch]

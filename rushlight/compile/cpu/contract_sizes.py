@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 
 from rushlight.compile.cpu.contract_block import LINE
+from rushlight.compile.cpu.contract_rows import MAX_ROWS
 from rushlight.compile.sizes import choice, decision, numeric
 
-__all__ = ["CHUNK", "FEW_ROWS", "cycles", "dot_vectors", "is_across", "is_beyond", "is_by_dots", "is_copied", "is_far", "is_in_chunks",
-           "is_lifted", "is_turned", "is_wide", "masked_panels", "panel_vectors", "parts_wanted", "places", "scattering",
-           "stays"]  # fmt: skip
+__all__ = ["CHUNK", "FEW_ROWS", "cycles", "dot_vectors", "is_across", "is_beyond", "is_by_dots", "is_copied", "is_deep", "is_far",
+           "is_in_chunks", "is_lifted", "is_read_once", "is_turned", "is_wide", "masked_panels", "panel_vectors", "parts_wanted",
+           "places", "scattering", "stays"]  # fmt: skip
 
 #: Up to so many rows, dot products are faster than packing B.
 FEW_ROWS = 16
@@ -141,6 +142,19 @@ def is_copied(panels: int, vectors: int, rows: int, tall: int) -> bool:
 def is_far(rows: int, tall: int, depth: int, stride: int, l2: int) -> bool:
     """Whether several tiles read B from page to page, and it is more than the second-level cache holds."""
     return depth > CHUNK and tall < rows < 8 * tall and stride >= FAR and stride * depth > l2 // 2
+
+
+@decision
+def is_read_once(rows: int, depth: int, stride: int, l1d: int, ways: int, l2: int) -> bool:
+    """Whether narrow tiles that ask ahead for B where it lies are faster than packing it, where it comes from a slow cache: rows are too
+    few to use the packed form often. Not if its vectors lie across lines, or its lines share one place of the first-level cache."""
+    return FEWEST_WIDE <= rows <= MAX_ROWS and stride % LINE == 0 and places(stride, l1d, ways) > 1 and stride * depth > l2 // 2
+
+
+@decision
+def is_deep(depth: int) -> bool:
+    """Whether such a product goes chunk by chunk."""
+    return depth > 2 * CHUNK
 
 
 @decision

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rushlight.compile.cpu.contract_ask import LINE
 from rushlight.compile.cpu.contract_epilogue import gather, scattered
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
@@ -21,6 +22,8 @@ __all__ = ["Pack", "MAX_TURNED"]
 
 #: The most lanes whose square blocks are turned in registers.
 MAX_TURNED = 16
+#: Positions that are asked for in advance where each has a stretch of columns: the processor does not follow such strides, over pages.
+AHEAD = 8
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Pack:
 
     @property
     def key(self) -> str:
-        return f"pack7 {self.source.name} {self.target.name} {self.lanes}x{self.vectors} {self.stride}"
+        return f"pack8 {self.source.name} {self.target.name} {self.lanes}x{self.vectors} {self.stride}"
 
     def ir(self) -> str:
         module = Module()
@@ -71,8 +74,12 @@ class Pack:
         k_table = f.at(frame.tables, f.mul(frame["batch_dims"], 3))
         masks = [mask(f, f.sub(columns, v * self.lanes), self.lanes) for v in range(self.vectors)]
         here, index = frame.offsets(k_table, frame["k_dims"], first, [source, target])
+        ahead = f.mul(f.load(f.at(k_table, f.mul(f.sub(frame["k_dims"], 1), 3)), 1), AHEAD) if self.stride == "unit" else ""
         with f.loop(0, count):
             src, dst = (f.let(f"inttoptr i64 {f.get(slot)} to ptr") for slot in here)
+            if ahead:
+                for line in range(0, self.vectors * self.lanes * self.source.itemsize, LINE):
+                    self._ask(f, f.at(f.at(src, ahead, "i8"), line, "i8"))
             for v in range(self.vectors):
                 if self.stride == "unit":
                     at = f.at(src, v * self.lanes * self.source.itemsize, "i8")
@@ -112,9 +119,14 @@ class Pack:
             here = f.minimum(f.add(column, j), last)  # beyond the last column: that one again
             at = f.at(src, f.mul(here, frame["n_stride"]), "i8")
             value = f.let(f"load {ir_type(self.source, self.lanes)}, ptr {at}, align {self.source.itemsize}")
+            self._ask(f, f.at(at, LINE, "i8"))  # the processor follows few rows side by side
             rows.append(convert(f, value, self.source, self.target, self.lanes))
         for j, value in enumerate(turned(f, rows, ir_type(self.target, self.lanes), self.lanes)):
             self._store(f, value, f.at(dst, f.mul(step, j), "i8"), 0)
+
+    def _ask(self, f: Function, pointer: str) -> None:
+        f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        f.do(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 3, i32 1)")
 
     def _store(self, f: Function, value: str, dst: str, v: int) -> None:
         at = f.at(dst, v * self.lanes * self.target.itemsize, "i8")

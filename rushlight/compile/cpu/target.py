@@ -60,6 +60,8 @@ class CPU:
     full_loads: int = 2
     """How many loads of a full vector, or broadcasts to one, there are in a cycle. Where it is one, as on Ice Lake servers (measured),
     the multiply-adds of a cycle, two, must share it."""
+    slow_l3: bool = False
+    """Whether the cores share their third-level cache over a mesh that keeps them waiting (Emerald Rapids, measured; Sapphire Rapids)."""
     wide_tiles: bool = False
     """Whether tiles of products have rows of four vectors though loads are not scarce. They load 10 operands for 24 multiply-adds, not 14,
     and read A half as often as tiles of two vectors, whose 12 rows all wait for it where it comes from the third level."""
@@ -70,11 +72,6 @@ class CPU:
         return self.full_loads == 1
 
     @property
-    def slow_l3(self) -> bool:
-        """Whether the cores share their third-level cache over a mesh that keeps them waiting."""
-        return self.name.startswith(("sapphirerapids", "emeraldrapids"))
-
-    @property
     def lasting_ways(self) -> int:
         """How many lines of one place of the first-level cache stay there while other lines pass by. Of AMD's (Zen 5) one way less than
         there are: rows that fill all of them are worth copying; on Intel (Granite Rapids) that costs 7 to 13 %."""
@@ -83,6 +80,9 @@ class CPU:
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", f"{self.triple}/{self.name}/{self.features}" + ("" if self.tables else "/no tables"))
 
+
+#: How LLVM's names of processors whose third-level cache is slow begin; Ice Lake's is told by its loads (``CPU.far_panels``).
+_SLOW_L3 = ("sapphirerapids", "emeraldrapids")
 
 #: level name -> (machine, LLVM cpu, vector bytes, registers, fma)
 _LEVELS = {
@@ -127,7 +127,7 @@ def host() -> CPU:
     tiles = width == 64 and {"amx-tile", "amx-bf16"} <= flagged and amx.granted()
     loads = 1 if name.startswith("icelake") and width == 64 else 2
     return CPU(name, features, triple, width, registers, fma, bf16, l1d, l2, l3, tiles, _l1d_ways(),
-               full_loads=loads, wide_tiles=width == 64)  # fmt: skip
+               full_loads=loads, slow_l3=name.startswith(_SLOW_L3), wide_tiles=width == 64)  # fmt: skip
 
 
 def _facts() -> tuple[str, str, str, frozenset[str]]:
