@@ -20,7 +20,7 @@ from rushlight.compile.build import build  # noqa: E402
 from rushlight.compile.cpu import alloc, jit, target  # noqa: E402
 from rushlight.compile.cpu.render import kernel_for, render  # noqa: E402
 from rushlight.compile.cpu.widths import lanes_of  # noqa: E402
-from rushlight.compile.expr import input_  # noqa: E402
+from rushlight.compile.expr import e, input_  # noqa: E402
 from rushlight.compile.graph import Graph  # noqa: E402
 from rushlight.compile.nest import Accumulate, Accumulator, Axis, Load, Loop, LoopNest, Operand, Store  # noqa: E402
 from rushlight.compile.reference.nest import interpret_nest  # noqa: E402
@@ -174,3 +174,24 @@ def test_lines_are_asked_for_once_and_not_behind_what_all_rows_read(level):
                     (Load(0, 0), Load(1, 1), Store(2, input_(0, d) * input_(1, d))), True)
     lanes = lanes_of(flat, Loop(0, flat.body, True), cpu)[0]
     assert render(flat, cpu).count("call void @llvm.prefetch") == 2 * max(1, lanes * 4 // 64)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_second_loop_over_a_long_row_asks_for_the_next_row(level):
+    """A cross entropy: the largest number of a row, then the sum of exponentials; of what rows are stored to, nothing more is asked."""
+    cpu, d = target.named(level), dt.float32
+    first = Loop(1, (Load(1, 0), Accumulate(0, input_(1, d))), True)
+    second = Loop(1, (Load(3, 0), Accumulate(2, e.exp(input_(3, d) - input_(0, d)))), True)
+    third = Loop(1, (Load(4, 0), Store(1, input_(4, d) / input_(2, d))), True)
+    start = Accumulator(0, d, "max"), first, Accumulator(2, d, "add"), second
+    sums = LoopNest((Axis(), Axis()), (Operand(d, (None, 1)), Operand(d, (None, 0), True)), (0,), (*start, Store(1, input_(2, d))))
+    rows = LoopNest((Axis(), Axis()), (Operand(d, (None, 1)), Operand(d, (None, 1), True)), (0,), (*start, third))
+    lines = [max(1, lanes_of(sums, x, cpu)[0] * 4 // 64) for x in (first, second)]
+    assert render(sums, cpu).count("call void @llvm.prefetch") == sum(lines)
+    assert render(rows, cpu).count("call void @llvm.prefetch") == lines[0]
+    for n in (100, 4096, 5001):  # short and long: what is computed stays what it was
+        x = np.random.default_rng(n).normal(size=(3, n)).astype(np.float32)
+        out = np.zeros((3, 1), np.float32)
+        with target.using(level):
+            native(sums, [x.reshape(-1), out.reshape(-1)], [3, n, n, 1], 1, range(4))
+        np.testing.assert_allclose(out[:, 0], np.exp(x - x.max(1, keepdims=True)).sum(1), rtol=1e-5)

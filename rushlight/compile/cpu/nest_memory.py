@@ -10,7 +10,7 @@ from rushlight.compile.cpu.values import V, const, splat, type_text
 from rushlight.compile.dtypes import DType
 from rushlight.compile.nest import Operand, Store
 
-__all__ = ["Memory", "WOVEN", "ahead"]
+__all__ = ["LONG_ROW", "SECOND_LEVEL", "WOVEN", "Memory", "ahead"]
 
 #: How many bytes a loop over vectors asks for, ahead of its loads, of all the arrays together that it reads, and of one. Processors
 #: fetch ahead by themselves, but beside arithmetic not far enough: waiting and computing add up. Where arrays come from memory, the
@@ -22,7 +22,9 @@ __all__ = ["Memory", "WOVEN", "ahead"]
 #: means of rows 0.7 to 0.95, layer norms 0.85 to 0.97.)
 _AHEAD, _MOST_AHEAD = 4096, 3072
 _LINE = 64
-_FIRST_LEVEL, _SECOND_LEVEL = 3, 2  # as LLVM numbers them
+_FIRST_LEVEL, SECOND_LEVEL = 3, 2  # as LLVM numbers them
+#: Bytes of a row from which on the next one is asked for while this one is read again.
+LONG_ROW = 16 << 10
 
 #: Strides along vectors at which whole vectors are read and the elements picked out, or put together and written.
 WOVEN = (2, 3, 4)
@@ -39,9 +41,10 @@ class Memory:
     def __init__(self, f: Function, operands: tuple[Operand, ...], strides: list[list[int | str]], beyond: bool = False) -> None:
         """``beyond``: whether the caches do not hold what the kernel moves."""
         self.f, self.operands, self.strides = f, operands, strides
-        self.locality = _SECOND_LEVEL if beyond else _FIRST_LEVEL
+        self.locality = SECOND_LEVEL if beyond else _FIRST_LEVEL
         self.streamed: frozenset[int] = frozenset()  # operands that are written past the caches, at aligned addresses
-        self.asks: dict[int, int] = {}  # in a loop over vectors: operands of which it asks for lines, so many bytes ahead of its loads
+        # In a loop over vectors, operands of which it asks for lines: how many bytes ahead of its loads, into which cache.
+        self.asks: dict[int, tuple[int | str, int]] = {}
 
     # -- addresses -----------------------------------------------------------------------------------------------------
     def advance(self, scope: Scope, used: set[int], axis: int, position: str) -> None:
@@ -95,7 +98,7 @@ class Memory:
             address, one = f.let(f"getelementptr {type_}, ptr {address}, <{lanes} x i64> zeroinitializer"), False
         if one and mask is None:
             if k in self.asks and offset is None:
-                self._fetch_ahead(address, lanes * dtype.itemsize, self.asks[k])
+                self._fetch_ahead(address, lanes * dtype.itemsize, *self.asks[k])
             plain = f.let(f"load {text}, ptr {address}, align {dtype.itemsize}")
             return vecmath.load_form(V(f, plain, type_, lanes), dtype)
         mask = const(f, "i1", lanes, 1) if mask is None else mask
@@ -103,12 +106,13 @@ class Memory:
         value = masked_load(f, address, one, mask, rest, dtype.itemsize)
         return vecmath.load_form(value, dtype)
 
-    def _fetch_ahead(self, address: str, nbytes: int, distance: int) -> None:
+    def _fetch_ahead(self, address: str, nbytes: int, distance: int | str, locality: int) -> None:
         """Ask for the lines that a later turn loads as this one loads these ``nbytes``. Where nothing lies, nothing happens."""
         f = self.f
         f.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        behind = f.at(address, distance, "i8")
         for start in range(0, nbytes, _LINE):
-            f.do(f"call void @llvm.prefetch.p0(ptr {f.at(address, distance + start, 'i8')}, i32 0, i32 {self.locality}, i32 1)")
+            f.do(f"call void @llvm.prefetch.p0(ptr {f.at(behind, start, 'i8')}, i32 0, i32 {locality}, i32 1)")
 
     def _every(self, base: str, step: int, mask: V | None, rest: V, dtype: DType) -> V:
         """The elements at 0, step, 2 step, ... from ``base``: vectors of what lies in between are loaded whole, none beyond the last

@@ -30,7 +30,7 @@ from rushlight.compile.cpu import jit, target, vecmath
 from rushlight.compile.cpu.executor import RAISE_IR
 from rushlight.compile.cpu.irtext import Function
 from rushlight.compile.cpu.mathlib import any_lane
-from rushlight.compile.cpu.nest_memory import Memory, ahead
+from rushlight.compile.cpu.nest_memory import LONG_ROW, SECOND_LEVEL, Memory, ahead
 from rushlight.compile.cpu.nest_scope import (
     Scope,
     defined,
@@ -156,7 +156,7 @@ class _Renderer:
         self.chunked: dict[int, int] = {}  # axis -> its chunk axis
         self.lengths: dict[int, str] = {}  # chunk axis -> chunk length
         self.extents: list[str] = []
-        self.walked: set[tuple[str, int]] = set()  # where vector loops have read so far: the address, the axis
+        self.walked: dict[tuple[str, int], int] = {}  # where vector loops have read so far, the address, the axis: how often
 
     # -- the whole kernel ----------------------------------------------------------------------------------------------
     def text(self) -> str:
@@ -441,7 +441,7 @@ class _Renderer:
                 whole = f.let(f"and i64 {f.sub(high, low)}, {-full}")
                 start = f.let(f"add i64 {low}, {whole}") if fixed is None else str(fixed - fixed % full)
                 streamed, past = self.past_caches(outer, s, low, full)
-                asks = self.asked_for(outer, s)
+                asks = self.asked_for(outer, s, self.extents[s.axis])
                 for condition in (past, f.let(f"xor i1 {past}, true")) if streamed else ("",):
                     self.memory.streamed = streamed if condition == past else frozenset()
                     with f.when(condition) if condition else contextlib.nullcontext():
@@ -466,21 +466,31 @@ class _Renderer:
         with stretches(self, s, low, high, step) as (first, last), self.f.loop(first, last, step) as i:
             yield i
 
-    def asked_for(self, scope: Scope, s: Loop) -> dict[int, int]:
-        """The operands whose lines a vector loop asks for ahead of its loads, and how many bytes ahead.
+    def asked_for(self, scope: Scope, s: Loop, length: str) -> dict[int, tuple[int | str, int]]:
+        """The operands whose lines a vector loop asks for ahead of its loads: how many bytes ahead, and into which cache.
 
         Not for those that a loop before it has read, at the same place: a row of a softmax is in the caches after its maximum is known. And
         not where every row reads the same, like the weights of a layer norm: behind those lies nothing that is wanted.
+
+        Of a long row that is read twice, and of which nothing but numbers is left, the second loop asks for the next row: that one's first
+        loop need not wait then while nothing is computed. Of a short row the line at hand is asked for, which costs nothing.
         """
-        operands = self.nest.operands
+        operands, f = self.nest.operands, self.f
         read = sorted({x.operand for x in s.body if isinstance(x, Load) and operands[x.operand].strides[s.axis] == 1})
-        asks = {}
+        stores = any(isinstance(x, Store) and operands[x.operand].strides[s.axis] != 0 for x in statements(self.nest.body))
+        alone = self.nest.vector_parallel or s.axis in self.chunked or not self.nest.parallel
+        asks: dict[int, tuple[int | str, int]] = {}
         for k in read:
-            again = (scope.at[k], s.axis) in self.walked
-            self.walked.add((scope.at[k], s.axis))
-            alone = self.nest.vector_parallel or s.axis in self.chunked or not self.nest.parallel
-            if not again and (alone or any(step != 0 for a, step in enumerate(operands[k].strides) if a != s.axis)):
-                asks[k] = ahead(len(read))
+            place, item = (scope.at[k], s.axis), operands[k].dtype.itemsize
+            times = self.walked.get(place, 0)
+            self.walked[place] = times + 1
+            if times == 0 and (alone or any(step != 0 for a, step in enumerate(operands[k].strides) if a != s.axis)):
+                asks[k] = ahead(len(read)), self.memory.locality
+            elif times == 1 and not (alone or stores or length.isdecimal()) and operands[k].strides[self.nest.parallel[-1]] != 0:
+                row = f.mul(length, item)
+                long = f.let(f"and i1 {f.compare('sge', row, LONG_ROW)}, {f.compare('sle', row, self.cpu.l2 // 4)}")
+                step = f.mul(str(self.memory.strides[k][self.nest.parallel[-1]]), item)
+                asks[k] = f.let(f"select i1 {long}, i64 {step}, i64 0"), SECOND_LEVEL
         return asks
 
     def past_caches(self, scope: Scope, s: Loop, low: str, lanes: int) -> tuple[frozenset[int], str]:
