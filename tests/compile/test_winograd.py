@@ -227,7 +227,7 @@ def test_filters_that_one_block_uses_are_not_written_to_memory():
         passes[n] = [step.kernel[0].split()[1] for step in plan.steps]
         kept = winograd.plan(replace(c, constant=True))
         assert kept is not None and [step.packs for step in kept.steps] == [True, False]  # unless they are kept
-    assert list(passes.values()) == [["tiles"], ["filters", "tiles"]]
+    assert list(passes.values()) == [["inputs", "tiles"], ["filters", "tiles"]]
 
 
 def layer(n: int, channels: int, side: int, filters: int) -> tuple[Graph, list[np.ndarray]]:

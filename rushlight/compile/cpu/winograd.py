@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from rushlight.compile.contraction import Contraction, Dim
 from rushlight.compile.cpu import jit, target
 from rushlight.compile.cpu.contract_epilogue import EpilogueOperand
-from rushlight.compile.cpu.contract_step import Operand, Plan, Step
+from rushlight.compile.cpu.contract_step import KernelRequest, Operand, Plan, Step
 from rushlight.compile.cpu.contract_sums import combined, items_of, lines
-from rushlight.compile.cpu.winograd_ir import PLANES, TAPS, Filters, Gather, Tiles, Transform
+from rushlight.compile.cpu.winograd_ir import PLANES, TAPS, Filters, Gather, Inputs, Tiles, Transform
 from rushlight.compile.cpu.winograd_product import CHUNK, VECTORS, Product, panel_vectors
 from rushlight.compile.cpu.winograd_tiles import TILE
 from rushlight.compile.expr import cast, input_
@@ -96,13 +96,14 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     vectors = panel_vectors(s.n.extent, lanes, cpu)
     width = lanes * vectors
     panels, chunks = -(-s.n.extent // width), -(-s.channels.extent // CHUNK)
-    # A filter that is used for one block of tiles only is not worth a pass of its own through memory, unless the pass is kept. A block of
-    # so few tiles may be larger than others: each panel reads its inputs anew, which are no more than the filters would be.
+    # Filters that are used for one block of tiles only are not worth a pass of their own through memory, unless the pass is kept; the
+    # inputs are, then, for all panels. A block of so few tiles may be larger than others: each panel reads its inputs anew, which are no
+    # more than the filters would be.
     own = tiles <= width and not c.constant
     block, blocks = (tiles, 1) if own else _block(tiles, chunks, width, cpu)
     per_part = -(-blocks // MOST_PARTS)
     parts_m = -(-blocks // per_part)
-    parts_n = min(panels, max(1, 8 // parts_m), 4)
+    parts_n = min(panels, MOST_PARTS if own else max(1, min(8 // parts_m, 4)))
     group = -(-panels // parts_n)
     parts_n = -(-panels // group)
     # Planes an odd number of cache lines apart do not meet in the same set.
@@ -113,7 +114,10 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     u_panel = PLANES * u_plane
     # The next block's inputs are asked for where they fit into the second-level cache beside the rest.
     ahead = (PLANES + TILE * TILE) * chunks * v_chunk + PLANES * m_plane <= cpu.l2 * 3 // 4
-    listed = PLANES * (v_plane + m_plane) + own * u_panel
+    inputs = PLANES * v_plane
+    sums_at = 0 if own else inputs
+    u_at = sums_at + PLANES * m_plane
+    listed = u_at + own * u_panel
     slot = listed + _odd(8 * TILE * TILE * block * (1 + len(c.extras) + ahead * chunks))
 
     types = [(c.c, True), *((x.dtype, x.written) for x in c.extras)]
@@ -124,10 +128,11 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     stores, sums = c.stores or (cast(input_(0, c.accumulate), c.c),), items_of(c)
     fence = {"x86_64": "v", "aarch64": "w"}.get(cpu.triple.split("-")[0].replace("arm64", "aarch64"), "")
     gather, product = Gather(lanes, cpu.fma), Product(lanes, vectors, cpu.vector_registers, cpu.fma, fence)
-    filters, kernel = Filters(), Tiles(lanes, vectors, cpu.fma, outputs, stores, sums)
+    inputs_of_all, filters, kernel = Inputs(), Filters(), Tiles(lanes, vectors, cpu.fma, outputs, stores, sums)
+    before: list[KernelRequest] = [(inputs_of_all.key, inputs_of_all.ir, "inputs"), (filters.key, filters.ir, "filters")]
     transform = Transform(lanes, vectors, cpu.fma, s.n.b == 1)
 
-    k = s.channels.extent
+    k, each = s.channels.extent, -(-tiles // MOST_PARTS)
     block_k = max(1, min(k, (64 << 10) // (PLANES * width * 4)))
     parts_k = -(-k // block_k)
     values = {
@@ -135,37 +140,36 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
         "u_plane": u_plane, "parts_k": parts_k, "k": k, "block_k": block_k, "own": int(own), "transform": 0, "gather": 0, "product": 0,
         "tiles_y": down, "tiles_x": across, "high": s.y.extent, "wide": s.x.extent, "channels": k, "v_plane": v_plane,
         "v_chunk": v_chunk, "a_n": 4 * s.image.a, "a_y": 4 * s.y.a, "a_x": 4 * s.x.a, "parts_n": parts_n, "panels": panels,
-        "group": group, "blocks": blocks, "per_part": per_part, "block": block, "tiles": tiles, "slot": slot, "m": PLANES * v_plane,
-        "u": PLANES * (v_plane + m_plane), "list": listed, "m_plane": m_plane, "deep": deep, "ahead": int(ahead),
+        "group": group, "blocks": blocks, "per_part": per_part, "block": block, "tiles": tiles, "slot": slot, "m": sums_at,
+        "u": u_at, "list": listed, "m_plane": m_plane, "deep": deep, "ahead": int(ahead), "each": each,
     }  # fmt: skip
     for i, line in enumerate(strides):
         values.update((f"{d}{i}", step) for d, step in zip("nyxc", line, strict=True))
     extras: list[Operand] = [("extra", i) for i in range(len(c.extras))]
-    names: list[Operand] = ["a", "b" if own else ("scratch", 1), ("scratch", 0), "c", *extras]
+    names: list[Operand] = [*((("scratch", 1), "b") if own else ("a", ("scratch", 1))), ("scratch", 0), "c", *extras]
     sum_line = panels * width * 4
     if sums:
         values["sum_line"] = sum_line
-        names.append(("scratch", 1 + (not own)))
-    steps = [Step((kernel.key, kernel.ir, "tiles"), [(name, 0) for name in names], [values[x] for x in kernel.fields], parts_m * parts_n)]
-    scratch = [parts_m * parts_n * slot]
-    if not own:
-        first: list[tuple[Operand, int]] = [("b", 0), (("scratch", 1), 0)]
-        steps.insert(0, Step((filters.key, filters.ir, "filters"), first, [values[x] for x in filters.fields], parts_k * panels,
-                             packs=True))
-        scratch.append(panels * u_panel)
-    made = steps.copy()
+        names.append(("scratch", 2))
+    first: list[tuple[Operand, int]] = [("a" if own else "b", 0), (("scratch", 1), 0)]
+    parts = -(-tiles // each) if own else parts_k * panels
+    fields = (inputs_of_all.fields if own else filters.fields, kernel.fields)
+    made = [Step(before[not own], first, [values[x] for x in fields[0]], parts, packs=not own),
+            Step((kernel.key, kernel.ir, "tiles"), [(name, 0) for name in names], [values[x] for x in kernel.fields], parts_m * parts_n)]
+    steps = made.copy()
+    scratch = [parts_m * parts_n * slot, inputs if own else panels * u_panel]
     if sums:
         scratch.append(parts_m * lines(sums) * sum_line)
         steps.append(combined(c, lanes, len(scratch) - 1, 1, parts_m, s.n.extent, sum_line))
 
     def tell(addresses: list[int]) -> None:
         found = dict(zip(("gather", "product", "transform"), addresses, strict=False))
-        for step, fields in zip(reversed(made), (kernel.fields, filters.fields), strict=False):
-            for name in found.keys() & set(fields):
-                step.params[list(fields).index(name)] = found[name]
+        for step, line in zip(made, fields, strict=True):
+            for name in found.keys() & set(line):
+                step.params[list(line).index(name)] = found[name]
 
     jit.deliver([*((x.key, x.ir, name) for x, name in ((gather, "gather"), (product, "product"), (transform, "transform"))),
-                 (kernel.key, kernel.ir, "tiles"), (filters.key, filters.ir, "filters"),  # both, whatever the batch size
+                 (kernel.key, kernel.ir, "tiles"), *before,  # whatever the batch size
                  *(step.kernel for step in steps[len(made):])], tell)
     flops = 2 * s.image.extent * s.y.extent * s.x.extent * TAPS * TAPS * s.channels.extent * s.n.extent
     return Plan(steps, scratch, flops)

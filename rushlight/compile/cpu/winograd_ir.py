@@ -5,6 +5,7 @@ of 144: every *tile* of inputs and every filter is transformed to 36 numbers, fo
 product (tiles × channels by channels × filters), and the 36 sums of a tile are transformed to its results.
 
 * ``Filters``: all filters, once (``Transform``): ``u[panel][plane][channel][column]``.
+* ``Inputs``: where all tiles are one block, its inputs, for all panels; then ``Tiles`` transform filters as they need them.
 * ``Tiles``: for a block of tiles, in memory that stays in the second-level cache: inputs to ``v[plane][chunk][tile][channel]``
   (``Gather``), then for each panel of filters 36 products to ``m[plane][tile][column]`` (``winograd_product.py``), and from there the
   results with the epilogue. A chunk has ``CHUNK`` channels, so that the rows of a product are a constant distance apart.
@@ -28,7 +29,7 @@ from rushlight.compile.cpu.winograd_product import CHUNK
 from rushlight.compile.cpu.winograd_tiles import TILE, list_tiles, place, share
 from rushlight.compile.expr import Expr, canonical
 
-__all__ = ["PLANES", "Filters", "Gather", "Tiles", "Transform"]
+__all__ = ["PLANES", "Filters", "Gather", "Inputs", "Tiles", "Transform"]
 
 TAPS = 3
 SIDE = TILE + TAPS - 1
@@ -181,11 +182,28 @@ class Filters:
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """Operands: A, v. A part is ``each`` tiles of a single block."""
+
+    fields = (*GEOMETRY, "gather", "channels", "each", "tiles")
+    key = "winograd inputs 1"
+
+    def ir(self) -> str:
+        f = Function("void @inputs(ptr %table, ptr %params, i64 %begin, i64 %end)")
+        frame = Frame(f, 2, self.fields)
+        collect = f.let(f"inttoptr i64 {frame['gather']} to ptr")
+        first, end = f.mul("%begin", frame["each"]), f.minimum(f.mul("%end", frame["each"]), frame["tiles"])
+        f.do(f"call void {collect}(ptr {f.at(frame.bases[1], f.mul(first, CHUNK * 4), 'i8')}, ptr {frame.bases[0]}, i64 {first}, "
+             f"i64 {f.sub(end, first)}, i64 {frame['channels']}, ptr {f.at('%params', 4)})")  # fmt: skip
+        return f.finish() + f.module.text()
+
+
+@dataclass(frozen=True)
 class Tiles:
     """Operands: A, u, scratch, C, extras. A part is ``per_part`` blocks of tiles and a group of panels; there is a slot for
-    each in the scratch memory, of which the parts of one call use one. ``own``: where each panel serves one block of tiles only, B takes
-    the place of u, and each panel is transformed just before it is used, into the slot: ``deep`` channels at a time. ``vectors`` of a
-    panel."""
+    each in the scratch memory, of which the parts of one call use one. ``own``: where there is one block of tiles only, B takes
+    the place of u, and each panel is transformed just before it is used, into the slot: ``deep`` channels at a time. Then all parts share
+    the inputs, v (``Inputs``), which takes the place of A. ``vectors`` of a panel."""
 
     lanes: int
     vectors: int
@@ -197,7 +215,7 @@ class Tiles:
     @property
     def key(self) -> str:
         outputs = ";".join(map(str, self.outputs))
-        return f"winograd tiles 11 {self.lanes} {self.vectors} {self.fma} [{outputs}] {canonical(*self.stores)}{sums_key(self.sums)}"
+        return f"winograd tiles 12 {self.lanes} {self.vectors} {self.fma} [{outputs}] {canonical(*self.stores)}{sums_key(self.sums)}"
 
     @property
     def fields(self) -> list[str]:
@@ -216,7 +234,10 @@ class Tiles:
         row_bytes = self.lanes * self.vectors * 4
         # Nobody else has the slot of the first part meanwhile, and it stays in this core's cache from part to part.
         slot = f.at(frame.bases[2], f.mul("%begin", frame["slot"]), "i8")
-        sums, held = f.at(slot, frame["m"], "i8"), f.slot("i64", "-1")
+        sums, held = f.at(slot, frame["m"], "i8"), f.slot("i64")
+        own = f.compare("ne", frame["own"], 0)
+        inputs = f.let(f"select i1 {own}, ptr {frame.bases[0]}, ptr {slot}")
+        f.set(held, f.let(f"select i1 {own}, i64 0, i64 -1"))
         with f.loop("%begin", "%end") as part:
             panel0 = f.mul(f.rem(part, frame["parts_n"]), frame["group"])
             panel1 = f.minimum(f.add(panel0, frame["group"]), frame["panels"])
@@ -237,7 +258,6 @@ class Tiles:
                 with f.loop(panel0, panel1) as panel:
                     if self.sums:
                         f.set(rows, before)
-                    own = f.compare("ne", frame["own"], 0)
                     here, whole = f.at(slot, frame["u"], "i8"), f.at(frame.bases[1], f.mul(panel, frame["u_panel"]), "i8")
                     filters = f.let(f"select i1 {own}, ptr {here}, ptr {whole}")
                     # What a product asks for: its next chunk, or where it has only one the next plane's.
@@ -253,7 +273,7 @@ class Tiles:
                         chunks, again = f.mul(f.div(k, CHUNK), frame["v_chunk"]), f.let(f"zext i1 {f.compare('ne', k, 0)} to i64")
                         until = f.let(f"select i1 {f.compare('eq', k, 0)}, ptr {end}, ptr {places}")
                         with f.loop(0, str(PLANES)) as plane:
-                            a = f.at(f.at(slot, f.mul(plane, frame["v_plane"]), "i8"), chunks, "i8")
+                            a = f.at(f.at(inputs, f.mul(plane, frame["v_plane"]), "i8"), chunks, "i8")
                             m, b = f.at(sums, f.mul(plane, frame["m_plane"]), "i8"), f.at(filters, f.mul(plane, frame["u_plane"]), "i8")
                             asked, number = share(f, places, until, plane, PLANES)
                             f.do(f"call void {product}(ptr {m}, ptr {a}, ptr {b}, i64 {count}, i64 {depth}, i64 {following}, "
