@@ -9,6 +9,7 @@ or NaN reaches all results of its 4×4 tile. ``RUSHLIGHT_WINOGRAD=0`` does witho
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rushlight.compile.contraction import Contraction, Dim
@@ -96,14 +97,14 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     vectors = panel_vectors(s.n.extent, lanes, cpu)
     width = lanes * vectors
     panels, chunks = -(-s.n.extent // width), -(-s.channels.extent // CHUNK)
-    # Filters that are used for one block of tiles only are not worth a pass of their own through memory, unless the pass is kept; the
-    # inputs are, then, for all panels. A block of so few tiles may be larger than others: each panel reads its inputs anew, which are no
-    # more than the filters would be.
-    own = tiles <= width and not c.constant
-    block, blocks = (tiles, 1) if own else _block(tiles, chunks, width, cpu)
+    # So few tiles are one block, larger than others: each panel reads its inputs anew, which are no more than its filters. All panels share
+    # them. Filters that are used for one block only are not worth a pass of their own through memory, unless the pass is kept.
+    shared = tiles <= width
+    own = shared and not c.constant
+    block, blocks = (tiles, 1) if shared else _block(tiles, chunks, width, cpu)
     per_part = -(-blocks // MOST_PARTS)
     parts_m = -(-blocks // per_part)
-    parts_n = min(panels, MOST_PARTS if own else max(1, min(8 // parts_m, 4)))
+    parts_n = min(panels, MOST_PARTS if shared else max(1, min(8 // parts_m, 4)))
     group = -(-panels // parts_n)
     parts_n = -(-panels // group)
     # Planes an odd number of cache lines apart do not meet in the same set.
@@ -115,7 +116,7 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     # The next block's inputs are asked for where they fit into the second-level cache beside the rest.
     ahead = (PLANES + TILE * TILE) * chunks * v_chunk + PLANES * m_plane <= cpu.l2 * 3 // 4
     inputs = PLANES * v_plane
-    sums_at = 0 if own else inputs
+    sums_at = 0 if shared else inputs
     u_at = sums_at + PLANES * m_plane
     listed = u_at + own * u_panel
     slot = listed + _odd(8 * TILE * TILE * block * (1 + len(c.extras) + ahead * chunks))
@@ -128,8 +129,8 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     stores, sums = c.stores or (cast(input_(0, c.accumulate), c.c),), items_of(c)
     fence = {"x86_64": "v", "aarch64": "w"}.get(cpu.triple.split("-")[0].replace("arm64", "aarch64"), "")
     gather, product = Gather(lanes, cpu.fma), Product(lanes, vectors, cpu.vector_registers, cpu.fma, fence)
-    inputs_of_all, filters, kernel = Inputs(), Filters(), Tiles(lanes, vectors, cpu.fma, outputs, stores, sums)
-    before: list[KernelRequest] = [(inputs_of_all.key, inputs_of_all.ir, "inputs"), (filters.key, filters.ir, "filters")]
+    filters, gathered, kernel = Filters(), Inputs(), Tiles(lanes, vectors, cpu.fma, outputs, stores, sums)
+    before: list[KernelRequest] = [(filters.key, filters.ir, "filters"), (gathered.key, gathered.ir, "inputs")]
     transform = Transform(lanes, vectors, cpu.fma, s.n.b == 1)
 
     k, each = s.channels.extent, -(-tiles // MOST_PARTS)
@@ -137,7 +138,8 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     parts_k = -(-k // block_k)
     values = {
         "n": s.n.extent, "b_k": 4 * s.channels.b, "b_n": 4 * s.n.b, "b_y": 4 * s.u.b, "b_x": 4 * s.v.b, "u_panel": u_panel,
-        "u_plane": u_plane, "parts_k": parts_k, "k": k, "block_k": block_k, "own": int(own), "transform": 0, "gather": 0, "product": 0,
+        "u_plane": u_plane, "parts_k": parts_k, "k": k, "block_k": block_k, "own": int(own), "shared": int(shared),
+        "transform": 0, "gather": 0, "product": 0,
         "tiles_y": down, "tiles_x": across, "high": s.y.extent, "wide": s.x.extent, "channels": k, "v_plane": v_plane,
         "v_chunk": v_chunk, "a_n": 4 * s.image.a, "a_y": 4 * s.y.a, "a_x": 4 * s.x.a, "parts_n": parts_n, "panels": panels,
         "group": group, "blocks": blocks, "per_part": per_part, "block": block, "tiles": tiles, "slot": slot, "m": sums_at,
@@ -146,25 +148,35 @@ def _planned(c: Contraction, s: _Shape, cpu: target.CPU, lanes: int) -> Plan:
     for i, line in enumerate(strides):
         values.update((f"{d}{i}", step) for d, step in zip("nyxc", line, strict=True))
     extras: list[Operand] = [("extra", i) for i in range(len(c.extras))]
-    names: list[Operand] = [*((("scratch", 1), "b") if own else ("a", ("scratch", 1))), ("scratch", 0), "c", *extras]
+    scratch = [parts_m * parts_n * slot]
+    made: list[tuple[Step, Sequence[str]]] = []
+    a: Operand = "a"
+    b: Operand = "b"
+    if not own:
+        scratch.append(panels * u_panel)
+        u: Operand = ("scratch", len(scratch) - 1)
+        made.append((Step(before[0], [(b, 0), (u, 0)], [values[x] for x in filters.fields], parts_k * panels, packs=True), filters.fields))
+        b = u
+    if shared:
+        scratch.append(inputs)
+        v: Operand = ("scratch", len(scratch) - 1)
+        made.append((Step(before[1], [(a, 0), (v, 0)], [values[x] for x in gathered.fields], -(-tiles // each)), gathered.fields))
+        a = v
+    names: list[Operand] = [a, b, ("scratch", 0), "c", *extras]
     sum_line = panels * width * 4
     if sums:
         values["sum_line"] = sum_line
-        names.append(("scratch", 2))
-    first: list[tuple[Operand, int]] = [("a" if own else "b", 0), (("scratch", 1), 0)]
-    parts = -(-tiles // each) if own else parts_k * panels
-    fields = (inputs_of_all.fields if own else filters.fields, kernel.fields)
-    made = [Step(before[not own], first, [values[x] for x in fields[0]], parts, packs=not own),
-            Step((kernel.key, kernel.ir, "tiles"), [(name, 0) for name in names], [values[x] for x in kernel.fields], parts_m * parts_n)]
-    steps = made.copy()
-    scratch = [parts_m * parts_n * slot, inputs if own else panels * u_panel]
+        names.append(("scratch", len(scratch)))
+    made.append((Step((kernel.key, kernel.ir, "tiles"), [(name, 0) for name in names], [values[x] for x in kernel.fields],
+                      parts_m * parts_n), kernel.fields))
+    steps = [step for step, _ in made]
     if sums:
         scratch.append(parts_m * lines(sums) * sum_line)
         steps.append(combined(c, lanes, len(scratch) - 1, 1, parts_m, s.n.extent, sum_line))
 
     def tell(addresses: list[int]) -> None:
         found = dict(zip(("gather", "product", "transform"), addresses, strict=False))
-        for step, line in zip(made, fields, strict=True):
+        for step, line in made:
             for name in found.keys() & set(line):
                 step.params[list(line).index(name)] = found[name]
 

@@ -5,7 +5,8 @@ of 144: every *tile* of inputs and every filter is transformed to 36 numbers, fo
 product (tiles × channels by channels × filters), and the 36 sums of a tile are transformed to its results.
 
 * ``Filters``: all filters, once (``Transform``): ``u[panel][plane][channel][column]``.
-* ``Inputs``: where all tiles are one block, its inputs, for all panels; then ``Tiles`` transform filters as they need them.
+* ``Inputs``: where all tiles are one block, its inputs, for all panels; then ``Tiles`` transform filters as they need them, unless
+  all filters are kept.
 * ``Tiles``: for a block of tiles, in memory that stays in the second-level cache: inputs to ``v[plane][chunk][tile][channel]``
   (``Gather``), then for each panel of filters 36 products to ``m[plane][tile][column]`` (``winograd_product.py``), and from there the
   results with the epilogue. A chunk has ``CHUNK`` channels, so that the rows of a product are a constant distance apart.
@@ -201,9 +202,9 @@ class Inputs:
 @dataclass(frozen=True)
 class Tiles:
     """Operands: A, u, scratch, C, extras. A part is ``per_part`` blocks of tiles and a group of panels; there is a slot for
-    each in the scratch memory, of which the parts of one call use one. ``own``: where there is one block of tiles only, B takes
-    the place of u, and each panel is transformed just before it is used, into the slot: ``deep`` channels at a time. Then all parts share
-    the inputs, v (``Inputs``), which takes the place of A. ``vectors`` of a panel."""
+    each in the scratch memory, of which the parts of one call use one. ``shared``: where there is one block of tiles
+    only, all parts share its inputs, and v (``Inputs``) takes the place of A. ``own``: B takes the place of u, and each panel is
+    transformed just before it is used, into the slot: ``deep`` channels at a time. ``vectors`` of a panel."""
 
     lanes: int
     vectors: int
@@ -215,12 +216,12 @@ class Tiles:
     @property
     def key(self) -> str:
         outputs = ";".join(map(str, self.outputs))
-        return f"winograd tiles 12 {self.lanes} {self.vectors} {self.fma} [{outputs}] {canonical(*self.stores)}{sums_key(self.sums)}"
+        return f"winograd tiles 13 {self.lanes} {self.vectors} {self.fma} [{outputs}] {canonical(*self.stores)}{sums_key(self.sums)}"
 
     @property
     def fields(self) -> list[str]:
-        own = ["own", "channels", "gather", "product", "transform", "parts_n", "panels", "group", "blocks", "per_part", "block", "tiles",
-               "slot", "m", "u", "list", "m_plane", "u_panel", "deep", "ahead"]  # fmt: skip
+        own = ["own", "shared", "channels", "gather", "product", "transform", "parts_n", "panels", "group", "blocks", "per_part", "block",
+               "tiles", "slot", "m", "u", "list", "m_plane", "u_panel", "deep", "ahead"]  # fmt: skip
         steps = [f"{d}{i}" for i in range(len(self.outputs)) for d in ("n", "y", "x", "c")]
         return [*GEOMETRY, *FILTERS, *own, *steps, *(["sum_line"] if self.sums else [])]
 
@@ -236,8 +237,9 @@ class Tiles:
         slot = f.at(frame.bases[2], f.mul("%begin", frame["slot"]), "i8")
         sums, held = f.at(slot, frame["m"], "i8"), f.slot("i64")
         own = f.compare("ne", frame["own"], 0)
-        inputs = f.let(f"select i1 {own}, ptr {frame.bases[0]}, ptr {slot}")
-        f.set(held, f.let(f"select i1 {own}, i64 0, i64 -1"))
+        shared = f.compare("ne", frame["shared"], 0)
+        inputs = f.let(f"select i1 {shared}, ptr {frame.bases[0]}, ptr {slot}")
+        f.set(held, f.let(f"select i1 {shared}, i64 0, i64 -1"))
         with f.loop("%begin", "%end") as part:
             panel0 = f.mul(f.rem(part, frame["parts_n"]), frame["group"])
             panel1 = f.minimum(f.add(panel0, frame["group"]), frame["panels"])
