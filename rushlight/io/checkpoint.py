@@ -163,7 +163,12 @@ def _read_archive(
 ) -> Any:
     if "constants.pkl" in archive:
         where = archive.path or "the given buffer"
-        raise RuntimeError(f"{where} is a TorchScript archive: save the state_dict instead")
+        raise RuntimeError(f"{where} is a TorchScript archive: torch.jit.load reads it")
+    return read(io.BytesIO(archive.read("data.pkl")), storages_of(archive, placement, "data", mmap), encoding)
+
+
+def storages_of(archive: ArchiveReader, placement: Placement, folder: str, mmap: bool = False) -> Callable[[Any], LoadedStorage]:
+    """What reads the storages that the persistent ids of a pickle name from the records of a folder, each once."""
     swapped = "byteorder" in archive and archive.read("byteorder").decode("ascii", "replace") != sys.byteorder
     storages: dict[str, LoadedStorage] = {}
 
@@ -172,7 +177,7 @@ def _read_archive(
         if key not in storages:
             itemsize = kind.dtype.itemsize if kind.dtype else 1
             fetch = archive.map_array if mmap else archive.read_array
-            data = fetch(f"data/{key}", elements * itemsize)
+            data = fetch(f"{folder}/{key}", elements * itemsize)
             if swapped:
                 if kind.dtype is None:
                     raise RuntimeError("an untyped storage of another byte order cannot be read")
@@ -180,7 +185,7 @@ def _read_archive(
             storages[key] = placement.place(storage_of(kind, data, "cpu"), location)
         return storages[key]
 
-    return read(io.BytesIO(archive.read("data.pkl")), persistent_load, encoding)
+    return persistent_load
 
 
 def _storage_identity(identity: Any) -> tuple[StorageKind, str, str, int]:

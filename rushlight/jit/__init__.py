@@ -1,13 +1,13 @@
-"""``torch.jit`` names, for programs that use them: everything is recorded and compiled anyway, so they change nothing."""
+"""``torch.jit``: archives of TorchScript are read; the other names change nothing, as everything is recorded and compiled anyway."""
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from ..nn.modules.module import Module
+from ._serialization import RecursiveScriptModule, ScriptModule, load
 
-__all__ = ["Final", "ScriptModule", "TracerWarning", "annotate", "export", "ignore", "is_scripting", "is_tracing", "isinstance", "script",
-           "script_if_tracing", "script_method", "trace", "trace_module", "unused"]
+__all__ = ["Error", "Final", "RecursiveScriptModule", "ScriptModule", "TracerWarning", "annotate", "export", "ignore", "is_scripting",
+           "is_tracing", "isinstance", "load", "script", "script_if_tracing", "script_method", "trace", "trace_module", "unused"]
 
 T = TypeVar("T")
 
@@ -16,8 +16,8 @@ class TracerWarning(Warning):
     """What tracing would warn of: a value that the trace cannot follow. Programs filter it; it never comes."""
 
 
-class ScriptModule(Module):
-    """A module: its methods run as they are written."""
+class Error(RuntimeError):
+    """What the code of a TorchScript archive raises."""
 
 
 def script_method(fn: T) -> T:
