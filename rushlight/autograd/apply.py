@@ -25,7 +25,6 @@ from .handle import (
     base_of,
     derived,
     make,
-    new_alias,
     new_view,
     renew,
     storage_of,
@@ -347,13 +346,24 @@ def _record(tr: Trace, op: Op, attrs: tuple, slot: int) -> tuple[TraceNode, Sequ
 
 def alias_of(t: Handle, edge: Any = None, kind: type[Alias] = Alias) -> Any:
     """Another tensor over the whole of the same memory (``detach``, ``data``)."""
-    alias = storage_of(t)
-    v = value_of(t)
-    out = make(v, edge)
-    known = t._alias
-    data = kind is Alias and type(known) is DataAlias  # ``x.data.detach()``
-    out._alias = new_alias(alias.storage, None, alias.parent, alias.how, alias._place, DataAlias if data else kind)
+    alias: Any = t._alias or storage_of(t)
+    storage = alias.storage
+    out = next(handle.blanks)
+    out._value = t._value if alias.version == storage.version else refresh(t)
+    out._edge = edge
+    out._grad = out._more = None
     out._writes = t._writes
+    known: Any = t._alias
+    data = kind is Alias and type(known) is DataAlias  # ``x.data.detach()``
+    out._alias = made = DataAlias() if data else kind()
+    made.storage = storage
+    made.version = storage.version
+    made.base = None
+    made.parent = alias.parent
+    made.how = alias.how
+    made._place = alias._place
     if data:
-        out._alias.begun = known.begun
+        made.begun = known.begun
+    elif kind is DataAlias:
+        made.begun = storage.version
     return out

@@ -50,7 +50,7 @@ def written_for(root: Handle, nodes: Sequence[GradNode], tr: Trace, recipe: Any)
 
 @functools.lru_cache(1024)
 def _compiled(source: str) -> Callable[..., bool]:
-    scope: dict[str, Any] = {"__name__": __name__, "blank": handle.blank, "LEAF": LEAF, "Value": Value,
+    scope: dict[str, Any] = {"__name__": __name__, "blanks": handle.blanks, "LEAF": LEAF, "Value": Value,
                              "settings": settings, "overwritten": overwritten, "getrefcount": getrefcount, "ndarray": ndarray,
                              "is_exported": is_exported, "is_whole": is_whole, "part_of": part_of, "replace": replace}
     exec(compile(source, "<backward>", "exec"), scope)
@@ -201,7 +201,7 @@ class _Writer:
             if leaf._grad is not None:
                 lines += [f"replace(w_{name}, {v}, 'add_', None)", f"g_{name}._value = {v}", f"g_{name}._writes += 1"]
                 continue
-            lines += [f"{name}._grad = t = blank()", f"t._value = {v}", "t._edge = t._grad = t._alias = t._more = None",
+            lines += [f"{name}._grad = t = next(blanks)", f"t._value = {v}", "t._edge = t._grad = t._alias = t._more = None",
                       "t._writes = 0"]
         return lines
 

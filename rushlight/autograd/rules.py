@@ -162,9 +162,9 @@ def _opener(inputs: int) -> Any:
     for k in range(inputs):
         lines += [f"  v = node.kept{k}", "  if v is not None:",
                   "    if v.overwritten is not None or v.origin is not None: node._checked(v)",
-                  "    t = blank()", "    t._value = v", "    t._writes = 0", "    t._edge = t._grad = t._alias = t._more = None",
+                  "    t = next(blanks)", "    t._value = v", "    t._writes = 0", "    t._edge = t._grad = t._alias = t._more = None",
                   "    args.append(t)"]
-    scope: dict[str, Any] = {"blank": handle.blank, "__name__": __name__}
+    scope: dict[str, Any] = {"blanks": handle.blanks, "__name__": __name__}
     exec(compile("\n".join([*lines, "  return args"]), f"<opened {inputs}>", "exec"), scope)
     return scope["opened"]
 

@@ -413,7 +413,7 @@ class _Reader:
             if t is not None:
                 alias = [f"o{r}._alias = {r}", f"o{r}._grad"] if is_view else [f"o{r}._grad = o{r}._alias"]
                 writes = 0 if is_view else writes_of(self.tr.grad_enabled)
-                lines += [f"o{r} = blank()", f"o{r}._value = {r}", f"o{r}._writes = {writes}", *alias[:-1],
+                lines += [f"o{r} = next(blanks)", f"o{r}._value = {r}", f"o{r}._writes = {writes}", *alias[:-1],
                           f"{alias[-1]} = o{r}._more = None", f"o{r}._edge = {self._edge(t._edge)}"]
         return lines
 
@@ -431,7 +431,7 @@ class _Reader:
             if slot not in self.made and slot not in self.wholes:  # no tensor of this one is looked at
                 self.wholes.add(slot)
                 writes = writes_of(self.tr.grad_enabled)
-                lines = [f"o{source} = blank()", f"o{source}._value = {source}", f"o{source}._writes = {writes}",
+                lines = [f"o{source} = next(blanks)", f"o{source}._value = {source}", f"o{source}._writes = {writes}",
                          f"o{source}._alias = None", *lines]
         if not self.tr.grad_enabled:
             base = "None"

@@ -105,7 +105,7 @@ def compiled(source: str, name: str, **more: Any) -> Callable[..., Any]:
     scope: dict[str, Any] = {f.__name__: f for f in (
         Alias, Value, View, storage_of, scalar_value, start_of, same, getrefcount, is_exported, is_strided, is_stretch, part_of,
         stretch_of, copy_of)}
-    scope |= {"__name__": __name__, "blank": handle.blank, "LEAF": LEAF, "MISSING": object(),
+    scope |= {"__name__": __name__, "blanks": handle.blanks, "LEAF": LEAF, "MISSING": object(),
               "ndarray": np.ndarray, "overriding": overriding, "how_of": functools.partial(tuple.__new__, How), **more}
     exec(compile(source, name, "exec"), scope)
     return scope["step"]  # type: ignore[no-any-return]
@@ -332,7 +332,7 @@ def _result(shape: Shape) -> list[str]:
                   f"  {made}.buffer = {made}.home = {made}.overwritten = {made}.{more} = None",
                   f"{made}.meta = {which}", f"{made}.epoch = epoch",
                   f"{made}.slot = slot{f' + {k - shape.nr}' if k != shape.nr else ''}", f"values.append({made})"]
-    lines += ["out = blank()", f"out._value = {outs[shape.nr]}",
+    lines += ["out = next(blanks)", f"out._value = {outs[shape.nr]}",
               f"out._writes = {0 if shape.is_view else writes_of(shape.grad)}",
               f"out._grad = out._more = {'' if shape.is_view else 'out._alias = '}None"]
     if shape.is_view:

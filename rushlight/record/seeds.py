@@ -10,20 +10,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from ctypes import addressof, c_char, memmove
-from operator import attrgetter
 from sys import getrefcount
 from typing import Any
 
+from ..compile.cpu.flight import in_flight
 from ..compile.dtypes import int64
 from .meta import meta_of
 from .value import Buffer, Value, allocate, block_at, new_value
 
 __all__ = ["Seeds"]
 
-FEW, MOST = 4, 64  # numbers in a row from which on more are drawn in advance, and how many at most
-KEPT = 32          # times as many, at most, whose objects serve again
+FEW, MOST = 4, 128  # numbers in a row from which on more are drawn in advance, and how many at most
+KEPT = 16           # times as many, at most, whose objects serve again
 _SEED = meta_of((), int64)
-_FLIGHT = attrgetter("flight")
 
 
 class Seeds:
@@ -50,7 +49,7 @@ class Seeds:
         self._drawn = 0  # how many the list had at first
         self.run = 0
         self._usual = 0  # how many were asked for in a row the last time
-        self._kept: deque[list[Value]] = deque()  # the oldest first
+        self._kept: deque[tuple[list[Value], list[Any]]] = deque()  # with the blocks that they lie in; the oldest first
         self._memory: Buffer | None = None
 
     def next(self) -> Value:
@@ -80,18 +79,18 @@ class Seeds:
         longer than all the rest. All lie in memory that is asked for once."""
         kept = self._kept
         if kept:
-            values = kept[0]
+            values, blocks = kept[0]
             kept.rotate(-1)
-            blocks: list[Any] = [v.buffer for v in values]
             if max(map(getrefcount, values)) == 2 and max(map(getrefcount, blocks)) == 3:  # the list, the argument; and the value
-                if all(flight is None or flight.done for flight in set(map(_FLIGHT, blocks))):
+                if not in_flight or all([block.flight is None or block.flight.done for block in blocks]):
                     return values
         if self._memory is None:
             self._memory = allocate(8 * MOST * KEPT)
         if len(kept) == KEPT:
             return _over(allocate(8 * MOST), MOST)
-        kept.append(_over(self._memory, MOST, 8 * MOST * len(kept)))
-        return kept[-1]
+        values = _over(self._memory, MOST, 8 * MOST * len(kept))
+        kept.append((values, [v.buffer for v in values]))
+        return values
 
     def _catch_up(self) -> int:
         """The stream moves on by those that were handed out; returns how many are left, which are forgotten."""

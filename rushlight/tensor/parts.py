@@ -7,7 +7,6 @@ full way.
 from __future__ import annotations
 
 import ctypes
-import functools
 import itertools
 import math
 from collections import deque
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..autograd.given import PLAIN_TENSORS
-from ..autograd.handle import Handle, How, lying, make, new_view, storage_of, whole_of
+from ..autograd.handle import Handle, How, lying, make, part_at, storage_of, whole_of
 from ..autograd.writing import free_memory, wrote_part
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
@@ -88,109 +87,188 @@ def part(shape: tuple[int, ...], steps: tuple[int, ...], offset: int, key: Any) 
     return tuple(lengths), tuple(strides), offset
 
 
-def _lies(tr: Trace, t: Any) -> Place | None:
-    """Where a tensor lies in ready memory; None if it does not, or if autograd has to know of its views."""
+def _lies(tr: Trace, t: Any) -> Any:
+    """The alias of a tensor in ready memory, whose ``_place`` is known; None if it is not there, or autograd has to know of its views."""
     alias, v = t._alias, t._value
     root = v if alias is None else alias.storage.value
-    if root.buffer is None or tr.grad_enabled and t._edge is not None or not root.meta.numel or type(t) not in PLAIN_TENSORS:
+    if root.buffer is None or t._edge is not None and tr.grad_enabled or not root.meta.numel or type(t) not in PLAIN_TENSORS:
         return None
     if root.meta.dtype is not v.meta.dtype:
         return None
     if alias is None:
         alias = storage_of(t)
-    return alias._place or alias.place()  # type: ignore[no-any-return]
+    if alias._place is None:
+        alias.place()
+    return alias
 
 
-#: What views of a kind have in common: how they are made, shape, strides, and the step between the first dimension's positions.
-_rows: dict[Any, tuple[How, tuple[int, ...], tuple[int, ...], int]] = {}
-_stretches: dict[Any, tuple[How, tuple[int, ...], tuple[int, ...], int]] = {}
-_MOST_KNOWN = 4096  # of each
+#: Of one meta. What is remembered of its views does not depend on positions, so few programs have as many.
+_MOST_KNOWN = 256
+
+
+def _keep(meta: Meta, name: Any, found: Any) -> Any:
+    """Remember what views of something of a meta have in common. Names begin with the strides, which a meta does not tell alone."""
+    known = meta.parts
+    if known is None or len(known) >= _MOST_KNOWN:
+        known = meta.parts = {}
+    known[name] = found
+    return found
+
+
+def _like(meta: Meta, lengths: tuple[int, ...], steps: tuple[int, ...]) -> tuple[Meta, How]:
+    """The meta of such a part, and how it is made."""
+    seen = meta_of(lengths, meta.dtype, meta.device, steps)
+    return seen, whole_of(seen)
 
 
 def part_of_ready(tr: Trace, t: Any, key: Any) -> Any:
     """The view ``t[key]`` of ready memory, or None."""
-    lies = _lies(tr, t)
-    if lies is None:
+    alias = _lies(tr, t)
+    if alias is None:
         return None
-    shape, strides, begin = lies
+    shape, strides, begin = alias._place
     meta, kind = t._value.meta, type(key)
-    # For the two indices of loops over data, ``x[i]`` and ``x[i:i + n]``, what does not depend on ``i`` is remembered.
-    if kind is int:
-        if not shape or not -shape[0] <= key < shape[0]:
+    known = meta.parts or {}
+    if kind is int:  # the two indices of loops over data come first: ``x[i]`` and ``x[i:i + n]``
+        if not shape or key >= shape[0]:
             return None
-        name: Any = meta, strides
-        how, lengths, steps, step = _rows.get(name) or _keep(_rows, name, meta, shape[1:], strides[1:], strides[0])
-        offset = key % shape[0] * step
-    elif kind is slice and shape and (key.step is None or type(key.step) is int and key.step > 0):
-        start, stop, by = key.indices(shape[0])
-        if stop <= start:
-            return None
-        name = meta, strides, stop - start, by
-        how, lengths, steps, step = _stretches.get(name) or _keep(
-            _stretches, name, meta, ((stop - start + by - 1) // by, *shape[1:]), (strides[0] * by, *strides[1:]), strides[0])
-        offset = start * step
+        if key < 0:
+            key += shape[0]
+            if key < 0:
+                return None
+        seen, how, lengths, steps, step = known.get(strides) or _keep(
+            meta, strides, (*_like(meta, shape[1:], strides[1:]), shape[1:], strides[1:], strides[0]))
+        begin += key * step
+    elif kind is slice and shape:
+        start, stop, by = key.start, key.stop, key.step
+        if by is not None or type(start) is not int or type(stop) is not int or not 0 <= start < stop <= shape[0]:
+            if by is not None and (type(by) is not int or by <= 0):
+                return None
+            start, stop, by = key.indices(shape[0])
+            if stop <= start:
+                return None
+        name: Any = strides, stop - start, by
+        found = known.get(name)
+        if found is None:
+            by = by or 1
+            lengths, steps = ((stop - start + by - 1) // by, *shape[1:]), (strides[0] * by, *strides[1:])
+            found = _keep(meta, name, (*_like(meta, lengths, steps), lengths, steps, strides[0]))
+        seen, how, lengths, steps, step = found
+        begin += start * step
     else:
-        place = part(shape, strides, 0, key)
-        if place is None:
+        parts = key if kind is tuple else (key,)
+        name = _form(strides, parts)
+        found = None if name is None else known.get(name) or _formed(meta, shape, strides, parts, name)
+        if found is None:
             return None
-        lengths, steps, offset = place
-        how = whole_of(meta_of(lengths, meta.dtype, meta.device, steps))
-    return new_view(t, how.meta, how, tr.grad_enabled, (lengths, steps, begin + offset))
+        seen, how, lengths, steps, offset, numbers = found
+        begin += offset
+        for k, n, step in numbers:
+            i = parts[k]
+            if not -n <= i < n:
+                return None
+            begin += (i if i >= 0 else i + n) * step
+    base = None if not tr.grad_enabled else t if alias.base is None else alias.base
+    return part_at(alias, seen, how, base, (lengths, steps, begin))
 
 
-def _keep(known: dict[Any, Any], name: Any, meta: Meta, lengths: tuple[int, ...], steps: tuple[int, ...], step: int) -> Any:
-    if len(known) >= _MOST_KNOWN:
-        known.clear()
-    known[name] = found = whole_of(meta_of(lengths, meta.dtype, meta.device, steps)), lengths, steps, step
-    return found
+_SIMPLE = frozenset((int, type(None)))
+
+
+def _form(strides: tuple[int, ...], parts: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """The name of an index of numbers and slices, the same for all numbers; None for any other index."""
+    form: list[Any] = [strides]
+    for p in parts:
+        kind = type(p)
+        if kind is int:
+            form.append(kind)
+        elif kind is slice:
+            bounds = start, stop, by = p.start, p.stop, p.step
+            if type(start) not in _SIMPLE or type(stop) not in _SIMPLE or type(by) not in _SIMPLE:  # 1.0, which equals 1, is an error
+                return None
+            form.append(bounds)
+        elif p is Ellipsis:
+            form.append(p)
+        else:
+            return None
+    return tuple(form)
+
+
+def _formed(meta: Meta, shape: tuple[int, ...], strides: tuple[int, ...], parts: tuple[Any, ...], name: Any) -> Any:
+    """What indices of a form have in common: how views are made, shape, strides, where the view for the numbers 0 begins, and for each
+    number where in the index it stands, the length of its dimension, and the step between positions. None for what ``part`` does not
+    know."""
+    place = part(shape, strides, 0, tuple([0 if type(p) is int else p for p in parts]))
+    if place is None:
+        return None
+    numbers, dim = [], 0
+    for k, p in enumerate(parts):
+        if p is Ellipsis:
+            dim += len(shape) - len(parts) + 1
+            continue
+        if type(p) is int:
+            numbers.append((k, shape[dim], strides[dim]))
+        dim += 1
+    return _keep(meta, name, (*_like(meta, *place[:2]), *place, tuple(numbers)))
 
 
 def all_of_ready(tr: Trace, t: Any, dim: Any = 0) -> tuple[Any, ...] | None:
     """All positions along a dimension of ready memory, or None."""
-    lies = _lies(tr, t) if isinstance(t, Handle) else None
-    if lies is None:
+    alias = _lies(tr, t) if isinstance(t, Handle) else None
+    if alias is None:
         return None
-    shape, steps, begin = lies
+    shape, steps, begin = alias._place
     if type(dim) is not int or not -len(shape) <= dim < len(shape):
         return None
     dim %= len(shape)
-    grad, meta, step = tr.grad_enabled, t._value.meta, steps[dim]
+    meta, step = t._value.meta, steps[dim]
     lengths, strides = (*shape[:dim], *shape[dim + 1:]), (*steps[:dim], *steps[dim + 1:])
     seen = meta_of(lengths, meta.dtype, meta.device, strides)
     how = How(select_of_unbind, (), seen)
-    return tuple([new_view(t, seen, how, grad, (lengths, strides, begin + k * step)) for k in range(shape[dim])])
+    base = None if not tr.grad_enabled else t if alias.base is None else alias.base
+    return tuple([part_at(alias, seen, how, base, (lengths, strides, begin + k * step)) for k in range(shape[dim])])
 
 
 def pieces_of_ready(tr: Trace, t: Any, sizes: Any, dim: Any = 0) -> tuple[Any, ...] | None:
     """What ``split`` gives of ready memory, or None."""
-    lies = _lies(tr, t) if isinstance(t, Handle) else None
-    if lies is None or type(dim) is not int or not -len(lies[0]) <= dim < len(lies[0]):
+    alias = _lies(tr, t) if isinstance(t, Handle) else None
+    if alias is None or type(dim) is not int:
         return None
-    shape, strides, begin = lies
+    shape, strides, begin = alias._place
+    if not -len(shape) <= dim < len(shape):
+        return None
     if type(sizes) is not int:
         if type(sizes) is not list and type(sizes) is not tuple or any(type(s) is not int for s in sizes):
             return None
         sizes = tuple(sizes)
-    found = _pieces(t._value.meta, shape, strides, sizes, dim % len(shape))
+    meta = t._value.meta
+    name = strides, "split", sizes, dim
+    found = (meta.parts or {}).get(name)
     if found is None:
+        found = _keep(meta, name, _pieces(meta, shape, strides, sizes, dim % len(shape)))
+    if not found:
         return None
-    grad = tr.grad_enabled
-    return tuple([new_view(t, how.meta, how, grad, (lengths, strides, begin + offset)) for how, lengths, offset in found])
+    base = None if not tr.grad_enabled else t if alias.base is None else alias.base
+    pieces = []
+    for seen, how, lengths, offset in found:
+        pieces.append(part_at(alias, seen, how, base, (lengths, strides, begin + offset)))
+    return tuple(pieces)
 
 
-@functools.lru_cache(1024)
 def _pieces(meta: Meta, shape: tuple[int, ...], strides: tuple[int, ...], sizes: Any, dim: int) -> Any:
-    """How the pieces are made, their shapes, and how far behind the begin each lies; None for sizes that do not fit, or of 0."""
+    """The metas of the pieces, how they are made, their shapes, and how far behind the begin each lies; none for sizes that do not fit, or
+    of 0."""
     n, one = shape[dim], type(sizes) is int
     if one:
         sizes = [min(sizes, n - k) for k in range(0, n, sizes)] if sizes > 0 else []
     if not sizes or min(sizes) <= 0 or sum(sizes) != n:
-        return None
+        return ()
     op = slice_of_split if one else slice_of_sizes
     found, at = [], 0
     for s in sizes:
         lengths = *shape[:dim], s, *shape[dim + 1:]
-        found.append((How(op, (), meta_of(lengths, meta.dtype, meta.device, strides)), lengths, at * strides[dim]))
+        seen = meta_of(lengths, meta.dtype, meta.device, strides)
+        found.append((seen, How(op, (), seen), lengths, at * strides[dim]))
         at += s
     return found
 

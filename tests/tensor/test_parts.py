@@ -289,3 +289,22 @@ def test_what_does_not_fit_is_refused_also_of_ready_memory(call, error):
     for _ in range(2):
         with pytest.raises(error):
             call(x)
+
+
+def test_what_is_remembered_of_parts_does_not_depend_on_positions():
+    x = torch.tensor(np.arange(10_000, dtype=np.float32).reshape(100, 100))
+    for i in range(100):
+        row, column, stretch = x[i], x[:, i], x[i, i - 100:]
+        assert row[0].item() == 100 * i and column[0].item() == i and stretch[0].item() == 101 * i
+        assert torch.equal(x[i:i + 1], row.view(1, 100))
+    kinds = {tuple(name) for name in x._value.meta.parts}
+    assert len(kinds) < 110 and x[5]._value.meta is x[95]._value.meta  # x[i, i - 100:] has another bound each time
+
+
+def test_an_index_that_equals_a_known_one_is_not_that_one():
+    x = torch.tensor(np.arange(12, dtype=np.float32).reshape(3, 4))
+    assert x[0:2, 1].tolist() == [1.0, 5.0] and x[0:2].tolist() == [[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0]]
+    for key in (slice(0.0, 2), slice(0, 2.0), (slice(0, 2.0), 1), (slice(0, 2), 1.0)):
+        with pytest.raises((TypeError, IndexError)):
+            x[key]
+    assert x[range(2), 1].tolist() == [1.0, 5.0] and x[:, True].shape == (3, 1, 4)
