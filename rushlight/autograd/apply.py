@@ -208,7 +208,7 @@ def apply(op: Op, attrs: tuple, tensors: Sequence[Handle], hold: bool = False) -
             if grad_node is not None:
                 for k, t in enumerate(outs):
                     if node.metas[k].dtype.kind in "fc":
-                        t._edge = (grad_node, k)
+                        t._edge = (grad_node, k) if k else grad_node
         result = tuple(outs)
     if (tr.exported or node.stop or node.sweep and crowded(tr)) and not hold:
         # The budget is used up, or an input's memory can be written by others before the next flush.
@@ -230,13 +230,11 @@ def link(tr: Trace, node: TraceNode, tensors: Sequence[Handle], needs: int, outp
     made = kind()
     made.node = node
     made.epoch = tr.epoch
-    made.in_metas = in_metas
-    made.rare = None
+    made.state = in_metas
     fill(made, tensors)
-    if len(outputs) == 1:
-        made.kept_out = outputs[0] if outs else None
-    else:
-        made.kept_out = None if outs is False else outputs if outs is True else tuple([v if m else None for v, m in zip(outputs, outs)])
+    if outs:
+        made.kept_out = outputs[0] if len(outputs) == 1 else outputs if outs is True else tuple([
+            v if m else None for v, m in zip(outputs, outs)])
     if tr.watching:
         from .saved import watched
 
@@ -261,8 +259,8 @@ def _plan(node: TraceNode, tensors: Sequence[Handle], needs: int) -> tuple[Any, 
         if len(metas) == 1:
             outs = outs is True or outs is not False and 0 in outs
         elif not isinstance(outs, bool):
-            outs = tuple([k in outs for k in range(len(metas))])
-        found = (in_metas, *_form(tuple(positions), n, outs))
+            outs = bool(outs) and tuple([k in outs for k in range(len(metas))])
+        found = (in_metas, *_form(tuple(positions), _bits(needs, n), outs, len(metas) > 1))
     if node.saves is NOTHING:
         node.saves = {}
     if len(_plans) > _MOST_PLANS:
@@ -277,10 +275,11 @@ def _bits(needs: int, n: int) -> tuple[bool, ...]:
 
 
 @functools.lru_cache(4096)
-def _form(positions: tuple[int, ...], n: int, outs: Any) -> tuple[Any, ...]:
-    """What ``_plan`` tells besides metas, of an operation that keeps these of its ``n`` inputs and these results."""
-    mask = tuple([k in positions for k in range(n)])
-    return mask if positions else None, outs, grad_class(n), filler(mask)
+def _form(positions: tuple[int, ...], wants: tuple[bool, ...], outs: Any, several: bool) -> tuple[Any, ...]:
+    """What ``_plan`` tells besides metas, of an operation that keeps these of its inputs and these results, and of whose inputs some want
+    gradients."""
+    mask = tuple([k in positions for k in range(len(wants))])
+    return mask if positions else None, outs, grad_class(wants, mask, bool(outs), several), filler(wants, mask)
 
 
 # -- views --------------------------------------------------------------------------------------------------------

@@ -419,11 +419,8 @@ def _is_linked(out: Any, node: TraceNode, tensors: Sequence[Any]) -> bool:
     edge = out._edge
     if edge is None:
         return True
-    if type(edge) is tuple:
-        edge, nr = edge
-        if nr != out._value.slot - node.slot:
-            return False
-    return isinstance(edge, GradNode) and edge.node is node and edge.rare is None and all(
+    edge, nr = edge if type(edge) is tuple else (edge, 0)
+    return nr == out._value.slot - node.slot and isinstance(edge, GradNode) and edge.node is node and edge.rare is None and all(
         (None if type(t) is Number else t if t._edge is LEAF else t._edge) is e for t, e in zip(tensors, edge.edges, strict=True))
 
 

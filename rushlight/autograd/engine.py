@@ -67,7 +67,7 @@ def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: 
 
     def deliver(edges: Sequence[Any], grads: Sequence[Any], used: int) -> None:
         """Hand gradients (None: there is none) on along edges, each of which is one of those that lead to its node, or none (``used`` 0).
-        An edge without a number leads to a node with one result."""
+        An edge without a number leads to the first result of its node."""
         for edge, grad in zip(edges, grads, strict=True):
             if edge is None:
                 continue
@@ -91,7 +91,10 @@ def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: 
                 state = waiting[edge]
                 if grad is not None:
                     slots = state[1]
-                    state[1] = [grad] if slots is None else [add(slots[0], grad)]
+                    if slots is None:
+                        state[1] = [grad] if not edge.several else [grad, *[None] * (edge.results - 1)]
+                    else:
+                        slots[0] = grad if slots[0] is None else add(slots[0], grad)
             state[0] -= used
             if not state[0] and used:
                 stack.append(edge)

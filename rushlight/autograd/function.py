@@ -94,7 +94,7 @@ def _shown_class(name: str) -> Any:
 class FunctionNode(Node):
     """The graph node of one call of a ``Function``."""
 
-    __slots__ = ("cls", "ctx", "edges", "metas", "in_metas_of", "results", "born")
+    __slots__ = ("cls", "ctx", "edges", "metas", "in_metas_of", "results", "born", "rare")
 
     def __init__(self, cls: type[Function], ctx: FunctionCtx, edges: tuple, metas: Sequence[Meta], in_metas: Sequence[Meta | None]) -> None:
         self.cls, self.ctx, self.edges, self.metas, self.in_metas_of = cls, ctx, edges, tuple(metas), tuple(in_metas)

@@ -40,11 +40,12 @@ class Node:
         edges: for each input None, a leaf tensor, a node, or (node, result number).
     """
 
-    __slots__ = ("rare", "__weakref__")
+    __slots__ = ("__weakref__",)
     edges: tuple
     rare: dict[str, Any] | None  # hooks, pre_hooks, metadata, trace_text: what few nodes have
     born: tuple[int, int]  # when the node was made: (epoch, slot in it), growing with time
     results = 1
+    several = False  # whether edges without a number lead to the first of several results
 
     def name(self) -> str:
         return type(self).__name__
@@ -115,29 +116,57 @@ _SAVED = {"_saved_result": -1, "_saved_self": 0, "_saved_input": 0, "_saved_mat1
           "_saved_weight": 1, "_saved_exponent": 1, "_saved_target": 1}
 
 
+class _Rare:
+    """What a node has for ``state`` that has things which few have."""
+
+    __slots__ = ("metas", "things")
+
+    def __init__(self, metas: tuple[Meta, ...] | None, things: dict[str, Any]) -> None:
+        self.metas, self.things = metas, things
+
+
 class GradNode(Node):
     """The node of a recorded operation; also the ``ctx`` of its gradient rule (``Op.gradient``).
 
-    There is a subclass for each number of inputs (``grad_class``), with a slot ``edge0``, ``edge1``, ... and a slot ``kept0``, ...
-    for each: tuples of them would be two more objects to make, and to be looked at by the garbage collector, for every
-    operation. ``apply.link`` (``filler``) and ``steps`` fill all slots: a class without ``__init__`` is called in half the time.
+    There is a subclass for each set of inputs that want gradients and of what is kept (``grad_class``), with a slot ``edge0``, ``edge1``,
+    ... for each of these inputs and a slot ``kept0``, ... for what is kept of them: tuples would be two more objects to make, and to be
+    looked at by the garbage collector, for every operation, and each slot that need not be filled is a hundredth of what recording costs.
+    ``apply.link`` (``filler``) and ``steps`` fill all slots: a class without ``__init__`` is called in half the time.
 
     Attributes:
         node, epoch: where the operation was recorded.
-        in_metas: of the inputs; None when what was kept is dropped.
+        state: the metas of the inputs; None when what was kept is dropped; a ``_Rare`` of a node with hooks and the like.
+        in_metas, rare: what this tells.
         kept_out: the result if it is kept; of several results a tuple (None for those that are not).
-        title: the name of nodes of this class (``titled_class``); None: that of the operation.
+        title: the name of nodes of this class (``titled_class``); None: that of the operation. ``form``: the class without a title.
     """
 
-    __slots__ = ("node", "epoch", "in_metas", "kept_out")
+    __slots__ = ("node", "epoch", "state")
     node: TraceNode
     epoch: Any
-    in_metas: tuple[Meta, ...]
-    kept_out: Any
+    state: Any
+    kept_out: Any = None
     kept: tuple[Value | None, ...]  # of the inputs
     title: str | None = None
-    EDGES: tuple[str, ...]  # the names of the slots
+    form: type[GradNode]
+    EDGES: tuple[str, ...]  # names of attributes, one for each input
     KEPT: tuple[str, ...]
+    HELD: tuple[str, ...]  # names of the slots for what is kept, results too; FILLED: with those of edges
+    FILLED: tuple[str, ...]
+
+    @property
+    def in_metas(self) -> tuple[Meta, ...]:
+        state = self.state
+        return state.metas if type(state) is _Rare else state  # type: ignore[no-any-return]
+
+    @property
+    def rare(self) -> dict[str, Any] | None:  # type: ignore[override]
+        state = self.state
+        return state.things if type(state) is _Rare else None
+
+    @rare.setter
+    def rare(self, things: dict[str, Any]) -> None:
+        self.state = _Rare(self.in_metas, things)
 
     @property
     def kept_outs(self) -> tuple[Value | None, ...]:
@@ -194,7 +223,7 @@ class GradNode(Node):
 
     def shown(self) -> Any:
         if self.title is None:
-            self.__class__ = titled_class(len(self.EDGES), self.name())
+            self.__class__ = titled_class(self.form, self.name())
         return self
 
     # -- what a gradient rule reads ------------------------------------------------------------------------------
@@ -254,13 +283,17 @@ class GradNode(Node):
         return self.node.op.gradient(self, *grads)  # type: ignore[union-attr]
 
     def release(self) -> None:
-        keeps = self.kept_out is not None or self.node.op.once  # type: ignore[union-attr]
-        for name in self.KEPT:
-            if getattr(self, name) is not None:
+        if self.node.op.once or any(getattr(self, name) is not None for name in self.HELD):  # type: ignore[union-attr]
+            for name in self.HELD:
                 setattr(self, name, None)
-                keeps = True
-        if keeps:
-            self.kept_out = self.in_metas = None  # type: ignore[assignment]
+            self.use_up()
+
+    def use_up(self) -> None:
+        """Tell that what was kept has been dropped."""
+        if type(self.state) is _Rare:
+            self.state.metas = None
+        else:
+            self.state = None
 
 
 def _overwritten(v: Any) -> Any:
@@ -277,52 +310,62 @@ for _name in _SAVED:  # properties, not ``__getattr__``: with that every look at
 
 
 @functools.cache
-def grad_class(inputs: int) -> type[GradNode]:
-    """The class of the nodes of operations with so many inputs."""
-    edges, kept = [tuple([f"{what}{k}" for k in range(inputs)]) for what in ("edge", "kept")]
+def grad_class(wants: tuple[bool, ...], keeps: tuple[bool, ...], out: bool, several: bool) -> type[GradNode]:
+    """The class of the nodes of operations of whose inputs these want gradients and those are kept, and whose result is (``out``);
+    ``several``: they have several results."""
+    edges, kept = [tuple([f"{what}{k}" for k in range(len(wants))]) for what in ("edge", "kept")]
 
     def together(names: tuple[str, ...]) -> property:
         get: Any = attrgetter(*names) if names else None
-        return property(get if inputs > 1 else lambda node: (get(node),) if inputs else ())
+        return property(get if len(names) > 1 else lambda node: (get(node),) if names else ())
 
-    return type("GradNode", (GradNode,), {
-        "__slots__": (*edges, *kept), "__module__": __name__, "__doc__": GradNode.__doc__, "edges": together(edges),
-        "kept": together(kept), "EDGES": edges, "KEPT": kept, **({"release": _release(kept)} if inputs <= LONG else {})})
+    held = (*[name for name, there in zip(kept, keeps) if there], *(["kept_out"] if out else []))
+    slots = (*[name for name, there in zip(edges, wants) if there], *held)
+    made = type("GradNode", (GradNode,), {
+        "__slots__": slots, "__module__": __name__, "__doc__": GradNode.__doc__, "edges": together(edges), "kept": together(kept),
+        "EDGES": edges, "KEPT": kept, "HELD": held, "FILLED": slots, "several": several,
+        **({"release": _release(held)} if len(held) <= LONG else {}),
+        **dict.fromkeys([name for name in (*edges, *kept) if name not in slots])})
+    made.form = made
+    return made
 
 
-def _release(kept: Sequence[str]) -> Callable[[GradNode], None]:
-    """``GradNode.release`` of nodes with these slots, as straight-line code."""
-    slots = [f"node.{name}" for name in (*kept, "kept_out")]
+def _release(held: Sequence[str]) -> Callable[[GradNode], None]:
+    """``GradNode.release`` of nodes that keep something in these slots, as straight-line code."""
+    slots = [f"node.{name}" for name in held]
     lines = ["def release(node):", f"  if {''.join([f'{slot} is not None or ' for slot in slots])}node.node.op.once:",
-             f"    {' = '.join(slots)} = node.in_metas = None"]
+             *(["    " + "".join([f"{slot} = " for slot in slots]) + "None"] if slots else []), "    node.use_up()"]
     scope: dict[str, Any] = {"__name__": __name__}
-    exec(compile("\n".join(lines), f"<release {len(kept)}>", "exec"), scope)
+    exec(compile("\n".join(lines), f"<release {len(held)}>", "exec"), scope)
     return scope["release"]  # type: ignore[no-any-return]
 
 
 @functools.cache
-def titled_class(inputs: int, title: str) -> Any:
-    """The class of nodes with so many inputs whose name is known: recording makes nodes of few classes, and those that somebody looks
+def titled_class(form: type[GradNode], title: str) -> Any:
+    """The class of nodes of a form whose name is known: recording makes nodes of few classes, and those that somebody looks
     at become ``SumBackward0`` then; those of functions with a title (``titles.py``) have it from the start."""
-    return type(title.rpartition("::")[2], (grad_class(inputs),), {"__slots__": (), "__module__": __name__, "__doc__": GradNode.__doc__,
-                                                                  "title": title})
+    return type(title.rpartition("::")[2], (form,), {"__slots__": (), "__module__": __name__, "__doc__": GradNode.__doc__, "title": title})
 
 
 @functools.cache
-def filler(keep: tuple[bool, ...]) -> Callable[[Any, Sequence[Handle]], None]:
+def filler(wants: tuple[bool, ...], keep: tuple[bool, ...]) -> Callable[[Any, Sequence[Handle]], None]:
     """``fill(node, tensors)`` sets the edges of the node of an operation on these tensors, and what it keeps of them: straight-line
     code, because looking up names takes as long as all the rest of recording."""
     def fill(node: Any, tensors: Sequence[Handle]) -> None:
-        for t, k, edge, kept in zip(tensors, keep, node.EDGES, node.KEPT):
-            setattr(node, edge, edge_of(t))
-            setattr(node, kept, t._value if k else None)
+        for t, want, k, edge, kept in zip(tensors, wants, keep, node.EDGES, node.KEPT):
+            if want:
+                setattr(node, edge, edge_of(t))
+            if k:
+                setattr(node, kept, t._value)
 
     if len(keep) > LONG:
         return fill
     lines = [f"  {''.join([f't{k}, ' for k in range(len(keep))])} = tensors"] if keep else ["  pass"]
-    for k, kept in enumerate(keep):
-        lines += [f"  edge = t{k}._edge", f"  node.edge{k} = t{k} if edge is LEAF else edge",
-                  f"  node.kept{k} = " + (f"t{k}._value" if kept else "None")]
+    for k, (want, kept) in enumerate(zip(wants, keep)):
+        if want:
+            lines += [f"  edge = t{k}._edge", f"  node.edge{k} = t{k} if edge is LEAF else edge"]
+        if kept:
+            lines.append(f"  node.kept{k} = t{k}._value")
     scope: dict[str, Any] = {"LEAF": LEAF, "__name__": __name__}
     exec(compile("\n".join(["def fill(node, tensors):", *lines]), f"<fill {len(keep)}>", "exec"), scope)
     return scope["fill"]  # type: ignore[no-any-return]
@@ -349,7 +392,7 @@ def leaf_like(leaf: Handle, value: Value) -> Any:
 class _ToLeaf(Node):
     """Passes a gradient on to a leaf."""
 
-    __slots__ = ("edges",)
+    __slots__ = ("edges", "rare")
     born = (-1, 0)  # older than everything: it belongs to the leaf
 
     def __init__(self, leaf: Handle) -> None:

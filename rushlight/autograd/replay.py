@@ -93,7 +93,7 @@ def describe(root: Handle, epoch: Epoch, once: bool = True) -> Description | Non
     seen = epoch.trace.copied is not NO_COPY  # what entered as a copy will do so again
     told = True
     for n in nodes:  # grows while it is read
-        if n.rare is not None or n.in_metas is None:
+        if type(n.state) is not tuple:  # it has hooks, or has been used up
             return None
         put(n.node)
         if n.epoch is not epoch:
@@ -207,10 +207,9 @@ def _with_copies(n: GradNode, epoch: Epoch, private: dict[int, tuple[Value, Valu
             private[id(v)] = v, copied(v, address)
         return private[id(v)][1]
 
-    for name in n.KEPT:
-        setattr(n, name, of(getattr(n, name)))
-    out = n.kept_out
-    n.kept_out = tuple([of(v) for v in out]) if type(out) is tuple else of(out)
+    for name in n.HELD:
+        v: Any = getattr(n, name)
+        setattr(n, name, tuple(map(of, v)) if type(v) is tuple else of(v))
     return (*n.kept, *n.kept_outs)
 
 

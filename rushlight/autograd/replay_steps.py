@@ -89,10 +89,8 @@ class _Writer:
     def _node(self, name: str, n: GradNode) -> list[str]:
         """Lines that look at a node and name what its edges lead to."""
         now = n.epoch is self.epoch
-        doubts = [f"{name}.node is not {self.fact(name.upper(), n.node)}", f"{name}.rare is not None",
+        doubts = [f"{name}.node is not {self.fact(name.upper(), n.node)}", f"type({name}.state) is not tuple",
                   f"{name}.epoch {'is not' if now else 'is'} epoch"]
-        if _keeps(n):
-            doubts.append(f"{name}.in_metas is None")
         lines = [] if now else [_unless(doubts), *self._kept(name, n)]
         doubts = doubts if now else []
         for at, edge in zip(n.EDGES, n.edges, strict=True):
@@ -210,14 +208,13 @@ class _Writer:
         dropped = []
         for n, name in self.numbers.items():
             if _keeps(n):
-                kept = [at for at, v in zip(n.KEPT, n.kept) if v is not None]
-                dropped.append("  " + "".join([f"{name}.{at} = " for at in (*kept, "kept_out", "in_metas")]) + "None")
+                dropped.append("  " + "".join([f"{name}.{at} = " for at in (*n.HELD, "state")]) + "None")
         return ["if not retain_graph:", *dropped] if dropped else []
 
 
 def _keeps(n: GradNode) -> bool:
     """Whether a backward uses the node up, as ``GradNode.release`` has it."""
-    return n.kept_out is not None or n.node.op.once or any(v is not None for v in n.kept)
+    return bool(n.HELD) or n.node.op.once
 
 
 def _unless(doubts: Sequence[str]) -> str:

@@ -80,7 +80,7 @@ class _Context:
 
 def run_rule(tr: Trace, node: GradNode, edges: Sequence[Any], grads: Sequence[Any]) -> Sequence[Any]:
     """The gradients of a node's inputs, given those of its results, of the inputs' shapes and dtypes."""
-    if tr.full or node.in_metas is None or len(edges) > _INPUTS:
+    if tr.full or node.state is None or len(edges) > _INPUTS:
         return fitted(node, node.backward(grads), node.in_metas, edges)
     needs, bit = 0, 1
     for edge in edges:
@@ -99,7 +99,7 @@ def run_rule(tr: Trace, node: GradNode, edges: Sequence[Any], grads: Sequence[An
         inputs, outputs = node.inputs, node.outputs
         args = [t for t in (*inputs, *outputs) if t is not None]
     else:  # without edges, so that there are fewer kinds of calls
-        args = _opener(len(edges))(node, [])
+        args = _opener(node.HELD)(node, [])
         if node.kept_out is not None:
             args += [make(node._checked(v)) for v in node.kept_outs if v is not None]
     start = tr.node
@@ -155,17 +155,17 @@ def _anew(tr: Trace, node: GradNode, needs: int, edges: Sequence[Any], grads: Se
 
 
 @functools.cache
-def _opener(inputs: int) -> Any:
-    """``opened(node, args)`` adds tensors of what a graph node with so many inputs keeps of them: straight-line code, since every rule
-    begins so."""
+def _opener(held: tuple[str, ...]) -> Any:
+    """``opened(node, args)`` adds tensors of what a graph node that keeps something in these slots has there of its inputs: straight-line
+    code, since every rule begins so."""
     lines = ["def opened(node, args):"]
-    for k in range(inputs):
-        lines += [f"  v = node.kept{k}", "  if v is not None:",
-                  "    if v.overwritten is not None or v.origin is not None: node._checked(v)",
-                  "    t = next(blanks)", "    t._value = v", "    t._writes = 0", "    t._edge = t._grad = t._alias = t._more = None",
-                  "    args.append(t)"]
+    for name in held:
+        if name != "kept_out":
+            lines += [f"  v = node.{name}", "  if v.overwritten is not None or v.origin is not None: node._checked(v)",
+                      "  t = next(blanks)", "  t._value = v", "  t._writes = 0", "  t._edge = t._grad = t._alias = t._more = None",
+                      "  args.append(t)"]
     scope: dict[str, Any] = {"blanks": handle.blanks, "__name__": __name__}
-    exec(compile("\n".join([*lines, "  return args"]), f"<opened {inputs}>", "exec"), scope)
+    exec(compile("\n".join([*lines, "  return args"]), f"<opened {len(held)}>", "exec"), scope)
     return scope["opened"]
 
 

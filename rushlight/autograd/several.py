@@ -15,7 +15,7 @@ from ..record.value import Value, looks
 from .apply import Restrided
 from .given import PLAIN_TENSORS, Made, Number, sort_arguments
 from .handle import LEAF, Alias, Handle, View
-from .node import GradNode, grad_class
+from .node import GradNode
 from .steps import (
     A_LEAF,
     INDEX,
@@ -223,9 +223,9 @@ class _Reader:
         node, nr = edge if type(edge) is tuple else (edge, None)
         _demand(isinstance(node, GradNode) and node.epoch is self.attempt.epoch)
         k = next((k for k, op in enumerate(self.ops) if op is node.node), None)
-        _demand(k is not None and (nr is None) == (len(node.node.metas) == 1))
+        _demand(k is not None)
         self._reach(k, node)  # type: ignore[arg-type]
-        return f"g{k}" if nr is None else f"(g{k}, {nr})"
+        return f"(g{k}, {nr})" if nr else f"g{k}"
 
     def _reach(self, k: int, grad: GradNode) -> None:
         stack = [(k, grad)]
@@ -235,7 +235,7 @@ class _Reader:
                 _demand(self.grads[k] is grad)
                 continue
             op = self.ops[k]
-            _demand(isinstance(grad, grad_class(len(op.inputs))) and grad.rare is None and grad.in_metas is not None)
+            _demand(isinstance(grad, GradNode) and len(grad.EDGES) == len(op.inputs) and type(grad.state) is tuple)
             plan = op.saves.get(sum([1 << n for n, edge in enumerate(grad.edges) if edge is not None]))
             _demand(plan is not None and plan[0] == grad.in_metas)
             self.grads[k] = grad
@@ -447,12 +447,12 @@ class _Reader:
             self.classes.append(kind)
         kept = [r if outs is True or outs is not False and outs[nr] else "None" for nr, r in enumerate(names)]
         whole = "None" if all(r == "None" for r in kept) else kept[0] if len(kept) == 1 else f"({', '.join(kept)})"
-        slots = {"node": f"n{k}", "epoch": "epoch", "in_metas": f"m{k}", "rare": "None", "kept_out": whole}
+        slots = {"kept_out": whole}
         for n, (slot, edge) in enumerate(zip(op.inputs, edges)):
             slots |= {f"edge{n}": self._input_edge(slot, edge), f"kept{n}": self.names[slot] if mask and mask[n] else "None"}
-        empty = [f"g{k}.{name} = " for name, value in slots.items() if value == "None"]
-        return [f"g{k} = GradNode{self.classes.index(kind)}()",
-                *[f"g{k}.{name} = {value}" for name, value in slots.items() if value != "None"], "".join(empty) + "None"]
+        _demand(sorted([name for name, value in slots.items() if value != "None"]) == sorted(kind.FILLED))
+        return [f"g{k} = GradNode{self.classes.index(kind)}()", f"g{k}.node = n{k}", f"g{k}.epoch = epoch", f"g{k}.state = m{k}",
+                *[f"g{k}.{name} = {slots[name]}" for name in kind.FILLED]]
 
 
 def _fresh(r: str, meta: str, slot: str, is_view: bool = False) -> list[str]:

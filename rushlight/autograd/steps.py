@@ -91,8 +91,10 @@ class Shape(NamedTuple):
 def step_for(shape: Shape, anew: bool = False) -> Callable[..., Any]:
     """The step of all calls of a shape. Its facts: meta and slot of the result, metas of the operation's inputs, then those of each
     argument. ``anew``: of calls where nobody has been (``anew.py``)."""
-    n = len(shape.inputs)
-    kind = grad_class(n) if shape.title is None else titled_class(n, shape.title)
+    wants = tuple([shape.wants[i] is not NO for i in shape.inputs]) if shape.linked else ()
+    kind = grad_class(wants, shape.keeps or (False,) * len(wants), any(shape.outs), shape.results > 1)
+    if shape.title is not None:
+        kind = titled_class(kind, shape.title)
     reads = shape.arguments[-1][0] if type(shape.arguments[-1][0]) is Reads else None
     return compiled(_source(shape, anew), f"<step {shape.arguments}>", GradNode=kind, **({} if reads is None else reads.scope()))
 
@@ -319,7 +321,7 @@ def _whole(shape: Shape) -> list[str]:
 
 def _result(shape: Shape) -> list[str]:
     """Lines that make the result, if it is a view behind those of ``_whole``."""
-    edge = "None" if not shape.linked else "grad" if shape.results == 1 else f"(grad, {shape.nr})"
+    edge = "None" if not shape.linked else f"(grad, {shape.nr})" if shape.nr else "grad"
     # Objects are made without calling their ``__init__``: the call would cost as much as everything else here.
     kind, more = ("View", "_place") if shape.is_view else ("Value", "origin")
     lines = ["meta, op, attrs = meta"] if shape.moves else []
@@ -340,24 +342,15 @@ def _result(shape: Shape) -> list[str]:
         lines += ["made.base = base", "made.origin = origin", "made.version = version", "made.storage = storage", "made.parent = parent",
                   f"made.how = {how}", "out._alias = made"]
     if shape.linked:
-        lines += ["grad = GradNode()", "grad.node = node", "grad.epoch = epoch", "grad.in_metas = in_metas"]
-        absent = ["grad.rare"]
+        lines += ["grad = GradNode()", "grad.node = node", "grad.epoch = epoch", "grad.state = in_metas"]
         for k, i in enumerate(shape.inputs):
             if shape.wants[i] is not NO:
                 lines.append(f"grad.edge{k} = " + (f"t{i}" if shape.wants[i] is A_LEAF else f"e{i} if e{i} is not LEAF else t{i}"))
-            else:
-                absent.append(f"grad.edge{k}")
             if shape.keeps is not None and shape.keeps[k]:
                 lines.append(f"grad.kept{k} = v{i}")
-            else:
-                absent.append(f"grad.kept{k}")
-        if not any(shape.outs):
-            absent.append("grad.kept_out")
-        elif len(outs) == 1:
-            lines.append("grad.kept_out = made")
-        else:
-            lines.append(f"grad.kept_out = ({', '.join([out if keep else 'None' for out, keep in zip(outs, shape.outs)])})")
-        lines.append(" = ".join(absent) + " = None")
+        if any(shape.outs):
+            kept = [out if keep else "None" for out, keep in zip(outs, shape.outs)]
+            lines.append("grad.kept_out = " + (kept[0] if len(outs) == 1 else f"({', '.join(kept)})"))
     return [*lines, f"out._edge = {edge}"]
 
 

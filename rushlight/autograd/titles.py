@@ -64,7 +64,7 @@ def entitle(t: Handle, title: str | None, begun: tuple[int, int] = (0, 0)) -> No
     edge = t._edge
     node = edge[0] if type(edge) is tuple else edge
     if isinstance(node, GradNode) and node.born >= begun:
-        node.__class__ = titled_class(len(node.EDGES), title)
+        node.__class__ = titled_class(node.form, title)
 
 
 def entitle_written(t: Handle, title: str | None, begun: tuple[int, int] = (0, 0)) -> None:

@@ -49,7 +49,7 @@ class Seeds:
         self._drawn = 0  # how many the list had at first
         self.run = 0
         self._usual = 0  # how many were asked for in a row the last time
-        self._kept: deque[tuple[list[Value], list[Any]]] = deque()  # with the blocks that they lie in; the oldest first
+        self._kept: deque[list[Value]] = deque()  # the oldest first
         self._memory: Buffer | None = None
 
     def next(self) -> Value:
@@ -79,18 +79,18 @@ class Seeds:
         longer than all the rest. All lie in memory that is asked for once."""
         kept = self._kept
         if kept:
-            values, blocks = kept[0]
+            values = kept[0]
             kept.rotate(-1)
+            blocks: list[Any] = [v.buffer for v in values]
             if max(map(getrefcount, values)) == 2 and max(map(getrefcount, blocks)) == 3:  # the list, the argument; and the value
-                if not in_flight or all([block.flight is None or block.flight.done for block in blocks]):
+                if not in_flight or all(block.flight is None or block.flight.done for block in blocks):
                     return values
         if self._memory is None:
             self._memory = allocate(8 * MOST * KEPT)
         if len(kept) == KEPT:
             return _over(allocate(8 * MOST), MOST)
-        values = _over(self._memory, MOST, 8 * MOST * len(kept))
-        kept.append((values, [v.buffer for v in values]))
-        return values
+        kept.append(_over(self._memory, MOST, 8 * MOST * len(kept)))
+        return kept[-1]
 
     def _catch_up(self) -> int:
         """The stream moves on by those that were handed out; returns how many are left, which are forgotten."""

@@ -72,7 +72,7 @@ class CheckpointFunctionBackward(Node):
     """The graph node of a checkpointed call. Its edges are those of the arguments that require grad, then what the function
     reaches in other ways: parameters of modules, tensors of an enclosing function."""
 
-    __slots__ = ("call", "edges", "metas", "places", "results", "check", "born")
+    __slots__ = ("call", "edges", "metas", "places", "results", "check", "born", "rare")
 
     def __init__(self, call: _Call, edges: tuple, metas: Sequence[Meta], places: Sequence[int], check: bool) -> None:
         self.call: _Call | None = call
