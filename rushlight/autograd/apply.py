@@ -354,7 +354,8 @@ def alias_of(t: Handle, edge: Any = None, kind: type[Alias] = Alias) -> Any:
     out._writes = t._writes
     known: Any = t._alias
     data = kind is Alias and type(known) is DataAlias  # ``x.data.detach()``
-    out._alias = made = DataAlias() if data else kind()
+    made: Any = DataAlias() if data else kind()
+    out._alias = made
     made.storage = storage
     made.version = storage.version
     made.base = None

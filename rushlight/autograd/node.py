@@ -60,7 +60,7 @@ class Node:
 
     def _rare(self, name: str) -> dict[Any, Any]:
         if self.rare is None:
-            self.rare = {}
+            self.rare = {}  # type: ignore[misc]  # a slot or a property of the classes below
         return self.rare.setdefault(name, {})
 
     @property
@@ -148,7 +148,7 @@ class GradNode(Node):
     kept_out: Any = None
     kept: tuple[Value | None, ...]  # of the inputs
     title: str | None = None
-    form: type[GradNode]
+    form: Any
     EDGES: tuple[str, ...]  # names of attributes, one for each input
     KEPT: tuple[str, ...]
     HELD: tuple[str, ...]  # names of the slots for what is kept, results too; FILLED: with those of edges
@@ -157,7 +157,7 @@ class GradNode(Node):
     @property
     def in_metas(self) -> tuple[Meta, ...]:
         state = self.state
-        return state.metas if type(state) is _Rare else state  # type: ignore[no-any-return]
+        return state.metas if type(state) is _Rare else state  # type: ignore[return-value]
 
     @property
     def rare(self) -> dict[str, Any] | None:  # type: ignore[override]
@@ -165,7 +165,7 @@ class GradNode(Node):
         return state.things if type(state) is _Rare else None
 
     @rare.setter
-    def rare(self, things: dict[str, Any]) -> None:
+    def rare(self, things: Any) -> None:
         self.state = _Rare(self.in_metas, things)
 
     @property
@@ -321,13 +321,13 @@ def grad_class(wants: tuple[bool, ...], keeps: tuple[bool, ...], out: bool, seve
 
     held = (*[name for name, there in zip(kept, keeps) if there], *(["kept_out"] if out else []))
     slots = (*[name for name, there in zip(edges, wants) if there], *held)
-    made = type("GradNode", (GradNode,), {
+    made: Any = type("GradNode", (GradNode,), {
         "__slots__": slots, "__module__": __name__, "__doc__": GradNode.__doc__, "edges": together(edges), "kept": together(kept),
         "EDGES": edges, "KEPT": kept, "HELD": held, "FILLED": slots, "several": several,
         **({"release": _release(held)} if len(held) <= LONG else {}),
         **dict.fromkeys([name for name in (*edges, *kept) if name not in slots])})
     made.form = made
-    return made
+    return made  # type: ignore[no-any-return]
 
 
 def _release(held: Sequence[str]) -> Callable[[GradNode], None]:
@@ -341,7 +341,7 @@ def _release(held: Sequence[str]) -> Callable[[GradNode], None]:
 
 
 @functools.cache
-def titled_class(form: type[GradNode], title: str) -> Any:
+def titled_class(form: Any, title: str) -> Any:
     """The class of nodes of a form whose name is known: recording makes nodes of few classes, and those that somebody looks
     at become ``SumBackward0`` then; those of functions with a title (``titles.py``) have it from the start."""
     return type(title.rpartition("::")[2], (form,), {"__slots__": (), "__module__": __name__, "__doc__": GradNode.__doc__, "title": title})

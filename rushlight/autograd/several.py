@@ -129,7 +129,15 @@ class _Reader:
         leaves = [f"e{i} is LEAF" for i, kind in enumerate(kinds) if self.wants[i] is YES and kind not in (NUMBER, INDEX, RANGE)]
         if leaves:
             lines.append(f"if {' or '.join(leaves)}: return None")
-        made = [f"{''.join([f'n{k}, ' for k in ops])}node = nodes", "spare = tr.spare"]
+        nodes = list(self.ops)
+        if nodes[-1] is not self.tr.node:
+            nodes.append(self.tr.node)  # a leaf
+        then, single = "nodes", len(nodes) == 1
+        made = ["spare = tr.spare"]
+        if single:
+            then = "n0"
+        else:
+            made.insert(0, f"{''.join([f'n{k}, ' for k in range(len(nodes))])}= nodes")
         for what, k in self.events:
             if what == "enter":
                 made += enters(k, kinds[k], not self.views and k not in written)
@@ -139,13 +147,13 @@ class _Reader:
                          "values.append(l0)"]
             else:
                 made += self._operation(k)
-        made.append("tr.node = node")
+        made.append(f"tr.node = n{len(nodes) - 1}")
         if writes:
             made += ["epoch.writes = epoch.rewrites = True", f"looks.written += {len(written)}", *writes]
         made.append(f"return {result}")
         classes, reads = tuple(self.classes), self.attempt.function.reads
-        return Made(_step(together("nodes", names, lines, made), classes, reads), (*self.ops, self.tr.node), (*facts, *self.found.facts),
-                    lambda: _step(together("nodes", names, lines, made, True), classes, reads), slots, self.found)
+        return Made(_step(together(then, names, lines, made), classes, reads), nodes[0] if single else tuple(nodes),
+                    (*facts, *self.found.facts), lambda: _step(together(then, names, lines, made, True), classes, reads), slots, self.found)
 
     def _kept(self) -> set[int]:
         """Which arguments graph nodes keep."""

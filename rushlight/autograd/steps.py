@@ -92,7 +92,7 @@ def step_for(shape: Shape, anew: bool = False) -> Callable[..., Any]:
     """The step of all calls of a shape. Its facts: meta and slot of the result, metas of the operation's inputs, then those of each
     argument. ``anew``: of calls where nobody has been (``anew.py``)."""
     wants = tuple([shape.wants[i] is not NO for i in shape.inputs]) if shape.linked else ()
-    kind = grad_class(wants, shape.keeps or (False,) * len(wants), any(shape.outs), shape.results > 1)
+    kind: Any = grad_class(wants, shape.keeps or (False,) * len(wants), any(shape.outs), shape.results > 1)
     if shape.title is not None:
         kind = titled_class(kind, shape.title)
     reads = shape.arguments[-1][0] if type(shape.arguments[-1][0]) is Reads else None

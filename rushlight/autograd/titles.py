@@ -1,6 +1,6 @@
 """Titles: the names of the gradient nodes of functions that record several operations where PyTorch has one.
 
-``addmm`` is a product and a sum; its result's ``grad_fn`` is the node of the sum, and is called ``AddmmBackward0``. A title belongs to
+``addmv`` is a product and a sum; its result's ``grad_fn`` is the node of the sum, and is called ``AddmvBackward0``. A title belongs to
 the graph node, not to the operation: the sum that somebody writes out is the same operation at the same place of the trie, and
 is called ``AddBackward0``. It is the node's class (``node.titled_class``), which the quick way makes at once (``steps.py``), so a
 title costs nothing there.

@@ -1,4 +1,4 @@
-"""Contractions: einsum of two tensors, the linear layer. Their gradients are contractions again."""
+"""Contractions: einsum of two tensors, with and without something added, the linear layer. Their gradients are contractions again."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from .complexes import conj
 from .grad_names import linear_name, matmul_name
 from .structured import Structured
 
-__all__ = ["biased", "conjugates", "einsum2", "einsum2_as_is", "linear", "other_operand", "sum_type", "word"]
+__all__ = ["added", "biased", "conjugates", "einsum2", "einsum2_as_is", "linear", "other_operand", "sum_type", "word"]
 
 Shape = tuple[int, ...]
 
@@ -52,7 +52,7 @@ def conjugates(tensors: Sequence[Any]) -> list[Any]:
 
 def _einsum_grad(ctx: Any, g: Any) -> Sequence[Any]:
     a, b, out = ctx.attrs
-    x, y = conjugates(ctx.inputs)
+    x, y = conjugates(ctx.inputs[:2])
     return (einsum2(g, y, attrs=(out, b, a)) if ctx.needs[0] else None,
             einsum2(x, g, attrs=(a, out, b)) if ctx.needs[1] else None)
 
@@ -70,6 +70,33 @@ einsum2 = Structured("mm", meta=_einsum_meta, grad=_einsum_grad, saves=other_ope
                      lower=_einsum_lower)
 # The same for what PyTorch's autocast leaves alone on a CPU (mv, dot).
 einsum2_as_is = Structured("mv", meta=_einsum_meta, grad=_einsum_grad, saves=other_operand, lower=_einsum_lower, grad_name=matmul_name)
+
+
+# -- something added to an einsum ---------------------------------------------------------------------------------
+# attrs: as of an einsum of the first two inputs. The third broadcasts to the result, and has its dtype.
+
+
+def _added_meta(metas: Sequence[Meta], *letters: str) -> Meta:
+    return _einsum_meta(metas[:2], *letters)
+
+
+def _added_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:
+    y = g.einsum(f"{attrs[0]},{attrs[1]}->{attrs[2]}", inputs[0], inputs[1], sum_type(inputs))
+    return biased(g, y, inputs[2], outs[0].dtype)
+
+
+def _added_grad(ctx: Any, g: Any) -> Sequence[Any]:
+    return *_einsum_grad(ctx, g), g.sum_to_size(ctx.metas[2].shape) if ctx.needs[2] else None
+
+
+class _Added(Structured):
+    def shown_order(self, inputs: int) -> Sequence[int]:
+        """What is added comes first."""
+        return (2, 0, 1) if inputs > 2 else (0, 1)
+
+
+added = _Added("addmm", meta=_added_meta, lower=_added_lower, grad=_added_grad, saves=other_operand, grad_name="AddmmBackward0",
+               autocast="low")
 
 
 # -- linear -------------------------------------------------------------------------------------------------------
@@ -122,11 +149,7 @@ def _linear_grad(ctx: Any, g: Any) -> Sequence[Any]:
     return given
 
 
-class _Linear(Structured):
-    def shown_order(self, inputs: int) -> Sequence[int]:
-        """As ``addmm``: what is added comes first."""
-        return (2, 0, 1) if inputs > 2 else (0, 1)
-
+class _Linear(_Added):
     def turned(self, metas: Sequence[Meta]) -> int | None:
         return 1 if len(metas[0].shape) == len(metas[1].shape) == 2 else None
 

@@ -7,7 +7,7 @@ from ..autograd.apply import value_of
 from ..autograd.autocast import narrowed
 from ..autograd.handle import Handle
 from ..autograd.titles import titled
-from ..ops.contraction import einsum2, einsum2_as_is
+from ..ops.contraction import added, einsum2, einsum2_as_is
 from ..ops.layouts import rows
 from ..ops.pointwise import broadcast_shapes
 from ..record.op import backward_name
@@ -146,14 +146,26 @@ def _scales_first(name: str, *given: Any) -> tuple[Any, ...]:
     return *tensors, scales[0], scales[1] if len(scales) == 2 else 1
 
 
-def _scaled_sum(name: str, product: Any) -> Any:
-    narrow = name in ("addmm", "baddbmm")  # what autocast casts, as PyTorch does
+def _is_one(letters: tuple[str, str, str], input: Any, a: Any, b: Any) -> bool:
+    """Whether a product with these letters and what is added to it are one operation: they fit, and nothing has to be cast."""
+    if not input.dtype is a.dtype is b.dtype or input.dtype.kind not in "fc":
+        return False
+    x, y, added_to = a.shape, b.shape, input.shape
+    if not len(x) == len(y) == len(letters[0]) or x[-1] != y[-2] or x[:-2] != y[:-2]:
+        return False
+    made = (*x[:-1], y[-1])
+    return len(added_to) <= len(made) and all(n in (1, m) for n, m in zip(reversed(added_to), reversed(made)))
 
+
+def _scaled_sum(name: str, product: Any, letters: tuple[str, str, str] | None = None) -> Any:
+    """``letters``: of the product, where autocast casts the operands, as PyTorch does, and it is one operation with what is added."""
     def call(input: Any, a: Any, b: Any, *old: Any, beta: Any = 1, alpha: Any = 1) -> Any:
         if old:
             input, a, b, beta, alpha = _scales_first(name, input, a, b, *old)
-        if narrow and (cast := narrowed(input, a, b)) is not None:
+        if letters and (cast := narrowed(input, a, b)) is not None:
             input, a, b = cast
+        if letters and beta == 1 and alpha == 1 and _is_one(letters, input, a, b):
+            return added(a, b, input, attrs=letters)
         made, d = product(a, b), input.dtype
         if made.dtype is not d:
             raise RuntimeError(f"{name}(): self and mat2 must have the same dtype, but got {d} and {made.dtype}")
@@ -170,8 +182,8 @@ def _scaled_sum(name: str, product: Any) -> Any:
     return public(inplace=True, composite=True)(titled(backward_name(name))(call))
 
 
-addmm, addmv, addbmm_product, addr = (_scaled_sum(n, f) for n, f in (
-    ("addmm", mm), ("addmv", mv), ("baddbmm", bmm), ("addr", outer)))
+addmm, addmv, addbmm_product, addr = (_scaled_sum(*of) for of in (
+    ("addmm", mm, ("yz", "zx", "yx")), ("addmv", mv), ("baddbmm", bmm, ("byz", "bzx", "byx")), ("addr", outer)))
 
 
 @public(inplace=True, composite=True)

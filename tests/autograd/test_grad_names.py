@@ -51,7 +51,7 @@ def test_looking_at_a_node_changes_nothing_about_its_gradient():
 
 
 def test_a_title_is_the_calls_alone():
-    """``addmm`` records what ``a + x @ w`` records; calls that are remembered keep the names apart."""
+    """``addmv`` records what ``a + x.mv(w)`` records, ``addmm`` one operation; calls that are remembered keep the names apart."""
     x, w = rushlight.ones(3, 4, requires_grad=True), rushlight.ones(4, 4, requires_grad=True)
     for _ in range(5):
         a = x * 2
@@ -60,6 +60,8 @@ def test_a_title_is_the_calls_alone():
         b.addmm_(x, w)
         names = [type(t.grad_fn).__name__ for t in (made, by_hand, again, b)]
         assert names == ["AddmmBackward0", "AddBackward0", "AddmmBackward0", "AddmmBackward0"]
+        vectors = [rushlight.addmv(a[:, 0], x, w[0]), x.mv(w[0]) + a[:, 0], rushlight.addmv(a[:, 0], x, w[0])]
+        assert [type(t.grad_fn).__name__ for t in vectors] == ["AddmvBackward0", "AddBackward0", "AddmvBackward0"]
         parts = rushlight.unsafe_split(a, 2)
         assert [type(p.grad_fn).__name__ for p in (*parts, *a.split(2))] == ["UnsafeSplitBackward0"] * 2 + ["SplitBackward0"] * 2
         (grad,) = rushlight.autograd.grad(made.sum() + b.sum(), x)

@@ -76,7 +76,8 @@ t.nanmedian(x); t.kthvalue(x, 2); t.mode(x); t.sort(x, 1); t.msort(x); t.topk(x,
 t.renorm(x, 2, 0, 1.0); t.trapezoid(x); t.trapz(x, dx=2.0); t.cumulative_trapezoid(x); t.diff(x); t.gradient(s); t.cov(x)
 t.corrcoef(x); t.trace(s); t.count_nonzero(x) * x; t.matmul(x, h); t.matmul(v, w); t.matmul(d, h); t.matmul(b, v[:2]); x @ v
 t.mm(x, h); t.mv(x, v); t.dot(v, w); t.bmm(b, d); t.addmm(s, h, x, beta=0.5, alpha=2); t.addmv(v, s, w); t.addr(s, v, w)
-t.addbmm(s, b, d); t.baddbmm(s, b, d); t.outer(v, w); t.ger(v, w); t.inner(x, y); t.vdot(v, w); t.tensordot(b, d, ([1], [2]))
+t.addmm(s, h, x); t.addbmm(s, b, d); t.baddbmm(s, b, d); t.outer(v, w); t.ger(v, w); t.inner(x, y); t.vdot(v, w)
+t.tensordot(b, d, ([1], [2]))
 t.einsum('ij,jk->ki', x, h); t.einsum('bij,bjk->', b, d); t.kron(x, h); t.chain_matmul(x, h, y); t.cross(x, y); t.cdist(x, y + 5)
 t.block_diag(x, h); t.cartesian_prod(v, w); t.combinations(v); t.vander(v); t.reshape(x, (3, 2)); x.view(6); t.flatten(b, 1)
 t.unflatten(b, 0, (1, 2)); t.permute(b, (2, 0, 1)); t.permute_copy(b, (2, 0, 1)); t.transpose(b, 0, 2); t.transpose_copy(x, 0, 1)
