@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ..compile.dtypes import DType
+from .entering import is_strided
 from .handle import LEAF, Handle
 from .steps import (
     A_LEAF,
@@ -22,7 +23,6 @@ from .steps import (
     UNREAD,
     VIEW,
     YES,
-    is_strided,
     start_of,
 )
 

@@ -17,8 +17,8 @@ from numpy import ndarray
 from ..record.op import Op
 from ..record.trace import TraceNode
 from ..record.value import Value, is_exported
+from .entering import in_use_text
 from .handle import Handle
-from .steps import in_use_text
 
 __all__ = ["Over", "over_of"]
 

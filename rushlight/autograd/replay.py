@@ -15,10 +15,10 @@ from typing import Any
 from ..record.flush import ready
 from ..record.trace import NO_COPY, Trace, TraceNode
 from ..record.value import COPIED, Epoch, Value, block_at, copied, is_exported, looks
+from .entering import in_use, is_strided, is_whole, part_of, stretch_of
 from .handle import LEAF, Handle, make
 from .node import GradNode
 from .replay_steps import LIMIT, LONG, never, overwritten, written_for
-from .steps import in_use, is_strided, is_whole, part_of, stretch_of
 from .writing import replace
 
 __all__ = ["describe", "replay", "remember", "Description"]

@@ -17,9 +17,9 @@ from ..record.settings import settings
 from ..record.trace import Trace
 from ..record.value import Value, is_exported
 from . import handle
+from .entering import in_use_text, is_whole, part_of
 from .handle import LEAF, Handle
 from .node import GradNode
-from .steps import in_use_text, is_whole, part_of
 from .writing import replace
 
 __all__ = ["LIMIT", "LONG", "never", "written_for", "overwritten"]

@@ -15,6 +15,7 @@ from ..record.value import Value, looks
 from .apply import Restrided
 from .given import PLAIN_TENSORS, Made, Number, sort_arguments
 from .handle import LEAF, Alias, Handle, View
+from .making import node_lines, tensor_lines, value_lines, writes_of
 from .node import GradNode
 from .steps import (
     A_LEAF,
@@ -30,7 +31,6 @@ from .steps import (
     compiled,
     enters,
     together,
-    writes_of,
 )
 
 __all__ = ["several"]
@@ -341,7 +341,7 @@ class _Reader:
             if other is t:
                 return f"t{i}"
         slot = self._slot(t._value)
-        begun = 0 if self._is_view(slot) else writes_of(self.tr.grad_enabled)
+        begun = writes_of(self.tr.grad_enabled, self._is_view(slot))
         _demand(type(t) in PLAIN_TENSORS and t._grad is None and t._more is None and t._writes == begun)
         former = self.made.setdefault(slot, t)
         _demand(former is t)
@@ -411,7 +411,7 @@ class _Reader:
         names = [self.names[op.slot + nr] for nr in range(len(op.metas))]
         is_view = op.slot in self.views  # of what nobody looks at, a view would cost thrice as much as a value
         for nr, r in enumerate(names):
-            lines += _fresh(r, f"x{k}_{nr}", f"s{k}_{nr}", is_view)
+            lines += value_lines(r, f"x{k}_{nr}", f"s{k}_{nr}", is_view, "tr.spare_views" if is_view else "spare")
         if is_view:
             lines += self._view(k, names[0])
         if k in self.grads:
@@ -419,10 +419,7 @@ class _Reader:
         for nr, r in enumerate(names):
             t = self.made.get(op.slot + nr)
             if t is not None:
-                alias = [f"o{r}._alias = {r}", f"o{r}._grad"] if is_view else [f"o{r}._grad = o{r}._alias"]
-                writes = 0 if is_view else writes_of(self.tr.grad_enabled)
-                lines += [f"o{r} = next(blanks)", f"o{r}._value = {r}", f"o{r}._writes = {writes}", *alias[:-1],
-                          f"{alias[-1]} = o{r}._more = None", f"o{r}._edge = {self._edge(t._edge)}"]
+                lines += tensor_lines(f"o{r}", r, self._edge(t._edge), self.tr.grad_enabled, is_view)
         return lines
 
     def _view(self, k: int, r: str) -> list[str]:
@@ -459,16 +456,7 @@ class _Reader:
         for n, (slot, edge) in enumerate(zip(op.inputs, edges)):
             slots |= {f"edge{n}": self._input_edge(slot, edge), f"kept{n}": self.names[slot] if mask and mask[n] else "None"}
         _demand(sorted([name for name, value in slots.items() if value != "None"]) == sorted(kind.FILLED))
-        return [f"g{k} = GradNode{self.classes.index(kind)}()", f"g{k}.node = n{k}", f"g{k}.epoch = epoch", f"g{k}.state = m{k}",
-                *[f"g{k}.{name} = {slots[name]}" for name in kind.FILLED]]
-
-
-def _fresh(r: str, meta: str, slot: str, is_view: bool = False) -> list[str]:
-    """Lines that make a value, of one that serves again if there is any, and put it into the trace."""
-    kind, spare, more = ("View", "tr.spare_views", "_place") if is_view else ("Value", "spare", "origin")
-    return [f"if {spare}: {r} = {spare}.pop()", "else:", f"  {r} = {kind}()",
-            f"  {r}.buffer = {r}.home = {r}.overwritten = {r}.{more} = None",
-            f"{r}.meta = {meta}", f"{r}.epoch = epoch", f"{r}.slot = {slot}", f"values.append({r})"]
+        return node_lines(f"g{k}", f"GradNode{self.classes.index(kind)}", f"n{k}", f"m{k}", {name: slots[name] for name in kind.FILLED})
 
 
 _TENSOR_KINDS = {"slot", "view", "old part", "leaf", "part", STRETCH, UNREAD, NUMBER, INDEX, RANGE}

@@ -13,22 +13,19 @@ from collections.abc import Callable, Collection, Sequence
 from sys import getrefcount
 from typing import Any, NamedTuple
 
-import numpy as np
+from numpy import ndarray
 
-from ..record.flush import ready
-from ..record.meta import is_contiguous, meta_of
-from ..record.trace import Trace
-from ..record.value import COPIED, Buffer, Value, copied, is_exported, scalar_value
+from ..record.value import COPIED, Value, is_exported, scalar_value
 from . import handle
-from .apply import window
-from .handle import INFERENCE, LEAF, Alias, How, View, storage_of
+from .entering import copy_of, in_use_text, is_stretch, is_strided, part_of, stretch_of
+from .handle import LEAF, Alias, How, View, storage_of
+from .making import node_lines, tensor_lines, value_lines
 from .node import grad_class, titled_class
 from .overriding import forgetting, overriding
 from .reads import Reads
 
 __all__ = ["ATOM", "CONSTANTS", "SLICE", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "STRETCH", "UNREAD", "NUMBER", "INDEX", "RANGE",
-           "NO", "A_LEAF", "YES", "Shape", "checks", "compiled", "enters", "in_use", "is_strided", "is_whole", "part_of", "same",
-           "start_of", "step_for", "stretch_of", "together"]
+           "NO", "A_LEAF", "YES", "Shape", "checks", "compiled", "enters", "same", "start_of", "step_for", "together"]
 
 # What an argument can be, and what ``facts`` hold of it. Groups of arguments are ("*", kinds) for *args, of which some may be lists of
 # tensors; ("[]", kinds) for a list or tuple of tensors, ("()", kinds) for a tuple with slices, ("**", (name, kind) pairs) for **kwargs,
@@ -108,7 +105,7 @@ def compiled(source: str, name: str, **more: Any) -> Callable[..., Any]:
         Alias, Value, View, storage_of, scalar_value, start_of, same, getrefcount, is_exported, is_strided, is_stretch, part_of,
         stretch_of, copy_of)}
     scope |= {"__name__": __name__, "blanks": handle.blanks, "LEAF": LEAF, "MISSING": object(),
-              "ndarray": np.ndarray, "overriding": overriding, "how_of": functools.partial(tuple.__new__, How), **more}
+              "ndarray": ndarray, "overriding": overriding, "how_of": functools.partial(tuple.__new__, How), **more}
     exec(compile(source, name, "exec"), scope)
     return scope["step"]  # type: ignore[no-any-return]
 
@@ -321,42 +318,31 @@ def _whole(shape: Shape) -> list[str]:
 
 def _result(shape: Shape) -> list[str]:
     """Lines that make the result, if it is a view behind those of ``_whole``."""
-    edge = "None" if not shape.linked else f"(grad, {shape.nr})" if shape.nr else "grad"
-    # Objects are made without calling their ``__init__``: the call would cost as much as everything else here.
-    kind, more = ("View", "_place") if shape.is_view else ("Value", "origin")
     lines = ["meta, op, attrs = meta"] if shape.moves else []
     outs = ["made"] if shape.results == 1 else [f"made{k}" for k in range(shape.results)]
+    metas = ["meta"] if shape.results == 1 else [f"meta{k}" for k in range(shape.results)]
     if shape.results > 1:
-        lines.append(f"{', '.join([f'meta{k}' for k in range(shape.results)])} = meta")
-    for k, made in enumerate(outs):
-        which = "meta" if shape.results == 1 else f"meta{k}"
-        lines += [f"if spare: {made} = spare.pop()", "else:", f"  {made} = {kind}()",
-                  f"  {made}.buffer = {made}.home = {made}.overwritten = {made}.{more} = None",
-                  f"{made}.meta = {which}", f"{made}.epoch = epoch",
-                  f"{made}.slot = slot{f' + {k - shape.nr}' if k != shape.nr else ''}", f"values.append({made})"]
-    lines += ["out = next(blanks)", f"out._value = {outs[shape.nr]}",
-              f"out._writes = {0 if shape.is_view else writes_of(shape.grad)}",
-              f"out._grad = out._more = {'' if shape.is_view else 'out._alias = '}None"]
+        lines.append(f"{', '.join(metas)} = meta")
+    for k, (made, meta) in enumerate(zip(outs, metas)):
+        lines += value_lines(made, meta, f"slot{f' + {k - shape.nr}' if k != shape.nr else ''}", shape.is_view)
     if shape.is_view:
         how = f"how_of((op, op.moved(attrs, n{shape.inputs[1]}), meta))" if shape.moves else "node"
         lines += ["made.base = base", "made.origin = origin", "made.version = version", "made.storage = storage", "made.parent = parent",
-                  f"made.how = {how}", "out._alias = made"]
+                  f"made.how = {how}"]
+    edge = "None"
     if shape.linked:
-        lines += ["grad = GradNode()", "grad.node = node", "grad.epoch = epoch", "grad.state = in_metas"]
+        filled = {}
         for k, i in enumerate(shape.inputs):
             if shape.wants[i] is not NO:
-                lines.append(f"grad.edge{k} = " + (f"t{i}" if shape.wants[i] is A_LEAF else f"e{i} if e{i} is not LEAF else t{i}"))
+                filled[f"edge{k}"] = f"t{i}" if shape.wants[i] is A_LEAF else f"e{i} if e{i} is not LEAF else t{i}"
             if shape.keeps is not None and shape.keeps[k]:
-                lines.append(f"grad.kept{k} = v{i}")
+                filled[f"kept{k}"] = f"v{i}"
         if any(shape.outs):
             kept = [out if keep else "None" for out, keep in zip(outs, shape.outs)]
-            lines.append("grad.kept_out = " + (kept[0] if len(outs) == 1 else f"({', '.join(kept)})"))
-    return [*lines, f"out._edge = {edge}"]
-
-
-def writes_of(grad: bool | None) -> int:
-    """How often a tensor that is no view was written when it is made in a grad mode."""
-    return INFERENCE if grad is None else 0
+            filled["kept_out"] = kept[0] if len(outs) == 1 else f"({', '.join(kept)})"
+        lines += node_lines("grad", "GradNode", "node", "in_metas", filled)
+        edge = f"(grad, {shape.nr})" if shape.nr else "grad"
+    return [*lines, *tensor_lines("out", outs[shape.nr], edge, shape.grad, shape.is_view)]
 
 
 # -- what steps call ----------------------------------------------------------------------------------------------
@@ -382,79 +368,3 @@ def start_of(s: Any, size: int, length: int, step: int) -> int:
         return -1
     start, stop, by = s.indices(size)
     return start if by == step and max(0, (stop - start + step - 1) // step) == length else -1
-
-
-def in_use_text(v: str) -> str:
-    """``in_use`` of the value with this name, which is in memory, as an expression of a step: without a call for each leaf. It needs
-    ``getrefcount``, ``ndarray`` and ``is_exported``."""
-    return f"(getrefcount({v}.buffer) > 2 or type({v}.buffer.owner) is ndarray and is_exported({v}))"  # v.buffer, the argument
-
-
-def in_use(v: Value) -> bool:
-    """Whether the memory of a ready value may be written by somebody outside (as ``is_exported``, which looks closer)."""
-    buffer = v.buffer
-    if getrefcount(buffer) > 3:  # v.buffer, the local, the argument
-        return True
-    if type(buffer.owner) is not np.ndarray:  # type: ignore[union-attr]
-        return False
-    del buffer
-    return is_exported(v)
-
-
-def is_whole(v: Value, epoch: Any, others: Sequence[Value]) -> bool:
-    """Whether a view of ready memory would enter as one leaf: a row-major part of some that nobody outside can write and that
-    does not enter itself."""
-    meta, root = v.meta, v.origin
-    # Strides along dimensions of length 1 say nothing: a chunk of a single row is a part like any other.
-    if root is None or meta.strides is not None and not is_contiguous(meta.shape, meta.strides):
-        return False
-    return root.buffer is not None and root.epoch is not epoch and root not in others and not is_exported(root)
-
-
-def is_strided(v: Value) -> bool:
-    """Whether a value is a view whose elements do not lie in a row."""
-    strides = v.meta.strides
-    return v.buffer is None and strides is not None and not is_contiguous(v.meta.shape, strides)
-
-
-def is_stretch(v: Any, epoch: Any, others: Sequence[Value]) -> bool:
-    """Whether a view would enter as the stretch of ready memory that it lies in."""
-    root = v.origin
-    if root is None or root.buffer is None or root.epoch is epoch or root in others or not v.meta.numel:
-        return False
-    return is_strided(v) and v.alias.place()[1] == v.meta.strides and not is_exported(root)
-
-
-def stretch_of(tr: Trace, v: Any) -> Value:
-    """The leaf as which a view with strides of ready memory enters."""
-    root = v.origin
-    shape, strides, offset = v.alias.place()
-    span = 1 + sum([(n - 1) * s for n, s in zip(shape, strides)])
-    leaf = window(tr, root, meta_of((span,), v.meta.dtype, root.meta.device), offset)
-    leaf.epoch, leaf.slot = tr.epoch, len(tr.values)
-    return leaf
-
-
-def copy_of(v: Value, epoch: Any, slot: int) -> Value:
-    """The leaf as which small memory enters that somebody outside can write."""
-    leaf = copied(v, ready(v).ptr)
-    leaf.epoch, leaf.slot = epoch, slot
-    return leaf
-
-
-def part_of(tr: Trace, v: Value) -> Value:
-    """The leaf as which a part of ready memory enters."""
-    # As ``window``, written out: batches of a data set are such parts, two of them in every step.
-    root: Any = v.origin
-    buffer = root.buffer
-    tr.windows.add(id(buffer))
-    meta = v.meta.plain
-    leaf = Value()
-    leaf.meta, leaf.epoch, leaf.slot = meta, v.epoch, v.slot
-    leaf.origin = leaf.home = leaf.overwritten = None
-    alias: Any = v.alias  # type: ignore[attr-defined]
-    place = alias._place or alias.place()
-    leaf.buffer = part = Buffer()
-    part.ptr, part.nbytes, part.owner = buffer.ptr + place[2] * meta.dtype.itemsize, meta.nbytes, root
-    part.packed = part.flight = None
-    return leaf
