@@ -232,9 +232,9 @@ def link(tr: Trace, node: TraceNode, tensors: Sequence[Handle], needs: int, outp
     made.epoch = tr.epoch
     made.state = in_metas
     fill(made, tensors)
-    if outs:
-        made.kept_out = outputs[0] if len(outputs) == 1 else outputs if outs is True else tuple([
-            v if m else None for v, m in zip(outputs, outs)])
+    for name, v, keep in zip(kind.OUTS, outputs, outs):
+        if keep:
+            setattr(made, name, v)
     if tr.watching:
         from .saved import watched
 
@@ -247,20 +247,16 @@ _MOST_PLANS = 10_000
 
 
 def _plan(node: TraceNode, tensors: Sequence[Handle], needs: int) -> tuple[Any, ...]:
-    """(metas of the inputs or None where no result is differentiable, mask of the inputs to keep or None, whether to keep
-    the results or a mask of those to keep, class of the graph node, what fills in its inputs), worked out once for a node and a
-    set of inputs that want gradients."""
-    found: tuple[Any, ...] = (None, None, False, None, None)
+    """(metas of the inputs or None where no result is differentiable, mask of the inputs to keep or None, mask of the results to keep,
+    class of the graph node, what fills in its inputs), worked out once for a node and a set of inputs that want gradients."""
+    found: tuple[Any, ...] = (None, None, (), None, None)
     metas, op = node.metas, node.op
     if metas[0].dtype.kind in "fc" or len(metas) > 1 and any(m.dtype.kind in "fc" for m in metas):
         in_metas = tuple([t._value.meta for t in tensors])
         n = len(in_metas)
         positions, outs = op.saved(in_metas, node.attrs, _bits(needs, n))
-        if len(metas) == 1:
-            outs = outs is True or outs is not False and 0 in outs
-        elif not isinstance(outs, bool):
-            outs = bool(outs) and tuple([k in outs for k in range(len(metas))])
-        found = (in_metas, *_form(tuple(positions), _bits(needs, n), outs, len(metas) > 1))
+        outs = tuple([outs if isinstance(outs, bool) else k in outs for k in range(len(metas))])
+        found = (in_metas, *_form(tuple(positions), _bits(needs, n), outs))
     if node.saves is NOTHING:
         node.saves = {}
     if len(_plans) > _MOST_PLANS:
@@ -275,11 +271,11 @@ def _bits(needs: int, n: int) -> tuple[bool, ...]:
 
 
 @functools.lru_cache(4096)
-def _form(positions: tuple[int, ...], wants: tuple[bool, ...], outs: Any, several: bool) -> tuple[Any, ...]:
+def _form(positions: tuple[int, ...], wants: tuple[bool, ...], outs: tuple[bool, ...]) -> tuple[Any, ...]:
     """What ``_plan`` tells besides metas, of an operation that keeps these of its inputs and these results, and of whose inputs some want
     gradients."""
     mask = tuple([k in positions for k in range(len(wants))])
-    return mask if positions else None, outs, grad_class(wants, mask, bool(outs), several), filler(wants, mask)
+    return mask if positions else None, outs, grad_class(wants, mask, outs), filler(wants, mask)
 
 
 # -- views --------------------------------------------------------------------------------------------------------

@@ -376,7 +376,6 @@ def _one(attempt: Attempt, out: Any) -> Made | None:
     outs: Any = ()
     if linked:
         in_metas, keeps, outs, *_ = node.saves[sum([1 << k for k, i in enumerate(inputs) if wants[i] is not NO])]
-        outs = (outs,) * results if type(outs) is bool else outs
         title = _title(out)
     shape = Shape(*common, inputs, linked, keeps, outs, title, results, nr, is_view, moves)
     meta = node.metas if results > 1 else (out._value.meta, out._alias.how.op, out._alias.how.attrs) if moves else out._value.meta

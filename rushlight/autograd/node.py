@@ -129,15 +129,15 @@ class GradNode(Node):
     """The node of a recorded operation; also the ``ctx`` of its gradient rule (``Op.gradient``).
 
     There is a subclass for each set of inputs that want gradients and of what is kept (``grad_class``), with a slot ``edge0``, ``edge1``,
-    ... for each of these inputs and a slot ``kept0``, ... for what is kept of them: tuples would be two more objects to make, and to be
-    looked at by the garbage collector, for every operation, and each slot that need not be filled is a hundredth of what recording costs.
+    ... for each of these inputs, ``kept0``, ... for what is kept of the inputs and ``out0``, ... of the results: tuples would be more
+    objects to make, and to be looked at by the garbage collector, for every operation, and each slot to fill is a hundredth of what
+    recording costs.
     ``apply.link`` (``filler``) and ``steps`` fill all slots: a class without ``__init__`` is called in half the time.
 
     Attributes:
         node, epoch: where the operation was recorded.
         state: the metas of the inputs; None when what was kept is dropped; a ``_Rare`` of a node with hooks and the like.
         in_metas, rare: what this tells.
-        kept_out: the result if it is kept; of several results a tuple (None for those that are not).
         title: the name of nodes of this class (``titled_class``); None: that of the operation. ``form``: the class without a title.
     """
 
@@ -145,12 +145,13 @@ class GradNode(Node):
     node: TraceNode
     epoch: Any
     state: Any
-    kept_out: Any = None
     kept: tuple[Value | None, ...]  # of the inputs
+    kept_outs: tuple[Value | None, ...]  # of the results
     title: str | None = None
     form: Any
     EDGES: tuple[str, ...]  # names of attributes, one for each input
     KEPT: tuple[str, ...]
+    OUTS: tuple[str, ...]  # one for each result
     HELD: tuple[str, ...]  # names of the slots for what is kept, results too; FILLED: with those of edges
     FILLED: tuple[str, ...]
 
@@ -167,11 +168,6 @@ class GradNode(Node):
     @rare.setter
     def rare(self, things: Any) -> None:
         self.state = _Rare(self.in_metas, things)
-
-    @property
-    def kept_outs(self) -> tuple[Value | None, ...]:
-        out = self.kept_out
-        return out if type(out) is tuple else (out,)
 
     @property
     def results(self) -> int:  # type: ignore[override]
@@ -255,10 +251,7 @@ class GradNode(Node):
 
     @property
     def outputs(self) -> list[Any]:
-        if self.kept_out is None:
-            return [None] * len(self.node.metas)
-        many = len(self.node.metas) > 1
-        return [None if v is None else make(self._checked(v), (self, k) if many else self) for k, v in enumerate(self.kept_outs)]
+        return [None if v is None else make(self._checked(v), (self, k) if k else self) for k, v in enumerate(self.kept_outs)]
 
     def _checked(self, v: Any) -> Value:
         if type(v) is Packed:
@@ -310,22 +303,23 @@ for _name in _SAVED:  # properties, not ``__getattr__``: with that every look at
 
 
 @functools.cache
-def grad_class(wants: tuple[bool, ...], keeps: tuple[bool, ...], out: bool, several: bool) -> type[GradNode]:
-    """The class of the nodes of operations of whose inputs these want gradients and those are kept, and whose result is (``out``);
-    ``several``: they have several results."""
-    edges, kept = [tuple([f"{what}{k}" for k in range(len(wants))]) for what in ("edge", "kept")]
+def grad_class(wants: tuple[bool, ...], keeps: tuple[bool, ...], outs: tuple[bool, ...]) -> type[GradNode]:
+    """The class of the nodes of operations of whose inputs these want gradients and those are kept, and of whose results these are."""
+    edges, kept, results = [tuple([f"{what}{k}" for k in range(len(mask))]) for what, mask in (
+        ("edge", wants), ("kept", keeps), ("out", outs))]
 
     def together(names: tuple[str, ...]) -> property:
         get: Any = attrgetter(*names) if names else None
         return property(get if len(names) > 1 else lambda node: (get(node),) if names else ())
 
-    held = (*[name for name, there in zip(kept, keeps) if there], *(["kept_out"] if out else []))
+    held = tuple([name for name, there in zip((*kept, *results), (*keeps, *outs)) if there])
     slots = (*[name for name, there in zip(edges, wants) if there], *held)
     made: Any = type("GradNode", (GradNode,), {
         "__slots__": slots, "__module__": __name__, "__doc__": GradNode.__doc__, "edges": together(edges), "kept": together(kept),
-        "EDGES": edges, "KEPT": kept, "HELD": held, "FILLED": slots, "several": several,
+        "kept_outs": together(results), "EDGES": edges, "KEPT": kept, "OUTS": results, "HELD": held, "FILLED": slots,
+        "several": len(outs) > 1,
         **({"release": _release(held)} if len(held) <= LONG else {}),
-        **dict.fromkeys([name for name in (*edges, *kept) if name not in slots])})
+        **dict.fromkeys([name for name in (*edges, *kept, *results) if name not in slots])})
     made.form = made
     return made  # type: ignore[no-any-return]
 

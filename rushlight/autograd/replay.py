@@ -208,8 +208,7 @@ def _with_copies(n: GradNode, epoch: Epoch, private: dict[int, tuple[Value, Valu
         return private[id(v)][1]
 
     for name in n.HELD:
-        v: Any = getattr(n, name)
-        setattr(n, name, tuple(map(of, v)) if type(v) is tuple else of(v))
+        setattr(n, name, of(getattr(n, name)))
     return (*n.kept, *n.kept_outs)
 
 

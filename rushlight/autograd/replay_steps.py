@@ -138,9 +138,7 @@ class _Writer:
 
     def _kept(self, name: str, n: GradNode) -> list[str]:
         """Lines that look at what a node of an earlier epoch keeps."""
-        out = f"{name}.kept_out"
-        places = [f"{name}.{at}" for at in n.KEPT]
-        places += [f"{out}[{k}]" for k in range(len(n.kept_out))] if type(n.kept_out) is tuple else [out]
+        places = [f"{name}.{at}" for at in (*n.KEPT, *n.OUTS)]
         lines = [_unless([f"overwritten({name})"])]
         for place, v in zip(places, (*n.kept, *n.kept_outs), strict=True):
             if v is None:

@@ -99,9 +99,7 @@ def run_rule(tr: Trace, node: GradNode, edges: Sequence[Any], grads: Sequence[An
         inputs, outputs = node.inputs, node.outputs
         args = [t for t in (*inputs, *outputs) if t is not None]
     else:  # without edges, so that there are fewer kinds of calls
-        args = _opener(node.HELD)(node, [])
-        if node.kept_out is not None:
-            args += [make(node._checked(v)) for v in node.kept_outs if v is not None]
+        args = _opener(node.HELD)(node)
     start = tr.node
     last = start.last
     if last.function is rule:
@@ -121,9 +119,7 @@ def run_rule(tr: Trace, node: GradNode, edges: Sequence[Any], grads: Sequence[An
 
 def _anew(tr: Trace, node: GradNode, needs: int, edges: Sequence[Any], grads: Sequence[Any]) -> Sequence[Any]:
     """The same where it is not remembered, without graph nodes for a second derivative."""
-    args = [v if v.overwritten is None and v.origin is None else node._checked(v) for v in node.kept if v is not None]
-    if node.kept_out is not None:
-        args += [node._checked(v) for v in node.kept_outs if v is not None]
+    args = [v if v.overwritten is None and v.origin is None else node._checked(v) for v in (*node.kept, *node.kept_outs) if v is not None]
     at: Any = node.node
     first = len(args)
     name: Any = None
@@ -140,7 +136,7 @@ def _anew(tr: Trace, node: GradNode, needs: int, edges: Sequence[Any], grads: Se
             name = None
     made = iter(map(make, args))
     inputs = [None if v is None else next(made) for v in node.kept]
-    outputs = [None] * node.results if node.kept_out is None else [None if v is None else next(made) for v in node.kept_outs]
+    outputs = [None if v is None else next(made) for v in node.kept_outs]
     start, before = tr.node, (tr.epoch, len(tr.values), looks.count, looks.written)
     tr.full = True  # so that the calls inside are not remembered, each by itself
     try:
@@ -156,16 +152,15 @@ def _anew(tr: Trace, node: GradNode, needs: int, edges: Sequence[Any], grads: Se
 
 @functools.cache
 def _opener(held: tuple[str, ...]) -> Any:
-    """``opened(node, args)`` adds tensors of what a graph node that keeps something in these slots has there of its inputs: straight-line
-    code, since every rule begins so."""
-    lines = ["def opened(node, args):"]
-    for name in held:
-        if name != "kept_out":
-            lines += [f"  v = node.{name}", "  if v.overwritten is not None or v.origin is not None: node._checked(v)",
-                      "  t = next(blanks)", "  t._value = v", "  t._writes = 0", "  t._edge = t._grad = t._alias = t._more = None",
-                      "  args.append(t)"]
+    """``opened(node)`` gives tensors of what a graph node keeps in these slots: straight-line code, since every rule begins so."""
+    lines = ["def opened(node):"]
+    for k, name in enumerate(held):
+        lines += [f"  v = node.{name}", "  if v.overwritten is not None or v.origin is not None: node._checked(v)",
+                  f"  t{k} = next(blanks)", f"  t{k}._value = v", f"  t{k}._writes = 0",
+                  f"  t{k}._edge = t{k}._grad = t{k}._alias = t{k}._more = None"]
+    lines.append(f"  return [{', '.join([f't{k}' for k in range(len(held))])}]")
     scope: dict[str, Any] = {"blanks": handle.blanks, "__name__": __name__}
-    exec(compile("\n".join([*lines, "  return args"]), f"<opened {len(held)}>", "exec"), scope)
+    exec(compile("\n".join(lines), f"<opened {len(held)}>", "exec"), scope)
     return scope["opened"]
 
 

@@ -27,14 +27,10 @@ def watched(tr: Trace, node: GradNode) -> None:
             if v is not None:
                 packed.append(pack(placed(leaf_like(edge, v) if isinstance(edge, Handle) else make(v, edge)), v))
                 setattr(node, name, packed[-1])
-        out: Any = node.kept_out
-        if type(out) is tuple:
-            out = tuple([None if v is None else pack(placed(make(v, (node, k))), v) for k, v in enumerate(out)])
-            packed += [p for p in out if p is not None]
-            node.kept_out = out
-        elif out is not None:
-            packed.append(pack(placed(make(out, node)), out))
-            node.kept_out = packed[-1]
+        for k, (name, v) in enumerate(zip(node.OUTS, node.kept_outs)):
+            if v is not None:
+                packed.append(pack(placed(make(v, (node, k) if k else node)), v))
+                setattr(node, name, packed[-1])
     node.rare = rare
 
 

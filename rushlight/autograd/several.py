@@ -362,7 +362,7 @@ class _Reader:
             for k in self.grads:
                 _, mask, outs, *_ = self._plan(k)
                 self.views |= {s for s, keep in zip(self.ops[k].inputs, mask or ()) if keep and self._is_view(s)}
-                if outs and self.ops[k].op.is_view:
+                if any(outs) and self.ops[k].op.is_view:
                     self.views.add(self.ops[k].slot)
             self._read_sources(written)
 
@@ -450,9 +450,7 @@ class _Reader:
         kind = type(self.grads[k])
         if kind not in self.classes:
             self.classes.append(kind)
-        kept = [r if outs is True or outs is not False and outs[nr] else "None" for nr, r in enumerate(names)]
-        whole = "None" if all(r == "None" for r in kept) else kept[0] if len(kept) == 1 else f"({', '.join(kept)})"
-        slots = {"kept_out": whole}
+        slots = {f"out{nr}": r if keep else "None" for nr, (r, keep) in enumerate(zip(names, outs))}
         for n, (slot, edge) in enumerate(zip(op.inputs, edges)):
             slots |= {f"edge{n}": self._input_edge(slot, edge), f"kept{n}": self.names[slot] if mask and mask[n] else "None"}
         _demand(sorted([name for name, value in slots.items() if value != "None"]) == sorted(kind.FILLED))

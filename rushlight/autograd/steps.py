@@ -89,7 +89,7 @@ def step_for(shape: Shape, anew: bool = False) -> Callable[..., Any]:
     """The step of all calls of a shape. Its facts: meta and slot of the result, metas of the operation's inputs, then those of each
     argument. ``anew``: of calls where nobody has been (``anew.py``)."""
     wants = tuple([shape.wants[i] is not NO for i in shape.inputs]) if shape.linked else ()
-    kind: Any = grad_class(wants, shape.keeps or (False,) * len(wants), any(shape.outs), shape.results > 1)
+    kind: Any = grad_class(wants, shape.keeps or (False,) * len(wants), shape.outs)
     if shape.title is not None:
         kind = titled_class(kind, shape.title)
     reads = shape.arguments[-1][0] if type(shape.arguments[-1][0]) is Reads else None
@@ -337,9 +337,7 @@ def _result(shape: Shape) -> list[str]:
                 filled[f"edge{k}"] = f"t{i}" if shape.wants[i] is A_LEAF else f"e{i} if e{i} is not LEAF else t{i}"
             if shape.keeps is not None and shape.keeps[k]:
                 filled[f"kept{k}"] = f"v{i}"
-        if any(shape.outs):
-            kept = [out if keep else "None" for out, keep in zip(outs, shape.outs)]
-            filled["kept_out"] = kept[0] if len(outs) == 1 else f"({', '.join(kept)})"
+        filled |= {f"out{k}": out for k, (out, keep) in enumerate(zip(outs, shape.outs)) if keep}
         lines += node_lines("grad", "GradNode", "node", "in_metas", filled)
         edge = f"(grad, {shape.nr})" if shape.nr else "grad"
     return [*lines, *tensor_lines("out", outs[shape.nr], edge, shape.grad, shape.is_view)]
