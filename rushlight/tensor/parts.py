@@ -13,8 +13,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from ..autograd import handle
 from ..autograd.given import PLAIN_TENSORS
-from ..autograd.handle import Handle, How, lying, make, part_at, storage_of, whole_of
+from ..autograd.handle import Handle, How, View, lying, make, part_at, storage_of, whole_of
 from ..autograd.writing import free_memory, wrote_part
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
@@ -123,12 +124,21 @@ def _like(meta: Meta, lengths: tuple[int, ...], steps: tuple[int, ...]) -> tuple
 
 def part_of_ready(tr: Trace, t: Any, key: Any) -> Any:
     """The view ``t[key]`` of ready memory, or None."""
-    alias = _lies(tr, t)
-    if alias is None:
-        return None
+    alias = t._alias
+    meta = t._value.meta
+    if alias is None or alias._place is None or t._edge is not None:
+        alias = _lies(tr, t)
+        if alias is None:
+            return None
+        storage = alias.storage
+    else:  # ``_lies``, and below ``part_at``, written out: loops over data do nothing as often
+        storage = alias.storage
+        of = storage.value
+        if of.buffer is None or of.meta.dtype is not meta.dtype or type(t) not in PLAIN_TENSORS or not meta.numel:
+            return None
     shape, strides, begin = alias._place
-    meta, kind = t._value.meta, type(key)
     known = meta.parts or {}
+    kind = type(key)
     if kind is int:  # the two indices of loops over data come first: ``x[i]`` and ``x[i:i + n]``
         if not shape or key >= shape[0]:
             return None
@@ -168,8 +178,22 @@ def part_of_ready(tr: Trace, t: Any, key: Any) -> Any:
             if not -n <= i < n:
                 return None
             begin += (i if i >= 0 else i + n) * step
-    base = None if not tr.grad_enabled else t if alias.base is None else alias.base
-    return part_at(alias, seen, how, base, (lengths, steps, begin))
+    v: Any = View()
+    v.buffer = v.home = v.overwritten = v.epoch = None
+    v.slot = -1
+    v.meta = seen
+    v.storage = storage
+    v.origin = storage.value
+    v.version = storage.version
+    v.base = None if not tr.grad_enabled else t if alias.base is None else alias.base
+    v.parent = alias
+    v.how = how
+    v._place = lengths, steps, begin
+    out = next(handle.blanks)
+    out._value = out._alias = v
+    out._writes = 0
+    out._edge = out._grad = out._more = None
+    return out
 
 
 _SIMPLE = frozenset((int, type(None)))
