@@ -99,3 +99,46 @@ def test_hooks_and_metadata_of_a_node():
     handle.remove()
     y.sum().backward()
     assert seen == [([20.0, 20.0], [10.0, 10.0])] and x.grad.tolist() == [40.0, 40.0] and y.grad_fn.metadata == {"place": "here"}
+
+
+@pytest.mark.parametrize("used", [(0,), (1,), (0, 1), (0, 0, 1)])
+def test_results_of_one_node_have_gradients_of_their_own(used: tuple[int, ...]):
+    """Also where each of them alone is used, has a hook, or keeps its gradient; remembered calls and backwards are as the first."""
+    w = torch.tensor([[2.0, 1.0], [1.0, 3.0]], dtype=torch.float64, requires_grad=True)
+    alone = []
+    for k in range(2):
+        (grad,) = torch.autograd.grad((torch.linalg.qr(w * 1.0)[k] * (k + 2.0)).sum(), w)
+        alone.append(grad)
+    wanted = sum([alone[k] for k in used[1:]], alone[used[0]])
+    for hooked in (False, False, False, False, True):
+        w.grad = None
+        parts = torch.linalg.qr(w * 1.0)
+        assert parts[0].grad_fn is parts[1].grad_fn and [p.output_nr for p in parts] == [0, 1]
+        seen: list[int] = []
+        if hooked:
+            for k, p in enumerate(parts):
+                p.retain_grad()
+                p.register_hook(lambda g, k=k, seen=seen: seen.append(k))
+        loss = sum([(parts[k] * (k + 2.0)).sum() for k in used[1:]], (parts[used[0]] * (used[0] + 2.0)).sum())
+        assert {nr for n, nr in walk_edges(loss.grad_fn) if n is parts[0].grad_fn} == set(used)
+        loss.backward()
+        assert torch.allclose(w.grad, wanted)
+        if hooked:
+            assert sorted(set(seen)) == sorted(set(used))
+            assert all(p.grad is not None and p.grad.tolist() == [[(k + 2.0) * used.count(k)] * 2] * 2
+                       for k, p in enumerate(parts) if k in used)
+
+
+def walk_edges(root: Any) -> list[tuple[Any, int]]:
+    """Where the edges of a graph lead to: nodes and numbers of their results."""
+    return [edge for node in walk(root) for edge in node.next_functions if edge[0] is not None]
+
+
+def test_nodes_have_no_room_for_what_they_do_not_hold():
+    x, w = torch.ones(2, 2, requires_grad=True), torch.ones(2, 2)
+    held = {"x * w": (x * w, {"edge0", "kept1"}), "x + w": (x + w, {"edge0"}), "exp": (x.exp(), {"edge0", "out0"}),
+            "max": (x.max(1)[0], {"edge0", "out1"}), "x @ x": (x @ x, {"edge0", "edge1", "kept0", "kept1"})}
+    for name, (y, slots) in held.items():
+        node = y._edge
+        assert set(type(node).FILLED) == slots, name
+        assert not hasattr(node, "__dict__") and node.edges[0] is x
