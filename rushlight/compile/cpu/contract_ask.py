@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rushlight.compile.cpu.contract_block import LINE
 from rushlight.compile.cpu.irtext import Function
 from rushlight.compile.cpu.microkernel import splat
 from rushlight.compile.cpu.product_sums import STRETCH
 
-__all__ = ["LINE", "Asked"]
+__all__ = ["Asked"]
 
-LINE = 64
 #: Addresses of a list: the micro-kernel goes through it once, in its first stretch.
 _ENTRIES = STRETCH + 8
 #: Lines that are written down together.

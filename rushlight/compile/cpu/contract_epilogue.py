@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import Protocol
 
 from rushlight.compile.cpu import vecmath
-from rushlight.compile.cpu.contract_ask import LINE, Asked
+from rushlight.compile.cpu.contract_ask import Asked
+from rushlight.compile.cpu.contract_block import LINE
 from rushlight.compile.cpu.contract_sums import Item, Partial, Tally, tally_lines
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rushlight.compile.cpu.contract_ask import LINE
+from rushlight.compile.cpu.contract_block import LINE
 from rushlight.compile.cpu.contract_epilogue import gather, scattered
 from rushlight.compile.cpu.frame import Frame
 from rushlight.compile.cpu.irtext import Function, Module
