@@ -395,3 +395,42 @@ def test_parameter_shares_memory_with_its_data():
     with rushlight.no_grad():
         p.mul_(2)
     assert data.tolist() == [2.0, 2.0, 2.0]
+
+
+def test_a_getattr_of_ones_own_is_asked_for_each_parameter_buffer_and_child():
+    torch = pytest.importorskip("torch")
+
+    def asked(t):
+        class Asking(t.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.names = []
+                self.weight, self.inner = t.nn.Parameter(t.ones(1)), t.nn.Linear(1, 1)
+                self.register_buffer("mean", t.zeros(1))
+
+            def __getattr__(self, name):
+                found = super().__getattr__(name)
+                self.__dict__["names"].append(name)
+                return found
+
+            def forward(self, x):
+                return self.inner(x) * self.weight + self.mean
+
+        class AskingLinear(t.nn.Linear):
+            def __getattr__(self, name):
+                names.append(name)
+                return super().__getattr__(name)
+
+        names = []
+        module, layer, later = Asking(), AskingLinear(1, 1), t.nn.Linear(1, 1)
+        names.clear()
+        for _ in range(3):
+            module(t.ones(1))
+            layer(t.ones(1))
+        later.__class__ = AskingLinear
+        later(t.ones(1))
+        later.__class__ = t.nn.Linear
+        later(t.ones(1))
+        return module.names, [name for name in names if name in ("weight", "bias")]
+
+    assert asked(rushlight) == asked(torch)

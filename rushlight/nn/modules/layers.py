@@ -19,6 +19,7 @@ from ...autograd.reads import Reads
 from ...record.trace import local
 from ...tensor.tensor import Tensor
 from .. import functional as F
+from . import named
 from .hooks import has_hooks
 
 __all__ = ["NOTHING", "Functional", "call_layer", "layer_of", "layers", "remembered"]
@@ -67,7 +68,7 @@ def layer_of(kind: type) -> Function | None:
 
 def _read(kind: type) -> Reads | None:
     """What ``forward`` reads of modules of a class, if that is known."""
-    if kind.__getattribute__ is not object.__getattribute__:  # type: ignore[comparison-overlap]
+    if kind.__getattribute__ is not object.__getattribute__ or named.looked_up_by(kind) is not named.plain:  # type: ignore[comparison-overlap]
         return None
     names: dict[str, None] = {}
     constants: dict[str, Any] = {}

@@ -9,6 +9,7 @@ from ...autograd.handle import Handle
 from ...record.trace import local
 from ...tensor.kinds import typename
 from ..parameter import Buffer, Parameter
+from . import named
 from .hooks import (  # the hooks of all modules are found here, as in PyTorch
     CALLED,
     Hooked,
@@ -157,6 +158,9 @@ class Module(Hooked, Whole):
             hold(self, name, value)
         else:
             object.__setattr__(self, name, Hooks(value) if name in CALLED else value)
+            if name == "__class__":  # its attributes may be found in another way
+                for kind in KINDS:
+                    hold(self, kind, own[kind])
 
     def _forget(self, name: str, keep: str) -> None:
         """A name belongs to one kind of attribute."""
@@ -394,3 +398,6 @@ class Module(Hooked, Whole):
 
 def _replaced(value: Any, changed: Any) -> Any:
     return value if changed is None else changed
+
+
+named.plain = Module.__getattr__

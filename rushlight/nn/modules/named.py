@@ -5,7 +5,7 @@ import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["KINDS", "Named", "hold"]
+__all__ = ["KINDS", "Named", "hold", "looked_up_by"]
 
 KINDS = ("_parameters", "_buffers", "_modules")  # the attributes of a module that are ``Named``
 _NOTHING = object()
@@ -17,7 +17,7 @@ class Named(dict[str, Any]):
     Whatever is put in becomes an entry of the module's ``__dict__`` too, where the interpreter finds it at once. Without that every
     ``self.conv1`` and ``self.weight`` would be looked for there in vain, raise an error inside the interpreter, and then be found by
     ``Module.__getattr__``: a third of a microsecond, as long as recording an operation. ``__getattr__`` still answers for what did
-    not come through here.
+    not come through here. A module of a class with a ``__getattr__`` of its own is left out: it is to be asked for each name.
     """
 
     __slots__ = ("owners",)  # weak references to the modules: one, but copies made by ``copy.copy`` share their dictionaries
@@ -28,6 +28,8 @@ class Named(dict[str, Any]):
 
     def enter(self, module: Any) -> None:
         """What is here are attributes of the module from now on."""
+        if looked_up_by(type(module)) is not plain:
+            return
         self.owners = [owner for owner in self.owners if owner() not in (None, module)] + [weakref.ref(module)]
         module.__dict__.update(self)
 
@@ -82,6 +84,14 @@ class Named(dict[str, Any]):
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return dict, (), None, None, iter(self.items())  # to a pickle and to a deep copy it is a dictionary; see ``Module.__setstate__``
+
+
+plain: Any = None  # ``Module.__getattr__``: the module of that name says so
+
+
+def looked_up_by(kind: type) -> Any:
+    """The function that is asked for attributes of a class's objects that are not in their ``__dict__``."""
+    return getattr(kind, "__getattr__", None)
 
 
 def _take(module: Any, name: str, value: Any) -> None:
