@@ -53,17 +53,17 @@ def prod(input: Any, dim: Any = None, *, keepdim: bool = False, dtype: Any = Non
     x = _filled(input, mask, 1, _wide(input, dtype))
     for d in sorted(_dims(input, dim), reverse=True):
         x = x.prod(d, keepdim)
-    return x
+    return x.clone() if x is input else x
 
 
 def cumsum(input: Any, dim: int, *, dtype: Any = None, mask: Any = None) -> Any:
     """Running sums of the selected elements."""
-    return _filled(input, mask, 0, _wide(input, dtype)).cumsum(dim)
+    return _filled(input, mask, 0, dtype or input.dtype).cumsum(dim, dtype=dtype or input.dtype)
 
 
 def cumprod(input: Any, dim: int, *, dtype: Any = None, mask: Any = None) -> Any:
     """Running products of the selected elements."""
-    return _filled(input, mask, 1, _wide(input, dtype)).cumprod(dim)
+    return _filled(input, mask, 1, dtype or input.dtype).cumprod(dim, dtype=dtype or input.dtype)
 
 
 def amax(input: Any, dim: Any = None, *, keepdim: bool = False, dtype: Any = None, mask: Any = None) -> Any:

@@ -191,6 +191,8 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
         if a.shape[x] != b.shape[y] and 1 not in (a.shape[x], b.shape[y]):
             raise RuntimeError(f"contracted dimensions need to match, but first has size {a.shape[x]} in dim {x} and second has size "
                                f"{b.shape[y]} in dim {y}")
+        if a.shape[x] != b.shape[y]:  # summed here, for einsum would widen integers
+            a, b = (a, b.sum(y, True, dtype=b.dtype)) if a.shape[x] == 1 else (a.sum(x, True, dtype=a.dtype), b)
     in_a = list(_LETTERS[:len(a.shape)])
     in_b = list(_LETTERS[len(a.shape):len(a.shape) + len(b.shape)])
     for x, y in zip(of_a, of_b):

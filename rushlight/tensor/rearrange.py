@@ -364,7 +364,7 @@ def unravel_index(indices: Any, shape: Any) -> tuple[Any, ...]:
         raise ValueError(f"'shape' cannot have negative values, but got {shape}")
     if not shape:
         return ()
-    out, rest = [], indices
+    out, rest = [], indices.long()  # coordinates are int64 whatever the positions are
     for n in reversed(shape):
         out.append(rest.remainder(n))
         rest = rest.floor_divide(n)
