@@ -24,7 +24,7 @@ class ExponentialFamily(Distribution):
         ...     _natural_params, _mean_carrier_measure = (torch.tensor(-2.0),), 0
         ...     def _log_normalizer(self, x):
         ...         return -torch.log(-x)
-        >>> Waiting().entropy(), rushlight.distributions.Exponential(2.0).entropy()
+        >>> Waiting().entropy().detach(), rushlight.distributions.Exponential(2.0).entropy()
         (tensor(0.3069), tensor(0.3069))
     """
 
@@ -40,7 +40,7 @@ class ExponentialFamily(Distribution):
         raise NotImplementedError
 
     def entropy(self) -> Any:
-        """The entropy, of the batch shape; it can be differentiated."""
+        """The entropy, of the batch shape."""
         result = -self._mean_carrier_measure
         params, normalizer, slopes = normalizer_and_slopes(self)
         result = result + normalizer
