@@ -118,6 +118,9 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
         # NumPy sees this memory: it has to be written now.
         del old, fresh, new
         flush_trace(tr)
+    elif tr.node.stop:  # what is held until the write is done does not end an epoch before
+        del old, fresh, new
+        flush_trace(tr, False)
     return t
 
 

@@ -35,6 +35,7 @@ __all__ = ["flush", "flush_trace", "ready", "batch_boundary", "start_afresh", "c
 PROGRAMS_AT_NODE = 64   # programs kept at one point of the trie, for different sets of live values
 NODE_LIMIT = 100_000    # nodes of one thread's trie: with their programs, some 250 MB
 _COLD_SIZES = 2         # sizes of one path that run cold
+_PLANNED = 2            # heavy long paths that begin alike and are planned the first time that each of them comes
 
 
 def flush() -> None:
@@ -268,14 +269,19 @@ def _program(tr: Trace, node: TraceNode, key: tuple, waiting: Waiting | None) ->
         if tr.nodes != tr.passing.nodes and not node.programs and not node.edges:
             tr.passing.comes(tr, path, None if program is None else (described.digest, described.numbers))
         others = families.saw(described) if program is None else 0
-        if program is None and not seen and len(path) >= LONG:
-            tr.pieces.stranger(path, described.digest)
-        long = len(described.nodes) >= LONG
-        patient = long or tr.pieces.began
-        if program is None and (settings.eager or others < _COLD_SIZES and paths.cost(path) < settings.cold_limit * _parts(path)
+        strangers = tr.pieces.stranger(path, described.digest) if program is None and not seen and len(path) >= LONG else 0
+        long, piece = len(described.nodes) >= LONG, tr.pieces.began
+        patient = long or piece
+        if piece and program is None and not seen:
+            tr.pieces.new += 1
+        # Operation by operation a path takes not much longer than compiled, however heavy: what it costs counts where it is likely to
+        # come again.
+        heavy = not (piece or seen or strangers > _PLANNED) and paths.cost(path) >= settings.cold_limit * _parts(path)
+        if program is None and (settings.eager or others < _COLD_SIZES and not heavy
                                 and (tr.patience.runs_cold((node.depth, key), seen, long) if patient else seen == 0)):
             ran = ran or cold.program(path, key, patient)
-            if settings.eager or ran.products < min(settings.cold_limit, PLAIN) * (_parts(path) if patient else 1):
+            if settings.eager or type(ran) is not cold.ColdProgram or ran.products < min(settings.cold_limit, PLAIN) * (
+                    _parts(path) if patient else 1):
                 if waiting is None:
                     node.programs[key] = Waiting(ran, described)
                 else:

@@ -9,11 +9,15 @@ found in the trie, and so are their programs, whatever the number of turns.
 A piece ends where the same place of the loop's body is reached, so that few different pieces arise: at the operation whose name and
 results come first in the alphabet, of all that the piece has. What comes again as a whole is left whole: fused, and without results
 that nobody asks for.
+
+A loop's pieces soon come again. Where there is no loop (a network that follows a tree, or that chance leads through its layers) the
+shorter they are the sooner they do. So while many of them are new, they become shorter. Where the same pieces keep coming in the same
+order, there is nothing to be cut any more.
 """
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .patience import LONG
@@ -23,12 +27,18 @@ if TYPE_CHECKING:
 
 __all__ = ["PIECE", "Pieces"]
 
-START = 16       # nodes that paths have in common that begin alike
-PIECE = 32       # nodes of a piece at least
-_AT_MOST = 256   # ... and at most
-_MANY = 8        # values that enter one after the other, at most, of which the number counts
+START = 16       # nodes whose lines paths have in common that begin alike
+PIECE = 32       # nodes of a piece at least, at first
+_LEAST = 8       # ... and in the end
+_AT_MOST = 8     # times as many at most
 _STRANGERS = 5   # so many new long paths that begin alike ...
-_RUNS = 8        # ... among so many long paths that ran
+_RUNS = 8        # ... among so many long paths that ran, new ones that begin otherwise not counted
+_LATELY = 32     # new long paths that are remembered
+_WINDOW = 128    # pieces of which ...
+_NEW = 16        # ... so many are many new ones
+_ENDS = 4096     # ends of pieces that are known
+_WHOLES = 16     # paths that were cut of which ...
+_KINDS = 4       # ... no more different ones are a loop that repeats itself
 
 
 class Pieces:
@@ -38,19 +48,29 @@ class Pieces:
         runs: how many long paths have run.
         inside: whether this epoch begins where a piece ended; ``began``: likewise of the epoch that is being run.
         strangers: (number of the run, how it began, its structure, where that ends) of long paths that were new.
-        alike: beginnings that too many had.
+        alike: beginnings that too many had; ``starts``: where the first piece of paths that begin so ends.
+        trail: which pieces the path has had so far that is being run, as a hash; ``wholes``: likewise of the last paths.
+        size: nodes of a piece at least; ``ends``: where pieces end.
+        passed, new: pieces since it was looked how many of them are new, and these.
         last, least: the node that was looked at last, and which operation of its piece comes first in the alphabet.
         torn: how many backwards in a row, which began inside, were cut.
     """
 
-    __slots__ = ("runs", "inside", "began", "strangers", "alike", "last", "least", "torn")
+    __slots__ = ("runs", "inside", "began", "strangers", "alike", "starts", "trail", "wholes", "size", "ends", "passed", "new", "last",
+                 "least", "torn")
 
     def __init__(self) -> None:
         self.runs = 0
         self.inside = self.began = False
         self.torn = 0
-        self.strangers: deque[tuple[int, Any, int, TraceNode]] = deque(maxlen=_RUNS)
+        self.strangers: deque[tuple[int, Any, int, TraceNode]] = deque(maxlen=_LATELY)
         self.alike: set[Any] = set()
+        self.starts: list[TraceNode] = []
+        self.trail = 0
+        self.wholes: deque[int] = deque(maxlen=_WHOLES)
+        self.size = PIECE
+        self.ends: deque[TraceNode] = deque(maxlen=_ENDS)
+        self.passed = self.new = 0
         self.last: TraceNode | None = None
         self.least: Any = ()
 
@@ -59,54 +79,122 @@ class Pieces:
         self.began, self.inside = self.inside, node.stop and node.depth < limit
         if node.depth >= LONG:
             self.runs += 1
+        if self.inside or self.began:
+            self._follow(node)
+        if self.began:
+            self.passed += 1
+            if self.passed == _WINDOW:
+                if self.new >= _NEW and self.size > _LEAST:
+                    self._shorten()
+                self.passed = self.new = 0
 
-    def stranger(self, path: Sequence[TraceNode], structure: int) -> None:
+    def stranger(self, path: Sequence[TraceNode], structure: int) -> int:
         """A long path, with these nodes, runs for the first time, and none of its kind is known. Those that differ in sizes alone have
-        one ``structure``, and count once: images of many sizes are no reason to cut the step of a network."""
+        one ``structure``, and count once: images of many sizes are no reason to cut the step of a network. How many there have been
+        lately that begin alike."""
         start = next((node for node in path[START - 1:] if node.op is not None), None)
         if start is None:
-            return
+            return 0
         beginning = _beginning(start)
         self.strangers.append((self.runs, beginning, structure, start))
-        lately = [(kind, node) for run, one, kind, node in self.strangers if one == beginning and self.runs - run < _RUNS]
+        kinds, starts, others = set(), [], 0
+        for run, one, kind, node in reversed(self.strangers):
+            if self.runs - run - others >= _RUNS:
+                break
+            if one == beginning:
+                kinds.add(kind)
+                starts.append(node)
+            else:
+                others += 1
         if beginning in self.alike:  # it began in a part of the trie that is older
-            _stop(start)
-        elif len({kind for kind, _ in lately}) >= _STRANGERS:
-            self.strangers.clear()
+            self._start(start)
+        elif len(kinds) >= _STRANGERS:
             self.alike.add(beginning)
-            for _, node in lately:  # several, where sizes differ
-                _stop(node)
+            for node in starts:  # several, where they begin alike and are not the same
+                self._start(node)
+        return len(kinds)
 
-    def ends(self, node: TraceNode) -> bool:
+    def _start(self, node: TraceNode) -> None:
+        """The first piece of a path that begins like others ends here."""
+        self.starts.append(node)
+        _stop(node)
+
+    def _follow(self, end: TraceNode) -> None:
+        """A piece has come, which ends here."""
+        self.trail = hash((self.trail if self.began else 0, end.depth, end.op and end.op.name, end.metas))
+        if self.inside:
+            return
+        self.wholes.append(self.trail)
+        if len(self.wholes) == _WHOLES and len(set(self.wholes)) <= _KINDS:
+            for node in self.starts:
+                node.stop = False
+                _forget(node)
+            self.starts, self.alike = [], set()
+            self.wholes.clear()
+            self.strangers.clear()
+
+    def cuts(self, node: TraceNode) -> bool:
         """Whether a piece is to end with this operation, which is recorded for the first time."""
         if not self.inside:
             return node.depth >= START and _is_start(node) and _beginning(node) in self.alike
-        if node.depth < PIECE:
+        if node.depth < self.size:
             return False
-        name = (node.op.name, node.metas)
-        if self.last is node.parent:
-            self._look(name)
-        else:
-            self.least = name
-            n = node.parent
-            while n is not None:
-                if n.op is not None:
-                    self._look((n.op.name, n.metas))
-                n = n.parent
+        if self.last is not node.parent:
+            self.least = _name(node)
+            for before in _up(node.parent):
+                self._look(_name(before))
         self.last = node
-        return name == self.least or node.depth >= _AT_MOST
+        if not self._ends_at(node):
+            return False
+        self.ends.append(node)
+        return True
+
+    def _ends_at(self, node: TraceNode) -> bool:
+        """Whether the piece ends with this operation, which is looked at after those before it."""
+        name = _name(node)
+        self._look(name)
+        return node.depth >= self.size and (name == self.least or node.depth >= self.size * _AT_MOST)
 
     def _look(self, name: tuple[str, Any]) -> None:
         least = self.least
         if name[0] < least[0] or name[0] == least[0] and name[1] is not least[1] and str(name[1]) < str(least[1]):
             self.least = name
 
+    def _shorten(self) -> None:
+        """Let pieces be half as long, those that are known as well."""
+        self.size //= 2
+        ends, self.ends, self.last = self.ends, deque(maxlen=_ENDS), None
+        for end in ends:
+            path = list(_up(end))[::-1]
+            self.least = _name(path[0])
+            at = next((node for node in path if self._ends_at(node)), end)
+            if not at.stop:
+                _stop(at)
+            self.ends.append(at)
+
+
+def _up(node: TraceNode | None) -> Iterator[TraceNode]:
+    """The operations of a path, from this one back to the first."""
+    while node is not None:
+        if node.op is not None:
+            yield node
+        node = node.parent
+
+
+def _name(node: TraceNode) -> tuple[str, Any]:
+    return node.op.name, node.metas
+
 
 def _stop(node: TraceNode) -> None:
     """Let recording stop here."""
     node.stop = True
+    _forget(node)
+
+
+def _forget(node: TraceNode) -> None:
+    """Forget what was remembered up to here: it may lead past this node, or expect a flush."""
     before: TraceNode | None = node
-    while before is not None:  # what was remembered there may lead past the end
+    while before is not None:
         before.forget()
         before = before.parent
 
@@ -119,17 +207,7 @@ def _is_start(node: TraceNode) -> bool:
     return before.depth < START  # type: ignore[no-any-return]
 
 
-def _beginning(node: TraceNode) -> tuple[Any, ...]:
-    """The operations up to this one, with the user's lines: sizes may differ, as that of a whole episode's rewards does, and so may how
-    many values enter one after the other, where there are many, because an episode's losses are stacked."""
-    names: list[Any] = []
-    entering = 0
-    n: Any = node
-    while n.parent is not None:
-        entering = entering + 1 if n.op is None else 0
-        if entering <= _MANY:
-            names.append((n.op, n.line))
-        elif entering == _MANY + 1:
-            names[-_MANY:] = [_MANY]
-        n = n.parent
-    return tuple(names)
+def _beginning(node: TraceNode) -> frozenset[Any]:
+    """The user's lines of the operations up to this one. Sizes may differ, how many values enter, and the order, as where a tree is
+    followed."""
+    return frozenset([one.line for one in _up(node)])

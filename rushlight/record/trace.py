@@ -303,7 +303,7 @@ class Trace:
             node.line = self.here or user_line(4)
             node.stop = node.stop and node.depth >= self.limit
             pieces = self.pieces
-            if (pieces.inside or pieces.alike) and pieces.ends(node):
+            if (pieces.inside or pieces.alike) and pieces.cuts(node):
                 node.stop = True
         if not self.passing.loose or self.passing.kept:
             _link(parent, key, node)
