@@ -5,10 +5,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from ..autograd.apply import value_of
 from ..autograd.handle import Handle
 from ..autograd.titles import titled
 from ..ops.contraction import einsum2
 from ..ops.pointwise import broadcast_shapes
+from ..ops.promotion import result_type
 from ..ops.structured import wrap_dim
 from ..ops.views import diagonal
 from .products import matmul
@@ -110,7 +112,11 @@ def _pair(a: Any, in_a: list[Any], b: Any, in_b: list[Any], keep: set[Any]) -> t
     out = [c for c in in_a if c in keep] + [c for c in in_b if c in keep and c not in in_a]
     name = {c: _LETTERS[k] for k, c in enumerate(dict.fromkeys([*in_a, *in_b]))}
     text = tuple("".join(name[c] for c in row) for row in (in_a, in_b, out))
-    return (_product if set(text[0] + text[1]) - set(text[2]) else _outer)(a, b, attrs=text), out
+    contracts = bool(set(text[0] + text[1]) - set(text[2]))
+    if not contracts and a.dtype is not b.dtype and a.dtype.kind in "bui" and b.dtype.kind in "bui":  # sums widen one of them
+        wide = result_type([value_of(x).meta for x in (a, b)])
+        a, b = a.to(wide), b.to(wide)
+    return (_product if contracts else _outer)(a, b, attrs=text), out
 
 
 @public(method=False, out=False)
