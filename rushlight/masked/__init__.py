@@ -53,7 +53,7 @@ def prod(input: Any, dim: Any = None, *, keepdim: bool = False, dtype: Any = Non
     x = _filled(input, mask, 1, _wide(input, dtype))
     for d in sorted(_dims(input, dim), reverse=True):
         x = x.prod(d, keepdim)
-    return x.clone() if x is input else x
+    return x.clone() if x is input and dim is not None else x
 
 
 def cumsum(input: Any, dim: int, *, dtype: Any = None, mask: Any = None) -> Any:

@@ -169,7 +169,8 @@ def histogramdd(input: Any, bins: Any, *, range: Any = None, weight: Any = None,
     edges = [_edges(b, r, x[:, k], input.dtype) for k, (b, r) in enumerate(zip(given, limits))]
     weights = None if weight is None else _array(weight).reshape(-1).astype(np.float64)
     made = _histogram(x, edges, weights, density, input.dtype)
-    return named("histogramdd", "hist", "bin_edges")((from_array(made), tuple(from_array(e) for e in edges)))
+    shown = tuple(b if isinstance(b, Handle) else from_array(e) for b, e in zip(given, edges))
+    return named("histogramdd", "hist", "bin_edges")((from_array(made), shown))
 
 
 # -- searching ----------------------------------------------------------------------------------------------------
