@@ -52,6 +52,13 @@ class DType:
         """The type arithmetic on this type is done in: half precision computes in float32."""
         return BY_NAME["float32"] if self.kind == "f" and self.itemsize == 2 else self
 
+    def rounded(self, values: np.ndarray) -> np.ndarray:
+        """Real numbers as this type. To two bytes they are rounded by way of float32, as PyTorch and compiled code do; what the conversions
+        of NumPy and ml_dtypes do depends on their versions."""
+        if self.kind == "f" and self.itemsize == 2 and values.dtype.itemsize > 2 and values.dtype != np.float32:
+            values = values.astype(np.float32)
+        return values.astype(self.numpy)
+
 DType.__name__ = DType.__qualname__ = "dtype"  # the name that programs know
 
 _TABLE: Final = [

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..compile.cpu.twister import draw
+from ..compile.dtypes import from_numpy
 from .warn import warn
 
 __all__ = ["Draws", "address_of", "integer_range"]
@@ -48,7 +49,7 @@ def _cast(values: NDArray, dtype: np.dtype) -> NDArray:
     if values.dtype == dtype:
         return values
     with np.errstate(over="ignore", invalid="ignore"):
-        return values.astype(dtype)
+        return from_numpy(dtype).rounded(values)
 
 
 def _mapped(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:

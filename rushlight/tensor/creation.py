@@ -187,7 +187,7 @@ def array_from(data: Any, dtype: DType | None) -> np.ndarray:
         _check_range(plain, d)
     try:
         with np.errstate(all="ignore"):
-            wide = np.asarray(plain, None if isinstance(plain, _SEQUENCES) and plain or isinstance(plain, int) else d.numpy)
+            wide = np.asarray(plain, None if isinstance(plain, _SEQUENCES) and plain or isinstance(plain, int) else d.compute.numpy)
     except (ValueError, OverflowError) as error:
         raise _ragged(plain, error) from None
     if wide.dtype == object:
@@ -251,7 +251,7 @@ def convert(array: np.ndarray, d: DType) -> np.ndarray:
             array = array.real
         if array.dtype.kind == "f" and d.kind in "iu" and d.itemsize < 8:
             return array.astype(np.int64).astype(d.numpy)
-        return array.astype(d.numpy)
+        return d.rounded(array)
 
 
 def _plain(data: Any) -> Any:

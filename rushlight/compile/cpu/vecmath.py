@@ -101,12 +101,12 @@ def constant_bits(value: float | bool, dtype: DType) -> int:
     if dtype.kind in "iu":
         return int(value) & ((1 << 8 * dtype.itemsize) - 1)
     with np.errstate(over="ignore"):  # a number beyond the type's range is infinite, as anywhere
-        return int.from_bytes(np.array(value).astype(dtype.numpy).tobytes(), "little")
+        return int.from_bytes(dtype.rounded(np.array(value)).tobytes(), "little")
 
 
 def constant(f: Function, value: float | bool, dtype: DType) -> V:
     if is_half(dtype):
-        value = float(np.array(value).astype(dtype.numpy))
+        value = float(dtype.rounded(np.array(value)))
     return const(f, register_type(dtype), 0, value)
 
 

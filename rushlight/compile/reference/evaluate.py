@@ -33,7 +33,7 @@ def evaluated(expr: Expr, inputs: Sequence[np.ndarray], shape: tuple[int, ...]) 
         if n.fn == "input":
             value = inputs[n.attr]
         elif n.fn == "const":
-            value = constant(n.attr, kind)
+            value = constant(n.attr, n.dtype)
         elif n.fn == "index":
             value = np.arange(shape[n.attr]).reshape([-1 if d == n.attr else 1 for d in range(len(shape))])
         elif n.fn == "cast":
@@ -51,11 +51,11 @@ def evaluated(expr: Expr, inputs: Sequence[np.ndarray], shape: tuple[int, ...]) 
     return values[expr]
 
 
-def constant(number: Any, d: np.dtype) -> np.ndarray:
+def constant(number: Any, d: DType) -> np.ndarray:
     """A number as an array without dimensions; whole numbers wrap around, as they do in compiled code."""
     if d.kind in "iu" and isinstance(number, int):
-        return np.array(number & 0xFFFFFFFFFFFFFFFF, np.uint64).astype(d)
-    return np.array(number, d)
+        return np.array(number & 0xFFFFFFFFFFFFFFFF, np.uint64).astype(d.numpy)
+    return d.rounded(np.array(number)) if d.kind == "f" else np.array(number, d.numpy)
 
 
 def cast(x: np.ndarray, d: DType) -> np.ndarray:
@@ -71,7 +71,7 @@ def cast(x: np.ndarray, d: DType) -> np.ndarray:
             big = whole >= 2.0**63
             return _truncated(np.where(big, whole - 2.0**63, whole), 64).view(np.uint64) ^ (big.astype(np.uint64) << np.uint64(63))
         return _truncated(whole, 32 if d.name in ("int8", "int16", "uint16", "int32") else 64).astype(d.numpy)
-    return x.astype(d.numpy)
+    return d.rounded(x)
 
 
 def _truncated(whole: np.ndarray, bits: int) -> np.ndarray:

@@ -58,7 +58,7 @@ def evaluate_node(node: Node, inputs: Sequence[Any]) -> Any:
 
 
 def _const(node: Node) -> np.ndarray:
-    return constant(node.attrs[0], node.dtype.numpy)
+    return constant(node.attrs[0], node.dtype)
 
 
 def _pointwise(node: Node, *inputs: np.ndarray) -> np.ndarray:
