@@ -9,7 +9,7 @@ from typing import Any
 
 from ..autograd.overriding import meet
 from ..overrides import is_tensor_method_or_property
-from ..tensor import Size
+from ..tensor import Size, Tensor
 from ..tensor.types import DType
 from .graph import Graph
 from .node import Argument, Node, Target, qualified_name
@@ -154,7 +154,7 @@ class Proxy:
         kwargs = kwargs or {}
         tracer = next(a.tracer for a in _each((args, kwargs)) if isinstance(a, Proxy))
         if is_tensor_method_or_property(orig_method):
-            return tracer.create_proxy("call_method", orig_method.__name__.strip("_"), args, kwargs)
+            return tracer.create_proxy("call_method", "eq" if orig_method is Tensor.__eq__ else orig_method.__name__, args, kwargs)
         if (qualified_name(orig_method).rpartition(".")[0] == "torch.nn.functional" and orig_method.__name__ not in _AS_CALLED
                 and "_stacklevel" not in kwargs):
             args, kwargs = _by_name(orig_method, args, kwargs)

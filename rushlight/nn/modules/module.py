@@ -143,7 +143,7 @@ class Module(Hooked, Whole):
                 raise TypeError(f"cannot assign '{typename(value)}' as child module '{name}' (torch.nn.Module or None expected)")
             own["_modules"][name] = value
         elif isinstance(value, Handle) and isinstance(value, Buffer) or "_buffers" in own and name in own["_buffers"]:
-            if value is not None and not isinstance(value, Handle):
+            if value is not None and not isinstance(value, Handle) and not hasattr(value, "__torch_function__"):
                 raise TypeError(f"cannot assign '{typename(value)}' as buffer '{name}' (torch.nn.Buffer, torch.Tensor or None expected)")
             if own.get("_buffers") is None:
                 raise AttributeError("cannot assign buffers before Module.__init__() call")
