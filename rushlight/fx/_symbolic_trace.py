@@ -7,6 +7,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Iterator
+from types import FunctionType, MethodType
 from typing import Any
 
 import rushlight
@@ -18,10 +19,11 @@ from ..nn.modules.module import Module
 from ..nn.parameter import Parameter
 from ..record.warn import warn
 from ..tensor import Tensor
+from ..tensor.types import DType
 from .graph import Graph
 from .graph_module import GraphModule
-from .node import Argument
-from .proxy import Proxy, TracerBase
+from .node import Argument, has_side_effect
+from .proxy import Proxy, TraceError, TracerBase
 
 __all__ = ["PH", "Tracer", "symbolic_trace", "wrap"]
 
@@ -74,6 +76,36 @@ def _recorded(original: Callable[..., Any]) -> Callable[..., Any]:
         made.node.meta["is_wrapped"] = True
         return made
     return call
+
+
+def _collecting_nothing(fn: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """``fn`` with ``count`` ordinary arguments, in the order of its code, so that a proxy can be what ``*args`` is, or ``**kwargs``.
+
+    Raises:
+        TraceError: behind a decorator, whose code has other arguments.
+    """
+    method = isinstance(fn, MethodType)
+    own: Any = getattr(fn, "__func__", fn)
+    if not isinstance(own, FunctionType) or hasattr(own, "__wrapped__"):
+        raise TraceError(f"{own} collects arguments (*args or **kwargs) behind a decorator, which cannot be traced")
+    code = own.__code__.replace(co_flags=own.__code__.co_flags & ~(inspect.CO_VARARGS | inspect.CO_VARKEYWORDS), co_argcount=count + method,
+                                co_posonlyargcount=0, co_kwonlyargcount=0)
+    made: Any = FunctionType(code, own.__globals__, own.__name__, None, own.__closure__)
+    return MethodType(made, fn.__self__) if isinstance(fn, MethodType) else made
+
+
+#: Types of arguments of which the traced module can tell that they are what they were when it was traced.
+_COMPARED = (bool, int, float, complex, str, DType)
+
+
+@has_side_effect
+def _assert_is_none(value: Any, msg: str) -> None:
+    """Go on if a value is None.
+
+    Raises:
+        AssertionError: it is not.
+    """
+    assert value is None, msg
 
 
 class Tracer(TracerBase):
@@ -173,11 +205,13 @@ class Tracer(TracerBase):
         self.tensor_attrs = {held: (f"{path}." if path else "") + name for path, mod in self.root.named_modules()
                              for name, held in vars(mod).items() if isinstance(held, Tensor) and not isinstance(held, Parameter)}
         with self._patched(fn.__globals__ if hasattr(fn, "__globals__") else {}):
-            args, kwargs, returned = self._arguments(fn, isinstance(root, Module), concrete_args or {})
+            fn, args, kwargs, returned = self._arguments(fn, isinstance(root, Module), concrete_args or {})
             self.create_node("output", "output", (self.create_arg(fn(*args, **kwargs)),), {}, type_expr=returned)
         return self.graph
 
-    def _arguments(self, fn: Callable[..., Any], method: bool, concrete: dict[str, Any]) -> tuple[list[Any], dict[str, Any], Any]:
+    def _arguments(self, fn: Callable[..., Any], method: bool,
+                   concrete: dict[str, Any]) -> tuple[Callable[..., Any], list[Any], dict[str, Any], Any]:
+        """What to call with which arguments, and the annotation of what it returns."""
         parameters = list(inspect.signature(fn).parameters.values())
         args: list[Any] = [self.root] if method else []
         kwargs: dict[str, Any] = {}
@@ -196,10 +230,12 @@ class Tracer(TracerBase):
             name = p.name if given is PH else f"{p.name}_1"
             proxy: Any = self.create_proxy("placeholder", name, default, {}, type_expr=hints.get(p.name))
             if given is not PH:
-                if isinstance(given, (bool, int, float)):
-                    says = f"{p.name} has been specialized to have value {given} but got another value"
+                says = f"{p.name} has been specialized to have value {given} but got another value"
+                if isinstance(given, _COMPARED):
                     rushlight._assert(proxy == given, says)
                 elif given is None:
+                    self.create_proxy("call_function", _assert_is_none, (proxy, says), {})
+                else:
                     warn(f"Was not able to add assertion to guarantee correct input {p.name} to specialized function. It is up to the user "
                          "to make sure that your inputs match the inputs you specialized the function with.")
                 proxy = given
@@ -207,10 +243,13 @@ class Tracer(TracerBase):
                 kwargs[p.name] = proxy
             else:
                 args.append(proxy)
-        for p in late:
-            star = "*" if p.kind is p.VAR_POSITIONAL else "**"
-            self.create_proxy("placeholder", star + p.name, (), {}, name=f"_{p.name}")
-        return args, kwargs, hints.get("return")
+        if late:
+            args, kwargs = [*args, *kwargs.values()], {}  # as their names stand in the code: those of what collects the rest come last
+            for p in late:
+                star = "*" if p.kind is p.VAR_POSITIONAL else "**"
+                args.append(self.create_proxy("placeholder", star + p.name, (), {}, name=f"_{p.name}"))
+            fn = _collecting_nothing(fn, len(args))
+        return fn, args, kwargs, hints.get("return")
 
     @contextlib.contextmanager
     def _patched(self, own: dict[str, Any]) -> Iterator[None]:

@@ -114,7 +114,7 @@ class GraphModule(Module):
     def code(self) -> str:
         """The generated source."""
         if "_code" not in self.__dict__:
-            raise RuntimeError("Code has not been generated! Please report a bug to PyTorch")
+            raise RuntimeError("Code has not been generated: the module has no graph yet")
         return self.__dict__["_code"]  # type: ignore[no-any-return]
 
     def recompile(self) -> Any:

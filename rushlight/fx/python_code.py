@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import keyword
 import math
 import operator
 import re
@@ -40,7 +41,7 @@ def _path(root: str, target: str) -> str:
     """``root.a.b``, and ``getattr`` where a part is no name."""
     text = root
     for part in target.split("."):
-        text = f"{text}.{part}" if part.isidentifier() else f'getattr({text}, "{part}")'
+        text = f"{text}.{part}" if part.isidentifier() and not keyword.iskeyword(part) else f'getattr({text}, "{part}")'
     return text
 
 
