@@ -151,7 +151,7 @@ WRONG = {"t.digamma(p)": "zero"}
 WITHOUT_GRADIENT = set("""
 all allclose any arange argmax argmin argsort argwhere as_tensor asarray bernoulli bincount binomial bitwise_and bitwise_left_shift
 bitwise_not bitwise_or bitwise_right_shift bitwise_xor broadcast_shapes bucketize can_cast count_nonzero empty detach empty_like
-empty_permuted empty_strided eq equal eye frexp from_numpy frombuffer full full_like gcd ge get_default_device get_default_dtype
+empty_permuted empty_strided eq equal eye frexp from_dlpack from_numpy frombuffer full full_like gcd ge get_default_device get_default_dtype
 get_device greater greater_equal gt histc histogram histogramdd is_complex is_conj is_floating_point is_inference is_neg is_nonzero
 is_same_size is_signed is_storage is_tensor isclose isfinite isin isinf isnan isneginf isposinf isreal lcm le less less_equal linspace
 logical_and logical_not logical_or logical_xor logspace lt multinomial ne nextafter nonzero nonzero_static normal not_equal numel ones

@@ -98,7 +98,8 @@ def test_heavy_paths_that_never_come_again_are_not_planned_each(monkeypatch):
     flush = sys.modules["rushlight.record.flush"]
     compiled, make = [], flush._compiled
     monkeypatch.setattr(flush, "_compiled", lambda path, *args: (compiled.append(len(path)), make(path, *args))[1])
-    w, chance = torch.ones(4, 64, requires_grad=True), random.Random(3)
+    w, chance = torch.from_numpy(np.ones((4, 64), np.float32)).clone().requires_grad_(), random.Random(3)
+    w.sum().item()
     for _ in range(12):
         x = torch.ones(4, 64)
         for _ in range(LONG):
