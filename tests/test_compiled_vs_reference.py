@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,12 +21,9 @@ import rushlight.nn.functional as F
 from rushlight.record.flush import start_afresh
 from rushlight.record.settings import settings as recorder
 
-SCALE = int(os.environ.get("RUSHLIGHT_TEST_SCALE", "1"))  # RUSHLIGHT_TEST_SCALE=20 looks longer, at other cases
-
 
 def examples(n: int) -> settings:
-    return settings(max_examples=n * SCALE, deadline=None, derandomize=SCALE == 1, database=None,
-                    suppress_health_check=list(HealthCheck))
+    return settings(max_examples=n, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
 INTS = ("uint8", "int8", "int16", "int32", "int64")
