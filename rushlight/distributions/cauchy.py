@@ -6,25 +6,15 @@ from typing import Any
 
 import rushlight as torch
 
-from . import constraints
-from .distribution import Distribution
-from .utils import batch_shape_of, broadcast_all
+from .location_scale import LocationScale
 
 __all__ = ["Cauchy"]
 
 Size = torch.Size
 
 
-class Cauchy(Distribution):
+class Cauchy(LocationScale):
     """The ratio of two normal numbers, scaled and moved: median ``loc``, half of the width at half of the height ``scale``."""
-
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real
-    has_rsample = True
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-        self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(batch_shape_of(self.loc, loc, scale), validate_args=validate_args)
 
     @property
     def mean(self) -> Any:
@@ -37,9 +27,6 @@ class Cauchy(Distribution):
     @property
     def variance(self) -> Any:
         return torch.full(tuple(self._extended_shape()), math.inf, dtype=self.loc.dtype)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        return self._expanded(Cauchy, batch_shape, ("loc", "scale"), _instance)
 
     def rsample(self, sample_shape: Any = Size()) -> Any:  # noqa: B008
         eps = torch.empty(tuple(self._extended_shape(sample_shape)), dtype=self.loc.dtype).cauchy_()

@@ -6,25 +6,16 @@ from typing import Any
 import rushlight as torch
 
 from ..tensor.kinds import finfo
-from . import constraints
 from .distribution import Centred
-from .utils import batch_shape_of, broadcast_all
+from .location_scale import LocationScale
 
 __all__ = ["Laplace"]
 
 Size = torch.Size
 
 
-class Laplace(Centred):
+class Laplace(LocationScale, Centred):
     """Density proportional to exp(-|x - loc| / scale)."""
-
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real
-    has_rsample = True
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-        self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(batch_shape_of(self.loc, loc, scale), validate_args=validate_args)
 
     @property
     def variance(self) -> Any:
@@ -33,9 +24,6 @@ class Laplace(Centred):
     @property
     def stddev(self) -> Any:
         return 2**0.5 * self.scale
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        return self._expanded(Laplace, batch_shape, ("loc", "scale"), _instance)
 
     def rsample(self, sample_shape: Any = Size()) -> Any:  # noqa: B008
         shape = tuple(self._extended_shape(sample_shape))

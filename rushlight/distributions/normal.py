@@ -7,17 +7,17 @@ from typing import Any
 import rushlight as torch
 
 from ..autograd.modes import no_grad
-from . import constraints
 from .distribution import Centred
 from .exp_family import ExponentialFamily
-from .utils import batch_shape_of, broadcast_all, standard_normal
+from .location_scale import LocationScale
+from .utils import standard_normal
 
 __all__ = ["Normal"]
 
 Size = torch.Size
 
 
-class Normal(Centred, ExponentialFamily):
+class Normal(LocationScale, Centred, ExponentialFamily):
     """A normal distribution with mean ``loc`` and standard deviation ``scale``: numbers, or tensors that broadcast.
 
     Example:
@@ -28,14 +28,6 @@ class Normal(Centred, ExponentialFamily):
         tensor([-1.6121, -1.6121])
     """
 
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real
-    has_rsample = True
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-        self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(batch_shape_of(self.loc, loc, scale), validate_args=validate_args)
-
     @property
     def stddev(self) -> Any:
         return self.scale
@@ -43,9 +35,6 @@ class Normal(Centred, ExponentialFamily):
     @property
     def variance(self) -> Any:
         return self.stddev.pow(2)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
-        return self._expanded(Normal, batch_shape, ("loc", "scale"), _instance)
 
     def sample(self, sample_shape: Any = Size()) -> Any:  # noqa: B008
         shape = self._extended_shape(sample_shape)
