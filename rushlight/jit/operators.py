@@ -66,6 +66,20 @@ def _set_item(x: Any, key: Any, value: Any) -> Any:
     return x
 
 
+def _key(places: Any) -> tuple[Any, ...]:
+    """The key of an index by tensors; None leaves a dimension as it is."""
+    return tuple([slice(None) if place is None else place for place in places])
+
+
+def _put(x: Any, places: Any, values: Any, accumulate: bool = False) -> Any:
+    if accumulate:
+        whole = torch.arange(x.numel()).reshape(x.shape)[_key(places)]
+        x.view(-1).index_put_((whole,), values.expand(whole.shape), accumulate=True)
+    else:
+        x[_key(places)] = values
+    return x
+
+
 def _raise(message: Any, kind: Any = None) -> None:
     import builtins
 
@@ -80,9 +94,14 @@ def _convolution(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dila
     return torch.convolution(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
 
 
+#: Functions that make tensors -> how many arguments of their own they have at most, if not one.
+_OWN = {"full": 2, "full_like": 2, "arange": 9, "eye": 2, "linspace": 3, "tril_indices": 3, "triu_indices": 3, "new_zeros": 2,
+        "new_ones": 2, "new_empty": 2, "new_full": 3}
+
+
 def _created(name: str) -> Callable[..., Any]:
     """A function that makes tensors: (its own arguments, dtype, layout, device, pinned)."""
-    make, own = getattr(torch, name), {"full": 2, "full_like": 2, "arange": 9}.get(name, 1)
+    make, own = getattr(torch, name, None) or getattr(torch.Tensor, name), _OWN.get(name, 1)
 
     def call(*args: Any, dtype: Any = None, **where: Any) -> Any:
         if name == "arange":
@@ -94,7 +113,7 @@ def _created(name: str) -> Callable[..., Any]:
                 numbers, rest = list(args[:2]), args[2:]
             return make(*numbers, dtype=_dtype(rest[0] if rest else dtype))
         code = args[own] if len(args) > own else dtype
-        return make(*args[:own], dtype=_dtype(code))
+        return make(*args[:own], **({} if code is None else {"dtype": _dtype(code)}))
     return call
 
 
@@ -132,6 +151,9 @@ _TABLE: dict[str, Any] = {
         ("ceil", lambda x: -(-x // 1)), ("sqrt", lambda x: x ** 0.5))},
     "aten.__not__": operator.not_, "aten.__is__": operator.is_, "aten.__isnot__": operator.is_not, "aten.__getitem__": _item,
     "aten.__contains__": lambda x, item: item in x, "aten.__and__": operator.and_, "aten.__or__": operator.or_,
+    "aten.__xor__": operator.xor, "aten.__lshift__": operator.lshift, "aten.__rshift__": operator.rshift,
+    "aten.index": lambda x, places: x[_key(places)], "aten.index_put_": _put, "aten.index_put": lambda x, *args: _put(x.clone(), *args),
+    "aten.im2col": torch.nn.functional.unfold, "aten.col2im": torch.nn.functional.fold,
     "aten.__range_length": lambda low, high, step: len(range(low, high, step)),
     "aten.__derive_index": lambda index, start, step: start + index * step,
     "aten.len": len, "aten.append": lambda x, item: x.append(item) or x, "aten.extend": lambda x, items: x.extend(items),
@@ -144,12 +166,14 @@ _TABLE: dict[str, Any] = {
     "aten.type_as": lambda x, other: x.to(other.dtype), "aten._convolution": _convolution, "aten.warn": lambda text, level=2: warn(text),
     **{f"aten.{name}": _created(name) for name in (
         "zeros", "ones", "empty", "rand", "randn", "full", "zeros_like", "ones_like", "empty_like", "full_like", "rand_like",
-        "randn_like", "arange")},
+        "randn_like", "arange", "eye", "linspace", "tril_indices", "triu_indices", "randperm", "new_zeros", "new_ones", "new_empty",
+        "new_full")},
     **{f"aten.upsample_{mode}{n}d": _resized(mode, n) for mode, n in (
         ("nearest", 1), ("nearest", 2), ("nearest", 3), ("linear", 1), ("bilinear", 2), ("trilinear", 3), ("bicubic", 2))},
     **{f"aten.{name}": _with_dtype(name, at) for name, at in (("softmax", 2), ("log_softmax", 2), ("cumsum", 2), ("cumprod", 2))},
     "prim.RaiseException": _raise, "prim.NumToTensor": torch.tensor, "prim.dtype": _code, "prim.device": lambda x: x.device,
-    "prim.unchecked_unwrap_optional": lambda x: x, "prim.min": min, "prim.max": max, "prim.is_cuda": lambda x: False,
+    "aten.device": torch.device, "prim.unchecked_unwrap_optional": lambda x: x,
+    "prim.min": min, "prim.max": max, "prim.is_cuda": lambda x: False,
     "prim.is_nested": lambda x: False, "prim.requires_grad": lambda x: x.requires_grad, "prim.is_sparse": lambda x: False,
     "prim.is_quantized": lambda x: False, "aten.is_autocast_enabled": lambda: False, "aten.is_autocast_cpu_enabled": lambda: False,
     "aten.is_grad_enabled": torch.is_grad_enabled, "prim.layout": lambda x: 0, "prim.type": lambda device: device.type,
@@ -173,6 +197,11 @@ def operation(name: str) -> Callable[..., Any]:
     if found is not None:
         return found  # type: ignore[no-any-return]
     own = name.rpartition(".")[2]
+    room, _, inner = own.partition("_")
+    if name.startswith("aten.") and room in ("linalg", "special", "fft"):
+        f = getattr(getattr(torch, room), inner, None)
+        if callable(f):
+            return f  # type: ignore[no-any-return]
     if name.startswith("aten.") and own[:2] != "__":
         for place in (FUNCTIONS, toplevel, rootnames, recurrent_functions, torch.Tensor, torch.nn.functional):
             f = place.get(own) if isinstance(place, dict) else getattr(place, own, None)

@@ -126,6 +126,31 @@ def test_traced_modules(tmp_path):
     alike(rushlight.jit.load(tmp_path / "traced.pt")(rushlight.tensor(x)), module(torch.from_numpy(x)))
 
 
+class Indexing(torch.nn.Module):
+    """What a trace or script writes with other operators than those that the source names."""
+
+    def forward(self, x):
+        at = torch.arange(x.shape[1], device=x.device)
+        y = x.clone()
+        y[at > 2] = 9.0
+        y[:, at[:2]] = x[at][:, [0, 1]]
+        lower = torch.tril_indices(4, 4, device=x.device)
+        both = (x > 1) ^ (x[at, at] < 0.5)
+        return (y, x[lower[0], lower[1]], both, torch.linalg.vector_norm(x, dim=1), torch.nn.functional.unfold(x[None, None], 2), x.norm(),
+                torch.eye(3, 2), x.new_full((2,), 4.0, dtype=torch.float64), torch.linspace(0, 1, 3, dtype=torch.float64),
+                x.index_put((at, at), x[0], accumulate=True), x.new_zeros(2, 0), torch.randperm(1))
+
+
+@pytest.mark.parametrize("how", [torch.jit.script, lambda module: torch.jit.trace(module, torch.ones(4, 4), check_trace=False)],
+                         ids=["script", "trace"])
+def test_indices_and_tensors_that_are_made(how):
+    data = io.BytesIO()
+    torch.jit.save(how(Indexing()), data)
+    data.seek(0)
+    x = np.random.default_rng(2).random((4, 4), dtype=np.float32) * 2
+    alike(rushlight.jit.load(data)(rushlight.tensor(x)), Indexing()(torch.from_numpy(x)))
+
+
 def changed(data, code):
     """The archive with another body of ``Net.told``."""
     made = io.BytesIO()
