@@ -30,7 +30,7 @@ from .handle import (
     storage_of,
     within,
 )
-from .node import GradNode, filler, grad_class
+from .node import FORMS, GradNode, filler, grad_class
 from .varying import varying
 
 __all__ = ["Restrided", "alias_of", "apply", "apply_view", "attrs_of", "enter", "keep_anew", "link", "refresh", "value_of", "window"]
@@ -243,7 +243,6 @@ def link(tr: Trace, node: TraceNode, tensors: Sequence[Handle], needs: int, outp
 
 
 _plans: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # one tuple for equal ones: there are few
-_MOST_PLANS = 10_000
 
 
 def _plan(node: TraceNode, tensors: Sequence[Handle], needs: int) -> tuple[Any, ...]:
@@ -259,7 +258,7 @@ def _plan(node: TraceNode, tensors: Sequence[Handle], needs: int) -> tuple[Any, 
         found = (in_metas, *_form(tuple(positions), _bits(needs, n), outs))
     if node.saves is NOTHING:
         node.saves = {}
-    if len(_plans) > _MOST_PLANS:
+    if len(_plans) > FORMS:
         _plans.clear()
     found = node.saves[needs] = _plans.setdefault(found, found)
     return found
@@ -270,7 +269,7 @@ def _bits(needs: int, n: int) -> tuple[bool, ...]:
     return tuple([bool(needs >> k & 1) for k in range(n)])
 
 
-@functools.lru_cache(4096)
+@functools.lru_cache(FORMS)
 def _form(positions: tuple[int, ...], wants: tuple[bool, ...], outs: tuple[bool, ...]) -> tuple[Any, ...]:
     """What ``_plan`` tells besides metas, of an operation that keeps these of its inputs and these results, and of whose inputs some want
     gradients."""

@@ -13,7 +13,8 @@ from ..record.value import Value
 from .handle import LEAF, UNWATCHED, Handle, make, type_name
 from .packed import Packed, unpacked_once
 
-LONG = 32  # inputs from which on code is not written for each number of them
+LONG = 32     # inputs from which on code is not written for each number of them
+FORMS = 1024  # classes of nodes that are kept: there is one for each set of inputs, and where lists are joined no end of sets
 
 __all__ = ["Node", "GradNode", "AccumulateGrad", "accumulator", "edge_of", "filler", "grad_class", "titled_class"]
 
@@ -302,7 +303,7 @@ for _name in _SAVED:  # properties, not ``__getattr__``: with that every look at
     setattr(GradNode, _name, _saved_as(_name))
 
 
-@functools.cache
+@functools.lru_cache(FORMS)
 def grad_class(wants: tuple[bool, ...], keeps: tuple[bool, ...], outs: tuple[bool, ...]) -> type[GradNode]:
     """The class of the nodes of operations of whose inputs these want gradients and those are kept, and of whose results these are."""
     edges, kept, results = [tuple([f"{what}{k}" for k in range(len(mask))]) for what, mask in (
@@ -334,14 +335,14 @@ def _release(held: Sequence[str]) -> Callable[[GradNode], None]:
     return scope["release"]  # type: ignore[no-any-return]
 
 
-@functools.cache
+@functools.lru_cache(FORMS)
 def titled_class(form: Any, title: str) -> Any:
     """The class of nodes of a form whose name is known: recording makes nodes of few classes, and those that somebody looks
     at become ``SumBackward0`` then; those of functions with a title (``titles.py``) have it from the start."""
     return type(title.rpartition("::")[2], (form,), {"__slots__": (), "__module__": __name__, "__doc__": GradNode.__doc__, "title": title})
 
 
-@functools.cache
+@functools.lru_cache(FORMS)
 def filler(wants: tuple[bool, ...], keep: tuple[bool, ...]) -> Callable[[Any, Sequence[Handle]], None]:
     """``fill(node, tensors)`` sets the edges of the node of an operation on these tensors, and what it keeps of them: straight-line
     code, because looking up names takes as long as all the rest of recording."""

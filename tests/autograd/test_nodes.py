@@ -1,10 +1,13 @@
 """What users read from graph nodes: ``next_functions``, saved tensors, metadata, hooks."""
+import gc
+import weakref
 from typing import Any
 
 import pytest
 
 import rushlight as torch
 from rushlight import nn
+from rushlight.autograd.node import FORMS, filler, grad_class
 
 
 def walk(root: Any) -> list[Any]:
@@ -142,3 +145,14 @@ def test_nodes_have_no_room_for_what_they_do_not_hold():
         node = y._edge
         assert set(type(node).FILLED) == slots, name
         assert not hasattr(node, "__dict__") and node.edges[0] is x
+
+
+def test_classes_of_nodes_do_not_pile_up():
+    """Where lists are joined of which now these, now those want gradients, every set has a class: the oldest are let go."""
+    def made(k):
+        wants = tuple([bool(k >> i & 1) for i in range(12)])
+        assert callable(filler(wants, (False,) * 12))
+        return weakref.ref(grad_class(wants, (False,) * 12, (False,)))
+    classes = [made(k) for k in range(3000, 3001 + FORMS)]
+    gc.collect()
+    assert classes[0]() is None and classes[-1]() is not None
