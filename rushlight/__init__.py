@@ -73,7 +73,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     "sparse_coo_tensor": ("sparse", "sparse_coo_tensor"), "spmm": ("sparse", "mm"), "smm": ("sparse", "mm"),
     **{name: ("checks", name) for name in (
         "SymBool", "SymFloat", "SymInt", "sym_float", "sym_int", "sym_ite", "sym_max", "sym_min", "sym_not", "sym_sum", "_assert_async",
-        "_check", "_check_index", "_check_not_implemented", "_check_tensor_all", "_check_tensor_all_with",
+        "_check", "_check_index", "_check_is_size", "_check_not_implemented", "_check_tensor_all", "_check_tensor_all_with",
         "_check_type", "_check_value", "_check_with")},
     "TypedStorage": ("storage", "TypedStorage"), "UntypedStorage": ("storage", "UntypedStorage"),
     "ScriptModule": ("jit", "ScriptModule"), "Stream": ("cuda", "Stream"), "Event": ("cuda", "Event"),

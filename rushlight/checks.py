@@ -114,6 +114,17 @@ def _check_not_implemented(cond: Any, message: Callable[[], Any] | None = None) 
     _check_with(NotImplementedError, cond, message)
 
 
+def _check_is_size(i: Any, message: Callable[[], Any] | None = None, *, max: Any = None) -> None:  # noqa: A002
+    """Go on if ``i`` can be a size: not negative, and at most ``max``.
+
+    Raises:
+        RuntimeError: it cannot.
+    """
+    _check(i >= 0, message)
+    if max is not None:
+        _check(i <= max, message)
+
+
 def _check_tensor_all_with(error_type: type[Exception], cond: Any, message: Callable[[], Any] | None = None) -> None:
     """As ``_check_tensor_all``, with an error of this type."""
     if not isinstance(cond, Tensor):
