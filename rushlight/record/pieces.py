@@ -65,7 +65,7 @@ class Pieces:
         self.torn = 0
         self.strangers: deque[tuple[int, Any, int, TraceNode]] = deque(maxlen=_LATELY)
         self.alike: set[Any] = set()
-        self.starts: list[TraceNode] = []
+        self.starts: deque[TraceNode] = deque(maxlen=_ENDS)
         self.trail = 0
         self.wholes: deque[int] = deque(maxlen=_WHOLES)
         self.size = PIECE
@@ -126,12 +126,12 @@ class Pieces:
             return
         self.wholes.append(self.trail)
         if len(self.wholes) == _WHOLES and len(set(self.wholes)) <= _KINDS:
-            for node in self.starts:
+            for node in (*self.starts, *self.ends):
                 node.stop = False
                 _forget(node)
-            self.starts, self.alike = [], set()
-            self.wholes.clear()
-            self.strangers.clear()
+            for known in (self.starts, self.ends, self.alike, self.wholes, self.strangers):
+                known.clear()
+            self.size = PIECE
 
     def cuts(self, node: TraceNode) -> bool:
         """Whether a piece is to end with this operation, which is recorded for the first time."""

@@ -131,6 +131,11 @@ def test_what_comes_again_and_again_is_whole_again():
     before = counters.programs_run
     assert step(300) == pytest.approx(results[0], rel=1e-4)
     assert counters.programs_run == before + 1
+    stack = [local.trace.root]
+    while stack:  # nor is anything else cut any more
+        node = stack.pop()
+        stack.extend(node.edges.values())
+        assert not node.stop
 
 
 def test_a_piece_may_end_with_a_write_in_place():
