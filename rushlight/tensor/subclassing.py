@@ -15,7 +15,7 @@ from ..autograd.handle import Handle
 from ..autograd.overriding import aside, dispatch, meet, overrides, overriding
 from ..ops.views import permute
 from ..record.trace import local
-from .differentiable import Differentiable
+from .reading import Readable
 
 __all__ = ["Subclassed", "asking_first", "never_converted", "of_class"]
 
@@ -40,7 +40,7 @@ def of_class(t: Any, cls: type) -> Any:
     return made
 
 
-class Subclassed(Differentiable):
+class Subclassed(Readable):
     """The part of ``Tensor`` that subclasses are about."""
 
     __slots__ = ()

@@ -1,28 +1,20 @@
 """Tensor: the user's handle. Functions of other modules become its methods in ``rushlight/tensor/__init__.py``."""
 from __future__ import annotations
 
-import numbers
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from ..autograd.apply import alias_of, apply_view, attrs_of, value_of
-from ..autograd.handle import LEAF, Handle, is_inference, make, storage_of
+from ..autograd.apply import alias_of
+from ..autograd.handle import LEAF, Handle, is_inference
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..ops.layouts import is_in_order, looks_channels_last
 from ..ops.promotion import default_dtype
-from ..ops.views import as_strided
-from ..record.flush import ready
 from ..record.meta import CPU, Device, contiguous_strides, is_contiguous
-from ..record.trace import local
-from ..record.value import allocate, array_of, looks
-from ..record.warn import warn
 from . import printing
 from .casting import converted, in_format
 from .kinds import channels_last, channels_last_3d, preserve_format
-from .parts import cell
 from .size import Size, size_argument
 from .subclassing import Subclassed, never_converted, of_class
 
@@ -161,135 +153,7 @@ class Tensor(Subclassed):
             raise TypeError("len() of a 0-d tensor")
         return self._value.meta.shape[0]
 
-    # -- reading ---------------------------------------------------------------------------------------------------
-    def _array(self) -> np.ndarray:
-        """The memory as a NumPy array with this tensor's strides (runs what is pending)."""
-        alias = self._alias
-        if alias is None:
-            ready(self._value)
-            return array_of(self._value)
-        root = alias.storage.value
-        ready(root) if root.origin is None else _settle(root)
-        if alias.parent is None:
-            return array_of(root)
-        shape, strides, offset = alias.place()
-        d = alias.how.meta.dtype
-        if 0 in shape:
-            return np.empty(shape, d.numpy)
-        looks.count += 1
-        return root.buffer.array(d.numpy, shape, tuple(s * d.itemsize for s in strides), offset * d.itemsize)  # type: ignore[union-attr]
-
-    def numpy(self, *, force: bool = False) -> np.ndarray:
-        """A NumPy array over the same memory.
-
-        Raises:
-            RuntimeError: the tensor requires grad, in grad mode (unless ``force``). TypeError: a dtype that NumPy lacks (bfloat16).
-        """
-        if not force and self.requires_grad and local.trace.grad_enabled:
-            raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
-        if self.dtype is dt.bfloat16:
-            raise TypeError("Got unsupported ScalarType BFloat16")
-        _read_first(self._value if self._alias is None else self._alias.storage.value)
-        return self._array()
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
-        array = self.numpy()
-        return array if dtype is None else array.astype(dtype, copy=False)
-
-    def __dlpack__(self, *, stream: Any = -1, max_version: tuple[int, int] | None = None, dl_device: tuple[int, int] | None = None,
-                   copy: bool | None = None) -> Any:
-        """A capsule of the memory for another library (``rushlight.from_dlpack``).
-
-        Raises:
-            BufferError: the tensor requires grad, or is of a dtype that NumPy lacks.
-        """
-        from .dlpack import exported
-
-        return exported(self, stream, max_version, dl_device, copy)
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        """Where the memory is, in DLPack's numbers: on the CPU."""
-        from .dlpack import DLDeviceType
-
-        return DLDeviceType.kDLCPU, 0
-
-    def __array_wrap__(self, array: np.ndarray, context: Any = None, return_scalar: bool = False) -> Tensor:
-        """What a NumPy function makes of this tensor becomes a tensor, too."""
-        from .creation import from_numpy
-
-        return from_numpy(np.asarray(array))  # type: ignore[no-any-return]
-
-    def item(self) -> Any:
-        """The only element, as a Python number.
-
-        Raises:
-            RuntimeError: there is not exactly one element.
-        """
-        meta = self._value.meta
-        if meta.numel != 1:
-            raise RuntimeError(f"a Tensor with {meta.numel} elements cannot be converted to Scalar")
-        kind = cell(meta.dtype)
-        if kind is not None:
-            read = kind.from_address
-            looks.count += 1
-            alias = self._alias
-            if alias is None:
-                return read(ready(self._value).ptr).value
-            root = alias.storage.value
-            if root.origin is not None:
-                _settle(root)
-            offset = 0 if alias.parent is None else alias.place()[2] * meta.dtype.itemsize
-            return read(ready(root).ptr + offset).value
-        return self._array().item() if self.dtype is not dt.bfloat16 else float(self._array().reshape(()))
-
-    def tolist(self) -> Any:
-        array = self._array()
-        return (array.astype(np.float32) if self.dtype is dt.bfloat16 else array).tolist()
-
-    def __bool__(self) -> bool:
-        n = self._value.meta.numel
-        if n != 1:
-            raise RuntimeError("Boolean value of Tensor with no values is ambiguous" if n == 0 else
-                               "Boolean value of Tensor with more than one value is ambiguous")
-        return bool(self.item())
-
-    def __float__(self) -> float:
-        return float(self._one()._real("double").item())
-
-    def __int__(self) -> int:
-        return int(self._one()._real("int64_t").item())
-
-    def __complex__(self) -> complex:
-        return complex(self._one().item())
-
-    def _real(self, kind: str) -> Tensor:
-        if self._edge is not None and local.trace.grad_enabled:
-            warn("Converting a tensor with requires_grad=True to a scalar may lead to unexpected behavior.\n"
-                 "Consider using tensor.detach() first.", UserWarning)
-        if self.dtype.kind == "c" and self.item().imag:
-            raise RuntimeError(f"value cannot be converted to type {kind} without overflow")
-        return self.real if self.dtype.kind == "c" else self
-
-    def _one(self) -> Tensor:
-        if self._value.meta.numel != 1:
-            raise ValueError(f"only one element tensors can be converted to Python scalars, not one of {self._value.meta.numel}")
-        return self
-
-    def __index__(self) -> int:
-        if self.dtype.kind not in "bui" or self.numel() != 1:
-            raise TypeError("only integer tensors of a single element can be converted to an index")
-        return int(self.item())
-
-    def __iter__(self) -> Iterator[Any]:
-        if not self._value.meta.shape:
-            raise TypeError("iteration over a 0-d tensor")
-        return iter(self.unbind(0))  # type: ignore[attr-defined]
-
-    def __contains__(self, item: Any) -> bool:
-        if not isinstance(item, (Handle, numbers.Number, np.generic)):
-            raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(item)}.")
-        return bool((self == item).any())  # type: ignore[attr-defined]
-
+    # -- text and identity -----------------------------------------------------------------------------------------
     def __format__(self, spec: str) -> str:
         return self.item().__format__(spec) if self.dim() == 0 and type(self) is Tensor else object.__format__(self, spec)
 
@@ -316,126 +180,6 @@ class Tensor(Subclassed):
 
     def __dir__(self) -> list[str]:
         return sorted(object.__dir__(self))
-
-    # -- memory ----------------------------------------------------------------------------------------------------
-    def data_ptr(self) -> int:
-        return self._address(for_good=True)
-
-    def _address(self, for_good: bool = False) -> int:
-        """Where the tensor's memory begins; ``for_good``: somebody may write there at any time from now on."""
-        alias = self._alias
-        if alias is None:
-            buffer = ready(self._value)
-        else:
-            self._array()
-            buffer = alias.storage.value.buffer  # type: ignore[assignment]
-        buffer.packed = () if for_good or buffer.packed == () else None
-        if alias is None:
-            return buffer.ptr if self.numel() else 0
-        return buffer.ptr + self.storage_offset() * self.dtype.itemsize
-
-    def untyped_storage(self) -> Any:
-        from .storage import UntypedStorage
-
-        return UntypedStorage(self)
-
-    def storage(self) -> Any:
-        from .storage import TypedStorage
-
-        return TypedStorage(self)
-
-    def _whole(self) -> Any:
-        """A tensor over the whole storage."""
-        alias = storage_of(self)
-        while alias.parent is not None:
-            alias = alias.parent
-        whole = make(alias.storage.value)
-        whole._alias = alias
-        return whole
-
-    def _as_strided(self, size: tuple[int, ...], stride: tuple[int, ...], offset: int | None) -> Any:
-        if len(size) != len(stride):
-            raise RuntimeError(f"mismatch in length of strides and shape: {list(size)} and {list(stride)}")
-        if any(s < 0 for s in stride):
-            raise RuntimeError("as_strided: Negative strides are not supported at the moment, got strides: "
-                               f"{list(stride)}")
-        if offset is None:
-            offset = self.storage_offset()
-        alias = storage_of(self)
-        value_of(self)
-        base = self if alias.parent is None or self._edge is not None and (alias.base is None or alias.base._edge is None) else alias.base
-        if base is None or base._alias is None:
-            base = self._whole()
-        whole = alias.storage.value.meta
-        last = offset + sum((n - 1) * s for n, s in zip(size, stride)) if 0 not in size else -1
-        if last >= whole.nbytes // self.dtype.itemsize:
-            raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {offset}, and itemsize "
-                               f"{self.dtype.itemsize} requiring a storage size of {(last + 1) * self.dtype.itemsize} are out of bounds "
-                               f"for storage of size {whole.nbytes}")
-        if base._alias.parent is not None:  # a part that was detached, whose history views have
-            shape, strides, begin = base._alias.place()
-            if self.dtype is whole.dtype is base.dtype and is_contiguous(shape, strides) and (
-                    begin <= offset <= last < begin + base.numel()):
-                return apply_view(as_strided, (size, stride, offset - begin), base)
-            if base._edge is not None and last >= begin and offset < begin + base.numel():
-                raise RuntimeError(f"as_strided: elements {offset} to {last} of the storage are not all in the tensor that requires grad, "
-                                   f"of size {list(shape)}, strides {list(strides)} and storage offset {begin}, or that is not contiguous")
-            base = self._whole()
-        return apply_view(as_strided, attrs_of((size, stride, offset), value_of(base), self.dtype), base)
-
-    def _view_dtype(self, d: DType) -> Any:
-        """The same bytes as another type (a copy of the bytes is shared only for arrays that are ready)."""
-        from .creation import from_numpy
-
-        if d is self.dtype:
-            return alias_of(self, self._edge)
-        array = self.detach()._array()
-        if d.itemsize != self.dtype.itemsize and (not array.shape or not self.is_contiguous() or array.nbytes % d.itemsize
-                                                  or array.shape[-1] * self.dtype.itemsize % d.itemsize):
-            raise RuntimeError(f"self.size(-1) must be divisible by {d.itemsize // self.dtype.itemsize or 1} to view {self.dtype} as {d}")
-        return from_numpy(array.view(d.numpy))
-
-    def resize_(self, *size: Any, memory_format: Any = None) -> Tensor:
-        """Another size in place; what lies in the memory stays where it is, and is filled by rows from now on.
-
-        Raises:
-            RuntimeError: the tensor requires grad.
-        """
-        if self._edge is not None:
-            raise RuntimeError("cannot resize variables that require grad")
-        shape = size_argument(size)
-        if shape == self._value.meta.shape and memory_format is None:
-            return self
-        whole = self._whole().detach()
-        order = whole._value.meta.order
-        array = whole._array()
-        old = (array if order is None else array.transpose(order)).reshape(-1).view(self.dtype.numpy)[self.storage_offset():]
-        from ..record.meta import meta_of
-        from ..record.value import new_value
-
-        v = new_value(meta_of(shape, self.dtype, CPU))
-        v.buffer = allocate(v.meta.nbytes or 1)
-        n = min(old.size, v.meta.numel)
-        array_of(v).reshape(-1)[:n] = old[:n]
-        self._value, self._alias = v, None
-        return self
-
-    def set_(self, source: Any = None, storage_offset: int = 0, size: Any = None, stride: Any = None) -> Tensor:
-        """Become another tensor's memory.
-
-        Raises:
-            RuntimeError: a leaf that requires grad, in grad mode.
-        """
-        if local.trace.grad_enabled and self._edge is LEAF:
-            raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
-        other = make(self._value) if source is None else source
-        if size is not None:
-            other = other._as_strided(tuple(size), tuple(stride or contiguous_strides(tuple(size))), storage_offset)
-        else:
-            storage_of(other)
-        fresh = alias_of(other)
-        self._value, self._alias = fresh._value, fresh._alias
-        return self
 
     # -- conversion ------------------------------------------------------------------------------------------------
     def to(self, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False, copy: bool = False,
@@ -526,25 +270,6 @@ class Tensor(Subclassed):
     @property
     def mH(self) -> Any:
         return self.adjoint()  # type: ignore[attr-defined]
-
-
-def _read_first(v: Any) -> None:
-    """Run what was recorded to read the memory of a ready value: who gets it now may write there."""
-    from ..record.flush import flush_trace
-
-    tr = local.trace
-    if v.buffer is not None and (v.epoch is tr.epoch or id(v.buffer) in tr.windows):
-        flush_trace(tr)
-
-
-def _settle(v: Any) -> None:
-    """Give a derived value memory of its own: it is the whole content of a storage now."""
-    from ..record.flush import flush_trace
-
-    holder = make(v)
-    made = holder.clone()  # type: ignore[attr-defined]
-    flush_trace(local.trace)
-    v.buffer, v.origin = made._value.buffer, None
 
 
 def _bad_dim(dim: int, n: int) -> Any:
