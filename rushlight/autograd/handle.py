@@ -21,7 +21,7 @@ from ..record.value import SPARE, DerivedValue, Epoch, Value
 
 __all__ = ["Handle", "Storage", "Alias", "INFERENCE", "LEAF", "How", "UNSAVED", "UNWRITTEN", "View", "base_of", "check_normal", "derived",
            "enter_inference", "is_inference", "is_pending", "lying", "make", "new_alias", "new_view", "of_pairs", "of_parts", "part_at",
-           "renew", "set_tensor_class", "storage_of", "TYPE_NAMES", "type_name", "watched_writes", "whole_of"]
+           "plain", "renew", "set_tensor_class", "storage_of", "TYPE_NAMES", "type_name", "watched_writes", "whole_of"]
 
 
 TYPE_NAMES = {"float32": "FloatTensor", "float64": "DoubleTensor", "float16": "HalfTensor", "bfloat16": "BFloat16Tensor",
@@ -345,15 +345,15 @@ class Handle:
         return self._value.meta.dtype
 
 
-_class: type = Handle
+plain: type = Handle  #: The class that results have.
 #: Empty tensors of the class that results have. ``next`` of them is a quarter quicker than to call ``object.__new__`` with it.
 blanks: Iterator[Any] = starmap(object.__new__, repeat((Handle,)))
 
 
 def set_tensor_class(cls: type) -> None:
     """The tensor room hands in the class that results have."""
-    global _class, blanks
-    _class, blanks = cls, starmap(object.__new__, repeat((cls,)))
+    global plain, blanks
+    plain, blanks = cls, starmap(object.__new__, repeat((cls,)))
 
 
 def make(value: Value, edge: Any = None) -> Any:

@@ -56,7 +56,7 @@ disabled = _Disabled()
 def overrides(kind: type) -> bool:
     """Whether a class wants to be asked: ``Tensor`` itself does not."""
     found = getattr(kind, "__torch_function__", None)
-    return found is not None and found is not disabled and kind is not handle._class
+    return found is not None and found is not disabled and kind is not handle.plain
 
 
 def forgetting(forget: Callable[[], None]) -> Callable[[], None]:

@@ -93,10 +93,10 @@ class Meta:
             row-major; else None. ``memory``: the shape in that order.
         size: the shape as users see it, from when one did; the room above sets it.
         plain: the same, row-major; ``own``: what memory made for such a value is like, in the same order if that has no gaps.
-        parts: what views of such a value have in common, as far as the room above remembers it (``tensor/parts.py``).
+        cuts: what views of such a value have in common, as far as the room above remembers it (``tensor/cuts.py``).
     """
 
-    __slots__ = ("shape", "dtype", "device", "strides", "numel", "nbytes", "plain", "order", "own", "size", "parts")
+    __slots__ = ("shape", "dtype", "device", "strides", "numel", "nbytes", "plain", "order", "own", "size", "cuts")
     size: Any
 
     def __init__(self, shape: Shape, dtype: DType, device: Device, strides: Shape | None) -> None:
@@ -110,7 +110,7 @@ class Meta:
         self.order = None if strides is None else dense_order(shape, strides)
         self.plain: Meta = self if strides is None else meta_of(shape, dtype, device)
         self.own: Meta = self.plain if self.order is None else self
-        self.parts: dict[Any, Any] | None = None
+        self.cuts: Any = None
 
     @property
     def memory(self) -> Shape:

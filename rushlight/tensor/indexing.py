@@ -18,8 +18,8 @@ from ..ops import (
 from ..ops.pointwise import broadcast_shapes
 from ..ops.structured import wrap_dim
 from .creation import from_array, from_numpy
+from .cuts import part_of_ready
 from .index_key import basic, selected, sliced
-from .parts import part_of_ready
 from .registry import METHODS, public
 from .scalars import check_number
 

@@ -1,8 +1,8 @@
 """Parts of memory that is there already, read and written without recording: what loops over elements do.
 
-``x[i, j]`` of a ready tensor is a view of a known place, for which nothing has to run; ``x[i, j] = 1.0`` is one store, if nothing that
-has been recorded reads that memory; many parts are joined by copying them. Whatever is not so plain is None or False here, and goes the
-full way.
+``x[i, j]`` of a ready tensor is a view of a known place (``cuts.py``), for which nothing has to run; ``x[i, j] = 1.0`` is one store, if
+nothing that has been recorded reads that memory; many parts are joined by copying them. Whatever is not so plain is None or False here,
+and goes the full way.
 """
 from __future__ import annotations
 
@@ -13,19 +13,17 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from ..autograd import handle
 from ..autograd.given import PLAIN_TENSORS
-from ..autograd.handle import Handle, How, View, lying, make, part_at, storage_of, whole_of
+from ..autograd.handle import lying, make
 from ..autograd.writing import free_memory, wrote_part
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..ops.basic import full
-from ..ops.views import select_of_unbind, slice_of_sizes, slice_of_split
-from ..record.meta import Meta, is_contiguous, meta_of
-from ..record.trace import Trace, local
+from ..record.meta import is_contiguous, meta_of
+from ..record.trace import local
 from ..record.value import allocate, looks, new_value
 
-__all__ = ["MANY", "Place", "all_of_ready", "cell", "joined", "part", "part_of_ready", "pieces_of_ready", "store_number"]
+__all__ = ["MANY", "Place", "cell", "joined", "part", "store_number"]
 
 Place = tuple[tuple[int, ...], tuple[int, ...], int]
 
@@ -86,215 +84,6 @@ def part(shape: tuple[int, ...], steps: tuple[int, ...], offset: int, key: Any) 
         lengths += shape[dim:]
         strides += steps[dim:]
     return tuple(lengths), tuple(strides), offset
-
-
-def _lies(tr: Trace, t: Any) -> Any:
-    """The alias of a tensor in ready memory, whose ``_place`` is known; None if it is not there, or autograd has to know of its views."""
-    alias, v = t._alias, t._value
-    root = v if alias is None else alias.storage.value
-    if root.buffer is None or t._edge is not None and tr.grad_enabled or not root.meta.numel or type(t) not in PLAIN_TENSORS:
-        return None
-    if root.meta.dtype is not v.meta.dtype:
-        return None
-    if alias is None:
-        alias = storage_of(t)
-    if alias._place is None:
-        alias.place()
-    return alias
-
-
-#: Of one meta. What is remembered of its views does not depend on positions, so few programs have as many.
-_MOST_KNOWN = 256
-
-
-def _keep(meta: Meta, name: Any, found: Any) -> Any:
-    """Remember what views of something of a meta have in common. Names begin with the strides, which a meta does not tell alone."""
-    known = meta.parts
-    if known is None or len(known) >= _MOST_KNOWN:
-        known = meta.parts = {}
-    known[name] = found
-    return found
-
-
-def _like(meta: Meta, lengths: tuple[int, ...], steps: tuple[int, ...]) -> tuple[Meta, How]:
-    """The meta of such a part, and how it is made."""
-    seen = meta_of(lengths, meta.dtype, meta.device, steps)
-    return seen, whole_of(seen)
-
-
-def part_of_ready(tr: Trace, t: Any, key: Any) -> Any:
-    """The view ``t[key]`` of ready memory, or None."""
-    alias = t._alias
-    meta = t._value.meta
-    if alias is None or alias._place is None or t._edge is not None:
-        alias = _lies(tr, t)
-        if alias is None:
-            return None
-        storage = alias.storage
-    else:  # ``_lies``, and below ``part_at``, written out: loops over data do nothing as often
-        storage = alias.storage
-        of = storage.value
-        if of.buffer is None or of.meta.dtype is not meta.dtype or type(t) not in PLAIN_TENSORS or not meta.numel:
-            return None
-    shape, strides, begin = alias._place
-    known = meta.parts or {}
-    kind = type(key)
-    if kind is int:  # the two indices of loops over data come first: ``x[i]`` and ``x[i:i + n]``
-        if not shape or key >= shape[0]:
-            return None
-        if key < 0:
-            key += shape[0]
-            if key < 0:
-                return None
-        seen, how, lengths, steps, step = known.get(strides) or _keep(
-            meta, strides, (*_like(meta, shape[1:], strides[1:]), shape[1:], strides[1:], strides[0]))
-        begin += key * step
-    elif kind is slice and shape:
-        start, stop, by = key.start, key.stop, key.step
-        if by is not None or type(start) is not int or type(stop) is not int or not 0 <= start < stop <= shape[0]:
-            if by is not None and (type(by) is not int or by <= 0):
-                return None
-            start, stop, by = key.indices(shape[0])
-            if stop <= start:
-                return None
-        name: Any = strides, stop - start, by
-        found = known.get(name)
-        if found is None:
-            by = by or 1
-            lengths, steps = ((stop - start + by - 1) // by, *shape[1:]), (strides[0] * by, *strides[1:])
-            found = _keep(meta, name, (*_like(meta, lengths, steps), lengths, steps, strides[0]))
-        seen, how, lengths, steps, step = found
-        begin += start * step
-    else:
-        parts = key if kind is tuple else (key,)
-        name = _form(strides, parts)
-        found = None if name is None else known.get(name) or _formed(meta, shape, strides, parts, name)
-        if found is None:
-            return None
-        seen, how, lengths, steps, offset, numbers = found
-        begin += offset
-        for k, n, step in numbers:
-            i = parts[k]
-            if not -n <= i < n:
-                return None
-            begin += (i if i >= 0 else i + n) * step
-    v: Any = View()
-    v.buffer = v.home = v.overwritten = v.epoch = None
-    v.slot = -1
-    v.meta = seen
-    v.storage = storage
-    v.origin = storage.value
-    v.version = storage.version
-    v.base = None if not tr.grad_enabled else t if alias.base is None else alias.base
-    v.parent = alias
-    v.how = how
-    v._place = lengths, steps, begin
-    out = next(handle.blanks)
-    out._value = out._alias = v
-    out._writes = 0
-    out._edge = out._grad = out._more = None
-    return out
-
-
-_SIMPLE = frozenset((int, type(None)))
-
-
-def _form(strides: tuple[int, ...], parts: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """The name of an index of numbers and slices, the same for all numbers; None for any other index."""
-    form: list[Any] = [strides]
-    for p in parts:
-        kind = type(p)
-        if kind is int:
-            form.append(kind)
-        elif kind is slice:
-            bounds = start, stop, by = p.start, p.stop, p.step
-            if type(start) not in _SIMPLE or type(stop) not in _SIMPLE or type(by) not in _SIMPLE:  # 1.0, which equals 1, is an error
-                return None
-            form.append(bounds)
-        elif p is Ellipsis:
-            form.append(p)
-        else:
-            return None
-    return tuple(form)
-
-
-def _formed(meta: Meta, shape: tuple[int, ...], strides: tuple[int, ...], parts: tuple[Any, ...], name: Any) -> Any:
-    """What indices of a form have in common: how views are made, shape, strides, where the view for the numbers 0 begins, and for each
-    number where in the index it stands, the length of its dimension, and the step between positions. None for what ``part`` does not
-    know."""
-    place = part(shape, strides, 0, tuple([0 if type(p) is int else p for p in parts]))
-    if place is None:
-        return None
-    numbers, dim = [], 0
-    for k, p in enumerate(parts):
-        if p is Ellipsis:
-            dim += len(shape) - len(parts) + 1
-            continue
-        if type(p) is int:
-            numbers.append((k, shape[dim], strides[dim]))
-        dim += 1
-    return _keep(meta, name, (*_like(meta, *place[:2]), *place, tuple(numbers)))
-
-
-def all_of_ready(tr: Trace, t: Any, dim: Any = 0) -> tuple[Any, ...] | None:
-    """All positions along a dimension of ready memory, or None."""
-    alias = _lies(tr, t) if isinstance(t, Handle) else None
-    if alias is None:
-        return None
-    shape, steps, begin = alias._place
-    if type(dim) is not int or not -len(shape) <= dim < len(shape):
-        return None
-    dim %= len(shape)
-    meta, step = t._value.meta, steps[dim]
-    lengths, strides = (*shape[:dim], *shape[dim + 1:]), (*steps[:dim], *steps[dim + 1:])
-    seen = meta_of(lengths, meta.dtype, meta.device, strides)
-    how = How(select_of_unbind, (), seen)
-    base = None if not tr.grad_enabled else t if alias.base is None else alias.base
-    return tuple([part_at(alias, seen, how, base, (lengths, strides, begin + k * step)) for k in range(shape[dim])])
-
-
-def pieces_of_ready(tr: Trace, t: Any, sizes: Any, dim: Any = 0) -> tuple[Any, ...] | None:
-    """What ``split`` gives of ready memory, or None."""
-    alias = _lies(tr, t) if isinstance(t, Handle) else None
-    if alias is None or type(dim) is not int:
-        return None
-    shape, strides, begin = alias._place
-    if not -len(shape) <= dim < len(shape):
-        return None
-    if type(sizes) is not int:
-        if type(sizes) is not list and type(sizes) is not tuple or any(type(s) is not int for s in sizes):
-            return None
-        sizes = tuple(sizes)
-    meta = t._value.meta
-    name = strides, "split", sizes, dim
-    found = (meta.parts or {}).get(name)
-    if found is None:
-        found = _keep(meta, name, _pieces(meta, shape, strides, sizes, dim % len(shape)))
-    if not found:
-        return None
-    base = None if not tr.grad_enabled else t if alias.base is None else alias.base
-    pieces = []
-    for seen, how, lengths, offset in found:
-        pieces.append(part_at(alias, seen, how, base, (lengths, strides, begin + offset)))
-    return tuple(pieces)
-
-
-def _pieces(meta: Meta, shape: tuple[int, ...], strides: tuple[int, ...], sizes: Any, dim: int) -> Any:
-    """The metas of the pieces, how they are made, their shapes, and how far behind the begin each lies; none for sizes that do not fit, or
-    of 0."""
-    n, one = shape[dim], type(sizes) is int
-    if one:
-        sizes = [min(sizes, n - k) for k in range(0, n, sizes)] if sizes > 0 else []
-    if not sizes or min(sizes) <= 0 or sum(sizes) != n:
-        return ()
-    op = slice_of_split if one else slice_of_sizes
-    found, at = [], 0
-    for s in sizes:
-        lengths = *shape[:dim], s, *shape[dim + 1:]
-        seen = meta_of(lengths, meta.dtype, meta.device, strides)
-        found.append((seen, How(op, (), seen), lengths, at * strides[dim]))
-        at += s
-    return found
 
 
 def store_number(t: Any, key: Any, number: Any) -> bool:

@@ -17,8 +17,9 @@ from ..record.meta import is_contiguous
 from ..record.trace import Trace
 from ..record.warn import warn
 from .casting import in_format
+from .cuts import all_of_ready, pieces_of_ready
 from .kinds import contiguous_format, preserve_format
-from .parts import MANY, all_of_ready, joined, pieces_of_ready
+from .parts import MANY, joined
 from .registry import CONVENIENCES, METHODS, public
 from .size import size_argument, size_given, wholes
 

@@ -297,8 +297,8 @@ def test_what_is_remembered_of_parts_does_not_depend_on_positions():
         row, column, stretch = x[i], x[:, i], x[i, i - 100:]
         assert row[0].item() == 100 * i and column[0].item() == i and stretch[0].item() == 101 * i
         assert torch.equal(x[i:i + 1], row.view(1, 100))
-    kinds = {tuple(name) for name in x._value.meta.parts}
-    assert len(kinds) < 110 and x[5]._value.meta is x[95]._value.meta  # x[i, i - 100:] has another bound each time
+    cuts = x._value.meta.cuts
+    assert len(cuts.slices) + len(cuts.named) < 110 and x[5]._value.meta is x[95]._value.meta  # x[i, i - 100:] has another bound each time
 
 
 def test_an_index_that_equals_a_known_one_is_not_that_one():
