@@ -1,7 +1,9 @@
 """Attention's kernels against softmax written out in NumPy: sizes, layouts, masks, instruction sets, threads; and how much they store."""
 from __future__ import annotations
 
+import ctypes
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from rushlight.compile import dtypes as dt
 from rushlight.compile.attention import MAX_HEAD, attend, attend_backward
 from rushlight.compile.build import build
 from rushlight.compile.counters import watchers
-from rushlight.compile.cpu import target
+from rushlight.compile.cpu import attention_ahead as ahead
+from rushlight.compile.cpu import jit, target
+from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.graph import Graph
 from rushlight.compile.randoms import random_bits
 from rushlight.compile.reference.interpret import interpret
@@ -374,3 +378,33 @@ def test_a_weight_is_at_most_one_however_large_the_scores(causal, cold_limit, mo
     q, k, v = (torch.tensor((rng.normal(size=(1, 2, 70, 16)) * size).astype(np.float32), requires_grad=True) for size in (1e4, 1e4, 1))
     F.scaled_dot_product_attention(q, k, v, is_causal=causal).sum().backward()
     assert v.grad.abs().max().item() <= 70
+
+
+def test_rows_are_asked_for_some_lines_at_a_time():
+    """As many rows as there is room for wait in a queue; of a row that has been begun all lines are asked for."""
+    module = Module()
+    ahead.define(module)
+    f = Function("void @attention(ptr %memory, ptr %left)", module)
+    queue = ahead.Queue(f)
+    numbers = itertools.count()
+
+    def write_down():
+        first, end = (f.let(f"ptrtoint ptr {f.load(queue.place, k, 'ptr')} to i64") for k in (0, 1))
+        f.set(f.at("%left", next(numbers)), f.sub(end, first))
+
+    for how, rows, size in (("ask", 3, 256), ("ask_to_write", 2, 20), ("ask", 0, 256), ("ask", -5, 256)):
+        f.do(f"call void @{how}(ptr {queue.place}, ptr %memory, i64 256, i64 {rows}, i64 {size})")
+        write_down()
+    for lines in (9, 1, 12):
+        f.do(f"call void @ask_some(ptr {queue.place}, i64 {lines})")
+        write_down()
+    f.do(f"call void @ask(ptr {queue.place}, ptr %memory, i64 256, i64 100000, i64 256)")
+    write_down()
+    queue.empty(f)
+    write_down()
+    address = jit.compile_ir(f.finish() + module.text(), ["attention"], "queue of rows")["attention"]
+    memory, left = np.zeros(64, np.float32), np.full(next(numbers), -1)
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address)(memory.ctypes.data, left.ctypes.data)
+    entry = 16
+    assert list(left[:7] // entry) == [3, 5, 5, 5, 2, 1, 0]
+    assert 0 < left[7] < 100000 and not left[8]

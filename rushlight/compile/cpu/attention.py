@@ -177,16 +177,18 @@ def _is_narrow(call: Call) -> bool:
 
 
 @decision
-def _is_wide(length: int, lanes: int, registers: int, full_loads: int) -> bool:
-    """Whether a row of a tile has four vectors: where two have too many loads, and there are queries for more."""
-    return full_loads == 1 and registers >= 32 and length > 2 * lanes
+def _is_wide(length: int, lanes: int, registers: int, full_loads: int, adds: bool) -> bool:
+    """Whether a row of a tile has four vectors: where two have too many loads, and there are queries for more; ``adds``: or where keys get
+    gradients, which are then added up half as often."""
+    return (full_loads == 1 or adds) and registers >= 32 and length > 2 * lanes
 
 
 def _kernel(kind: str, call: Call, far: bool = False) -> AttentionKernel:
     cpu, pairs = target.current(), _is_narrow(call)
     dtype: DType = call.arrays[0][1].compute
     lanes = cpu.vector_bytes // dtype.itemsize
-    wide = kind in ("forward", "backward") and not pairs and _is_wide(call.sizes[3], lanes, cpu.vector_registers, cpu.full_loads)
+    adds = kind == "backward" and not call.causal and cpu.wide_tiles
+    wide = kind in ("forward", "backward") and not pairs and _is_wide(call.sizes[3], lanes, cpu.vector_registers, cpu.full_loads, adds)
     vectors = 4 if wide else 1 if kind in ("few", "few in pieces", "join") else 2
     tiles = (PairTiles if pairs else Tiles)(dtype, lanes, cpu.vector_registers, cpu.fma, fence(cpu), vectors)
     if kind in ("add", "gather"):

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from rushlight.compile.attention import MAX_HEAD
 from rushlight.compile.cpu import mathlib
-from rushlight.compile.cpu.attention_ahead import Block, ask_ahead, ask_first, define, what_comes
+from rushlight.compile.cpu.attention_ahead import Block, Queue, ask_ahead, ask_first, define, what_comes
 from rushlight.compile.cpu.attention_keys import Add, Gather
 from rushlight.compile.cpu.attention_tiles import Tiles
 from rushlight.compile.cpu.attention_writer import Writer
@@ -75,7 +75,7 @@ class AttentionKernel:
 
     @property
     def key(self) -> str:
-        return (f"attention23 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs} {self.unit} "
+        return (f"attention24 {self.kind} {self.tiles.key} {self.causal} {self.masked} {self.drops} {self.far} {self.pairs} {self.unit} "
                 f"{self.fills} {self.strict}")  # fmt: skip
 
     @property
@@ -136,6 +136,10 @@ class AttentionKernel:
 class Forward(Writer):
     products: tuple[str, ...] = ("product",)
 
+    def begin(self) -> None:
+        super().begin()
+        self.asked = Queue(self.f)
+
     def part(self, part: str) -> None:
         f, frame = self.f, self.frame
         self.define(*self.products, "turn_in", "turn_out")
@@ -147,14 +151,16 @@ class Forward(Writer):
         self.most, self.total = f.slot(self.vector), f.slot(self.vector)
         b, h, g, first = self.place_of(part)
         self.head(b, g)
-        with f.when(f.compare("eq", part, "%begin")):
+        begins = f.compare("eq", part, "%begin")
+        with f.when(begins):
             ask_first(self, b, g)
+        fresh = f.let(f"or i1 {begins}, {f.compare('eq', first, 0)}")  # keys and values that the thread has not seen
         after, width = f.add(part, 1), self.tiles.width
         other = self.place_of(after)
         end = f.minimum(f.add(first, frame["chunk"]), frame["blocks"])
         with f.loop(first, end) as block:
             following = f.add(block, 1)
-            opens, closes = f.compare("eq", block, first), f.compare("eq", following, end)
+            opens, closes = f.let(f"and i1 {f.compare('eq', block, first)}, {fresh}"), f.compare("eq", following, end)
             present, same = (Block(b, h, g, f.mul(x, width)) for x in (block, following))
             self.coming = what_comes(self, present, same, opens, closes, after, Block(*other[:3], f.mul(other[3], width)))
             self.block(b, h, g, f.mul(block, self.tiles.width))
@@ -252,10 +258,16 @@ class Forward(Writer):
 class Backward(Writer):
     products: tuple[str, ...] = ("product", "product_part")
 
+    def begin(self) -> None:
+        super().begin()
+        self.asked = Queue(self.f)
+
     def part(self, part: str) -> None:
         f, frame = self.f, self.frame
         self.define(*self.products, "turn_in", "turn_out")
         define(self.module)
+        if not self.kernel.pairs:
+            self.define("row_products")
         if self.kernel.far:
             self.define("copy_rows")
         self.query_rows, self.grad_rows = (self.buffer(MAX_HEAD) if self.kernel.far else "" for _ in range(2))
@@ -265,7 +277,7 @@ class Backward(Writer):
         self.tiles_made()
         self.ones = self.buffer(1)
         self.store(self.ones, self.constant(1))
-        self.inner = f.slot(self.vector)
+        self.inner = f.slot(self.vector, align=64)
         splits = frame["chunk"]
         b, g, split = self.place_of(part)
         self.head(b, g)
@@ -276,9 +288,10 @@ class Backward(Writer):
         other = Block(other_b, f.mul(other_g, frame["group"]), other_g, f.mul(other_split, width))
         # A split part of the work adds up in a place of its own: its number times the bytes of one such place.
         self.moved = {name: f.mul(split, frame[f"{name}_split"]) for name in ("to_k", "to_v")}
-        for name, size in (("to_k", "e_size"), ("to_v", "v_size")):
-            with f.loop(0, frame["source"]) as s:
-                self.clear(self.gradient(name, b, g, s), frame[size])
+        # How many keys have gradients already: the first block of queries that sees a key writes them, later ones add to them.
+        self.known = f.slot("i64", "0")
+        if self.kernel.masked or self.kernel.unit:  # tiles that a mask shuts are left out
+            self.clear(b, g)
         with f.loop(0, frame["group"]) as i:
             h = f.add(f.mul(g, frame["group"]), i)
             block = f.slot("i64", split)
@@ -292,6 +305,7 @@ class Backward(Writer):
                 self.coming = what_comes(self, present, same, opens, closes, after, other)
                 self.block(b, h, g, f.mul(at, self.tiles.width))
                 f.set(block, f.add(at, splits))
+            self.clear(b, g)
         if self.kernel.far:
             with f.when(f.compare("eq", splits, 1)):
                 for x, size in (("k", "e_size"), ("v", "v_size")):
@@ -309,11 +323,17 @@ class Backward(Writer):
     def gradient(self, name: str, b: str, g: str, s: str) -> str:
         return self.f.at(self.place(name, b=b, g=g, s=s), self.moved[name], "i8")
 
-    def clear(self, place: str, columns: str) -> None:
+    def clear(self, b: str, g: str) -> None:
+        """Gradients of zero for the keys that no query has seen."""
         f, lanes = self.f, self.tiles.lanes
-        with f.loop(0, columns, lanes) as e:
-            at = f.at(place, f.mul(e, self.dtype.itemsize), "i8")
-            self.tiles.store(f, at, "zeroinitializer", mask(f, f.sub(columns, e), lanes))
+        for name, size in (("to_k", "e_size"), ("to_v", "v_size")):
+            columns = self.frame[size]
+            with f.loop(f.get(self.known), self.frame["source"]) as s:
+                place = self.gradient(name, b, g, s)
+                with f.loop(0, columns, lanes) as e:
+                    at = f.at(place, f.mul(e, self.dtype.itemsize), "i8")
+                    self.tiles.store(f, at, "zeroinitializer", mask(f, f.sub(columns, e), lanes))
+        f.set(self.known, self.frame["source"])
 
     def block(self, b: str, h: str, g: str, query: str) -> None:
         f, frame = self.f, self.frame
@@ -334,22 +354,13 @@ class Backward(Writer):
             reads = ("q", "e_size"), ("grad", "v_size"), ("result", "v_size")
             ask_ahead(self, self.coming, key, keys, reads, "to_q", not self.kernel.far)
             self.tile(b, h, g, query, rows, key, f.minimum(f.sub(keys, key), self.kernel.tile_rows))
+        f.set(self.known, f.maximum(f.get(self.known), keys))
         self.turn_out("to_q", self.to_q, rows, frame["e_size"], self.ones, **here)
 
     def inner_products(self, rows: str, here: dict[str, str]) -> None:
-        """For each query, its result times the gradient of that: what softmax's gradient subtracts.
-
-        An error here is one of all keys' gradients, in the same direction, so a few terms at a time are added up."""
-        f, frame = self.f, self.frame
-        terms = f.slot(self.vector)
-        self.turn_in(self.to_q, "result", rows, frame["v_size"], self.one, **here)
-        self.set(self.inner, self.constant(0))
-        with f.loop(0, frame["v_size"], 8) as first:
-            self.set(terms, self.constant(0))
-            with f.loop(first, f.minimum(f.add(first, 8), frame["v_size"])) as d:
-                product = self.load(self.row_of(self.to_q, d)) * self.load(self.row_of(self.grads, d))
-                self.set(terms, self.get(terms) + product)
-            self.set(self.inner, self.get(self.inner) + self.get(terms))
+        """For each query, its result times the gradient of that: what softmax's gradient subtracts."""
+        places = (f"ptr {self.place(name, **here)}, i64 {self.frame[f'{name}_l']}" for name in ("result", "grad"))
+        self.f.do(f"call void @row_products(ptr {self.inner}, {', '.join(places)}, i64 {rows}, i64 {self.frame['v_size']})")
 
     def tile(self, b: str, h: str, g: str, query: str, rows: str, key: str, count: str) -> None:
         if not self.kernel.masked:
@@ -378,26 +389,30 @@ class Backward(Writer):
     def to_keys(self, b: str, g: str, rows: str, key: str, count: str) -> None:
         """What the block adds to the gradients of the present tile's keys and values."""
         f, frame, item = self.f, self.frame, self.dtype.itemsize
+        known = f.minimum(f.maximum(f.sub(f.get(self.known), key), "0"), count)
         for name, tile, size, source in (("to_v", self.weights, "v_size", "grad"), ("to_k", self.changes, "e_size", "q")):
             into, (other, other_row) = self.gradient(name, b, g, key), self.sources[source]
             left, left_row = self.left_of(tile)
             for vector, first, keys in self.each_sight(count):
                 skipped = self.steps_of(str(vector * self.tiles.lanes))  # queries, before those that see these keys
-                with f.when(f.compare("sgt", keys, 0)):
-                    self.gathered(name, size, f.at(into, f.mul(frame[f"{name}_s"], first), "i8"),
-                                  f.at(f.at(left, f.mul(first, left_row), "i8"), f.mul(skipped, item), "i8"), left_row,
-                                  f.at(other, f.mul(other_row, skipped), "i8"), other_row, f.sub(self.steps_of(rows), skipped),
-                                  keys)  # fmt: skip
+                # The first vector sees keys that others have seen, and new ones.
+                old = f.minimum(f.maximum(f.sub(known, first), "0"), keys)
+                for again, begin, many in ((1, first, old), (0, f.add(first, old), f.sub(keys, old))):
+                    with f.when(f.compare("sgt", many, 0)):
+                        self.gathered(name, size, f.at(into, f.mul(frame[f"{name}_s"], begin), "i8"),
+                                      f.at(f.at(left, f.mul(begin, left_row), "i8"), f.mul(skipped, item), "i8"), left_row,
+                                      f.at(other, f.mul(other_row, skipped), "i8"), other_row, f.sub(self.steps_of(rows), skipped),
+                                      many, again)  # fmt: skip
 
     def gathered(self, name: str, size: str, into: str, left: str, left_row: int, other: str, other_row: str, steps: str,
-                 rows: str) -> None:  # fmt: skip
-        """Adds rows of a tile times rows of the block's queries (or their gradients) to the gradients of so many keys."""
+                 rows: str, again: int) -> None:  # fmt: skip
+        """Rows of a tile times rows of the block's queries (or their gradients): the gradients of so many keys, or a part of them."""
         f, frame, item, lanes = self.f, self.frame, self.dtype.itemsize, self.tiles.lanes
         with f.loop(0, frame[size], self.tiles.width) as e:
             columns, start = f.minimum(f.sub(frame[size], e), self.tiles.width), f.mul(e, item)
             for vectors in f.cases(f.div(f.add(columns, lanes - 1), lanes), range(1, self.tiles.vectors + 1)):
                 self.tiles.call(f, f"product_part_{vectors}", f.at(into, start, "i8"), frame[f"{name}_s"], left, left_row, item,
-                                f.at(other, start, "i8"), other_row, steps, rows, columns, 1)  # fmt: skip
+                                f.at(other, start, "i8"), other_row, steps, rows, columns, again, self.asked.place)  # fmt: skip
 
     def left_of(self, tile: str) -> tuple[str, int]:
         """A tile whose rows are multiplied by rows of the block's queries: where it is, bytes of a row."""

@@ -18,9 +18,13 @@ from dataclasses import dataclass
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.microkernel import fence, intrinsic_suffix, ir_type, mask, masked_load, multiply_add, splat
 from rushlight.compile.cpu.pack import turned
+from rushlight.compile.cpu.product_sums import add
 from rushlight.compile.dtypes import DType
 
 __all__ = ["Tiles"]
+
+#: Lines that a product asks for before each group of its rows: fewer than a first-level cache waits for at a time.
+ASKED = 12
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Tiles:
         """Defines a product of so many vectors of the rows of b and c. "product": these are tiles. "product_part": only the first
         ``columns`` are touched, which reach into the last vector, and the rows of both may lie anywhere."""
         f = Function(f"internal void @{name}_{vectors}(ptr noalias %c, i64 %c_row, ptr noalias %a, i64 %a_row, i64 %a_step, "
-                     "ptr noalias %b, i64 %b_step, i64 %k, i64 %rows, i64 %columns, i64 %accumulate) "
+                     "ptr noalias %b, i64 %b_step, i64 %k, i64 %rows, i64 %columns, i64 %accumulate, ptr %queue) "
                      "noinline nounwind", module)  # fmt: skip
         on: list[str | None] = [None] * vectors
         if name == "product_part":
@@ -73,6 +77,7 @@ class Tiles:
                 two = f.compare("eq", f.rem("%rows", height), 2)
                 last = f.let(f"select i1 {two}, i64 {f.sub(last, height)}, i64 {last}")
             with f.loop_while(row, "sle", last) as r:
+                f.do(f"call void @ask_some(ptr %queue, i64 {ASKED})")
                 self._rows(f, height, f.at("%c", f.mul(r, "%c_row"), "i8"), f.at("%a", f.mul(r, "%a_row"), "i8"), on)
                 f.set(row, f.add(r, height))
         module.functions.append(f.finish())
@@ -130,9 +135,9 @@ class Tiles:
         return f.let(f'call i64 asm "", "=r,0"(i64 {number})') if self.fence else number
 
     def call(self, f: Function, name: str, c: str, c_row: str | int, a: str, a_row: str | int, a_step: str | int, b: str,
-             b_step: str | int, k: str, rows: str, columns: str | int, accumulate: str | int) -> None:  # fmt: skip
+             b_step: str | int, k: str, rows: str, columns: str | int, accumulate: str | int, queue: str) -> None:  # fmt: skip
         f.do(f"call void @{name}(ptr {c}, i64 {c_row}, ptr {a}, i64 {a_row}, i64 {a_step}, ptr {b}, i64 {b_step}, i64 {k}, "
-             f"i64 {rows}, i64 {columns}, i64 {accumulate})")  # fmt: skip
+             f"i64 {rows}, i64 {columns}, i64 {accumulate}, ptr {queue})")  # fmt: skip
 
     # ------------------------------------------------------------------------------------------ turning
 
@@ -155,6 +160,27 @@ class Tiles:
                 start = f.at(f.at("%tile", f.mul(e, self.row), "i8"), f.mul(first, item), "i8")
                 for j, value in enumerate(turned(f, loaded, vector, self.lanes)):
                     self.store(f, f.at(start, j * self.row, "i8"), value, None)
+        module.functions.append(f.finish())
+
+    def row_products(self, module: Module) -> None:
+        """``target[lane]``: the sum of the products of ``columns`` numbers of a row of a and of b; lanes from ``rows`` on repeat the
+        last row."""
+        f = Function("internal void @row_products(ptr noalias %target, ptr noalias %a, i64 %a_row, ptr noalias %b, i64 %b_row, i64 %rows, "
+                     "i64 %columns) noinline nounwind", module)  # fmt: skip
+        vector = ir_type(self.dtype, self.lanes)
+        sums, last = [f.slot(vector) for _ in range(self.lanes)], f.sub("%rows", 1)
+        with f.loop(0, str(self.width), self.lanes) as first:
+            rows = [f.minimum(f.add(first, j), last) for j in range(self.lanes)]
+            places = [(f.at("%a", f.mul(r, "%a_row"), "i8"), f.at("%b", f.mul(r, "%b_row"), "i8")) for r in rows]
+            for slot in sums:
+                f.set(slot, "zeroinitializer", vector)
+            with f.loop(0, "%columns", self.lanes) as e:
+                on = mask(f, f.sub("%columns", e), self.lanes)
+                for slot, (a, b) in zip(sums, places, strict=True):
+                    x, y = (self.from_outside(f, row, e, on) for row in (a, b))
+                    f.set(slot, multiply_add(f, self.dtype, self.lanes, self.fma, x, y, f.get(slot, vector)), vector)
+            total = added(f, [f.get(slot, vector) for slot in sums], self.dtype, self.lanes)
+            self.store(f, f.at("%target", f.mul(first, self.dtype.itemsize), "i8"), total, None)
         module.functions.append(f.finish())
 
     def scaled(self, f: Function, value: str, factor: str) -> str:
@@ -219,3 +245,18 @@ class Tiles:
                  f"<{self.lanes} x i1> {on})")  # fmt: skip
         else:
             f.do(f"store {vector} {value}, ptr {place}, align {self.dtype.itemsize}")
+
+
+def added(f: Function, rows: list[str], dtype: DType, lanes: int) -> str:
+    """The sums of ``lanes`` vectors' numbers, as one vector: in each step half as many, with sums of twice as many numbers."""
+    vector, distance = ir_type(dtype, lanes), lanes // 2
+    while distance:
+        out = []
+        for a, b in zip(rows[:distance], rows[distance : 2 * distance], strict=True):
+            pieces = []
+            for part in (0, distance):
+                order = ", ".join(f"i32 {(lane & ~distance) + part + (lanes if lane & distance else 0)}" for lane in range(lanes))
+                pieces.append(f.let(f"shufflevector {vector} {a}, {vector} {b}, <{lanes} x i32> <{order}>"))
+            out.append(add(f, dtype, vector, *pieces))
+        rows, distance = out, distance // 2
+    return rows[0]

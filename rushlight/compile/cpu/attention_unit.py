@@ -33,6 +33,7 @@ class _Unit(Writer):
     reads_keys = False
 
     def begin(self) -> None:
+        super().begin()
         tile_unit.configure(self.f)
         self.local = self.f.let(f"alloca i8, i64 {self.frame['local']}, align 64")
 

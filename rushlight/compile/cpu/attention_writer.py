@@ -13,6 +13,7 @@ from rushlight.compile.cpu.nest_scope import iota
 from rushlight.compile.cpu.values import V, const, splat, where
 
 if TYPE_CHECKING:
+    from rushlight.compile.cpu.attention_ahead import Queue
     from rushlight.compile.cpu.attention_ir import AttentionKernel
 
 __all__ = ["Writer"]
@@ -30,6 +31,7 @@ class Writer:
         self.row = self.tiles.row
         self.slim = "false"  # whether the present block's queries fill one vector at most
         self.used = ""       # how many vectors they fill, the last one not wholly
+        self.asked: Queue    # of the rows that come next
         self.numbers = ""    # with a mask: that of the present tile, turned
         self.seen: list[str] = []  # with a causal mask: of the present tile, how many rows' keys each vector but the last sees some of
 
@@ -235,7 +237,8 @@ class Writer:
         f = self.f
         c, b = (f.at(x, vector * self.vector_size, "i8") for x in (c, b))
         for vectors in f.cases(f.sub(self.used, vector), range(1, self.tiles.vectors - vector + 1)):
-            self.tiles.call(f, f"product_{vectors}", c, self.row, a, a_row, a_step, b, self.row, k, rows, 0, accumulate)
+            self.tiles.call(f, f"product_{vectors}", c, self.row, a, a_row, a_step, b, self.row, k, rows, 0, accumulate,
+                            self.asked.place)
 
     def look(self, query: str, key: str, count: str) -> None:
         """Which rows of the tile of ``count`` keys from ``key`` on not all vectors of queries see: products leave these vectors out."""
