@@ -10,7 +10,7 @@ from typing import Any
 
 from ..compile.dtypes import DType
 from ..record.flush import flush_trace, ready
-from ..record.meta import Meta, contiguous_strides, is_contiguous, meta_of
+from ..record.meta import Meta, is_contiguous, meta_of
 from ..record.op import Op
 from ..record.trace import NOTHING, Trace, TraceNode, local
 from ..record.value import COPIED, Value, block_at, copied, is_exported, new_value
@@ -305,7 +305,7 @@ def apply_view(op: Op, attrs: tuple, t: Handle) -> Any:
 @functools.lru_cache(4096)
 def _cut(op: Op, attrs: tuple, m: Meta) -> How:
     """How a part of ready memory is made, which is not recorded."""
-    shape, strides, _ = op.place(m.shape, m.strides or contiguous_strides(m.shape), 0, attrs)  # type: ignore[attr-defined]
+    shape, strides, _ = op.place(m.shape, m.strides or m.rows, 0, attrs)  # type: ignore[attr-defined]
     return How(op, attrs, meta_of(shape, m.dtype, m.device, strides))
 
 

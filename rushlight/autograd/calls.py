@@ -95,14 +95,17 @@ class Attempt:
             return None
         if v.buffer.flight is not None:  # a tensor, which may have to be computed yet: no number that has just been written
             return None
+        value = (c_double if v.meta.dtype is float64 else c_int64).from_address(v.buffer.ptr).value
         if self.function.numbers == OPERAND:
-            value = c_double.from_address(v.buffer.ptr).value if v.meta.dtype is float64 else 0.0
             # What is told by its value must be no number that 1 / x, x * x, ... leave as it is.
-            return Number(slot, value) if value not in (0.0, 1.0, -1.0) and value == value else None
+            return Number(slot, value) if value not in (0, 1, -1) and value == value else None
+        whole = values[node.inputs[0]].meta
+        if node.op.name == "update_at":
+            return Number(slot, value, whole.numel, 0)
         if node.op.name != "cut_at":
             return None
         dim, length, step = node.attrs
-        return Number(slot, c_int64.from_address(v.buffer.ptr).value, values[node.inputs[0]].meta.shape[dim], length, step)
+        return Number(slot, value, whole.shape[dim], length, step)
 
     def keep(self, out: Any) -> Any:
         """Remember the call, whose result was ``out``, if it may come again: it went where somebody had been. Returns ``out``."""

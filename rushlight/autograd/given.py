@@ -11,11 +11,13 @@ from .steps import (
     A_LEAF,
     ATOM,
     INDEX,
+    INTEGER,
     LEAF_VALUE,
     NO,
     NUMBER,
     OLD_PART,
     PART,
+    PLACE,
     RANGE,
     SLICE,
     SLOT,
@@ -37,7 +39,8 @@ OPERAND, POSITION = "operand", "position"  # what changing numbers are to a func
 
 class Number:
     """A number that entered as a leaf: its slot and value; of a position also the length of the dimension, how many positions there
-    are from it on (None: it alone, without its dimension), and the step between them."""
+    are from it on (None: it alone, without its dimension), and the step between them. Of a place among all elements their number stands
+    for the length of the dimension, and there are no positions from it on."""
 
     __slots__ = ("slot", "value", "size", "length", "step")
 
@@ -165,9 +168,9 @@ def sort_arguments(attempt: Any, unread: bool) -> Sorted | None:
 def _as_number(meaning: str | None, a: Any, number: Number) -> tuple[str | None, tuple]:
     """The kind of an argument that a number may be, and its facts."""
     if meaning == OPERAND:
-        return NUMBER if type(a) is float and a == number.value else None, ()
-    if number.length is None:
-        return INDEX if type(a) is int and a % number.size == number.value else None, (number.size,)
+        return (INTEGER if type(a) is int else NUMBER) if type(a) is type(number.value) and a == number.value else None, ()
+    if not number.length:
+        return (PLACE if number.length == 0 else INDEX) if type(a) is int and a % number.size == number.value else None, (number.size,)
     fact = (number.size, number.length, number.step)
     return RANGE if start_of(a, *fact) == number.value else None, (fact,)
 

@@ -99,7 +99,7 @@ class How(NamedTuple):
 def lying(v: Value) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Shape and strides of the content of a storage: as its meta says, but row-major where its tensor stands for a view that was saved."""
     m = v.meta
-    return m.shape, contiguous_strides(m.shape) if m.order is None or v.origin is not None else m.strides  # type: ignore[return-value]
+    return m.shape, m.rows if m.order is None or v.origin is not None else m.strides  # type: ignore[return-value]
 
 
 class Alias:

@@ -21,7 +21,7 @@ from .steps import (
     A_LEAF,
     INDEX,
     NO,
-    NUMBER,
+    NUMBERS,
     RANGE,
     STRETCH,
     UNREAD,
@@ -126,7 +126,7 @@ class _Reader:
             facts += [leaf.slot, *source]
         names, kinds, lines = checks(shape, ", ".join(heads), True, written, self._kept())
         # A leaf has another edge, and may not be written.
-        leaves = [f"e{i} is LEAF" for i, kind in enumerate(kinds) if self.wants[i] is YES and kind not in (NUMBER, INDEX, RANGE)]
+        leaves = [f"e{i} is LEAF" for i, kind in enumerate(kinds) if self.wants[i] is YES and kind not in NUMBERS]
         if leaves:
             lines.append(f"if {' or '.join(leaves)}: return None")
         nodes = list(self.ops)
@@ -457,4 +457,4 @@ class _Reader:
         return node_lines(f"g{k}", f"GradNode{self.classes.index(kind)}", f"n{k}", f"m{k}", {name: slots[name] for name in kind.FILLED})
 
 
-_TENSOR_KINDS = {"slot", "view", "old part", "leaf", "part", STRETCH, UNREAD, NUMBER, INDEX, RANGE}
+_TENSOR_KINDS = {"slot", "view", "old part", "leaf", "part", STRETCH, UNREAD, *NUMBERS}

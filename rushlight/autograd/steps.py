@@ -24,8 +24,9 @@ from .node import grad_class, titled_class
 from .overriding import forgetting, overriding
 from .reads import Reads
 
-__all__ = ["ATOM", "CONSTANTS", "SLICE", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "STRETCH", "UNREAD", "NUMBER", "INDEX", "RANGE",
-           "NO", "A_LEAF", "YES", "Shape", "checks", "compiled", "enters", "same", "start_of", "step_for", "together"]
+__all__ = ["ATOM", "CONSTANTS", "SLICE", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "STRETCH", "UNREAD", "NUMBER", "INTEGER",
+           "INDEX", "PLACE", "RANGE", "NUMBERS", "NO", "A_LEAF", "YES", "Shape", "checks", "compiled", "enters", "same", "start_of",
+           "step_for", "together"]
 
 # What an argument can be, and what ``facts`` hold of it. Groups of arguments are ("*", kinds) for *args, of which some may be lists of
 # tensors; ("[]", kinds) for a list or tuple of tensors, ("()", kinds) for a tuple with slices, ("**", (name, kind) pairs) for **kwargs,
@@ -42,9 +43,13 @@ STRETCH = "stretch"    # a view with strides of ready memory, recorded behind th
 UNREAD = "unread"      # a tensor that is in no slot, because its value was not read: its meta
 # Numbers that keep changing (``varying.py``) and enter as leaves:
 NUMBER = "number"      # a float: nothing
+INTEGER = "integer"    # likewise
 INDEX = "index"        # a position, which may count from the end: the length of the dimension
+PLACE = "place"        # a place among all elements: their number
 RANGE = "range"        # a slice of fixed length: (length of the dimension, of the slice, step)
-NUMBERS = (NUMBER, INDEX, RANGE)
+NUMBERS = (NUMBER, INTEGER, INDEX, PLACE, RANGE)
+
+_LEAST, _MOST = -1 << 63, (1 << 63) - 1  # of an int64
 
 # Whether a tensor wants a gradient.
 NO, A_LEAF, YES = "no", "a leaf", "yes"
@@ -257,8 +262,12 @@ def _arguments(shape: Shape) -> tuple[list[str], list[str], list[str], list[str]
             doubts.append(f"type({name}) is not float")
             numbers.append(f"n{i} = {name}")
             return name
+        if kind == INTEGER:
+            doubts.append(f"type({name}) is not int or not {_LEAST} <= {name} <= {_MOST}")
+            numbers.append(f"n{i} = {name}")
+            return name
         facts.append(f"w{i}")
-        if kind == INDEX:
+        if kind in (INDEX, PLACE):
             doubts.append(f"type({name}) is not int or not -w{i} <= {name} < w{i}")
             numbers.append(f"n{i} = {name} % w{i}")
             return name

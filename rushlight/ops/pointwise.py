@@ -208,12 +208,15 @@ class Pointwise(_Formula):
         return apply(self, (tuple(pattern), tuple(options.items())), tensors)
 
     def runtime(self, attrs: tuple) -> tuple[Op, tuple, list[Any]] | None:
-        """The same call with its numbers as tensors: (op, attrs, the numbers in order), or None where it has none."""
+        """The same call with its numbers as tensors: (op, attrs, the numbers in order), or None where it has none. A factor of 1 that
+        nobody gave (``alpha``) is no number that changes."""
         pattern, options = attrs
-        numbers = [p[0] for p in pattern if type(p) is tuple and type(p[0]) in (int, float)]
-        if not numbers:
+        changing = [type(p) is tuple and type(p[0]) in (int, float) and not (p[0] == 1 and k in self.neutral)
+                    for k, p in enumerate(pattern)]
+        if True not in changing:
             return None
-        return self, (tuple(RUNTIME if type(p) is tuple and type(p[0]) in (int, float) else p for p in pattern), options), numbers
+        numbers = [p[0] for p, changes in zip(pattern, changing) if changes]
+        return self, (tuple([RUNTIME if changes else p for p, changes in zip(pattern, changing)]), options), numbers
 
     # -- the formula ---------------------------------------------------------------------------------------------
     def _types(self, metas: Sequence[Meta], pattern: tuple) -> tuple[DType, list[tuple[int | None, Any]]]:

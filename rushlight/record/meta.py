@@ -91,12 +91,13 @@ class Meta:
             how a view lies in other memory, and in which order the memory of a value of its own is filled.
         order: the dimensions from the outermost to the innermost in memory, where the elements lie without gaps in another order than
             row-major; else None. ``memory``: the shape in that order.
+        rows: the strides of row-major memory.
         size: the shape as users see it, from when one did; the room above sets it.
         plain: the same, row-major; ``own``: what memory made for such a value is like, in the same order if that has no gaps.
         cuts: what views of such a value have in common, as far as the room above remembers it (``tensor/cuts.py``).
     """
 
-    __slots__ = ("shape", "dtype", "device", "strides", "numel", "nbytes", "plain", "order", "own", "size", "cuts")
+    __slots__ = ("shape", "dtype", "device", "strides", "numel", "nbytes", "plain", "order", "own", "size", "cuts", "_rows")
     size: Any
 
     def __init__(self, shape: Shape, dtype: DType, device: Device, strides: Shape | None) -> None:
@@ -111,6 +112,14 @@ class Meta:
         self.plain: Meta = self if strides is None else meta_of(shape, dtype, device)
         self.own: Meta = self.plain if self.order is None else self
         self.cuts: Any = None
+        self._rows: Shape | None = None
+
+    @property
+    def rows(self) -> Shape:
+        found = self._rows
+        if found is None:
+            found = self._rows = contiguous_strides(self.shape)
+        return found
 
     @property
     def memory(self) -> Shape:

@@ -9,28 +9,28 @@ import numpy as np
 
 from ..autograd.apply import apply, value_of
 from ..autograd.handle import Handle
-from ..autograd.quick import quick
+from ..autograd.quick import POSITION, quick
 from ..autograd.titles import entitle_written, now, titled
 from ..autograd.writing import check_overlap, check_writable, write
 from ..ops import arithmetic as ar
 from ..ops import views
 from ..ops.basic import filled, update_view
 from ..ops.pointwise import tag
-from ..record.meta import contiguous_strides
 from ..record.trace import local
 from .creation import array_from, from_array, number_like
 from .index_key import basic, converts
 from .indexing import _alias, _expanded, _fit
-from .parts import Place, part, store_number
+from .parts import Place, part
 from .registry import FUNCTIONS, METHODS, assign, public
 from .repeated import put_at
 from .scalars import check_number
+from .storing import store_now
 
 __all__: list[str] = []
 
 
 def _setitem(self: Any, key: Any, value: Any) -> None:
-    if store_number(self, key, value):
+    if store_now(self, key, value):
         return
     place = _pending_place(self, key)
     t, tensors = basic(self, key) if place is None else (self, None)
@@ -60,14 +60,16 @@ def _pending_place(t: Any, key: Any) -> Place | None:
     v = value_of(t)
     if v.buffer is not None or v.origin is not None or t._alias is not None and t._alias.parent is not None:
         return None
-    return part(v.meta.shape, contiguous_strides(v.meta.shape), 0, key)
+    return part(v.meta.shape, v.meta.rows, 0, key)
 
 
-@quick
 def _put(self: Any, value: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Any:
     """Write a part of a whole: one operation, without a view of the part."""
     whole = apply(update_view, (shape, strides, offset), (self, _fit(value, shape)), hold=True)
     return write(self, whole, "copy_slices", update_view)
+
+
+_put = quick(_put, POSITION)
 
 
 def _store(view: Any, value: Any) -> None:

@@ -1,8 +1,8 @@
-"""Parts of memory that is there already, read and written without recording: what loops over elements do.
+"""Parts of memory that is there already: where they lie, and many of them joined without recording.
 
-``x[i, j]`` of a ready tensor is a view of a known place (``cuts.py``), for which nothing has to run; ``x[i, j] = 1.0`` is one store, if
-nothing that has been recorded reads that memory; many parts are joined by copying them. Whatever is not so plain is None or False here,
-and goes the full way.
+``x[i, j]`` of a ready tensor is a view of a known place (``cuts.py``), for which nothing has to run; ``x[i, j] = 1.0`` is one store
+(``storing.py``), if nothing that has been recorded reads that memory; many parts are joined by copying them. Whatever is not so plain is
+None here, and goes the full way.
 """
 from __future__ import annotations
 
@@ -14,25 +14,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..autograd.given import PLAIN_TENSORS
-from ..autograd.handle import lying, make
-from ..autograd.writing import free_memory, wrote_part
+from ..autograd.handle import make
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
-from ..ops.basic import full
 from ..record.meta import is_contiguous, meta_of
 from ..record.trace import local
 from ..record.value import allocate, looks, new_value
 
-__all__ = ["MANY", "Place", "cell", "joined", "part", "store_number"]
+__all__ = ["MANY", "Place", "cell", "joined", "part"]
 
 Place = tuple[tuple[int, ...], tuple[int, ...], int]
 
 _CELLS: dict[DType, Any] = {dt.float32: ctypes.c_float, dt.float64: ctypes.c_double, dt.int64: ctypes.c_int64, dt.int32: ctypes.c_int32,
                             dt.bool_: ctypes.c_bool}
 cell = _CELLS.get  # how one element in memory is read and written without making an array: a class of ctypes, or None
-_LARGEST = 3e38  # of a float32, nearly
 MANY = 8  # parts from which on joining them is no part of a path
-_MOST, _NEAR = 1 << 16, 8  # elements of a constant that is filled at once, and how many operations ago it was recorded
 
 
 def part(shape: tuple[int, ...], steps: tuple[int, ...], offset: int, key: Any) -> Place | None:
@@ -84,73 +80,6 @@ def part(shape: tuple[int, ...], steps: tuple[int, ...], offset: int, key: Any) 
         lengths += shape[dim:]
         strides += steps[dim:]
     return tuple(lengths), tuple(strides), offset
-
-
-def store_number(t: Any, key: Any, number: Any) -> bool:
-    """Make a number, or a tensor's only one, the element ``t[key]`` of ready memory; False, and nothing done, if that is to be recorded."""
-    meta = t._value.meta
-    kind, dtype = type(number), meta.dtype
-    if kind in PLAIN_TENSORS:
-        given = number._value.meta
-        if given.shape or given.dtype is not dtype or dtype not in _CELLS or number._edge is not None and local.trace.grad_enabled:
-            return False
-    elif kind is float:
-        if dtype is not dt.float32 and dtype is not dt.float64 or not -_LARGEST < number < _LARGEST:
-            return False  # to be checked or rounded, or infinite
-    elif kind is int:
-        if dtype not in _CELLS or dtype is dt.bool_ or not -1 << 24 <= number <= 1 << 24:
-            return False
-    elif kind is not bool or dtype is not dt.bool_:
-        return False
-    alias = t._alias
-    if alias is None or alias.parent is None:
-        shape, steps, offset = *lying(t._value if alias is None else alias.storage.value), 0
-    elif alias.storage.value.meta.dtype is dtype:
-        shape, steps, offset = alias.place()
-    else:
-        return False
-    place = part(shape, steps, offset, key)
-    if place is None or place[0] or type(t) not in PLAIN_TENSORS:
-        return False
-    if kind in PLAIN_TENSORS:
-        number = number.item()
-    buffer = free_memory(t)
-    if buffer is None and _fill(t):
-        buffer = free_memory(t)
-    if buffer is None:
-        return False
-    _CELLS[dtype].from_address(buffer.ptr + place[2] * dtype.itemsize).value = number
-    wrote_part(t, "copy_")
-    return True
-
-
-def _fill(t: Any) -> bool:
-    """Put a small constant that has just been recorded (``torch.zeros``) into memory: what is then written number by number, like the
-    letters of a word, is data, and records nothing. Whatever has read the constant keeps its value."""
-    alias, tr = t._alias, local.trace
-    root = t._value if alias is None else alias.storage.value
-    meta = root.meta
-    if root.epoch is not tr.epoch or root.buffer is not None or root.origin is not None or root.home is not None or tr.full:
-        return False
-    if not 0 < meta.numel <= _MOST or meta.dtype not in _CELLS:
-        return False
-    node = tr.node
-    for _ in range(_NEAR):
-        if node.slot <= root.slot or node.parent is None:
-            break
-        node = node.parent
-    if node.op is not full or node.slot != root.slot:
-        return False
-    made = new_value(meta)
-    made.buffer = allocate(meta.nbytes)
-    made.buffer.array(meta.dtype.numpy, meta.memory).fill(node.attrs[1][0])
-    if alias is None:
-        t._value = made
-    else:
-        alias.storage.value = made
-        if alias.parent is None:
-            t._value = made
-    return True
 
 
 def joined(tensors: Sequence[Any], dim: int, *, stacked: bool) -> Any:

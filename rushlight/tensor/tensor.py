@@ -11,7 +11,7 @@ from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..ops.layouts import is_in_order, looks_channels_last
 from ..ops.promotion import default_dtype
-from ..record.meta import CPU, Device, contiguous_strides, is_contiguous
+from ..record.meta import CPU, Device, is_contiguous
 from . import printing
 from .casting import converted, in_format
 from .kinds import channels_last, channels_last_3d, preserve_format
@@ -104,7 +104,7 @@ class Tensor(Subclassed):
 
     def stride(self, dim: int | None = None) -> Any:
         m = self._value.meta
-        strides = m.strides if m.strides is not None else contiguous_strides(m.shape)
+        strides = m.strides if m.strides is not None else m.rows
         return strides if dim is None else strides[dim] if -len(strides) <= dim < len(strides) else _bad_dim(dim, len(strides))
 
     def storage_offset(self) -> int:

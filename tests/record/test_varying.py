@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 
 import rushlight as torch
+from rushlight.autograd import writing
+from rushlight.ops import pointwise
 from rushlight.record import counters, flush, local
 from rushlight.record.flush import start_afresh
 from rushlight.record.value import array_of, scalar_value
+from rushlight.tensor import assigning
 
 
 @pytest.fixture(autouse=True)
@@ -264,3 +267,44 @@ def test_the_same_positions_come_several_times_in_one_path():
         np.add.at(wanted, places, np.arange(12)[:, None])
         np.testing.assert_allclose(x.grad.numpy(), wanted)
         assert total.item() == pytest.approx((wanted * x.detach().numpy()).sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("operation", ["x * k", "k + x", "x / (k + 2)", "k - x", "x.mul_(k)", "whole * k"])
+def test_integers_that_change_are_remembered(operation):
+    """A running mean divides by 1, 2, 3, ...: no call of these is made in full."""
+    x, whole, here = torch.ones(3) * 2.0, torch.arange(3), compile(operation, "<operation>", "eval")
+
+    def step(k):
+        y = eval(here, {"x": x.clone(), "k": k, "whole": whole})
+        want = eval(operation.replace("x.mul_(k)", "x * k"), {"x": np.full(3, 2.0), "k": k, "whole": np.arange(3)})
+        np.testing.assert_allclose(y.numpy(), want, rtol=1e-6)
+        assert y.dtype == (torch.int64 if "whole" in operation else torch.float32)
+    for k in range(3, 40):
+        step(k)
+    made, full = [], pointwise.Pointwise.__call__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pointwise.Pointwise, "__call__", lambda self, *args, **more: made.append(self.name) or full(self, *args, **more))
+        for k in (50, -7, 1, 0, 1 << 40):
+            step(k)
+    assert made == []
+    with pytest.raises(OverflowError):
+        step(1 << 70)
+
+
+def test_places_that_change_are_remembered():
+    """A write at another place each time of what has not been computed yet: no such call is made in full."""
+    def step(k):
+        buf, plain = torch.zeros(400, 200) + 1.0, np.ones((400, 200), np.float32)
+        for j in range(3):
+            i = (k * 5 + j * 3) % 390
+            buf[i] = torch.ones(200) * float(j)
+            plain[i] = j
+        np.testing.assert_array_equal(buf.numpy(), plain)
+    for k in range(20):
+        step(k)
+    made, full = [], writing.write
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assigning, "write", lambda *args: made.append(args[2]) or full(*args))
+        for k in (30, 47, 51):
+            step(k)
+    assert made == []

@@ -1,0 +1,158 @@
+"""Writes into memory that is there already, made by the host without recording: what loops over elements and rows of data do.
+
+``x[i, j] = 1.0`` is one store, ``batch[k, :n] = sentence`` one copy, if nothing that has been recorded reads that memory and what is
+written is there. A batch that is padded, a mask, the transitions that an agent remembers are data: recorded, each place would be part of
+the path of its own. Whatever is not so plain is False here, and goes the full way.
+"""
+from __future__ import annotations
+
+import ctypes
+import math
+from typing import Any
+
+import numpy as np
+
+from ..autograd.given import PLAIN_TENSORS
+from ..autograd.handle import lying
+from ..autograd.writing import free_memory, wrote_part
+from ..compile import dtypes as dt
+from ..ops.basic import full
+from ..record.flush import flush_trace, ready
+from ..record.meta import is_contiguous
+from ..record.trace import local
+from ..record.value import allocate, new_value
+from .parts import Place, cell, part
+
+__all__ = ["store_now"]
+
+_LARGEST = 3e38  # of a float32, nearly
+_MOST, _NEAR = 1 << 16, 8  # elements that are written at once, and how many operations ago a constant was recorded that becomes memory
+
+
+def store_now(t: Any, key: Any, value: Any) -> bool:
+    """Write a number or a tensor's elements to ``t[key]`` in ready memory; False, and nothing done, if that is to be recorded."""
+    if type(t) not in PLAIN_TENSORS:
+        return False
+    dtype = t._value.meta.dtype
+    is_tensor = type(value) in PLAIN_TENSORS
+    if is_tensor:
+        given = value._value.meta
+        if given.dtype is not dtype or cell(dtype) is None or value._edge is not None and local.trace.grad_enabled:
+            return False  # to be converted, or its history is to be handed on
+    elif not _fits(value, dtype):
+        return False
+    alias = t._alias
+    root = t._value if alias is None else alias.storage.value
+    if alias is None or alias.parent is None:
+        shape, steps, offset = *lying(root), 0
+    elif root.meta.dtype is dtype:
+        shape, steps, offset = alias.place()
+    else:
+        return False
+    place = part(shape, steps, offset, key)
+    if place is None:
+        return False
+    lengths = place[0]
+    if lengths and math.prod(lengths) > _MOST:
+        return False
+    if is_tensor:
+        if not given.shape:
+            value, is_tensor = value.item(), False
+        elif given.shape != lengths or not _is_ready(value, root, t):
+            return False
+    buffer = free_memory(t)
+    if buffer is None and _fill(t):
+        buffer = free_memory(t)
+    if buffer is None or is_tensor and not _copy(value, buffer, place):
+        return False
+    if not is_tensor:
+        if lengths:
+            _array(buffer, dtype, place).fill(value)
+        else:
+            element: Any = cell(dtype)
+            element.from_address(buffer.ptr + place[2] * dtype.itemsize).value = value
+    wrote_part(t, "copy_")
+    return True
+
+
+def _fits(number: Any, dtype: Any) -> bool:
+    """Whether a number becomes an element as it is, or rounded to float32."""
+    kind = type(number)
+    if kind is float:
+        return dtype is dt.float64 or dtype is dt.float32 and (-_LARGEST < number < _LARGEST or number - number != 0)  # or no finite one
+    if kind is int:
+        return cell(dtype) is not None and dtype is not dt.bool_ and -1 << 24 <= number <= 1 << 24
+    return kind is bool and dtype is dt.bool_
+
+
+def _root(t: Any) -> Any:
+    """The value in whose memory a tensor lies."""
+    return t._value if t._alias is None else t._alias.storage.value
+
+
+def _is_ready(given: Any, into: Any, t: Any) -> bool:
+    """Whether a tensor's elements are in memory. What is written to memory that is ready is computed for that: the place, which tends to
+    change from step to step, is then no part of a path."""
+    root = _root(given)
+    if root.meta.dtype is not given._value.meta.dtype:
+        return False
+    if root.buffer is None:
+        if into.buffer is None or root.origin is not None or t._edge is not None and local.trace.grad_enabled:
+            return False
+        flush_trace(local.trace)
+        root = _root(given)
+        ready(root)
+    return True
+
+
+def _copy(given: Any, buffer: Any, place: Place) -> bool:
+    """Write a tensor's elements; False if they may lie where they are written."""
+    alias, meta, root = given._alias, given._value.meta, _root(given)
+    source = root.buffer
+    if source is buffer:
+        return False
+    shape, steps, offset = (*lying(root), 0) if alias is None or alias.parent is None else alias.place()
+    if meta.strides is None and is_contiguous(place[0], place[1]):
+        if source.flight is not None:
+            source.flight.settle(source)
+        size = meta.dtype.itemsize
+        ctypes.memmove(buffer.ptr + place[2] * size, source.ptr + offset * size, meta.numel * size)
+    else:
+        np.copyto(_array(buffer, meta.dtype, place), _array(source, meta.dtype, (shape, steps, offset)))
+    return True
+
+
+def _array(buffer: Any, dtype: Any, place: Place) -> Any:
+    """A part of memory as a NumPy array."""
+    shape, steps, offset = place
+    size = dtype.itemsize
+    return buffer.array(dtype.numpy, shape, tuple([s * size for s in steps]), offset * size)
+
+
+def _fill(t: Any) -> bool:
+    """Put a small constant that has just been recorded (``torch.zeros``) into memory: what is then written number by number, like the
+    letters of a word, is data, and records nothing. Whatever has read the constant keeps its value."""
+    alias, tr = t._alias, local.trace
+    root = t._value if alias is None else alias.storage.value
+    meta = root.meta
+    if root.epoch is not tr.epoch or root.buffer is not None or root.origin is not None or root.home is not None or tr.full:
+        return False
+    if not 0 < meta.numel <= _MOST or cell(meta.dtype) is None:
+        return False
+    node = tr.node
+    for _ in range(_NEAR):
+        if node.slot <= root.slot or node.parent is None:
+            break
+        node = node.parent
+    if node.op is not full or node.slot != root.slot:
+        return False
+    made = new_value(meta)
+    made.buffer = allocate(meta.nbytes)
+    made.buffer.array(meta.dtype.numpy, meta.memory).fill(node.attrs[1][0])
+    if alias is None:
+        t._value = made
+    else:
+        alias.storage.value = made
+        if alias.parent is None:
+            t._value = made
+    return True
