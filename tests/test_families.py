@@ -230,17 +230,53 @@ def test_which_of_a_recurrence_s_sizes_is_the_smallest_is_no_question():
 
 def test_another_decision_of_the_planner_does_not_lower_everything_again():
     """Past a threshold of fusion the outline is made anew, and what its kernels are made from is known already."""
-    model = torch.nn.Sequential(*[torch.nn.Sequential(torch.nn.Linear(D, 64), torch.nn.ReLU(), torch.nn.Linear(64, D)) for _ in range(6)])
+    model = torch.nn.Sequential(*[torch.nn.Sequential(torch.nn.Linear(D, 64), torch.nn.ReLU(), torch.nn.Linear(64, D)) for _ in range(6)],
+                                torch.nn.Softmax(0))
     optimizer, run = torch.optim.SGD(model.parameters(), lr=0.1), steps_of(model, D)
 
     def step(n):
         run(n)
         optimizer.step()  # with all gradients in one program
 
-    made = sum([lowered for _, lowered in train(step, [(900,), (950,), (1000,)])])
-    (planned, lowered), = train(step, [(1100,)])  # gradients of 64 numbers each are more than 256 KiB now
+    made = sum([lowered for _, lowered in train(step, [(600,), (640,), (680,)])])
+    (planned, lowered), = train(step, [(700,)])  # columns of 12 numbers are more than 32 KiB now
     assert planned > 0, "nothing was decided otherwise"
     assert lowered < made / 2
+
+
+def test_sums_over_many_rows_are_planned_as_those_over_few_are():
+    """Which kernel makes the gradient of a bias, and of what together, is no matter of the number of rows."""
+    model = torch.nn.Sequential(torch.nn.Linear(D, 64), torch.nn.LayerNorm(64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
+    optimizer, run = torch.optim.SGD(model.parameters(), lr=0.1), steps_of(model, D)
+
+    def step(n):
+        run(n)
+        optimizer.step()
+
+    train(step, [(900,), (950,), (1000,)])
+    assert [planned for planned, _ in train(step, [(1100,), (300,), (200,), (90,)])] == [0] * 4
+
+
+def test_statistics_of_large_images_are_planned_as_those_of_small_ones_are():
+    """Neither where they are added up nor whether a layer's sums share a kernel is a matter of a batch's size."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(4, 16, 3, padding=1), torch.nn.BatchNorm2d(16), torch.nn.ReLU(), torch.nn.MaxPool2d(2),
+                                torch.nn.Conv2d(16, 16, 1), torch.nn.BatchNorm2d(16), torch.nn.ReLU())
+    step = steps_of(model, 4, 24, 24)
+    train(step, [(20,), (24,), (27,)])
+    assert [planned for planned, _ in train(step, [(9,), (13,), (5,), (40,)])] == [0] * 4
+
+
+def test_what_belongs_to_all_texts_is_read_again_be_they_few_or_many():
+    """Positions are added to two texts as to twenty: eight were a threshold."""
+    def step(n, t):
+        words = torch.tensor(np.random.default_rng(n).integers(0, 30, (n, t)))
+        x = F.embedding(words, table) + F.embedding(torch.arange(t), positions)
+        x = x + F.linear(F.layer_norm(x, (D,)), W["square"])
+        (F.layer_norm(x, (D,)) ** 2).mean().backward()
+
+    table, positions = (torch.tensor(RNG.normal(size=(k, D)).astype(np.float32), requires_grad=True) for k in (30, 200))
+    train(step, [(4, 120), (5, 125), (6, 130)])
+    assert [planned for planned, _ in train(step, [(9, 121), (12, 127), (3, 139)])] == [0] * 3
 
 
 def test_models_share_what_works_were_lowered_to():

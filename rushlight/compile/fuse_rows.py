@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 from .flags import flags
 from .fuse_rules import memory_base, reduction_behind, spread_size
-from .fuse_sizes import BLOCK_BYTES, short_columns, short_rows
+from .fuse_sizes import short_columns, short_rows
 from .fusion import Fusion
 from .graph import Graph, Node
 from .group import Group, Groups
 from .index import Index, axis_ix, plain_axes
-from .sizes import is_size
 
 __all__ = ["RowRules", "operands_of"]
 
@@ -127,14 +126,12 @@ class RowRules:
         return True
 
     def _reads_alike(self, x: Node, group: Group) -> bool:
-        """Whether a large operand has something in common with what else the group reduces. Sums of unrelated values in one
-        kernel (the biases of all layers, for an optimizer) save nothing, and keep all of these values until the last is there."""
-        nbytes = x.size * x.dtype.itemsize
-        if not is_size(nbytes) and nbytes <= BLOCK_BYTES:
-            return True
+        """Whether an operand has something in common with what else the group reduces. Sums of unrelated values in one kernel (the biases
+        of all layers, for an optimizer) save next to nothing, and keep all of these values until the last is there. That is so whatever
+        their size: a threshold would be a plan of its own for each layer that a batch carries over it."""
         others = {n.inputs[0] for n in map(memory_base, group.demand) if n.kind == "reduce"} | {n.inputs[0] for n in group.reduces}
         here = self._sources(x)
-        return all(here & self._sources(other) for other in others) or nbytes <= BLOCK_BYTES
+        return all(here & self._sources(other) for other in others)
 
     def _sources(self, x: Node, anywhere: bool = False) -> set[Node]:
         """The values from which ``x`` is computed element by element, back to those in memory, for some steps. What a contraction reads

@@ -16,7 +16,7 @@ from .flags import flags
 from .fuse_rules import is_irregular, spread_size
 from .fuse_sizes import is_summed
 from .fusion import Fusion
-from .graph import ContractSpec, Node, Window, is_one
+from .graph import ContractSpec, Node, Window
 from .group import Group, Groups
 from .index import Index
 
@@ -45,12 +45,12 @@ def product_summed(node: Node) -> Node | None:
         return None
     if flags.winograd and _in_tiles(spec) and _reads_more(x, anchor):
         return None
-    return anchor if is_summed(node.size, x.size) else None
+    return anchor if is_summed(node.size) else None
 
 
 def _kept(node: Node) -> int | None:
     """The dimension of its operand that a reduction keeps, if it is a single one."""
-    kept = [d for d, n in enumerate(node.inputs[0].shape) if d not in node.attrs[1] and not is_one(n)]
+    kept = [d for d, n in enumerate(node.inputs[0].shape) if d not in node.attrs[1] and n != 1]
     return kept[0] if len(kept) == 1 else None
 
 

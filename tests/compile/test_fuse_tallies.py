@@ -203,13 +203,19 @@ def test_many_small_values_make_no_difference_to_a_large_one():
     assert [x.results for x in labels if x.before == "pointwise"] == [2]  # the gradient, and its negative
 
 
-def test_switches_and_small_values():
+def test_switches():
     for off in ("fuse_sums", "fuse_contract"):
         with flags.using(**{off: 0}):
             assert set(made(statistics(CASES["1x1"]))) == {"loops"}
             assert set(made(gradient(CASES["1x1"]))) == {"loops"}
-    assert set(made(statistics(Conv(size=(8, 8))))) == {"loops"}
-    assert set(made(statistics(Conv(images=100, channels=64, filters=4000, size=())))) == {"loops"}  # few rows
+
+
+def test_small_values_and_few_rows_are_summed_as_large_ones_are():
+    """How many rows a batch has would else decide, and each layer that it carries over a threshold be planned anew."""
+    large = made(statistics(CASES["1x1"]))
+    for small in (Conv(size=(8, 8)), Conv(images=1, size=(2, 3)), Conv(images=100, channels=64, filters=4000, size=())):
+        assert made(statistics(small)) == large == ["add", "deviations"]
+    assert set(made(statistics(Conv(filters=7)))) == {"loops"}  # less than half a vector
 
 
 def test_a_value_that_something_else_needs_too_is_made_once():
