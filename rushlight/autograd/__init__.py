@@ -8,6 +8,7 @@ from ..record.flush import flush_trace
 from ..record.paths import no_collection
 from ..record.settings import settings
 from ..record.trace import Trace, local
+from ..record.value import NO_MEMORY
 from . import engine, functional, graph, replay
 from .anomaly import detect_anomaly, is_anomaly_enabled, set_detect_anomaly
 from .apply import value_of
@@ -111,7 +112,7 @@ def _backward_again(root: Any, retain_graph: bool) -> bool:
         with paused(tr):
             return _backward_again(root, retain_graph)
     epoch = tr.epoch
-    if root._value.meta.numel != 1 or root._alias is not None or tr.full or settings.eager:
+    if root._value.meta.numel != 1 or root._alias is not None or tr.full or settings.eager or root._value.buffer is NO_MEMORY:
         return False
     pieces = tr.pieces
     inside = pieces.inside

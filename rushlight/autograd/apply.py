@@ -10,10 +10,10 @@ from typing import Any
 
 from ..compile.dtypes import DType
 from ..record.flush import flush_trace, ready
-from ..record.meta import Meta, is_contiguous, meta_of
+from ..record.meta import CPU, META, Meta, is_contiguous, meta_of
 from ..record.op import Op
-from ..record.trace import NOTHING, Trace, TraceNode, local
-from ..record.value import COPIED, Value, block_at, copied, is_exported, new_value
+from ..record.trace import NOTHING, Trace, TraceNode, local, result_of
+from ..record.value import COPIED, Immaterial, Value, block_at, copied, immaterial, is_exported, new_value
 from . import handle
 from .autocast import fitted
 from .garbage import crowded
@@ -33,7 +33,8 @@ from .handle import (
 from .node import FORMS, GradNode, filler, grad_class
 from .varying import varying
 
-__all__ = ["Restrided", "alias_of", "apply", "apply_view", "attrs_of", "enter", "keep_anew", "link", "refresh", "value_of", "window"]
+__all__ = ["Restrided", "alias_of", "apply", "apply_view", "attrs_of", "described", "enter",
+           "keep_anew", "link", "refresh", "value_of", "window"]
 
 
 def refresh(t: Handle) -> Value:
@@ -79,6 +80,8 @@ def enter(tr: Trace, v: Value, copies: bool = False) -> int:
     outside may change it."""
     if v.epoch is tr.epoch:
         return v.slot
+    if v.meta.device is not CPU:
+        raise Immaterial
     if v.buffer is None:
         if v.origin is not None:
             root, alias = v.origin, v.alias  # type: ignore[attr-defined]
@@ -164,13 +167,16 @@ def apply(op: Op, attrs: tuple, tensors: Sequence[Handle], hold: bool = False) -
     epoch = tr.epoch
     parts: list[Any] = [op, attrs]
     needs, bit = 0, 1  # which inputs want a gradient
-    for t in tensors:
-        alias = t._alias
-        v = t._value if alias is None or alias.version == alias.storage.version else refresh(t)
-        parts.append(v.slot if v.epoch is epoch else enter(tr, v, not hold))
-        if t._edge is not None:
-            needs += bit
-        bit += bit
+    try:
+        for t in tensors:
+            alias = t._alias
+            v = t._value if alias is None or alias.version == alias.storage.version else refresh(t)
+            parts.append(v.slot if v.epoch is epoch else enter(tr, v, not hold))
+            if t._edge is not None:
+                needs += bit
+            bit += bit
+    except Immaterial:
+        return described(op, attrs, tensors)
     key = tuple(parts)
     node = tr.node.edges.get(key)
     if node is None:
@@ -215,6 +221,41 @@ def apply(op: Op, attrs: tuple, tensors: Sequence[Handle], hold: bool = False) -
         made = v = None  # type: ignore[assignment]  # so that liveness does not count these names
         flush_trace(tr, False)
     return result
+
+
+def described(op: Op, attrs: tuple, tensors: Sequence[Handle]) -> Any:
+    """What ``op`` makes of tensors one of which has no memory: results that have none either. Nothing is recorded.
+
+    Raises:
+        whatever ``op.meta`` raises; RuntimeError: of a pointwise operation, another tensor has memory and is not zero-dimensional.
+    """
+    tr = local.trace
+    if tr.low is not None and op.autocast is not None:
+        cast = fitted(op, tensors, tr.low)
+        if cast is not None:
+            return apply(op, attrs, cast)
+    given = tuple([value_of(t).meta for t in tensors])
+    for m in given:
+        if op.is_pointwise and m.device is CPU and m.shape:
+            raise RuntimeError(f"{op.name}: Expected all tensors to be on the same device, but found at least two devices, meta and cpu!")
+    node = _immaterial_node(op, attrs, given)
+    made = [immaterial(m) for m in node.metas]
+    outs = [make(v) for v in made]
+    needs = sum([1 << k for k, t in enumerate(tensors) if t._edge is not None])
+    if needs and tr.grad_enabled and op.differentiable:
+        grad_node = link(tr, node, tensors, needs, tuple(made))
+        for k, t in enumerate(outs):
+            if grad_node is not None and node.metas[k].dtype.kind in "fc":
+                t._edge = (grad_node, k) if k else grad_node
+    return outs[0] if len(outs) == 1 else tuple(outs)
+
+
+@functools.lru_cache(4096)
+def _immaterial_node(op: Op, attrs: tuple, given: tuple[Meta, ...]) -> TraceNode:
+    """What a trace would know of the operation, apart from every trace."""
+    metas, _ = result_of(op, attrs, given)
+    metas = tuple([meta_of(m.shape, m.dtype, META, m.strides) for m in metas])
+    return TraceNode(None, op, attrs, (), metas, 0)
 
 
 def link(tr: Trace, node: TraceNode, tensors: Sequence[Handle], needs: int, outputs: tuple[Value, ...]) -> GradNode | None:
@@ -287,6 +328,8 @@ def apply_view(op: Op, attrs: tuple, t: Handle) -> Any:
         refresh(t)
     grad = bool(local.trace.grad_enabled)
     root = alias.storage.value
+    if root.meta.device is not CPU:
+        return _record_view(op, attrs, t, grad)
     if op.is_cut and root.buffer is not None and not (grad and t._edge is not None) and root.meta.numel:
         how = _cut(op, attrs, t._value.meta)
         return new_view(t, how.meta, how, grad)
@@ -313,6 +356,16 @@ def _record_view(op: Op, attrs: tuple, t: Handle, grad: bool, alias: Alias | Non
     """The view, which shares the memory of ``t``; with ``alias``, one that was known before."""
     tr = local.trace
     v = t._value
+    if v.meta.device is not CPU:  # nothing is recorded
+        node = _immaterial_node(op, attrs, (v.meta,))
+        if alias is None:
+            out = new_view(t, node.meta, node, grad)
+        else:
+            out = make(derived(alias, node.meta))
+            out._alias = alias
+        if grad and t._edge is not None:
+            out._edge = link(tr, node, (t,), 1, (out._value,))
+        return out
     slot = v.slot if v.epoch is tr.epoch else enter(tr, v)
     node, numbers = _record(tr, op, attrs, slot)
     if alias is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..record.meta import CPU
 from ..record.trace import local, user_line
 from .apply import Restrided
 from .autocast import paused
@@ -34,6 +35,13 @@ def run(roots: Sequence[Handle], grads: Sequence[Handle | None], *, retain_graph
         with paused(tr):
             return run(roots, grads, retain_graph=retain_graph, create_graph=create_graph, inputs=inputs, accumulate=accumulate,
                        inner=inner)
+    if any(r._value.meta.device is not CPU for r in roots) and not tr.slow:  # of what is not recorded, nothing can be remembered
+        tr.slow = tr.full = True
+        try:
+            return run(roots, grads, retain_graph=retain_graph, create_graph=create_graph, inputs=inputs, accumulate=accumulate,
+                       inner=inner)
+        finally:
+            tr.slow, tr.full = False, tr.exported
     mode = tr.grad_enabled, tr.inference, tr.here, tr.limit
     tr.grad_enabled, tr.inference, tr.here = create_graph, False, tr.here or user_line()
     try:

@@ -29,9 +29,9 @@ TYPE_NAMES = {"float32": "FloatTensor", "float64": "DoubleTensor", "float16": "H
               "bool": "BoolTensor", "complex64": "ComplexFloatTensor", "complex128": "ComplexDoubleTensor"}
 
 
-def type_name(d: DType) -> str:
-    """How tensors of a dtype have always been called: ``torch.FloatTensor``."""
-    return "torch." + TYPE_NAMES.get(d.name, f"{d.name.capitalize()}Tensor")
+def type_name(d: DType, is_meta: bool = False) -> str:
+    """How tensors of a dtype have always been called: ``torch.FloatTensor``, without memory ``torch.meta.FloatTensor``."""
+    return ("torch.meta." if is_meta else "torch.") + TYPE_NAMES.get(d.name, f"{d.name.capitalize()}Tensor")
 
 
 class _Leaf:

@@ -142,7 +142,7 @@ def _anew(tr: Trace, node: GradNode, needs: int, edges: Sequence[Any], grads: Se
     try:
         given = fitted(node, at.op.gradient(_Context(node, inputs, outputs), *grads), node.in_metas, edges)
     finally:
-        tr.full = tr.exported or tr.watching
+        tr.full = tr.exported or tr.slow
     if name is not None:
         if len(tr.bare) >= MOST:
             del tr.bare[next(iter(tr.bare))]
@@ -172,7 +172,7 @@ def _run(tr: Trace, node: GradNode, rule: _Rule, attempt: Attempt, context: _Con
     try:
         given = fitted(node, node.node.op.gradient(context, *grads), node.in_metas, edges)  # type: ignore[union-attr]
     finally:
-        tr.full = tr.exported or tr.watching
+        tr.full = tr.exported or tr.slow
     return _kept(tr, rule, attempt, before, grads, given)
 
 

@@ -6,11 +6,12 @@ from sys import getrefcount
 from typing import Any
 
 from ..record.flush import flush_trace, ready
+from ..record.meta import CPU
 from ..record.op import Op
 from ..record.trace import Trace, local
-from ..record.value import Buffer, Value, array_of, is_exported, looks, new_value
+from ..record.value import NO_MEMORY, Buffer, Immaterial, Value, array_of, immaterial, is_exported, looks, new_value
 from . import handle
-from .apply import Restrided, apply, attrs_of, enter, keep_anew, refresh, value_of
+from .apply import Restrided, apply, attrs_of, described, enter, keep_anew, refresh, value_of
 from .handle import (
     LEAF,
     UNWATCHED,
@@ -53,6 +54,8 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
             _check_view(alias)
     if alias is not None and name not in _SAME_EVERYWHERE:
         check_apart(t)
+    if t._value.meta.device is not CPU:
+        return _write_nothing(t, new, base, name, update)
     known = t._value if alias is None else alias.storage.value if alias.parent is None else None
     meta = new._value.meta if known is None else known.meta if known.origin is None else known.meta.plain
     if new._value.buffer is not None or new._value.meta is not meta:
@@ -63,9 +66,7 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
         new = apply(Restrided.overwrite, (), (make(value_of(t), t._edge), new), hold=True)
     fresh = new._value
     seen_outside = False
-    by = new._edge
-    if isinstance(by, GradNode) and by.node.op.name in ("to", "clone"):
-        by = by.edges[0]  # a conversion stands between the operation and the write
+    by = _writer(new)
     if alias is None:
         old = t._value
         seen_outside = old.buffer is not None and is_exported(old)
@@ -124,6 +125,42 @@ def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
     return t
 
 
+def _writer(new: Handle) -> Any:
+    """The graph node of the operation whose result is written; None: it has none."""
+    by = new._edge
+    if isinstance(by, GradNode) and by.node.op.name in ("to", "clone"):
+        by = by.edges[0]  # a conversion stands between the operation and the write
+    return by
+
+
+def _write_nothing(t: Handle, new: Handle, base: Any, name: str, update: Op) -> Any:
+    """``write`` for a tensor without memory: what changes is its history, and how often it was written."""
+    alias, grad = t._alias, local.trace.grad_enabled
+    if alias is None or alias.parent is None:
+        if grad and new._edge is None and t._edge is not None:
+            new = apply(Restrided.overwrite, (), (make(t._value, t._edge), new))
+        edge = new._edge
+    else:
+        edge = None
+        if grad and base is not None and (base._edge is not None or new._edge is not None):
+            value_of(base)
+            dtype = new._value.meta.dtype
+            base._edge = apply(update, attrs_of(within(base, alias.place(), dtype), base._value, dtype), (base, new))._edge
+    old = t._value if alias is None else alias.storage.value
+    fresh = immaterial(old.meta)
+    _overwrite(old, name, _writer(new))
+    if alias is None:
+        t._value = fresh
+        t._writes += 1
+    else:
+        _hold(t, alias, fresh, UNWATCHED_WRITE if is_unwatched(alias) else 1)
+    if grad and edge is not None:
+        t._edge = edge
+    elif alias is not None and alias.parent is not None and base is not None:
+        refresh(t)
+    return t
+
+
 def at_rest(t: Handle) -> Buffer | None:
     """The memory of a tensor if it can be written straight away, as if nobody had ever seen what is there: it is ready, all of it
     belongs to this tensor, and nobody else holds its value, no graph node and nothing that is pending. ``written_over`` is to be called
@@ -132,7 +169,7 @@ def at_rest(t: Handle) -> Buffer | None:
     v, alias = t._value, t._alias
     buffer, epoch = v.buffer, v.epoch
     if buffer is None or t._more is not None or t._edge is not None and tr.grad_enabled or v.meta.strides is not None or (
-            epoch is not None and (epoch is tr.epoch or epoch.trace is not tr)) or id(buffer) in tr.windows:
+            epoch is not None and (epoch is tr.epoch or epoch.trace is not tr)) or id(buffer) in tr.windows or buffer is NO_MEMORY:
         return None
     if alias is not None and (alias.parent is not None or alias.version != alias.storage.version or is_unwatched(alias)):
         return None
@@ -176,7 +213,7 @@ def free_memory(t: Handle) -> Buffer | None:
         return None
     buffer, epoch = v.buffer, v.epoch
     if buffer is None or t._more is not None or t._edge is not None and tr.grad_enabled or (
-            epoch is not None and (epoch is tr.epoch or epoch.trace is not tr)) or id(buffer) in tr.windows:
+            epoch is not None and (epoch is tr.epoch or epoch.trace is not tr)) or id(buffer) in tr.windows or buffer is NO_MEMORY:
         return None
     if buffer.flight is not None:
         buffer.flight.settle(buffer)
@@ -243,10 +280,16 @@ def apply_over(op: Op, attrs: tuple, tensors: Sequence[Handle], targets: Sequenc
         handle.check_normal(targets, handle.UNWRITTEN)
     epoch = tr.epoch
     parts: list[Any] = [op, attrs]
-    for t in tensors:
-        alias = t._alias
-        v = t._value if alias is None or alias.version == alias.storage.version else refresh(t)
-        parts.append(v.slot if v.epoch is epoch else enter(tr, v))
+    try:
+        for t in tensors:
+            alias = t._alias
+            v = t._value if alias is None or alias.version == alias.storage.version else refresh(t)
+            parts.append(v.slot if v.epoch is epoch else enter(tr, v))
+    except Immaterial:
+        made = described(op, attrs, tensors)
+        for t, new in zip(targets, made if type(made) is tuple else (made,), strict=True):
+            write(t, new, op.name, update)
+        return
     node = tr.record(tuple(parts))
     slot, values, by = node.slot, tr.values, (op.name, None)
     epoch.writes = True

@@ -50,7 +50,7 @@ def vmap(func: Callable[..., Any], in_dims: Any = 0, out_dims: Any = 0, randomne
         state, results = stream.get_state(), []
         if size > 1:
             first = Sample(leaves, dims)
-            results.append(func(*rebuild(first.tensors), **kwargs))
+            results.append(first.of(func, rebuild, kwargs))
             _check_randomness(randomness, state)
             flat, shape = flatten(results[0])
             found = first.for_all(flat, size) if not _has_drawn(state) else None

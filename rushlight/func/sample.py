@@ -29,6 +29,14 @@ class Sample:
         self.versions = [0 if d is None else t._version for t, d in zip(self.tensors, dims)]
         self.wrote, tr.epoch.writes = tr.epoch.writes, False
 
+    def of(self, func: Any, rebuild: Any, kwargs: dict[str, Any]) -> Any:
+        """The function of this sample."""
+        self.trace.mapping += 1
+        try:
+            return func(*rebuild(self.tensors), **kwargs)
+        finally:
+            self.trace.mapping -= 1
+
     def write_back(self) -> None:
         """What was written in place to a copy belongs to what it is a copy of."""
         for t, s, d, version in zip(self.given, self.tensors, self.dims, self.versions):

@@ -34,6 +34,7 @@ class _StorageReference:
 
 _REBUILD_TENSOR = _Global("torch._utils", "_rebuild_tensor_v2")
 _REBUILD_TENSOR_OF_DTYPE = _Global("torch._utils", "_rebuild_tensor_v3")
+_REBUILD_META = _Global("torch._utils", "_rebuild_meta_tensor_no_storage")
 _REBUILD_PARAMETER = _Global("torch._utils", "_rebuild_parameter")
 _SIZE = _Global("torch", "Size")
 _DEVICE = _Global("torch", "device")
@@ -73,6 +74,8 @@ class CheckpointPickler(_PythonPickler):
         hooks: OrderedDict[Any, Any] = OrderedDict()
         if isinstance(tensor, Parameter):
             return _REBUILD_PARAMETER, (tensor.detach(), tensor.requires_grad, hooks)
+        if tensor.is_meta:
+            return _REBUILD_META, (tensor.dtype, tuple(tensor.shape), tuple(tensor.stride()), tensor.requires_grad)
         storage = tensor.untyped_storage()
         dtype = tensor.dtype
         window = (tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride()), tensor.requires_grad, hooks)
@@ -103,7 +106,7 @@ class CheckpointPickler(_PythonPickler):
         self.memoize(obj)
 
     def _save_dtype(self, obj: DType) -> None:
-        self._save_global_name(self._kind("torch", obj.name))
+        self.save(self._kind("torch", obj.name))  # which is written once, and referred to after that
 
     def _save_size(self, obj: Size) -> None:
         self.save_reduce(_SIZE, (tuple(obj),), obj=obj)

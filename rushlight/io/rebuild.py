@@ -17,6 +17,7 @@ from rushlight.io.unpickle import Callable_, RestrictedUnpickler
 from rushlight.nn.parameter import Parameter
 from rushlight.record import Device as device
 from rushlight.tensor import Size, Tensor, from_numpy
+from rushlight.tensor.pickling import rebuild_meta
 
 
 class StorageKind:
@@ -58,6 +59,13 @@ def rebuild_tensor_of_dtype(
     return _tensor(storage, offset, size, stride, dtype, bool(requires_grad))
 
 
+def rebuild_described(dtype: Any, size: Any, stride: Any, requires_grad: Any) -> Tensor:
+    """`torch._utils._rebuild_meta_tensor_no_storage`: a tensor of the device "meta"."""
+    if not isinstance(dtype, DType) or len(size) != len(stride) or not all(type(n) is int and n >= 0 for n in (*size, *stride)):
+        raise UnpicklingError(f"a tensor of size {size} and stride {stride} is damaged")
+    return rebuild_meta(Tensor, dtype, tuple(size), tuple(stride), bool(requires_grad), {})
+
+
 def rebuild_parameter(data: Any, requires_grad: Any, hooks: Any = None) -> Parameter:
     """`torch._utils._rebuild_parameter`."""
     if not isinstance(data, Tensor):
@@ -73,7 +81,7 @@ def rebuild_parameter_with_state(data: Any, requires_grad: Any, hooks: Any, stat
 def rebuild_from_type(function: Any, kind: Any, args: Any, state: Any) -> Any:
     """`torch._tensor._rebuild_from_type_v2`: a tensor or parameter that carries attributes."""
     call = function.call if isinstance(function, Callable_) else function
-    if call not in (rebuild_tensor, rebuild_tensor_of_dtype, rebuild_parameter, rebuild_parameter_with_state):
+    if call not in (rebuild_described, rebuild_tensor, rebuild_tensor_of_dtype, rebuild_parameter, rebuild_parameter_with_state):
         raise UnpicklingError("a tensor that is not made by a rebuild function")
     return _with_attributes(call(*args), state)
 
@@ -101,6 +109,7 @@ _TENSOR_GLOBALS: dict[str, Any] = {
     "torch._utils._rebuild_tensor": Callable_(rebuild_tensor),
     "torch._utils._rebuild_tensor_v2": Callable_(rebuild_tensor),
     "torch._utils._rebuild_tensor_v3": Callable_(rebuild_tensor_of_dtype),
+    "torch._utils._rebuild_meta_tensor_no_storage": Callable_(rebuild_described),
     "torch._utils._rebuild_parameter": Callable_(rebuild_parameter),
     "torch._utils._rebuild_parameter_with_state": Callable_(rebuild_parameter_with_state),
     "torch._tensor._rebuild_from_type_v2": Callable_(rebuild_from_type),

@@ -69,6 +69,8 @@ def trunc_normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, a: float = -
     if mean < a - 2 * std or mean > b + 2 * std:
         warn("mean is more than 2 std from [a, b] in nn.init.trunc_normal_. The distribution of values may be incorrect.")
 
+    if tensor.is_meta:
+        return tensor.normal_(mean, std)
     share = _below((b - mean) / std) - _below((a - mean) / std)
     drawn = _rejected_normals if share > 0.3 else _rejected_uniforms
     return tensor.copy_(from_owned(drawn(tensor, mean, std, a, b, generator)))
@@ -235,6 +237,8 @@ def orthogonal_(tensor: Any, gain: float = 1, generator: Any = None) -> Any:
         raise ValueError("Only tensors with 2 or more dimensions are supported")
     if tensor.numel() == 0:
         return tensor
+    if tensor.is_meta:
+        return tensor.normal_()
     rows = tensor.shape[0]
     columns = tensor.numel() // rows
     drawn = tensor.new_empty((rows, columns)).normal_(0, 1, generator=generator)._array()
@@ -257,6 +261,8 @@ def sparse_(tensor: Any, sparsity: float, std: float = 0.01, generator: Any = No
     rows, columns = tensor.shape
     zeros = math.ceil(sparsity * rows)
     tensor.normal_(0, std, generator=generator)
+    if tensor.is_meta:
+        return tensor
     values = np.array(tensor.detach()._array())
     for column in range(columns):
         order = FUNCTIONS["randperm"](rows)._array()

@@ -50,6 +50,7 @@ class _Formula(Op):
 
     _cache: dict[tuple, Any]
     lays = staticmethod(iterated)
+    is_pointwise = True
     keeps_result = False  # the gradient is told by the result rather than by the inputs
 
     def build(self, metas: Sequence[Meta], attrs: tuple) -> Expr:

@@ -79,7 +79,7 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
         if windows:
             tr.windows = set()
         tr.values, tr.epoch = [], new_epoch(tr)
-        tr.exported, tr.full, tr.copied = False, tr.watching, NO_COPY
+        tr.exported, tr.full, tr.copied = False, tr.slow, NO_COPY
         tr.node = tr.root if tr.low is None else tr.beginning()
         tr.flushes += 1
         tr.pieces.flushed(node, settings.max_ops)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from ..compile.dtypes import DType
 from ..compile.sizes import is_size
 
-__all__ = ["Device", "NoSuchDevice", "Meta", "meta_of", "CPU", "contiguous_strides", "dense_order", "dense_strides"]
+__all__ = ["Device", "NoSuchDevice", "Meta", "meta_of", "CPU", "META", "contiguous_strides", "dense_order", "dense_strides"]
 
 Shape = tuple[int, ...]
 
@@ -56,20 +56,25 @@ class Device:
         return Device, (self.type, self.index)
 
     def __enter__(self) -> Device:
-        """Inside, tensors are made on this device: on the CPU, where they are anyway."""
+        """Inside, tensors for which no device is named are made on this one."""
+        from .trace import local
+
         if self.type in ("cuda", "mps", "xpu"):
             raise NoSuchDevice(self.type)
-        if self.type != "cpu":
-            raise RuntimeError(f"device '{self}' is not available; Rushlight runs on the CPU here")
+        local.trace.enter_device(META if self.type == "meta" else CPU)
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        """Nothing changes back."""
+        from .trace import local
+
+        local.trace.leave_device()
+
 
 Device.__name__ = Device.__qualname__ = "device"  # the name that programs know
 device = Device  # by which pickle finds it
 
 CPU: Final = Device("cpu")
+META: Final = Device("meta")  # of tensors without memory, of which shapes and dtypes are known and nothing else
 
 
 class NoSuchDevice(AssertionError, RuntimeError):

@@ -37,6 +37,7 @@ class Op:
             tends to change from step to step; the part enters a program as a leaf of its own.
         differentiable: whether a gradient rule exists.
         once: a backward uses its graph nodes up, also where they save no tensor: PyTorch keeps a number there, or a part of the graph.
+        is_pointwise: each element of the result follows from the elements at its place.
         is_host: a library computes it: there is a ``reference`` rule and no lowering.
         autocast: what inputs become while autocast is on: "low" (the region's narrow type), "float32", or None (nothing).
         runtime: None, or a method ``attrs -> (op, attrs, numbers) or None``: the operation that takes the Python numbers in
@@ -54,6 +55,7 @@ class Op:
     differentiable = True
     once = False
     is_host = False
+    is_pointwise = False
     autocast: str | None = None
     runtime: Any = None
     positions = False

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from .met import Met
-from .meta import Meta
+from .meta import CPU, Device, Meta
 from .op import Op
 from .passing import Passing
 from .patience import Patience
@@ -195,11 +195,15 @@ class Trace:
         grad_enabled, inference: the grad mode of this thread; in inference mode ``grad_enabled`` is None.
         anomaly: whether graph nodes are to keep where they were made; packing: the user's hooks for what they save
             (``autograd/saved.py``); watching: one of these two.
+        modes: what is asked about every call of a public function, innermost last (``autograd/overriding.py``).
+        mapping: how many ``vmap`` are calling their function: what it records is meant for other numbers than those that are there.
         copied: the last value that entered as a copy of memory that NumPy can write, and the slot of that copy.
         drawn: the last leaf whose content was drawn at random for one operation; what takes the next one of those that are drawn
             already, and what draws one where there is none (an IndexError).
         exported: an operation of this epoch reads memory that NumPy can write, so that everything runs at once.
-        full: this one, or ``watching``: no call may be made from memory.
+        full: this one, or ``watching``, or tensors are made elsewhere than usual: no call may be made from memory. ``slow``: it is so for
+            reasons that outlive a flush.
+        device: where tensors are made for which nobody names a device; ``devices``: where they were before, innermost last.
         whole: a call is being made that is to be remembered as a whole: the calls within it are not.
         varying: (operation or "positions", the user's line) -> how often another Python number came there; see ``autograd/varying.py``.
         low: the narrow type that operations choose while autocast is on, else None; ``regions`` is the state behind it
@@ -213,9 +217,10 @@ class Trace:
             do not stay.
     """
 
-    __slots__ = ("root", "node", "values", "spare", "spare_views", "spare_wholes", "epoch", "grad_enabled", "inference", "lock", "flushes",
-                 "nodes", "anomaly", "packing", "watching", "copied", "drawn", "exported", "full", "whole", "varying", "windows", "low",
-                 "regions", "limit", "room", "patience", "pieces", "passing", "here", "known", "bare", "rules_met", "__weakref__")
+    __slots__ = ("root", "node", "values", "spare", "spare_views", "spare_wholes", "epoch", "grad_enabled", "inference", "lock",
+                 "flushes", "nodes", "anomaly", "packing", "watching", "slow", "device", "devices", "modes", "mapping", "copied",
+                 "drawn", "exported", "full", "whole", "varying", "windows", "low", "regions", "limit", "room", "patience", "pieces",
+                 "passing", "here", "known", "bare", "rules_met", "__weakref__")
 
     def __init__(self) -> None:
         self.root = TraceNode(None, None, (), (), (), 0)
@@ -230,7 +235,11 @@ class Trace:
         self.lock = threading.RLock()
         self.flushes = 0
         self.nodes = 0
-        self.anomaly = self.watching = False
+        self.anomaly = self.watching = self.slow = False
+        self.device = CPU
+        self.devices: list[Device] = []
+        self.modes: tuple[Any, ...] = ()
+        self.mapping = 0
         self.packing: tuple[tuple[Any, Any], ...] = ()
         self.low: Any = None
         self.regions: Any = None
@@ -263,7 +272,23 @@ class Trace:
 
     def _watch(self) -> None:
         self.watching = self.anomaly or bool(self.packing)
-        self.full = self.watching or self.exported
+        self.slow = self.watching or self.device is not CPU or bool(self.modes)
+        self.full = self.slow or self.exported
+
+    def set_device(self, device: Device) -> None:
+        self.device = device
+        self._watch()
+
+    def enter_device(self, device: Device) -> None:
+        self.devices.append(self.device)
+        self.set_device(device)
+
+    def leave_device(self) -> None:
+        self.set_device(self.devices.pop())
+
+    def set_modes(self, modes: tuple[Any, ...]) -> None:
+        self.modes = modes
+        self._watch()
 
     def branch(self, low: Any) -> None:
         """Autocast begins, ends or changes its type: what is recorded from here on has branches of its own, which begin

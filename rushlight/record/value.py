@@ -13,8 +13,9 @@ from ..compile.cpu.alloc import Block as Buffer
 from ..compile.cpu.alloc import allocate, allocate_behind, allocate_zeroed, block_at, wrap
 from .meta import CPU, Meta, meta_of
 
-__all__ = ["COPIED", "Value", "DerivedValue", "Buffer", "Epoch", "allocate", "allocate_behind", "allocate_zeroed", "block_at",
-           "value_from_array", "array_of", "copied", "is_exported", "looks", "new_epoch", "new_value", "scalar_value"]
+__all__ = ["COPIED", "Value", "DerivedValue", "Buffer", "Epoch", "Immaterial", "NO_DATA", "NO_MEMORY", "allocate", "allocate_behind",
+           "allocate_zeroed", "block_at",
+           "value_from_array", "array_of", "copied", "immaterial", "is_exported", "looks", "new_epoch", "new_value", "scalar_value"]
 
 
 #: Objects of one kind that nobody needs any more, kept to be used again.
@@ -83,6 +84,41 @@ class DerivedValue(Value):
         """Nobody needs this value any more: refer to nothing. Returns whether it may serve again (``Trace.spare_views``); what its tensor
         got for it may too, in ``wholes`` (``Trace.spare_wholes``)."""
         raise NotImplementedError
+
+
+NO_DATA = "Cannot copy out of meta tensor; no data!"
+
+
+class _Nothing:
+    """The memory of tensors of the device ``meta``: there is none, and whoever looks for it is told so."""
+
+    __slots__ = ("packed", "flight", "__weakref__")
+    nbytes = 0
+    owner = None
+
+    def __init__(self) -> None:
+        self.packed = self.flight = None
+
+    @property
+    def ptr(self) -> int:
+        raise NotImplementedError(NO_DATA)
+
+    def array(self, *args: Any) -> Any:
+        raise NotImplementedError(NO_DATA)
+
+
+NO_MEMORY: Any = _Nothing()
+
+
+class Immaterial(Exception):
+    """A value without memory was about to enter a trace: nothing is recorded of it."""
+
+
+def immaterial(meta: Meta) -> Value:
+    """A value of the device ``meta``."""
+    v = new_value(meta)
+    v.buffer = NO_MEMORY
+    return v
 
 
 def new_value(meta: Meta, epoch: Epoch | None = None, slot: int = -1) -> Value:

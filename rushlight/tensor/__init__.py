@@ -8,6 +8,7 @@ from ..autograd.quick import quick as _quick
 from ..ops import arithmetic as _ar
 from ..ops.basic import filled as _filled
 from ..ops.basic import sum_to as _sum_to
+from ..record.meta import CPU as _CPU
 from . import (  # noqa: F401
     activation,
     assigning,
@@ -66,8 +67,10 @@ def _sum(a: Any, b: Any) -> Any:
 complete(METHODS)
 Rules.add = _sum
 Rules.reduce_to = _to_meta
-Rules.zeros = lambda meta: _filled(meta.shape, (0, "i"), meta.dtype)
-Rules.ones = lambda meta: _filled(meta.shape, (1, "i"), meta.dtype)
+Rules.zeros = lambda meta: _filled(meta.shape, (0, "i"), meta.dtype) if meta.device is _CPU else (
+    creation.no_memory(meta.shape, meta.dtype))
+Rules.ones = lambda meta: _filled(meta.shape, (1, "i"), meta.dtype) if meta.device is _CPU else (
+    creation.no_memory(meta.shape, meta.dtype))
 Rules.stack = shape.stack
 Rules.from_numpy = creation.from_numpy
 Rules.find_nan = lambda t: bool(t.isnan().any())

@@ -16,8 +16,10 @@ from ..ops import arithmetic as ar
 from ..ops import views
 from ..ops.basic import filled, update_view
 from ..ops.pointwise import tag
+from ..record.meta import CPU
 from ..record.trace import local
-from .creation import array_from, from_array, number_like
+from .casting import moved
+from .creation import array_from, from_array, no_memory, number_like
 from .index_key import basic, converts
 from .indexing import _alias, _expanded, _fit
 from .parts import Place, part
@@ -88,6 +90,9 @@ def _copy(self: Any, src: Any, non_blocking: bool = False) -> Any:
         raise TypeError(f"copy_(): argument 'other' (position 1) must be Tensor, not {type(src).__name__}")
     check_overlap(self, src)
     value = src.to(self.dtype) if src.dtype is not self.dtype else src
+    here, there = (value_of(t).meta.device for t in (self, src))
+    if here is not there:
+        value = moved(value, here)
     return assign(self, _expanded(value, tuple(self.shape)).clone(), "copy_")
 
 
@@ -107,6 +112,8 @@ def _fill(self: Any, value: Any) -> Any:
         value = int(value)
     if self._edge is not None:
         return assign(self, ar.fill(self, value), "fill_")
+    if self._value.meta.device is not CPU:
+        return assign(self, no_memory(self.shape, self.dtype), "fill_")
     return assign(self, filled(tuple(self.shape), tag(value), self.dtype), "fill_")
 
 

@@ -3,14 +3,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..autograd.apply import described
 from ..autograd.quick import quick
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..ops.basic import cast
 from ..ops.layouts import in_order
+from ..ops.structured import Structured
+from ..record.meta import CPU
+from ..record.value import NO_DATA
 from .registry import CONVENIENCES, METHODS
 
-__all__ = ["converted", "in_format"]
+__all__ = ["converted", "in_format", "moved"]
 
 converted = quick(lambda self, dtype: cast(self, attrs=(dtype,)))  # of another dtype
 
@@ -18,6 +22,21 @@ converted = quick(lambda self, dtype: cast(self, attrs=(dtype,)))  # of another 
 def in_format(self: Any, memory_format: Any) -> Any:
     """A copy whose memory is filled as the format says."""
     return in_order(self, attrs=(memory_format.order(len(self.shape)),))
+
+
+_moved = Structured("to", meta=lambda metas: metas[0], lower=lambda g, x, attrs, outs: x[0], grad=lambda ctx, g: g, saves=((), False),
+                    grad_name="ToCopyBackward0")
+
+
+def moved(self: Any, device: Any) -> Any:
+    """The tensor on another device: on ``meta``, a description of it.
+
+    Raises:
+        NotImplementedError: it has no content that it could take along.
+    """
+    if device is CPU:
+        raise NotImplementedError(NO_DATA)
+    return described(_moved, (), (self,))
 
 
 def _converter(name: str, d: DType) -> None:

@@ -18,8 +18,9 @@ from ..ops.layouts import in_order_meta
 from ..ops.pointwise import tag
 from ..ops.promotion import default_dtype
 from ..ops.views import as_strided
-from ..record.meta import CPU, Device, NoSuchDevice, meta_of
-from ..record.value import allocate, new_value, value_from_array
+from ..record.meta import CPU, META, Device, NoSuchDevice, meta_of
+from ..record.trace import local
+from ..record.value import allocate, immaterial, new_value, value_from_array
 from ..record.warn import warn
 from .few import few_numbers
 from .kinds import contiguous_format
@@ -27,25 +28,41 @@ from .registry import METHODS, public
 from .scalars import check_fits, check_number
 from .size import size_argument, size_given
 
-__all__ = ["tensor", "as_tensor", "from_numpy", "from_array", "full", "check_device", "finish"]
+__all__ = ["tensor", "as_tensor", "from_numpy", "from_array", "beside", "full", "check_device", "finish", "no_memory", "placed"]
 
 _SEQUENCES = (list, tuple, range)  # what nested data is made of
 
 
 def check_device(device: Any) -> Device:
-    """The device asked for.
+    """The device asked for, CPU or META; for None, the one on which tensors are made at the moment.
 
     Raises:
         NoSuchDevice, RuntimeError: a device that this machine or this build lacks.
     """
     if device is None:
+        return local.trace.device
+    if device is CPU:
         return CPU
     device = Device(device)
     if device.type == "cpu":
         return CPU
+    if device.type == "meta":
+        return META
     if device.type in ("cuda", "xpu"):
         raise NoSuchDevice(device.type)
     raise RuntimeError(f"device '{device}' is not available; Rushlight runs on the CPU here")
+
+
+def no_memory(size: Sequence[int], dtype: DType | None, requires_grad: bool = False, order: tuple[int, ...] | None = None) -> Any:
+    """A tensor of the device ``meta``, of which there is no memory."""
+    if any(n < 0 for n in size):
+        raise RuntimeError(f"Trying to create tensor with negative dimension {min(size)}: {list(size)}")
+    return finish(make(immaterial(in_order_meta(meta_of(tuple(size), dtype or default_dtype(), META), order))), requires_grad)
+
+
+def placed(t: Any, device: Device) -> Any:
+    """A tensor that was made on the CPU, where ``check_device`` says that it is to be."""
+    return t if device is CPU else no_memory(t._value.meta.shape, t._value.meta.dtype)
 
 
 def finish(t: Any, requires_grad: bool) -> Any:
@@ -301,15 +318,17 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
         tensor([[1, 2],
                 [3, 4]])
     """
-    check_device(device)
+    where = check_device(device)
     if dtype is not None and not isinstance(dtype, DType):
         raise TypeError(f"tensor(): argument 'dtype' must be torch.dtype, not {type(dtype).__name__}")
     if isinstance(data, Handle):
         warn("To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
              "sourceTensor.detach().clone().requires_grad_(True), rather than torch.tensor(sourceTensor).",
              UserWarning)
-        made = data.detach().clone()  # type: ignore[attr-defined]
+        made = data.detach().clone() if device is None else data.detach().to(where, copy=True)  # type: ignore[attr-defined]
         return finish(made if dtype is None else made.to(dtype), requires_grad)
+    if where is not CPU:
+        return finish(placed(from_array(array_from(data, dtype)), where), requires_grad)
     first = data[0] if type(data) is list and data else data
     v = few_numbers(data, dtype or (default_dtype() if type(first) is float else dt.int64))
     return from_array(array_from(data, dtype), requires_grad) if v is None else finish(make(v), requires_grad)
@@ -318,9 +337,13 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
 @public(method=False, out=False, recorded=False)
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Any:
     """``data`` as a tensor; without a copy where it is a tensor or array of that dtype already."""
-    check_device(device)
+    where = check_device(device)
     if isinstance(data, Handle):
+        if device is not None and data._value.meta.device is not where:
+            return data.to(where, dtype)  # type: ignore[attr-defined]
         return data if dtype is None or data.dtype is dtype else data.to(dtype)  # type: ignore[attr-defined]
+    if where is not CPU:
+        return placed(from_array(array_from(data, dtype)), where)
     if isinstance(data, np.ndarray) and (dtype is None or dt.from_numpy(data.dtype) is dtype) and all(s >= 0 for s in data.strides):
         return from_numpy(data)
     return from_array(array_from(data, dtype))
@@ -330,10 +353,16 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Any:
 
 
 def _filled(size: Sequence[int], number: Any, dtype: DType | None, device: Any, requires_grad: bool) -> Any:
-    check_device(device)
+    if check_device(device) is not CPU:
+        return no_memory(size, dtype, requires_grad)
     if any(n < 0 for n in size):
         raise RuntimeError(f"Trying to create tensor with negative dimension {min(size)}: {list(size)}")
     return finish(filled(tuple(size), tag(number), dtype or default_dtype()), requires_grad)
+
+
+def beside(t: Any, device: Any) -> Any:
+    """The device of a tensor that is made like another one."""
+    return t._value.meta.device if device is None else device
 
 
 def _maker(name: str, number: Any) -> Any:
@@ -343,7 +372,7 @@ def _maker(name: str, number: Any) -> Any:
 
     def new(self: Any, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, layout: Any = None,
             pin_memory: bool = False) -> Any:
-        return _filled(size_given("new_" + name, size, None), number, dtype or self.dtype, device, requires_grad)
+        return _filled(size_given("new_" + name, size, None), number, dtype or self.dtype, beside(self, device), requires_grad)
     call.__name__, new.__name__ = name, "new_" + name
     call.__doc__ = f"A tensor of {name} of the given size."
     public(method=False)(call)
@@ -356,7 +385,8 @@ zeros, ones = _maker("zeros", 0), _maker("ones", 1)
 
 def _empty(size: tuple[int, ...], dtype: DType | None, device: Any, requires_grad: bool, order: tuple[int, ...] | None = None) -> Any:
     """Memory as it is, with the dimensions in an order (None: by rows). (It is ready at once: nothing is recorded.)"""
-    check_device(device)
+    if check_device(device) is not CPU:
+        return no_memory(size, dtype, requires_grad, order)
     if any(n < 0 for n in size):
         raise RuntimeError(f"Trying to create tensor with negative dimension {min(size)}: {list(size)}")
     v = new_value(in_order_meta(meta_of(size, dtype or default_dtype(), CPU), order))
@@ -393,12 +423,12 @@ def empty_strided(size: Any, stride: Any, *, dtype: DType | None = None, layout:
 
 
 METHODS["new_empty"] = lambda self, *size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False: _empty(
-    size_given("new_empty", size, None), dtype or self.dtype, device, requires_grad)
+    size_given("new_empty", size, None), dtype or self.dtype, beside(self, device), requires_grad)
 METHODS["new_empty_strided"] = lambda self, size, stride, dtype=None, device=None, requires_grad=False, layout=None, \
-    pin_memory=False: empty_strided(size, stride, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
-METHODS["new_tensor"] = lambda self, data, *, dtype=None, device=None, requires_grad=False: from_array(
-    array_from(data, dtype or self.dtype), requires_grad) if not isinstance(data, Handle) else finish(
-    data.detach().clone().to(dtype or self.dtype), requires_grad)
+    pin_memory=False: empty_strided(size, stride, dtype=dtype or self.dtype, device=beside(self, device), requires_grad=requires_grad)
+METHODS["new_tensor"] = lambda self, data, *, dtype=None, device=None, requires_grad=False: finish(placed(
+    from_array(array_from(data, dtype or self.dtype)), check_device(beside(self, device))) if not isinstance(data, Handle) else
+    data.detach().clone().to(check_device(beside(self, device)), dtype or self.dtype), requires_grad)
 
 
 @public(method=False)
@@ -421,16 +451,18 @@ def full(size: Any, fill_value: Any, *, dtype: DType | None = None, layout: Any 
 
 
 METHODS["new_full"] = lambda self, size, fill_value, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False: \
-    full(size, fill_value, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
+    full(size, fill_value, dtype=dtype or self.dtype, device=beside(self, device), requires_grad=requires_grad)
 
 
 @public(method=False)
 def eye(n: int, m: int | None = None, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
         requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """The identity matrix, n rows, m (n) columns."""
-    check_device(device)
+    where = check_device(device)
     if n < 0 or m is not None and m < 0:
         raise RuntimeError(f"n must be greater or equal to 0, got {n if n < 0 else m}")
+    if where is not CPU:
+        return no_memory((n, n if m is None else m), dtype, requires_grad)
     return finish(from_owned(np.eye(n, m, dtype=(dtype or default_dtype()).numpy)), requires_grad)
 
 

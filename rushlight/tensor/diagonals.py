@@ -17,7 +17,7 @@ from ..ops.reduction import sum_
 from ..ops.structured import wrap_dim
 from ..ops.views import diagonal, strided_scatter
 from ..record.meta import contiguous_strides
-from .creation import check_device, from_owned
+from .creation import check_device, from_owned, placed
 from .registry import METHODS, public
 
 __all__: list[str] = []
@@ -39,11 +39,11 @@ def triu(input: Any, diagonal: int = 0) -> Any:
 
 def _indices(lower_part: bool) -> Any:
     def call(row: int, col: int, offset: int = 0, *, dtype: DType = dt.int64, device: Any = None, layout: Any = None) -> Any:
-        check_device(device)
+        where = check_device(device)
         if row < 0 or col < 0:
             raise RuntimeError(f"row and col must be non-negative, got {row} and {col}")
         found = np.tril_indices(row, offset, col) if lower_part else np.triu_indices(row, offset, col)
-        return from_owned(np.array(found).astype(dtype.numpy))
+        return placed(from_owned(np.array(found).astype(dtype.numpy)), where)
     call.__name__ = "tril_indices" if lower_part else "triu_indices"
     call.__doc__ = "Rows and columns of a triangle's elements, (2, count)."
     return call

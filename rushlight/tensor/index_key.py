@@ -10,6 +10,7 @@ from ..autograd.apply import value_of
 from ..autograd.handle import Handle
 from ..compile import dtypes as dt
 from ..ops import views
+from ..record.trace import local
 from ..record.warn import warn
 from .creation import array_from, from_array
 
@@ -101,7 +102,9 @@ def converts(key: Any, elements: int) -> bool:
 
 def basic(self: Any, key: Any, reads: bool = False) -> tuple[Any, list[Any] | None]:
     """Apply slices, numbers and None as views: (view, index tensors for each dimension of it, or None). With ``reads`` a tensor that is
-    one number is read, so that what it picks is a view; a write through it needs no look."""
+    one number is read, so that what it picks is a view; a write through it needs no look, and one that ``vmap`` maps over is not looked at:
+    it is another number in each sample."""
+    reads = reads and not local.trace.mapping
     t, dim, gone = self, 0, 0
     tensors: list[Any] = []
     advanced = False

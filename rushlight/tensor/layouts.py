@@ -12,7 +12,7 @@ from ..ops.layouts import in_order, in_order_meta, preserved
 from ..ops.views import inverse
 from ..record.meta import Meta, meta_of
 from ..record.value import new_value
-from .creation import empty, finish, full, ones, zeros
+from .creation import beside, empty, finish, full, ones, zeros
 from .kinds import preserve_format
 from .registry import public
 
@@ -38,7 +38,7 @@ def filled_by(content: Any, like: Meta) -> Any:
     assert like.order is not None
     if memory.buffer is None:
         return in_order(content.view(like.memory).permute(inverse(like.order)), attrs=(like.order,))
-    v = new_value(meta_of(like.shape, memory.meta.dtype, like.device, like.strides))
+    v = new_value(meta_of(like.shape, memory.meta.dtype, memory.meta.device, like.strides))
     v.buffer = memory.buffer
     return tensor_of(v)
 
@@ -49,7 +49,8 @@ def filled_by(content: Any, like: Meta) -> Any:
 def _like(name: str, fill: Callable[..., Any]) -> None:
     def call(input: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
              memory_format: Any = None) -> Any:
-        return laid_out(input, memory_format, requires_grad, lambda shape: fill(shape, dtype=dtype or input.dtype, device=device))
+        return laid_out(input, memory_format, requires_grad, lambda shape: fill(
+            shape, dtype=dtype or input.dtype, device=beside(input, device)))
     call.__name__ = name
     call.__doc__ = f"``{fill.__name__}`` with the shape and dtype of ``input``."
     public(method=False, out=False)(call)
@@ -63,7 +64,8 @@ _like("ones_like", ones)
 def empty_like(input: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
                memory_format: Any = None) -> Any:
     """A tensor of undefined content with the shape and dtype of ``input``."""
-    return laid_out(input, memory_format, requires_grad, lambda shape: empty(shape, dtype=dtype or input.dtype, device=device))
+    return laid_out(input, memory_format, requires_grad, lambda shape: empty(
+        shape, dtype=dtype or input.dtype, device=beside(input, device)))
 
 
 @public(method=False, out=False)
@@ -71,4 +73,4 @@ def full_like(input: Any, fill_value: Any, *, dtype: DType | None = None, layout
               requires_grad: bool = False, memory_format: Any = None) -> Any:
     """One number, with the shape and dtype of ``input``."""
     return laid_out(input, memory_format, requires_grad, lambda shape: full(
-        shape, fill_value, dtype=dtype or input.dtype, device=device))
+        shape, fill_value, dtype=dtype or input.dtype, device=beside(input, device)))

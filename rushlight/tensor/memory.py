@@ -47,6 +47,8 @@ class Stored(Differentiable):
     def _address(self, for_good: bool = False) -> int:
         """Where the tensor's memory begins; ``for_good``: somebody may write there at any time from now on."""
         alias = self._alias
+        if self._value.meta.device is not CPU:
+            return 0
         if alias is None:
             buffer = ready(self._value)
         else:
@@ -128,6 +130,11 @@ class Stored(Differentiable):
             raise RuntimeError("cannot resize variables that require grad")
         shape = size_argument(size)
         if shape == self._value.meta.shape and memory_format is None:
+            return self
+        if self._value.meta.device is not CPU:
+            from .creation import no_memory
+
+            self._value, self._alias = no_memory(shape, self.dtype)._value, None
             return self
         whole = self._whole().detach()
         order = whole._value.meta.order

@@ -68,6 +68,8 @@ def equal(input: Any, other: Any) -> bool:
     """Whether two tensors have the same shape and elements."""
     if not isinstance(other, Handle):
         raise TypeError(f"equal(): argument 'other' (position 2) must be Tensor, not {type(other).__name__}")
+    if input.is_meta or other.is_meta:  # type: ignore[attr-defined]
+        raise NotImplementedError("equal(): tensors of the device 'meta' have no content that could be compared")
     return input.shape == other.shape and bool((input == other).all())
 
 

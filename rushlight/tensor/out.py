@@ -11,6 +11,7 @@ from ..autograd.handle import TYPE_NAMES, Handle
 from ..autograd.quick import explained
 from ..autograd.writing import OVERLAP, check_apart, check_overlap, write
 from ..ops.basic import cast, clone, update_view
+from ..record.meta import CPU
 from ..record.trace import local
 from ..record.warn import warn
 
@@ -162,8 +163,8 @@ def assign(target: Any, result: Any, name: str) -> Any:
     if result is target:
         return target
     alias = target._alias
-    if result._value.epoch is None or result._value.buffer is not None or result._value.origin is not None or result._alias is not None \
-            or (alias is not None and result._value is alias.storage.value):
+    if want.device is CPU and (result._value.epoch is None or result._value.buffer is not None or result._value.origin is not None
+                               or result._alias is not None or alias is not None and result._value is alias.storage.value):
         # A value that another tensor holds too keeps its own memory. Recorded only: a clone that ran at once, as one of memory
         # that NumPy sees would, could no longer become the content of the target's memory.
         result = apply(clone, (), (result,), hold=True)

@@ -8,8 +8,8 @@ import numpy as np
 from ..autograd.apply import alias_of, value_of
 from ..autograd.handle import LEAF, make
 from ..compile.dtypes import DType
-from ..record.meta import contiguous_strides
-from ..record.value import value_from_array
+from ..record.meta import META, contiguous_strides, meta_of
+from ..record.value import immaterial, value_from_array
 from .subclassing import of_class
 
 __all__ = ["copy_tensor", "reduce_tensor", "deepcopy_tensor", "rebuild"]
@@ -29,7 +29,20 @@ def rebuild(cls: type, flat: np.ndarray, dtype: DType, shape: tuple, strides: tu
     return t
 
 
+def rebuild_meta(cls: type, dtype: DType, shape: tuple, strides: tuple, requires_grad: bool, state: Any) -> Any:
+    """A tensor of the device ``meta``."""
+    t = make(immaterial(meta_of(shape, dtype, META, strides)))
+    if cls is not type(t):
+        t = of_class(t, cls)
+    if requires_grad:
+        t._edge = LEAF
+    t.__dict__.update(state)
+    return t
+
+
 def reduce_tensor(t: Any) -> tuple:
+    if t.is_meta:
+        return rebuild_meta, (type(t), t.dtype, tuple(t.shape), t.stride(), t.requires_grad, dict(t.__dict__))
     own = value_of(t).meta.own  # without the gaps that a view may have
     array = t.detach()._array()
     whole = np.array(array if own.order is None else array.transpose(own.order)).reshape(-1)

@@ -17,14 +17,15 @@ from ..autograd.writing import at_rest, written_over
 from ..compile import dtypes as dt
 from ..compile.cpu.alloc import wrap
 from ..compile.dtypes import DType
+from ..ops.pointwise import broadcast_shapes
 from ..ops.promotion import default_dtype
 from ..record.draws import address_of, integer_range
 from ..record.flush import ready
-from ..record.meta import meta_of
+from ..record.meta import CPU, meta_of
 from ..record.op import backward_name
 from ..record.random import Mt19937Stream
 from ..record.value import Value, allocate, looks, new_value
-from .creation import check_device, finish, from_owned
+from .creation import beside, check_device, finish, from_owned, no_memory
 from .generator import Generator, stream_of
 from .layouts import laid_out
 from .registry import CONVENIENCES, METHODS, assign, public
@@ -85,9 +86,10 @@ def _made(array: np.ndarray, requires_grad: bool = False) -> Any:
 def rand(*shape: Any, size: Any = None, generator: Generator | None = None, names: Any = None, dtype: DType | None = None,
          layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """Uniform numbers in [0, 1) of the given size."""
-    check_device(device)
-    stream = stream_of(generator)
     wanted = size_given("rand", shape, size)
+    if check_device(device) is not CPU:
+        return no_memory(wanted, dtype, requires_grad)
+    stream = stream_of(generator)
     return finish(_uniforms(stream, wanted, 0.0, 1.0, dtype or default_dtype()), requires_grad)
 
 
@@ -95,8 +97,9 @@ def rand(*shape: Any, size: Any = None, generator: Generator | None = None, name
 def randn(*shape: Any, size: Any = None, generator: Generator | None = None, names: Any = None, dtype: DType | None = None,
           layout: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """Standard normal numbers of the given size."""
-    check_device(device)
     wanted = size_given("randn", shape, size)
+    if check_device(device) is not CPU:
+        return no_memory(wanted, dtype, requires_grad)
     return finish(_normals(stream_of(generator), wanted, 0.0, 1.0, dtype or default_dtype()), requires_grad)
 
 
@@ -109,7 +112,6 @@ def randint(*args: Any, low: int | None = None, high: int | None = None, size: A
     Raises:
         RuntimeError: an empty range, or bounds that the dtype cannot hold.
     """
-    check_device(device)
     given = list(args)
     if size is None:
         if not given:
@@ -130,6 +132,8 @@ def randint(*args: Any, low: int | None = None, high: int | None = None, size: A
             raise TypeError("randint(): arguments 'low' and 'high' must be int, not float")
     low, high, d = int(low or 0), int(high), dtype or dt.int64
     stream, wanted = stream_of(generator), size_argument((size,))
+    if check_device(device) is not CPU:
+        return no_memory(wanted, d, requires_grad)
     if d is dt.int64:
         low, high = integer_range(low, high, d.numpy)
         v = _fresh(wanted, d)
@@ -142,7 +146,8 @@ def randint(*args: Any, low: int | None = None, high: int | None = None, size: A
 def randperm(n: int, *, generator: Generator | None = None, dtype: DType | None = None, layout: Any = None, device: Any = None,
              requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """A random permutation of 0 ... n - 1."""
-    check_device(device)
+    if check_device(device) is not CPU:
+        return no_memory((operator.index(n),), dtype or dt.int64, requires_grad)
     stream = stream_of(generator)
     if dtype is None or dtype is dt.int64:
         v = _fresh((operator.index(n),), dt.int64)
@@ -156,14 +161,15 @@ def rand_like(input: Any, *, dtype: DType | None = None, layout: Any = None, dev
               memory_format: Any = None, generator: Generator | None = None) -> Any:
     """``rand`` with the shape and dtype of ``input``."""
     return laid_out(input, memory_format, requires_grad, lambda shape: rand(
-        shape, dtype=dtype or input.dtype, device=device, generator=generator))
+        shape, dtype=dtype or input.dtype, device=beside(input, device), generator=generator))
 
 
 @public(method=False, out=False, recorded=False)
 def randn_like(input: Any, *, dtype: DType | None = None, layout: Any = None, device: Any = None, requires_grad: bool = False,
                memory_format: Any = None, generator: Generator | None = None) -> Any:
     """``randn`` with the shape and dtype of ``input``."""
-    check_device(device)
+    if check_device(beside(input, device)) is not CPU:
+        return laid_out(input, memory_format, requires_grad, lambda shape: no_memory(shape, dtype or input.dtype))
     whole = tuple(input.shape)  # where a vector is asked for instead, it is to lie in another order, and is drawn as in PyTorch
     return laid_out(input, memory_format, requires_grad, lambda shape: _normals(
         stream_of(generator), shape, 0.0, 1.0, dtype or input.dtype, contiguous=shape == whole))
@@ -175,7 +181,7 @@ def randint_like(input: Any, *args: Any, low: int | None = None, high: int | Non
                  generator: Generator | None = None) -> Any:
     """``randint_like(input, low=0, high)``: ``randint`` with the shape and dtype of ``input``."""
     return laid_out(input, memory_format, requires_grad, lambda shape: randint(
-        *args, shape, low=low, high=high, dtype=dtype or input.dtype, device=device, generator=generator))
+        *args, shape, low=low, high=high, dtype=dtype or input.dtype, device=beside(input, device), generator=generator))
 
 
 @public(method=False, recorded=False)
@@ -192,10 +198,13 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
     if not isinstance(mean, Handle) and not isinstance(std, Handle):
         if size is None:
             raise TypeError("normal() received an invalid combination of arguments: two numbers need a size")
-        check_device(device)
+        if check_device(device) is not CPU:
+            return no_memory(size_argument((size,)), dtype, requires_grad)
         return finish(_normals(stream, size_argument((() if size is None else size,)), mean, std, dtype or default_dtype()),
                       requires_grad)
     like = mean if isinstance(mean, Handle) else std
+    if like._value.meta.device is not CPU:
+        return no_memory(broadcast_shapes([t.shape for t in (mean, std) if isinstance(t, Handle)], "normal"), like.dtype)
     if isinstance(std, Handle) and std.dtype.kind == "c":
         raise RuntimeError("normal expects standard deviation to be non-complex")
     if isinstance(std, Handle) and std.numel() and bool((std < 0).any()):  # type: ignore[attr-defined, operator]
@@ -204,8 +213,6 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Gene
         return _normals(stream, tuple(like.shape), 0.0, std, like.dtype) + mean
     shape = like.shape
     if isinstance(mean, Handle):
-        from ..ops.pointwise import broadcast_shapes
-
         shape = broadcast_shapes([mean.shape, std.shape], "normal")
     return _normals(stream, tuple(shape), 0.0, 1.0, like.dtype) * std.detach() + mean  # type: ignore[attr-defined]
 
@@ -237,6 +244,8 @@ def bernoulli(input: Any, p: float | None = None, *, generator: Generator | None
     if not isinstance(input, Handle):
         raise TypeError(f"bernoulli(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
     stream, d, shape = stream_of(generator), input.dtype, tuple(input.shape)
+    if input._value.meta.device is not CPU:  # type: ignore[attr-defined]
+        return no_memory(shape, d)
     if p is None and d in _NATIVE:
         v, chances = _fresh(shape, d), _content(input)
         stream.fill_trials("bernoulli", v.buffer.ptr, v.meta.numel, chances.ptr, d.numpy)  # type: ignore[union-attr]
@@ -254,6 +263,8 @@ METHODS["bernoulli"] = bernoulli
 def multinomial(input: Any, num_samples: int, replacement: bool = False, *, generator: Generator | None = None) -> Any:
     """``num_samples`` category numbers drawn by the weights in each row of ``input``."""
     stream, meta = stream_of(generator), value_of(input).meta
+    if meta.device is not CPU:
+        return no_memory((*meta.shape[:-1], num_samples), dt.int64)
     if num_samples == 1 and meta.dtype in _NATIVE and len(meta.shape) in (1, 2) and meta.numel:
         v, weights = _fresh((*meta.shape[:-1], 1), dt.int64), _content(input)
         stream.race(v.buffer.ptr, v.meta.numel, weights.ptr, meta.shape[-1], meta.dtype.numpy)  # type: ignore[union-attr]
@@ -268,6 +279,8 @@ def poisson(input: Any, generator: Generator | None = None) -> Any:
     Raises:
         RuntimeError: a rate that is negative or NaN.
     """
+    if value_of(input).meta.device is not CPU:
+        return no_memory(input.shape, input.dtype)
     made = _made(stream_of(generator).poissons(input.detach()._array()).astype(input.dtype.numpy))
     return made if input._edge is None else _instead("PoissonBackward0")(input, made)
 
@@ -392,10 +405,19 @@ def _drawn(name: str, first: float, second: float | None = None, names: tuple[st
     return call
 
 
-METHODS["uniform_"], METHODS["normal_"], METHODS["random_"], METHODS["bernoulli_"] = _uniform, _normal, _random, _bernoulli
-METHODS["exponential_"] = _drawn("exponential", 1.0, names=("lambd",))
-METHODS["geometric_"] = _drawn("geometric", 0.5, names=("p",))
-METHODS["cauchy_"] = _drawn("cauchy", 0.0, 1.0, ("median", "sigma"))
-METHODS["log_normal_"] = _drawn("log_normal", 1.0, 2.0, ("mean", "std"))
-CONVENIENCES.update(("uniform_", "normal_", "random_", "bernoulli_", "exponential_", "geometric_", "cauchy_", "log_normal_"))
+def _publish(name: str, fill: Any) -> None:
+    @functools.wraps(fill)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._value.meta.device is not CPU:  # there is nothing to fill
+            return assign(self, no_memory(self.shape, self.dtype), name)
+        return fill(self, *args, **kwargs)
+    METHODS[name] = call
+    CONVENIENCES.add(name)
+
+
+for _name, _fill in (
+        ("uniform_", _uniform), ("normal_", _normal), ("random_", _random), ("bernoulli_", _bernoulli),
+        ("exponential_", _drawn("exponential", 1.0, names=("lambd",))), ("geometric_", _drawn("geometric", 0.5, names=("p",))),
+        ("cauchy_", _drawn("cauchy", 0.0, 1.0, ("median", "sigma"))), ("log_normal_", _drawn("log_normal", 1.0, 2.0, ("mean", "std")))):
+    _publish(_name, _fill)
 METHODS["multinomial"] = multinomial

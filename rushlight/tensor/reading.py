@@ -10,6 +10,7 @@ import numpy as np
 from ..autograd.handle import Handle
 from ..compile import dtypes as dt
 from ..record.flush import flush_trace, ready
+from ..record.meta import CPU
 from ..record.trace import local
 from ..record.value import looks
 from ..record.warn import warn
@@ -34,6 +35,8 @@ class Readable(Stored):
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         if self.dtype is dt.bfloat16:
             raise TypeError("Got unsupported ScalarType BFloat16")
+        if self._value.meta.device is not CPU:
+            raise TypeError("can't convert meta device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
         _read_first(self._value if self._alias is None else self._alias.storage.value)
         return self._array()
 
@@ -73,6 +76,8 @@ class Readable(Stored):
         meta = self._value.meta
         if meta.numel != 1:
             raise RuntimeError(f"a Tensor with {meta.numel} elements cannot be converted to Scalar")
+        if meta.device is not CPU:
+            raise RuntimeError("Tensor.item() cannot be called on meta tensors")
         kind = cell(meta.dtype)
         if kind is not None:
             read = kind.from_address

@@ -15,10 +15,10 @@ from ..compile.cpu.twister import draw
 from ..compile.dtypes import DType
 from ..ops.promotion import default_dtype
 from ..record.draws import address_of
-from ..record.meta import meta_of
+from ..record.meta import CPU, meta_of
 from ..record.value import allocate, new_value
 from ..record.warn import warn
-from .creation import check_device, convert, finish, from_owned
+from .creation import check_device, convert, finish, from_owned, placed
 from .registry import public
 
 __all__ = ["arange", "linspace", "logspace", "spaced"]
@@ -35,7 +35,7 @@ def arange(start: Any = None, end: Any = None, step: Any = 1, *, dtype: DType | 
     Raises:
         RuntimeError: step is zero or leads away from ``end``.
     """
-    check_device(device)
+    where = check_device(device)
     if end is None:
         start, end = 0, start
     elif start is None:
@@ -46,7 +46,7 @@ def arange(start: Any = None, end: Any = None, step: Any = 1, *, dtype: DType | 
     if dtype is not None and dtype.kind in "bc":
         raise NotImplementedError(f"arange() is not implemented for {dtype}")
     if type(start) is type(end) is type(step) is int and step > 0 and -_WIDE < start <= end < _WIDE \
-            and (dtype is None or dtype is dt.int64) and not requires_grad:
+            and (dtype is None or dtype is dt.int64) and not requires_grad and where is CPU:
         return _counted(start, step, (end - start + step - 1) // step)
     start, end, step = (x.item() if isinstance(x, (Handle, np.generic)) else x for x in (start, end, step))
     if dtype is None:
@@ -61,7 +61,7 @@ def arange(start: Any = None, end: Any = None, step: Any = 1, *, dtype: DType | 
             raise ValueError("step must be nonzero: it has no whole part")
     wide = np.arange(n, dtype=np.int64) * step + start if dtype.kind in "iu" and isinstance(step, int) and isinstance(start, int) else \
         np.arange(n, dtype=np.float64) * step + start
-    return finish(from_owned(convert(wide, dtype).copy()), requires_grad)
+    return finish(placed(from_owned(convert(wide, dtype).copy()), where), requires_grad)
 
 
 def _check_way(start: Any, end: Any, step: Any) -> None:
@@ -88,11 +88,11 @@ def _counted(start: int, step: int, n: int) -> Any:
 def linspace(start: Any, end: Any, steps: int, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
              requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """``steps`` evenly spaced numbers from start to end, both included."""
-    check_device(device)
+    where = check_device(device)
     start, end = (x.item() if isinstance(x, Handle) else x for x in (start, end))
     _check_steps("linspace", steps, start, end)
     d = dtype or (default_dtype().to_complex() if isinstance(start, complex) or isinstance(end, complex) else default_dtype())
-    return finish(from_owned(convert(spaced(start, end, steps, d), d)), requires_grad)
+    return finish(placed(from_owned(convert(spaced(start, end, steps, d), d)), where), requires_grad)
 
 
 def _check_steps(name: str, steps: Any, *ends: Any) -> None:
@@ -131,12 +131,12 @@ def spaced(start: Any, end: Any, steps: int, d: DType) -> np.ndarray:
 def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: DType | None = None, layout: Any = None,
              device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """``base`` to the powers of ``linspace(start, end, steps)``."""
-    check_device(device)
+    where = check_device(device)
     start, end = (x.item() if isinstance(x, Handle) else x for x in (start, end))
     _check_steps("logspace", steps, start, end)
     d = dtype or default_dtype()
     powers = spaced(start, end, steps, d)
-    return finish(from_owned(convert(np.power(np.float64(base), powers.astype(np.float64)), d).copy()), requires_grad)
+    return finish(placed(from_owned(convert(np.power(np.float64(base), powers.astype(np.float64)), d).copy()), where), requires_grad)
 
 
 @public(method=False, recorded=False)
@@ -158,7 +158,7 @@ def range(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: DType | None
     """
     warn("torch.range is deprecated and will be removed in a future release because its behavior is inconsistent with Python's range "
          "builtin. Instead, use torch.arange, which produces values in [start, end).", UserWarning)
-    check_device(device)
+    where = check_device(device)
     start, end, step = (x.item() if isinstance(x, (Handle, np.generic)) else x for x in (start, end, step))
     if end is None:
         raise TypeError("range() missing 1 required positional argument: 'end'")
@@ -167,4 +167,4 @@ def range(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: DType | None
     if d.kind in "iu":
         start, end, step = int(start), int(end), int(step)
     n = int((end - start) / step) + 1
-    return finish(from_owned(convert(start + step * np.arange(n), d).copy()), requires_grad)
+    return finish(placed(from_owned(convert(start + step * np.arange(n), d).copy()), where), requires_grad)

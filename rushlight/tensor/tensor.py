@@ -13,7 +13,7 @@ from ..ops.layouts import is_in_order, looks_channels_last
 from ..ops.promotion import default_dtype
 from ..record.meta import CPU, Device, is_contiguous
 from . import printing
-from .casting import converted, in_format
+from .casting import converted, in_format, moved
 from .kinds import channels_last, channels_last_3d, preserve_format
 from .size import Size, size_argument
 from .subclassing import Subclassed, never_converted, of_class
@@ -125,7 +125,12 @@ class Tensor(Subclassed):
     def is_signed(self) -> bool:
         return self.dtype.is_signed
 
-    is_cuda = is_mps = is_xpu = is_sparse = is_quantized = is_meta = is_nested = is_mkldnn = False
+    is_cuda = is_mps = is_xpu = is_sparse = is_quantized = is_nested = is_mkldnn = False
+
+    @property
+    def is_meta(self) -> bool:
+        """Whether the tensor is of the device ``meta``: it has a shape and a dtype, and no memory."""
+        return self._value.meta.device is not CPU
 
     def is_inference(self) -> bool:
         """Whether this tensor was made in inference mode (``inference_mode``), or is a view of one that was."""
@@ -164,11 +169,11 @@ class Tensor(Subclassed):
     def _repr(self, is_parameter: bool) -> str:
         fn = self.grad_fn
         name = None if fn is None else type(fn).__name__
-        array = self._array()
-        if self.dtype is dt.bfloat16:
+        array = None if self.is_meta else self._array()
+        if array is not None and self.dtype is dt.bfloat16:
             array = array.astype(np.float32)
-        return printing.tensor_repr(array, self.dtype.name, requires_grad=self._edge is LEAF, grad_fn_name=name, device="cpu",
-                                    default_dtype=default_dtype().name, is_parameter=is_parameter,
+        return printing.tensor_repr(array, self.dtype.name, shape=tuple(self.shape), requires_grad=self._edge is LEAF, grad_fn_name=name,
+                                    device=str(self.device), default_dtype=default_dtype().name, is_parameter=is_parameter,
                                     class_name=self._class_name())
 
     def _class_name(self) -> str:
@@ -191,18 +196,20 @@ class Tensor(Subclassed):
             elif isinstance(a, type):
                 dtype = a
             elif isinstance(a, Handle):
-                dtype, device = a.dtype, None
+                dtype, device = a.dtype, a._value.meta.device
             elif isinstance(a, (str, Device, int)) and not isinstance(a, bool):
                 device = a
             elif a is not None and not isinstance(a, (bool, float)):
                 raise TypeError(f"to() received an invalid combination of arguments: {type(a).__name__} is no dtype, device or Tensor")
-        if device is not None and device is not CPU and device != "cpu":
-            from .creation import check_device
-
-            check_device(device)
         if isinstance(dtype, type):
             dtype = dt.of_python(dtype)
         m = self._value.meta
+        if device is not None and (m.device is not CPU or device is not CPU and device != "cpu"):
+            from .creation import check_device
+
+            where = check_device(device)
+            if where is not m.device:
+                return moved(self if dtype is None or dtype is m.dtype else converted(self, dtype), where)
         if memory_format is None or memory_format is preserve_format:
             if dtype is None or dtype is m.dtype:
                 return self.clone() if copy else self  # type: ignore[attr-defined]
@@ -216,14 +223,14 @@ class Tensor(Subclassed):
         """The name of the tensor's type, or the tensor converted to another."""
         from .kinds import type_name, type_named
 
-        return type_name(self.dtype) if dtype is None else self.to(type_named(dtype))
+        return type_name(self.dtype, self.is_meta) if dtype is None else self.to(type_named(dtype))
 
     def type_as(self, other: Any) -> Any:
         dtype = other.dtype
         return self if dtype is self._value.meta.dtype else converted(self, dtype)
 
     def cpu(self, memory_format: Any = None) -> Any:
-        return self
+        return self.to(CPU)
 
     def cuda(self, device: Any = None, non_blocking: bool = False, memory_format: Any = None) -> Any:
         return self.to("cuda" if device is None else device)

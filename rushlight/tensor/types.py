@@ -11,6 +11,7 @@ from ..ops import promotion
 from ..ops.pointwise import broadcast_shapes as _broadcast
 from ..record.flush import start_afresh
 from ..record.meta import CPU, Device
+from ..record.trace import local
 from ..record.warn import warn
 from .kinds import type_named, typename
 from .registry import CONVENIENCES, FUNCTIONS, METHODS
@@ -139,20 +140,20 @@ def set_default_tensor_type(t: Any) -> None:
 
 @_function
 def set_default_device(device: Any) -> None:
-    """Let new tensors lie on ``device``; only the CPU is there.
+    """Let new tensors for which no device is named lie on ``device``, "cpu" or "meta"; None: on the CPU again.
 
     Raises:
         RuntimeError: another device.
     """
     from .creation import check_device
 
-    check_device(device)
+    local.trace.set_device(CPU if device is None else check_device(device))
 
 
 @_function
 def get_default_device() -> Device:
-    """Where new tensors lie."""
-    return CPU
+    """Where new tensors lie for which no device is named."""
+    return local.trace.device
 
 
 @_function

@@ -66,6 +66,8 @@ def described(x: Any) -> Any:
     kind = type(x)
     if hasattr(x, "requires_grad") and hasattr(x, "detach"):
         t = x.detach()
+        if str(t.device) == "meta":
+            return (kind.__name__, "meta", str(x.dtype).rpartition(".")[2], tuple(x.shape), t.stride(), x.requires_grad, x.is_leaf)
         return (kind.__name__, str(x.dtype).rpartition(".")[2], tuple(x.shape), x.requires_grad, x.is_leaf,
                 rounded((t.float() if "bfloat16" in str(t.dtype) else t).tolist()))
     if isinstance(x, tuple) and kind.__module__.rpartition(".")[2] == "return_types":

@@ -163,3 +163,11 @@ def test_per_sample_gradients_take_as_many_kernels_for_many_samples_as_for_few()
         per_sample(model, x, y)
         assert (counters() - before).programs_built == 0
     assert kernels[1] <= kernels[0] + 2
+
+
+def test_a_position_that_is_mapped_over_is_not_read() -> None:
+    table, rows, columns = torch.randn(30, 40), torch.arange(30), torch.arange(40)
+    both = vmap(vmap(lambda i, j: table[i][j], in_dims=(None, 0)), in_dims=(0, None))
+    before = counters()
+    assert torch.equal(both(rows, columns), table)
+    assert (counters() - before).programs_run == 2  # the result, and the comparison with it

@@ -28,7 +28,10 @@ def test_a_device_is_a_context():
     for t in BOTH:
         with t.device("cpu") as device:
             assert t.ones(2).device == device == t.device("cpu")
+        with t.device("meta") as device:
+            assert t.ones(2).device == device == t.device("meta")
+        assert t.ones(2).device == t.device("cpu")
     with pytest.raises(RuntimeError, match="CUDA"), rushlight.device("cuda"):
         pass
-    with pytest.raises(RuntimeError, match="'meta' is not available"), rushlight.device("meta"):
-        pass
+    with pytest.raises(RuntimeError, match="'mps' is not available"):
+        rushlight.ones(2, device="mps")

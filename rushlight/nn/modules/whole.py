@@ -9,6 +9,7 @@ from ...autograd.handle import Handle, is_pending
 from ...autograd.modes import no_grad
 from ...compile.dtypes import DType
 from ...record.flush import batch_boundary
+from ...record.value import NO_DATA
 from ...tensor.kinds import type_named
 from .state import Stateful
 
@@ -89,7 +90,8 @@ class Whole(Stateful):
         ``memory_format``, those with four or five dimensions to another order in memory.
 
         Raises:
-            TypeError: the dtype is not floating or complex.
+            TypeError: the dtype is not floating or complex. NotImplementedError: from the device "meta", which has no content
+                (``to_empty``).
         """
         dtype, device, copy = kwargs.pop("dtype", None), kwargs.pop("device", None), False
         kwargs.pop("non_blocking", None)
@@ -105,8 +107,14 @@ class Whole(Stateful):
                 device = a
         if dtype is not None and dtype.kind not in "fc":
             raise TypeError(f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}")
-        return self._apply(lambda t: t.to(device=device, dtype=dtype if t.dtype.kind in "fc" else None, copy=copy,
-                                          memory_format=memory_format if t.dim() in (4, 5) else None))
+        try:
+            return self._apply(lambda t: t.to(device=device, dtype=dtype if t.dtype.kind in "fc" else None, copy=copy,
+                                              memory_format=memory_format if t.dim() in (4, 5) else None))
+        except NotImplementedError as error:
+            if str(error) != NO_DATA:
+                raise
+            raise NotImplementedError(f"{NO_DATA} Please use torch.nn.Module.to_empty() instead of torch.nn.Module.to() when moving "
+                                      "module from meta to a different device.") from None
 
     def type(self: T, dst_type: Any) -> T:
         """Convert all parameters and buffers to a dtype."""
