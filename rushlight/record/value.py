@@ -89,7 +89,7 @@ class DerivedValue(Value):
 NO_DATA = "Cannot copy out of meta tensor; no data!"
 
 
-class _Nothing:
+class Nothing:
     """The memory of tensors of the device ``meta``: there is none, and whoever looks for it is told so."""
 
     __slots__ = ("packed", "flight", "__weakref__")
@@ -107,7 +107,7 @@ class _Nothing:
         raise NotImplementedError(NO_DATA)
 
 
-NO_MEMORY: Any = _Nothing()
+NO_MEMORY: Any = Nothing()
 
 
 class Immaterial(Exception):

@@ -5,7 +5,7 @@ import enum
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from ..backends import cuda
+from ...backends import cuda
 
 __all__ = ["SDPBackend", "sdpa_kernel"]
 
