@@ -8,6 +8,9 @@ from .autograd.overriding import disabled as _disabled_torch_function_impl
 from .ops.solving import LinAlgError as _LinAlgError
 from .tensor.tensor import Tensor as TensorBase
 
+#: The class of tensors' class, for those that are written with a class of classes of their own.
+_TensorMeta = type(TensorBase)
+
 __all__ = ["DisableTorchFunction", "DisableTorchFunctionSubclass", "TensorBase", "_LinAlgError", "_disabled_torch_function_impl"]
 
 

@@ -18,6 +18,11 @@ from .compile.dtypes import (
     bfloat16,
     complex64,
     complex128,
+    float8_e4m3fn,
+    float8_e4m3fnuz,
+    float8_e5m2,
+    float8_e5m2fnuz,
+    float8_e8m0fnu,
     float16,
     float32,
     float64,
@@ -32,6 +37,7 @@ from .compile.dtypes import (
 )
 from .compile.dtypes import bool_ as bool  # noqa: A004
 from .compiler import compile  # noqa: A004
+from .ops import Names as _ops_names
 from .random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 from .record import Device as device
 from .tensor import Size, Tensor
@@ -68,7 +74,10 @@ _LAZY: dict[str, tuple[str, str | None]] = {
         "accelerator", "amp", "audio", "backends", "compat", "compiler", "cpu", "cuda", "distributed", "distributions", "fft",
         "func", "fx", "hub", "io", "jit", "linalg", "metrics", "multiprocessing",
         "mps", "nn", "onnx", "optim", "overrides", "profiler", "serialization", "signal", "sparse", "special", "storage", "testing", "text",
-        "tools", "utils", "version", "vision", "masked", "xpu", "_C", "__config__", "_dynamo")},
+        "tools", "utils", "version", "vision", "masked", "xpu",
+        "functional", "futures", "library", "types", "_C", "__config__", "_dynamo", "_ops", "_tensor_str",
+        "_utils")},
+    "classes": ("_ops", "classes"), "Future": ("futures", "Future"),
     "return_types": ("tensor.return_types", None),
     "sparse_coo_tensor": ("sparse", "sparse_coo_tensor"), "spmm": ("sparse", "mm"), "smm": ("sparse", "mm"),
     **{name: ("checks", name) for name in (
@@ -156,6 +165,12 @@ Tensor.stft, Tensor.istft = _stft, _istft  # type: ignore[attr-defined]
 Tensor.to_sparse, Tensor.sparse_mask, Tensor.to_dense = _to_sparse, _sparse_mask, _to_dense  # type: ignore[attr-defined]
 
 
+def _operators(name: str) -> _Any:
+    """The namespace ``torch.ops.<name>`` of operators by their dispatcher's names."""
+    return __getattr__("_ops").namespace(name)
+
+
+_ops_names.of = staticmethod(_operators)  # type: ignore[assignment]
 globals()["torch"] = _sys.modules[__name__]  # editors write ``from torch import torch``, which works in PyTorch
 
 

@@ -13,9 +13,11 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.machinery
+import importlib.metadata
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +25,24 @@ __all__ = ["install", "uninstall"]
 
 #: What stands for which package.
 _ROOTS = {"torch": "rushlight", "torchvision": "rushlight.vision"}
+
+
+class _Installed(importlib.metadata.Distribution):
+    """What ``importlib.metadata`` says of a package that is served: its name and the version whose interface it follows. Libraries ask
+    for the version in this way, without an import."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def read_text(self, filename: str) -> str | None:
+        """The name and the version, the folder that is imported; there are no other files."""
+        if filename == "METADATA":
+            return f"Metadata-Version: 2.1\nName: {self.root}\nVersion: {importlib.import_module(_ROOTS[self.root]).__version__}\n"
+        return f"{self.root}\n" if filename == "top_level.txt" else None
+
+    def locate_file(self, path: Any) -> Path:
+        """Where a file of the package would be."""
+        return Path(__file__).parent / path
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -40,6 +60,12 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                 raise
             return None
         return importlib.machinery.ModuleSpec(fullname, self, origin=name)
+
+    @staticmethod
+    def find_distributions(context: Any = None) -> Iterable[importlib.metadata.Distribution]:
+        """The packages that are served, or the one named."""
+        asked = getattr(context, "name", None)
+        return [_Installed(root) for root in _ROOTS if asked is None or asked.lower() == root]
 
     def create_module(self, spec: Any) -> ModuleType:
         module = sys.modules[spec.origin]
@@ -98,7 +124,7 @@ def main(arguments: Sequence[str]) -> None:
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
     else:
         sys.argv[:] = arguments
-        sys.path[0] = str(importlib.import_module("pathlib").Path(arguments[0]).resolve().parent)
+        sys.path[0] = str(Path(arguments[0]).resolve().parent)
         runpy.run_path(arguments[0], run_name="__main__")
 
 

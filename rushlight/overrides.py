@@ -21,7 +21,7 @@ from .tensor.subclassing import never_converted
 
 __all__ = ["enable_reentrant_dispatch", "get_default_nowrap_functions", "get_ignored_functions", "get_overridable_functions",
            "handle_torch_function", "has_torch_function", "is_tensor_like", "is_tensor_method_or_property", "resolve_name",
-           "wrap_torch_function"]
+           "TorchFunctionMode", "wrap_torch_function"]
 
 
 def has_torch_function(relevant_args: Iterable[Any]) -> bool:
@@ -156,3 +156,24 @@ class enable_reentrant_dispatch:  # noqa: N801
 
     def __exit__(self, *error: Any) -> None:
         """Nothing has to be undone."""
+
+
+class TorchFunctionMode:
+    """A region in which every public function would be asked for, whatever its arguments' classes.
+
+    Subclasses can be written and made.
+
+    Raises:
+        NotImplementedError: where the region begins: functions are made from what was remembered of them, and nobody looks in between.
+            A class with ``__torch_function__`` is asked about its own objects.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        raise NotImplementedError
+
+    def __enter__(self) -> Any:
+        raise NotImplementedError(f"{type(self).__name__}: there are no regions in which all functions are asked for. Make the tensors "
+                                  "objects of a class with __torch_function__")
+
+    def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
+        """The region never began."""

@@ -16,15 +16,17 @@ FLOORS = [
     {"autograd"},
     {"ops"},
     {"tensor"},
-    {"checks", "random", "version", "backends", "accelerator", "compiler", "distributed", "multiprocessing", "fft", "linalg", "_C"},
-    {"special", "masked", "func"},
-    {"nn", "utils", "metrics", "amp", "onnx", "mps", "__config__"},
+    {"checks", "random", "version", "backends", "accelerator", "compiler", "distributed", "multiprocessing", "fft", "linalg", "_C",
+     "futures", "_tensor_str"},
+    {"special", "masked", "types", "func"},
+    {"nn", "utils", "metrics", "amp", "onnx", "mps", "__config__", "functional", "_utils"},
     {"optim", "distributions", "cpu", "cuda", "overrides", "sparse", "_dynamo"},
     {"io", "signal", "fx", "xpu"},
     {"jit"},
     {"hub"},
     {"vision", "text", "audio", "tools", "serialization", "storage", "testing"},
-    {"compat"},
+    {"compat", "_ops"},
+    {"library"},
 ]
 FLOOR = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
 NAMESPACE = "rushlight"  # the public namespace, which imports every room; only rooms above `tensor` may use it

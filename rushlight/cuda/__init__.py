@@ -9,7 +9,8 @@ from ..record.meta import Device, NoSuchDevice
 
 __all__ = ["CUDAGraph", "Event", "ExternalStream", "OutOfMemoryError", "Stream", "StreamContext", "current_device", "current_stream",
            "default_generators", "default_stream", "device", "device_count", "device_of", "empty_cache", "get_arch_list",
-           "get_rng_state", "get_rng_state_all", "init", "initial_seed", "ipc_collect", "is_available", "is_current_stream_capturing",
+           "get_rng_state", "get_rng_state_all", "graph",
+           "init", "initial_seed", "ipc_collect", "is_available", "is_current_stream_capturing",
            "is_initialized",
            "manual_seed", "manual_seed_all", "max_memory_allocated", "max_memory_cached", "mem_get_info", "memory_allocated",
            "memory_cached", "memory_stats", "memory_summary", "reset_accumulated_memory_stats", "reset_max_memory_allocated",
@@ -156,6 +157,17 @@ class Event(Stream):
 
 class CUDAGraph(Stream):
     """A recorded sequence of a GPU's work."""
+
+
+class graph:
+    """A region whose work on a GPU becomes a ``CUDAGraph``.
+
+    Raises:
+        AssertionError: where the region is made: there is no GPU.
+    """
+
+    def __init__(self, cuda_graph: Any, pool: Any = None, stream: Any = None, capture_error_mode: str = "global") -> None:
+        raise NoSuchDevice("cuda")
 
 
 class StreamContext:

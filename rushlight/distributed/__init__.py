@@ -5,63 +5,38 @@ a sum over members is the tensor itself, gathering copies it. A larger group is 
 """
 from __future__ import annotations
 
-import enum
 import os
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["GroupMember", "ProcessGroup", "ReduceOp", "Work", "all_gather", "all_gather_into_tensor", "all_gather_object", "all_reduce",
-           "barrier", "broadcast", "broadcast_object_list", "destroy_process_group", "gather", "get_backend", "get_rank", "get_world_size",
-           "group", "init_process_group", "is_available", "is_gloo_available", "is_initialized", "is_mpi_available", "is_nccl_available",
-           "is_torchelastic_launched", "new_group", "reduce", "reduce_scatter_tensor", "scatter"]
+from .exchange import (
+    P2POp,
+    all_to_all,
+    all_to_all_single,
+    batch_isend_irecv,
+    gather_object,
+    get_global_rank,
+    get_group_rank,
+    get_process_group_ranks,
+    irecv,
+    isend,
+    monitored_barrier,
+    recv,
+    reduce_scatter,
+    scatter_object_list,
+    send,
+)
+from .members import GroupMember, ProcessGroup, ReduceOp, Work, done, fill, group, member, sole
+
+__all__ = ["GroupMember", "P2POp", "ProcessGroup", "ReduceOp", "Work", "all_gather", "all_gather_into_tensor", "all_gather_object",
+           "all_reduce", "all_to_all", "all_to_all_single", "barrier", "batch_isend_irecv", "broadcast", "broadcast_object_list",
+           "destroy_process_group", "gather", "gather_object", "get_backend", "get_global_rank", "get_group_rank",
+           "get_process_group_ranks", "get_rank", "get_world_size", "group", "init_process_group", "irecv", "is_available",
+           "is_gloo_available", "is_initialized", "is_mpi_available", "is_nccl_available", "is_torchelastic_launched", "isend",
+           "monitored_barrier", "new_group", "recv", "reduce", "reduce_scatter", "reduce_scatter_tensor", "scatter",
+           "scatter_object_list", "send"]
 
 _BACKENDS = ("gloo", "nccl", "mpi", "ucc", "xccl")
-
-
-class ReduceOp(enum.Enum):
-    """How values of a group's members become one; of a single member's value each makes the value itself."""
-
-    SUM, AVG, PRODUCT, MIN, MAX, BAND, BOR, BXOR = range(8)
-
-
-ReduceOp.RedOpType = ReduceOp  # type: ignore[attr-defined]  # the class of its members, which annotations name
-
-
-class ProcessGroup:
-    """A group of this process alone."""
-
-    def __init__(self, backend: str) -> None:
-        self.backend = backend
-
-    def rank(self) -> int:
-        """Always 0."""
-        return 0
-
-    def size(self) -> int:
-        """Always 1."""
-        return 1
-
-
-class GroupMember:
-    """``WORLD``: the default group; None before ``init_process_group``."""
-
-    WORLD: ProcessGroup | None = None
-    NON_GROUP_MEMBER = -100
-
-
-group = GroupMember
-
-
-class Work:
-    """A collective begun with ``async_op=True``: among one member it is over when it has begun."""
-
-    def wait(self, timeout: Any = None) -> bool:
-        """Return at once."""
-        return True
-
-    def is_completed(self) -> bool:
-        """Whether it is over: yes."""
-        return True
 
 
 def is_available() -> bool:
@@ -126,22 +101,14 @@ def init_process_group(backend: str | None = None, init_method: str | None = Non
 
 def destroy_process_group(group: Any = None) -> None:
     """Forget the default group (``group`` None or the default one)."""
-    world = _member(None if group is None else group)
+    world = member(None if group is None else group)
     if group is None or world is GroupMember.WORLD:
         GroupMember.WORLD = None
 
 
-def _member(group: Any) -> ProcessGroup:
-    if group is not None:
-        return group
-    if GroupMember.WORLD is None:
-        raise ValueError("Default process group has not been initialized, please make sure to call init_process_group.")
-    return GroupMember.WORLD
-
-
 def new_group(ranks: Sequence[int] | None = None, timeout: Any = None, backend: str | None = None, **options: Any) -> Any:
     """A group of the members ``ranks``: of this process, or ``GroupMember.NON_GROUP_MEMBER`` for no members."""
-    world = _member(None)
+    world = member(None)
     if ranks is not None and any(r != 0 for r in ranks):
         raise ValueError("The new group's rank should be within the world_size set by init_process_group")
     return ProcessGroup(backend or world.backend) if ranks is None or ranks else GroupMember.NON_GROUP_MEMBER
@@ -149,99 +116,92 @@ def new_group(ranks: Sequence[int] | None = None, timeout: Any = None, backend: 
 
 def get_rank(group: Any = None) -> int:
     """The number of this process among the group's members: 0."""
-    return _member(group).rank()
+    return member(group).rank()
 
 
 def get_world_size(group: Any = None) -> int:
     """How many members the group has: 1."""
-    return _member(group).size()
+    return member(group).size()
 
 
 def get_backend(group: Any = None) -> str:
     """The name that the group was made with."""
-    return _member(group).backend
-
-
-def _done(group: Any, async_op: bool, root: int | None = 0) -> Work | None:
-    """The end of every collective: its group exists, its root is a member."""
-    backend = _member(group).backend
-    if root not in (None, 0):
-        raise RuntimeError(f"{backend}: invalid root rank: {root}")
-    return Work() if async_op else None
+    return member(group).backend
 
 
 def barrier(group: Any = None, async_op: bool = False, device_ids: Any = None) -> Work | None:
     """Wait for all members."""
-    return _done(group, async_op)
+    return done(group, async_op)
 
 
 def all_reduce(tensor: Any, op: Any = ReduceOp.SUM, group: Any = None, async_op: bool = False) -> Work | None:
     """Reduce ``tensor`` over the members, in place: one member's value is the result."""
-    return _done(group, async_op)
+    return done(group, async_op)
 
 
 def reduce(tensor: Any, dst: int = 0, op: Any = ReduceOp.SUM, group: Any = None, async_op: bool = False) -> Work | None:
     """``all_reduce`` for the member ``dst``."""
-    return _done(group, async_op, dst)
+    return done(group, async_op, dst)
 
 
 def broadcast(tensor: Any, src: int = 0, group: Any = None, async_op: bool = False) -> Work | None:
     """Give every member the value of the member ``src``."""
-    return _done(group, async_op, src)
+    return done(group, async_op, src)
 
 
 def broadcast_object_list(object_list: list[Any], src: int = 0, group: Any = None, device: Any = None) -> None:
     """``broadcast`` of Python objects."""
-    _done(group, False, src)
-
-
-def _sole(things: Sequence[Any], what: str) -> Any:
-    if len(things) != 1:
-        raise ValueError(f"{what} should have one entry for each of the group's members, 1, got {len(things)}")
-    return things[0]
-
-
-def _fill(to: Any, tensor: Any) -> None:
-    to.detach().copy_(tensor.detach().reshape(to.shape))
+    done(group, False, src)
 
 
 def all_gather(tensor_list: list[Any], tensor: Any, group: Any = None, async_op: bool = False) -> Work | None:
     """Copy every member's ``tensor`` into its entry of ``tensor_list``."""
-    work = _done(group, async_op)
-    _fill(_sole(tensor_list, "tensor_list"), tensor)
+    work = done(group, async_op)
+    fill(sole(tensor_list, "tensor_list"), tensor)
     return work
 
 
 def all_gather_into_tensor(output_tensor: Any, input_tensor: Any, group: Any = None, async_op: bool = False) -> Work | None:
     """Copy every member's tensor into its part of ``output_tensor``."""
-    work = _done(group, async_op)
-    _fill(output_tensor, input_tensor)
+    work = done(group, async_op)
+    fill(output_tensor, input_tensor)
     return work
 
 
 def all_gather_object(object_list: list[Any], obj: Any, group: Any = None) -> None:
     """Put every member's object into its entry of ``object_list``."""
-    _done(group, False)
-    _sole(object_list, "object_list")
+    done(group, False)
+    sole(object_list, "object_list")
     object_list[0] = obj
 
 
 def gather(tensor: Any, gather_list: list[Any] | None = None, dst: int = 0, group: Any = None, async_op: bool = False) -> Work | None:
     """``all_gather`` for the member ``dst``."""
-    work = _done(group, async_op, dst)
-    _fill(_sole(gather_list or [], "gather_list"), tensor)
+    work = done(group, async_op, dst)
+    fill(sole(gather_list or [], "gather_list"), tensor)
     return work
 
 
 def scatter(tensor: Any, scatter_list: list[Any] | None = None, src: int = 0, group: Any = None, async_op: bool = False) -> Work | None:
     """Copy the entries of ``scatter_list`` of the member ``src`` to the members' tensors."""
-    work = _done(group, async_op, src)
-    _fill(tensor, _sole(scatter_list or [], "scatter_list"))
+    work = done(group, async_op, src)
+    fill(tensor, sole(scatter_list or [], "scatter_list"))
     return work
 
 
 def reduce_scatter_tensor(output: Any, input: Any, op: Any = ReduceOp.SUM, group: Any = None, async_op: bool = False) -> Work | None:
     """Reduce ``input`` over the members; each gets its part of the result."""
-    work = _done(group, async_op)
-    _fill(output, input)
+    work = done(group, async_op)
+    fill(output, input)
     return work
+
+
+def __getattr__(name: str) -> Any:
+    """What is built upon groups, imported when it is asked for."""
+    import importlib
+
+    if name in ("DeviceMesh", "init_device_mesh"):
+        return getattr(importlib.import_module(f"{__name__}.device_mesh"), name)
+    if name in ("algorithms", "checkpoint", "constants", "device_mesh", "distributed_c10d", "fsdp", "nn", "tensor"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

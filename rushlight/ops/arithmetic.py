@@ -115,7 +115,7 @@ pow_ = pointwise("pow", _pow, grad_name=pow_name)
 mul.once = div.once = pow_.once = True
 neg = pointwise("neg", _neg)
 positive = pointwise("positive", lambda e, x: x)
-abs_ = pointwise("abs", lambda e, x: x if x.dtype.kind == "u" else e.abs(x), allowed="uif")
+abs_ = pointwise("abs", lambda e, x: x if x.dtype.kind == "u" else e.abs(x), allowed="uifq")
 sign = pointwise("sign", lambda e, x: x if x.dtype.kind == "b" else e.sign(x), allowed="buif")
 maximum = pointwise("maximum", _maximum, allowed="buif", plain="c")
 minimum = pointwise("minimum", _minimum, allowed="buif", plain="c")
@@ -125,7 +125,7 @@ fmax = pointwise("fmax", _fmax, allowed="buif", plain="c", grads=(
 fmin = pointwise("fmin", _fmin, allowed="buif", plain="c", grads=(
     lambda e, g, out, x, y: e.where(e.le(x, y) | e.isnan(y), g, e.const(0, g.dtype)),
     lambda e, g, out, x, y: e.where(e.le(x, y) | e.isnan(y), e.const(0, g.dtype), g)))
-where = pointwise("where", _where, raw=(0,))
+where = pointwise("where", _where, raw=(0,), allowed="buifcq")
 lerp = pointwise("lerp", grad_name=by_tensor("Lerp"), formula=lambda e, a, b, w:
                  e.where(e.lt(e.abs(w), 0.5), a + w * (b - a), b - (b - a) * (1 - w)), grads=(
     lambda e, g, out, a, b, w: g * (1 - w), lambda e, g, out, a, b, w: g * w, lambda e, g, out, a, b, w: g * (b - a)),
@@ -140,13 +140,13 @@ def _compare(name: str, allowed: str) -> Any:
     return pointwise(name, lambda e, x, y: getattr(e, name)(x, y), result="bool", allowed=allowed)
 
 
-eq, ne = (_compare(n, "buifc") for n in ("eq", "ne"))
+eq, ne = (_compare(n, "buifcq") for n in ("eq", "ne"))
 lt, le, gt, ge = (_compare(n, "buif") for n in ("lt", "le", "gt", "ge"))
 logical_and = pointwise("logical_and", lambda e, x, y: _logical(e, x) & _logical(e, y), result="bool", raw=(0, 1))
 logical_or = pointwise("logical_or", lambda e, x, y: _logical(e, x) | _logical(e, y), result="bool", raw=(0, 1))
 logical_xor = pointwise("logical_xor", lambda e, x, y: _logical(e, x) ^ _logical(e, y), result="bool", raw=(0, 1))
 logical_not = pointwise("logical_not", lambda e, x: ~_logical(e, x), result="bool", raw=(0,))
-isnan = pointwise("isnan", lambda e, x: e.isnan(x) if x.dtype.kind == "f" else e.ne(x, x), result="bool")
+isnan = pointwise("isnan", lambda e, x: e.isnan(x) if x.dtype.kind == "f" else e.ne(x, x), result="bool", allowed="buifcq")
 isinf = pointwise("isinf", lambda e, x: e.isinf(x) if x.dtype.kind == "f" else e.ne(x, x), result="bool")
 isfinite = pointwise("isfinite", lambda e, x: ~(e.isnan(x) | e.isinf(x)) if x.dtype.kind == "f" else e.eq(x, x), result="bool")
 isposinf = pointwise("isposinf", lambda e, x: e.eq(x, math.inf) if x.dtype.kind == "f" else e.ne(x, x), result="bool",

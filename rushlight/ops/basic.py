@@ -21,9 +21,9 @@ __all__ = ["full", "cast", "clone", "cat", "stack", "update_view", "flip", "repe
 
 Shape = tuple[int, ...]
 
-full = Structured("full", meta=lambda metas, shape, number, dtype: meta_of(shape, dtype, CPU),
+full = Structured("full", moves=True, meta=lambda metas, shape, number, dtype: meta_of(shape, dtype, CPU),
                   lower=lambda g, x, attrs, outs: g.const(attrs[1][0], attrs[2], attrs[0]))
-_full_of = Structured("full", meta=lambda metas, shape, dtype: meta_of(shape, dtype, CPU),
+_full_of = Structured("full", moves=True, meta=lambda metas, shape, dtype: meta_of(shape, dtype, CPU),
                       lower=lambda g, x, attrs, outs: g.expand(g.cast(x[0], attrs[1]), attrs[0]))
 
 
@@ -43,9 +43,9 @@ def _cast_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[M
     return g.cast(inputs[0], attrs[0])
 
 
-cast = Structured("to", meta=lambda metas, dtype: meta_of(metas[0].shape, dtype, metas[0].device), lower=_cast_lower,
+cast = Structured("to", moves=True, meta=lambda metas, dtype: meta_of(metas[0].shape, dtype, metas[0].device), lower=_cast_lower,
                   grad=lambda ctx, g: g.to(ctx.metas[0].dtype), saves=((), False), grad_name="ToCopyBackward0", lays=like_input())
-clone = Structured("clone", meta=lambda metas: preserved(metas[0]), lower=lambda g, x, attrs, outs: x[0],
+clone = Structured("clone", moves=True, meta=lambda metas: preserved(metas[0]), lower=lambda g, x, attrs, outs: x[0],
                    grad=lambda ctx, g: g, saves=((), False))
 
 
@@ -77,7 +77,8 @@ def _cat_grad(ctx: Any, g: Any) -> Sequence[Any]:
     return given
 
 
-cat = Structured("cat", meta=_cat_meta, lower=lambda g, x, attrs, outs: g.concat(x, attrs[0]), grad=_cat_grad, saves=((), False),
+cat = Structured("cat", moves=True,
+                 meta=_cat_meta, lower=lambda g, x, attrs, outs: g.concat(x, attrs[0]), grad=_cat_grad, saves=((), False),
                  lays=suggested(every=True))
 
 
@@ -99,7 +100,7 @@ def _stack_lays(metas: Sequence[Meta], out: Any, attrs: tuple) -> Any:
     return in_order_meta(out, tuple([e for d in channels_last_order(n) or () for e in ((dim, d + 1) if d == dim else (d + (d > dim),))]))
 
 
-stack = Structured("stack", meta=_stack_meta, lower=_stack_lower, saves=((), False), lays=_stack_lays,
+stack = Structured("stack", moves=True, meta=_stack_meta, lower=_stack_lower, saves=((), False), lays=_stack_lays,
                    grad=lambda ctx, g: [g.select(*ctx.attrs, k) if need else None for k, need in enumerate(ctx.needs)])
 
 
@@ -138,7 +139,7 @@ def _repeat_grad(ctx: Any, g: Any) -> Any:
     return g.reshape(split).sum(tuple(range(0, 2 * len(times), 2))).reshape(shape)
 
 
-repeat = Structured("repeat", meta=_repeat_meta, lower=_repeat_lower, grad=_repeat_grad, saves=((), False))
+repeat = Structured("repeat", moves=True, meta=_repeat_meta, lower=_repeat_lower, grad=_repeat_grad, saves=((), False))
 
 
 def _pad_meta(metas: Sequence[Meta], low: Shape, high: Shape, value: float) -> Meta:
@@ -207,10 +208,11 @@ def _update_grad(ctx: Any, g: Any) -> Sequence[Any]:
     return outside, as_strided(g, *ctx.attrs) if ctx.needs[1] else None
 
 
-update_view = Structured("copy_slices", meta=lambda metas, *place: metas[0].own, lower=_update_lower,
+update_view = Structured("copy_slices", moves=True, meta=lambda metas, *place: metas[0].own, lower=_update_lower,
                          grad=_update_grad, saves=((), False), grad_name="torch::autograd::CopySlices")
 update_view.once = True
-Restrided.overwrite = Structured("copy_", meta=lambda metas: metas[1].own, lower=lambda g, x, attrs, outs: x[1], saves=((), False),
+Restrided.overwrite = Structured("copy_", moves=True,
+                                 meta=lambda metas: metas[1].own, lower=lambda g, x, attrs, outs: x[1], saves=((), False),
                                  grad=lambda ctx, g: (Rules.zeros(ctx.metas[0]), g if ctx.needs[1] else None),
                                  grad_name="torch::autograd::CopyBackwards")
 

@@ -123,7 +123,7 @@ def _index_lays(metas: Sequence[Meta], out: Meta, attrs: tuple) -> Meta:
     return sorted_by(out, [source, *each])
 
 
-index = Structured("index", meta=_index_meta, lower=_index_lower, grad=_index_grad, saves=_index_saves, lays=_index_lays)
+index = Structured("index", moves=True, meta=_index_meta, lower=_index_lower, grad=_index_grad, saves=_index_saves, lays=_index_lays)
 
 
 # Inputs (x, values, *indices), attrs (first indexed dimension, combine); values have the shape of ``index``'s result.
@@ -156,7 +156,7 @@ def _put_saves(needs: tuple[bool, ...]) -> tuple[tuple[int, ...], bool]:
     return tuple(range(2, len(needs))), False
 
 
-index_put = Structured("index_put", meta=_put_meta, lower=_put_lower, grad=_put_grad, saves=_put_saves, lays=like_input())
+index_put = Structured("index_put", moves=True, meta=_put_meta, lower=_put_lower, grad=_put_grad, saves=_put_saves, lays=like_input())
 
 
 # -- scatter with a product or an extreme -------------------------------------------------------------------------

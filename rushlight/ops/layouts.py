@@ -201,7 +201,7 @@ def in_order_meta(m: Meta, order: Shape | None) -> Meta:
 
 
 #: The same values in memory of their own that is filled in the order ``attrs[0]``, row-major for None.
-in_order = Structured("clone", meta=lambda metas, order: in_order_meta(metas[0], order), lower=lambda g, x, attrs, outs: x[0],
+in_order = Structured("clone", moves=True, meta=lambda metas, order: in_order_meta(metas[0], order), lower=lambda g, x, attrs, outs: x[0],
                       grad=lambda ctx, g: g, saves=((), False))
 Restrided.in_order = lambda t, meta: apply(in_order, (meta.order,), (t,), hold=True)
 

@@ -53,7 +53,7 @@ def _cut_grad(ctx: Any, g: Any) -> Sequence[Any]:
     return put_at(g.contiguous(), ctx.inputs[1], attrs=(ctx.metas[0].shape, *ctx.attrs)), None
 
 
-cut_at: Structured = Structured("cut_at", meta=_cut_meta, lower=_cut_lower, grad=_cut_grad, saves=((1,), False),
+cut_at: Structured = Structured("cut_at", moves=True, meta=_cut_meta, lower=_cut_lower, grad=_cut_grad, saves=((1,), False),
                                 grad_name="SelectBackward0")
 
 
@@ -65,7 +65,8 @@ def _put_at_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence
     return _put_lower(g, (zeros, inputs[0], _positions(g, inputs[1], n, step)), (dim, None), outs)
 
 
-put_at = Structured("put_at", meta=lambda metas, shape, dim, n, step: full.meta((), (shape, (0, "i"), metas[0].dtype)), lower=_put_at_lower,
+put_at = Structured("put_at", moves=True,
+                    meta=lambda metas, shape, dim, n, step: full.meta((), (shape, (0, "i"), metas[0].dtype)), lower=_put_at_lower,
                     grad=lambda ctx, g: (cut_at(g, ctx.inputs[1], attrs=ctx.attrs[1:]), None), saves=((1,), False))
 
 
@@ -94,7 +95,7 @@ def _take_grad(ctx: Any, g: Any) -> Sequence[Any]:
     return update_at(full(attrs=(m.shape, (0, "i"), m.dtype)), g.contiguous(), ctx.inputs[1], attrs=(*ctx.attrs, "add")), None
 
 
-take_at: Structured = Structured("take_at", meta=lambda metas, shape, strides: as_strided.meta(metas[:1], (shape, strides, 0)),
+take_at: Structured = Structured("take_at", moves=True, meta=lambda metas, shape, strides: as_strided.meta(metas[:1], (shape, strides, 0)),
                                  lower=_take_lower, grad=_take_grad, saves=((1,), False), grad_name="AsStridedBackward0")
 
 
@@ -116,7 +117,7 @@ def _update_grad(ctx: Any, g: Any) -> Sequence[Any]:
     return outside, take_at(g, at, attrs=(shape, strides)) if ctx.needs[1] else None, None
 
 
-update_at: Structured = Structured("update_at", meta=lambda metas, shape, strides, combine: metas[0].own, lower=_update_lower,
+update_at: Structured = Structured("update_at", moves=True, meta=lambda metas, shape, strides, combine: metas[0].own, lower=_update_lower,
                                    grad=_update_grad, saves=((2,), False), grad_name="torch::autograd::CopySlices")
 
 

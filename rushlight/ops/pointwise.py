@@ -271,6 +271,8 @@ class Pointwise(_Formula):
 
     def _check(self, common: DType) -> None:
         if common.kind not in self.allowed:
+            if common.kind == "q":
+                raise NotImplementedError(f'"{self.name}" not implemented for \'{common.name.capitalize()}\'')
             what = {"b": "Bool", "u": "unsigned integer", "i": "integer", "f": "floating", "c": "complex"}[common.kind]
             error = RuntimeError if common.kind in self.plain else NotImplementedError
             raise error(f'"{self.name}" not implemented for {what} tensors ({common.name})')

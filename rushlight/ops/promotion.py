@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
+from ..autograd.handle import type_name
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..compile.sizes import is_size
@@ -25,6 +26,10 @@ def set_default_dtype(d: DType) -> None:
     _default[0] = d
 
 
+def _scalar_name(d: DType) -> str:
+    return type_name(d).removeprefix("torch.").removesuffix("Tensor")
+
+
 @cache
 def promote_types(a: DType, b: DType) -> DType:
     """The smallest type that both convert to.
@@ -38,6 +43,9 @@ def promote_types(a: DType, b: DType) -> DType:
         return b
     if b.kind == "b":
         return a
+    if "q" in (a.kind, b.kind):
+        raise RuntimeError(f"Promotion for Float8 Types is not supported, attempted to promote "
+                           f"{_scalar_name(a)} and {_scalar_name(b)}")
     rank = "uifc"
     if a.kind in "ui" and b.kind in "ui":
         if a.kind == b.kind:

@@ -25,18 +25,19 @@ class Structured(Op):
         saves: ``(needs) -> (input positions, whether results)`` that ``grad`` reads, or that pair; default: everything.
         reference: ``(arrays, attrs, outs) -> arrays``, for what a library computes.
         autocast, lays: see ``Op``.
+        moves: it stores or moves elements and computes with none, so that it takes floating numbers of one byte.
 
     Calling it records it: ``op(x, y, attrs=(...))``.
     """
 
     def __init__(self, name: str, *, meta: Callable[..., Any], lower: Callable[..., Any] | None = None,
                  grad: Callable[..., Any] | None = None, saves: Any = None, reference: Callable[..., Any] | None = None,
-                 grad_name: Any = None, autocast: str | None = None, lays: Any = None) -> None:
+                 grad_name: Any = None, autocast: str | None = None, lays: Any = None, moves: bool = False) -> None:
         self.name = name
         self.grad_name = grad_name or backward_name(name)
         self._meta, self._grad, self._saves = meta, grad, saves
         self.differentiable = grad is not None
-        self.autocast, self.lays = autocast, lays
+        self.autocast, self.lays, self.moves = autocast, lays, moves
         if lower is not None:
             self.lower = lambda g, inputs, attrs, outs: _many(lower(g, inputs, attrs, outs))  # type: ignore[method-assign]
         elif reference is None:
@@ -49,6 +50,10 @@ class Structured(Op):
         return apply(self, told_apart(attrs), tensors)
 
     def meta(self, metas: Sequence[Meta], attrs: tuple) -> Meta | tuple[Meta, ...]:
+        if not self.moves:
+            for m in metas:
+                if m.dtype.kind == "q":
+                    raise NotImplementedError(f'"{self.name}" not implemented for \'{m.dtype.name.capitalize()}\'')
         return self._meta(metas, *attrs)
 
     def saved(self, metas: Sequence[Meta], attrs: tuple, needs: tuple[bool, ...]) -> tuple[tuple[int, ...], bool | tuple[int, ...]]:

@@ -96,7 +96,8 @@ def _limits(d: DType) -> tuple[dict[str, float], int]:
     import ml_dtypes
 
     info = ml_dtypes.finfo(d.numpy)
-    return {"resolution": 10.0 ** -info.precision, "min": float(info.min), "max": float(info.max), "eps": float(info.eps),
+    precision = info.precision if d.kind != "q" else 0  # decimal digits that survive a round trip: none of one byte's
+    return {"resolution": 10.0 ** -precision, "min": float(info.min), "max": float(info.max), "eps": float(info.eps),
             "smallest_normal": float(info.smallest_normal), "tiny": float(info.tiny)}, info.bits
 
 
@@ -112,7 +113,7 @@ class finfo(_Info):
         from ..ops.promotion import default_dtype
 
         type = type or default_dtype()
-        if type.kind not in "fc":
+        if type.kind not in "fcq":
             raise TypeError(f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle '{type!r}'")
         fields, self.bits = _limits(type.to_real())
         super().__init__(type, fields)

@@ -47,7 +47,7 @@ def reduce_tensor(t: Any) -> tuple:
     array = t.detach()._array()
     whole = np.array(array if own.order is None else array.transpose(own.order)).reshape(-1)
     strides = own.strides or contiguous_strides(own.shape)
-    return rebuild, (type(t), whole.view(np.uint8) if t.dtype.name == "bfloat16" else whole, t.dtype, tuple(t.shape), strides, 0,
+    return rebuild, (type(t), whole.view(np.uint8) if t.dtype.foreign else whole, t.dtype, tuple(t.shape), strides, 0,
                      t.requires_grad, dict(t.__dict__))
 
 

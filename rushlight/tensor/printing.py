@@ -177,7 +177,7 @@ def _values_text(values: np.ndarray, indent: int, summarize: bool, number: _Numb
     return "[" + ("," + "\n" * (values.ndim - 1) + " " * (indent + 1)).join(parts) + "]"
 
 
-def _contents(values: np.ndarray, dtype_name: str, indent: int) -> str:
+def contents(values: np.ndarray, dtype_name: str, indent: int) -> str:
     summarize = values.size > PRINT_OPTS.threshold
     shown = _edges(values) if summarize else values
     number: _NumberFormat | _ComplexFormat
@@ -188,7 +188,7 @@ def _contents(values: np.ndarray, dtype_name: str, indent: int) -> str:
     return _values_text(values, indent, summarize, number)
 
 
-def _with_suffixes(text: str, suffixes: Sequence[str], indent: int) -> str:
+def with_suffixes(text: str, suffixes: Sequence[str], indent: int) -> str:
     """`text, suffix, suffix)`, with line breaks before the suffixes that would not fit."""
     # PyTorch counts two columns more than are there (one where the text has several lines); so must we.
     column = len(text) - text.rfind("\n") + 1
@@ -238,23 +238,23 @@ def tensor_repr(
         suffixes.append(f"size={tuple(shape)}")
         if dtype_name != default_dtype:
             suffixes.append(dtype_suffix)
-        contents = "..."
+        inside = "..."
     elif array.size == 0:
         if array.ndim != 1:
             suffixes.append(f"size={tuple(array.shape)}")
         if dtype_name != default_dtype:
             suffixes.append(dtype_suffix)
-        contents = "[]"
+        inside = "[]"
     else:
         if not PRINT_OPTS.edgeitems:
             suffixes.append(f"size={tuple(array.shape)}")
         default_complex = "complex128" if default_dtype == "float64" else "complex64"
         if dtype_name not in (default_dtype, default_complex, "int64", "bool"):
             suffixes.append(dtype_suffix)
-        contents = _contents(array, dtype_name, len(prefix))
+        inside = contents(array, dtype_name, len(prefix))
     if grad_fn_name is not None:
         suffixes.append(f"grad_fn=<{grad_fn_name}>")
     elif requires_grad:
         suffixes.append("requires_grad=True")
-    text = _with_suffixes(prefix + contents, suffixes, len(prefix))
+    text = with_suffixes(prefix + inside, suffixes, len(prefix))
     return "Parameter containing:\n" + text if is_parameter else text

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd.handle import Handle
-from ..compile import dtypes as dt
+from ..autograd.handle import Handle, type_name
 from ..record.flush import flush_trace, ready
 from ..record.meta import CPU
 from ..record.trace import local
@@ -29,12 +28,13 @@ class Readable(Stored):
         """A NumPy array over the same memory.
 
         Raises:
-            RuntimeError: the tensor requires grad, in grad mode (unless ``force``). TypeError: a dtype that NumPy lacks (bfloat16).
+            RuntimeError: the tensor requires grad, in grad mode (unless ``force``). TypeError: a dtype that NumPy lacks (bfloat16,
+                float8).
         """
         if not force and self.requires_grad and local.trace.grad_enabled:
             raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
-        if self.dtype is dt.bfloat16:
-            raise TypeError("Got unsupported ScalarType BFloat16")
+        if self.dtype.foreign:
+            raise TypeError(f"Got unsupported ScalarType {type_name(self.dtype)[6:].removesuffix('Tensor')}")
         if self._value.meta.device is not CPU:
             raise TypeError("can't convert meta device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
         _read_first(self._value if self._alias is None else self._alias.storage.value)
@@ -90,11 +90,11 @@ class Readable(Stored):
                 settle(root)
             offset = 0 if alias.parent is None else alias.place()[2] * meta.dtype.itemsize
             return read(ready(root).ptr + offset).value
-        return self._array().item() if self.dtype is not dt.bfloat16 else float(self._array().reshape(()))
+        return self._array().item() if not self.dtype.foreign else float(self._array().reshape(()))
 
     def tolist(self) -> Any:
         array = self._array()
-        return (array.astype(np.float32) if self.dtype is dt.bfloat16 else array).tolist()
+        return (array.astype(np.float32) if self.dtype.foreign else array).tolist()
 
     def __bool__(self) -> bool:
         n = self._value.meta.numel

@@ -14,7 +14,7 @@ from ..ops.promotion import default_dtype
 from ..record.meta import CPU, Device, is_contiguous
 from . import printing
 from .casting import converted, in_format, moved
-from .kinds import channels_last, channels_last_3d, preserve_format
+from .kinds import channels_last, channels_last_3d, preserve_format, type_name, type_named
 from .size import Size, size_argument
 from .subclassing import Subclassed, never_converted, of_class
 
@@ -117,7 +117,7 @@ class Tensor(Subclassed):
         return m.strides is None or is_contiguous(m.shape, m.strides)
 
     def is_floating_point(self) -> bool:
-        return self.dtype.kind == "f"
+        return self.dtype.is_floating_point
 
     def is_complex(self) -> bool:
         return self.dtype.kind == "c"
@@ -170,7 +170,7 @@ class Tensor(Subclassed):
         fn = self.grad_fn
         name = None if fn is None else type(fn).__name__
         array = None if self.is_meta else self._array()
-        if array is not None and self.dtype is dt.bfloat16:
+        if array is not None and self.dtype.foreign:
             array = array.astype(np.float32)
         return printing.tensor_repr(array, self.dtype.name, shape=tuple(self.shape), requires_grad=self._edge is LEAF, grad_fn_name=name,
                                     device=str(self.device), default_dtype=default_dtype().name, is_parameter=is_parameter,
@@ -221,8 +221,6 @@ class Tensor(Subclassed):
 
     def type(self, dtype: Any = None, non_blocking: bool = False) -> Any:
         """The name of the tensor's type, or the tensor converted to another."""
-        from .kinds import type_name, type_named
-
         return type_name(self.dtype, self.is_meta) if dtype is None else self.to(type_named(dtype))
 
     def type_as(self, other: Any) -> Any:

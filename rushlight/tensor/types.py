@@ -173,7 +173,7 @@ def result_type(tensor1: Any, tensor2: Any) -> DType:
 @_function
 def can_cast(from_: DType, to: DType) -> bool:
     """Whether values of one dtype may be written into a tensor of another (the category must not get lower)."""
-    rank = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
+    rank = {"b": 0, "u": 1, "i": 1, "f": 2, "q": 2, "c": 3}
     return rank[from_.kind] <= rank[to.kind] and not (from_.is_signed and to.kind == "u" and from_.kind == "i")
 
 

@@ -99,3 +99,18 @@ def test_libraries_that_ask_for_torch_take_it(tmp_path):
         layer = torch.nn.Sequential(Rearrange("b (h w) -> b w h", h=2), torch.nn.Linear(2, 1))
         print(*rearrange(layer(torch.ones(3, 8)), "b w 1 -> (b w)").shape)
         """, "-m", "rushlight.compat", "program.py", folder=tmp_path) == ["12"]
+
+
+def test_the_version_is_told_without_an_import(tmp_path):
+    assert run("""
+        import sys
+        from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
+        print(version("torch"), version("torchvision"), "torch" in sys.modules)
+        import torch, torchvision
+        assert version("torch") == torch.__version__ and version("torchvision") == torchvision.__version__
+        assert distribution("torch").metadata["Name"] == "torch" and packages_distributions()["torchvision"] == ["torchvision"]
+        try:
+            version("torch-no-such-package")
+        except PackageNotFoundError:
+            print("absent")
+        """, "-m", "rushlight.compat", "program.py", folder=tmp_path) == ["2.13.0+rushlight", "0.28.0+rushlight", "False", "absent"]

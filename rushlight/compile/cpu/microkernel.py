@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 
 from rushlight.compile.cpu.irtext import Function, Module
 from rushlight.compile.cpu.product_sums import STRETCH, add, clear, put_away
-from rushlight.compile.dtypes import DType
+from rushlight.compile.dtypes import BY_NAME, DType
 
 __all__ = ["ROW_CYCLES", "TILE_CYCLES", "Micro", "convert", "fence", "ir_type", "heights", "intrinsic_suffix", "mask", "masked_load",
            "multiply_add", "splat"]  # fmt: skip
@@ -44,6 +44,7 @@ AHEAD = 24
 _IR_TYPES = {
     "bool": "i8", "uint8": "i8", "int8": "i8", "int16": "i16", "uint16": "i16", "int32": "i32", "uint32": "i32",
     "int64": "i64", "uint64": "i64", "float16": "half", "bfloat16": "i16", "float32": "float", "float64": "double",
+    **dict.fromkeys((d.name for d in BY_NAME.values() if d.kind == "q"), "i8"),
 }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from rushlight.compile import dtypes as dt
 from rushlight.compile.cpu import half, integers, mathlib
 from rushlight.compile.cpu.irtext import Function
 from rushlight.compile.cpu.values import V, const, intrinsic, splat, where
-from rushlight.compile.dtypes import DType
+from rushlight.compile.dtypes import BY_NAME, DType
 from rushlight.compile.expr import FUNCTIONS, Expr, walk
 
 __all__ = ["SUPPORTED", "supports", "emit", "register_type", "memory_type", "load_form", "store_form", "convert",
@@ -33,7 +33,8 @@ __all__ = ["SUPPORTED", "supports", "emit", "register_type", "memory_type", "loa
 
 _REGISTER = {"bool": "i1", "uint8": "i8", "int8": "i8", "int16": "i16", "uint16": "i16", "int32": "i32",
              "uint32": "i32", "int64": "i64", "uint64": "i64", "float16": "float", "bfloat16": "float",
-             "float32": "float", "float64": "double"}  # fmt: skip
+             "float32": "float", "float64": "double",
+             **dict.fromkeys((d.name for d in BY_NAME.values() if d.kind == "q"), "i8")}  # fmt: skip
 _MEMORY = _REGISTER | {"bool": "i8", "float16": "half", "bfloat16": "i16"}
 
 #: Functions without a native form: the planner runs them on the host.
@@ -42,8 +43,10 @@ SUPPORTED: frozenset[str] = frozenset(FUNCTIONS) - _HOST_ONLY | {"input", "const
 
 
 def supports(expr: Expr) -> bool:
-    """Whether the whole formula has a native form (no complex types, no special functions)."""
-    return all(n.fn in SUPPORTED and n.dtype.kind != "c" for n in walk(expr))
+    """Whether the whole formula has a native form (no complex types, no special functions; floating numbers of one byte are moved and
+    chosen among, their conversions are the host's)."""
+    return all(n.fn in SUPPORTED and n.dtype.kind != "c" and
+               (n.fn in ("input", "where") or all(a.dtype.kind != "q" for a in (n, *n.args))) for n in walk(expr))
 
 
 def register_type(dtype: DType) -> str:

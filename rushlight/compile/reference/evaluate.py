@@ -55,7 +55,7 @@ def constant(number: Any, d: DType) -> np.ndarray:
     """A number as an array without dimensions; whole numbers wrap around, as they do in compiled code."""
     if d.kind in "iu" and isinstance(number, int):
         return np.array(number & 0xFFFFFFFFFFFFFFFF, np.uint64).astype(d.numpy)
-    return d.rounded(np.array(number)) if d.kind == "f" else np.array(number, d.numpy)
+    return d.rounded(np.array(number)) if d.kind in "fq" else np.array(number, d.numpy)
 
 
 def cast(x: np.ndarray, d: DType) -> np.ndarray:

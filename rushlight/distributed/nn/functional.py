@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .. import ReduceOp, _done, _sole
+from ..members import ReduceOp, done, sole
 
 __all__ = ["all_gather", "all_reduce", "all_to_all", "all_to_all_single", "broadcast", "gather", "reduce", "reduce_scatter", "scatter"]
 
@@ -24,7 +24,7 @@ def _given(tensor: Any, group: Any, root: int | None = None) -> Any:
     Raises:
         ValueError: there is no group. RuntimeError: the root is no member of it.
     """
-    _done(group, False, root)
+    done(group, False, root)
     return tensor.clone()
 
 
@@ -40,7 +40,7 @@ def gather(tensor: Any, dst: int = 0, group: Any = None) -> tuple[Any, ...]:
 
 def scatter(tensors: Sequence[Any], src: int = 0, group: Any = None) -> Any:
     """This member's of the tensors that the member ``src`` has for all."""
-    return _given(_sole(tensors, "tensors"), group, src)
+    return _given(sole(tensors, "tensors"), group, src)
 
 
 def reduce(tensor: Any, dst: int, op: Any = ReduceOp.SUM, group: Any = None) -> Any:
@@ -50,7 +50,7 @@ def reduce(tensor: Any, dst: int, op: Any = ReduceOp.SUM, group: Any = None) -> 
 
 def reduce_scatter(output: Any, input_list: Sequence[Any], op: Any = ReduceOp.SUM, group: Any = None) -> Any:
     """This member's of the tensors that all members have for each other, reduced."""
-    return _given(_sole(input_list, "input_list"), group)
+    return _given(sole(input_list, "input_list"), group)
 
 
 def all_gather(tensor: Any, group: Any = None) -> tuple[Any, ...]:
@@ -60,7 +60,7 @@ def all_gather(tensor: Any, group: Any = None) -> tuple[Any, ...]:
 
 def all_to_all(output_tensor_list: Sequence[Any], input_tensor_list: Sequence[Any], group: Any = None) -> tuple[Any, ...]:
     """What all members have for this one."""
-    return (_given(_sole(input_tensor_list, "input_tensor_list"), group),)
+    return (_given(sole(input_tensor_list, "input_tensor_list"), group),)
 
 
 def all_to_all_single(output: Any, input: Any, output_split_sizes: Any = None, input_split_sizes: Any = None, group: Any = None) -> Any:
