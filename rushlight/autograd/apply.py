@@ -33,8 +33,8 @@ from .handle import (
 from .node import FORMS, GradNode, filler, grad_class
 from .varying import varying
 
-__all__ = ["Restrided", "alias_of", "apply", "apply_view", "attrs_of", "described", "enter",
-           "keep_anew", "link", "refresh", "value_of", "window"]
+__all__ = ["Restrided", "alias_of", "apply", "apply_view", "apply_views", "attrs_of", "described", "enter", "keep_anew", "link", "refresh",
+           "value_of", "window"]
 
 
 def refresh(t: Handle) -> Value:
@@ -343,6 +343,33 @@ def apply_view(op: Op, attrs: tuple, t: Handle) -> Any:
     if tr.node.stop or tr.node.sweep and crowded(tr):
         flush_trace(tr, False)
     return out
+
+
+def apply_views(op: Any, attrs: tuple, t: Handle) -> tuple[Any, ...]:
+    """Record several views of ``t`` as one operation (``ops/splits.py``): they share its graph node."""
+    alias = storage_of(t)
+    if alias.version != alias.storage.version:
+        refresh(t)
+    tr = local.trace
+    grad, root = bool(tr.grad_enabled), alias.storage.value
+    linked = grad and t._edge is not None
+    if root.buffer is not None and not linked and root.meta.numel:
+        return tuple([apply_view(op.one, one, t) for one in op.each(attrs)])
+    v = t._value
+    slot = v.slot if v.epoch is tr.epoch else enter(tr, v)
+    node = tr.record((op, attrs, slot))
+    spare = tr.spare_views
+    outs = tuple([new_view(t, m, how, grad, None, tr.epoch, node.slot + k, spare.pop() if spare else None)
+                  for k, (m, how) in enumerate(zip(node.metas, op.hows(node)))])
+    tr.values += [out._value for out in outs]
+    if linked:
+        grad_node = link(tr, node, (t,), 1, tuple([out._value for out in outs]))
+        if grad_node is not None:
+            for k, out in enumerate(outs):
+                out._edge = (grad_node, k) if k else grad_node
+    if node.stop or node.sweep and crowded(tr):
+        flush_trace(tr, False)
+    return outs
 
 
 @functools.lru_cache(4096)

@@ -12,7 +12,7 @@ from typing import Any
 from ..record.flush import flush_trace
 from ..record.trace import Trace, TraceNode
 from ..record.value import Value, looks
-from .apply import apply_view, enter, value_of
+from .apply import enter, value_of
 from .garbage import crowded
 from .handle import Handle, make
 from .varying import varying
@@ -42,7 +42,7 @@ class Bare:
         made: list[Any] = []  # values, or tensors that are views
         for op, attrs, inputs, metas, is_view in self.steps:
             if is_view:
-                made.append(apply_view(op, attrs, self._tensor(inputs[0], args, grads, first, made)))
+                made += op.views(self._tensor(inputs[0], args, grads, first, made), attrs)
                 epoch = tr.epoch
                 continue
             parts: list[Any] = [op, attrs]

@@ -350,23 +350,21 @@ def _one(attempt: Attempt, out: Any) -> Made | None:
     entering = sorted([i for i, s in enumerate(slots) if s >= attempt.slot], key=slots.__getitem__)
     wants = tuple([NO if type(t) is Number or t._edge is None else A_LEAF if t._edge is LEAF else YES for t in tensors])
     common = tuple(found.kinds), tuple(entering), tr.grad_enabled, wants
-    if type(out) in (tuple, list) and len(tensors) == 1:
-        nodes = _pieces(tr, attempt, out, tensors[0])
-        if nodes is None:
-            return None
-        linked = out[0]._edge is not None
-        shape = Shape(*common, (0,), linked, None, (False,), _title(out[0]), is_view=True, pieces=True)
-        each = tuple([(n.meta, n.slot) for n in nodes])
-        facts = (each, type(out), nodes[0].saves[1][0] if linked else None, *found.facts)
-        return Made(step_for(shape), nodes, facts, partial(step_for, shape, True), (0,), found)
-    if not _is_result(out, node, epoch):
-        return None
-    nr = out._value.slot - node.slot
     inputs = _order(slots, node.inputs)
     if inputs is None or [slots[i] for i in entering] != list(range(attempt.slot, node.slot)):
         return None
     if not _begins(node.parent, attempt.start, len(entering)):
         return None
+    if type(out) is tuple and node.op.is_view and len(tensors) == 1:
+        if not _are_pieces(out, node, tensors[0], epoch):
+            return None
+        linked = out[0]._edge is not None
+        shape = Shape(*common, inputs, linked, None, (False,) * len(out), _title(out[0]), is_view=True, pieces=len(out))
+        facts = (tuple(zip(node.metas, node.op.hows(node))), node.slot, node.saves[1][0] if linked else None, *found.facts)
+        return Made(step_for(shape), node, facts, partial(step_for, shape, True), (1,), found)
+    if not _is_result(out, node, epoch):
+        return None
+    nr = out._value.slot - node.slot
     is_view = out._alias is not None or out._value.origin is not None
     moves = is_view and type(tensors[-1]) is Number
     if is_view and (len(tensors) > 1 + moves or len(node.metas) > 1 or not _is_view(out, node, tensors[0], moves)):
@@ -385,22 +383,13 @@ def _one(attempt: Attempt, out: Any) -> Made | None:
     return Made(step_for(shape), node, (meta, out._value.slot, in_metas, *found.facts), partial(step_for, shape, True), (1,), found)
 
 
-def _pieces(tr: Trace, attempt: Attempt, out: Sequence[Any], t: Handle) -> tuple[TraceNode, ...] | None:
-    """The nodes of several views of one tensor, in order."""
-    nodes: list[TraceNode] = []
-    node: Any = tr.node
-    for piece in reversed(out):
-        if node.op is None or len(node.metas) > 1 or node.inputs != (t._value.slot,):
-            return None
-        if not (_is_result(piece, node, tr.epoch) and _is_view(piece, node, t) and _is_linked(piece, node, (t,))):
-            return None
-        nodes.append(node)
-        node = node.parent
-    if len({(piece._edge is None, _title(piece)) for piece in out}) > 1:
-        return None
-    if not nodes or not _begins(node, attempt.start, 1 if t._value.slot >= attempt.slot else 0):
-        return None
-    return tuple(reversed(nodes))
+def _are_pieces(out: Sequence[Any], node: TraceNode, t: Handle, epoch: Epoch) -> bool:
+    """Whether ``out`` has the views of a tensor that were recorded together, each as it was made."""
+    hows = node.op.hows(node)
+    return len(out) == len(hows) and all(
+        _is_result(piece, node, epoch) and piece._value.slot == node.slot + k and _is_linked(piece, node, (t,))
+        and piece._alias is piece._value and piece._alias.parent is t._alias and piece._alias.how == how
+        for k, (piece, how) in enumerate(zip(out, hows)))
 
 
 def _is_result(out: Any, node: TraceNode, epoch: Epoch) -> bool:

@@ -115,6 +115,11 @@ class _Reader:
         heads = [*[f"x{k}_{nr}" for k, nr in results], *[f"s{k}_{nr}" for k, nr in results], *[f"m{k}" for k in linked]]
         facts = [*[self.ops[k].metas[nr] for k, nr in results], *[self.ops[k].slot + nr for k, nr in results],
                  *[self.grads[k].in_metas for k in linked]]
+        for k, op in enumerate(self.ops):
+            for nr, how in enumerate(op.op.hows(op) if op.op.is_view else ()):
+                if how is not op and op.slot + nr in self.views:
+                    heads.append(f"h{k}_{nr}")
+                    facts.append(how)
         if kind is not None:
             heads.append("kind")
             facts.append(kind)
@@ -363,38 +368,43 @@ class _Reader:
                 _, mask, outs, *_ = self._plan(k)
                 self.views |= {s for s, keep in zip(self.ops[k].inputs, mask or ()) if keep and self._is_view(s)}
                 if any(outs) and self.ops[k].op.is_view:
-                    self.views.add(self.ops[k].slot)
+                    self.views |= {self.ops[k].slot + nr for nr, keep in enumerate(outs) if keep}
             self._read_sources(written)
 
     def _read_sources(self, written: Sequence[int]) -> None:
         for op in reversed(self.ops):
             if not op.op.is_view:
                 continue
-            view: Any = self.values[op.slot]
-            _demand(type(view) is View and len(op.inputs) == 1)
+            _demand(len(op.inputs) == 1)
             source, = op.inputs
             _demand(source in self.results or self.sources[self.names[source]] not in written)
-            if op.slot not in self.views:
-                continue
-            _demand(view.how is op)
-            parent: Any = view.parent
-            base = view.base
-            _demand((base is None) != bool(self.tr.grad_enabled))
-            if source not in self.results:
-                t = self.args[self.sources[self.names[source]]]
-                state = self.attempt.before.get(id(t))
-                _demand(state is not None and state.value == id(t._value) and parent is t._alias)
-                _demand(base is None or base is (t if parent.base is None else parent.base))
-            elif self._is_view(source):
-                self.views.add(source)
-                whole: Any = self.values[source]
-                _demand(parent is whole and base is whole.base)
-            else:
-                _demand(type(parent) is Alias and parent.parent is None and parent.storage.value is self.values[source]
-                        and parent.storage.version == 0)
-                if base is not None:
-                    _demand(base._alias is parent and base._value is self.values[source])
-                    self._tensor(base)
+            for nr, how in enumerate(op.op.hows(op)):
+                self._read_source(self.values[op.slot + nr], how, source, op.slot + nr in self.views)
+
+    def _read_source(self, view: Any, how: Any, source: int, looked_at: bool) -> None:
+        """See that a view is of what the step will make it of."""
+        _demand(type(view) is View)
+        if not looked_at:
+            return
+        _demand(view.how == how)
+        parent: Any = view.parent
+        base = view.base
+        _demand((base is None) != bool(self.tr.grad_enabled))
+        if source not in self.results:
+            t = self.args[self.sources[self.names[source]]]
+            state = self.attempt.before.get(id(t))
+            _demand(state is not None and state.value == id(t._value) and parent is t._alias)
+            _demand(base is None or base is (t if parent.base is None else parent.base))
+        elif self._is_view(source):
+            self.views.add(source)
+            whole: Any = self.values[source]
+            _demand(parent is whole and base is whole.base)
+        else:
+            _demand(type(parent) is Alias and parent.parent is None and parent.storage.value is self.values[source]
+                    and parent.storage.version == 0)
+            if base is not None:
+                _demand(base._alias is parent and base._value is self.values[source])
+                self._tensor(base)
 
     def _is_view(self, slot: int) -> bool:
         return slot in self.results and self.ops[self.results[slot][0]].op.is_view
@@ -409,23 +419,25 @@ class _Reader:
         op = self.ops[k]
         lines = []
         names = [self.names[op.slot + nr] for nr in range(len(op.metas))]
-        is_view = op.slot in self.views  # of what nobody looks at, a view would cost thrice as much as a value
-        for nr, r in enumerate(names):
+        views = [op.slot + nr in self.views for nr in range(len(names))]  # of what nobody looks at, a view would cost thrice as much
+        for nr, (r, is_view) in enumerate(zip(names, views)):
             lines += value_lines(r, f"x{k}_{nr}", f"s{k}_{nr}", is_view, "tr.spare_views" if is_view else "spare")
-        if is_view:
-            lines += self._view(k, names[0])
+            if is_view:
+                lines += self._view(k, nr)
         if k in self.grads:
             lines += self._grad(k, names)
-        for nr, r in enumerate(names):
+        for nr, (r, is_view) in enumerate(zip(names, views)):
             t = self.made.get(op.slot + nr)
             if t is not None:
                 lines += tensor_lines(f"o{r}", r, self._edge(t._edge), self.tr.grad_enabled, is_view)
         return lines
 
-    def _view(self, k: int, r: str) -> list[str]:
+    def _view(self, k: int, nr: int) -> list[str]:
         """Lines that tell a view what it is a view of."""
-        slot, = self.ops[k].inputs
-        source = self.names[slot]
+        op = self.ops[k]
+        slot, = op.inputs
+        source, r = self.names[slot], self.names[op.slot + nr]
+        how = f"n{k}" if op.op.hows(op)[nr] is op else f"h{k}_{nr}"
         if slot not in self.results:
             t = f"t{self.sources[source]}"
             lines, base = [f"parent = {t}._alias or storage_of({t})"], f"{t} if parent.base is None else parent.base"
@@ -441,7 +453,7 @@ class _Reader:
         if not self.tr.grad_enabled:
             base = "None"
         return [*lines, "storage = parent.storage", f"{r}.storage = storage", f"{r}.origin = storage.value",
-                f"{r}.version = storage.version", f"{r}.base = {base}", f"{r}.parent = parent", f"{r}.how = n{k}"]
+                f"{r}.version = storage.version", f"{r}.base = {base}", f"{r}.parent = parent", f"{r}.how = {how}"]
 
     def _grad(self, k: int, names: Sequence[str]) -> list[str]:
         """Lines that make the graph node of an operation."""

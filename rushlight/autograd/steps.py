@@ -54,6 +54,8 @@ _LEAST, _MOST = -1 << 63, (1 << 63) - 1  # of an int64
 # Whether a tensor wants a gradient.
 NO, A_LEAF, YES = "no", "a leaf", "yes"
 
+UNROLLED = 8  # views that one call gives, for each of which a step has lines of its own
+
 
 class Shape(NamedTuple):
     """What the calls have in common that one step makes.
@@ -69,8 +71,7 @@ class Shape(NamedTuple):
             metas instead of the one.
         is_view: the result shares the memory of the tensor; ``moves``: its position is a number, and the facts have besides the
             meta the operation and its attributes with another position.
-        pieces: the result is a sequence of several such views; instead of the result's meta the facts have (meta, slot) of each,
-            instead of its slot the class of the sequence, and there are several nodes.
+        pieces: the result is a tuple of so many such views; instead of the result's meta the facts have (meta, how it is made) of each.
     """
 
     arguments: tuple[Any, ...]
@@ -86,7 +87,7 @@ class Shape(NamedTuple):
     nr: int = 0
     is_view: bool = False
     moves: bool = False
-    pieces: bool = False
+    pieces: int = 0
 
 
 @functools.lru_cache(4096)
@@ -120,18 +121,13 @@ def _source(shape: Shape, anew: bool) -> str:
     names, tensors, lines = checks(shape, "meta, slot, in_metas", bool(shape.grad), kept=kept)
     # Leaves enter right before the result, or the first of several.
     before = len(shape.entering) + shape.nr
-    slots = ["len(values)" if shape.pieces else f"slot - {before - k}" for k in range(len(shape.entering))]
-    made = [line for i, slot in zip(shape.entering, slots) for line in enters(i, tensors[i], not shape.is_view, slot)]
-    made.append(f"tr.node = node{'s[-1]' if shape.pieces else ''}")
+    made = [line for k, i in enumerate(shape.entering) for line in enters(i, tensors[i], not shape.is_view, f"slot - {before - k}")]
+    made.append("tr.node = node")
     made.append(f"spare = tr.{'spare_views' if shape.is_view else 'spare'}")
     if shape.is_view:
         made += _whole(shape)
-    if shape.pieces:
-        made += ["outs, kind = [], slot", "for node, (meta, slot) in zip(nodes, meta):", *["  " + line for line in _result(shape)],
-                 "  outs.append(out)", "return kind(outs)"]
-    else:
-        made += [*_result(shape), "return out"]
-    return together("nodes" if shape.pieces else "node", names, lines, made, anew)
+    made += _pieces(shape) if shape.pieces else [*_result(shape), "return out"]
+    return together("node", names, lines, made, anew)
 
 
 def together(then: str, names: Sequence[str], checks: Sequence[str], made: Sequence[str], anew: bool = False) -> str:
@@ -335,9 +331,7 @@ def _result(shape: Shape) -> list[str]:
     for k, (made, meta) in enumerate(zip(outs, metas)):
         lines += value_lines(made, meta, f"slot{f' + {k - shape.nr}' if k != shape.nr else ''}", shape.is_view)
     if shape.is_view:
-        how = f"how_of((op, op.moved(attrs, n{shape.inputs[1]}), meta))" if shape.moves else "node"
-        lines += ["made.base = base", "made.origin = origin", "made.version = version", "made.storage = storage", "made.parent = parent",
-                  f"made.how = {how}"]
+        lines += _seen("made", f"how_of((op, op.moved(attrs, n{shape.inputs[1]}), meta))" if shape.moves else "node")
     edge = "None"
     if shape.linked:
         filled = {}
@@ -350,6 +344,33 @@ def _result(shape: Shape) -> list[str]:
         lines += node_lines("grad", "GradNode", "node", "in_metas", filled)
         edge = f"(grad, {shape.nr})" if shape.nr else "grad"
     return [*lines, *tensor_lines("out", outs[shape.nr], edge, shape.grad, shape.is_view)]
+
+
+def _seen(made: str, how: str) -> list[str]:
+    """Lines that tell a view what it is of, behind those of ``_whole``."""
+    return [f"{made}.{slot} = {slot}" for slot in ("base", "origin", "version", "storage", "parent")] + [f"{made}.how = {how}"]
+
+
+def _pieces(shape: Shape) -> list[str]:
+    """Lines that make several views and return them, behind those of ``_whole``."""
+    lines = []
+    if shape.linked:
+        lines += node_lines("grad", "GradNode", "node", "in_metas", {
+            "edge0": "t0" if shape.wants[0] is A_LEAF else "e0 if e0 is not LEAF else t0"})
+
+    def piece(out: str, m: str, how: str, slot: str, edge: str) -> list[str]:
+        return [*value_lines("made", m, slot, True), *_seen("made", how),
+                *tensor_lines(out, "made", edge if shape.linked else "None", shape.grad, True)]
+
+    if shape.pieces > UNROLLED:
+        return [*lines, "outs = []", "for nr, (m, how) in enumerate(meta):",
+                *["  " + line for line in piece("out", "m", "how", "slot + nr", "(grad, nr) if nr else grad")], "  outs.append(out)",
+                "return tuple(outs)"]
+    each = range(shape.pieces)
+    lines.append(f"{''.join([f'(m{k}, how{k}), ' for k in each])}= meta")
+    for k in each:
+        lines += piece(f"out{k}", f"m{k}", f"how{k}", f"slot + {k}" if k else "slot", f"(grad, {k})" if k else "grad")
+    return [*lines, f"return ({''.join([f'out{k}, ' for k in each])})"]
 
 
 # -- what steps call ----------------------------------------------------------------------------------------------

@@ -70,6 +70,8 @@ def _cat_meta(metas: Sequence[Meta], dim: int) -> Meta:
 
 def _cat_grad(ctx: Any, g: Any) -> Sequence[Any]:
     (dim,), at, given = ctx.attrs, 0, []
+    if all(ctx.needs):
+        return g.split_with_sizes([m.shape[dim] for m in ctx.metas], dim)
     for m, need in zip(ctx.metas, ctx.needs):
         n = m.shape[dim]
         given.append(g.narrow(dim, at, n) if need else None)
@@ -101,7 +103,8 @@ def _stack_lays(metas: Sequence[Meta], out: Any, attrs: tuple) -> Any:
 
 
 stack = Structured("stack", moves=True, meta=_stack_meta, lower=_stack_lower, saves=((), False), lays=_stack_lays,
-                   grad=lambda ctx, g: [g.select(*ctx.attrs, k) if need else None for k, need in enumerate(ctx.needs)])
+                   grad=lambda ctx, g: g.unbind(*ctx.attrs) if all(ctx.needs) else [
+                       g.select(*ctx.attrs, k) if need else None for k, need in enumerate(ctx.needs)])
 
 
 def _flip_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:

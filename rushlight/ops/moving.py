@@ -15,16 +15,7 @@ from ..record.op import Op
 from .basic import full, update_view
 from .indexing import _index_lower, _put_lower
 from .structured import Structured
-from .views import (
-    as_strided,
-    select,
-    select_of_unbind,
-    sizes_unsafely,
-    slice_,
-    slice_of_sizes,
-    slice_of_split,
-    slice_unsafely,
-)
+from .views import as_strided, select, slice_
 
 __all__ = ["cut_at", "put_at", "take_at", "update_at"]
 
@@ -135,10 +126,8 @@ def _slice_at(cut: Op, attrs: tuple) -> tuple[Op, tuple, list[int]]:
 
 for _op in (as_strided, update_view):
     _op.positions = True
-for _cut, _at in ((select, _select_at), (select_of_unbind, _select_at), (slice_, _slice_at), (slice_of_split, _slice_at),
-                  (slice_of_sizes, _slice_at), (slice_unsafely, _slice_at), (sizes_unsafely, _slice_at)):
+for _cut, _at in ((select, _select_at), (slice_, _slice_at)):
     _moving = cut_at.named(_cut.grad_name)
-    _moving.is_one_of_many = _cut.is_one_of_many
     _cut.positions, _cut.runtime = True, partial(_at, _moving)
 as_strided.runtime = lambda attrs: None if len(attrs) > 3 else (take_at, attrs[:2], [attrs[2]])
 update_view.runtime = lambda attrs: None if len(attrs) > 3 else (update_at, (*attrs[:2], None), [attrs[2]])

@@ -58,6 +58,18 @@ class ViewOp(Op):
     def __call__(self, x: Any, *attrs: Any) -> Any:
         return apply_view(self, attrs, x)
 
+    def views(self, x: Any, attrs: tuple) -> tuple[Any, ...]:
+        """Record them."""
+        return (apply_view(self, attrs, x),)
+
+    def hows(self, node: Any) -> Sequence[Any]:
+        """How each view is that was recorded at a trie node (``autograd/handle.py::How``)."""
+        return (node,)
+
+    def places(self, shape: Shape, strides: Shape, attrs: tuple) -> Sequence[Place]:
+        """Where the results lie, if the input begins its memory."""
+        return (self.place(shape, strides, 0, attrs),)
+
     def meta(self, metas: Sequence[Meta], attrs: tuple) -> Meta:
         m = metas[0]
         shape, strides, _ = self.place(m.shape, m.strides or contiguous_strides(m.shape), 0, attrs)

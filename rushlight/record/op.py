@@ -31,7 +31,7 @@ class Op:
     Attributes (``attrs`` is always the hashable tuple of everything that is not a tensor):
         name: its name, as PyTorch spells it; ``grad_name`` is the name of its gradient node (``AddBackward0``), or a function of
             (attrs, result metas, number of inputs) that gives it; it is called only when somebody looks.
-        is_view: the result shares memory with input 0 (``ops/views.py``).
+        is_view: the results share memory with input 0 (``ops/views.py``; several of them: ``ops/splits.py``).
         is_one_of_many: a view that a function returns with others of its kind, through which nothing with gradients may be written.
         is_cut: a view that takes a part (slice, select): on a ready tensor nothing is recorded for it, since its position
             tends to change from step to step; the part enters a program as a leaf of its own.

@@ -44,21 +44,21 @@ class _Single:
     """One operation on inputs of certain metas.
 
     Attributes:
-        offset: of a view that lies in a row: where in its whole, in bytes; None: it is computed.
+        offsets: of views that lie in a row: where in their whole, in bytes; None: the results are computed.
         products: multiplications in contractions and native calls.
         left: how many runs in the interpreter there are to be; run: the compiled program, as a function of all addresses.
     """
 
-    __slots__ = ("offset", "graph", "products", "left", "run", "sizes", "nbytes")
+    __slots__ = ("offsets", "graph", "products", "left", "run", "sizes", "nbytes")
 
     def __init__(self, op: Any, attrs: tuple, ins: Sequence[Meta], outs: Sequence[Meta]) -> None:
-        self.offset = _offset(op, attrs, ins, outs)
+        self.offsets = _offsets(op, attrs, ins, outs)
         self.run: Any = None
         self.sizes = [m.nbytes + 63 & -64 for m in outs]
-        self.nbytes = 0 if self.offset is not None else sum(self.sizes)
+        self.nbytes = 0 if self.offsets is not None else sum(self.sizes)
         self.products, self.left = 0, _RUNS
         self.graph = graph = Graph()
-        if self.offset is None:
+        if self.offsets is None:
             leaves = [ordered_leaf(graph, m, m.order) for m in ins]
             made = lower_op(graph, op, leaves, attrs, outs)
             graph.results = [n if m.order is None else graph.permute(n, m.order) for n, m in zip(made, outs)]
@@ -100,12 +100,16 @@ def _run_all(program: Any, leaves: int, *pointers: int) -> None:
     program.run(pointers[:leaves], pointers[leaves:])
 
 
-def _offset(op: Any, attrs: tuple, ins: Sequence[Meta], outs: Sequence[Meta]) -> int | None:
-    """Where a view lies in its whole, if it is a stretch of it."""
-    if not op.is_view or len(ins) != 1 or ins[0].order is not None or outs[0].order is not None or not outs[0].numel:
+def _offsets(op: Any, attrs: tuple, ins: Sequence[Meta], outs: Sequence[Meta]) -> list[int] | None:
+    """Where views lie in their whole, if each is a stretch of it."""
+    if not op.is_view or len(ins) != 1 or ins[0].order is not None or any(m.order is not None or not m.numel for m in outs):
         return None
-    shape, strides, offset = op.place(ins[0].shape, contiguous_strides(ins[0].shape), 0, attrs)
-    return offset * outs[0].dtype.itemsize if outs[0].dtype is ins[0].dtype and is_contiguous(shape, strides) else None
+    if any(m.dtype is not ins[0].dtype for m in outs):
+        return None
+    places = op.places(ins[0].shape, contiguous_strides(ins[0].shape), attrs)
+    if not all(is_contiguous(shape, strides) for shape, strides, _ in places):
+        return None
+    return [offset * ins[0].dtype.itemsize for _, _, offset in places]
 
 
 class _Known(threading.local):
@@ -192,10 +196,11 @@ class StepwiseProgram:
                     continue
                 single = next(singles)
                 slot = node.slot
-                if single.offset is not None:
-                    at[slot] = at[node.inputs[0]] + single.offset
-                    if slot in direct:
-                        late.append((slot, direct.pop(slot), self.metas[slot].nbytes))
+                if single.offsets is not None:
+                    for k, offset in enumerate(single.offsets, slot):
+                        at[k] = at[node.inputs[0]] + offset
+                        if k in direct:
+                            late.append((k, direct.pop(k), self.metas[k].nbytes))
                     continue
                 pointers = [at[s] for s in node.inputs]
                 for k, size in enumerate(single.sizes, slot):

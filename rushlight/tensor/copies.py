@@ -17,7 +17,7 @@ def _copied(view: Any, title: str | None = None) -> Any:
     """A copy of a view, whose graph node has the name of the view's."""
     made = view.clone(memory_format=contiguous_format)
     if made._edge is not None:
-        entitle(made, title or f"{view._edge.name()}_copy")
+        entitle(made, title or f"{view.grad_fn.name()}_copy")
     return made
 
 

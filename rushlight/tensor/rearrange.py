@@ -13,7 +13,7 @@ from ..autograd.handle import UNWATCHED_WRITE, Handle, is_unwatched, make, stora
 from ..autograd.titles import entitle, titled
 from ..autograd.writing import check_writable
 from ..compile import dtypes as dt
-from ..ops import basic, views
+from ..ops import basic, splits, views
 from ..ops.layouts import rows
 from ..ops.pointwise import broadcast_shapes
 from ..ops.structured import wrap_dim
@@ -251,19 +251,19 @@ def unsafe_split(input: Any, split_size: int, dim: int = 0) -> tuple[Any, ...]:
     """``split`` whose pieces may be written in place, one by one."""
     if isinstance(split_size, (list, tuple)):
         raise TypeError(f"unsafe_split(): argument 'split_size' (position 1) must be int, not {type(split_size).__name__}")
-    return pieces(input, split_size, dim, views.slice_unsafely, views.sizes_unsafely)
+    return pieces(input, split_size, dim, splits.split_unsafely, splits.split_with_sizes_unsafely)
 
 
 @public(out=False)
 def unsafe_split_with_sizes(input: Any, split_sizes: Any, dim: int = 0) -> tuple[Any, ...]:
     """``split_with_sizes`` whose pieces may be written in place, one by one."""
-    return pieces(input, list(split_sizes), dim, views.slice_unsafely, views.sizes_unsafely)
+    return pieces(input, list(split_sizes), dim, splits.split_unsafely, splits.split_with_sizes_unsafely)
 
 
 @public(out=False)
 def unsafe_chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Any, ...]:
     """``chunk`` whose pieces may be written in place, one by one."""
-    return pieces(input, chunk_sizes(input, chunks, dim), dim, views.slice_unsafely, views.sizes_unsafely)
+    return pieces(input, chunk_sizes(input, chunks, dim), dim, splits.split_unsafely, splits.split_with_sizes_unsafely)
 
 
 @public(out=False)

@@ -9,7 +9,7 @@ from ..autograd.apply import value_of
 from ..autograd.handle import Handle
 from ..autograd.quick import at_once, quick
 from ..compile import dtypes as dt
-from ..ops import basic, views
+from ..ops import basic, splits, views
 from ..ops.layouts import in_order, is_in_order
 from ..ops.promotion import result_type
 from ..ops.structured import no_dims, wrap_dim, wrap_dims
@@ -259,14 +259,15 @@ METHODS["unfold"] = _unfold
 def unbind(input: Any, dim: int = 0) -> tuple[Any, ...]:
     """All positions of a dimension, as a tuple."""
     dim = wrap_dim(dim, len(input.shape))
-    return tuple([views.select_of_unbind(input, dim, k) for k in range(input.shape[dim])])
+    n = input.shape[dim]
+    return splits.unbind(input, dim, n) if n else ()
 
 
 @public(out=False)
 @at_once(pieces_of_ready)
 def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any, ...]:
     """Pieces of a given size, or of the sizes given. Writing into them in place with gradients is an error: see ``unsafe_split``."""
-    return pieces(tensor, split_size_or_sections, dim, views.slice_of_split, views.slice_of_sizes)
+    return pieces(tensor, split_size_or_sections, dim, splits.split, splits.split_with_sizes)
 
 
 def pieces(tensor: Any, split_size_or_sections: Any, dim: int, one_size: Any, sizes_given: Any) -> tuple[Any, ...]:
@@ -286,11 +287,7 @@ def pieces(tensor: Any, split_size_or_sections: Any, dim: int, one_size: Any, si
         if sum(sizes) != n or any(s < 0 for s in sizes):
             raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {dim}), but "
                                f"got split_sizes={sizes}")
-    out, at = [], 0
-    for s in sizes:
-        out.append(op(tensor, dim, at, at + s, 1))
-        at += s
-    return tuple(out)
+    return op(tensor, dim, *sizes)  # type: ignore[no-any-return]
 
 
 METHODS["split"] = at_once(pieces_of_ready)(lambda self, split_size, dim=0: split(self, split_size, dim))
