@@ -22,7 +22,7 @@ from .node import GradNode
 from .overriding import MISSED, asked, overriding
 from .reads import Reads
 from .several import several
-from .steps import A_LEAF, NO, YES, Shape, step_for
+from .steps import A_LEAF, FLOATS, NO, YES, Shape, step_for
 
 __all__ = ["OPERAND", "PLAIN_TENSORS", "POSITION", "Attempt", "Function", "search", "vain"]
 
@@ -323,7 +323,7 @@ def _shared(function: Function, step: Any, facts: tuple) -> Call:
         return call
 
 
-_LOOSE = frozenset((tuple, list, slice, float))  # of these, equal ones of the same type need not be the same for every function
+_LOOSE = frozenset((tuple, list, slice, *FLOATS))  # of these, equal ones of the same type need not be the same for every function
 
 
 def _exactly(fact: Any) -> Any:
@@ -333,7 +333,7 @@ def _exactly(fact: Any) -> Any:
         return kind, *map(_exactly, fact)
     if kind is slice:
         return kind, _exactly(fact.start), _exactly(fact.stop), _exactly(fact.step)
-    return kind, repr(fact) if kind is float else fact
+    return kind, repr(fact) if kind in FLOATS else fact
 
 
 def _one(attempt: Attempt, out: Any) -> Made | None:

@@ -4,14 +4,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..compile.dtypes import DType
+from ..record.meta import Device
 from .entering import is_strided
 from .handle import LEAF, Handle
 from .steps import (
     A_LEAF,
     ATOM,
+    EQUAL,
+    FLOATS,
     INDEX,
     INTEGER,
+    INTS,
     LEAF_VALUE,
     NO,
     NUMBER,
@@ -31,8 +37,11 @@ from .steps import (
 __all__ = ["ATOMS", "Made", "OPERAND", "PLAIN_TENSORS", "POSITION", "SEQUENCES", "Number", "Sorted", "State", "sort_arguments"]
 
 PLAIN_TENSORS: set[type] = set()  # classes of tensors without behaviour of their own; the rooms above add theirs
-ATOMS: set[type] = {int, bool, str, type(None), type(Ellipsis), DType, float, slice}  # equal ones of one of these types are the same
-SEQUENCES: set[type] = {tuple, list}  # of atoms or of tensors; the rooms above add theirs
+_WHOLE: set[type] = {np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8}  # NumPy's numbers
+# Equal ones of one of these types are the same; the rooms above add theirs.
+ATOMS: set[type] = {int, bool, str, type(None), type(Ellipsis), type, DType, Device, slice, *FLOATS, *_WHOLE}
+SEQUENCES: set[type] = {tuple, list}  # of atoms or of tensors
+_INTS = 8  # numbers in a tuple or list, at most, that are compared one by one
 
 OPERAND, POSITION = "operand", "position"  # what changing numbers are to a function: see ``quick``
 
@@ -127,13 +136,13 @@ def sort_arguments(attempt: Any, unread: bool) -> Sorted | None:
                 found.values.append(values[number.slot])
                 found.facts += fact
                 return kind
-        if not _is_atom(a):
-            return None
+        if not _is_atom(a) or type(a) in _WHOLE and attempt.function.numbers == POSITION:
+            return None  # positions out of NumPy keep changing
         if type(a) is slice:
             found.facts += (a.start, a.stop, a.step)
             return SLICE
         found.facts.append(_frozen(a))
-        return ATOM
+        return _kind_of_atom(a)
 
     def kinds_of(a: Any) -> Any:
         """Of a sequence among ``*args``: of the atom, or if there are tensors in it of each of its items."""
@@ -173,6 +182,13 @@ def _as_number(meaning: str | None, a: Any, number: Number) -> tuple[str | None,
         return (PLACE if number.length == 0 else INDEX) if type(a) is int and a % number.size == number.value else None, (number.size,)
     fact = (number.size, number.length, number.step)
     return RANGE if start_of(a, *fact) == number.value else None, (fact,)
+
+
+def _kind_of_atom(a: Any) -> str:
+    kind = type(a)
+    if kind is tuple or kind is list:
+        return f"{INTS} {kind.__name__} {len(a)}" if 0 < len(a) <= _INTS and all(type(n) is int for n in a) else ATOM
+    return ATOM if kind is slice or kind in FLOATS else EQUAL
 
 
 def _is_atom(a: Any) -> bool:

@@ -257,8 +257,9 @@ class View(DerivedValue):
         self.origin = self.storage = self.base = self.parent = self._place = None
         if type(parent) is Alias and parent.parent is None and getrefcount(parent) == 2:  # the name and the argument
             storage = parent.storage
-            # The same, and the alias. With strides, what is known of its place depends on whose whole it was.
-            if getrefcount(storage) == 3 and len(wholes) < SPARE and parent.how.meta.strides is None:
+            if getrefcount(storage) == 3 and len(wholes) < SPARE:  # the same, and the alias
+                if parent.how.meta.strides is not None:  # where it lies depended on whose whole it was
+                    parent._place = None
                 storage.value = None  # type: ignore[assignment]
                 wholes.append(parent)
         return self.home is None and self.overwritten is None

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from sys import getrefcount
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy import ndarray
 
 from ..record.value import COPIED, Value, is_exported, scalar_value
@@ -24,15 +25,17 @@ from .node import grad_class, titled_class
 from .overriding import forgetting, overriding
 from .reads import Reads
 
-__all__ = ["ATOM", "CONSTANTS", "SLICE", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "STRETCH", "UNREAD", "NUMBER", "INTEGER",
-           "INDEX", "PLACE", "RANGE", "NUMBERS", "NO", "A_LEAF", "YES", "Shape", "checks", "compiled", "enters", "same", "start_of",
-           "step_for", "together"]
+__all__ = ["ATOM", "CONSTANTS", "EQUAL", "FLOATS", "INTS", "SLICE", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "STRETCH", "UNREAD",
+           "NUMBER", "INTEGER", "INDEX", "PLACE", "RANGE", "NUMBERS", "NO", "A_LEAF", "YES", "Shape", "checks", "compiled", "enters", "same",
+           "start_of", "step_for", "together"]
 
 # What an argument can be, and what ``facts`` hold of it. Groups of arguments are ("*", kinds) for *args, of which some may be lists of
 # tensors; ("[]", kinds) for a list or tuple of tensors, ("()", kinds) for a tuple with slices, ("**", (name, kind) pairs) for **kwargs,
 # and (``Reads``, kinds) for an object of which some attributes are read.
 CONSTANTS = {"None": None, "True": True, "False": False}  # nothing
-ATOM = "atom"          # no tensor: the object
+ATOM = "atom"          # no tensor: the object. EQUAL: one that is the same as any equal one of its type; INTS: a tuple or list of numbers,
+EQUAL = "equal"        # behind which stand its type and how many there are
+INTS = "ints"
 SLICE = "slice"        # its three fields
 SLOT = "slot"          # a tensor in the trace: its slot
 VIEW = "view"          # ... that is a view: likewise
@@ -53,6 +56,8 @@ _LEAST, _MOST = -1 << 63, (1 << 63) - 1  # of an int64
 
 # Whether a tensor wants a gradient.
 NO, A_LEAF, YES = "no", "a leaf", "yes"
+
+FLOATS = {float, np.float16, np.float32, np.float64}  # equal ones may differ in the sign of zero
 
 UNROLLED = 8  # views that one call gives, for each of which a step has lines of its own
 
@@ -246,6 +251,14 @@ def _arguments(shape: Shape) -> tuple[list[str], list[str], list[str], list[str]
             facts.append("f" + name)
             doubts.append(f"{name} is not f{name} and not same({name}, f{name})")
             return name
+        if kind == EQUAL or kind.startswith(INTS):  # without a call
+            facts.append("f" + name)
+            others = [f"type({name}) is not type(f{name})"]
+            if kind != EQUAL:
+                _, of, n = kind.split()
+                others = [f"type({name}) is not {of}", f"len({name}) != {n}", *[f"type({name}[{k}]) is not int" for k in range(int(n))]]
+            doubts.append(f"{name} is not f{name} and ({' or '.join(others)} or {name} != f{name})")
+            return name
         if kind == SLICE:
             doubts.append(f"type({name}) is not slice")
             for field in ("start", "stop", "step"):
@@ -381,11 +394,11 @@ def same(a: Any, b: Any) -> bool:
     kind = type(a)
     if kind is not type(b):
         return False
-    if kind is float:
+    if kind in FLOATS:
         return a == b and (a != 0 or math.copysign(1, a) == math.copysign(1, b))
     if kind is slice:
         return same(a.start, b.start) and same(a.stop, b.stop) and same(a.step, b.step)
-    if isinstance(a, (tuple, list)):
+    if kind is tuple or kind is list:
         return len(a) == len(b) and all(map(same, a, b))
     return a == b
 

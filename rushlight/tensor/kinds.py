@@ -4,6 +4,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from ..autograd.given import ATOMS
 from ..autograd.handle import TYPE_NAMES, Handle, type_name
 from ..compile import dtypes as dt
 from ..compile.dtypes import DType
@@ -40,6 +41,7 @@ class memory_format(layout):
         return channels_last_order(ndim)
 
 
+ATOMS |= {layout, memory_format}
 strided, sparse_coo = layout("strided"), layout("sparse_coo")
 contiguous_format, channels_last = memory_format("contiguous_format"), memory_format("channels_last")
 channels_last_3d, preserve_format = memory_format("channels_last_3d"), memory_format("preserve_format")

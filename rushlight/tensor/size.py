@@ -6,6 +6,8 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+from ..autograd.given import ATOMS
+
 __all__ = ["Size", "size_argument", "size_given", "wholes"]
 
 
@@ -49,6 +51,9 @@ class Size(tuple):
 
     def __reduce__(self) -> tuple:
         return Size, (tuple(self),)
+
+
+ATOMS.add(Size)
 
 
 def size_given(name: str, sizes: tuple, size: Any, called: str = "size") -> tuple[int, ...]:

@@ -491,3 +491,60 @@ def test_what_a_backward_keeps_of_memory_that_numpy_can_write_is_that_memory():
         x.mul_(2)
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             y.backward()
+
+
+ARGUMENTS = {  # what other tensors, NumPy and configurations hand in: (an argument, an equal one, one that differs)
+    "size": lambda: (torch.ones(2, 3).shape, torch.Size([2, 3]), torch.Size([3, 2])),
+    "tuple": lambda: ((2, 1000), tuple([2, 10 ** 3]), (2, 1001)),
+    "list": lambda: ([1000, 3], [10 ** 3, 3], [1000, 4]),
+    "device": lambda: (torch.ones(1).device, torch.device("cpu"), None),
+    "integer": lambda: (1000, int("1000"), 1000.0),
+    "NumPy's integer": lambda: (np.int64(7), np.int64(7), np.int32(7)),
+    "NumPy's float": lambda: (np.float32(0.0), np.float32(0.0), np.float32(-0.0)),
+    "memory format": lambda: (torch.channels_last, torch.channels_last, torch.contiguous_format),
+    "layout": lambda: (torch.strided, torch.strided, torch.sparse_coo),
+    "type": lambda: (float, float, int),
+    "text": lambda: ("mean", "".join(["me", "an"]), "sum"),
+    "numbers that are none": lambda: ((1, 2), (1, 2), (True, 2)),
+    "floats among numbers": lambda: ((1, 2), (1, 2), (1.0, 2)),
+    "zeros": lambda: ((0.0, 1), (0.0, 1), (-0.0, 1)),
+    "nothing": lambda: ((), (), (1,)),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_calls_with_such_arguments_are_remembered(name):
+    start_afresh()
+    first, equal, other = ARGUMENTS[name]()
+    seen = []
+
+    def full(x, argument):
+        seen.append(argument)
+        return x * 2.0
+    call = quick(full)
+    for k in range(ROUNDS):
+        x = torch.ones(2, requires_grad=True) * 1.0
+        assert call(x, first if k % 2 else equal).tolist() == [2.0, 2.0]
+    assert len(seen) == FULL
+    x = torch.ones(2, requires_grad=True) * 1.0
+    call(x, other)
+    assert len(seen) == FULL + 1 and seen[-1] is other  # what is not the same is another call
+
+
+def test_lists_that_change_after_a_call_are_another_argument():
+    start_afresh()
+    sizes = [2, 3]
+    for k in range(ROUNDS):
+        x = torch.ones(6) * 1.0
+        assert x.view(sizes).shape == (2, 3)
+    sizes[:] = 3, 2
+    assert (torch.ones(6) * 1.0).view(sizes).shape == (3, 2)
+
+
+def test_positions_out_of_numpy_are_not_remembered_one_by_one():
+    start_afresh()
+    table = (torch.arange(12.0).view(4, 3) * 1.0).requires_grad_()
+    for k in range(8):
+        assert (table * 1.0)[np.int64(k % 4)].tolist() == [3.0 * (k % 4), 3.0 * (k % 4) + 1, 3.0 * (k % 4) + 2]
+    node = local.trace.root
+    assert all(len(calls) <= 1 for known in (node.calls or {}).values() for calls in known.values())
