@@ -353,15 +353,18 @@ def apply_views(op: Any, attrs: tuple, t: Handle) -> tuple[Any, ...]:
     tr = local.trace
     grad, root = bool(tr.grad_enabled), alias.storage.value
     linked = grad and t._edge is not None
-    if root.buffer is not None and not linked and root.meta.numel:
+    if root.buffer is not None and not linked and root.meta.numel and root.meta.device is CPU:
         return tuple([apply_view(op.one, one, t) for one in op.each(attrs)])
-    v = t._value
-    slot = v.slot if v.epoch is tr.epoch else enter(tr, v)
-    node = tr.record((op, attrs, slot))
-    spare = tr.spare_views
-    outs = tuple([new_view(t, m, how, grad, None, tr.epoch, node.slot + k, spare.pop() if spare else None)
-                  for k, (m, how) in enumerate(zip(node.metas, op.hows(node)))])
-    tr.values += [out._value for out in outs]
+    v, spare = t._value, tr.spare_views
+    if root.meta.device is not CPU:  # nothing is recorded
+        node = _immaterial_node(op, attrs, (v.meta,))
+        outs = tuple([new_view(t, m, how, grad) for m, how in zip(node.metas, op.hows(node))])
+    else:
+        slot = v.slot if v.epoch is tr.epoch else enter(tr, v)
+        node = tr.record((op, attrs, slot))
+        outs = tuple([new_view(t, m, how, grad, None, tr.epoch, node.slot + k, spare.pop() if spare else None)
+                      for k, (m, how) in enumerate(zip(node.metas, op.hows(node)))])
+        tr.values += [out._value for out in outs]
     if linked:
         grad_node = link(tr, node, (t,), 1, tuple([out._value for out in outs]))
         if grad_node is not None:

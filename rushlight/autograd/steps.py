@@ -26,8 +26,8 @@ from .overriding import forgetting, overriding
 from .reads import Reads
 
 __all__ = ["ATOM", "CONSTANTS", "EQUAL", "FLOATS", "INTS", "SLICE", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "STRETCH", "UNREAD",
-           "NUMBER", "INTEGER", "INDEX", "PLACE", "RANGE", "NUMBERS", "NO", "A_LEAF", "YES", "Shape", "checks", "compiled", "enters", "same",
-           "start_of", "step_for", "together"]
+           "NUMBER", "INTEGER", "INDEX", "PLACE", "RANGE", "NUMBERS", "NO", "A_LEAF", "YES", "Shape", "checks", "compiled", "enters",
+           "same", "start_of", "step_for", "together"]
 
 # What an argument can be, and what ``facts`` hold of it. Groups of arguments are ("*", kinds) for *args, of which some may be lists of
 # tensors; ("[]", kinds) for a list or tuple of tensors, ("()", kinds) for a tuple with slices, ("**", (name, kind) pairs) for **kwargs,

@@ -495,7 +495,7 @@ def test_what_a_backward_keeps_of_memory_that_numpy_can_write_is_that_memory():
 
 ARGUMENTS = {  # what other tensors, NumPy and configurations hand in: (an argument, an equal one, one that differs)
     "size": lambda: (torch.ones(2, 3).shape, torch.Size([2, 3]), torch.Size([3, 2])),
-    "tuple": lambda: ((2, 1000), tuple([2, 10 ** 3]), (2, 1001)),
+    "tuple": lambda: ((2, 1000), tuple(map(int, ("2", "1000"))), (2, 1001)),
     "list": lambda: ([1000, 3], [10 ** 3, 3], [1000, 4]),
     "device": lambda: (torch.ones(1).device, torch.device("cpu"), None),
     "integer": lambda: (1000, int("1000"), 1000.0),
@@ -534,7 +534,7 @@ def test_calls_with_such_arguments_are_remembered(name):
 def test_lists_that_change_after_a_call_are_another_argument():
     start_afresh()
     sizes = [2, 3]
-    for k in range(ROUNDS):
+    for _ in range(ROUNDS):
         x = torch.ones(6) * 1.0
         assert x.view(sizes).shape == (2, 3)
     sizes[:] = 3, 2

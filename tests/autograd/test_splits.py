@@ -130,4 +130,4 @@ def test_a_piece_of_a_function_that_is_remembered_as_a_whole():
         losses[-1].backward()
         layer.zero_grad()
         value = losses[-1].item()
-    assert counters.programs_built == built and value == losses[0].item()
+    assert counters.programs_built == built and value == pytest.approx(losses[0].item(), rel=1e-5)  # the first run is interpreted
