@@ -14,7 +14,7 @@ from ..record.trace import TraceNode
 from ..record.value import Value, looks
 from .apply import Restrided
 from .given import PLAIN_TENSORS, Made, Number, sort_arguments
-from .handle import LEAF, Alias, Handle, View
+from .handle import LEAF, UNWATCHED, UNWATCHED_WRITE, Alias, DataAlias, Handle, View
 from .making import node_lines, tensor_lines, value_lines, writes_of
 from .node import GradNode
 from .steps import (
@@ -129,7 +129,8 @@ class _Reader:
             heads += ["drawn_slot", "pop", "draw"]
             leaf, *source = self.tr.drawn
             facts += [leaf.slot, *source]
-        names, kinds, lines = checks(shape, ", ".join(heads), True, written, self._kept())
+        unwatched = [i for i in written if type(self.args[i]._alias) is DataAlias]
+        names, kinds, lines = checks(shape, ", ".join(heads), True, written, self._kept(), unwatched)
         # A leaf has another edge, and may not be written.
         leaves = [f"e{i} is LEAF" for i, kind in enumerate(kinds) if self.wants[i] is YES and kind not in NUMBERS]
         if leaves:
@@ -295,8 +296,9 @@ class _Reader:
                 _demand(state.alias == id(t._alias) and type(self.found.values[i]) is Value and not (
                     state.wants is A_LEAF and self.tr.grad_enabled))
                 alias = t._alias
-                _demand(alias is None or type(alias) is Alias and alias.parent is None and alias.base is None)
-                _demand((t._writes if alias is None else alias.storage.version) == state.version + 1 and t._more is None)
+                _demand(alias is None or type(alias) in (Alias, DataAlias) and alias.parent is None and alias.base is None)
+                count = UNWATCHED_WRITE if type(alias) is DataAlias else 1
+                _demand((t._writes if alias is None else alias.storage.version) == state.version + count and t._more is None)
                 written.append(i)
             else:
                 _demand(state.edge == id(t._edge))
@@ -309,8 +311,11 @@ class _Reader:
         slot = self._slot(t._value)
         _demand(type(t._value) is Value and old.overwritten is not None)  # no view, then
         name, by = old.overwritten
+        unwatched = type(t._alias) is DataAlias
         if by is None:
             writer = "None"
+        elif by is UNWATCHED:
+            writer = "UNWATCHED"
         elif isinstance(by, GradNode) and any(by.node is op for op in self.ops):
             writer = self._edge(by)
         else:  # a copy is told by what it is a copy of
@@ -321,7 +326,7 @@ class _Reader:
         lines = [f"v{i}.overwritten = ({name!r}, {writer})", f"{r}.home = v{i}.buffer if v{i}.home is None else v{i}.home",
                  f"v{i}.home = None",
                  f"if a{i} is None: t{i}._writes += 1", "else:", f"  storage = a{i}.storage", f"  storage.value = {r}",
-                 f"  storage.version = a{i}.version = storage.version + 1", f"t{i}._value = {r}"]
+                 f"  storage.version = a{i}.version = storage.version + {UNWATCHED_WRITE if unwatched else 1}", f"t{i}._value = {r}"]
         state = self.attempt.before[id(t)]
         if id(t._edge) != state.edge:
             lines.append(f"t{i}._edge = {self._edge(t._edge)}")

@@ -19,7 +19,7 @@ from numpy import ndarray
 from ..record.value import COPIED, Value, is_exported, scalar_value
 from . import handle
 from .entering import copy_of, in_use_text, is_stretch, is_strided, part_of, stretch_of
-from .handle import LEAF, Alias, How, View, storage_of
+from .handle import LEAF, UNWATCHED, Alias, DataAlias, How, View, storage_of
 from .making import node_lines, tensor_lines, value_lines
 from .node import grad_class, titled_class
 from .overriding import forgetting, overriding
@@ -113,9 +113,9 @@ forgetting(step_for.cache_clear)
 def compiled(source: str, name: str, **more: Any) -> Callable[..., Any]:
     """The step with this source; ``more``: what it refers to besides what all of them may."""
     scope: dict[str, Any] = {f.__name__: f for f in (
-        Alias, Value, View, storage_of, scalar_value, start_of, same, getrefcount, is_exported, is_strided, is_stretch, part_of,
+        Alias, DataAlias, Value, View, storage_of, scalar_value, start_of, same, getrefcount, is_exported, is_strided, is_stretch, part_of,
         stretch_of, copy_of)}
-    scope |= {"__name__": __name__, "blanks": handle.blanks, "LEAF": LEAF, "MISSING": object(),
+    scope |= {"__name__": __name__, "blanks": handle.blanks, "LEAF": LEAF, "UNWATCHED": UNWATCHED, "MISSING": object(),
               "ndarray": ndarray, "overriding": overriding, "how_of": functools.partial(tuple.__new__, How), **more}
     exec(compile(source, name, "exec"), scope)
     return scope["step"]  # type: ignore[no-any-return]
@@ -146,8 +146,8 @@ def together(then: str, names: Sequence[str], checks: Sequence[str], made: Seque
                       *["  " + line for line in made]]) + "\n"
 
 
-def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = (),
-           kept: Collection[int] = ()) -> tuple[list[str], list[str], list[str]]:
+def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = (), kept: Collection[int] = (),
+           unwatched: Collection[int] = ()) -> tuple[list[str], list[str], list[str]]:
     """Names of the parameters, kinds of the tensors, and lines that end the step where it is another call. Afterwards there are
     ``epoch``, ``values``, of each tensor ``t0``, its value ``v0`` and, with ``edges``, its edge ``e0``, and what the facts begin with.
 
@@ -155,6 +155,7 @@ def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = (),
         heads: the names of that.
         written: which tensors get another value: nobody outside may see their memory, no view may be what is written.
         kept: which tensors a graph node keeps: they may not be of inference mode. One that wants a gradient hardly is.
+        unwatched: which of the written ones are ``x.data``.
     """
     names, facts, tensors, doubts, lines = _arguments(shape)
     doubts = ["tr.full", "not tr.grad_enabled" if shape.grad else f"tr.grad_enabled is not {shape.grad}", *doubts]
@@ -200,12 +201,17 @@ def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = (),
             doubts.append("alias is not None and alias.storage.version < 0" if kind in _VIEWS else f"t{i}._writes < 0")
         if i in written:
             lines.append(f"a{i} = t{i}._alias")
-            doubts += [f"t{i}._more is not None", *([] if shape.grad is None else [f"t{i}._writes < 0"]),
-                       f"a{i} is not None and (type(a{i}) is not Alias or a{i}.parent is not None or a{i}.base is not None)"]
+            doubts += [f"t{i}._more is not None", *([] if shape.grad is None else [f"t{i}._writes < 0"]), _is_no_whole(i, i in unwatched)]
         lines.append(_unless(doubts))
         if edges:
             lines += [f"e{i} = t{i}._edge", _unless([f"e{i} is {_EDGES[shape.wants[i]]}"])]
     return names, tensors, lines
+
+
+def _is_no_whole(i: int, is_data: bool) -> str:
+    """A condition: what is written is a view, or it is not ``x.data`` where it was, or the other way round."""
+    odd = f"type(a{i}) is not {'DataAlias' if is_data else 'Alias'} or a{i}.parent is not None or a{i}.base is not None"
+    return odd if is_data else f"a{i} is not None and ({odd})"
 
 
 def enters(i: int, kind: str, copies: bool, slot: str = "len(values)") -> list[str]:

@@ -13,6 +13,7 @@ from rushlight.autograd import calls as known_calls
 from rushlight.autograd.handle import View
 from rushlight.record import counters, flush, local
 from rushlight.record.flush import start_afresh
+from rushlight.tensor import out
 
 ROUNDS = 5  # the first calls make the path, the second are remembered
 
@@ -154,6 +155,7 @@ TARGETS = {
     "ready": lambda x: x.detach().clone(),
     "flushed": lambda x: (x.detach().clone(), flush())[0],
     "a row of ready memory": lambda x: (y := x.detach().clone(), flush(), y[1])[2],
+    "data of ready memory": lambda x: (y := x.detach().clone(), flush(), y.data)[2],
 }
 WRITES = {
     "mul_": lambda t, w: t.mul_(0.5), "add_": lambda t, w: t.add_(w.sum()),
@@ -198,6 +200,27 @@ def test_writes_repeat_themselves(target, writes, grad, recording, kept):
         assert facts == results[0][0]
         for a, b in zip(values, results[0][1], strict=True):
             equal(a, b)
+
+
+@pytest.mark.parametrize("update", [
+    lambda target, p: target.data.copy_(0.1 * p.data + 0.9 * target.data), lambda target, p: target.data.mul_(0.9).add_(p.data, alpha=0.1),
+    lambda target, p: p.grad.data.clamp_(-1, 1)])
+def test_writes_through_data_are_remembered(update, monkeypatch):
+    """A target network follows another one, gradients are clipped: in later rounds no write is made in full."""
+    target, p = (torch.nn.Parameter(torch.ones(3) * k) for k in (1.0, 2.0))
+
+    def step():
+        p.grad = None
+        (p * 3.0).sum().backward()
+        update(target, p)
+        return target.sum().item() + p.grad.sum().item()
+    for _ in range(ROUNDS):
+        step()
+    full, made = out.write, []
+    monkeypatch.setattr(out, "write", lambda *args: made.append(args[2]) or full(*args))
+    for _ in range(ROUNDS):
+        step()
+    assert made == [] and target._version == 0
 
 
 KEYS = st.recursive(
