@@ -431,13 +431,14 @@ def _begins(node: Any, before: TraceNode, entering: int) -> bool:
 
 
 def _order(slots: Sequence[int], inputs: Sequence[int]) -> tuple[int, ...] | None:
-    """Which of ``slots`` each of ``inputs`` is, all of them once."""
+    """Which of ``slots`` each of ``inputs`` is, all of them at least once."""
     left = list(range(len(slots)))
-    order = []
+    order: list[int] = []
     for s in inputs:
-        k = next((k for k in left if slots[k] == s), None)
+        k = next((k for k in (*left, *order) if slots[k] == s), None)
         if k is None:
             return None
-        left.remove(k)
+        if k in left:
+            left.remove(k)
         order.append(k)
     return None if left else tuple(order)

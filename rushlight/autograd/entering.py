@@ -70,8 +70,12 @@ def stretch_of(tr: Trace, v: Any) -> Value:
 
 
 def copy_of(v: Value, epoch: Any, slot: int) -> Value:
-    """The leaf as which small memory enters that somebody outside can write."""
-    leaf = copied(v, ready(v).ptr)
+    """The leaf as which small memory enters, or a row-major part of some, that somebody outside can write."""
+    root: Any = v.origin
+    if root is None:
+        leaf = copied(v, ready(v).ptr)
+    else:
+        leaf = copied(v, ready(root).ptr + v.alias.place()[2] * v.meta.dtype.itemsize)  # type: ignore[attr-defined]
     leaf.epoch, leaf.slot = epoch, slot
     return leaf
 

@@ -25,6 +25,7 @@ from .steps import (
     PART,
     PLACE,
     RANGE,
+    SAME,
     SLICE,
     SLOT,
     STRETCH,
@@ -106,9 +107,13 @@ def sort_arguments(attempt: Any, unread: bool) -> Sorted | None:
     whose values were not read."""
     found = Sorted()
     values, number = attempt.trace.values, attempt.number()
+    seen: dict[int, int] = {}  # identities of the tensors, and their places among them
 
     def kind_of(a: Any) -> str | None:
         if type(a) in PLAIN_TENSORS:
+            if id(a) in seen:
+                return f"{SAME}{seen[id(a)]}"
+            seen[id(a)] = len(found.tensors)
             v = attempt.value_of(a)
             if v is None:
                 return None
@@ -116,8 +121,8 @@ def sort_arguments(attempt: Any, unread: bool) -> Sorted | None:
             found.values.append(v)
             if v.epoch is not attempt.epoch:
                 found.facts.append(v.meta)
-                if attempt.trace.copied[0] is v and attempt.trace.copied[1] >= attempt.slot and v.buffer is not None:
-                    return LEAF_VALUE
+                if attempt.trace.copied[0] is v and attempt.trace.copied[1] >= attempt.slot:
+                    return LEAF_VALUE if v.buffer is not None else PART
                 return UNREAD if unread else None
             found.facts.append(v.meta if v.slot >= attempt.slot else v.slot)
             if v.slot < attempt.slot:

@@ -26,8 +26,8 @@ from .overriding import forgetting, overriding
 from .reads import Reads
 
 __all__ = ["ATOM", "CONSTANTS", "EQUAL", "FLOATS", "INTS", "SLICE", "SLOT", "VIEW", "OLD_PART", "LEAF_VALUE", "PART", "STRETCH", "UNREAD",
-           "NUMBER", "INTEGER", "INDEX", "PLACE", "RANGE", "NUMBERS", "NO", "A_LEAF", "YES", "Shape", "checks", "compiled", "enters",
-           "same", "start_of", "step_for", "together"]
+           "NUMBER", "INTEGER", "INDEX", "PLACE", "RANGE", "NUMBERS", "SAME", "NO", "A_LEAF", "YES", "Shape", "checks", "compiled",
+           "enters", "same", "start_of", "step_for", "together"]
 
 # What an argument can be, and what ``facts`` hold of it. Groups of arguments are ("*", kinds) for *args, of which some may be lists of
 # tensors; ("[]", kinds) for a list or tuple of tensors, ("()", kinds) for a tuple with slices, ("**", (name, kind) pairs) for **kwargs,
@@ -43,6 +43,7 @@ OLD_PART = "old part"  # ... that entered as a leaf of its own before: likewise
 LEAF_VALUE = "leaf"    # a tensor of ready memory, which enters the trace: its meta
 PART = "part"          # a row-major part of ready memory, which enters as a leaf of its own: its meta
 STRETCH = "stretch"    # a view with strides of ready memory, recorded behind the stretch that it lies in, which enters: its meta
+SAME = "same "          # a tensor that is another argument, too, whose number among the tensors follows: nothing
 UNREAD = "unread"      # a tensor that is in no slot, because its value was not read: its meta
 # Numbers that keep changing (``varying.py``) and enter as leaves:
 NUMBER = "number"      # a float: nothing
@@ -186,7 +187,12 @@ def checks(shape: Shape, heads: str, edges: bool, written: Sequence[int] = (), k
                 r = f"r{i}"
                 lines.append(f"{r} = {v}.origin")
                 doubts += [f"{v}.buffer is not None", f"{r} is None", f"{v}.meta.strides is not None and is_strided({v})",
-                           f"{r}.buffer is None", f"{r}.epoch is epoch", *[f"{r} is {other}" for other in entered], in_use_text(r)]
+                           f"{r}.buffer is None", f"{r}.epoch is epoch", *[f"{r} is {other}" for other in entered]]
+                if shape.is_view or i in written:
+                    doubts.append(in_use_text(r))
+                else:
+                    lines += [_unless(doubts), f"copy{i} = {in_use_text(r)}"]
+                    doubts = [f"copy{i} and {v}.meta.nbytes > {COPIED}"]
             elif kind == STRETCH:
                 doubts.append(f"{v}.buffer is not None or not is_stretch({v}, epoch, ({''.join([other + ', ' for other in entered])}))")
             elif shape.is_view or i in written:
@@ -223,7 +229,7 @@ def enters(i: int, kind: str, copies: bool, slot: str = "len(values)") -> list[s
              f"values.append({v})" if kind != PART else f"values.append(part_of(tr, {v}))"]
     if kind in NUMBERS:
         return [f"{v} = scalar_value(n{i})", *found]
-    if kind == LEAF_VALUE and copies:
+    if kind in (LEAF_VALUE, PART) and copies:
         return [f"if copy{i}: values.append(copy_of({v}, epoch, {slot}))", "else: " + "; ".join(found)]
     return found
 
@@ -270,6 +276,9 @@ def _arguments(shape: Shape) -> tuple[list[str], list[str], list[str], list[str]
             for field in ("start", "stop", "step"):
                 facts.append(f"{field}_{name}")
                 doubts.append(f"{name}.{field} is not {field}_{name} and not same({name}.{field}, {field}_{name})")
+            return name
+        if kind.startswith(SAME):
+            late.append(f"{name} is not t{kind[len(SAME):]}")
             return name
         i = len(tensors)
         tensors.append(kind)

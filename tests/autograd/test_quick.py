@@ -82,6 +82,42 @@ def test_calls_that_do_not_depend_on_the_length_are_one_object_at_all_lengths():
         assert len({id(nodes[n][k].last) for n in nodes}) == 1 and nodes[2][k].last.function is not None
 
 
+@pytest.mark.parametrize("function", [lambda a, b: a * b, lambda a, b: torch.cat([a, b, a]), lambda a, b: torch.addcmul(a, b, b) - b,
+                                      lambda a, b: (a * 2.0 + b * b).exp()])
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_tensor_that_is_two_arguments(function, ready):
+    """It is remembered, and told from two tensors that are alike."""
+    start_afresh()
+    f, calls = counted(function)
+    x, y = tensor(3), tensor(3, seed=1)
+    results = []
+    for _ in range(ROUNDS):
+        for a, b in ((x, x), (x, y), (y, y)):
+            x.grad = y.grad = None
+            pair = (a, b) if ready else (p := a * 1.0, p if b is a else b * 1.0)
+            f(*pair).sum().backward()
+            results.append([None if t.grad is None else t.grad.tolist() for t in (x, y)])
+    assert all(np.allclose(a or 0, b or 0) for k in range(3) for r in results[k::3] for a, b in zip(r, results[k]))
+    assert results[0] != results[1] and len(calls) <= 3 * FULL
+
+
+@pytest.mark.parametrize("cut", [lambda t: t, lambda t: t.unsqueeze(0), lambda t: t[1:3], lambda t: t.view(2, 2), lambda t: t[::2]])
+def test_the_state_of_an_environment_is_read_when_it_is_used(cut):
+    """NumPy has the array and writes to it; a row-major part of it is remembered as a whole is, the next time without an array, too."""
+    start_afresh()
+    f, calls = counted(lambda t, n: t * n)
+    state = np.zeros(4, np.float32)
+    for k in range(ROUNDS):
+        x = cut(torch.from_numpy(state))
+        y = f(x, 2.0)
+        state += 1.0
+        z = f(x, 2.0)
+        assert y.unique().tolist() == [2.0 * k] and z.unique().tolist() == [2.0 * (k + 1)]
+    for _ in range(2):
+        assert f(cut(torch.tensor([1.0] * 4)), 2.0).unique().tolist() == [2.0]
+    assert len(calls) <= (4 * FULL if x.is_contiguous() else 2 * ROUNDS + 2)
+
+
 def test_known_calls_are_found_while_a_function_rests(monkeypatch):
     """Calls that cannot be remembered make a function rest; those that are known at a node are found all the same."""
     monkeypatch.setattr(known_calls, "REST", 1024)
