@@ -50,7 +50,11 @@ from .tensor.kinds import (
     layout,
     memory_format,
     preserve_format,
+    sparse_bsc,
+    sparse_bsr,
     sparse_coo,
+    sparse_csc,
+    sparse_csr,
     strided,
 )
 from .tensor.printing import set_printoptions
@@ -79,7 +83,9 @@ _LAZY: dict[str, tuple[str, str | None]] = {
         "_utils")},
     "classes": ("_ops", "classes"), "Future": ("futures", "Future"),
     "return_types": ("tensor.return_types", None),
-    "sparse_coo_tensor": ("sparse", "sparse_coo_tensor"), "spmm": ("sparse", "mm"), "smm": ("sparse", "mm"),
+    **{name: ("sparse", name) for name in (
+        "sparse_compressed_tensor", "sparse_coo_tensor", "sparse_csc_tensor", "sparse_csr_tensor")},
+    "spmm": ("sparse", "mm"), "smm": ("sparse", "mm"),
     **{name: ("checks", name) for name in (
         "SymBool", "SymFloat", "SymInt", "sym_float", "sym_int", "sym_ite", "sym_max", "sym_min", "sym_not", "sym_sum", "_assert_async",
         "_check", "_check_index", "_check_is_size", "_check_not_implemented", "_check_tensor_all", "_check_tensor_all_with",
@@ -160,6 +166,19 @@ def _to_dense(self: _Any, *dtypes: _Any, masked_grad: _Any = None, **options: _A
     """The tensor itself, or as another dtype: only sparse ones are not dense."""
     return self.to(*dtypes, **options)
 
+
+def _sparse_method(name: str) -> _Any:
+    """A method that sparse tensors have, and that only makes one of others, or refuses them."""
+    def call(self: _Any, *args: _Any, **kwargs: _Any) -> _Any:
+        return getattr(__getattr__("sparse").methods, name)(self, *args, **kwargs)
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"``rushlight.sparse``: {name.replace('_', ' ')} of a sparse tensor."
+    return call
+
+
+for _name in ("ccol_indices", "coalesce", "col_indices", "crow_indices", "dense_dim", "indices", "is_coalesced", "row_indices",
+              "sparse_dim", "to_sparse_coo", "to_sparse_csc", "to_sparse_csr", "values", "_indices", "_nnz", "_values"):
+    setattr(Tensor, _name, _sparse_method(_name))
 
 Tensor.stft, Tensor.istft = _stft, _istft  # type: ignore[attr-defined]
 Tensor.to_sparse, Tensor.sparse_mask, Tensor.to_dense = _to_sparse, _sparse_mask, _to_dense  # type: ignore[attr-defined]

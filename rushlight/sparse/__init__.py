@@ -1,4 +1,4 @@
-"""Sparse tensors: ``torch.sparse``, as far as tensors in coordinate form (COO) go.
+"""Sparse tensors: ``torch.sparse``, in coordinate form (COO), and matrices compressed by rows (CSR) or columns (CSC).
 
 Example:
     >>> adjacency = torch.sparse_coo_tensor([[0, 1, 1], [1, 0, 1]], torch.ones(3), (2, 2))
@@ -11,10 +11,24 @@ from __future__ import annotations
 from typing import Any
 
 from ..tensor.types import TYPED
-from .answers import addmm, log_softmax, mm, softmax, sum
+from . import answers as _answers
+from . import methods  # noqa: F401
+from .compressed import (
+    CompressedTensor,
+    sampled_addmm,
+    sparse_compressed_tensor,
+    sparse_csc_tensor,
+    sparse_csr_tensor,
+    through_coordinates,
+)
 from .tensor import SparseTensor, sparse_coo_tensor, to_sparse
 
-__all__ = ["SparseTensor", "addmm", "log_softmax", "mm", "softmax", "sparse_coo_tensor", "sum", "to_sparse"]
+__all__ = ["CompressedTensor", "SparseTensor", "addmm", "log_softmax", "mm", "sampled_addmm", "softmax", "sparse_compressed_tensor",
+           "sparse_coo_tensor", "sparse_csc_tensor", "sparse_csr_tensor", "sum", "to_sparse"]
+
+
+addmm, log_softmax, mm, softmax, sum = map(through_coordinates, (  # noqa: A001
+    _answers.addmm, _answers.log_softmax, _answers.mm, _answers.softmax, _answers.sum))
 
 
 def _typed(name: str) -> Any:

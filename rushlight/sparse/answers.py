@@ -35,15 +35,20 @@ def mm(mat1: Any, mat2: Any, reduce: str = "sum") -> Any:
     """The product of two matrices, or a matrix and a vector, of which one is sparse or both are. Of two sparse ones it is sparse.
 
     Raises:
-        RuntimeError: sizes do not fit. NotImplementedError: another reduction than the sum.
+        RuntimeError: sizes do not fit, or another reduction than the sum where not the first matrix alone is sparse. ValueError: none of
+            "sum", "mean", "amax", "amin".
     """
-    if reduce != "sum":
-        raise NotImplementedError(f"sparse.mm: only sums, not reduce={reduce!r}")
     if mat1.dim() != 2 or mat2.dim() not in (1, 2):
         raise RuntimeError(f"a product with a sparse tensor is one of matrices, got {list(mat1.shape)} and {list(mat2.shape)}")
     if mat1.shape[1] != mat2.shape[0]:
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({'x'.join(map(str, mat1.shape))} and "
                            f"{'x'.join(map(str, mat2.shape))})")
+    if reduce != "sum":
+        if reduce not in ("mean", "amax", "amin"):
+            raise ValueError(f"sparse.mm: reduce is one of sum, mean, amax, amin, not {reduce!r}")
+        if not isinstance(mat1, SparseTensor) or isinstance(mat2, SparseTensor):
+            raise RuntimeError(f"sparse.mm: reduce={reduce!r} is for a sparse and a dense matrix")
+        return _reduced(mat1, mat2, reduce)
     if isinstance(mat1, SparseTensor):
         return _of_two(mat1.coalesce(), mat2.coalesce()) if isinstance(mat2, SparseTensor) else _times(mat1, mat2)
     return _times(_turned(mat2, 0, 1), mat1.t()).t()
@@ -54,6 +59,14 @@ def _times(s: SparseTensor, dense: Any) -> Any:
     values = s._content if dense.dim() == 1 else s._content.unsqueeze(1)
     parts = values * dense.index_select(0, columns)
     return FUNCTIONS["zeros"]((s.shape[0], *dense.shape[1:]), dtype=parts.dtype).index_add(0, rows, parts)
+
+
+def _reduced(s: SparseTensor, dense: Any, reduce: str) -> Any:
+    """Of the products that make an element of the result, the mean, or the largest or smallest; 0 where there are none."""
+    rows, columns = s._at.unbind(0)
+    parts = s._content.unsqueeze(1) * dense.index_select(0, columns)
+    whole = FUNCTIONS["zeros"]((s.shape[0], dense.shape[1]), dtype=parts.dtype)
+    return whole.scatter_reduce(0, rows.unsqueeze(1).expand(parts.shape), parts, reduce, include_self=False)
 
 
 def _of_two(a: SparseTensor, b: SparseTensor) -> SparseTensor:
@@ -100,6 +113,11 @@ def sum(input: Any, dim: int | Sequence[int] | None = None, keepdim: bool = Fals
     dims = range(s.dim()) if dim is None else [d % s.dim() for d in ([dim] if isinstance(dim, int) else dim)]
     if len(set(dims)) == s.dim():
         return s._content.sum()
+    if keepdim:
+        found = sum(s, dims)
+        for d in sorted(dims):
+            found = _unsqueeze(found, d) if isinstance(found, SparseTensor) else found.unsqueeze(d)
+        return found
     n = s.sparse_dim()
     left = [d for d in range(n) if d not in dims]
     values = s._content.sum([d - n + 1 for d in dims if d >= n]) if any(d >= n for d in dims) else s._content

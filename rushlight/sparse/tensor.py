@@ -13,12 +13,13 @@ import numpy as np
 
 from ..autograd.handle import Handle
 from ..autograd.overriding import Names
-from ..tensor import FUNCTIONS, Size, Tensor
+from ..tensor import FUNCTIONS, Size
 from ..tensor.creation import as_tensor, empty, from_owned
 from ..tensor.kinds import sparse_coo
 from ..tensor.subclassing import of_class
+from .base import Sparse, told, told_dtype
 
-__all__ = ["SparseTensor", "answers", "linear", "made"]
+__all__ = ["SparseTensor", "answer_of", "answers", "linear", "made"]
 
 _ANSWERS: dict[Any, Callable[..., Any]] = {}
 
@@ -29,6 +30,11 @@ def answers(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
         _ANSWERS.update(dict.fromkeys(functions, answer))
         return answer
     return define
+
+
+def answer_of(function: Any) -> Callable[..., Any] | None:
+    """What a function does with sparse tensors; None: it is not there for them."""
+    return _ANSWERS.get(function)
 
 
 def made(indices: Any, values: Any, size: Sequence[int], coalesced: bool = False) -> SparseTensor:
@@ -46,7 +52,7 @@ def linear(places: np.ndarray, size: Sequence[int]) -> np.ndarray:
     return number
 
 
-class SparseTensor(Tensor):
+class SparseTensor(Sparse):
     """A tensor of which only some values are stored.
 
     Attributes:
@@ -55,8 +61,6 @@ class SparseTensor(Tensor):
     """
 
     _at: Any
-    _content: Any
-    _size: Size
     _ordered: bool
 
     is_sparse = True
@@ -70,33 +74,8 @@ class SparseTensor(Tensor):
 
     # -- description -----------------------------------------------------------------------------------------------
     @property
-    def shape(self) -> Size:
-        return self._size
-
-    def size(self, dim: int | None = None) -> Any:
-        return self._size if dim is None else self._size[dim]
-
-    @property
-    def dtype(self) -> Any:
-        return self._content.dtype
-
-    @property
-    def device(self) -> Any:
-        return self._content.device
-
-    @property
     def layout(self) -> Any:
         return sparse_coo
-
-    @property
-    def ndim(self) -> int:
-        return len(self._size)
-
-    def dim(self) -> int:
-        return len(self._size)
-
-    def numel(self) -> int:
-        return int(np.prod(self._size))
 
     def sparse_dim(self) -> int:
         """How many dimensions positions have."""
@@ -113,29 +92,13 @@ class SparseTensor(Tensor):
         """Whether each position is there once, in the order of rows."""
         return self._ordered
 
-    def is_floating_point(self) -> bool:
-        return self._content.is_floating_point()  # type: ignore[no-any-return]
-
-    def is_complex(self) -> bool:
-        return self._content.is_complex()  # type: ignore[no-any-return]
-
-    def is_contiguous(self, memory_format: Any = None) -> bool:
-        return False
-
-    def __len__(self) -> int:
-        return self._size[0]  # type: ignore[no-any-return]
-
     def type(self, dtype: Any = None, non_blocking: bool = False) -> Any:
         """The name of the tensor's type, or the tensor converted to another."""
         return self._content.type().replace("torch.", "torch.sparse.") if dtype is None else self._with(self._content.type(dtype))
 
     def __repr__(self, *, tensor_contents: str | None = None) -> str:  # type: ignore[override]  # the same signature; mypy drops the name
-        parts = []
-        for name, t in (("indices", self._at), ("values", self._content.detach())):
-            head, cut, _ = repr(t).partition(", dtype=")
-            text = f"tensor([], size={tuple(t.shape)})" if not t.numel() else head + ")" if cut else head
-            parts.append(f"{name}={text}".replace("\n", "\n" + " " * (len("tensor(") + len(name) + 1)))
-        parts.append(f"size={tuple(self._size)}, nnz={self._nnz()}, {_told_dtype(self.dtype)}layout=torch.sparse_coo")
+        parts = [told("indices", self._at), told("values", self._content.detach())]
+        parts.append(f"size={tuple(self._size)}, nnz={self._nnz()}, {told_dtype(self.dtype)}layout=torch.sparse_coo")
         if self.grad_fn is not None:
             parts.append(f"grad_fn=<{type(self.grad_fn).__name__}>")
         elif self.requires_grad:
@@ -143,26 +106,6 @@ class SparseTensor(Tensor):
         return "tensor(" + ",\n       ".join(parts) + ")"
 
     # -- autograd --------------------------------------------------------------------------------------------------
-    @property
-    def requires_grad(self) -> bool:
-        return self._content.requires_grad  # type: ignore[no-any-return]
-
-    @requires_grad.setter
-    def requires_grad(self, value: bool) -> None:
-        self._content.requires_grad_(value)
-
-    def requires_grad_(self, requires_grad: bool = True) -> SparseTensor:
-        self._content.requires_grad_(requires_grad)
-        return self
-
-    @property
-    def is_leaf(self) -> bool:
-        return self._content.is_leaf  # type: ignore[no-any-return]
-
-    @property
-    def grad_fn(self) -> Any:
-        return self._content.grad_fn
-
     @property
     def grad(self) -> Any:
         """Of a leaf: the gradient where there are values, as a sparse tensor."""
@@ -175,9 +118,6 @@ class SparseTensor(Tensor):
     @grad.setter
     def grad(self, value: Any) -> None:
         self._content.grad = None if value is None else value._content
-
-    def detach(self) -> SparseTensor:
-        return self._with(self._content.detach())
 
     @property
     def data(self) -> SparseTensor:
@@ -239,20 +179,9 @@ class SparseTensor(Tensor):
         whole = whole.index_put(tuple(self._at.unbind(0)), self._content, accumulate=True) if self.sparse_dim() else self._content.sum(0)
         return whole if dtype is None else whole.to(dtype)
 
-    def to_sparse(self, *args: Any, **kwargs: Any) -> SparseTensor:
-        return self
-
-    def to(self, *args: Any, **kwargs: Any) -> SparseTensor:
-        return self._with(self._content.to(*args, **kwargs))
-
-    def cpu(self, memory_format: Any = None) -> SparseTensor:
-        return self
-
-    def cuda(self, device: Any = None, non_blocking: bool = False, memory_format: Any = None) -> Any:
-        return self.to("cuda" if device is None else device)
-
-    def pin_memory(self, device: Any = None) -> SparseTensor:
-        return self
+    def to_sparse(self, sparse_dim: int | None = None, *, layout: Any = None, blocksize: Any = None, dense_dim: Any = None) -> Any:
+        """The same in another layout."""
+        return to_sparse(self, sparse_dim, layout=layout)
 
     def clone(self, *, memory_format: Any = None) -> SparseTensor:
         return made(self._at.clone(), self._content.clone(), self._size, self._ordered)
@@ -264,22 +193,6 @@ class SparseTensor(Tensor):
 
     def __reduce_ex__(self, protocol: Any) -> tuple:
         return made, (self._at, self._content, tuple(self._size), self._ordered)
-
-    def item(self) -> Any:
-        if self.numel() != 1:
-            raise RuntimeError(f"a Tensor with {self.numel()} elements cannot be converted to Scalar")
-        return self.to_dense().item()
-
-    def numpy(self, *, force: bool = False) -> Any:
-        """Raises TypeError: NumPy has no such arrays."""
-        raise TypeError("can't convert Sparse layout tensor to numpy. Use Tensor.to_dense() first.")
-
-    def __array__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.numpy()
-
-
-def _told_dtype(dtype: Any) -> str:
-    return "" if dtype.name in ("float32", "int64", "bool") else f"dtype={dtype}, "
 
 
 def sparse_coo_tensor(indices: Any, values: Any = None, size: Any = None, *, dtype: Any = None, device: Any = None,
@@ -333,10 +246,12 @@ def to_sparse(input: Any, sparse_dim: int | None = None, *, layout: Any = None, 
     """The values of a tensor that are not zero (in the first ``sparse_dim`` dimensions: the parts that are not all zero), coalesced.
 
     Raises:
-        NotImplementedError: another layout than coordinates.
+        NotImplementedError: a layout of blocks.
     """
     if layout is not None and layout is not sparse_coo:
-        raise NotImplementedError(f"to_sparse: only torch.sparse_coo, not {layout}")
+        from .compressed import compressed
+
+        return compressed(input, layout)
     if isinstance(input, SparseTensor):
         return input
     n = input.dim() if sparse_dim is None else sparse_dim

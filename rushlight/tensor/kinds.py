@@ -10,7 +10,8 @@ from ..compile import dtypes as dt
 from ..compile.dtypes import DType
 from ..ops.layouts import channels_last_order
 
-__all__ = ["layout", "memory_format", "strided", "sparse_coo", "contiguous_format", "channels_last", "channels_last_3d",
+__all__ = ["layout", "memory_format", "strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc",
+           "contiguous_format", "channels_last", "channels_last_3d",
            "preserve_format", "type_name", "type_named", "iinfo", "finfo"]
 
 
@@ -42,7 +43,8 @@ class memory_format(layout):
 
 
 ATOMS |= {layout, memory_format}
-strided, sparse_coo = layout("strided"), layout("sparse_coo")
+strided, sparse_coo, sparse_csr, sparse_csc, sparse_bsr, sparse_bsc = (
+    layout(_name) for _name in ("strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc"))
 contiguous_format, channels_last = memory_format("contiguous_format"), memory_format("channels_last")
 channels_last_3d, preserve_format = memory_format("channels_last_3d"), memory_format("preserve_format")
 
