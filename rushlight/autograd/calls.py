@@ -42,16 +42,17 @@ class Function:
 
     ``elsewhere``: whether calls of it are known away from where they were made (``anew.py``). ``reads``: of a method, what it reads of its
     object. The last two arguments are that object's ``__dict__`` and its class, by which whoever asks for calls of it knows them (``key``;
-    a function's is this object). ``entry``: the function that users call; ``shown``: what classes are told that are asked about its calls
-    (``overriding.py``).
+    a function's is this object). ``idle``: of a layer, tells by its attributes whether a call records nothing. ``entry``: the function that
+    users call; ``shown``: what classes are told that are asked about its calls (``overriding.py``).
     """
 
-    __slots__ = ("star", "stars", "numbers", "patience", "reads", "elsewhere", "key", "entry", "shown")
+    __slots__ = ("star", "stars", "numbers", "patience", "reads", "elsewhere", "key", "idle", "entry", "shown")
 
     def __init__(self, star: int, stars: int, numbers: str | None = None, reads: Reads | None = None, kind: type | None = None) -> None:
         self.star, self.stars, self.numbers, self.reads, self.key = star, stars, numbers, reads, kind or self
         self.patience = PATIENCE
         self.elsewhere = False
+        self.idle: Any = None
         self.entry: Any = None
         self.shown: Any = None
 

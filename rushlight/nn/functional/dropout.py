@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from ...autograd.handle import make
+from ...autograd.quick import PLAIN_TENSORS, at_once
 from ...autograd.titles import titled
 from ...ops.dropout import dropout as dropout_op
 from ...record.random import default_stream
 from ...record.settings import settings
-from ...record.trace import local
+from ...record.trace import Trace, local
 from ...record.warn import warn
 from ...tensor.creation import from_owned
 from ...tensor.layouts import laid_out
@@ -67,6 +68,14 @@ def _matching(input: Any, p: float, mask_shape: tuple[int, ...], a: float, alpha
     return input * mask(kept * kind.type(a)) + mask((kept - 1) * kind.type(_ALPHA * a) + kind.type(_ALPHA * a * p))
 
 
+def _as_it_is(tr: Trace, input: Any, p: float, training: bool, inplace: bool) -> Any:
+    """``input`` where there is nothing to do, as in evaluation; else None."""
+    if (training is False or p == 0) and not inplace and type(input) in PLAIN_TENSORS and 0 <= p <= 1:
+        return input
+    return None
+
+
+@at_once(_as_it_is)
 def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
     """Zero elements with probability p and scale the others by 1 / (1 - p), in training.
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 from typing import Any
 
 from .. import functional as F
-from .layers import remembered
+from .layers import remembered_unless
 from .module import Module
 
 __all__ = ["Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"]
+
+
+def _idle(own: dict[str, Any]) -> bool:
+    """Whether a layer with these attributes hands on what it gets."""
+    return not own["training"] or own["p"] == 0
 
 
 class _Dropout(Module):
@@ -33,7 +38,7 @@ class _Dropout(Module):
 class Dropout(_Dropout):
     """In training, zero elements with probability p and scale the others by 1 / (1 - p)."""
 
-    @remembered
+    @remembered_unless(_idle)
     def forward(self, input: Any) -> Any:
         return F.dropout(input, self.p, self.training, self.inplace)
 
@@ -41,7 +46,7 @@ class Dropout(_Dropout):
 class Dropout1d(_Dropout):
     """Dropout of whole channels: (N, C, L) or (C, L)."""
 
-    @remembered
+    @remembered_unless(_idle)
     def forward(self, input: Any) -> Any:
         return F.dropout1d(input, self.p, self.training, self.inplace)
 
@@ -49,7 +54,7 @@ class Dropout1d(_Dropout):
 class Dropout2d(_Dropout):
     """Dropout of whole channels: (N, C, H, W) or (N, C, L)."""
 
-    @remembered
+    @remembered_unless(_idle)
     def forward(self, input: Any) -> Any:
         return F.dropout2d(input, self.p, self.training, self.inplace)
 
@@ -57,7 +62,7 @@ class Dropout2d(_Dropout):
 class Dropout3d(_Dropout):
     """Dropout of whole channels: (N, C, D, H, W) or (C, D, H, W)."""
 
-    @remembered
+    @remembered_unless(_idle)
     def forward(self, input: Any) -> Any:
         return F.dropout3d(input, self.p, self.training, self.inplace)
 
@@ -65,7 +70,7 @@ class Dropout3d(_Dropout):
 class AlphaDropout(_Dropout):
     """Dropout that keeps mean 0 and variance 1, for SELU."""
 
-    @remembered
+    @remembered_unless(_idle)
     def forward(self, input: Any) -> Any:
         return F.alpha_dropout(input, self.p, self.training, self.inplace)
 
@@ -73,6 +78,6 @@ class AlphaDropout(_Dropout):
 class FeatureAlphaDropout(_Dropout):
     """Alpha dropout of whole channels."""
 
-    @remembered
+    @remembered_unless(_idle)
     def forward(self, input: Any) -> Any:
         return F.feature_alpha_dropout(input, self.p, self.training, self.inplace)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dis
 import functools
+from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -22,7 +23,7 @@ from .. import functional as F
 from . import named
 from .hooks import has_hooks
 
-__all__ = ["NOTHING", "Functional", "call_layer", "layer_of", "layers", "remembered"]
+__all__ = ["NOTHING", "Functional", "call_layer", "layer_of", "layers", "remembered", "remembered_unless"]
 
 MOST = 4096  # classes that are kept in mind
 
@@ -57,12 +58,22 @@ def remembered(method: Any) -> Any:
     return method
 
 
+def remembered_unless(idle: Callable[[dict[str, Any]], bool]) -> Callable[[Any], Any]:
+    """The same of a ``forward`` that records nothing where ``idle(attributes of self)``: nobody looks for such calls."""
+    def mark(method: Any) -> Any:
+        method.idle = idle
+        return remembered(method)
+    return mark
+
+
 def layer_of(kind: type) -> Function | None:
     """What is known of calls of a class that was not called before; None if it is no layer."""
     if len(layers) >= MOST:
         layers.clear()
     reads = _read(kind)
     layers[kind] = layer = None if reads is None else Function(1, 2, None, reads, kind)
+    if layer is not None:
+        layer.idle = getattr(kind.forward, "idle", None)  # type: ignore[attr-defined]
     return layer
 
 
@@ -131,7 +142,7 @@ def call_layer(layer: Function, module: Any, x: Any, args: tuple[Any, ...], kwar
     """
     own, kind = module.__dict__, type(module)
     trace = local.trace
-    known = search(layer, trace, (x, args, kwargs, own, kind))
+    known = vain if layer.idle is not None and layer.idle(own) else search(layer, trace, (x, args, kwargs, own, kind))
     if not isinstance(known, Attempt):
         return known
     if "_forward_hooks" not in own:
