@@ -31,7 +31,7 @@ METAS = 512    # such metas
 KINDS = 8      # calls of one function on tensors of certain metas that are known anywhere
 PATIENCE = 32  # calls in a row with nothing to remember, after which a function is called in full for ...
 REST = 1024    # ... so many calls
-FAILURES = 8   # ... and after so many of them at one node, always there
+FAILURES = 8   # ... and after so many of them at one node, there for as many
 MANY = 16      # tensors; the step of a call of so many, with lines for each, is written when it has come a time for every two of them
 TENSORS = 256  # of a call that is remembered, at most: its step has lines for each of them
 
@@ -232,8 +232,14 @@ def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
         out = None if known is None else _among(known.get(meta, ()), tr, passed)
         if out is not None:
             return out
-    if known is not None and (resting or known.failures >= FAILURES):
-        return vain
+    if known is not None:
+        if resting:
+            return vain
+        if known.failures >= FAILURES:  # where programs begin, those that cannot be remembered are not all that come
+            known.failures += 1
+            if known.failures < FAILURES + REST:
+                return vain
+            known.failures = FAILURES - 1
     name = (function, *metas)
     anywhere = tr.known.get(name, 0)
     if not anywhere and not node.edges:  # nobody was ever further than here

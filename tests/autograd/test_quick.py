@@ -584,3 +584,48 @@ def test_positions_out_of_numpy_are_not_remembered_one_by_one():
         assert (table * 1.0)[np.int64(k % 4)].tolist() == [3.0 * (k % 4), 3.0 * (k % 4) + 1, 3.0 * (k % 4) + 2]
     node = local.trace.root
     assert all(len(calls) <= 1 for known in (node.calls or {}).values() for calls in known.values())
+
+
+@pytest.mark.parametrize("view", [lambda x: x.unsqueeze(0), lambda x: x[1:3], lambda x: x.view(2, 2), lambda x: x])
+def test_parts_of_numpys_memory_enter_as_copies(view):
+    """What an environment writes its states into: small, and seen from outside."""
+    start_afresh()
+    array = np.zeros(4, np.float32)
+    f, calls = counted(lambda x: x * 2.0)
+    for k in range(ROUNDS):
+        array[:] = k
+        x = view(torch.from_numpy(array))
+        y = f(x)
+        array[:] = -1.0
+        assert set(y.flatten().tolist()) == {2.0 * k} and y.shape == x.shape
+        assert set(f(x).flatten().tolist()) == {-2.0}
+    assert len(calls) == FULL
+
+
+def test_large_parts_of_numpys_memory_are_read_at_once():
+    start_afresh()
+    array = np.zeros((2, 4096), np.float32)
+    f, _ = counted(lambda x: x * 2.0)
+    for k in range(ROUNDS):
+        array[:] = k
+        y = f(torch.from_numpy(array)[1])
+        array[:] = -1.0
+        assert y[5].item() == 2.0 * k
+
+
+def test_calls_that_cannot_be_remembered_do_not_spoil_a_node_for_ever(monkeypatch):
+    monkeypatch.setattr(known_calls, "REST", 20)
+    start_afresh()
+    f, calls = counted(lambda x, look: x * (2.0 + (x.sum().item() if look else 0.0)))
+    x = tensor(3)
+    for _ in range(40):
+        f(x, True)
+        flush()
+    for _ in range(30):
+        f(x, False)
+        flush()
+    before = len(calls)
+    for _ in range(5):
+        f(x, False)
+        flush()
+    assert len(calls) == before
