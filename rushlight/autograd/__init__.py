@@ -25,7 +25,6 @@ __all__ = ["Function", "Variable", "backward", "detect_anomaly", "enable_grad", 
            "set_detect_anomaly", "set_grad_enabled"]
 
 
-_TORN = 4  # backwards in a row of which flushes did not leave one whole
 
 
 def _many(x: Any) -> list[Any]:
@@ -114,13 +113,10 @@ def _backward_again(root: Any, retain_graph: bool) -> bool:
     epoch = tr.epoch
     if root._value.meta.numel != 1 or root._alias is not None or tr.full or settings.eager or root._value.buffer is NO_MEMORY:
         return False
-    pieces = tr.pieces
-    inside = pieces.inside
-    # Such a backward is cut in its middle, or off behind it, and so not to be remembered.
-    if tr.node.backward is None and (inside and pieces.torn >= _TORN or tr.passing.loose and not tr.node.edges):
+    # Each rule runs by itself, or the path will not stay: there is nothing to be remembered.
+    if tr.alone or tr.node.backward is None and tr.passing.loose and not tr.node.edges:
         with no_collection():
             engine.run([root], _seeds([root], None), retain_graph=retain_graph, create_graph=False, accumulate=True)
-        pieces.torn = pieces.torn if tr.epoch is not epoch else 0
         return True
     found = replay.describe(root, epoch, False) if retain_graph else replay.describe(root, epoch)
     if found is None:
@@ -130,8 +126,6 @@ def _backward_again(root: Any, retain_graph: bool) -> bool:
         with no_collection():  # the trie grows by many objects that stay
             engine.run([root], _seeds([root], None), retain_graph=retain_graph, create_graph=False, accumulate=True)
         replay.remember(start, tr, epoch, before, found)
-        if inside:
-            pieces.torn = pieces.torn + 1 if tr.epoch is not epoch else 0
     return True
 
 

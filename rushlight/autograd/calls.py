@@ -11,8 +11,9 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from ..compile.dtypes import float64, int64
+from ..record.flush import flush_trace
 from ..record.meta import Meta
-from ..record.trace import Call, Known, Trace, TraceNode
+from ..record.trace import Call, Known, Trace, TraceNode, local
 from ..record.value import Epoch, Value, looks
 from .anew import MOST, SEEN, template
 from .apply import value_of
@@ -66,9 +67,11 @@ class Attempt:
         nodes: how many nodes the trie had.
         given: the arguments; ``tensors``: those among them; ``meta``: of the first one; ``name``: the function and the metas of all.
         before: what the tensors were, by identity: a reference would keep alive what the call gives up.
+        alone: it is to run by itself.
     """
 
-    __slots__ = ("function", "trace", "start", "epoch", "seen", "written", "slot", "nodes", "given", "meta", "tensors", "name", "before")
+    __slots__ = ("alone", "function", "trace", "start", "epoch", "seen", "written", "slot", "nodes", "given", "meta", "tensors", "name",
+                 "before")
 
     def __init__(self, function: Function, tr: Trace, given: tuple[Any, ...], meta: Meta | None, tensors: Sequence[Handle],
                  name: tuple[Any, ...]) -> None:
@@ -76,6 +79,7 @@ class Attempt:
         self.start, self.epoch, self.slot, self.nodes = tr.node, tr.epoch, len(tr.values), tr.nodes
         self.seen, self.written = looks.count, looks.written
         self.before = {id(t): State(t) for t in tensors}
+        self.alone = False
 
     def value_of(self, t: Handle) -> Value | None:
         """The value that a tensor had when the call began; None if it is gone."""
@@ -109,7 +113,23 @@ class Attempt:
         return Number(slot, value, whole.shape[dim], length, step)
 
     def keep(self, out: Any) -> Any:
-        """Remember the call, whose result was ``out``, if it may come again: it went where somebody had been. Returns ``out``."""
+        """The call has been made, and its result was ``out``, which is returned: remember it, and if it is to run by itself, run it."""
+        if not self.alone:
+            return self._remember(out)
+        tr = self.trace
+        self._remember(out)
+        tr.within = False
+        if tr.values:
+            flush_trace(tr, True, True)
+        return out
+
+    def drop(self) -> None:
+        """The call has failed."""
+        if self.alone:
+            self.trace.within = False
+
+    def _remember(self, out: Any) -> Any:
+        """Remember the call if it may come again: it went where somebody had been."""
         tr = self.trace
         if tr.epoch is not self.epoch or tr.node.stop or tr.node.sweep:
             return out  # recording stops here for a flush, which says nothing about the function
@@ -172,13 +192,33 @@ class _Vain(Attempt):
         """It knows of no call."""
 
     def keep(self, out: Any) -> Any:
+        tr = local.trace
+        if tr.alone and tr.values and not tr.within:
+            flush_trace(tr, True, True)
         return out
+
+    def drop(self) -> None:
+        pass
 
 
 vain = _Vain()
 
 
 def search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
+    """The result of the call, if it was made here before, or is known from elsewhere; else an attempt to remember it, if it may come to
+    that. Where calls run by themselves, this one has run, or will have when the attempt is kept."""
+    if not tr.alone or tr.within:
+        return _search(function, tr, given)
+    found = _search(function, tr, given)
+    if isinstance(found, Attempt):
+        if found is not vain:
+            found.alone = tr.within = True
+    elif tr.values:
+        flush_trace(tr, True, True)
+    return found
+
+
+def _search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
     """The result of the call, if it was made here before, or is known from elsewhere; else an attempt to remember it, if it may come to
     that.
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..record.flush import flush_trace
 from ..record.meta import CPU
-from ..record.trace import local, user_line
+from ..record.trace import Trace, local, user_line
+from ..record.value import Value
 from .apply import Restrided
 from .autocast import paused
 from .handle import LEAF, Handle, make
 from .hooks import checked_gradient
 from .node import GradNode, Node, edge_of
 from .rules import Rules, fitted, reduced, run_rule
+from .shares import advance
 
 __all__ = ["run", "Rules"]
 
@@ -42,12 +45,12 @@ def run(roots: Sequence[Handle], grads: Sequence[Handle | None], *, retain_graph
                        inner=inner)
         finally:
             tr.slow, tr.full = False, tr.exported
-    mode = tr.grad_enabled, tr.inference, tr.here, tr.limit
-    tr.grad_enabled, tr.inference, tr.here = create_graph, False, tr.here or user_line()
+    mode = tr.grad_enabled, tr.inference, tr.here, tr.limit, tr.within
+    tr.grad_enabled, tr.inference, tr.here, tr.within = create_graph, False, tr.here or user_line(), True
     try:
         return _run(roots, grads, retain_graph, create_graph, inputs, accumulate, inner)
     finally:
-        tr.grad_enabled, tr.inference, tr.here, tr.limit = mode
+        tr.grad_enabled, tr.inference, tr.here, tr.limit, tr.within = mode
 
 
 def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: bool, create_graph: bool,
@@ -91,9 +94,13 @@ def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: 
                 if grad is not None:
                     known = leaf_grads.get(id(edge))
                     if known is None:
-                        leaf_grads[id(edge)] = [edge, grad]
+                        leaf_grads[id(edge)] = [edge, grad, False]
                     else:
-                        known[1] = add(known[1], grad)
+                        total = add(known[1], grad)
+                        if known[2] and tr.alone:
+                            _over(tr, known[1]._value, total._value)
+                        known[1] = total
+                        known[2] = tr.alone and not create_graph
                 continue
             else:
                 state = waiting[edge]
@@ -114,6 +121,7 @@ def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: 
             if waiting[node][0] == 0 and node not in stack:
                 stack.append(node)
 
+    simple = useful is waiting and not create_graph and inner is None and not wanted_nodes
     while stack:
         node = stack.pop()
         state = waiting[node]
@@ -123,6 +131,13 @@ def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: 
             deliver(edges, (None,) * len(edges), 1)
             continue
         state[1] = None
+        share: Any = None
+        if tr.alone and simple and isinstance(node, GradNode) and not tr.values:
+            share = advance(tr, node, slots, waiting, leaf_grads, stack)
+            if share is True:
+                if not retain_graph:
+                    node.release()
+                continue
         found = [(k, nr) for nr in range(len(slots)) for k in wanted_nodes.get((id(node), nr), ())] if wanted_nodes else ()
         rare = node.rare
         if rare is not None and not _PRE_HOOKS.isdisjoint(rare) and (inner is None or not found or found[0][0] < inner):
@@ -134,12 +149,27 @@ def _run(roots: Sequence[Handle], grads: Sequence[Handle | None], retain_graph: 
             if not retain_graph:
                 node.release()
             deliver(edges, given, 1)
+            if tr.alone:
+                if share is not None:
+                    share.recorded(tr, slots, given, waiting, leaf_grads)
+                    slots = given = ()  # they would count as alive
+                if tr.values:
+                    flush_trace(tr, True, True)
+                if share is not None:
+                    share.keep(tr)
         else:
             deliver(edges, (None,) * len(edges), 1)
 
-    for leaf, grad in leaf_grads.values():
+    for leaf, grad, _ in leaf_grads.values():
         _finish_leaf(leaf, grad, create_graph, wanted_leaves, accumulate, captured, inner)
     return captured
+
+
+def _over(tr: Trace, old: Value, new: Value) -> None:
+    """A sum takes over the memory of the one before, which nobody but the walk knows."""
+    if new.buffer is None and new.meta is old.meta and old.origin is None:
+        new.home, old.home = old.home or old.buffer, None
+        tr.epoch.writes = True
 
 
 def _count_users(start: Sequence[Any], wanted_leaves: dict[int, list[int]] | None,

@@ -135,7 +135,7 @@ def sort_arguments(attempt: Any, unread: bool) -> Sorted | None:
         if number is not None:
             kind, fact = _as_number(attempt.function.numbers, a, number)
             if kind is not None:
-                if number in found.tensors:
+                if any(number is t for t in found.tensors):
                     return None  # it could be either
                 found.tensors.append(number)
                 found.values.append(values[number.slot])

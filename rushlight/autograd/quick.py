@@ -72,7 +72,10 @@ def entry({parameters}):
         return _known
     try:
         _out = _full({passed})
-    except Exception as _error:
+    except BaseException as _error:
+        _known.drop()
+        if not isinstance(_error, Exception):
+            raise
         if strangers(({given})):
             return _function.entry({passed})
         if isinstance(_error, AttributeError):

@@ -28,6 +28,7 @@ from .patience import LONG
 from .salvage import Aftermath, salvage
 from .settings import settings
 from .trace import NO_COPY, NOTHING, Trace, TraceNode, forget_results, local, traces
+from .unsettled import APART
 from .value import SPARE, Buffer, Value, allocate, allocate_behind, new_epoch
 
 __all__ = ["flush", "flush_trace", "ready", "batch_boundary", "start_afresh", "counters"]
@@ -49,13 +50,12 @@ def flush() -> None:
 
 def batch_boundary() -> None:
     """A loop over data moves on: run what is pending, so that flushes fall on the user's loop boundaries."""
-    tr = local.trace
-    if tr.values:
-        flush_trace(tr, False)
+    flush_trace(local.trace, False)
 
 
-def flush_trace(tr: Trace, wait: bool = True) -> None:
-    """Run what is recorded in ``tr``; without ``wait`` it may still be running when this returns.
+def flush_trace(tr: Trace, wait: bool = True, goes_on: bool = False) -> None:
+    """Run what is recorded in ``tr``; without ``wait`` it may still be running when this returns. ``goes_on``: it is a call that runs by
+    itself, and the path does not end with it.
 
     Raises:
         what the run raises, or a program that this thread launched before.
@@ -63,7 +63,10 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
     launched = None
     with tr.lock:
         values, node, epoch = tr.values, tr.node, tr.epoch
+        alone = tr.alone
         if not values:
+            if alone and not tr.within:
+                tr.end_path()
             return
         again = node.again
         known: list[int] | None = None
@@ -75,14 +78,23 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
             known = None if keep_pending(values) else list(map(getrefcount, values))
             live, dead, dead_views = _sorted(values, tr.spare_wholes)
         windows = tr.windows
-        wait = wait or tr.exported
+        wait = wait or alone or tr.exported
         if windows:
             tr.windows = set()
         tr.values, tr.epoch = [], new_epoch(tr)
         tr.exported, tr.full, tr.copied = False, tr.slow, NO_COPY
-        tr.node = tr.root if tr.low is None else tr.beginning()
         tr.flushes += 1
-        tr.pieces.flushed(node, settings.max_ops)
+        if alone:
+            tr.unsettled.trail = hash((tr.unsettled.trail, node))
+            if not (goes_on or tr.within):
+                tr.end_path()
+        elif node.stop is APART:
+            tr.alone, tr.unsettled.trail = True, hash(node)
+        if node.depth >= LONG:
+            tr.unsettled.runs += 1
+        tr.node = tr.root if tr.low is None and not tr.alone else tr.beginning()
+        if tr.alone:  # a call that is found here is to run by itself
+            tr.node.forget_latest()
         if len(values) > pace.length:
             pace.follow(len(values))
         if again is not None or live:
@@ -92,7 +104,7 @@ def flush_trace(tr: Trace, wait: bool = True) -> None:
                     tell(Event("flush", "flush", start, 0.0, detail=(node, epoch)))
                 if again is None or watchers or not again.run_alone(values, windows, wait):
                     live = live or again.live(values)
-                    launched = _run(tr, node, values, live, windows, wait, known, again)
+                    launched = _run(tr, node, values, live, windows, wait, known, again, alone)
                 node.used = tr.flushes
             except BaseException as error:
                 epoch.error = error
@@ -139,8 +151,8 @@ def start_afresh() -> None:
     for tr in list(traces):
         with tr.lock:
             flush_trace(tr)
-            tr.root = TraceNode(None, None, (), (), (), 0)
-            tr.nodes = 0
+            tr.root, tr.lone = TraceNode(None, None, (), (), (), 0), TraceNode(None, None, (), (), (), 0)
+            tr.nodes, tr.alone = 0, False
             tr.known, tr.bare, tr.rules_met, tr.passing = {}, {}, Met(), Passing()
             tr.node = tr.beginning()
 
@@ -171,7 +183,7 @@ def _let_go(views: Sequence[Any], wholes: list[Any]) -> list[Value]:
 
 
 def _run(tr: Trace, node: TraceNode, values: list[Value], live: Sequence[Value], windows: set[int], wait: bool,
-         known: list[int] | None, again: Again | None) -> Launch | None:
+         known: list[int] | None, again: Again | None, alone: bool) -> Launch | None:
     """``again``: the run that references told. If None, ``known`` has the references to the values, or is None where they do not tell."""
     # Memory that this program also reads through a window is written at the end.
     late = [(v, v.home) for v in live if v.home is not None and id(v.home) in windows] if windows else []
@@ -199,7 +211,7 @@ def _run(tr: Trace, node: TraceNode, values: list[Value], live: Sequence[Value],
         key = (tuple([v.slot for v in live]), donations, moved)
         entry = node.programs.get(key)
         if entry is None or type(entry) is Waiting:
-            entry = _program(tr, node, key, entry)
+            entry = _program(tr, node, key, entry, alone)
         fly = launching.flies(entry, values, live, windows, wait or bool(late))
         obtain = allocate_behind if fly else allocate
         buffers = []
@@ -256,7 +268,7 @@ def _donations(values: list[Value], live: Sequence[Value]) -> tuple[tuple[tuple[
     return tuple(pairs), tuple(moved)
 
 
-def _program(tr: Trace, node: TraceNode, key: tuple, waiting: Waiting | None) -> Any:
+def _program(tr: Trace, node: TraceNode, key: tuple, waiting: Waiting | None, alone: bool) -> Any:
     """The first small run of a path is cold (nobody waits for LLVM to fill a bias), also if it has run before with other sizes
     once; then it is compiled. Long paths are, when they come more often than others do (``patience.py``)."""
     if node.programs is NOTHING:
@@ -269,14 +281,12 @@ def _program(tr: Trace, node: TraceNode, key: tuple, waiting: Waiting | None) ->
         if tr.nodes != tr.passing.nodes and not node.programs and not node.edges:
             tr.passing.comes(tr, path, None if program is None else (described.digest, described.numbers))
         others = families.saw(described) if program is None else 0
-        strangers = tr.pieces.stranger(path, described.digest) if program is None and not seen and len(path) >= LONG else 0
-        long, piece = len(described.nodes) >= LONG, tr.pieces.began
-        patient = long or piece
-        if piece and program is None and not seen:
-            tr.pieces.new += 1
+        strangers = tr.unsettled.stranger(path, described.digest) if program is None and not seen and len(path) >= LONG else 0
+        long = len(described.nodes) >= LONG
+        patient = long or alone
         # Operation by operation a path takes not much longer than compiled, however heavy: what it costs counts where it is likely to
         # come again.
-        heavy = not (piece or seen or strangers > _PLANNED) and paths.cost(path) >= settings.cold_limit * _parts(path)
+        heavy = not (alone or seen or strangers > _PLANNED) and paths.cost(path) >= settings.cold_limit * _parts(path)
         if program is None and (settings.eager or others < _COLD_SIZES and not heavy
                                 and (tr.patience.runs_cold((node.depth, key), seen, long) if patient else seen == 0)):
             ran = ran or cold.program(path, key, patient)
@@ -328,20 +338,20 @@ def _parts(path: Sequence[TraceNode]) -> int:
 def _prune(tr: Trace) -> None:
     """Forget the branches of the trie that were not flushed lately (the least recently used half)."""
     ends = []
-    stack = [tr.root]
+    stack = [tr.root, tr.lone]
     while stack:
         n = stack.pop()
         if n.programs:
             ends.append(n)
         stack.extend(n.edges.values())
     ends.sort(key=lambda n: n.used)
-    keep: set[int] = {id(tr.root)}
+    keep: set[int] = {id(tr.root), id(tr.lone)}
     for n in ends[len(ends) // 2:]:
         while n is not None and id(n) not in keep:
             keep.add(id(n))
             n = n.parent  # type: ignore[assignment]
     count = 0
-    stack = [tr.root]
+    stack = [tr.root, tr.lone]
     while stack:
         n = stack.pop()
         count += 1
@@ -366,6 +376,9 @@ def ready(v: Value) -> Buffer:
             flush_trace(epoch.trace)
         if v.buffer is None:
             raise epoch.error or RuntimeError("the value was not computed by the flush of its trace")
+    tr = local.trace
+    if tr.alone and not (tr.within or tr.values):  # a step that has been run call by call is looked at
+        tr.end_path()
     buffer = v.buffer
     if buffer.flight is not None:
         buffer.flight.settle(buffer)

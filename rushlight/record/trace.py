@@ -20,8 +20,8 @@ from .meta import CPU, Device, Meta
 from .op import Op
 from .passing import Passing
 from .patience import Patience
-from .pieces import Pieces
 from .settings import settings
+from .unsettled import APART, Unsettled
 from .value import Value, new_epoch
 
 __all__ = ["NOTHING", "NO_COPY", "SWEEP", "Call", "Known", "TraceNode", "Trace", "forget_results", "local", "traces", "user_frame",
@@ -95,7 +95,7 @@ class TraceNode(_Latest):
     """
 
     __slots__ = ("edges", "calls", "parent", "op", "attrs", "inputs", "metas", "meta", "slot", "depth", "bytes", "touched", "sweeps",
-                 "programs", "saves", "rules", "line", "scalars", "used", "stop", "sweep", "backward", "again", "over")
+                 "programs", "saves", "rules", "line", "scalars", "used", "stop", "sweep", "backward", "again", "over", "shares")
 
     depth: int
     bytes: int
@@ -127,8 +127,9 @@ class TraceNode(_Latest):
         self.again: Any = None  # the last run that ended here; see record/again.py
         self.backward: Any = None  # the walk of a backward that began here; see autograd/replay.py
         self.over: Any = None  # writes in place that began here; see autograd/over_steps.py
+        self.shares: Any = None  # what its graph nodes do in a walk whose rules run one by one; see autograd/shares.py
         # Recording stops here for a flush: always at the same points of a path, so that programs repeat.
-        self.stop = op is not None and (self.depth >= settings.max_ops or self.bytes >= settings.max_bytes)
+        self.stop: bool | str = op is not None and (self.depth >= settings.max_ops or self.bytes >= settings.max_bytes)
 
     def forget_latest(self) -> None:
         self.last, self.then = NO_CALL, None
@@ -186,7 +187,9 @@ class Trace:
     """The path being recorded; one for each thread.
 
     Attributes:
-        node: where in the trie recording stands; ``root`` is shared by nothing: each thread has its own trie.
+        node: where in the trie recording stands; ``root`` is shared by nothing: each thread has its own trie. ``lone``: the root for calls
+            that run by themselves.
+        alone: each call runs by itself (``unsettled.py``). within: but for those that another one makes, or a backward, at present.
         values: every value of this epoch by slot (this list and outside holders are what liveness counts).
         spare, spare_views: values of former epochs that were never needed; the next results (views) are made of them, because new
             objects cost more, most of all by the collections of garbage that they bring about. spare_wholes: the same of what tensors
@@ -213,14 +216,14 @@ class Trace:
             and ``rules_met``: which were run there.
         limit: up to this depth nothing that is recorded now stops for a flush because the budget is used up: a backward is one stretch.
         room: as many nodes may there be before the least recently used go, if that is more than the usual number.
-        patience: which long paths wait to be compiled; ``pieces``: which are cut, because no other one like them comes; ``passing``: which
-            do not stay.
+        patience: which long paths wait to be compiled; ``unsettled``: which are run call by call, because no other one like them comes;
+            ``passing``: which do not stay.
     """
 
     __slots__ = ("root", "node", "values", "spare", "spare_views", "spare_wholes", "epoch", "grad_enabled", "inference", "lock",
                  "flushes", "nodes", "anomaly", "packing", "watching", "slow", "device", "devices", "modes", "mapping", "copied",
-                 "drawn", "exported", "full", "whole", "varying", "windows", "low", "regions", "limit", "room", "patience", "pieces",
-                 "passing", "here", "known", "bare", "rules_met", "__weakref__")
+                 "drawn", "exported", "full", "whole", "varying", "windows", "low", "regions", "limit", "room", "patience",
+                 "unsettled", "passing", "here", "known", "bare", "rules_met", "lone", "alone", "within", "__weakref__")
 
     def __init__(self) -> None:
         self.root = TraceNode(None, None, (), (), (), 0)
@@ -251,7 +254,9 @@ class Trace:
         self.varying: dict[tuple, int] = {}
         self.limit = self.room = 0
         self.patience = Patience()
-        self.pieces = Pieces()
+        self.unsettled = Unsettled()
+        self.lone = TraceNode(None, None, (), (), (), 0)
+        self.alone = self.within = False
         self.passing = Passing()
         self.here: tuple[str, int] | None = None
         self.known: dict[tuple, Any] = {}
@@ -314,7 +319,14 @@ class Trace:
 
     def beginning(self) -> TraceNode:
         """Where an epoch begins."""
-        return self.root if self.low is None else self.marked(self.root)
+        root = self.lone if self.alone else self.root
+        return root if self.low is None else self.marked(root)
+
+    def end_path(self) -> None:
+        """A path ends here whose calls ran by themselves, all of them."""
+        self.alone = False
+        self.unsettled.ended()
+        self.node = self.beginning()
 
     def extend(self, key: tuple, op: Op | None, attrs: tuple, inputs: tuple[int, ...], metas: tuple[Meta, ...]) -> TraceNode:
         """Add a node that was never recorded here before."""
@@ -325,11 +337,11 @@ class Trace:
         """Add a node behind ``parent``, whose first result will be in this slot."""
         node = TraceNode(parent, op, attrs, inputs, metas, slot)
         if op is not None:
-            node.line = self.here or user_line(4)
+            # What runs by itself is nobody's in particular, and fails where it is called.
+            node.line = None if self.alone else self.here or user_line(4)
             node.stop = node.stop and node.depth >= self.limit
-            pieces = self.pieces
-            if (pieces.inside or pieces.alike) and pieces.cuts(node):
-                node.stop = True
+            if self.unsettled.alike and not self.alone and self.unsettled.begins(node):
+                node.stop = APART
         if not self.passing.loose or self.passing.kept:
             _link(parent, key, node)
         self.nodes += 1

@@ -6,18 +6,18 @@ import pytest
 
 import rushlight as torch
 from rushlight.compile.flags import flags
-from rushlight.record import cold, counters, families, paths, pieces, stepwise
+from rushlight.record import cold, counters, families, paths, stepwise, unsettled
 from rushlight.record.flush import start_afresh
 from rushlight.record.patience import LONG, Patience
-from rushlight.record.pieces import Pieces
 from rushlight.record.settings import settings
 from rushlight.record.trace import local
+from rushlight.record.unsettled import Unsettled
 
 
 @pytest.fixture(autouse=True)
 def no_paths_known():
     start_afresh()
-    local.trace.patience, local.trace.pieces = Patience(), Pieces()
+    local.trace.patience, local.trace.unsettled = Patience(), Unsettled()
 
 
 def episode(weight, length):
@@ -46,7 +46,7 @@ def test_a_long_path_that_comes_back_is_compiled_the_second_time():
 
 
 def test_lengths_that_keep_changing_build_no_program_for_each(monkeypatch):
-    monkeypatch.setattr(pieces, "_STRANGERS", 1000)  # what they have in common is left together: see test_pieces.py
+    monkeypatch.setattr(unsettled, "_STRANGERS", 1000)  # what they have in common is left together: see test_pieces.py
     weight = torch.tensor([0.3], requires_grad=True)
     lengths = [LONG // 4 + k for k in range(24)]
     before = counters.programs_built
@@ -97,7 +97,7 @@ def test_a_loop_that_writes_a_vector_piece_by_piece_is_not_compiled_for_one_run(
 
 
 def test_a_path_that_waits_is_lowered_once(monkeypatch):
-    monkeypatch.setattr(pieces, "_STRANGERS", 1000)
+    monkeypatch.setattr(unsettled, "_STRANGERS", 1000)
     lowered, lower = [], stepwise.lower_path
     monkeypatch.setattr(stepwise, "lower_path", lambda *args: (lowered.append(1), lower(*args))[1])
     monkeypatch.setattr(paths, "lower_path", None)  # nor does the compiler
@@ -131,7 +131,7 @@ def test_a_path_that_waits_is_not_lowered_where_a_family_has_its_program(monkeyp
 
 
 def test_what_is_kept_for_paths_that_wait_is_bounded(monkeypatch):
-    monkeypatch.setattr(pieces, "_STRANGERS", 1000)
+    monkeypatch.setattr(unsettled, "_STRANGERS", 1000)
     monkeypatch.setattr(cold, "_MOST", 3000)
     weight = torch.tensor([0.3], requires_grad=True)
     for n in range(LONG // 4, LONG // 4 + 12):

@@ -5,19 +5,19 @@ import numpy as np
 import pytest
 
 import rushlight as torch
-from rushlight.record import counters, pieces, stepwise
+from rushlight.record import counters, stepwise, unsettled
 from rushlight.record.flush import flush, start_afresh
 from rushlight.record.patience import LONG, Patience
-from rushlight.record.pieces import Pieces
 from rushlight.record.trace import local
+from rushlight.record.unsettled import Unsettled
 
 
 @pytest.fixture(autouse=True)
 def no_paths_known(monkeypatch):
     flush()
     start_afresh()
-    local.trace.patience, local.trace.pieces = Patience(), Pieces()
-    monkeypatch.setattr(pieces, "_STRANGERS", 1000)
+    local.trace.patience, local.trace.unsettled = Patience(), Unsettled()
+    monkeypatch.setattr(unsettled, "_STRANGERS", 1000)
     stepwise._known.singles.clear()
 
 

@@ -11,18 +11,18 @@ import rushlight as torch
 from rushlight.record import counters, stepwise
 from rushlight.record.flush import start_afresh
 from rushlight.record.patience import LONG, Patience
-from rushlight.record.pieces import PIECE, Pieces
 from rushlight.record.settings import settings
 from rushlight.record.trace import local
+from rushlight.record.unsettled import Unsettled
 
 
 @pytest.fixture(autouse=True)
 def no_paths_known():
     start_afresh()
-    local.trace.patience, local.trace.pieces = Patience(), Pieces()
+    local.trace.patience, local.trace.unsettled = Patience(), Unsettled()
     yield
     start_afresh()
-    local.trace.patience, local.trace.pieces = Patience(), Pieces()
+    local.trace.patience, local.trace.unsettled = Patience(), Unsettled()
 
 
 def grown(chance, leaves):
@@ -66,21 +66,19 @@ def test_a_network_over_trees_learns_what_it_learns_in_pytorch():
     np.testing.assert_allclose(losses_over_trees(torch, trees), losses_over_trees(oracle, trees), rtol=1e-4)
 
 
-def test_new_trees_are_made_of_short_pieces_that_are_known():
+def test_new_trees_are_made_of_calls_that_are_known():
     losses_over_trees(torch, forest(0, 150))
-    pieces = local.trace.pieces
-    assert pieces.size < PIECE
     built, new, nodes = counters.programs_built, counters.cold_runs, local.trace.nodes
     losses_over_trees(torch, forest(1, 20))
-    assert counters.programs_built - built <= 20  # each tree has some two hundred operations
-    assert counters.cold_runs - new <= 5 * 20
-    assert local.trace.nodes - nodes <= 60 * 20
+    assert counters.programs_built - built <= 5  # each tree has some two hundred operations
+    assert counters.cold_runs - new <= 10
+    assert local.trace.nodes - nodes <= 20 * 20
 
 
 def test_the_same_trees_give_the_same_bits():
     def fresh():
         start_afresh()
-        local.trace.patience, local.trace.pieces = Patience(), Pieces()
+        local.trace.patience, local.trace.unsettled = Patience(), Unsettled()
         stepwise._known.singles.clear()
         return losses_over_trees(torch, forest(2, 40))
 
@@ -107,7 +105,7 @@ def test_heavy_paths_that_never_come_again_are_not_planned_each(monkeypatch):
         w.grad = None
         x.sum().backward()
         w.grad.sum().item()
-    assert sum(n > 2 * LONG for n in compiled) == 2  # a piece is shorter
+    assert sum(n > 2 * LONG for n in compiled) == 2  # a call is shorter
 
 
 def test_what_comes_again_and_again_is_whole_again():
@@ -125,9 +123,9 @@ def test_what_comes_again_and_again_is_whole_again():
     w = (torch.eye(3) * 0.9).requires_grad_()
     for turns in (200, 210, 220, 230, 240, 250, 260):
         step(turns)
-    assert local.trace.pieces.alike
+    assert local.trace.unsettled.alike
     results = [step(300) for _ in range(30)]
-    assert not local.trace.pieces.alike
+    assert not local.trace.unsettled.alike
     before = counters.programs_run
     assert step(300) == pytest.approx(results[0], rel=1e-4)
     assert counters.programs_run == before + 1
@@ -138,8 +136,7 @@ def test_what_comes_again_and_again_is_whole_again():
         assert not node.stop
 
 
-def test_a_piece_may_end_with_a_write_in_place():
-    """A write through a view is held until it is done; what comes first in the alphabet here is just that."""
+def test_writes_in_place_between_calls():
     def story(turns):
         memory = torch.zeros(6, 4)
         x = torch.ones(4).neg().neg()
@@ -156,7 +153,7 @@ def test_a_piece_may_end_with_a_write_in_place():
 
     for turns in range(90, 130, 4):
         assert story(turns) == pytest.approx(expected(turns), rel=1e-5)
-    assert local.trace.pieces.alike
+    assert local.trace.unsettled.alike
     before = counters.programs_run
     assert story(131) == pytest.approx(expected(131), rel=1e-5)
     assert counters.programs_run > before + 5

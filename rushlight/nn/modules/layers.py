@@ -153,11 +153,15 @@ def call_layer(layer: Function, module: Any, x: Any, args: tuple[Any, ...], kwar
         return module.forward(*args, **kwargs)
     if not layer.reads.hold(own, kind):  # type: ignore[union-attr]
         layer.patience -= 1
+        known.drop()
         return module.forward(*args, **kwargs)
     trace.whole = True
     trace.node.forget_latest()  # of a call from memory nobody tells what it drew
     try:
         out = module.forward(*args, **kwargs)
+    except BaseException:
+        known.drop()
+        raise
     finally:
         trace.whole = False
     return known.keep(out)
