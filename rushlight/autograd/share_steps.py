@@ -27,7 +27,7 @@ Goes = tuple[str, int, int, Any]  # how, number of the result that the edge lead
 
 
 @functools.lru_cache(1024)
-def step_for(kind: Any, reads: tuple[tuple[str, bool], ...], goes: tuple[Goes, ...], names: tuple[str, ...],
+def step_for(kind: Any, reads: tuple[tuple[str, bool], ...], goes: tuple[Goes, ...], names: tuple[tuple[str, int], ...],
              outs: tuple[bool, ...]) -> Callable[..., bool]:
     """The step of shares of graph nodes of a class.
 
@@ -38,7 +38,8 @@ def step_for(kind: Any, reads: tuple[tuple[str, bool], ...], goes: tuple[Goes, .
         reads: what is read, by name, and whether that is a view.
         goes: of each input where its gradient goes. What that is: the number of an incoming gradient, ("slot", number of the program's
             result), ("view", number of the incoming gradient that it is a view of), or None.
-        names: which of ``reads`` each input of the program is. outs: of each of its results, whether it is written over one of those.
+        names: which of ``reads`` each input of the program is, and how many bytes behind its begin that begins.
+        outs: of each of its results, whether it is written over one of those.
     """
     facts = ["in_metas", "run", "end", *[f"M{j}" for j in range(len(reads))]]
     for k, (*_, what) in enumerate(goes):
@@ -110,16 +111,18 @@ def _read(reads: Sequence[tuple[str, bool]]) -> list[str]:
     return lines
 
 
-def _run(reads: Sequence[tuple[str, bool]], goes: Sequence[Goes], names: Sequence[str], outs: Sequence[bool]) -> list[str]:
+def _run(reads: Sequence[tuple[str, bool]], goes: Sequence[Goes], names: Sequence[tuple[str, int]],
+         outs: Sequence[bool]) -> list[str]:
     """Lines that run the program, with memory ``m0`` for what it does not write over something."""
     index = {name: j for j, (name, _) in enumerate(reads)}
     over = {what[1]: f"b{index[f'a{k}']}" for k, (how, _, _, what) in enumerate(goes) if how == OVER}
     lines = [f"m{k} = allocate(N{k})" for k, taken in enumerate(outs) if not taken]
     lines += [f"if {b}.packed: {b}.packed = None" for b in over.values()]
     addresses = []
-    for name in names:
+    for name, behind in names:
         j = index[name]
-        addresses.append(f"b{j}.ptr" + f" + v{j}.alias.place()[2] * v{j}.meta.dtype.itemsize" * reads[j][1])
+        at = f"b{j}.ptr" + f" + v{j}.alias.place()[2] * v{j}.meta.dtype.itemsize" * reads[j][1]
+        addresses.append(f"{at} + {behind}" if behind else at)
     addresses += [f"{over[k] if taken else f'm{k}'}.ptr" for k, taken in enumerate(outs)]
     return [*lines, "counters.programs_run += 1", f"run({', '.join(addresses)})"]
 

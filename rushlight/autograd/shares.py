@@ -68,7 +68,8 @@ class Share:
             value keeps its memory from being written over.
         goes: where the gradient of each input goes: how, the number of the result that the edge leads to, and how many these are; None
             where there is more to it.
-        leaf_of: which of ``reads`` is in a slot. results: what each of these gradients is. end: the node where the path ends.
+        leaf_of: which of ``reads`` is in a slot, and how many bytes behind its begin that begins.
+        results: what each of these gradients is. end: the node where the path ends.
     """
 
     __slots__ = ("shares", "node", "metas", "reads", "goes", "end", "leaf_of", "results")
@@ -121,7 +122,9 @@ class Share:
                 if name is None and slot + 1 in here and self.reads[here[slot + 1]].buffer is None:
                     name = here[slot + 1]
                 if name is not None:
-                    self.leaf_of[slot] = name
+                    self.leaf_of[slot] = name, 0
+                elif (part := self._part_of(v)) is not None:
+                    self.leaf_of[slot] = part
         self.reads = {name: (v.meta, v.buffer is None) for name, v in self.reads.items()}
         self.results = []
         for k, (edge, g, (how, nr, n)) in enumerate(zip(self.node.edges, given, self.goes, strict=True)):
@@ -146,6 +149,16 @@ class Share:
             else:
                 self.results = None
                 return
+
+    def _part_of(self, v: Value) -> tuple[str, int] | None:
+        """Which of ``reads`` a leaf lies in, as a part that the rule has cut, and how many bytes behind its begin."""
+        buffer: Any = v.buffer
+        found = [(name, one) for name, one in self.reads.items() if buffer.owner is one or buffer.owner is one.origin]
+        if len(found) != 1 or type(buffer.owner) is not Value:
+            return None
+        name, one = found[0]
+        begin = one.buffer.ptr if one.buffer is not None else one.origin.buffer.ptr + one.alias.place()[2] * one.meta.dtype.itemsize
+        return name, buffer.ptr - begin
 
     @staticmethod
     def _whole_of(v: View, slots: Sequence[Any]) -> int | None:
@@ -173,7 +186,7 @@ class Share:
     def _made(self, again: Any) -> tuple[Callable[..., bool], tuple[Any, ...]] | None:
         """The step and its facts; None if there is more to it."""
         assert self.goes is not None and self.results is not None
-        names: list[str] = []
+        names: list[tuple[str, int]] = []
         places: dict[int, int] = {}
         if again is not None:
             if again.path.plain is None:
@@ -201,7 +214,7 @@ class Share:
                         return None
                     at = places[r[1]]
                     leaf = again.takes[at][0]
-                    if (leaf >= 0) is not (how == OVER) or leaf >= 0 and self.leaf_of.get(leaf) != f"a{k}":
+                    if (leaf >= 0) is not (how == OVER) or leaf >= 0 and self.leaf_of.get(leaf) != (f"a{k}", 0):
                         return None
                     if outs[at] is not None and how in (MORE, OVER):
                         return None
