@@ -79,7 +79,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
         "func", "fx", "hub", "io", "jit", "linalg", "metrics", "multiprocessing",
         "mps", "nn", "onnx", "optim", "overrides", "profiler", "serialization", "signal", "sparse", "special", "storage", "testing", "text",
         "tools", "utils", "version", "vision", "masked", "xpu",
-        "functional", "futures", "library", "types", "_C", "__config__", "_dynamo", "_ops", "_tensor_str",
+        "functional", "futures", "library", "types", "_C", "__config__", "_dynamo", "_higher_order_ops", "_ops", "_tensor_str",
         "_utils")},
     "classes": ("_ops", "classes"), "Future": ("futures", "Future"),
     "return_types": ("tensor.return_types", None),

@@ -10,17 +10,21 @@ from ..compile.dtypes import DType
 from ..record.warn import warn
 from .creation import as_tensor, finish, from_numpy
 from .registry import public
+from .storage import UntypedStorage
 
 __all__ = ["asarray", "frombuffer"]
 
 
 @public(method=False, out=False, recorded=False)
 def asarray(obj: Any, *, dtype: DType | None = None, device: Any = None, copy: bool | None = None, requires_grad: bool = False) -> Any:
-    """``obj`` as a tensor: over the same memory where that is possible; with ``copy=True`` never, with ``copy=False`` or an error.
+    """``obj`` as a tensor: over the same memory where that is possible (a tensor's, an array's, a storage's); with ``copy=True`` never,
+    with ``copy=False`` or an error.
 
     Raises:
         ValueError: ``copy=False`` and the memory cannot be shared.
     """
+    if isinstance(obj, UntypedStorage):
+        obj = obj._bytes() if dtype is None else obj._bytes().view(dtype)
     made = as_tensor(obj, dtype, device)
     shared = made is obj or isinstance(obj, np.ndarray) and obj.size and np.shares_memory(made.numpy(), obj)
     if copy is False and not shared and isinstance(obj, (Handle, np.ndarray)):

@@ -370,9 +370,9 @@ def _maker(name: str, number: Any) -> Any:
              requires_grad: bool = False, pin_memory: bool = False, memory_format: Any = None, names: Any = None) -> Any:
         return _filled(size_given(name, shape, size), number, dtype, device, requires_grad)
 
-    def new(self: Any, *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, layout: Any = None,
-            pin_memory: bool = False) -> Any:
-        return _filled(size_given("new_" + name, size, None), number, dtype or self.dtype, beside(self, device), requires_grad)
+    def new(self: Any, *shape: Any, size: Any = None, dtype: DType | None = None, device: Any = None, requires_grad: bool = False,
+            layout: Any = None, pin_memory: bool = False) -> Any:
+        return _filled(size_given("new_" + name, shape, size), number, dtype or self.dtype, beside(self, device), requires_grad)
     call.__name__, new.__name__ = name, "new_" + name
     call.__doc__ = f"A tensor of {name} of the given size."
     public(method=False)(call)
@@ -422,8 +422,8 @@ def empty_strided(size: Any, stride: Any, *, dtype: DType | None = None, layout:
     return finish(window(_empty((span,), dtype, device, False), size, stride, 0), requires_grad)
 
 
-METHODS["new_empty"] = lambda self, *size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False: _empty(
-    size_given("new_empty", size, None), dtype or self.dtype, beside(self, device), requires_grad)
+METHODS["new_empty"] = lambda self, *shape, size=None, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False: \
+    _empty(size_given("new_empty", shape, size), dtype or self.dtype, beside(self, device), requires_grad)
 METHODS["new_empty_strided"] = lambda self, size, stride, dtype=None, device=None, requires_grad=False, layout=None, \
     pin_memory=False: empty_strided(size, stride, dtype=dtype or self.dtype, device=beside(self, device), requires_grad=requires_grad)
 METHODS["new_tensor"] = lambda self, data, *, dtype=None, device=None, requires_grad=False: finish(placed(

@@ -248,7 +248,7 @@ def _unfold(self: Any, dimension: int, size: int, step: int) -> Any:
         raise RuntimeError(f"maximum size for tensor at dimension {dimension} is {extent} but size is {size}")
     if step <= 0:
         raise RuntimeError(f"step is {step} but must be > 0")
-    return views.unfold(self, dimension, size, step)
+    return views.unfold(self, dimension, wholes(size), wholes(step))
 
 
 METHODS["unfold"] = _unfold
@@ -441,8 +441,13 @@ METHODS["sum_to_size"] = _sum_to_size
 
 @public(out=False)
 def as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None = None) -> Any:
-    """Any window onto the memory of ``input``: sizes, strides and offset in elements of its storage."""
-    return input._as_strided(tuple(size), tuple(stride), storage_offset)
+    """Any window onto the memory of ``input``: sizes, strides and offset in elements of its storage.
+
+    Raises:
+        TypeError: numbers that are no integers. RuntimeError: the window reaches over the storage.
+    """
+    offset = None if storage_offset is None else wholes(storage_offset)
+    return input._as_strided(wholes(tuple(size)), wholes(tuple(stride)), offset)
 
 
 METHODS["as_strided"] = as_strided

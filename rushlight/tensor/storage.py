@@ -1,16 +1,94 @@
 """What ``Tensor.untyped_storage()`` and ``Tensor.storage()`` tell about the memory under a tensor."""
 from __future__ import annotations
 
+import os
 from typing import Any
+
+import numpy as np
+
+from ..compile.dtypes import uint8
 
 __all__ = ["TypedStorage", "UntypedStorage"]
 
 
 class UntypedStorage:
-    """The bytes that a tensor and its views share."""
+    """The bytes that a tensor and its views share.
 
-    def __init__(self, tensor: Any) -> None:
+    Args:
+        tensor: the tensor, or a number of bytes for new memory.
+
+    Example:
+        >>> storage = torch.arange(4, dtype=torch.uint8).untyped_storage()
+        >>> storage[1:3].tolist(), torch.asarray(storage[1:3], dtype=torch.uint8)
+        ([1, 2], tensor([1, 2], dtype=torch.uint8))
+    """
+
+    filename: str | None = None  # the file that is written to with the memory
+
+    def __init__(self, tensor: Any = 0) -> None:
+        if isinstance(tensor, int):
+            from .creation import empty
+
+            tensor = empty(tensor, dtype=uint8)
         self._whole = tensor._whole()
+
+    @classmethod
+    def from_file(cls, filename: str, shared: bool = False, nbytes: int = 0) -> UntypedStorage:
+        """The memory that a file is mapped to.
+
+        Args:
+            filename: the file. shared: whether what is written to the memory is written to the file, too, which is then made as long as
+                ``nbytes`` where it is shorter or absent.
+            nbytes: how much of it.
+
+        Raises:
+            RuntimeError: the file is absent, or shorter than ``nbytes``, and not shared.
+        """
+        from .creation import from_numpy
+
+        path = os.fspath(filename)
+        if shared:
+            with open(path, "ab") as file:
+                file.truncate(max(nbytes, os.path.getsize(path)))
+        elif not os.path.exists(path) or os.path.getsize(path) < nbytes:
+            raise RuntimeError(f"unable to map {nbytes} bytes of the file <{path}>: " +
+                               ("it has fewer" if os.path.exists(path) else "No such file or directory (2)"))
+        bytes_ = np.memmap(path, np.uint8, "r+" if shared else "c", shape=(nbytes,)) if nbytes else np.empty(0, np.uint8)
+        made = cls(from_numpy(np.asarray(bytes_)))
+        made.filename = path if shared else None
+        return made
+
+    def _bytes(self) -> Any:
+        return self._whole.detach().reshape(-1).view(uint8)
+
+    def __getitem__(self, index: Any) -> Any:
+        if not isinstance(index, slice):
+            return self._bytes()[index].item()
+        start, stop, step = index.indices(self.nbytes())
+        if step != 1:
+            raise RuntimeError(f"Trying to slice with a step of {step}, but only a step of 1 is supported")
+        part = UntypedStorage.__new__(UntypedStorage)
+        part._whole = self._bytes()[start:max(start, stop)]
+        return part
+
+    def __setitem__(self, index: Any, value: int) -> None:
+        self._bytes()[index] = value
+
+    def tolist(self) -> list:
+        """The bytes, as numbers."""
+        return self._bytes().tolist()  # type: ignore[no-any-return]
+
+    def clone(self) -> UntypedStorage:
+        """The same bytes in memory of their own."""
+        return UntypedStorage(self._bytes().clone())
+
+    def untyped(self) -> UntypedStorage:
+        """The storage itself."""
+        return self
+
+    def is_shared(self) -> bool:
+        """Whether the memory is there for other processes."""
+        return self._whole.is_shared()  # type: ignore[no-any-return]
 
     def data_ptr(self) -> int:
         return self._whole.data_ptr()

@@ -45,6 +45,7 @@ def test_placements_and_tensors_that_are_not_spread():
 
 def test_what_needs_several_processes_says_so():
     import rushlight.distributed.checkpoint as checkpoint
+    from rushlight.distributed import rpc
     from rushlight.distributed.fsdp import FullyShardedDataParallel, fully_shard
 
     assert not isinstance(torch.nn.Linear(1, 1), FullyShardedDataParallel)
@@ -52,6 +53,10 @@ def test_what_needs_several_processes_says_so():
                  lambda: checkpoint.save({}), lambda: checkpoint.FileSystemReader("x")):
         with pytest.raises(NotImplementedError, match="one process"):
             make()
+    for make in (lambda: rpc.init_rpc("me"), lambda: rpc.rpc_sync("other", print), lambda: rpc.RRef(1)):
+        with pytest.raises(RuntimeError, match="one process"):
+            make()
+    assert torch.ones(1).layout not in (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 
 
 def test_messages_to_oneself(group):

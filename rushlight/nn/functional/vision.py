@@ -17,6 +17,7 @@ from ...ops.layouts import as_suggested
 from ...ops.resample import repeat_each, taps
 from ...record.warn import warn
 from ...tensor.creation import from_array
+from ...tensor.size import wholes
 from .pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
 __all__ = ["interpolate", "upsample", "upsample_nearest", "upsample_bilinear", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
@@ -144,7 +145,7 @@ def interpolate(input: Any, size: Any = None, scale_factor: Any = None, mode: st
         raise ValueError("either size or scale_factor should be defined")
     factors: list[float | None] = [None] * nd
     if size is not None:
-        out = _per_dimension(size, nd, "size", shape)
+        out = [wholes(n) for n in _per_dimension(size, nd, "size", shape)]
     else:
         given = _per_dimension(scale_factor, nd, "scale_factor", shape)
         out = [math.floor(float(n) * float(f)) for n, f in zip(shape[2:], given)]
