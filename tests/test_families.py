@@ -279,6 +279,17 @@ def test_what_belongs_to_all_texts_is_read_again_be_they_few_or_many():
     assert [planned for planned, _ in train(step, [(9, 121), (12, 127), (3, 139)])] == [0] * 3
 
 
+@pytest.mark.parametrize("pool", [lambda: torch.nn.MaxPool2d(2), lambda: torch.nn.MaxPool2d(3, 2, 1), lambda: torch.nn.AvgPool2d(2)])
+def test_patterns_of_odd_and_even_extents_are_one_plan(pool):
+    """Of three pools there are 64; whether all extents are even at each of them is the only question."""
+    def block(a, b):
+        return torch.nn.Sequential(torch.nn.Conv2d(a, b, 3, padding=1), torch.nn.BatchNorm2d(b), torch.nn.ReLU(), pool())
+
+    step = steps_of(torch.nn.Sequential(block(4, 8), block(8, 8), block(8, 8)), 4)
+    train(step, [(3, 24, 40), (4, 37, 33), (5, 39, 46)])
+    assert [planned for planned, _ in train(step, [(3, 41, 36), (6, 33, 45), (3, 50, 31), (3, 43, 38), (4, 47, 42)])] == [0] * 5
+
+
 def test_models_share_what_works_were_lowered_to():
     def model(outputs):
         return torch.nn.Sequential(torch.nn.Linear(D, 20), torch.nn.Tanh(), torch.nn.Linear(20, outputs))

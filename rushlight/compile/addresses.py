@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import functools
+from array import array
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,7 @@ class Assembler:
 
     def _begin(self) -> None:
         """A segment begins."""
-        self.params: list[int] = []    # of the calls that came last,
-        self.before: list[np.ndarray] = []  # behind those before them,
-        self.begun = 0                 # which are so many
+        self.params = array("q")       # of all calls, one after the other
         self.rows: list[int] = []      # four numbers for each call: kernel, where its parameters begin, parts, grain
         self.calls: list[Call] = []
         self.numbers: list[list[Any]] = []  # of each call, those of its work
@@ -80,8 +79,7 @@ class Assembler:
         for call, address in zip(lacking, jit.kernels([call.kernel for call in lacking]), strict=True):
             call.address = address
         self.rows[::4] = [call.address for call in self.calls]
-        self._keep_params()
-        params = np.concatenate(self.before)
+        params = np.frombuffer(self.params, np.int64)
         told = _Told(self, params)
         if flags.debug >= 5:
             for call, one in zip(self.calls, told()):
@@ -109,7 +107,7 @@ class Assembler:
 
     def _call(self, step: int, call: Call, numbers: list[Any], where: list[tuple[int, int]], packed: Packed | None) -> None:
         params, at, end = self.params, call.start, call.end
-        self.rows += (0, 8 * (self.begun + len(params)), numbers[end], numbers[end + 1])
+        self.rows += (0, 8 * len(params), numbers[end], numbers[end + 1])
         for place in call.places:
             table, start = where[place]
             params.append(table)
@@ -118,7 +116,7 @@ class Assembler:
         if call.has_lists:
             self._add_tables(numbers[at:end])
         else:
-            params += numbers[at:end]
+            params.extend(numbers[at:end])
         if packed is not None:
             self.forms.append((len(self.calls), packed))
         self.time += numbers[end + 2]
@@ -129,17 +127,12 @@ class Assembler:
     def _add_tables(self, numbers: list[Any]) -> None:
         """Append parameters of which some are tables, as long as images have rows."""
         for x in numbers:
-            if stands_for_many(x):
-                self._keep_params()
-                self.before.append(np.asarray(x, np.int64))
-                self.begun += len(x)
-            else:
+            if not stands_for_many(x):
                 self.params.append(x)
-
-    def _keep_params(self) -> None:
-        self.before.append(np.array(self.params, np.int64))
-        self.begun += len(self.params)
-        self.params.clear()
+            elif type(x) is list:
+                self.params.extend(x)
+            else:
+                self.params.frombytes(np.asarray(x, np.int64).tobytes())
 
     def _is_nothing(self, piece: Piece, call: Call, numbers: list[Any]) -> bool:
         """Whether what only copies would write what it reads."""

@@ -259,6 +259,17 @@ class Builder:
                 return self.load(loaded.node, loaded.at, both, value)
         return e.where(self.guard(tuple(own)), x, const(value, node.dtype))
 
+    def _fit(self, node: Node, index: Index, conds: Conds) -> Generator[tuple, Expr, Expr]:
+        # Asked along all dimensions where a size may leave something over: what is left at this one changes no loop.
+        own = tuple([(index[d], 0, node.inputs[0].shape[d]) for d in node.attrs[0]])
+        both = (*conds, *(c for c in own if c not in conds))
+        x = yield (node.inputs[0], index, both)
+        if x.fn == "input":
+            loaded = self.body.values[x.attr]
+            if loaded.kind == "load" and loaded.conds == both:
+                return self.load(loaded.node, loaded.at, both, 0)
+        return e.where(self.guard(own), x, const(0, node.dtype))
+
     def _gather(self, node: Node, index: Index, conds: Conds) -> Generator[tuple, Expr, Expr]:
         x, at = node.inputs
         axis, check = node.attrs

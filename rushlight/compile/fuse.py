@@ -59,6 +59,8 @@ class _Fuser(TallyRules, RowRules, PartRules):
         self.users: dict[Node, dict[Group, None]] = {}     # groups whose formulas want a value
         self.memory: dict[Node, dict[Group, None]] = {}    # groups that need it in memory
         self.forced: set[Node] = set(graph.results)        # must be in memory whoever uses it
+        # An extent that a stride does not divide cannot be split into windows and their elements, as one could that it divides.
+        self.forced.update([node.inputs[0] for node in graph.nodes if node.kind == "fit"])
         self.shared = set()
         self.wishes = {}
         self.columns = {}
@@ -132,6 +134,8 @@ class _Fuser(TallyRules, RowRules, PartRules):
             self._want(group, node.inputs[0], ix.through_view(index, node.attrs[0]))
         elif kind == "pad":
             self._want(group, node.inputs[0], through_pad(index, node.attrs[0]))
+        elif kind == "fit":
+            self._want(group, node.inputs[0], index)
         elif kind == "reshape":
             self._want(group, node.inputs[0], reshaped(node, group, index))
 
@@ -300,6 +304,12 @@ class _Fuser(TallyRules, RowRules, PartRules):
                 known = node.kind == "const" or node.kind == "view" and self._positional.get(node.inputs[0], False)
             self._positional[node] = known
         return known
+
+    def _fit(self, node: Node) -> None:
+        if flags.fuse_views and not self._is_hard(node):
+            self._inline(node)
+        else:
+            self._place(node)
 
     def _view(self, node: Node) -> None:
         if not flags.fuse_views or self._is_hard(node):

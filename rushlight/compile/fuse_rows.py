@@ -46,6 +46,9 @@ class RowRules:
     def _summed_by_product(self, node: Node) -> bool:
         raise NotImplementedError
 
+    def _is_summed_by_product(self, node: Node) -> bool:
+        raise NotImplementedError
+
     def _expect_rows(self, node: Node) -> None:
         """Where a group uses one value for each row, and that value comes from a reduction of rows as long as the
         group's, let the group be ready for it: ``1 / sqrt(var + eps)`` is visited before the variance."""
@@ -59,7 +62,7 @@ class RowRules:
                 continue
             rest = [a for a in long if a not in axes]
             reduction = reduction_behind(node, [group.extents[a] for a in rest])
-            if reduction is not None and self._rows_pay(reduction, group, multi=True):
+            if reduction is not None and not self._is_summed_by_product(reduction) and self._rows_pay(reduction, group, multi=True):
                 group.reduced = rest
                 group.kept = [a for a in group.kept if a not in rest]
 

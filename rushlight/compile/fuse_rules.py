@@ -33,7 +33,7 @@ def native_operand(call: NativeCall, k: int, node: Node) -> Node:
 
 def is_irregular(node: Node) -> bool:
     """Whether a value needs more than plain loads: such values cannot be computed in a contraction's epilogue."""
-    return node.kind in ("gather", "pad") or node.kind == "pointwise" and (
+    return node.kind in ("gather", "pad", "fit") or node.kind == "pointwise" and (
         uses_index(node.attrs[0]) or divides_integers(node.attrs[0]))
 
 

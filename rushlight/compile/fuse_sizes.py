@@ -34,7 +34,8 @@ def few_for_many(numbers: int, size: int) -> bool:
 
 @decision
 def many_as_large(size: int, *others: int) -> bool:
-    return sum([n >= size for n in others]) > MANY
+    """Whether many of the others are about as large; one that lacks a row of an odd height is."""
+    return sum([2 * n > size for n in others]) > MANY
 
 
 @decision

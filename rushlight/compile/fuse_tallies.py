@@ -132,6 +132,10 @@ class TallyRules:
     def _may_fuse(self, contraction: Node) -> bool:
         raise NotImplementedError
 
+    def _is_summed_by_product(self, node: Node) -> bool:
+        """Whether a contraction is likely to make the reduction, when it will be visited."""
+        return bool(flags.fuse_sums and flags.fuse_contract) and node.kind == "reduce" and product_summed(node) is not None
+
     def _summed_by_product(self, node: Node) -> bool:
         """Let a contraction make the reduction, where it can and that pays."""
         anchor = product_summed(node) if flags.fuse_sums and flags.fuse_contract else None

@@ -309,6 +309,11 @@ class Graph:
         shape = tuple(lo + s + hi for lo, s, hi in zip(low, x.shape, high, strict=True))
         return self.node("pad", (x,), (tuple(low), const(value, x.dtype).attr), shape, x.dtype)
 
+    def fit(self, x: Node, shape: Shape, dims: Sequence[int]) -> Node:
+        """What tiles of windows make, as a value of another shape: along each of ``dims`` cut off behind, or filled up with zeros, by the
+        rest that a stride leaves over. That a shape leaves none is for ``passes/rests.py`` to see."""
+        return self.node("fit", (x,), (tuple(dims),), shape, x.dtype) if dims else x
+
     def concat(self, parts: Sequence[Node], axis: int) -> Node:
         if len(parts) == 1:
             return parts[0]
@@ -380,6 +385,9 @@ class Graph:
                         ends = [c * (s - 1) for c, s in zip(row, n.shape, strict=True)]
                         low, high = v.offset[d] + sum(min(0, x) for x in ends), v.offset[d] + sum(max(0, x) for x in ends)
                         assert 0 <= low and high < source[d], f"view leaves its input: {n}"
+            elif n.kind == "fit":
+                source = n.inputs[0].shape
+                assert all(d in n.attrs[0] or a == b for d, (a, b) in enumerate(zip(n.shape, source, strict=True))), f"shape: {n}"
             elif n.kind == "weave":
                 assert sum(i.size for i in n.inputs) == n.size, f"parts do not cover: {n}"
                 assert all(v.shape == i.shape for v, i in zip(n.attrs[0], n.inputs, strict=True)), f"views: {n}"

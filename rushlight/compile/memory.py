@@ -151,6 +151,8 @@ def lifetimes(graph: Graph, fusion: Fusion, order: list[Group], steps: dict[Grou
         births.setdefault(step, []).append(node)
         deaths.setdefault(last[node], []).append(node)
     out = Lifetimes(place, [], [], late)
+    # Where strides leave something over, a value may be as large as the one that it is made to fit, or not; it does not matter.
+    apart = {fusion.origin(node.inputs[0]) for node in graph.nodes if node.kind == "fit"}
     alive: set[Node] = set()
     born: list[Birth] = []
     dying: list[Node] = []
@@ -166,7 +168,8 @@ def lifetimes(graph: Graph, fusion: Fusion, order: list[Group], steps: dict[Grou
                 ending = [d for d in ending if d is not heir]
             born.append(Birth(node, len(out.nbytes), heir))
             out.nbytes.append(_bytes(node))
-            alive.add(node)
+            if node not in apart:
+                alive.add(node)
         dying += ending
         if group in steps:  # a join computes nothing: what begins and ends with it does so with the next piece
             out.births.append(born)
@@ -207,9 +210,9 @@ def _inheritance(node: Node, group: Group, dying: list[Node], bodies: dict[Group
     if body is None or body.reduced:
         return None
     for other in dying:
-        if (fusion.home.get(other) is not group and _bytes(other) == _bytes(node) and other in alive
+        if (other in alive and fusion.home.get(other) is not group
                 and any(v.kind == "load" and fusion.origin(v.node) is other for v in body.values)  # type: ignore[arg-type]
-                and _same_places(body, node, other, fusion)):
+                and _bytes(other) == _bytes(node) and _same_places(body, node, other, fusion)):
             return other
     return None
 

@@ -34,6 +34,7 @@ from .passes.layout import choose_orders
 from .passes.legalise import legalise
 from .passes.moments import moments
 from .passes.planes import planes
+from .passes.rests import rests
 from .passes.simplify import simplify
 from .resize import LATE
 
@@ -154,7 +155,7 @@ def outline(source: Graph, donations: dict[int, int]) -> Outline:
 def _rewritten(graph: Graph) -> tuple[Graph, list[tuple[Any, DType]]]:
     """The graph as it is laid out and fused, and the numbers that are its last leaves (``numbers.py``)."""
     _show("graph", graph)
-    graph = planes(graph)
+    graph = planes(rests(graph))
     if flags.simplify:
         graph = simplify(graph)
         _show("simplified", graph)

@@ -98,6 +98,7 @@ _RULES: Final[dict[str, Callable[..., Any]]] = {
     "view": lambda g, n, x, shape: g.view(x[0], _view(n.attrs[0], shape[0])),
     "reshape": lambda g, n, x, shape: g.reshape(x[0], shape),
     "pad": lambda g, n, x, shape: g.node("pad", tuple(x), ((0, *n.attrs[0]), n.attrs[1]), shape, n.dtype),
+    "fit": lambda g, n, x, shape: g.fit(x[0], shape, [d + 1 for d in n.attrs[0]]),
     "concat": _along, "gather": _along, "scatter": _along,
     "weave": lambda g, n, x, shape: g.weave(x, [_view(v, shape[0]) for v in n.attrs[0]], shape),
     "update": lambda g, n, x, shape: g.update(x[0], x[1], _view(n.attrs[0], shape[0])),

@@ -114,7 +114,9 @@ def spread_back(g: Graph, x: Node, w: Windows) -> Node:
         for d in range(nd):
             order += [n + d, n + nd + d]
         flat = g.reshape(g.permute(x, order), (*lead, *[o * k for o, k in zip(w.out, w.kernel)]))
-        return _fit(g, flat, n, [-p for p in w.padding], w.size)
+        if w.ceil_mode or any(w.padding):
+            return _fit(g, flat, n, [-p for p in w.padding], w.size)
+        return g.fit(flat, (*lead, *w.size), [n + d for d in range(nd) if (w.stride[d], w.kernel[d]) != (1, 1)])
     if all(d == 1 for d in w.dilation):
         return _overlapping(g, x, w, n)
     return _dilated(g, x, w, n)
@@ -142,7 +144,9 @@ def _overlapping(g: Graph, x: Node, w: Windows, n: int) -> Node:
     read = g.view(x, View(shape, offset, (*matrix, *windows_, *elements)))
     total = g.reduce("add", read, range(n + 2 * nd, rank))
     flat = g.reshape(total, (*lead, *[a.count * s for a, s in zip(sides, w.stride)]))
-    return _fit(g, flat, n, [a.start for a in sides], w.size)
+    if any(a.start for a in sides):
+        return _fit(g, flat, n, [a.start for a in sides], w.size)
+    return g.fit(flat, (*lead, *w.size), [n + d for d, s in enumerate(w.stride) if s != 1])
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class Drawer:
 
     def step(self) -> None:
         kind = self.pick(["map", "map", "map", "map2", "map2", "reduce", "reduce", "scan", "permute", "slice", "expand",
-                          "reshape", "reshape", "pad", "concat", "weave", "gather", "scatter", "update", "einsum", "conv", "host",
+                          "reshape", "reshape", "pad", "fit", "concat", "weave", "gather", "scatter", "update", "einsum", "conv", "host",
                           "softmax", "index", "const"])
         made = getattr(self, kind)()
         if made is not None and made.size <= 2000:
@@ -128,6 +128,11 @@ class Drawer:
         x = self.any()
         return self.graph.pad(x, [self.number(0, 2) for _ in x.shape], [self.number(0, 2) for _ in x.shape],
                               self.pick([0, 1]))
+
+    def fit(self) -> Node:
+        x = self.any()
+        dims = sorted({self.number(0, len(x.shape) - 1) for _ in range(2)}) if x.shape else []
+        return self.graph.fit(x, tuple(max(0, n + self.number(-2, 2)) if d in dims else n for d, n in enumerate(x.shape)), dims)
 
     def concat(self) -> Node | None:
         x = self.any(lambda n: len(n.shape) >= 1)
@@ -270,7 +275,7 @@ def seeded_graph(seed: int, steps: int, dtypes=DTYPES):
 class WideDrawer(SeededDrawer):
     """Longer dimensions: masked vectors, chunks, parts, split reductions."""
 
-    KINDS = ("map", "map2", "map2", "reduce", "reduce", "scan", "permute", "slice", "reshape", "pad", "concat", "weave", "gather",
+    KINDS = ("map", "map2", "map2", "reduce", "reduce", "scan", "permute", "slice", "reshape", "pad", "fit", "concat", "weave", "gather",
              "scatter", "update", "einsum", "conv", "softmax", "index")
 
     def shape(self, low=0, high=3):

@@ -15,6 +15,7 @@ from rushlight.compile.passes.assemble import assemble
 from rushlight.compile.passes.carry import carry
 from rushlight.compile.passes.layout import choose_orders
 from rushlight.compile.passes.legalise import legalise, live_nodes
+from rushlight.compile.passes.rests import rests
 from rushlight.compile.passes.simplify import simplify
 from rushlight.compile.reference.interpret import interpret
 
@@ -31,6 +32,7 @@ def same(g: Graph, other: Graph, arrays) -> None:
 @pytest.mark.parametrize("seed", range(25))
 def test_passes_keep_the_meaning_of_random_graphs(seed):
     g, arrays = seeded_graph(seed, 20)
+    same(g, rests(g), arrays)
     simpler = simplify(g)
     same(g, simpler, arrays)
     same(g, assemble(simpler), arrays)
@@ -46,6 +48,20 @@ def test_padding_becomes_a_node():
     assert kinds.count("pad") == 1
     (contract,) = [n for n in ready.nodes if n.kind == "contract"]
     assert all(d.padding == 0 for d in contract.attrs[0].a if isinstance(d, Window))
+
+
+def test_what_strides_leave_over_is_asked_of_all_windows_at_once():
+    """Where one extent is odd, none of the values is what it is made from; where none is, all are."""
+    def graph(*heights):
+        g = Graph()
+        g.results = [g.fit(g.leaf((2, h // 2 * 2, 4), F32), (2, h, 4), (1, 2)) for h in heights]
+        return g
+
+    for heights, kinds in (((6, 8), 0), ((6, 9), 2), ((7, 9), 2)):
+        g = graph(*heights)
+        ready = rests(g)
+        assert [n.kind for n in ready.nodes].count("fit") == kinds
+        same(g, ready, [np.random.default_rng(h).normal(size=(2, h // 2 * 2, 4)).astype(np.float32) for h in heights])
 
 
 def test_integer_products_become_sums():

@@ -78,7 +78,7 @@ def _is_operand(node: Node, users: dict[Node, list[Node]]) -> bool:
         for user in users.get(stack.pop(), ()):
             if user.kind == "contract":
                 return True
-            if user.kind in ("view", "reshape", "pad") and user not in seen:
+            if user.kind in ("view", "reshape", "pad", "fit") and user not in seen:
                 seen.add(user)
                 stack.append(user)
     return False

@@ -43,7 +43,7 @@ def _asked(graph: Graph) -> dict[Node, Order]:
             # Images: everything that is an image or a position first, channels last. Filters keep their own order.
             image = dims is windowed[0] or any(d in {w.output for w in windows} for d in dims)
             base = x.inputs[0] if x.kind == "view" else x
-            if image and base.kind in ("pad", "pointwise", "copy", "concat", "weave"):
+            if image and base.kind in ("pad", "fit", "pointwise", "copy", "concat", "weave"):
                 lead = _images(dims)
                 places = [k for k, d in enumerate(dims) if isinstance(d, Window) or d in spatial]
                 order = (*lead, *places, *(k for k in range(len(dims)) if k not in lead and k not in places))
@@ -111,7 +111,7 @@ def _inherited(node: Node, orders: dict[Node, Order]) -> Order | None:
     order = orders.get(node.inputs[0])
     if order is None:
         return None
-    if kind == "pad":
+    if kind in ("pad", "fit"):
         return order
     if kind == "reduce":
         axes = node.attrs[1]

@@ -274,4 +274,4 @@ _COMPLEX: Final[dict[str, Callable[..., Any]]] = {
 
 _RULES: Final[dict[str, Callable[[_Planes, Node], Any]]] = {
     "const": _Planes.const, "pointwise": _Planes.pointwise, "contract": _Planes.contract,
-    **dict.fromkeys(("view", "reshape", "pad", "concat", "weave", "gather", "scatter", "update", "reduce", "scan"), _Planes.both)}
+    **dict.fromkeys(("view", "reshape", "pad", "fit", "concat", "weave", "gather", "scatter", "update", "reduce", "scan"), _Planes.both)}

@@ -151,6 +151,13 @@ def _reshape(node: Node, x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(x).reshape(node.shape)
 
 
+def _fit(node: Node, x: np.ndarray) -> np.ndarray:
+    out = np.zeros(node.shape, x.dtype)
+    common = tuple([slice(min(a, b)) for a, b in zip(node.shape, x.shape, strict=True)])
+    out[common] = x[common]
+    return out
+
+
 def _pad(node: Node, x: np.ndarray) -> np.ndarray:
     low, value = node.attrs
     out = np.full(node.shape, np.array(value).astype(x.dtype), dtype=x.dtype)
@@ -273,6 +280,6 @@ def _item(node: Node, results: tuple[np.ndarray, ...]) -> np.ndarray:
 
 _RULES: dict[str, Callable[..., Any]] = {
     "const": _const, "pointwise": _pointwise, "reduce": _reduce, "scan": _scan, "view": _view, "reshape": _reshape,
-    "pad": _pad, "concat": _concat, "weave": _weave, "gather": _gather, "scatter": _scatter, "update": _update,
+    "pad": _pad, "fit": _fit, "concat": _concat, "weave": _weave, "gather": _gather, "scatter": _scatter, "update": _update,
     "contract": _contract, "copy": _copy, "host": _host, "native": _host, "item": _item,
 }
