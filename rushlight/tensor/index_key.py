@@ -112,7 +112,7 @@ def basic(self: Any, key: Any, reads: bool = False) -> tuple[Any, list[Any] | No
         if reads and isinstance(p, (Handle, np.ndarray)) and not p.shape and not _is_mask(p):
             p = p.item()
         elif isinstance(p, np.ndarray):
-            if not _is_mask(p):
+            if not _is_mask(p) and (t.numel() or not t.shape[dim]):  # there is something to be read, or no position at all
                 check_positions(p, t.shape[dim], dim + gone)
             p = from_array(p)
         if p is None:

@@ -26,6 +26,7 @@ from .parts import Place, cell, part
 __all__ = ["store_now"]
 
 _LARGEST = 3e38  # of a float32, nearly
+_CONVERTED = {("b", "i"), ("b", "f"), ("i", "i"), ("i", "f"), ("f", "f")}  # kinds
 _MOST, _NEAR = 1 << 16, 8  # elements that are written at once, and how many operations ago a constant was recorded that becomes memory
 
 
@@ -37,9 +38,11 @@ def store_now(t: Any, key: Any, value: Any) -> bool:
     is_tensor = type(value) in PLAIN_TENSORS
     if is_tensor:
         given = value._value.meta
-        if given.dtype is not dtype or cell(dtype) is None or value._edge is not None and local.trace.grad_enabled:
-            return False  # to be converted, or its history is to be handed on
-    elif not _fits(value, dtype):
+        if not _becomes(given.dtype, dtype) or value._edge is not None and local.trace.grad_enabled:
+            return False  # to be checked or rounded, or its history is to be handed on
+    elif isinstance(value, np.generic):
+        value = value.item()
+    if not is_tensor and not _fits(value, dtype):
         return False
     alias = t._alias
     root = t._value if alias is None else alias.storage.value
@@ -56,14 +59,16 @@ def store_now(t: Any, key: Any, value: Any) -> bool:
     if lengths and math.prod(lengths) > _MOST:
         return False
     if is_tensor:
-        if not given.shape:
+        if given.numel == 1:  # worth waiting for
             value, is_tensor = value.item(), False
-        elif given.shape != lengths or not _is_ready(value, root, t):
+            if not _fits(value, dtype):
+                return False
+        elif given.shape != lengths and _inner(given.shape) != _inner(lengths) or not _is_ready(value, root, t):
             return False
     buffer = free_memory(t)
     if buffer is None and _fill(t):
         buffer = free_memory(t)
-    if buffer is None or is_tensor and not _copy(value, buffer, place):
+    if buffer is None or is_tensor and not _copy(value, buffer, place, dtype):
         return False
     if not is_tensor:
         if lengths:
@@ -82,7 +87,21 @@ def _fits(number: Any, dtype: Any) -> bool:
         return dtype is dt.float64 or dtype is dt.float32 and (-_LARGEST < number < _LARGEST or number - number != 0)  # or no finite one
     if kind is int:
         return cell(dtype) is not None and dtype is not dt.bool_ and -1 << 24 <= number <= 1 << 24
-    return kind is bool and dtype is dt.bool_
+    return kind is bool and cell(dtype) is not None
+
+
+def _becomes(given: Any, dtype: Any) -> bool:
+    """Whether elements of a dtype become those of another as NumPy converts them."""
+    if given is dtype:
+        return cell(dtype) is not None
+    return cell(given) is not None and cell(dtype) is not None and (given.kind, dtype.kind) in _CONVERTED
+
+
+def _inner(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape without dimensions of length 1 in front."""
+    while shape and shape[0] == 1:
+        shape = shape[1:]
+    return shape
 
 
 def _root(t: Any) -> Any:
@@ -105,20 +124,21 @@ def _is_ready(given: Any, into: Any, t: Any) -> bool:
     return True
 
 
-def _copy(given: Any, buffer: Any, place: Place) -> bool:
-    """Write a tensor's elements; False if they may lie where they are written."""
+def _copy(given: Any, buffer: Any, place: Place, dtype: Any) -> bool:
+    """Write a tensor's elements as some of a dtype; False if they may lie where they are written."""
     alias, meta, root = given._alias, given._value.meta, _root(given)
     source = root.buffer
     if source is buffer:
         return False
     shape, steps, offset = (*lying(root), 0) if alias is None or alias.parent is None else alias.place()
-    if meta.strides is None and is_contiguous(place[0], place[1]):
+    if meta.strides is None and dtype is meta.dtype and is_contiguous(place[0], place[1]):
         if source.flight is not None:
             source.flight.settle(source)
         size = meta.dtype.itemsize
         ctypes.memmove(buffer.ptr + place[2] * size, source.ptr + offset * size, meta.numel * size)
     else:
-        np.copyto(_array(buffer, meta.dtype, place), _array(source, meta.dtype, (shape, steps, offset)))
+        with np.errstate(over="ignore"):
+            np.copyto(_array(buffer, dtype, place), _array(source, meta.dtype, (shape, steps, offset)).reshape(place[0]), "same_kind")
     return True
 
 

@@ -40,6 +40,12 @@ KEYS = ["[[0], [1]]", "[[0, 1]]", "[[True, False], [False, True]]", "[[[0, 1]]]"
         "(..., torch.tensor(0), None)", "(False, 0)", "torch.tensor([True, False])", "torch.tensor([True])", "torch.tensor([0.0])"]
 
 
+@pytest.mark.parametrize("key", ["(..., [0, 1])", "(slice(None), slice(None), [5])", "(slice(None), [0])", "(0, slice(None), [3])"])
+def test_positions_in_what_has_no_elements(key):
+    """Nothing is read, so none is out of range, but for those along a dimension of length 0."""
+    same(f"x = torch.arange(0.).reshape(2, 0, 1)\nout = x[{key}]")
+
+
 @DEPRECATED
 @pytest.mark.parametrize("key", KEYS)
 def test_what_an_index_may_be(key):

@@ -54,6 +54,23 @@ def test_parts_are_written_as_numpy_writes_them(data, shape, dtype, kind, fresh)
         assert np.array_equal(x.numpy(), plain) and np.array_equal(other.numpy(), plain.reshape(-1))
 
 
+@pytest.mark.parametrize("given", [torch.tensor([3]), torch.tensor(3), torch.tensor([[True]]), torch.tensor([2.5], dtype=torch.float64),
+                                   np.float32(1.5), np.int64(7), torch.tensor([1e300], dtype=torch.float64), torch.tensor([1, 2, 3, 4]),
+                                   torch.tensor([[0.1, 1e300, 2.0, -4.0]], dtype=torch.float64), torch.tensor([[[1.5, 2.5, -3.5, 4.0]]])],
+                         ids=repr)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64, torch.bool])
+def test_what_is_written_is_converted_as_recorded_writes_are(given, dtype):
+    """The same write into what is pending is recorded."""
+    n = given.numel() if isinstance(given, torch.Tensor) else 1
+    key = 1 if n > 1 else (1, 2)
+    ready, pending = torch.zeros(3, 4).to(dtype), torch.zeros(300, 400).to(dtype)
+    flush()
+    pending = pending + pending
+    ready[key] = given
+    pending[(1, slice(4)) if n > 1 else key] = given
+    assert ready.tolist() == pending[:3, :4].tolist()
+
+
 def test_a_batch_is_padded_without_recording_a_write():
     sentences = [torch.arange(n) + 1 for n in (3, 5, 2)]
     flush()
