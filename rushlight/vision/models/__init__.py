@@ -7,6 +7,7 @@ Example:
     >>> models.resnet18(num_classes=10)(torch.randn(1, 3, 64, 64)).shape
     torch.Size([1, 10])
 """
+from . import detection, segmentation
 from .alexnet import *
 from .convnext import *
 from .densenet import *

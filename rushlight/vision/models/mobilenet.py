@@ -63,7 +63,8 @@ class InvertedResidual(Module):
         layers += [Conv2dNormActivation(wide, wide, stride=stride, groups=wide, norm_layer=norm, activation_layer=ReLU6),
                    Conv2d(wide, oup, 1, bias=False), norm(oup)]
         self.conv = Sequential(*layers)
-        self.stride, self.out_channels, self.use_res_connect = stride, oup, stride == 1 and inp == oup
+        self.stride, self.out_channels, self._is_cn = stride, oup, stride > 1
+        self.use_res_connect = stride == 1 and inp == oup
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv(x) if self.use_res_connect else self.conv(x)
@@ -140,7 +141,7 @@ class _Block(Module):
         layers.append(Conv2dNormActivation(row.wide, row.out, 1, norm_layer=norm, activation_layer=None))
         self.block = Sequential(*layers)
         self.use_res_connect = row.stride == 1 and row.inp == row.out
-        self.out_channels = row.out
+        self.out_channels, self._is_cn = row.out, row.stride > 1
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.block(x) if self.use_res_connect else self.block(x)
@@ -193,6 +194,12 @@ def _third(table: Sequence[Sequence[int]], last: int) -> Callable[..., MobileNet
                 for k, (c, kernel, e, o, se, hs, s) in enumerate(table)]
         return MobileNetV3(rows, wide(last, True), **kwargs)
     return build
+
+
+def strided(model: Any) -> list[int]:
+    """Which of ``model.features`` halve the size of maps, dilated ones too, between the first and the last: where maps are taken."""
+    inner = [k for k, layer in enumerate(model.features) if getattr(layer, "_is_cn", False)]
+    return [0, *inner, len(model.features) - 1]
 
 
 class MobileNet_V2_Weights(WeightsEnum):

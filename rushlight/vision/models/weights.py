@@ -11,7 +11,7 @@ from rushlight.compile.dtypes import float32
 from rushlight.tensor import Tensor
 from rushlight.vision.transforms import functional as F
 
-__all__ = ["ImageClassification", "Weights", "WeightsEnum", "load_weights", "published"]
+__all__ = ["ImageClassification", "ObjectDetection", "SemanticSegmentation", "Weights", "WeightsEnum", "load_weights", "published"]
 
 _HOST = "https://download.pytorch.org/models/"
 _M = TypeVar("_M", bound=Any)
@@ -40,9 +40,39 @@ class ImageClassification:
 
     def __call__(self, image: Any) -> Tensor:
         image = F.center_crop(F.resize(image, [self.resize_size], self.interpolation), [self.crop_size])
-        if not isinstance(image, Tensor):
-            image = F.pil_to_tensor(image)
-        return F.normalize(F.convert_image_dtype(image, float32), self.mean, self.std)
+        return F.normalize(ObjectDetection()(image), self.mean, self.std)
+
+
+@dataclass(frozen=True)
+class SemanticSegmentation:
+    """What an image goes through before a network that names the class of each pixel sees it.
+
+    Args:
+        resize_size: the shorter side; None: as it is.
+
+    Shape: a PIL image or (..., 3, H, W) uint8 or float in [0, 1] becomes (..., 3, H', W') float32.
+    """
+
+    resize_size: int | None = 520
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    interpolation: F.InterpolationMode = F.InterpolationMode.BILINEAR
+
+    def __call__(self, image: Any) -> Tensor:
+        if self.resize_size is not None:
+            image = F.resize(image, [self.resize_size], self.interpolation)
+        return F.normalize(ObjectDetection()(image), self.mean, self.std)
+
+
+@dataclass(frozen=True)
+class ObjectDetection:
+    """What an image goes through before a network that finds objects sees it: it normalises and resizes images itself.
+
+    Shape: a PIL image or (..., 3, H, W) uint8 or float in [0, 1] becomes (..., 3, H, W) float32.
+    """
+
+    def __call__(self, image: Any) -> Tensor:
+        return F.convert_image_dtype(image if isinstance(image, Tensor) else F.pil_to_tensor(image), float32)
 
 
 @dataclass(frozen=True)
@@ -50,12 +80,17 @@ class Weights:
     """A file of published weights: ``url``, and ``transforms()``, which makes the function that prepares an image."""
 
     url: str
-    transforms: Callable[[], ImageClassification] = ImageClassification
+    transforms: Callable[[], Callable[[Any], Tensor]] = ImageClassification
+
+    @classmethod
+    def file(cls, name: str, transforms: Callable[[], Callable[[Any], Tensor]]) -> Weights:
+        """Those in the file of this name."""
+        return cls(f"{_HOST}{name}.pth", transforms)
 
     @classmethod
     def named(cls, name: str, resize_size: int = 256, crop_size: int = 224, **more: Any) -> Weights:
         """Those in the file of this name; further arguments are those of ``ImageClassification``."""
-        return cls(f"{_HOST}{name}.pth", lambda: ImageClassification(crop_size, resize_size, **more))
+        return cls.file(name, lambda: ImageClassification(crop_size, resize_size, **more))
 
 
 class WeightsEnum(enum.Enum):
@@ -66,7 +101,7 @@ class WeightsEnum(enum.Enum):
         return self.value.url
 
     @property
-    def transforms(self) -> Callable[[], ImageClassification]:
+    def transforms(self) -> Callable[[], Callable[[Any], Tensor]]:
         return self.value.transforms
 
     def get_state_dict(self, progress: bool = True, check_hash: bool = False) -> dict[str, Any]:
