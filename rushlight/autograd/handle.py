@@ -387,12 +387,13 @@ def storage_of(t: Handle) -> Alias:
     if alias is None:
         # Written out: most views are the first one of a result.
         value = t._value
-        try:
-            alias = t._alias = local.trace.spare_wholes.pop()
+        spare = local.trace.spare_wholes
+        if spare:
+            alias = t._alias = spare.pop()
             storage = alias.storage
             if alias.how.meta is not value.meta:
                 alias.how, alias._place = whole_of(value.meta), None
-        except IndexError:
+        else:
             storage = Storage()
             alias = t._alias = Alias()
             alias.storage = storage

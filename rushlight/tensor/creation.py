@@ -120,7 +120,7 @@ def from_numpy(ndarray: np.ndarray) -> Any:
     if ndarray.dtype.byteorder not in "=|" and ndarray.dtype != d.numpy:
         raise ValueError("given numpy array has byte order different from the native byte order. Conversion between byte orders is "
                          "currently not supported.")
-    if any(s < 0 for s in ndarray.strides):
+    if ndarray.ndim and min(ndarray.strides) < 0:
         raise ValueError("At least one stride in the given numpy array is negative, and tensors with negative strides are not "
                          "currently supported. (You can probably work around this by making a copy of your array  with array.copy().)")
     if ndarray.flags.c_contiguous and ndarray.flags.aligned:

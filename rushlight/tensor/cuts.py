@@ -1,6 +1,6 @@
-"""Cuts of memory that is there already: indices of numbers and slices, ``split``, ``unbind``. They are views of known places, for which
-nothing is recorded, so no call is remembered where they were made. What cuts of values of one meta have in common is remembered with the
-meta: all but where they begin.
+"""Cuts of memory that is there already: indices of numbers and slices, ``split``, ``unbind``; and other views of what NumPy shows. They
+are views of known places, for which nothing is recorded, so no call is remembered where they were made. What cuts of values of one meta
+have in common is remembered with the meta: all but where they begin.
 """
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ..autograd.handle import Handle, How, View, part_at, storage_of, whole_of
 from ..ops.views import select_of_unbind, slice_of_sizes, slice_of_split
 from ..record.meta import Meta, meta_of
 from ..record.trace import Trace
+from ..record.value import COPIED, is_exported
 from .parts import part
 
-__all__ = ["all_of_ready", "part_of_ready", "pieces_of_ready"]
+__all__ = ["all_of_ready", "part_of_ready", "pieces_of_ready", "view_of_shown"]
 
 _MOST = 256  # of each kind. What is remembered does not depend on positions, so few programs have as many
 _NEAR = 4    # forms of an index that are tried one after the other before anybody looks for its name
@@ -31,10 +32,10 @@ class Cuts:
         row: of ``x[i]``: (meta, how, shape, strides, the step between positions, how many there are, 0 where there is nothing to cut).
         slices: of ``x[i:j]`` by its length, of ``x[i:j:k]`` by length and step: the first five of that.
         named: of other indices by their names: (tells where a view begins, its arguments, meta, how, shape, strides); ``near``: the latest.
-        pieces: of ``split`` by its arguments.
+        pieces: of ``split`` by its arguments. views: of methods and their arguments: (meta, how, shape, strides, how far behind it begins).
     """
 
-    __slots__ = ("shape", "strides", "row", "slices", "named", "near", "pieces")
+    __slots__ = ("shape", "strides", "row", "slices", "named", "near", "pieces", "views")
 
     def __init__(self, meta: Meta, shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
         self.shape, self.strides = shape, strides
@@ -43,6 +44,7 @@ class Cuts:
         self.named: dict[Any, tuple[Any, ...]] = {}
         self.near: list[tuple[Any, ...]] = []
         self.pieces: dict[Any, Any] = {}
+        self.views: dict[Any, tuple[Any, ...]] = {}
 
 
 def _keep(known: dict[Any, Any], name: Any, found: Any) -> Any:
@@ -240,6 +242,46 @@ def _begin_for(kinds: tuple[Any, ...]) -> Callable[..., int | None]:
     scope: dict[str, Any] = {"__name__": __name__}
     exec(compile("\n".join(source), f"<index {kinds}>", "exec"), scope)
     return scope["begin"]  # type: ignore[no-any-return]
+
+
+def view_of_shown(full: Callable[..., Any]) -> Callable[..., Any]:
+    """What finds the results of a method that takes views by numbers (``unsqueeze``), of small memory that NumPy shows: what environments
+    write their states into. ``full`` is the method itself, ``*args`` as one argument."""
+    def find(tr: Trace, t: Any, *given: Any) -> Any:
+        if type(t) not in PLAIN_TENSORS or not _are_numbers(given):
+            return None
+        alias, meta = t._alias, t._value.meta
+        root = t._value if alias is None else alias.storage.value
+        if root.buffer is None or root.epoch is tr.epoch or root.meta.dtype is not meta.dtype or not 0 < meta.nbytes <= COPIED:
+            return None
+        if t._edge is not None and tr.grad_enabled or not is_exported(root):
+            return None
+        if alias is None:
+            alias = storage_of(t)
+        place = alias._place or alias.place()
+        cuts = meta.cuts
+        if cuts is None or cuts.strides is not place[1]:
+            cuts = _cuts(meta, place)
+        found = cuts.views.get((full, given))
+        if found is None:
+            made = full(t, *given)
+            v = made._value
+            if type(v) is View and v.epoch is None and v.parent is alias:
+                lengths, steps, begin = v.place()
+                _keep(cuts.views, (full, given), (v.meta, v.how, lengths, steps, begin - place[2]))
+            return made
+        seen, how, lengths, steps, offset = found
+        base = None if not tr.grad_enabled else t if alias.base is None else alias.base
+        return part_at(alias, seen, how, base, (lengths, steps, place[2] + offset))
+    return find
+
+
+def _are_numbers(given: Any) -> bool:
+    """Whether the arguments are whole numbers, or tuples of such, or None: equal ones of other types may be errors."""
+    for g in given:
+        if type(g) is not int and g is not None and not (type(g) is tuple and _are_numbers(g)):
+            return False
+    return True
 
 
 def all_of_ready(tr: Trace, t: Any, dim: Any = 0) -> tuple[Any, ...] | None:

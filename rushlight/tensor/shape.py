@@ -17,7 +17,7 @@ from ..record.meta import is_contiguous
 from ..record.trace import Trace
 from ..record.warn import warn
 from .casting import in_format
-from .cuts import all_of_ready, pieces_of_ready
+from .cuts import all_of_ready, pieces_of_ready, view_of_shown
 from .kinds import contiguous_format, preserve_format
 from .parts import MANY, joined
 from .registry import CONVENIENCES, METHODS, public
@@ -195,6 +195,12 @@ def squeeze(input: Any, dim: Any = None) -> Any:
 def unsqueeze(input: Any, dim: int) -> Any:
     """With a dimension of length 1 inserted at ``dim``."""
     return views.unsqueeze(input, wrap_dim(dim, len(input.shape) + 1))
+
+
+METHODS["view"].at_once = view_of_shown(lambda self, size, dtype: _view(self, *size, dtype=dtype))  # type: ignore[attr-defined]
+METHODS["reshape"].at_once = view_of_shown(  # type: ignore[attr-defined]
+    lambda self, given, shape: reshape(self, size_given("reshape", given, None) if shape is None else shape))
+METHODS["unsqueeze"].at_once = view_of_shown(unsqueeze)  # type: ignore[attr-defined]
 
 
 @public(out=False)

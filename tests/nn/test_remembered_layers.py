@@ -473,3 +473,20 @@ def test_what_uses_the_layer_itself_is_found_out():
 
     with pytest.raises(ValueError, match="uses self for something else"):
         room.attributes(closed_over.__code__)
+
+
+def test_dropout_in_evaluation_hands_on_what_it_gets(monkeypatch):
+    nn, F = rushlight.nn, rushlight.nn.functional
+    x = rushlight.ones(3) * 1.0
+    layers = [nn.Dropout(0.5).eval(), nn.Dropout(0.0), nn.AlphaDropout(0.1).eval()]
+    for _ in range(3):
+        assert all(layer(x) is x for layer in layers) and F.dropout(x, 0.3, False) is x
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            F.dropout(x, 1.5, False)
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            F.dropout(x, -0.5, training=False)
+    layers[0].train()
+    assert layers[0](x) is not x
+    layers[0].eval()
+    monkeypatch.setattr(F, "dropout", lambda x, *_: "another")
+    assert layers[0](x) == "another"

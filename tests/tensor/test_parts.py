@@ -1,13 +1,15 @@
 """Elements and parts of ready memory are read and written straight away, and mean what recording them would."""
 from __future__ import annotations
 
+import warnings
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given
 
 import rushlight as torch
-from rushlight.record import counters, flush
+from rushlight.record import counters, flush, local
 
 SHAPES = st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)
 DTYPES = (np.float32, np.float64, np.int64, np.int32, np.bool_, np.float16, np.uint8)
@@ -308,3 +310,65 @@ def test_an_index_that_equals_a_known_one_is_not_that_one():
         with pytest.raises((TypeError, IndexError)):
             x[key]
     assert x[range(2), 1].tolist() == [1.0, 5.0] and x[:, True].shape == (3, 1, 4)
+
+
+VIEWS = {
+    "unsqueeze(0)": (lambda x: x.unsqueeze(0), lambda a: a[None]),
+    "unsqueeze(-1)": (lambda x: x.unsqueeze(-1), lambda a: a[..., None]),
+    "view(1, -1)": (lambda x: x.view(1, -1), lambda a: a.reshape(1, -1)),
+    "view((3, 2))": (lambda x: x.view((3, 2)), lambda a: a.reshape(3, 2)),
+    "reshape(2, 3)": (lambda x: x.reshape(2, 3), lambda a: a.reshape(2, 3)),
+    "[None]": (lambda x: x[None], lambda a: a[None]),
+    "[..., None]": (lambda x: x[..., None], lambda a: a[..., None]),
+    "a row": (lambda x: x.view(2, 3)[1].unsqueeze(0), lambda a: a[3:][None])}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_of_what_numpy_shows_record_nothing(name):
+    ours, numpys = VIEWS[name]
+    array = np.arange(6, dtype=np.float32)
+    before = local.trace.node
+    for _ in range(4):
+        x = torch.from_numpy(array)
+        y, b = ours(x), numpys(array)
+        array += 1.0  # seen by what is there already
+        assert local.trace.node is before and y._base is x and y.shape == b.shape and y.stride() == ours(torch.arange(6.0)).stride()
+        assert np.array_equal(y.numpy(), b) and y.data_ptr() == b.__array_interface__["data"][0]
+        flush()
+        y.zero_()
+        assert not array[3:].any()
+
+
+@pytest.mark.parametrize("call, error", [
+    (lambda x: x.unsqueeze(5), IndexError), (lambda x: x.view(4, 2), RuntimeError), (lambda x: x.view(6.0), TypeError),
+    (lambda x: x.unsqueeze(0.0), TypeError), (lambda x: x.reshape(-1, 4), RuntimeError)])
+def test_views_of_what_numpy_shows_refuse_what_others_do(call, error):
+    x = torch.from_numpy(np.arange(6, dtype=np.float32))
+    assert x.view(6).shape == (6,) and x.unsqueeze(0).shape == (1, 6)
+    for _ in range(2):
+        with pytest.raises(error):
+            call(x)
+
+
+def test_views_of_what_numpy_shows_have_a_history_where_it_wants_gradients():
+    x = torch.from_numpy(np.arange(6, dtype=np.float32))
+    for _ in range(3):
+        x.requires_grad_()
+        x.grad = None
+        y = x.unsqueeze(0)
+        assert y.grad_fn.name() == "UnsqueezeBackward0"
+        (y * 2.0).sum().backward()
+        assert x.grad.tolist() == [2.0] * 6
+        x.requires_grad_(False)
+        assert x.unsqueeze(0).grad_fn is None
+
+
+@pytest.mark.parametrize("array", [
+    np.zeros(0, np.float32), np.zeros((2, 0)), np.arange(6).reshape(2, 3).T, np.arange(6)[::2], np.zeros(3, np.complex64),
+    np.broadcast_to(np.arange(3.0), (2, 3)), np.frombuffer(b"12345678", np.float64)], ids=str)
+def test_arrays_lend_the_memory_in_which_they_lie(array):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # read-only
+        x = torch.from_numpy(array)
+    assert x.shape == array.shape and (not array.size or x.data_ptr() == array.__array_interface__["data"][0])
+    assert np.array_equal(x.numpy(), array)

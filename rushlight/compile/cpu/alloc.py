@@ -329,7 +329,18 @@ def landed(number: int) -> None:
 
 def wrap(array: np.ndarray) -> Block:
     """A Block over the memory of ``array``, from its first element on, which it keeps alive."""
-    return block_at(array.ctypes.data, array.nbytes, array, _WrappedBlock)  # type: ignore[no-any-return]
+    return block_at(_address(array), array.nbytes, array, _WrappedBlock)  # type: ignore[no-any-return]
+
+
+def _address(array: np.ndarray) -> int:
+    """Where the first element lies."""
+    try:
+        return ctypes.addressof(_char_of(array))  # a third of what ``array.ctypes`` takes
+    except (TypeError, ValueError, BufferError):  # read-only, empty, not in a row, or of a dtype that buffers do not know
+        return array.ctypes.data
+
+
+_char_of: Any = ctypes.c_char.from_buffer
 
 
 def array_at(pointer: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
