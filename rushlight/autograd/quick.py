@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any, TypeVar
 
-from ..record.trace import local
+from ..record.trace import here, local
 from .calls import OPERAND, PLAIN_TENSORS, POSITION, Attempt, Function, search
 from .handle import Handle
 from .overriding import strangers
@@ -54,12 +54,15 @@ def explained(error: AttributeError, full: Any, given: tuple[Any, ...]) -> Excep
 
 MISSING = _Missing()
 # What the code below refers to.
-_SCOPE = {"__name__": __name__, "local": local, "search": search, "Attempt": Attempt, "MISSING": MISSING, "explained": explained,
-          "strangers": strangers}
+_SCOPE = {"__name__": __name__, "here": here, "local": local, "search": search, "Attempt": Attempt, "MISSING": MISSING,
+          "explained": explained, "strangers": strangers}
 
 _ENTRY = """
 def entry({parameters}):
-{renames}    _trace = local.trace
+{renames}    try:
+        _trace = here.trace
+    except AttributeError:
+        _trace = local.trace
     _node = _trace.node
     _last = _node.last
     if _last.function is _function:

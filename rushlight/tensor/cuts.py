@@ -17,7 +17,7 @@ from ..record.trace import Trace
 from ..record.value import COPIED, is_exported
 from .parts import part
 
-__all__ = ["all_of_ready", "part_of_ready", "pieces_of_ready", "view_of_shown"]
+__all__ = ["all_of_ready", "part_finder", "pieces_of_ready", "view_of_shown"]
 
 _MOST = 256  # of each kind. What is remembered does not depend on positions, so few programs have as many
 _NEAR = 4    # forms of an index that are tried one after the other before anybody looks for its name
@@ -86,79 +86,84 @@ def _cuts(meta: Meta, place: tuple[Any, ...]) -> Cuts:
     return cuts  # type: ignore[no-any-return]
 
 
-def part_of_ready(tr: Trace, t: Any, key: Any) -> Any:
-    """The view ``t[key]`` of ready memory, or None."""
-    alias = t._alias
-    if alias is None or alias._place is None or t._edge is not None and tr.grad_enabled:
-        alias = _lies(tr, t)
-        if alias is None:
+def part_finder(full: Callable[..., Any]) -> Callable[[Trace, Any, Any], Any]:
+    """For ``at_once``: ``find(trace, t, key)`` gives the view ``t[key]`` of ready memory, or None. ``full``: the method itself."""
+    other = view_of_shown(full)
+
+    def part_of_ready(tr: Trace, t: Any, key: Any) -> Any:
+        """The view ``t[key]`` of ready memory, or None."""
+        alias = t._alias
+        if alias is None or alias._place is None or t._edge is not None and tr.grad_enabled:
+            alias = _lies(tr, t)
+            if alias is None:
+                return None
+        # ``_lies``, and below ``part_at``, written out: loops over data do nothing as often.
+        storage = alias.storage
+        origin = storage.value
+        meta = t._value.meta
+        if origin.buffer is None or origin.meta.dtype is not meta.dtype or type(t) is not handle.plain and type(t) not in PLAIN_TENSORS:
             return None
-    # ``_lies``, and below ``part_at``, written out: loops over data do nothing as often.
-    storage = alias.storage
-    origin = storage.value
-    meta = t._value.meta
-    if origin.buffer is None or origin.meta.dtype is not meta.dtype or type(t) is not handle.plain and type(t) not in PLAIN_TENSORS:
-        return None
-    place = alias._place
-    begin = place[2]
-    cuts = meta.cuts
-    if cuts is None or cuts.strides is not place[1]:
-        cuts = _cuts(meta, place)
-    kind = type(key)
-    if kind is int:  # the two indices of loops over data come first: ``x[i]`` and ``x[i:i + n]``
-        seen, how, lengths, steps, step, n = cuts.row
-        if not 0 <= key < n:
-            key += n
+        place = alias._place
+        begin = place[2]
+        cuts = meta.cuts
+        if cuts is None or cuts.strides is not place[1]:
+            cuts = _cuts(meta, place)
+        kind = type(key)
+        if kind is int:  # the two indices of loops over data come first: ``x[i]`` and ``x[i:i + n]``
+            seen, how, lengths, steps, step, n = cuts.row
             if not 0 <= key < n:
-                return None
-        begin += key * step
-    elif kind is slice:
-        start, stop, by = key.start, key.stop, key.step
-        if by is not None or type(start) is not int or type(stop) is not int or not 0 <= start < stop <= cuts.row[5]:
-            if by is not None and (type(by) is not int or by <= 0):
-                return None
-            start, stop, by = key.indices(cuts.row[5])
-            if stop <= start:
-                return None
-        name: Any = stop - start if by is None or by == 1 else (stop - start, by)
-        found = cuts.slices.get(name)
-        if found is None:
-            by, shape, strides = by or 1, cuts.shape, cuts.strides
-            lengths, steps = ((stop - start + by - 1) // by, *shape[1:]), (strides[0] * by, *strides[1:])
-            found = _keep(cuts.slices, name, (*_like(meta, lengths, steps), strides[0]))
-        seen, how, lengths, steps, step = found
-        begin += start * step
-    else:
-        parts = key if kind is tuple else (key,)
-        for found in cuts.near:
-            offset = found[0](parts, found[1])
-            if offset is not None:
-                break
-        else:
-            found = _named(cuts, meta, parts)
+                key += n
+                if not 0 <= key < n:
+                    return None
+            begin += key * step
+        elif kind is slice:
+            start, stop, by = key.start, key.stop, key.step
+            if by is not None or type(start) is not int or type(stop) is not int or not 0 <= start < stop <= cuts.row[5]:
+                if by is not None and (type(by) is not int or by <= 0):
+                    return None
+                start, stop, by = key.indices(cuts.row[5])
+                if stop <= start:
+                    return None
+            name: Any = stop - start if by is None or by == 1 else (stop - start, by)
+            found = cuts.slices.get(name)
             if found is None:
-                return None
-            offset = found[0](parts, found[1])
-            if offset is None:  # a number out of range
-                return None
-        _, _, seen, how, lengths, steps = found
-        begin += offset
-    v: Any = View()
-    v.buffer = v.home = v.overwritten = v.epoch = None
-    v.slot = -1
-    v.meta = seen
-    v.storage = storage
-    v.origin = origin
-    v.version = storage.version
-    v.base = None if not tr.grad_enabled else t if alias.base is None else alias.base
-    v.parent = alias
-    v.how = how
-    v._place = lengths, steps, begin
-    out = next(handle.blanks)
-    out._value = out._alias = v
-    out._writes = 0
-    out._edge = out._grad = out._more = None
-    return out
+                by, shape, strides = by or 1, cuts.shape, cuts.strides
+                lengths, steps = ((stop - start + by - 1) // by, *shape[1:]), (strides[0] * by, *strides[1:])
+                found = _keep(cuts.slices, name, (*_like(meta, lengths, steps), strides[0]))
+            seen, how, lengths, steps, step = found
+            begin += start * step
+        else:
+            parts = key if kind is tuple else (key,)
+            for found in cuts.near:
+                offset = found[0](parts, found[1])
+                if offset is not None:
+                    break
+            else:
+                found = _named(cuts, meta, parts)
+                if found is None:
+                    return other(tr, t, key)
+                offset = found[0](parts, found[1])
+                if offset is None:  # a number out of range
+                    return None
+            _, _, seen, how, lengths, steps = found
+            begin += offset
+        v: Any = View()
+        v.buffer = v.home = v.overwritten = v.epoch = None
+        v.slot = -1
+        v.meta = seen
+        v.storage = storage
+        v.origin = origin
+        v.version = storage.version
+        v.base = None if not tr.grad_enabled else t if alias.base is None else alias.base
+        v.parent = alias
+        v.how = how
+        v._place = lengths, steps, begin
+        out = next(handle.blanks)
+        out._value = out._alias = v
+        out._writes = 0
+        out._edge = out._grad = out._more = None
+        return out
+    return part_of_ready
 
 
 _SIMPLE = frozenset((int, type(None)))

@@ -17,9 +17,8 @@ from ..ops import (
 )
 from ..ops.pointwise import broadcast_shapes
 from ..ops.structured import wrap_dim
-from ..record.trace import Trace
 from .creation import from_array, from_numpy
-from .cuts import part_of_ready, view_of_shown
+from .cuts import part_finder
 from .index_key import basic, selected, sliced
 from .registry import METHODS, public
 from .scalars import check_number
@@ -91,13 +90,7 @@ def _expanded(value: Any, shape: tuple[int, ...]) -> Any:
     return value if value.shape == shape else views.expand(value, shape)
 
 
-def _part(tr: Trace, self: Any, key: Any) -> Any:
-    found = part_of_ready(tr, self, key)
-    return _shown(tr, self, key) if found is None and (key is None or type(key) is tuple) else found
-
-
-_shown = view_of_shown(_getitem)
-METHODS["__getitem__"] = at_once(_part)(_getitem)
+METHODS["__getitem__"] = at_once(part_finder(_getitem))(_getitem)
 
 
 # -- gather and scatter -------------------------------------------------------------------------------------------

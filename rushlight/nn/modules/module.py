@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from ...autograd.handle import Handle
-from ...record.trace import local
+from ...record.trace import here, local
 from ...tensor.kinds import typename
 from ..parameter import Buffer, Parameter
 from . import named
@@ -85,7 +85,10 @@ class Module(Hooked, Whole):
         if everywhere.any and has_hooks(self):
             return call_with_hooks(self, () if x is NOTHING else (x, *args), kwargs)
         own, kind = self.__dict__, type(self)
-        trace = local.trace
+        try:
+            trace = here.trace
+        except AttributeError:
+            trace = local.trace
         node = trace.node
         last = node.last
         if last.function is kind:  # written out, as in functions: such a layer was called here before
