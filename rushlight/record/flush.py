@@ -37,6 +37,7 @@ PROGRAMS_AT_NODE = 64   # programs kept at one point of the trie, for different 
 NODE_LIMIT = 100_000    # nodes of one thread's trie: with their programs, some 250 MB
 _COLD_SIZES = 2         # sizes of one path that run cold
 _PLANNED = 2            # heavy long paths that begin alike and are planned the first time that each of them comes
+_HEAVY = 16             # times as heavy has a long path to be for that: what runs operation by operation takes not much longer
 
 
 def flush() -> None:
@@ -285,8 +286,9 @@ def _program(tr: Trace, node: TraceNode, key: tuple, waiting: Waiting | None, al
         long = len(described.nodes) >= LONG
         patient = long or alone
         # Operation by operation a path takes not much longer than compiled, however heavy: what it costs counts where it is likely to
-        # come again.
-        heavy = not (alone or seen or strangers > _PLANNED) and paths.cost(path) >= settings.cold_limit * _parts(path)
+        # come again, and where that is more than planning it.
+        heavy = not (alone or seen or strangers > _PLANNED) and paths.cost(path) >= (
+            settings.cold_limit * _parts(path) * (_HEAVY if patient else 1))
         if program is None and (settings.eager or others < _COLD_SIZES and not heavy
                                 and (tr.patience.runs_cold((node.depth, key), seen, long) if patient else seen == 0)):
             ran = ran or cold.program(path, key, patient)

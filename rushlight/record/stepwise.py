@@ -23,7 +23,8 @@ from ..compile.counters import Event, tell, watchers
 from ..compile.cpu.alloc import allocate, array_at
 from ..compile.cpu.flight import settle
 from ..compile.errors import OutOfBounds, ZeroDivision, origin
-from ..compile.graph import Graph
+from ..compile.expr import walk
+from ..compile.graph import Graph, Node
 from ..compile.reference.interpret import PLAIN, interpret
 from .meta import Meta, contiguous_strides, is_contiguous
 from .paths import compile_path, lower_op, lower_path, needed, no_collection, ordered_leaf
@@ -34,6 +35,8 @@ __all__ = ["StepwiseProgram"]
 
 _RUNS = 64         # of an operation in the interpreter, after which it is compiled: some milliseconds against ten microseconds each
 _PRODUCTS = 5_000  # products of a contraction that count like another run: the interpreter takes long for them
+_STEPS = 25_000    # ... and so many steps of formulas on elements, ...
+_SLOW = {"erf": 100, "erfc": 100}  # ... of which some functions are many, since Python computes them number by number
 _MOST = 4_000      # operations that one thread keeps; the oldest are forgotten
 _BYTES = 1 << 27   # of intermediate results, at most
 
@@ -46,17 +49,17 @@ class _Single:
     Attributes:
         offsets: of views that lie in a row: where in their whole, in bytes; None: the results are computed.
         products: multiplications in contractions and native calls.
-        left: how many runs in the interpreter there are to be; run: the compiled program, as a function of all addresses.
+        left: how many runs in the interpreter there are to be; each: as how many one counts; run: the compiled program, as a function of all addresses.
     """
 
-    __slots__ = ("offsets", "graph", "products", "left", "run", "sizes", "nbytes")
+    __slots__ = ("offsets", "graph", "products", "left", "each", "run", "sizes", "nbytes")
 
     def __init__(self, op: Any, attrs: tuple, ins: Sequence[Meta], outs: Sequence[Meta]) -> None:
         self.offsets = _offsets(op, attrs, ins, outs)
         self.run: Any = None
         self.sizes = [m.nbytes + 63 & -64 for m in outs]
         self.nbytes = 0 if self.offsets is not None else sum(self.sizes)
-        self.products, self.left = 0, _RUNS
+        self.products, self.left, self.each = 0, _RUNS, 1
         self.graph = graph = Graph()
         if self.offsets is None:
             leaves = [ordered_leaf(graph, m, m.order) for m in ins]
@@ -66,12 +69,13 @@ class _Single:
                                 for node in graph.nodes if node.kind in ("contract", "native"))
             if any(node.kind == "host" for node in graph.nodes):
                 self.left = -1  # a library computes it: there is nothing to compile
+            self.each += self.products // _PRODUCTS + sum(map(_formula_steps, graph.nodes)) // _STEPS
 
     def __call__(self, pointers: Sequence[int], line: Any) -> None:
         """Run it, with the addresses of inputs, then results."""
         if self.run is None and (self.left < 0 or self.left > 0 and self.products < PLAIN):
             if self.left > 0:
-                self.left = max(0, self.left - 1 - self.products // _PRODUCTS)
+                self.left = max(0, self.left - self.each)
             self._interpret(pointers, line)
             return
         if self.run is None:
@@ -94,6 +98,12 @@ class _Single:
             np.copyto(array_at(p, node.shape, node.dtype.numpy), array, casting="no")
         if watchers:
             tell(Event("cold", "cold operation", start, time.perf_counter() - start, () if line is None else (line,)))
+
+
+def _formula_steps(node: Node) -> int:
+    """How many steps of formulas on elements the interpreter makes for a node."""
+    steps = sum([_SLOW.get(n.fn, 1) for n in walk(node.attrs[0])]) if node.kind == "pointwise" else 1
+    return math.prod(node.shape) * steps
 
 
 def _run_all(program: Any, leaves: int, *pointers: int) -> None:
