@@ -5,7 +5,8 @@ the same operation on the same shapes is anywhere the same program. So what an o
 when it has run often enough in the interpreter it is compiled. A new path then costs a look-up and a call for each of its
 operations, as it would in PyTorch, and neither a graph nor a plan.
 
-Intermediate results lie one after the other in one stretch of memory. A view that lies in a row is where its whole is.
+Intermediate results lie in one stretch of memory, in places that serve again when nothing reads what lay there any more. A view that lies
+in a row is where its whole is.
 """
 from __future__ import annotations
 
@@ -49,16 +50,16 @@ class _Single:
     Attributes:
         offsets: of views that lie in a row: where in their whole, in bytes; None: the results are computed.
         products: multiplications in contractions and native calls.
-        left: how many runs in the interpreter there are to be; each: as how many one counts; run: the compiled program, as a function of all addresses.
+        left: how many runs in the interpreter there are to be; each: as how many one counts.
+        run: the compiled program, as a function of all addresses.
     """
 
-    __slots__ = ("offsets", "graph", "products", "left", "each", "run", "sizes", "nbytes")
+    __slots__ = ("offsets", "graph", "products", "left", "each", "run", "sizes")
 
     def __init__(self, op: Any, attrs: tuple, ins: Sequence[Meta], outs: Sequence[Meta]) -> None:
         self.offsets = _offsets(op, attrs, ins, outs)
         self.run: Any = None
         self.sizes = [m.nbytes + 63 & -64 for m in outs]
-        self.nbytes = 0 if self.offsets is not None else sum(self.sizes)
         self.products, self.left, self.each = 0, _RUNS, 1
         self.graph = graph = Graph()
         if self.offsets is None:
@@ -159,7 +160,35 @@ class StepwiseProgram:
             for k, meta in enumerate(node.metas):
                 metas[node.slot + k] = meta
         self.singles, self.metas = known, metas
-        self.nbytes = sum([single.nbytes for single in known])
+        self.places, self.nbytes = self._lay_out()
+
+    def _lay_out(self) -> tuple[dict[int, int], int]:
+        """Where each intermediate result lies, and how many bytes they take together."""
+        operations = [node for node in self.path if node.op is not None]
+        whole: dict[int, int] = {}  # of views: what they lie in
+        last: dict[int, int] = {}   # the last operation that reads what lies there
+        for k, (node, single) in enumerate(zip(operations, self.singles, strict=True)):
+            for s in node.inputs:
+                last[whole.get(s, s)] = k
+            if single.offsets is not None:
+                inside = whole.get(node.inputs[0], node.inputs[0])
+                whole.update((node.slot + j, inside) for j in range(len(single.offsets)))
+        for s in self.results:
+            last[whole.get(s, s)] = len(operations)
+        places: dict[int, int] = {}
+        free: dict[int, list[int]] = {}
+        ending: dict[int, list[tuple[int, int]]] = {}
+        end = 0
+        for k, (node, single) in enumerate(zip(operations, self.singles, strict=True)):
+            for s, size in enumerate(single.sizes if single.offsets is None else (), node.slot):
+                if free.get(size):
+                    places[s] = free[size].pop()
+                else:
+                    places[s], end = end, end + size
+                ending.setdefault(last.get(s, k), []).append((size, places[s]))
+            for size, place in ending.pop(k, ()):
+                free.setdefault(size, []).append(place)
+        return places, end
 
     @property
     def fits(self) -> bool:
@@ -198,7 +227,7 @@ class StepwiseProgram:
             else:
                 direct[slot] = out.ptr
         memory = allocate(self.nbytes or 1)
-        free = memory.ptr
+        begin, places = memory.ptr, self.places
         singles = iter(self.singles)
         with no_collection():
             for node in self.path:
@@ -213,11 +242,8 @@ class StepwiseProgram:
                             late.append((k, direct.pop(k), self.metas[k].nbytes))
                     continue
                 pointers = [at[s] for s in node.inputs]
-                for k, size in enumerate(single.sizes, slot):
-                    place = direct.get(k)
-                    if place is None:
-                        place, free = free, free + size
-                    at[k] = place
+                for k in range(slot, slot + len(single.sizes)):
+                    at[k] = place = direct.get(k) or begin + places[k]
                     pointers.append(place)
                 run = single.run
                 if run is None:
