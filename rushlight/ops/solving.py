@@ -132,32 +132,38 @@ def solve(a: Any, b: Any) -> Any:
 
 # -- triangular systems -------------------------------------------------------------------------------------------
 
-_BLOCK = 16  # rows solved one by one; between blocks matrix products do the work
+_BLOCK = 64  # rows that LAPACK's general solver is given at once; between blocks matrix products do the work
 
 
-def _forward(a: np.ndarray, b: np.ndarray, unitriangular: bool) -> np.ndarray:
-    """x with a x = b for a lower triangular a, by substitution in blocks: no entry above the diagonal is read."""
+def _backward(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """x with a x = b for an upper triangular a with zeros below its diagonal."""
     n = a.shape[-1]
     if n > _BLOCK:
         half = n // 2
-        top = _forward(a[..., :half, :half], b[..., :half, :], unitriangular)
-        rest = b[..., half:, :] - a[..., half:, :half] @ top
-        return np.concatenate([top, _forward(a[..., half:, half:], rest, unitriangular)], axis=-2)
-    x = b.copy()
-    for i in range(n):
-        if not unitriangular:
+        low = _backward(a[..., half:, half:], b[..., half:, :])
+        rest = b[..., :half, :] - a[..., :half, half:] @ low
+        return np.concatenate([_backward(a[..., :half, :half], rest), low], axis=-2)
+    try:
+        return np.linalg.solve(a, b)  # elimination finds nothing to eliminate and no reason to swap rows: what is left is substitution
+    except np.linalg.LinAlgError:  # a zero on the diagonal divides, as in BLAS, and is no error
+        x = b.copy()
+        for i in reversed(range(n)):
             x[..., i, :] /= a[..., i, i, None]
-        x[..., i + 1:, :] -= a[..., i + 1:, i, None] * x[..., i, None, :]
-    return x
+            x[..., :i, :] -= a[..., :i, i, None] * x[..., i, None, :]
+        return x
 
 
 def _substituted(x: Arrays, attrs: tuple, outs: Sequence[Meta]) -> np.ndarray:
-    """What NumPy has no routine for; a zero on the diagonal divides, as in BLAS, and is no error."""
+    """The solution of a triangular system, for which NumPy has no routine of its own."""
     (a, b), (upper, unitriangular) = x, attrs
+    if not upper:  # an upper triangular system from its last row to its first
+        a, b = a[..., ::-1, ::-1], b[..., ::-1, :]
+    a = np.triu(a)
+    if unitriangular:
+        a[..., range(a.shape[-1]), range(a.shape[-1])] = 1
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        if upper:  # a lower triangular system from its last row to its first
-            return _forward(a[..., ::-1, ::-1], b[..., ::-1, :], unitriangular)[..., ::-1, :]
-        return _forward(a, b, unitriangular)
+        made = _backward(a, b)
+    return made if upper else made[..., ::-1, :]
 
 
 def _triangular_grad(ctx: Any, g: Any) -> Sequence[Any]:

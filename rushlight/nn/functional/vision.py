@@ -145,7 +145,7 @@ def interpolate(input: Any, size: Any = None, scale_factor: Any = None, mode: st
         raise ValueError("either size or scale_factor should be defined")
     factors: list[float | None] = [None] * nd
     if size is not None:
-        out = [wholes(n) for n in _per_dimension(size, nd, "size", shape)]
+        out: Any = [wholes(n) for n in _per_dimension(size, nd, "size", shape)]
     else:
         given = _per_dimension(scale_factor, nd, "scale_factor", shape)
         out = [math.floor(float(n) * float(f)) for n, f in zip(shape[2:], given)]
