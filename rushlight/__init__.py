@@ -16,6 +16,7 @@ from .autograd.anomaly import is_anomaly_check_nan_enabled, is_anomaly_enabled
 from .compile.dtypes import DType as dtype
 from .compile.dtypes import (
     bfloat16,
+    complex32,
     complex64,
     complex128,
     float8_e4m3fn,
@@ -63,7 +64,7 @@ from .version import __version__
 
 float, double, half = float32, float64, float16  # noqa: A001
 int, long, short = int32, int64, int16  # noqa: A001
-cfloat, cdouble = complex64, complex128
+cfloat, cdouble, chalf = complex64, complex128, complex32
 _device = device
 pi, e, inf, nan, newaxis = _math.pi, _math.e, _math.inf, _math.nan, None
 

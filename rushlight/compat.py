@@ -25,6 +25,7 @@ __all__ = ["install", "uninstall"]
 
 #: What stands for which package.
 _ROOTS = {"torch": "rushlight", "torchvision": "rushlight.vision"}
+_TENSORS = "rushlight.tensor.tensor"  # where the class is written
 
 
 class _Installed(importlib.metadata.Distribution):
@@ -74,12 +75,15 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """The module has run. The import system has given it the second name's spec: it gets its own back. A package that a program
-        knows by the second name alone says that name: libraries compare ``torch.__name__`` with names of functions."""
+        knows by the second name alone says that name: libraries compare ``torch.__name__`` with names of functions, and take the first part
+        of ``type(x).__module__`` for the library that a tensor is of."""
         spec = module.__spec__
         if spec is not None and spec.loader is self:
             module.__spec__ = spec.loader_state
             if spec.name in _ROOTS:
                 module.__name__ = spec.name
+            if spec.name == "torch":
+                module.Tensor.__module__ = "torch"
             if not hasattr(module, "__path__"):  # the import system asks nobody for what is in a module that is no package
                 own = module.__name__
                 inner = [name for name in sys.modules if name.startswith(f"{own}.")]
@@ -111,6 +115,8 @@ def uninstall() -> None:
             module = sys.modules.pop(name)
             if name in _ROOTS:
                 module.__name__ = _ROOTS[name]
+            if name == "torch":
+                module.Tensor.__module__ = _TENSORS
 
 
 def main(arguments: Sequence[str]) -> None:

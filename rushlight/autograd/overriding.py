@@ -150,7 +150,8 @@ def asking(function: F) -> F:
 
 
 def _as_called(function: Any, given: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments as somebody would write them: without those that are as by default."""
+    """Arguments as somebody would write them: without those that are as by default. A function may have a ``told`` of its own, which
+    makes PyTorch's form of those that mean the same."""
     entry = function.entry
     n, names = entry.__code__.co_argcount, entry.__code__.co_varnames
     first, rest = list(given[:n]), list(given[n:])
@@ -162,7 +163,8 @@ def _as_called(function: Any, given: tuple[Any, ...]) -> tuple[tuple[Any, ...], 
             first.pop()
     usual = entry.__kwdefaults__ or {}
     by_name.update((name, value) for name, value in zip(names[n:], rest) if name not in usual or value is not usual[name])
-    return (*first, *more), by_name
+    told = getattr(entry.__wrapped__, "told", None)
+    return ((*first, *more), by_name) if told is None else told((*first, *more), by_name)
 
 
 class Names:

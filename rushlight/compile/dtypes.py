@@ -22,7 +22,7 @@ class DType:
         numpy: the NumPy dtype that holds it (``bfloat16`` through ml_dtypes).
         itemsize: bytes per element.
         kind: ``"b"`` bool, ``"u"`` unsigned, ``"i"`` signed, ``"f"`` floating, ``"c"`` complex; ``"q"`` a floating number of one byte,
-            which is stored, moved and converted, and not computed with.
+            which is stored, moved and converted, and not computed with (or ``complex32``, which is not even converted).
     """
 
     __slots__ = ("name", "numpy", "itemsize", "kind", "is_floating_point", "is_complex", "is_signed", "number")
@@ -32,8 +32,8 @@ class DType:
         self.numpy = numpy
         self.itemsize = numpy.itemsize
         self.kind = kind
-        self.is_floating_point = kind in "fq"
-        self.is_complex = kind == "c"
+        self.is_complex = kind == "c" or name == "complex32"
+        self.is_floating_point = kind in "fq" and not self.is_complex
         self.is_signed = kind in "ifc" or kind == "q" and name != "float8_e8m0fnu"
         self.number = number  # position in the table below: a stable small integer
 
@@ -80,6 +80,7 @@ _TABLE: Final = [
     ("float8_e4m3fn", ml_dtypes.float8_e4m3fn, "q"), ("float8_e5m2", ml_dtypes.float8_e5m2, "q"),
     ("float8_e4m3fnuz", ml_dtypes.float8_e4m3fnuz, "q"), ("float8_e5m2fnuz", ml_dtypes.float8_e5m2fnuz, "q"),
     ("float8_e8m0fnu", ml_dtypes.float8_e8m0fnu, "q"),
+    ("complex32", "V4", "q"),
 ]
 BY_NAME: Final[dict[str, DType]] = {
     name: DType(name, np.dtype(numpy), kind, i) for i, (name, numpy, kind) in enumerate(_TABLE)}
@@ -91,6 +92,7 @@ complex64, complex128 = BY_NAME["complex64"], BY_NAME["complex128"]
 _BY_PYTHON: Final[dict[type, DType]] = {float: float64, int: int64, bool: bool_, complex: complex128}
 uint16, uint32, uint64 = BY_NAME["uint16"], BY_NAME["uint32"], BY_NAME["uint64"]
 float8_e4m3fn, float8_e5m2, float8_e8m0fnu = BY_NAME["float8_e4m3fn"], BY_NAME["float8_e5m2"], BY_NAME["float8_e8m0fnu"]
+complex32 = BY_NAME["complex32"]
 float8_e4m3fnuz, float8_e5m2fnuz = BY_NAME["float8_e4m3fnuz"], BY_NAME["float8_e5m2fnuz"]
 
 

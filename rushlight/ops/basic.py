@@ -8,7 +8,7 @@ from ..autograd import autocast
 from ..autograd.apply import Restrided, apply
 from ..autograd.engine import Rules
 from ..autograd.handle import of_parts
-from ..compile.dtypes import DType
+from ..compile.dtypes import DType, complex32
 from ..compile.graph import Graph, Node, View
 from ..compile.index import as_view
 from ..record.meta import CPU, Meta, is_contiguous, meta_of
@@ -43,7 +43,13 @@ def _cast_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[M
     return g.cast(inputs[0], attrs[0])
 
 
-cast = Structured("to", moves=True, meta=lambda metas, dtype: meta_of(metas[0].shape, dtype, metas[0].device), lower=_cast_lower,
+def _cast_meta(metas: Sequence[Meta], dtype: DType) -> Meta:
+    if complex32 in (dtype, metas[0].dtype) and dtype is not metas[0].dtype:
+        raise NotImplementedError("\"copy_\" not implemented for 'ComplexHalf'")
+    return meta_of(metas[0].shape, dtype, metas[0].device)
+
+
+cast = Structured("to", moves=True, meta=_cast_meta, lower=_cast_lower,
                   grad=lambda ctx, g: g.to(ctx.metas[0].dtype), saves=((), False), grad_name="ToCopyBackward0", lays=like_input())
 clone = Structured("clone", moves=True, meta=lambda metas: preserved(metas[0]), lower=lambda g, x, attrs, outs: x[0],
                    grad=lambda ctx, g: g, saves=((), False))

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..autograd.apply import value_of
@@ -119,7 +119,23 @@ def _pair(a: Any, in_a: list[Any], b: Any, in_b: list[Any], keep: set[Any]) -> t
     return (_product if contracts else _outer)(a, b, attrs=text), out
 
 
+def _flat(equation: Any, *operands: Any) -> tuple[Any, ...]:
+    """Operands one by one, as classes are told of them."""
+    if len(operands) == 1 and isinstance(operands[0], (tuple, list)) and not isinstance(equation, Handle):
+        operands = tuple(operands[0])
+    return (equation, *operands)
+
+
+def _told(form: Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]) -> Callable[[Any], Any]:
+    """A decorator: what classes are told that a function was called with, ``form(args, kwargs)``."""
+    def mark(define: Any) -> Any:
+        define.told = form
+        return define
+    return mark
+
+
 @public(method=False, out=False)
+@_told(lambda args, kwargs: (_flat(*args), kwargs))
 def einsum(equation: Any, *operands: Any) -> Any:
     """Sums of products over indices: ``einsum("bij,bjk->bik", a, b)``; ellipses broadcast, repeated letters take diagonals.
 
@@ -128,8 +144,8 @@ def einsum(equation: Any, *operands: Any) -> Any:
     """
     if isinstance(equation, Handle):
         equation, operands = _from_sublists(equation, *operands)
-    elif len(operands) == 1 and isinstance(operands[0], (tuple, list)):
-        operands = tuple(operands[0])
+    equation, *given = _flat(equation, *operands)
+    operands = tuple(given)
     if not operands:
         raise ValueError("einsum(): must provide at least one operand")
     rows, out = _parsed(equation, operands)
@@ -178,6 +194,7 @@ def _from_sublists(*args: Any) -> tuple[str, tuple]:
 
 
 @public(method=False)
+@_told(lambda args, kwargs: (args[:2], {"dims": args[2] if len(args) > 2 else 2, "out": None, **kwargs}))
 def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
     """The sum over pairs of dimensions: so many last ones of ``a`` with first ones of ``b``, or two lists."""
     if isinstance(dims, Handle):

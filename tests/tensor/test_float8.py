@@ -52,6 +52,15 @@ def test_nothing_is_computed_with_them():
         f.numpy()
 
 
+def test_half_precision_complex_numbers_have_a_name_alone():
+    d = torch.complex32
+    assert torch.chalf is d and d.is_complex and not d.is_floating_point and d.itemsize == 4 and repr(d) == "torch.complex32"
+    with pytest.raises(NotImplementedError, match="not implemented for 'ComplexHalf'"):
+        torch.zeros(2, dtype=d).to(torch.complex64)
+    with pytest.raises(NotImplementedError, match="not implemented"):
+        torch.zeros(2, dtype=d) + 1
+
+
 def test_they_are_saved(tmp_path):
     from rushlight.io import safetensors
 

@@ -85,7 +85,11 @@ def test_names_inside_modules_and_the_name_of_the_package(tmp_path):
         assert cudnn is torch.backends.cudnn is rushlight.backends.cudnn and LogNormal is torch.distributions.LogNormal
         assert "torch._C._log_api_usage_once".split(".")[0] == torch.__name__ and torch.torch is torch
         assert rushlight.linalg.norm(torch.ones(4)) == 2
+        assert torch.Tensor.__module__ == "torch" and type(torch.nn.Linear(1, 1).weight.data).__module__ == "torch"
+        import copy, pickle
+        assert pickle.loads(pickle.dumps(torch.ones(2))).equal(copy.deepcopy(torch.ones(2)))
         rushlight.compat.uninstall()
+        assert rushlight.Tensor.__module__ == "rushlight.tensor.tensor"
         print(rushlight.__name__, rushlight.hub.__name__)
         """, "-m", "rushlight.compat", "program.py", folder=tmp_path) == ["rushlight", "rushlight.hub"]
 
