@@ -41,7 +41,7 @@ def _softmax_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequenc
     if not outs[0].numel:
         return g.const(0, dtype, outs[0].shape)
     y, total = shifted(g, g.cast(inputs[0], dtype.compute), dim)
-    return g.cast(g.map(lambda e, a, s: e.exp(a) / s, y, total), dtype)
+    return g.cast(g.map(lambda e, a, s: e.exp(a) * e.reciprocal(s), y, total), dtype)  # one division a row, not one a number
 
 
 def _log_softmax_lower(g: Graph, inputs: Sequence[Node], attrs: tuple, outs: Sequence[Meta]) -> Node:

@@ -157,7 +157,7 @@ def _softmax(most: Node, scores: Node, users: Users) -> tuple[Node, list[Node]] 
     if set(users(scores)) != {most, above}:
         return None
     powers = [u for u in users(above) if pattern(u) == "exp(0)"]
-    weights = [u for u in users(above) if pattern(u) == "div(exp(0),1)"]
+    weights = [u for u in users(above) if pattern(u) in ("div(exp(0),1)", "mul(exp(0),reciprocal(1))")]
     if len(powers) != 1 or len(weights) != 1 or len(users(above)) != 2:
         return None
     total = users.only(powers[0])
