@@ -511,6 +511,20 @@ def test_a_weight_gradient_with_many_results_is_one_step() -> None:
         assert [step.kernel[1].__self__.kind for step in steps] == kinds
 
 
+@pytest.mark.skipif(HOST.vector_bytes != 64, reason="what is turned depends on the width of vectors")
+@pytest.mark.parametrize(("m", "n", "k", "block"), [(64, 256, 4096, "turned"), (256, 64, 4096, "turned"), (64, 64, 4096, ""),
+                                                    (96, 96, 2048, "")])  # fmt: skip
+def test_a_long_weight_gradient_with_few_rows_and_columns_goes_in_pieces(m: int, n: int, k: int, block: str) -> None:
+    """In one go, each tile would read a line from each of thousands of rows. Vectors lie along the columns that are many enough for
+    turned rows."""
+    rng = np.random.default_rng(3)
+    a, b, out = rng.standard_normal((k, m)).astype(np.float32), rng.standard_normal((k, n)).astype(np.float32), np.zeros((m, n), np.float32)
+    with target.using(dataclasses.replace(HOST, l2=2 << 20, full_loads=2)):
+        first = plan(of_einsum("km,kn->mn", a, b, out, dt.float32)).steps[0].kernel[1].__self__
+        assert (first.kind, first.block) == ("partial", block)
+        check("km,kn->mn", a, b, out)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_chunked_reductions_with_epilogues(data: st.DataObject) -> None:

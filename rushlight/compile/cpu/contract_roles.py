@@ -114,8 +114,8 @@ class Roles:
         along_k = any(x.strides[which] == item for x in self.k)
         # Where A's rows lie side by side, blocks of it are turned, and partial sums go to memory after each.
         a = self.types["b" if b == "a" else "a"].itemsize
-        across = self.rate == 1 and any(x.strides[1 - which] == a for x in m_axes) and all(
-            abs(x.strides[1 - which]) >= 64 for x in self.k)
+        nearest = smallest(*(abs(x.strides[1 - which]) for x in self.k)) if self.k else 0
+        across = nearest if self.rate == 1 and any(x.strides[1 - which] == a for x in m_axes) and nearest >= 64 else 0
         out = []
         for x in n_axes:
             unit = x.strides[which] == item

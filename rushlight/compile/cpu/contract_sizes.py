@@ -33,22 +33,26 @@ FAR = 1024
 ROWS_TO_PACK = 24
 #: Fewest vectors of B's columns for which turning pays, and copying.
 FEWEST_TURNED, FEWEST_COPIED = 8, 12
+#: How many times as long products take whose A is read in place, its rows side by side and its positions :data:`FAR` apart or farther.
+IN_PLACE = 2.5
 #: Fewest rows for wide tiles.
 FEWEST_WIDE = 96
 
 
 @numeric
-def cycles(rows: int, columns: int, depth: int, extent: int, packing: float, storing: float, dots: bool, across: bool, lanes: int,
+def cycles(rows: int, columns: int, depth: int, extent: int, packing: float, storing: float, dots: bool, across: int, lanes: int,
            rate: int) -> float:  # fmt: skip
     """About how long a contraction takes with vectors along an axis of this extent.
 
-    ``packing``, ``storing``: cycles for an element; ``dots``: dot products are possible; ``across``: blocks of A are turned, and
-    partial sums go to memory after each; ``rate``: see ``Roles``."""
+    ``packing``, ``storing``: cycles for an element; ``dots``: dot products are possible; ``across``: 0, or where A's rows lie side by side
+    the bytes from one position of the reduction to the next: then blocks of A are turned, if vectors enough use them, and partial sums
+    go to memory after each; ``rate``: see ``Roles``."""
     if dots and rows <= FEW_ROWS:
         filled, packing = 1.3, 0.0
     else:
         filled = _filled(extent, lanes)
         packing = max(packing, 1.0) if columns * depth > PACKED_IN_CACHE else packing
+        filled *= IN_PLACE if across >= FAR and columns < FEWEST_TURNED * lanes else 1.0
     partial = 1.4 * (depth // CHUNK) if across else 0.0
     return columns * (rows * (depth * filled / (2 * lanes * rate) + storing + partial) + depth * packing)
 
