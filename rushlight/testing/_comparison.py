@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .compile.dtypes import DType, complex128, float64
-from .tensor import Tensor
-from .tensor.creation import as_tensor
+from ..compile.dtypes import DType, complex128, float64
+from ..tensor import Tensor
+from ..tensor.creation import as_tensor
 
 __all__ = ["assert_allclose", "assert_close"]
 
