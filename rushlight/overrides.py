@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterable
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-from .autograd.overriding import answer, aside, meet, overrides, those_overriding
-from .tensor import Tensor
+from .autograd.overriding import answer, aside, asking, meet, overrides, those_overriding
+from .record.trace import local
+from .tensor import FUNCTIONS, Tensor
+from .tensor.registry import CONVENIENCES
 from .tensor.subclassing import never_converted
 
 __all__ = ["enable_reentrant_dispatch", "get_default_nowrap_functions", "get_ignored_functions", "get_overridable_functions",
@@ -28,7 +30,7 @@ def has_torch_function(relevant_args: Iterable[Any]) -> bool:
     """Whether the class of one of the arguments wants to be asked."""
     if aside.depth:
         return False
-    return any(overrides(type(a)) for a in relevant_args)
+    return bool(local.trace.modes) or any(overrides(type(a)) for a in relevant_args)
 
 
 def has_torch_function_unary(arg: Any) -> bool:
@@ -159,21 +161,50 @@ class enable_reentrant_dispatch:  # noqa: N801
 
 
 class TorchFunctionMode:
-    """A region in which every public function would be asked for, whatever its arguments' classes.
+    """A region in which ``__torch_function__`` of this object is asked about every call of a public function, whatever its arguments are.
 
-    Subclasses can be written and made.
+    Asked about are functions and methods that compute or make tensors, not those that only tell something of one (``shape``, ``size()``,
+    ``dtype``). What it calls itself is for the regions outside of this one. Inside, calls are not made from memory, so programs are slower.
 
-    Raises:
-        NotImplementedError: where the region begins: functions are made from what was remembered of them, and nobody looks in between.
-            A class with ``__torch_function__`` is asked about its own objects.
+    Example:
+        >>> class Doubling(torch.overrides.TorchFunctionMode):
+        ...     def __torch_function__(self, func, types, args=(), kwargs=None):
+        ...         result = func(*args, **(kwargs or {}))
+        ...         return result * 2 if func is torch.sin else result
+        >>> with Doubling():
+        ...     torch.sin(torch.ones(1)) / torch.ones(1).sin()
+        tensor([2.])
     """
 
+    def __init__(self) -> None:
+        """Nothing has to be known."""
+
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        """What to do for a call of ``func``. NotImplemented: what would be done without this region."""
         raise NotImplementedError
 
     def __enter__(self) -> Any:
-        raise NotImplementedError(f"{type(self).__name__}: there are no regions in which all functions are asked for. Make the tensors "
-                                  "objects of a class with __torch_function__")
+        _let_makers_ask()
+        local.trace.set_modes((*local.trace.modes, self))
+        return self
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
-        """The region never began."""
+        local.trace.set_modes(local.trace.modes[:-1])
+
+    @classmethod
+    def push(cls, *args: Any, **kwargs: Any) -> Any:
+        """An instance (deprecated in PyTorch, too)."""
+        return cls(*args, **kwargs)
+
+
+BaseTorchFunctionMode = TorchFunctionMode
+
+
+@functools.cache
+def _let_makers_ask() -> None:
+    """Functions that make tensors of nothing record nothing, so nobody looks at their calls. From the first region on they ask."""
+    import rushlight
+
+    for name in CONVENIENCES & FUNCTIONS.keys():
+        FUNCTIONS[name] = asking(FUNCTIONS[name])
+        setattr(rushlight, name, FUNCTIONS[name])

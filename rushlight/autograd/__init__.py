@@ -166,8 +166,8 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
 
 
 def __getattr__(name: str) -> Any:
-    if name == "profiler":  # rarely used, so imported on first use
+    if name in ("profiler", "forward_ad"):  # rarely used, so imported on first use
         import importlib
 
-        return importlib.import_module(__name__ + ".profiler")
+        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

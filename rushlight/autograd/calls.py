@@ -224,7 +224,7 @@ def _search(function: Function, tr: Trace, given: tuple[Any, ...]) -> Any:
 
     Tensors whose memory was written through others are brought up to date first, which may record.
     """
-    if overriding:
+    if overriding or tr.modes:
         found = asked(function, given)
         if found is not MISSED:
             return vain if found is None else found[0]

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from ..record.trace import NO_CALL, traces
+from ..record.trace import NO_CALL, local, traces
 from . import handle
 from .handle import Handle
 
@@ -121,7 +121,7 @@ def asked(function: Any, given: tuple[Any, ...]) -> Any:
     argument, None where nobody is asked: that call is made in full."""
     reads = function.reads
     relevant = those_overriding(given if reads is None else (*given[:-2], *[given[-2].get(name) for name in reads.names]))
-    if not relevant:
+    if not relevant and (reads is not None or not local.trace.modes):
         return MISSED
     if aside.depth or reads is not None:
         return None
@@ -138,7 +138,7 @@ def asking(function: F) -> F:
     def call(*args: Any, **kwargs: Any) -> Any:
         given = (*args, *kwargs.values())
         relevant = those_overriding(given) if overriding and not aside.depth else []
-        if relevant:
+        if relevant or local.trace.modes and not aside.depth:
             return dispatch(call, relevant, args, kwargs)
         try:
             return function(*args, **kwargs)
@@ -174,8 +174,19 @@ class Names:
 
 
 def answer(func: Any, relevant: list[Any], args: tuple, kwargs: dict[str, Any]) -> Any:
-    """What the first of the classes says that says anything about a call of ``func``; NotImplemented if none does."""
+    """What the innermost region (``overrides.TorchFunctionMode``) says about a call of ``func``, or the first of the classes that says
+    anything; NotImplemented if none does."""
     types = [type(a) for a in relevant]
+    tr = local.trace
+    modes = tr.modes
+    if modes and not aside.depth:
+        tr.set_modes(modes[:-1])  # what the innermost one calls is for those outside of it
+        try:
+            result = modes[-1].__torch_function__(func, types, args, kwargs)
+        finally:
+            tr.set_modes(modes)
+        if result is not NotImplemented:
+            return result
     for a in relevant:
         result = a.__torch_function__(func, types, args, kwargs)
         if result is not NotImplemented:

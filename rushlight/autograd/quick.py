@@ -88,7 +88,7 @@ def entry({parameters}):
 """
 
 
-_AT_ONCE = """    _out = _at_once(_trace{arguments})
+_AT_ONCE = """    _out = None if _trace.modes else _at_once(_trace{arguments})
     if _out is not None:
         return _out
 """

@@ -9,64 +9,12 @@ import numpy as np
 
 from ..autograd import engine
 from ..autograd.arguments import gradients
-from ..autograd.handle import LEAF, Handle
-from ..autograd.modes import enable_grad, is_grad_enabled
-from ..autograd.node import Node
-from ..autograd.trees import flatten, map_leaves
+from ..autograd.handle import Handle
+from ..autograd.levels import Level
+from ..autograd.modes import enable_grad
+from ..autograd.trees import flatten
 
 __all__ = ["grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "linearize", "vjp"]
-
-
-class _Level:
-    """One transform in progress: the tensors it differentiates by, and what of its results the outside can still differentiate."""
-
-    def __init__(self) -> None:
-        self.outer = is_grad_enabled()
-        self.own: set[int] = set()
-        self.leaves: list[Any] = []
-
-    def enter(self, tree: Any) -> tuple[Any, list[Any]]:
-        """(the structure with tensors of this level, these tensors)."""
-        leaves, rebuild = flatten(tree)
-        made = []
-        for t in leaves:
-            if not isinstance(t, Handle):
-                raise RuntimeError(f"Expected tensors, got unsupported type {type(t)}")
-            with enable_grad():
-                x = t.view_as(t) if self.outer and t._edge is not None else t.detach().requires_grad_(True)  # type: ignore[attr-defined]
-            if x._edge is LEAF:
-                self.own.add(id(x))
-            made.append(x)
-        self.leaves.extend(made)
-        return rebuild(made), made
-
-    def reaches_out(self, tensors: Sequence[Any]) -> bool:
-        """Does one depend on something that requires grad outside of this transform?"""
-        if not self.outer:
-            return False
-        seen: set[Node] = set()
-        todo: list[Any] = [t if t._edge is LEAF else t._edge for t in tensors if t._edge is not None]
-        while todo:
-            edge = todo.pop()
-            if isinstance(edge, Handle):
-                if id(edge) not in self.own:
-                    return True
-                continue
-            node = edge[0] if type(edge) is tuple else edge
-            if node not in seen:
-                seen.add(node)
-                todo.extend(e for e in node.edges if e is not None)
-        return False
-
-    def leave(self, tree: Any) -> Any:
-        """Results as the outside sees them."""
-        return map_leaves(lambda t: t if not isinstance(t, Handle) or t._edge is None or self.reaches_out([t])
-                          else t.detach(), tree)  # type: ignore[attr-defined]
-
-    def differentiate(self, outputs: Sequence[Any], inputs: Sequence[Any], grads: Sequence[Any] | None = None) -> list[Any]:
-        found = gradients(outputs, inputs, grads, create_graph=self.reaches_out(outputs) or
-                          grads is not None and self.reaches_out([g for g in grads if g is not None]))
-        return [engine.Rules.zeros(x._value.meta) if g is None else g for g, x in zip(found, inputs, strict=True)]
 
 
 def _chosen(args: Sequence[Any], argnums: int | tuple[int, ...]) -> list[int]:
@@ -84,7 +32,7 @@ def _chosen(args: Sequence[Any], argnums: int | tuple[int, ...]) -> list[int]:
     return chosen
 
 
-def _enter_chosen(level: _Level, args: Sequence[Any], argnums: int | tuple[int, ...]
+def _enter_chosen(level: Level, args: Sequence[Any], argnums: int | tuple[int, ...]
                   ) -> tuple[list[Any], list[Any], Callable[[list[Any]], Any]]:
     """(arguments, the tensors to differentiate by, how to build a result of their structure)."""
     chosen, args = _chosen(args, argnums), list(args)
@@ -113,7 +61,7 @@ def grad_and_value(func: Callable[..., Any], argnums: int | tuple[int, ...] = 0,
     """
     @functools.wraps(func)
     def call(*args: Any, **kwargs: Any) -> Any:
-        level = _Level()
+        level = Level()
         entered, inputs, rebuild = _enter_chosen(level, args, argnums)
         with enable_grad():
             value, aux = _with_aux(func(*entered, **kwargs), has_aux, "grad_and_value")
@@ -155,7 +103,7 @@ def _outputs(tree: Any, name: str) -> tuple[list[Any], Callable[[list[Any]], Any
 def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """(output, vjp_fn) or (output, vjp_fn, aux): ``vjp_fn(cotangent)`` is a tuple of the products with the Jacobian, one for each
     of ``primals``."""
-    level = _Level()
+    level = Level()
     entered = [level.enter(p) for p in primals]
     with enable_grad():
         result, aux = _with_aux(func(*[tree for tree, _ in entered]), has_aux, "vjp")
@@ -172,7 +120,7 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
             if g._value.meta.shape != y._value.meta.shape:
                 raise RuntimeError(f"Mismatch in shape: grad_output[{k}] has a shape of {g.size()} and output[{k}] has a shape of "
                                    f"{y.size()}.")
-        later = _Level()
+        later = Level()
         later.own = level.own
         found = gradients(outputs, inputs, given, create_graph=later.reaches_out([*outputs, *given]))
         return later.leave(shape([engine.Rules.zeros(x._value.meta) if g is None else g for g, x in zip(found, inputs)]))
@@ -181,7 +129,7 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     return (shown, vjp_fn, level.leave(aux)) if has_aux else (shown, vjp_fn)
 
 
-def _pushforward(level: _Level, func: Callable[..., Any], primals: Sequence[Any], has_aux: bool) -> tuple[Any, Any, Callable[..., Any]]:
+def _pushforward(level: Level, func: Callable[..., Any], primals: Sequence[Any], has_aux: bool) -> tuple[Any, Any, Callable[..., Any]]:
     """(output, aux, tangents -> tangent of the output): the derivative of ``vjp`` by its cotangent, to which it is linear."""
     entered = [level.enter(p) for p in primals]
     inputs = [x for _, made in entered for x in made]
@@ -207,13 +155,13 @@ def jvp(func: Callable[..., Any], primals: Any, tangents: Any, *, strict: bool =
     """(output, product of the Jacobian with ``tangents``), or with ``has_aux`` (output, product, aux)."""
     if not isinstance(primals, tuple):
         raise RuntimeError(f"jvp(f, primals, tangents): Expected primals to be a tuple. E.g. it should be valid to call f(*primals).")  # noqa: F541
-    out, aux, push = _pushforward(_Level(), func, primals, has_aux)
+    out, aux, push = _pushforward(Level(), func, primals, has_aux)
     return (out, push(tangents), aux) if has_aux else (out, push(tangents))
 
 
 def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
     """(output, jvp_fn): ``jvp_fn(*tangents)`` is the derivative of ``func`` at ``primals`` along ``tangents``."""
-    out, _, push = _pushforward(_Level(), func, primals, False)
+    out, _, push = _pushforward(Level(), func, primals, False)
     return out, lambda *tangents: push(tangents)
 
 
@@ -223,7 +171,7 @@ def jacrev(func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, *, has_
     (*output shape, *input shape), in the structures of outputs and inputs."""
     @functools.wraps(func)
     def call(*args: Any, **kwargs: Any) -> Any:
-        level = _Level()
+        level = Level()
         entered, inputs, shape = _enter_chosen(level, args, argnums)
         with enable_grad():
             result, aux = _with_aux(func(*entered, **kwargs), has_aux, "jacrev")
@@ -233,7 +181,7 @@ def jacrev(func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, *, has_
     return call
 
 
-def _rows(level: _Level, y: Any, inputs: Sequence[Any]) -> list[Any]:
+def _rows(level: Level, y: Any, inputs: Sequence[Any]) -> list[Any]:
     meta = y._value.meta
     rows = []
     for k in range(meta.numel):

@@ -16,7 +16,13 @@ from .registry import CONVENIENCES, METHODS
 
 __all__ = ["converted", "in_format", "moved"]
 
-converted = quick(lambda self, dtype: cast(self, attrs=(dtype,)))  # of another dtype
+
+def _to(self: Any, dtype: DType) -> Any:
+    return cast(self, attrs=(dtype,))
+
+
+_to.__name__ = "to"
+converted = quick(_to)  # of another dtype
 
 
 def in_format(self: Any, memory_format: Any) -> Any:
