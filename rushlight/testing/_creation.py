@@ -54,13 +54,17 @@ def make_tensor(*shape: int | Sequence[int], dtype: DType, device: Any, low: flo
 
 def _bounds(dtype: DType, low: float | None, high: float | None) -> tuple[Any, Any]:
     """What to draw between, as the dtype can hold it."""
+    limits: Any = None if dtype.kind == "b" else iinfo(dtype) if dtype.kind in "ui" else finfo(dtype)
+    lowest: Any
+    highest: Any
+    usual: tuple[int, int]
     if dtype.kind == "b":
         lowest, highest, usual = 0, 2, (0, 2)
     elif dtype.kind in "ui":
-        lowest, highest = iinfo(dtype).min, iinfo(dtype).max + (dtype.itemsize < 8)  # to 64 bits there is nothing to add
+        lowest, highest = limits.min, limits.max + (dtype.itemsize < 8)  # to 64 bits there is nothing to add
         usual = (0, 10) if dtype.kind == "u" else (-9, 10)
     else:
-        lowest, highest, usual = finfo(dtype).min, finfo(dtype).max, (-9, 9)
+        lowest, highest, usual = limits.min, limits.max, (-9, 9)
     low, high = usual[0] if low is None else low, usual[1] if high is None else high
     if any(isinstance(x, float) and math.isnan(x) for x in (low, high)):
         raise ValueError(f"`low` and `high` cannot be NaN, but got low={low} and high={high}")
