@@ -9,6 +9,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from . import backends, stores
+from .backends import *  # noqa: F403
+from .backends import Backend
+from .constants import default_pg_timeout
 from .exchange import (
     P2POp,
     all_to_all,
@@ -27,16 +31,15 @@ from .exchange import (
     send,
 )
 from .members import GroupMember, ProcessGroup, ReduceOp, Work, done, fill, group, member, sole
+from .stores import *  # noqa: F403
 
 __all__ = ["GroupMember", "P2POp", "ProcessGroup", "ReduceOp", "Work", "all_gather", "all_gather_into_tensor", "all_gather_object",
            "all_reduce", "all_to_all", "all_to_all_single", "barrier", "batch_isend_irecv", "broadcast", "broadcast_object_list",
-           "destroy_process_group", "gather", "gather_object", "get_backend", "get_global_rank", "get_group_rank",
+           "default_pg_timeout", "destroy_process_group", "gather", "gather_object", "get_backend", "get_global_rank", "get_group_rank",
            "get_process_group_ranks", "get_rank", "get_world_size", "group", "init_process_group", "irecv", "is_available",
-           "is_gloo_available", "is_initialized", "is_mpi_available", "is_nccl_available", "is_torchelastic_launched", "isend",
-           "monitored_barrier", "new_group", "recv", "reduce", "reduce_scatter", "reduce_scatter_tensor", "scatter",
-           "scatter_object_list", "send"]
-
-_BACKENDS = ("gloo", "nccl", "mpi", "ucc", "xccl")
+           "is_initialized", "isend", "monitored_barrier", "new_group", "recv", "reduce", "reduce_scatter", "reduce_scatter_tensor",
+           "scatter", "scatter_object_list", "send"]
+__all__ += backends.__all__ + stores.__all__
 
 
 def is_available() -> bool:
@@ -47,26 +50,6 @@ def is_available() -> bool:
 def is_initialized() -> bool:
     """Whether there is a default group."""
     return GroupMember.WORLD is not None
-
-
-def is_gloo_available() -> bool:
-    """Whether ``gloo``, the backend of CPUs, may be named: yes."""
-    return True
-
-
-def is_nccl_available() -> bool:
-    """Whether there is a backend of GPUs: no."""
-    return False
-
-
-def is_mpi_available() -> bool:
-    """Whether there is an MPI backend: no."""
-    return False
-
-
-def is_torchelastic_launched() -> bool:
-    """Whether ``torchrun`` started this process."""
-    return os.environ.get("TORCHELASTIC_RUN_ID") is not None
 
 
 def _from_environment(name: str) -> int:
@@ -90,7 +73,7 @@ def init_process_group(backend: str | None = None, init_method: str | None = Non
     name = "gloo" if backend is None else str(backend).lower()
     kinds = [part.rsplit(":", 1)[-1] for part in name.split(",")]  # "cpu:gloo,cuda:nccl"
     for kind in kinds:
-        assert kind in _BACKENDS, f"Unknown backend type {kind}"
+        assert kind in Backend.backend_list[1:], f"Unknown backend type {kind}"
     rank = rank if rank >= 0 else _from_environment("RANK")
     world_size = world_size if world_size >= 0 else _from_environment("WORLD_SIZE")
     if world_size != 1 or rank != 0:

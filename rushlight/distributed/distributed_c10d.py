@@ -5,21 +5,16 @@ from . import *  # noqa: F403
 from . import __all__ as _names
 from .members import GroupMember, ProcessGroup, member
 
-__all__ = [*_names, "is_ucc_available", "is_xccl_available"]  # noqa: PLE0604
-
-
-def is_xccl_available() -> bool:
-    """Whether there is a backend of Intel's GPUs: no."""
-    return False
-
-
-def is_ucc_available() -> bool:
-    """Whether there is a UCC backend: no."""
-    return False
+__all__ = list(_names)
 
 
 def _get_default_group() -> ProcessGroup:
     return member(None)
+
+
+def _rank_not_in_group(group: object) -> bool:
+    """Whether this process is no member."""
+    return group is GroupMember.NON_GROUP_MEMBER
 
 
 def __getattr__(name: str) -> object:

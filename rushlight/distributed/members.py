@@ -31,6 +31,10 @@ class ProcessGroup:
         """Always 1."""
         return 1
 
+    def name(self) -> str:
+        """What its backend is called."""
+        return self.backend
+
 
 class GroupMember:
     """``WORLD``: the default group; None before ``init_process_group``."""

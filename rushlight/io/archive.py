@@ -90,7 +90,11 @@ class ArchiveReader:
         if len(roots) != 1:
             raise self._failed(f"expected one top-level folder, found {sorted(roots)}")
         self._root = roots.pop()
-        self._names = {name.removeprefix(self._root + "/") for name in names}
+        self._names = dict.fromkeys([name.removeprefix(self._root + "/") for name in names])
+
+    def names(self) -> list[str]:
+        """The names of all records, in order."""
+        return list(self._names)
 
     def __contains__(self, name: str) -> bool:
         return name in self._names

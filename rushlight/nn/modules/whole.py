@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, TypeVar
 
-from ...autograd.handle import Handle, is_pending
+from ..._C._nn import _parse_to
+from ...autograd.handle import is_pending
 from ...autograd.modes import no_grad
-from ...compile.dtypes import DType
 from ...record.flush import batch_boundary
 from ...record.value import NO_DATA
 from ...tensor.kinds import type_named
@@ -90,25 +90,14 @@ class Whole(Stateful):
         ``memory_format``, those with four or five dimensions to another order in memory.
 
         Raises:
-            TypeError: the dtype is not floating or complex. NotImplementedError: from the device "meta", which has no content
-                (``to_empty``).
+            TypeError: the dtype is not floating or complex, or other arguments. NotImplementedError: from the device "meta", which has
+                no content (``to_empty``).
         """
-        dtype, device, copy = kwargs.pop("dtype", None), kwargs.pop("device", None), False
-        kwargs.pop("non_blocking", None)
-        memory_format = kwargs.pop("memory_format", None)
-        if kwargs:
-            raise TypeError(f"to() received an invalid combination of arguments - got {', '.join(kwargs)}")
-        for a in args:
-            if isinstance(a, DType):
-                dtype = a
-            elif isinstance(a, Handle):
-                dtype, device = a.dtype, a.device  # type: ignore[attr-defined]
-            elif not isinstance(a, bool) and a is not None:
-                device = a
+        device, dtype, _, memory_format = _parse_to(*args, **kwargs)
         if dtype is not None and dtype.kind not in "fc":
             raise TypeError(f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}")
         try:
-            return self._apply(lambda t: t.to(device=device, dtype=dtype if t.dtype.kind in "fc" else None, copy=copy,
+            return self._apply(lambda t: t.to(device=device, dtype=dtype if t.dtype.kind in "fc" else None,
                                               memory_format=memory_format if t.dim() in (4, 5) else None))
         except NotImplementedError as error:
             if str(error) != NO_DATA:

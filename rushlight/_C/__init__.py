@@ -3,15 +3,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from .autograd.overriding import aside
-from .autograd.overriding import disabled as _disabled_torch_function_impl
-from .ops.solving import LinAlgError as _LinAlgError
-from .tensor.tensor import Tensor as TensorBase
+from ..autograd.overriding import aside
+from ..autograd.overriding import disabled as _disabled_torch_function_impl
+from ..ops.solving import LinAlgError as _LinAlgError
+from ..tensor.tensor import Tensor as TensorBase
+from . import _nn
 
 #: The class of tensors' class, for those that are written with a class of classes of their own.
 _TensorMeta = type(TensorBase)
 
-__all__ = ["DisableTorchFunction", "DisableTorchFunctionSubclass", "TensorBase", "_LinAlgError", "_disabled_torch_function_impl"]
+__all__ = ["DisableTorchFunction", "DisableTorchFunctionSubclass", "TensorBase", "_LinAlgError", "_disabled_torch_function_impl", "_nn"]
 
 
 class DisableTorchFunctionSubclass:
