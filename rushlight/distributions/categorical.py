@@ -59,7 +59,7 @@ class Categorical(Distribution):
     @constraints.dependent_property(is_discrete=True, event_dim=0)
     def support(self) -> Any:
         """The category numbers."""
-        return constraints.integer_interval(0, self._num_events - 1)
+        return constraints.categories(self._num_events)
 
     @lazy_property
     def logits(self) -> Any:
@@ -101,10 +101,13 @@ class Categorical(Distribution):
     def log_prob(self, value: Any) -> Any:
         if self._validate_args:
             self._validate_sample(value)
-        shape = torch.broadcast_shapes(value.shape, self.logits.shape[:-1])
-        # Expanded along the batch only: one category of each keeps its memory as it lies.
-        value = value.long().unsqueeze(-1).expand((*shape, 1))
-        return self.logits.expand((*shape, self._num_events)).gather(-1, value).squeeze(-1)
+        logits, batch = self.logits, self.logits.shape[:-1]
+        value, shape = value.long().unsqueeze(-1), value.shape
+        if shape != batch:
+            shape = torch.broadcast_shapes(shape, batch)
+            # Expanded along the batch only: one category of each keeps its memory as it lies.
+            value, logits = value.expand((*shape, 1)), logits.expand((*shape, self._num_events))
+        return logits.gather(-1, value).squeeze(-1)
 
     def entropy(self) -> Any:
         logs = torch.clamp(self.logits, min=finfo(self.logits.dtype).min)  # 0 · log 0 is 0

@@ -5,6 +5,7 @@ those dimensions.
 """
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ class Constraint:
 
     is_discrete = False
     event_dim = 0
+    lasts = False  # whether it is one object for all distributions that have such a support
 
     def check(self, value: Any) -> Any:
         """Which entries (or events) of ``value`` lie in the region."""
@@ -318,3 +320,11 @@ lower_triangular, lower_cholesky, corr_cholesky = _LowerTriangular(), _LowerChol
 cat, stack = _Cat, _Stack
 square, symmetric = _Square(), _Symmetric()
 positive_semidefinite, positive_definite = _PositiveSemidefinite(), _PositiveDefinite()
+
+
+@functools.lru_cache(maxsize=256)
+def categories(count: int) -> Constraint:
+    """The numbers of so many categories."""
+    made = integer_interval(0, count - 1)
+    made.lasts = True
+    return made

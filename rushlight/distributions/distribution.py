@@ -197,7 +197,7 @@ class Distribution:
                           "with `validate_args=False` to turn off validation.", stacklevel=3)
             return
         kind: Any = type(self)
-        if not _all_lie((support,), (value,), kind.support is support):
+        if not _all_lie((support,), (value,), kind.support is support or getattr(support, "lasts", False)):
             raise ValueError(f"Expected value argument ({type(value).__name__} of shape {tuple(value.shape)}) to be within the support "
                              f"({support!r}) of the distribution {self!r}, but found invalid values:\n{value}")
 
