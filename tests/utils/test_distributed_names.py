@@ -5,6 +5,7 @@ import pytest
 
 import rushlight as torch
 import rushlight.distributed as dist
+from rushlight.futures import Future
 
 
 @pytest.fixture
@@ -45,7 +46,6 @@ def test_placements_and_tensors_that_are_not_spread():
 
 def test_what_needs_several_processes_says_so():
     import rushlight.distributed.checkpoint as checkpoint
-    from rushlight.distributed import rpc
     from rushlight.distributed.fsdp import FullyShardedDataParallel, fully_shard
 
     assert not isinstance(torch.nn.Linear(1, 1), FullyShardedDataParallel)
@@ -53,10 +53,50 @@ def test_what_needs_several_processes_says_so():
                  lambda: checkpoint.save({}), lambda: checkpoint.FileSystemReader("x")):
         with pytest.raises(NotImplementedError, match="one process"):
             make()
-    for make in (lambda: rpc.init_rpc("me"), lambda: rpc.rpc_sync("other", print), lambda: rpc.RRef(1)):
-        with pytest.raises(RuntimeError, match="one process"):
-            make()
     assert torch.ones(1).layout not in (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
+
+
+class Counter:
+    def __init__(self, start):
+        self.n = start
+
+    def more(self, by):
+        self.n += by
+        return self.n
+
+
+def test_a_worker_that_calls_itself():
+    from rushlight.distributed import rpc
+
+    for call in (lambda: rpc.rpc_sync("me", print), lambda: rpc.RRef(1), rpc.get_worker_info, rpc.shutdown):
+        with pytest.raises(RuntimeError, match="RPC has not been initialized"):
+            call()
+    with pytest.raises(RuntimeError, match="there is one worker"):
+        rpc.init_rpc("me", rank=1, world_size=2)
+    rpc.init_rpc("me", rank=0, world_size=1)
+    try:
+        assert repr(rpc.get_worker_info()) == "WorkerInfo(id=0, name=me)"
+        for to in ("me", 0, rpc.get_worker_info()):
+            assert rpc.rpc_sync(to, torch.add, args=(torch.ones(2), 3)).tolist() == [4.0, 4.0]
+        first: Future = Future()
+        second = rpc.rpc_async("me", lambda: first.wait() + 1)  # each call has a thread
+        first.set_result(1)
+        assert second.wait() == 2
+        counter = rpc.remote("me", Counter, args=(3,))
+        assert [counter.rpc_sync().more(1), counter.rpc_async().more(2).wait(), counter.remote().more(3).to_here()] == [4, 6, 9]
+        assert counter.is_owner() and counter.owner_name() == "me" and counter.local_value().n == 9
+        with pytest.raises(ZeroDivisionError):
+            rpc.rpc_sync("me", lambda: 1 // 0)
+        with pytest.raises(RuntimeError, match="could not find destination name you"):
+            rpc.rpc_sync("you", print)
+        with pytest.raises(RuntimeError, match="set timeout"):
+            rpc.rpc_sync("me", Future().wait, timeout=0.01)
+        with pytest.raises(RuntimeError, match="already initialized"):
+            rpc.init_rpc("me")
+    finally:
+        rpc.shutdown(graceful=False)
+    with pytest.raises(RuntimeError, match="RPC has not been initialized"):
+        rpc.get_worker_info()
 
 
 def test_messages_to_oneself(group):
