@@ -6,6 +6,9 @@ costs is above all the garbage collector's walks over it. So where many new memb
 to stay.
 Where most new paths went this way lately, the nodes of the next are not even put into the trie: they know what was before them, and
 nothing leads to them.
+
+Until then what is new is kept, and Python need not look through it after every few hundred objects (``pace.py``): such a path is ten times
+the objects of one that is known.
 """
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .met import Met
+from .pace import pace
 
 if TYPE_CHECKING:
     from .trace import Trace, TraceNode
@@ -25,6 +29,9 @@ _NEW, _RUNS = 32, 512  # so many new members among so many runs are many
 _NODES = 16            # added to the trie, at least, by a path that counts
 _LATELY = 0xFF         # of the last eight such paths ...
 _EXPECTED = 6          # ... so many did not stay
+_OFTEN = 8             # paths that added nodes, from which on there is nothing special about the next one
+_OBJECTS = 8           # that a new node and what is remembered there are, in those that recording at a known one makes
+_PACE = 5_000          # operations at known nodes whose objects are as many as new nodes have between two looks, at most
 _REACH = 64            # nodes before, at most, at which a call begins that is looked for
 
 
@@ -36,18 +43,18 @@ class Passing:
         met: paths that came once and did not stay.
         end: the node where a path ends that does not stay.
         nodes: how many the trie had when the last path had run.
-        lately: of the last paths that added nodes, which did not stay: a bit for each.
+        lately: of the last paths that added nodes, which did not stay: a bit for each; grown: how many there were.
         loose: most did not, so that the nodes of this epoch are not put into the trie before it is known that they are to stay, and nobody
             need remember what is made there; ``kept``: they have been since.
     """
 
-    __slots__ = ("new", "met", "end", "nodes", "lately", "loose", "kept")
+    __slots__ = ("new", "met", "end", "nodes", "lately", "grown", "loose", "kept")
 
     def __init__(self) -> None:
         self.new: deque[int] = deque(maxlen=_NEW)
         self.met = Met()
         self.end: TraceNode | None = None
-        self.nodes = self.lately = 0
+        self.nodes = self.lately = self.grown = 0
         self.loose = self.kept = False
 
     def comes(self, tr: Trace, path: Sequence[TraceNode], member: tuple[int, tuple[Any, ...]] | None) -> None:
@@ -78,6 +85,9 @@ class Passing:
         if added >= _NODES:
             self.lately = (self.lately << 1 | cut) & _LATELY
             self.loose = self.lately.bit_count() >= _EXPECTED
+            self.grown += 1
+            if self.grown > _OFTEN and _OBJECTS * added > pace.length:
+                pace.follow(min(_OBJECTS * added, _PACE))
         self.nodes = tr.nodes
 
 

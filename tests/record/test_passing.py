@@ -12,6 +12,7 @@ from rushlight import nn
 from rushlight.nn import functional
 from rushlight.record import passing
 from rushlight.record.flush import start_afresh
+from rushlight.record.pace import OBJECTS, Pace
 from rushlight.record.settings import settings
 from rushlight.record.trace import local
 from rushlight.tools.profiler import counters
@@ -168,3 +169,20 @@ def test_calls_that_lead_to_what_was_cut_off(monkeypatch):
         loss.backward()
         assert loss.item() > 0
         assert abs(between.grad.sum().item()) < 1e-3  # as many transitions are expected as there are
+
+
+def test_where_paths_keep_being_new_python_looks_for_garbage_less_often(monkeypatch):
+    first, *others = gc.get_threshold()
+    try:
+        gc.set_threshold(700, *others)
+        start_afresh()
+        monkeypatch.setattr(passing, "pace", Pace())
+        net = Net()
+        for n, m in _sizes(4):
+            net.step(n, m)
+        assert gc.get_threshold()[0] == 700  # a program begins
+        for n, m in _sizes(12):
+            net.step(n, m)
+        assert 700 < gc.get_threshold()[0] <= passing._PACE * OBJECTS
+    finally:
+        gc.set_threshold(first, *others)
