@@ -34,8 +34,8 @@ def few_for_many(numbers: int, size: int) -> bool:
 
 @decision
 def many_as_large(size: int, *others: int) -> bool:
-    """Whether many of the others are about as large; one that lacks a row of an odd height is."""
-    return sum([2 * n > size for n in others]) > MANY
+    """Whether many of the others are as large, as the terms of a sum are; one that lacks the row of an odd height is."""
+    return sum([3 * size < 4 * n < 5 * size for n in others]) > MANY
 
 
 @decision
