@@ -7,15 +7,14 @@ None here, and goes the full way.
 from __future__ import annotations
 
 import ctypes
-import itertools
 import math
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 from ..autograd.given import PLAIN_TENSORS
 from ..autograd.handle import make
 from ..compile import dtypes as dt
+from ..compile.cpu.joining import join
 from ..compile.dtypes import DType
 from ..record.meta import is_contiguous, meta_of
 from ..record.trace import local
@@ -114,7 +113,7 @@ def joined(tensors: Sequence[Any], dim: int, *, stacked: bool) -> Any:
         if alias is not None:
             v = alias.storage.value
             if alias.parent is not None:
-                offset = alias.place()[2]
+                offset = (alias._place or alias.place())[2]
                 if v.meta.dtype is not dtype:
                     return None
         buffer = v.buffer
@@ -128,5 +127,5 @@ def joined(tensors: Sequence[Any], dim: int, *, stacked: bool) -> Any:
     length = len(tensors) if stacked else sum(sizes) // (dtype.itemsize * math.prod(behind))
     made = new_value(meta_of((*before, length, *behind), dtype, first.device))
     made.buffer = allocate(made.meta.nbytes)
-    deque(map(ctypes.memmove, itertools.accumulate(sizes[:-1], initial=made.buffer.ptr), places, sizes), 0)
+    join(made.buffer.ptr, places, sizes)
     return make(made)

@@ -88,3 +88,15 @@ def test_what_does_not_fit() -> None:
     with pytest.raises(TypeError):
         torch.cat([*xs, 1.0])
     assert torch.cat([*xs, torch.ones(2, 3, dtype=torch.int64)]).dtype is torch.float32
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float64])
+def test_pieces_of_all_lengths(dtype: type) -> None:
+    """Whole vectors, words and single bytes, from any address."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(0, 100, int(n)).astype(dtype) for n in rng.integers(1, 300, 40)]
+    whole = torch.tensor(np.concatenate(arrays))
+    xs = list(whole.split([len(a) for a in arrays]))
+    rng.shuffle(xs)
+    assert np.array_equal(torch.cat(xs).numpy(), np.concatenate([x.numpy() for x in xs]))
+    assert torch.cat([x[1:] for x in xs if len(x) > 1]).tolist() == [n for x in xs for n in x.tolist()[1:]]
