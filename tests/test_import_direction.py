@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "rushlight"
 
 #: From the ground up. Rooms on one line do not import each other.
 FLOORS = [
-    {"torch_version"},
+    {"torch_version", "futures"},
     {"compile"},
     {"record"},
     {"profiler"},
@@ -17,7 +17,7 @@ FLOORS = [
     {"ops"},
     {"tensor"},
     {"checks", "random", "version", "backends", "accelerator", "compiler", "distributed", "multiprocessing", "fft", "linalg", "_C",
-     "futures", "_tensor_str"},
+     "_tensor_str"},
     {"special", "masked", "types", "func"},
     {"nn", "utils", "metrics", "amp", "onnx", "mps", "__config__", "functional", "_utils"},
     {"optim", "_subclasses", "distributions", "cpu", "cuda", "overrides", "sparse", "_dynamo", "_higher_order_ops"},
