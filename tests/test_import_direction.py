@@ -20,7 +20,7 @@ FLOORS = [
      "_tensor_str"},
     {"special", "masked", "types", "func"},
     {"nn", "utils", "metrics", "amp", "onnx", "mps", "__config__", "functional", "_utils"},
-    {"optim", "_subclasses", "distributions", "cpu", "cuda", "overrides", "sparse", "_dynamo", "_higher_order_ops"},
+    {"optim", "_subclasses", "distributions", "cpu", "cuda", "overrides", "sparse", "_dynamo", "_higher_order_ops", "_inductor"},
     {"io", "signal", "fx", "xpu"},
     {"jit"},
     {"hub"},

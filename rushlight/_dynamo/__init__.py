@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 from ..compiler import (
@@ -14,7 +13,7 @@ from ..compiler import (
     reset,
     set_stance,
 )
-from . import eval_frame
+from . import config, eval_frame
 from .eval_frame import OptimizedModule
 
 __all__ = ["OptimizedModule", "allow_in_graph", "assume_constant_result", "config", "disable", "disallow_in_graph", "eval_frame",
@@ -22,11 +21,6 @@ __all__ = ["OptimizedModule", "allow_in_graph", "assume_constant_result", "confi
            "maybe_mark_dynamic", "optimize", "reset", "set_stance"]
 
 disallow_in_graph = forbid_in_graph = allow_in_graph
-
-#: Switches of the compiler: what programs set is kept, and changes nothing.
-config = SimpleNamespace(suppress_errors=False, verbose=False, cache_size_limit=8, recompile_limit=8, accumulated_cache_size_limit=256,
-                         capture_scalar_outputs=False, capture_dynamic_output_shape_ops=False, optimize_ddp=True,
-                         assume_static_by_default=True, automatic_dynamic_shapes=True)
 
 
 def graph_break(msg: str = "") -> None:

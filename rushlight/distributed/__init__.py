@@ -185,6 +185,6 @@ def __getattr__(name: str) -> Any:
 
     if name in ("DeviceMesh", "init_device_mesh"):
         return getattr(importlib.import_module(f"{__name__}.device_mesh"), name)
-    if name in ("algorithms", "checkpoint", "constants", "device_mesh", "distributed_c10d", "fsdp", "nn", "rpc", "tensor"):
+    if name in ("algorithms", "checkpoint", "constants", "device_mesh", "distributed_c10d", "fsdp", "nn", "optim", "rpc", "tensor"):
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

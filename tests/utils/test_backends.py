@@ -78,3 +78,17 @@ def test_a_full_gpu_can_be_caught_by_either_name():
         except rushlight.cuda.OutOfMemoryError:  # is looked up only when something else was raised
             pass
     assert rushlight.cuda.reset_peak_memory_stats() is None
+
+
+def test_switches_of_the_compiler_are_modules_that_keep_what_is_set(monkeypatch):
+    import rushlight._dynamo.config as dynamo
+    import rushlight._inductor.config as inductor
+
+    assert rushlight._inductor.config is inductor and rushlight._dynamo.config is dynamo
+    monkeypatch.setattr(inductor, "coordinate_descent_tuning", True)
+    monkeypatch.setattr(inductor.triton, "cudagraphs", True)
+    monkeypatch.setattr(dynamo, "cache_size_limit", 64)
+    assert rushlight._inductor.config.coordinate_descent_tuning and dynamo.cache_size_limit == 64
+    assert rushlight._inductor.list_mode_options("max-autotune")["max_autotune"] and "freezing" in rushlight._inductor.list_options()
+    with pytest.raises(KeyError):
+        rushlight._inductor.list_mode_options("fast")
