@@ -76,6 +76,12 @@ class Update(Op):
             made.extend(g.cast(new, old.dtype) for new, old in zip(results, (p, *states), strict=True))
         return made
 
+    def apart(self, attrs: tuple, inputs: Sequence[int], results: Sequence[int]) -> Sequence[tuple[tuple, Sequence[int], Sequence[int]]]:
+        count, flags = attrs
+        width, made = 2 + self.states, 1 + self.states
+        return [((1, flags), (inputs[0], *inputs[1 + k * width:1 + (k + 1) * width]), results[k * made:(k + 1) * made])
+                for k in range(count)]
+
     def cost(self, outs: Sequence[Meta]) -> int:
         return sum(m.numel for m in outs)
 

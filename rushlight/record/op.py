@@ -101,6 +101,11 @@ class Op:
         """The input whose gradient hooks see transposed, as PyTorch's operation reads it."""
         return None
 
+    def apart(self, attrs: tuple, inputs: Sequence[int], results: Sequence[int]) -> Sequence[tuple[tuple, Sequence[int], Sequence[int]]]:
+        """What the operation does that can as well be done one by one: attributes, inputs and results of each part, all of them together
+        those that are given."""
+        return ((attrs, inputs, results),)
+
     def cost(self, outs: Sequence[Meta]) -> int:
         """Rough number of element operations; decides whether the first run is worth compiling."""
         return max(m.numel for m in outs) if outs else 0

@@ -145,42 +145,46 @@ class StepwiseProgram:
         self.results = [*live, *moved]
         self.path: Sequence[TraceNode] = needed(path, self.results)
         self.leaves = tuple([node.slot for node in self.path if node.op is None])
-        metas: dict[int, Meta] = {}
-        singles, known = _known.singles, []
+        self.metas: dict[int, Meta] = {}
+        # What is done in order, with the slots of inputs and results and the user's line. A network's parameters are updated one by one:
+        # which of them have gradients may be another question in each step.
+        self.parts: list[tuple[_Single, Sequence[int], Sequence[int], Any]] = []
         for node in self.path:
-            op = node.op
-            if op is not None:
-                name = (op, node.attrs, *[metas[s] for s in node.inputs])
-                single = singles.get(name)
-                if single is None:
-                    if len(singles) >= _MOST:
-                        del singles[next(iter(singles))]
-                    single = singles[name] = _Single(op, node.attrs, name[2:], node.metas)
-                known.append(single)
-            for k, meta in enumerate(node.metas):
-                metas[node.slot + k] = meta
-        self.singles, self.metas = known, metas
+            self.metas.update(enumerate(node.metas, node.slot))
+            if node.op is not None:
+                results = range(node.slot, node.slot + len(node.metas))
+                for attrs, ins, outs in node.op.apart(node.attrs, node.inputs, results):
+                    self.parts.append((self._single(node.op, attrs, ins, outs), ins, outs, node.line))
         self.places, self.nbytes = self._lay_out()
+
+    def _single(self, op: Any, attrs: tuple, inputs: Sequence[int], results: Sequence[int]) -> _Single:
+        """What is known of an operation on such values."""
+        name = (op, attrs, *[self.metas[s] for s in inputs])
+        singles = _known.singles
+        single = singles.get(name)
+        if single is None:
+            if len(singles) >= _MOST:
+                del singles[next(iter(singles))]
+            single = singles[name] = _Single(op, attrs, name[2:], [self.metas[s] for s in results])
+        return single
 
     def _lay_out(self) -> tuple[dict[int, int], int]:
         """Where each intermediate result lies, and how many bytes they take together."""
-        operations = [node for node in self.path if node.op is not None]
         whole: dict[int, int] = {}  # of views: what they lie in
-        last: dict[int, int] = {}   # the last operation that reads what lies there
-        for k, (node, single) in enumerate(zip(operations, self.singles, strict=True)):
-            for s in node.inputs:
+        last: dict[int, int] = {}   # the last part that reads what lies there
+        for k, (single, inputs, results, _) in enumerate(self.parts):
+            for s in inputs:
                 last[whole.get(s, s)] = k
             if single.offsets is not None:
-                inside = whole.get(node.inputs[0], node.inputs[0])
-                whole.update((node.slot + j, inside) for j in range(len(single.offsets)))
+                whole.update(dict.fromkeys(results, whole.get(inputs[0], inputs[0])))
         for s in self.results:
-            last[whole.get(s, s)] = len(operations)
+            last[whole.get(s, s)] = len(self.parts)
         places: dict[int, int] = {}
         free: dict[int, list[int]] = {}
         ending: dict[int, list[tuple[int, int]]] = {}
         end = 0
-        for k, (node, single) in enumerate(zip(operations, self.singles, strict=True)):
-            for s, size in enumerate(single.sizes if single.offsets is None else (), node.slot):
+        for k, (single, _, results, _) in enumerate(self.parts):
+            for s, size in zip(results, single.sizes) if single.offsets is None else ():
                 if free.get(size):
                     places[s] = free[size].pop()
                 else:
@@ -202,7 +206,7 @@ class StepwiseProgram:
     @property
     def products(self) -> int:
         """Multiplications in contractions and native calls."""
-        return sum([single.products for single in self.singles])
+        return sum([part[0].products for part in self.parts])
 
     def lowered(self) -> tuple[Graph, Sequence[int]]:
         """The graph of the whole path, and the slots of its leaves."""
@@ -228,31 +232,26 @@ class StepwiseProgram:
                 direct[slot] = out.ptr
         memory = allocate(self.nbytes or 1)
         begin, places = memory.ptr, self.places
-        singles = iter(self.singles)
         with no_collection():
-            for node in self.path:
-                if node.op is None:
-                    continue
-                single = next(singles)
-                slot = node.slot
+            for single, inputs, made, line in self.parts:
                 if single.offsets is not None:
-                    for k, offset in enumerate(single.offsets, slot):
-                        at[k] = at[node.inputs[0]] + offset
+                    for k, offset in zip(made, single.offsets):
+                        at[k] = at[inputs[0]] + offset
                         if k in direct:
                             late.append((k, direct.pop(k), self.metas[k].nbytes))
                     continue
-                pointers = [at[s] for s in node.inputs]
-                for k in range(slot, slot + len(single.sizes)):
+                pointers = [at[s] for s in inputs]
+                for k in made:
                     at[k] = place = direct.get(k) or begin + places[k]
                     pointers.append(place)
                 run = single.run
                 if run is None:
-                    single(pointers, node.line)
+                    single(pointers, line)
                     continue
                 try:
                     run(*pointers)
                 except (OutOfBounds, RuntimeError) as error:
-                    raise type(error)(f"{error}{origin(node.line)}") from None
+                    raise type(error)(f"{error}{origin(line)}") from None
         # All is read before anything is written over it.
         kept = [(address, ctypes.string_at(at[slot], nbytes)) for slot, address, nbytes in late]
         for address, content in kept:

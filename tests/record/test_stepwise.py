@@ -112,3 +112,24 @@ def test_memory_for_intermediate_results_is_bounded(monkeypatch):
     monkeypatch.setattr(stepwise, "_BYTES", 1000)
     x = turns(torch, LONG, torch.ones(8), lambda t, x, k: x * 1.0)
     assert x.tolist() == [1.0] * 8 and not stepwise._known.singles == {}
+
+
+def test_parameters_are_updated_one_by_one():
+    """Which of them have gradients is another question in each step, where chance leads through a network."""
+    theirs = pytest.importorskip("torch")
+
+    def story(t):
+        params = [t.linspace(-1, 1, n).reshape(shape).clone().requires_grad_()
+                  for n, shape in ((6, (2, 3)), (6, (2, 3)), (3, (3,)), (6, (2, 3)))]
+        optimizer = t.optim.AdamW(params, lr=0.1)
+        for used in ((0, 1, 2), (0, 2, 3), (1, 2), (0, 1, 2, 3)):
+            x = turns(t, LONG, t.ones(2, 3), lambda t, x, k: (x * 1.01).tanh() + 0.1)
+            optimizer.zero_grad()
+            sum([(params[k] * x[0] if k == 2 else params[k] * x).sum() * (k + 1) for k in used]).backward()
+            optimizer.step()
+        return [p.tolist() for p in params]
+
+    for got, want in zip(story(torch), story(theirs), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4)
+    updates = [name for name in stepwise._known.singles if "adam" in name[0].name.lower()]
+    assert len(updates) == 2  # one for each shape
