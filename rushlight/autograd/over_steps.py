@@ -22,15 +22,15 @@ from .handle import Handle
 
 __all__ = ["Over", "over_of"]
 
-LIMIT = 300  # tensors: some ten lines each, which are compiled in a fraction of a millisecond
+LIMIT = 300  # tensors: some ten lines each, which are compiled in some milliseconds
 
 
 class Over(NamedTuple):
-    """Writes of one operation that were recorded at a trie node."""
+    """Writes of one operation that were recorded at a trie node; ``step`` is None where they have come once."""
 
     op: Op
     attrs: tuple
-    step: Callable[..., bool | None]
+    step: Callable[..., bool | None] | None
     facts: tuple
 
 

@@ -27,7 +27,7 @@ from .handle import (
     within,
 )
 from .node import GradNode
-from .over_steps import over_of
+from .over_steps import Over, over_of
 
 __all__ = ["apply_over", "at_rest", "OVERLAP", "check_apart", "check_overlap", "check_writable", "free_memory", "replace", "write",
            "written_over", "wrote_part"]
@@ -270,7 +270,8 @@ def apply_over(op: Op, attrs: tuple, tensors: Sequence[Handle], targets: Sequenc
     looks.written += 1
     start, before = tr.node, len(tr.values)
     known = start.over
-    if known is not None and known.op is op and known.attrs == attrs and not tr.full:
+    again = known is not None and known.op is op and known.attrs == attrs
+    if again and known.step is not None and not tr.full:
         at_once = known.step(tr, known.facts, tensors, targets)
         if at_once is not None:
             if at_once:
@@ -329,7 +330,9 @@ def apply_over(op: Op, attrs: tuple, tensors: Sequence[Handle], targets: Sequenc
         v.home = old.home if old.home is not None else old.buffer
         old.home = None
     if not (at_once or parts_of_memory):
-        start.over = None if tr.passing.loose else over_of(op, attrs, tensors, parts[2:], targets, before, node, values)
+        # Writing the code takes a while for many tensors: what comes once is only marked.
+        start.over = None if tr.passing.loose else Over(op, attrs, None, ()) if not again else over_of(
+            op, attrs, tensors, parts[2:], targets, before, node, values)
     del parts, fresh
     v = old = alias = None  # type: ignore[assignment]
     for t, new in parts_of_memory:
