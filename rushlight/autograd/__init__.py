@@ -166,7 +166,7 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("profiler", "forward_ad"):  # rarely used, so imported on first use
+    if name in ("anomaly_mode", "forward_ad", "grad_mode", "profiler"):  # rarely used, so imported on first use
         import importlib
 
         return importlib.import_module(f"{__name__}.{name}")

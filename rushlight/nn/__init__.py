@@ -1,7 +1,7 @@
 """Layers, containers, losses and what belongs to them, laid out as ``torch.nn``."""
 from __future__ import annotations
 
-from . import attention, functional, init, modules, parallel, parameter, utils  # noqa: F401
+from . import attention, functional, grad, init, modules, parallel, parameter, utils  # noqa: F401
 from .functional.linear_loss import LinearCrossEntropyOptions  # noqa: F401
 from .modules import *  # noqa: F401,F403
 from .modules.lazy import UninitializedBuffer, UninitializedParameter
