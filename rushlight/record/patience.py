@@ -14,7 +14,7 @@ __all__ = ["LONG", "Patience"]
 LONG = 256    # operations from which on a path counts as long
 _LAST = 64    # cold runs of long paths that are remembered
 _SHARE = 8    # so many different ones among them ask for one run more
-_FEW = 2      # cold runs of a piece, at most
+_FEW = 2      # cold runs, at most, of a call that runs by itself
 
 
 class Patience:
@@ -28,8 +28,8 @@ class Patience:
 
     def runs_cold(self, path: Any, seen: int, long: bool = True) -> bool:
         """Whether a long path that ran ``seen`` times is to run cold once more; ``path`` names it: where in the trie it
-        ended and with which live values, told by numbers, because the trie may have forgotten the node itself. A piece is
-        no ``long`` one: compiling it takes as long as a few cold runs, so it waits for no more than those."""
+        ended and with which live values, told by numbers, because the trie may have forgotten the node itself. A call
+        that runs by itself is no ``long`` one: compiling it takes as long as some cold runs, so it waits for few."""
         if seen and (seen > len(set(self.waiting)) // _SHARE or not long and seen >= _FEW):
             self.waiting = deque((one for one in self.waiting if one != path), maxlen=_LAST)
             return False

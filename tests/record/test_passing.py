@@ -149,7 +149,7 @@ def test_an_error_leaves_it_as_it_was():
 
 
 def test_calls_that_lead_to_what_was_cut_off(monkeypatch):
-    """A loop of new length in each step, in pieces: members of families begin alike and end in what others have cut off."""
+    """A loop of new length in each step: members of families begin alike and end in what others have cut off."""
     monkeypatch.setattr(settings, "cold_limit", COLD_LIMIT)
     start_afresh()
     torch.manual_seed(0)

@@ -46,7 +46,7 @@ def test_a_long_path_that_comes_back_is_compiled_the_second_time():
 
 
 def test_lengths_that_keep_changing_build_no_program_for_each(monkeypatch):
-    monkeypatch.setattr(unsettled, "_STRANGERS", 1000)  # what they have in common is left together: see test_pieces.py
+    monkeypatch.setattr(unsettled, "_STRANGERS", 1000)  # what they have in common is left together: see test_call_by_call.py
     weight = torch.tensor([0.3], requires_grad=True)
     lengths = [LONG // 4 + k for k in range(24)]
     before = counters.programs_built
@@ -141,11 +141,11 @@ def test_what_is_kept_for_paths_that_wait_is_bounded(monkeypatch):
     assert episode(weight, LONG // 4) == pytest.approx(expected(LONG // 4), rel=1e-5)
 
 
-def test_a_piece_waits_for_two_runs_however_many_others_there_are():
-    """Interpreting a piece nine times takes four times as long as compiling it."""
+def test_a_call_that_runs_by_itself_waits_for_two_runs_however_many_others_there_are():
+    """Interpreting it nine times takes four times as long as compiling it."""
     patience = Patience()
     for k in range(64):
         assert patience.runs_cold(k, 0, long=False)
-    assert patience.runs_cold("piece", 1, long=False)
-    assert not patience.runs_cold("piece", 2, long=False)
+    assert patience.runs_cold("call", 1, long=False)
+    assert not patience.runs_cold("call", 2, long=False)
     assert patience.runs_cold("loop", 2)

@@ -157,3 +157,24 @@ def test_writes_in_place_between_calls():
     before = counters.programs_run
     assert story(131) == pytest.approx(expected(131), rel=1e-5)
     assert counters.programs_run > before + 5
+
+
+def test_a_long_path_that_is_not_dear_is_planned_when_it_comes_again(monkeypatch):
+    """Planning it takes longer than running it operation by operation, and the first step of a training often comes once."""
+    monkeypatch.setattr(settings, "cold_limit", 20_000)  # for each 256 operations; it has 130,000 elements
+    flush = sys.modules["rushlight.record.flush"]
+    compiled, make = [], flush._compiled
+    monkeypatch.setattr(flush, "_compiled", lambda path, *args: (compiled.append(len(path)), make(path, *args))[1])
+    w = torch.from_numpy(np.ones((4, 64), np.float32)).clone()
+    w.sum().item()
+
+    def step():
+        x = torch.ones(4, 64)
+        for _ in range(LONG):
+            x = (x * w).tanh()
+        return x.sum().item()
+
+    cold, first = counters.cold_runs, step()
+    assert not compiled and counters.cold_runs == cold + 1
+    assert step() == pytest.approx(first, rel=1e-5)
+    assert len(compiled) == 1 and counters.cold_runs == cold + 1
