@@ -525,6 +525,24 @@ def test_a_long_weight_gradient_with_few_rows_and_columns_goes_in_pieces(m: int,
         check("km,kn->mn", a, b, out)
 
 
+@pytest.mark.skipif(HOST.vector_bytes != 64, reason="wide tiles are for vectors of 64 bytes")
+@pytest.mark.parametrize(("loads", "m", "n", "vectors", "block"), [(2, 576, 128, 4, ""), (2, 576, 64, 4, ""), (2, 576, 96, 2, ""),
+                                                                   (2, 200, 128, 2, "turned"), (1, 576, 128, 4, "turned")])  # fmt: skip
+def test_rows_side_by_side_are_read_in_place_by_wide_tiles(loads: int, m: int, n: int, vectors: int, block: str) -> None:
+    """The weight gradient of a convolution with few outputs, whose positions are near each other: turning would cost more than it
+    saves. Not where a panel is not filled, or few rows use it."""
+    rng = np.random.default_rng(4)
+    taps = m // 8
+    image = rng.standard_normal((600 + 7, taps)).astype(np.float32)
+    a = np.lib.stride_tricks.as_strided(image, (600, 8, taps), (taps * 4, taps * 4, 4))  # eight windows side by side
+    b, out = rng.standard_normal((600, n)).astype(np.float32), np.zeros((8, taps, n), np.float32)
+    with target.using(dataclasses.replace(HOST, l2=2 << 20, full_loads=loads, wide_tiles=True)):
+        drivers = [step.kernel[1].__self__ for step in plan(of_einsum("ktm,kn->tmn", a, b, out, dt.float32)).steps]
+        main = next(d for d in drivers if getattr(d, "kind", "") in ("partial", "chunked"))
+        assert (main.vectors, main.block) == (vectors, block)
+        check("ktm,kn->tmn", a, b, out)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_chunked_reductions_with_epilogues(data: st.DataObject) -> None:

@@ -46,6 +46,7 @@ from rushlight.compile.cpu.contract_sizes import (
     is_far,
     is_in_chunks,
     is_lifted,
+    is_near,
     is_read_once,
     is_turned,
     is_wide,
@@ -86,7 +87,7 @@ class Planner:
     """The way of one contraction through the general kernels (``pair_plan.py`` has one for units that multiply pairs)."""
 
     rate = 1  # see Roles
-    asks = once = False  # see _asks, _reads_once
+    asks = once = near = False  # see _asks, _reads_once, _is_near
 
     def __init__(self, c: Contraction, cpu: target.CPU) -> None:
         self.cpu = cpu
@@ -186,14 +187,16 @@ class Planner:
             return dot_vectors(self.n.extent, self.lanes), dot_heights(registers), True
         # Where loads are not scarce: a turned tile has the rows that fill a vector, and with few rows B is asked for in narrow panels.
         self.once = self._reads_once()
-        wide = self.cpu.full_loads == 1 or self.cpu.wide_tiles and not self.once and not self._lies_across() and is_wide(self.rows)
+        self.near = self._is_near()
+        across = self._lies_across() and not self.near
+        wide = self.cpu.full_loads == 1 or self.cpu.wide_tiles and not self.once and not across and is_wide(self.rows)
         vectors = panel_vectors(self.rows, self.n.extent, self.lanes, registers, wide)
         return vectors, heights(registers, vectors), False
 
     def _turns(self) -> int:
         """Rows of A that are turned at a time; 0 where A is read in place: unless its rows lie side by side, a line or more
         from one position of the reduction to the next, and there are enough panels to use the copy."""
-        if self.dots or not self._lies_across():
+        if self.dots or self.near or not self._lies_across():
             return 0
         tall = self.heights[0]
         if not is_turned(self.panels, self.vectors, self.rows, tall):
@@ -202,6 +205,12 @@ class Planner:
         pitch = turned_pitch(together, self.lanes) * self.accumulate.itemsize
         blocks = BLOCK_BYTES // (smallest(self.depth, CHUNK) * pitch + LINE)
         return smallest(MAX_ROWS, blocks * together)
+
+    def _is_near(self) -> bool:
+        """Whether A's rows lie side by side and are read so by wide tiles."""
+        if not self.cpu.wide_tiles or self.cpu.full_loads == 1 or not self._lies_across():
+            return False
+        return is_near(self.rows, self.n.extent, abs(self.k[-1].strides[0]), self.lanes)
 
     def _lies_across(self) -> bool:
         """Whether A's rows lie side by side, and its reduction a line or more from one position to the next."""

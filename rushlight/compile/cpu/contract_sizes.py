@@ -12,7 +12,7 @@ from rushlight.compile.cpu.contract_rows import MAX_ROWS
 from rushlight.compile.sizes import choice, decision, numeric
 
 __all__ = ["CHUNK", "FEW_ROWS", "cycles", "dot_vectors", "is_across", "is_beyond", "is_by_dots", "is_copied", "is_deep", "is_far",
-           "is_in_chunks", "is_lifted", "is_read_once", "is_turned", "is_wide", "masked_panels", "panel_vectors", "parts_wanted",
+           "is_in_chunks", "is_lifted", "is_near", "is_read_once", "is_turned", "is_wide", "masked_panels", "panel_vectors", "parts_wanted",
            "places", "scattering", "stays"]  # fmt: skip
 
 #: Up to so many rows, dot products are faster than packing B.
@@ -35,8 +35,8 @@ ROWS_TO_PACK = 24
 FEWEST_TURNED, FEWEST_COPIED = 8, 12
 #: How many times as long products take whose A is read in place, its rows side by side and its positions :data:`FAR` apart or farther.
 IN_PLACE = 2.5
-#: Fewest rows for wide tiles.
-FEWEST_WIDE = 96
+#: Fewest rows for wide tiles, and for those that read rows side by side in place (3x3 convolutions: nine for each channel).
+FEWEST_WIDE, FEWEST_NEAR = 96, 512
 
 
 @numeric
@@ -122,6 +122,13 @@ def parts_wanted(flops: int, read: int, rows: int) -> int:
 def is_turned(panels: int, vectors: int, rows: int, tall: int) -> bool:
     """Whether there are panels enough to use a turned copy of A, and rows to turn."""
     return panels * vectors >= FEWEST_TURNED and rows >= 2 * tall
+
+
+@decision
+def is_near(rows: int, columns: int, step: int, lanes: int) -> bool:
+    """Whether A, whose rows lie side by side, is read in place by wide tiles: where a panel or two have all columns, so that each number is
+    read once or twice, positions of the reduction are near each other, and there are rows enough to use a panel often."""
+    return rows >= FEWEST_NEAR and columns % (4 * lanes) == 0 and columns <= 8 * lanes and step < FAR
 
 
 @decision
