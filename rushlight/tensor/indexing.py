@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd.autocast import widest
+from ..autograd.given import PLAIN_TENSORS
 from ..autograd.handle import Handle
 from ..autograd.quick import at_once
 from ..autograd.titles import titled
@@ -17,11 +18,15 @@ from ..ops import (
 )
 from ..ops.pointwise import broadcast_shapes
 from ..ops.structured import wrap_dim
+from ..record.meta import CPU
+from ..record.trace import local
 from .creation import from_array, from_numpy
 from .cuts import part_finder
 from .index_key import basic, selected, sliced
+from .parts import cell
 from .registry import METHODS, public
 from .scalars import check_number
+from .storing import MOST_AT_ONCE
 
 __all__: list[str] = []
 
@@ -33,10 +38,28 @@ def _getitem(self: Any, key: Any) -> Any:
         if type(key) is slice:
             t = sliced(self, 0, key)
             return _alias(t, True) if t is self else t
+    if type(key) in PLAIN_TENSORS:
+        chosen = _where_true(self, key)
+        if chosen is not None:
+            return chosen
     t, tensors = basic(self, key, True)
     if tensors is None:
         return _alias(t, False) if t is self else t
     return _take(t, tensors)
+
+
+def _where_true(t: Any, mask: Any) -> Any:
+    """``t[mask]`` of small data with a mask of its shape, made by the host: the mask has to be read in any case, to know how many elements
+    there are, and with it all that is pending has been computed. None if that is to be recorded."""
+    meta, given = t._value.meta, mask._value.meta
+    if (given.dtype is not dt.bool_ or given.shape != meta.shape or not meta.shape or meta.numel > MOST_AT_ONCE or cell(meta.dtype) is None
+            or type(t) not in PLAIN_TENSORS or meta.device is not CPU or given.device is not CPU):
+        return None
+    tr = local.trace
+    if tr.mapping or tr.full or t._edge is not None and tr.grad_enabled:
+        return None
+    chosen = mask.detach()._array()
+    return from_array(t.detach()._array()[chosen])
 
 
 _aliased, _sliced = (views.permute.named(name) for name in ("AliasBackward0", "SliceBackward0"))

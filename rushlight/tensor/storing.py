@@ -23,11 +23,12 @@ from ..record.trace import local
 from ..record.value import allocate, new_value
 from .parts import Place, cell, part
 
-__all__ = ["store_now"]
+__all__ = ["MOST_AT_ONCE", "store_now"]
 
 _LARGEST = 3e38  # of a float32, nearly
 _CONVERTED = {("b", "i"), ("b", "f"), ("i", "i"), ("i", "f"), ("f", "f")}  # kinds
-_MOST, _NEAR = 1 << 16, 8  # elements that are written at once, and how many operations ago a constant was recorded that becomes memory
+MOST_AT_ONCE = 1 << 16  # elements that are written, or chosen, without recording
+_NEAR = 8  # how many operations ago a constant was recorded that becomes memory
 
 
 def store_now(t: Any, key: Any, value: Any) -> bool:
@@ -52,11 +53,13 @@ def store_now(t: Any, key: Any, value: Any) -> bool:
         shape, steps, offset = alias.place()
     else:
         return False
+    if type(key) in PLAIN_TENSORS:
+        return _store_where_true(t, key, value, (shape, steps, offset))
     place = part(shape, steps, offset, key)
     if place is None:
         return False
     lengths = place[0]
-    if lengths and math.prod(lengths) > _MOST:
+    if lengths and math.prod(lengths) > MOST_AT_ONCE:
         return False
     if is_tensor:
         if given.numel == 1:  # worth waiting for
@@ -77,6 +80,26 @@ def store_now(t: Any, key: Any, value: Any) -> bool:
             element: Any = cell(dtype)
             element.from_address(buffer.ptr + place[2] * dtype.itemsize).value = value
     wrote_part(t, "copy_")
+    return True
+
+
+def _store_where_true(t: Any, mask: Any, value: Any, place: Place) -> bool:
+    """``store_now`` where a mask of the tensor's shape says so, which has been computed; as many elements as it has ones, or a number."""
+    given, shape = mask._value.meta, place[0]
+    if given.dtype is not dt.bool_ or given.shape != shape or not shape or given.numel > MOST_AT_ONCE or _root(mask).buffer is None:
+        return False
+    root, chosen = _root(t), mask.detach()._array()
+    is_tensor = type(value) in PLAIN_TENSORS
+    if is_tensor and (value._value.meta.dtype is not t._value.meta.dtype or value._value.meta.shape != (np.count_nonzero(chosen),)
+                      or not _is_ready(value, root, t)):
+        return False
+    buffer = free_memory(t)
+    if buffer is None or is_tensor and _root(value).buffer is buffer or _root(mask).buffer is buffer:
+        return False
+    into = _array(buffer, t._value.meta.dtype, place)
+    with np.errstate(over="ignore"):
+        into[chosen] = value.detach()._array() if is_tensor else value
+    wrote_part(t, "index_put_")
     return True
 
 
@@ -157,7 +180,7 @@ def _fill(t: Any) -> bool:
     meta = root.meta
     if root.epoch is not tr.epoch or root.buffer is not None or root.origin is not None or root.home is not None or tr.full:
         return False
-    if not 0 < meta.numel <= _MOST or cell(meta.dtype) is None:
+    if not 0 < meta.numel <= MOST_AT_ONCE or cell(meta.dtype) is None:
         return False
     node = tr.node
     for _ in range(_NEAR):
