@@ -48,6 +48,7 @@ from rushlight.compile.cpu.contract_sizes import (
     is_lifted,
     is_near,
     is_read_once,
+    is_tall,
     is_turned,
     is_wide,
     masked_panels,
@@ -128,8 +129,9 @@ class Planner:
         fitting = int(LONGEST_SHARE * self.cpu.l2) // ((self.panel + self.heights[0]) * self.accumulate.itemsize)
         self.turned = self._turns()
         strides_far = self._strides_far()
-        in_pieces = self.once or not self.turned and self._lies_across()  # what a piece of the reduction reads stays in the caches
-        self.longest = CHUNK if strides_far or in_pieces and is_deep(self.depth) else min(LONGEST, fitting)
+        # What a piece of the reduction reads stays in the caches.
+        in_pieces = self.once and is_deep(self.depth) or not self.turned and self._lies_across() and is_tall(self.depth)
+        self.longest = CHUNK if strides_far or in_pieces else min(LONGEST, fitting)
         self.block_rows = self.turned or self._copies()
         far, slow = self.cpu.far_panels, self.cpu.slow_l3
         beyond = (far or slow) and is_beyond(self.n.extent, self.depth, self.accumulate.itemsize, self.cpu.l2)

@@ -12,8 +12,8 @@ from rushlight.compile.cpu.contract_rows import MAX_ROWS
 from rushlight.compile.sizes import choice, decision, numeric
 
 __all__ = ["CHUNK", "FEW_ROWS", "cycles", "dot_vectors", "is_across", "is_beyond", "is_by_dots", "is_copied", "is_deep", "is_far",
-           "is_in_chunks", "is_lifted", "is_near", "is_read_once", "is_turned", "is_wide", "masked_panels", "panel_vectors", "parts_wanted",
-           "places", "scattering", "stays"]  # fmt: skip
+           "is_in_chunks", "is_lifted", "is_near", "is_read_once", "is_tall", "is_turned", "is_wide", "masked_panels", "panel_vectors",
+           "parts_wanted", "places", "scattering", "stays"]  # fmt: skip
 
 #: Up to so many rows, dot products are faster than packing B.
 FEW_ROWS = 16
@@ -166,6 +166,13 @@ def is_read_once(rows: int, depth: int, stride: int, l1d: int, ways: int, l2: in
 def is_deep(depth: int) -> bool:
     """Whether such a product goes chunk by chunk."""
     return depth > 2 * CHUNK
+
+
+@decision
+def is_tall(depth: int) -> bool:
+    """Likewise one whose tiles read a line of each position: where these are more than the first-level cache has. (From a threshold on
+    that ordinary batches do not pass, since each of their gradients would have other kernels then.)"""
+    return depth > 4 * CHUNK
 
 
 @decision
