@@ -49,3 +49,7 @@ def test_save_image(tmp_path):
     pixels = np.asarray(Image.open(tmp_path / "x.png"))
     assert pixels.shape == (1 * 5 + 1, 7 * 6 + 1, 3)
     assert np.array_equal(pixels[1:5, 1:6], np.floor(IMAGES[0].transpose(1, 2, 0) * 255 + 0.5).astype(np.uint8))
+
+
+def test_nothing_is_traced():
+    assert rushlight.vision._is_tracing() is False
