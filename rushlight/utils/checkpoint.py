@@ -220,3 +220,18 @@ def checkpoint_sequential(functions: Any, segments: int, input: Any, use_reentra
         input = checkpoint(run_from(begin, begin + size), input, use_reentrant=use_reentrant, preserve_rng_state=preserve)  # noqa: A001
         begin += size
     return run_from(begin, len(steps))(input)
+
+
+def get_device_states(*args: Any) -> tuple[list[int], list[Any]]:
+    """(numbers, generator states) of the GPUs that tensors among the arguments are on: none."""
+    return [], []
+
+
+def set_device_states(devices: list[int], states: list[Any], *, device_type: str | None = None) -> None:
+    """Set generators of GPUs to the states that ``get_device_states`` told.
+
+    Raises:
+        RuntimeError: there are some: no GPU is there.
+    """
+    if devices or states:
+        raise RuntimeError(f"set_device_states: there are no GPUs, asked for the generators of {devices}")

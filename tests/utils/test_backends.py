@@ -92,3 +92,11 @@ def test_switches_of_the_compiler_are_modules_that_keep_what_is_set(monkeypatch)
     assert rushlight._inductor.list_mode_options("max-autotune")["max_autotune"] and "freezing" in rushlight._inductor.list_options()
     with pytest.raises(KeyError):
         rushlight._inductor.list_mode_options("fast")
+
+
+def test_no_device_has_a_generator_of_its_own():
+    from rushlight.utils.checkpoint import get_device_states, set_device_states
+
+    set_device_states(*get_device_states(rushlight.ones(2), [rushlight.ones(1)]))
+    with pytest.raises(RuntimeError, match="there are no GPUs"):
+        set_device_states([0], [rushlight.get_rng_state()])

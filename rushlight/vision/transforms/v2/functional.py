@@ -73,7 +73,7 @@ def to_image(inpt: Any) -> Tensor:
     if isinstance(inpt, np.ndarray):
         return rushlight.from_numpy(np.atleast_3d(inpt)).permute(2, 0, 1).contiguous()
     if isinstance(inpt, Tensor):
-        return inpt[None] if inpt.dim() == 2 else inpt
+        return rushlight.unsqueeze(inpt, 0) if inpt.dim() == 2 else inpt
     if not hasattr(inpt, "getbands"):
         raise TypeError(f"Input can either be a pure Tensor, a numpy array, or a PIL image, but got {type(inpt)} instead.")
     return pil_to_tensor(inpt)
