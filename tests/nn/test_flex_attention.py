@@ -47,7 +47,7 @@ def scores(t: Any, bias: Any) -> dict[str, Any]:
             "window": lambda s, b, h, q, k: t.where((q - k).abs() < 9, s * 2 + bias[h, q], -float("inf"))}
 
 
-@pytest.mark.parametrize("mask", ["none", "causal", "documents", "near", "either", "future", "together"])
+@pytest.mark.parametrize("mask", ["none", "documents", "either", "future"])
 def test_results_and_gradients_are_the_same(mask: str) -> None:
     r = np.random.default_rng(0)
     given = [r.standard_normal(shape) for shape in ((2, 4, 64, 8), (2, 2, 64, 8), (2, 2, 64, 6), (4, 64))]
@@ -58,7 +58,8 @@ def test_results_and_gradients_are_the_same(mask: str) -> None:
         for mod in scores(t, bias).values():
             options = {"block_mask": masks(t, flex).get(mask), "scale": 0.3, "enable_gqa": True}
             out, lse = flex.flex_attention(q, k, v, mod, return_lse=True, **options)
-            found += [out, lse, flex.flex_attention(q, k, v, mod, **options)]
+            found += [out, lse]
+        found.append(flex.flex_attention(q, k, v, **options))
         total = sum((t.nan_to_num(x, neginf=0.0) ** 2).sum() for x in found)
         seen.append([*found, *t.autograd.grad(total, [q, k, v, bias])])
     for a, b in zip(*seen, strict=True):
