@@ -62,12 +62,12 @@ def store_now(t: Any, key: Any, value: Any) -> bool:
     if lengths and math.prod(lengths) > MOST_AT_ONCE:
         return False
     if is_tensor:
-        if given.numel == 1:  # worth waiting for
+        if given.shape and not (_inner(given.shape) in ((), _inner(lengths)) and _is_ready(value, root, t)):
+            return False
+        if given.numel == 1:  # without dimensions, worth waiting for
             value, is_tensor = value.item(), False
             if not _fits(value, dtype):
                 return False
-        elif given.shape != lengths and _inner(given.shape) != _inner(lengths) or not _is_ready(value, root, t):
-            return False
     buffer = free_memory(t)
     if buffer is None and _fill(t):
         buffer = free_memory(t)
