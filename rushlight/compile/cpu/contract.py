@@ -130,7 +130,7 @@ class Planner:
         self.turned = self._turns()
         strides_far = self._strides_far()
         # What a piece of the reduction reads stays in the caches.
-        in_pieces = self.once and is_deep(self.depth) or not self.turned and self._lies_across() and is_tall(self.depth)
+        in_pieces = self.once and is_deep(self.depth) or not self.turned and self._lies_across() and is_tall(self.rows, self.depth)
         self.longest = CHUNK if strides_far or in_pieces else min(LONGEST, fitting)
         self.block_rows = self.turned or self._copies()
         far, slow = self.cpu.far_panels, self.cpu.slow_l3

@@ -169,10 +169,10 @@ def is_deep(depth: int) -> bool:
 
 
 @decision
-def is_tall(depth: int) -> bool:
+def is_tall(rows: int, depth: int) -> bool:
     """Likewise one whose tiles read a line of each position: where these are more than the first-level cache has. (From a threshold on
     that ordinary batches do not pass, since each of their gradients would have other kernels then.)"""
-    return depth > 4 * CHUNK
+    return depth > (2 if rows >= FEWEST_NEAR else 4) * CHUNK
 
 
 @decision
