@@ -29,8 +29,8 @@ from .handle import (
 from .node import GradNode
 from .over_steps import Over, over_of
 
-__all__ = ["apply_over", "at_rest", "OVERLAP", "check_apart", "check_overlap", "check_writable", "free_memory", "replace", "write",
-           "written_over", "wrote_part"]
+__all__ = ["apply_over", "at_rest", "OVERLAP", "check_apart", "check_overlap", "check_writable", "free_memory", "is_unrecorded", "replace",
+           "write", "written_over", "wrote_part"]
 
 
 def write(t: Handle, new: Handle, name: str, update: Op) -> Any:
@@ -198,21 +198,26 @@ def written_over(t: Handle) -> Any:
     return t
 
 
+def is_unrecorded(t: Handle) -> bool:
+    """Whether a write to a tensor has no gradient, no hooks and no history to keep, wherever the memory is."""
+    tr, alias = local.trace, t._alias
+    if alias is not None:
+        base = base_of(alias)
+        if is_unwatched(alias) or base is not None and (base._more is not None or base._edge is not None and tr.grad_enabled):
+            return False
+    if handle.was_inferring and not tr.inference and handle.is_inference(t):
+        return False
+    return t._more is None and not (t._edge is not None and tr.grad_enabled)
+
+
 def free_memory(t: Handle) -> Buffer | None:
     """The memory that a tensor lies in, all of it, if a part may be written straight away: it is ready, nothing that is pending reads it,
     and the write has no gradient. ``wrote_part`` is to be called then. Waits for programs in flight that use it. None where a write has
     to be recorded (``write``), or is an error."""
     tr, alias = local.trace, t._alias
-    v = t._value
-    if alias is not None:
-        v = alias.storage.value
-        base = base_of(alias)
-        if is_unwatched(alias) or base is not None and (base._more is not None or base._edge is not None and tr.grad_enabled):
-            return None
-    if handle.was_inferring and not tr.inference and handle.is_inference(t):
-        return None
+    v = t._value if alias is None else alias.storage.value
     buffer, epoch = v.buffer, v.epoch
-    if buffer is None or t._more is not None or t._edge is not None and tr.grad_enabled or (
+    if buffer is None or not is_unrecorded(t) or (
             epoch is not None and (epoch is tr.epoch or epoch.trace is not tr)) or id(buffer) in tr.windows or buffer is NO_MEMORY:
         return None
     if buffer.flight is not None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..autograd.given import PLAIN_TENSORS
 from ..autograd.handle import lying
-from ..autograd.writing import free_memory, wrote_part
+from ..autograd.writing import free_memory, is_unrecorded, wrote_part
 from ..compile import dtypes as dt
 from ..ops.basic import full
 from ..record.flush import flush_trace, ready
@@ -174,11 +174,13 @@ def _array(buffer: Any, dtype: Any, place: Place) -> Any:
 
 def _fill(t: Any) -> bool:
     """Put a small constant that has just been recorded (``torch.zeros``) into memory: what is then written number by number, like the
-    letters of a word, is data, and records nothing. Whatever has read the constant keeps its value."""
+    letters of a word, is data, and records nothing. What has been recorded reads the constant; tensors that hold it find it overwritten."""
     alias, tr = t._alias, local.trace
     root = t._value if alias is None else alias.storage.value
     meta = root.meta
     if root.epoch is not tr.epoch or root.buffer is not None or root.origin is not None or root.home is not None or tr.full:
+        return False
+    if not is_unrecorded(t):
         return False
     if not 0 < meta.numel <= MOST_AT_ONCE or cell(meta.dtype) is None:
         return False
@@ -192,6 +194,7 @@ def _fill(t: Any) -> bool:
     made = new_value(meta)
     made.buffer = allocate(meta.nbytes)
     made.buffer.array(meta.dtype.numpy, meta.memory).fill(node.attrs[1][0])
+    root.overwritten = ("copy_", None)  # what follows is a write: versions tell it to views, this to others that hold the constant
     if alias is None:
         t._value = made
     else:

@@ -133,3 +133,29 @@ def test_a_value_of_another_shape_is_refused_or_spread():
     assert x.tolist() == [[1.0, 0.0, 0.0], [4.0, 5.0, 6.0]]
     with pytest.raises(RuntimeError, match="shape mismatch: value tensor of shape"):
         x[0] = torch.ones(2)
+
+
+@pytest.mark.parametrize("other", [lambda x: x.data, lambda x: x.view(-1), lambda x: x.detach(), lambda x: x[1]],
+                         ids=["data", "view", "detach", "row"])
+def test_tensors_that_share_a_constant_see_what_is_written_through_another_one(other):
+    """The constant becomes memory where it is written to, and whoever held it as a constant has the new content, from the first time on."""
+    def step():
+        x = torch.zeros(2, 3)
+        y = other(x)
+        y[..., -1] = 2.0
+        return x * 300, x, y
+
+    wanted = [t.tolist() for t in step()]
+    assert sum(map(sum, wanted[0])) == 300 * sum(map(sum, wanted[1])) != 0
+    for _ in range(4):
+        assert [t.tolist() for t in step()] == wanted
+
+
+def test_a_constant_that_backward_needs_may_not_be_written_to():
+    w = torch.ones(3, requires_grad=True)
+    for _ in range(4):
+        c = torch.zeros(3)
+        loss = (w * c).sum()
+        c[0] = 1.0
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
