@@ -250,20 +250,30 @@ def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Any:
 def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> Any:
     """Add ``source`` to the positions ``index`` (a vector) of a dimension."""
     dim = wrap_dim(dim, len(input.shape))
+    if input.dtype is not source.dtype:
+        raise RuntimeError(f"index_add_(): self ({input.dtype}) and source ({source.dtype}) must have the same scalar type")
     if alpha != 1:
         source = source * alpha
     if not input.shape:
+        _check_source("index_add_", (1,), 0, index, source.reshape((1,)) if not source.shape else source)
         return ix.index_put(input.reshape((1,)), source.reshape((-1,)), index.reshape((-1,)), attrs=(0, "add")).reshape(())
-    shape = (*input.shape[:dim], index.numel(), *input.shape[dim + 1:])
-    if tuple(source.shape) != shape and source.numel() != _count(shape):
-        raise RuntimeError(f"index_add_(): source {list(source.shape)} does not fit self {list(input.shape)} with {index.numel()} indices")
+    shape = _check_source("index_add_", tuple(input.shape), dim, index, source)
     return _index_add(input, source.reshape(shape), index.reshape((-1,)), attrs=(dim, "add"))
 
 
-def _count(shape: tuple[int, ...]) -> int:
-    import math
-
-    return math.prod(shape)
+def _check_source(name: str, shape: tuple[int, ...], dim: int, index: Any, source: Any) -> tuple[int, ...]:
+    """The shape of ``source``, of which there is to be one slice for each of ``index``, a vector."""
+    if len(index.shape) > 1:
+        raise IndexError(f"{name}(): Index is supposed to be a vector, but got dim: {len(index.shape)} and size: {list(index.shape)}")
+    n = index.numel()
+    if len(source.shape) == len(shape) and source.shape[dim] != n or not source.shape and n != 1:
+        raise RuntimeError(f"{name}(): Number of indices ({n}) should be equal to source.size(dim): "
+                           f"({source.shape[dim] if source.shape else 1}), for dim: {dim}")
+    wanted = *shape[:dim], n, *shape[dim + 1:]
+    if tuple(source.shape) != wanted and (source.shape or wanted != (1,)):
+        raise RuntimeError(f"{name}(): source tensor shape must match self tensor shape, excluding the specified dimension. Got self.shape "
+                           f"= {list(shape)} source.shape = {list(source.shape)}")
+    return wanted
 
 
 @public(inplace=True)
@@ -272,9 +282,13 @@ def index_copy(input: Any, dim: int, index: Any, source: Any) -> Any:
     """Put ``source`` at the positions ``index`` (a vector) of a dimension."""
     input, source = widest(input, source)
     dim = wrap_dim(dim, len(input.shape))
+    if input.dtype is not source.dtype:
+        raise RuntimeError(f"index_copy_(): self and source expected to have the same dtype, but got (self) {input.dtype} and (source) "
+                           f"{source.dtype}")
     if not input.shape:
+        _check_source("index_copy_", (1,), 0, index, source.reshape((1,)) if not source.shape else source)
         return ix.index_put(input.reshape((1,)), source.reshape((-1,)), index.reshape((-1,)), attrs=(0, None)).reshape(())
-    shape = (*input.shape[:dim], index.numel(), *input.shape[dim + 1:])
+    shape = _check_source("index_copy_", tuple(input.shape), dim, index, source)
     return _index_copy(input, source.reshape(shape), index.reshape((-1,)), attrs=(dim, None))
 
 

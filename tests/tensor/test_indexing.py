@@ -144,3 +144,25 @@ def programs(draw):
 @given(programs())
 def test_random_indices(code):
     same(code)
+
+
+@pytest.mark.parametrize("name", ["index_add", "index_copy"])
+@pytest.mark.parametrize("shape, given, index, dim", [
+    ((1,), (8,), [0], 0), ((2, 1), (2,), [0, 1], 0), ((2, 4), (8,), [0, 1], 0), ((), (1,), [0, 0], 0), ((2, 1), (), [0], 0),
+    ((2,), (1,), [[0]], 0), ((), (), [0, 0], 0)])
+def test_what_does_not_fit_is_refused_before_anything_is_recorded(name, shape, given, index, dim):
+    """What was recorded and cannot run would take everything along that is pending."""
+    for package in (oracle, rushlight):
+        x, source, i = package.ones(shape), package.ones(given), package.tensor(index)
+        pending = x + 1
+        with pytest.raises((RuntimeError, IndexError)):
+            getattr(x, name)(dim, i, source)
+        assert pending.sum().item() == 2 * x.numel()
+
+
+@pytest.mark.parametrize("name", ["index_add", "index_copy"])
+def test_sources_of_another_dtype_are_refused(name):
+    for package in (oracle, rushlight):
+        for x in (package.ones(3, dtype=package.int64), package.ones((), dtype=package.int64)):
+            with pytest.raises(RuntimeError, match="same (scalar type|dtype)"):
+                getattr(x, name)(-1, package.tensor([0]), package.ones(1))
