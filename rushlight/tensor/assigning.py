@@ -26,7 +26,7 @@ from .parts import Place, part
 from .registry import FUNCTIONS, METHODS, assign, public
 from .repeated import put_at
 from .scalars import check_number
-from .storing import store_now
+from .storing import inner_shape, store_now
 
 __all__: list[str] = []
 
@@ -44,7 +44,9 @@ def _setitem(self: Any, key: Any, value: Any) -> None:
         raise RuntimeError(f"Index put requires the source and destination dtypes match, got {self.dtype} for the destination and "
                            f"{value.dtype} for the source.")
     elif (value._alias is not None or value is self) and (tensors is None or not converts(key, value.numel())):
-        check_overlap(t, value, tensors is not None, place)
+        # What is spread is read once and for all before: ``x[:] = x[0]``.
+        if tensors is not None or inner_shape(value.shape) == inner_shape(t.shape if place is None else place[0]):
+            check_overlap(t, value, tensors is not None, place)
     if value.dtype is not self.dtype:
         value = value.to(self.dtype)
     if place is not None:

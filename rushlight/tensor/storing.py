@@ -23,7 +23,7 @@ from ..record.trace import local
 from ..record.value import allocate, new_value
 from .parts import Place, cell, part
 
-__all__ = ["MOST_AT_ONCE", "store_now"]
+__all__ = ["MOST_AT_ONCE", "inner_shape", "store_now"]
 
 _LARGEST = 3e38  # of a float32, nearly
 _CONVERTED = {("b", "i"), ("b", "f"), ("i", "i"), ("i", "f"), ("f", "f")}  # kinds
@@ -62,7 +62,7 @@ def store_now(t: Any, key: Any, value: Any) -> bool:
     if lengths and math.prod(lengths) > MOST_AT_ONCE:
         return False
     if is_tensor:
-        if given.shape and not (_inner(given.shape) in ((), _inner(lengths)) and _is_ready(value, root, t)):
+        if given.shape and not (inner_shape(given.shape) in ((), inner_shape(lengths)) and _is_ready(value, root, t)):
             return False
         if given.numel == 1:  # without dimensions, worth waiting for
             value, is_tensor = value.item(), False
@@ -120,7 +120,7 @@ def _becomes(given: Any, dtype: Any) -> bool:
     return cell(given) is not None and cell(dtype) is not None and (given.kind, dtype.kind) in _CONVERTED
 
 
-def _inner(shape: tuple[int, ...]) -> tuple[int, ...]:
+def inner_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape without dimensions of length 1 in front."""
     while shape and shape[0] == 1:
         shape = shape[1:]

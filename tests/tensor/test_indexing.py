@@ -166,3 +166,10 @@ def test_sources_of_another_dtype_are_refused(name):
         for x in (package.ones(3, dtype=package.int64), package.ones((), dtype=package.int64)):
             with pytest.raises(RuntimeError, match="same (scalar type|dtype)"):
                 getattr(x, name)(-1, package.tensor([0]), package.ones(1))
+
+
+@pytest.mark.parametrize("made", ["", " * 1", ".transpose(0, 1)"])
+@pytest.mark.parametrize("line", ["x[:] = x[0]", "x[...] = x[1, 2]", "x[0] = x[0, 1]", "x[0] = x[0, :1]", "x[:] = x[:1]", "x[0, :2] = x[0, 1]",
+                                  "x[0] = x[0]", "x[1:] = x[:1]"])
+def test_parts_are_spread_over_what_they_lie_in(line, made):
+    same(f"x = torch.arange(27.).reshape(3, 3, 3){made}\n{line}")
