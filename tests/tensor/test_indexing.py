@@ -169,7 +169,7 @@ def test_sources_of_another_dtype_are_refused(name):
 
 
 @pytest.mark.parametrize("made", ["", " * 1", ".transpose(0, 1)"])
-@pytest.mark.parametrize("line", ["x[:] = x[0]", "x[...] = x[1, 2]", "x[0] = x[0, 1]", "x[0] = x[0, :1]", "x[:] = x[:1]", "x[0, :2] = x[0, 1]",
-                                  "x[0] = x[0]", "x[1:] = x[:1]"])
+@pytest.mark.parametrize("line", ["x[:] = x[0]", "x[...] = x[1, 2]", "x[0] = x[0, 1]", "x[0] = x[0, :1]", "x[:] = x[:1]",
+                                  "x[0, :2] = x[0, 1]", "x[0] = x[0]", "x[1:] = x[:1]"])
 def test_parts_are_spread_over_what_they_lie_in(line, made):
     same(f"x = torch.arange(27.).reshape(3, 3, 3){made}\n{line}")
