@@ -25,6 +25,11 @@ class Device:
     index: int | None
     _TYPES: Final = ("cpu", "cuda", "mps", "meta", "xpu")
 
+    def __new__(cls, type: Any = None, index: int | None = None) -> Device:
+        """Those that tensors are on are one object each, also when another process sends one: code asks for them by identity."""
+        name = type.type if isinstance(type, Device) and type.index is None else type
+        return _HERE.get(name) or object.__new__(cls) if index is None and isinstance(name, str) else object.__new__(cls)
+
     def __init__(self, type: Any, index: int | None = None) -> None:
         name = type
         if isinstance(type, Device):
@@ -73,8 +78,10 @@ class Device:
 Device.__name__ = Device.__qualname__ = "device"  # the name that programs know
 device = Device  # by which pickle finds it
 
+_HERE: dict[str, Device] = {}
 CPU: Final = Device("cpu")
 META: Final = Device("meta")  # of tensors without memory, of which shapes and dtypes are known and nothing else
+_HERE.update(cpu=CPU, meta=META)
 
 
 class NoSuchDevice(AssertionError, RuntimeError):

@@ -101,7 +101,7 @@ def test_kernels_belong_to_the_range_that_recorded_them_and_the_step_stays_the_s
     assert set(ranges) == {"forward", "backward", "optimizer"}
     kernels = [e for e in events if e.kernel]
     owner = {e.name: e.cpu_parent.name for e in kernels}
-    assert owner["linear+relu"] == "forward" and owner["mm+relu_backward"] == "backward"
+    assert owner["linear+relu"] == "forward" and owner["mm+relu_backward+sum_to_size"] == "backward"
     # All run in the flush of optimizer.step(), long after the forward is over.
     forward, inside = ranges["forward"], [e for e in kernels if e.name == "linear+relu"][-1]
     assert inside.time_range.start > forward.time_range.end and inside in forward.cpu_children

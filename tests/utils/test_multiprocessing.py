@@ -1,6 +1,9 @@
 """``spawn``: numbered calls in processes, and what one of them raises."""
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 
 import rushlight
@@ -32,6 +35,14 @@ def test_spawn_numbers_its_calls():
 def test_what_a_process_raises_is_told():
     with pytest.raises(mp.ProcessRaisedException, match="(?s)Process 1 .*number 1 fails"):
         mp.spawn(failing, (1,), nprocs=2)
+
+
+def test_a_device_that_another_process_sends_is_the_one_that_tensors_are_on():
+    for name in ("cpu", "meta"):
+        device = rushlight.device(name)
+        assert device is rushlight.zeros(1, device=name).device
+        assert all(copied is device for copied in (pickle.loads(pickle.dumps(device)), copy.deepcopy(device), rushlight.device(device)))
+    assert rushlight.device("cpu:0") != rushlight.device("cpu") and not rushlight.zeros(1, device="cpu:0").is_meta
 
 
 def halve(i, model, x):
