@@ -1,6 +1,7 @@
 """Attention with scores and masks that functions make: results, gradients and block masks are PyTorch's, and all of it is one program."""
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(theirs, "_warn_once", lambda *args, **named: None)
 
 
+@functools.cache
 def masks(t: Any, flex: Any) -> dict[str, Any]:
     documents = t.tensor([0] * 20 + [1] * 30 + [2] * 14)
 
