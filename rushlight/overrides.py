@@ -205,6 +205,6 @@ def _let_makers_ask() -> None:
     """Functions that make tensors of nothing record nothing, so nobody looks at their calls. From the first region on they ask."""
     import rushlight
 
-    for name in CONVENIENCES & FUNCTIONS.keys():
+    for name in (CONVENIENCES & FUNCTIONS.keys()) - {"is_tensor"}:  # which makes none, and asks nobody
         FUNCTIONS[name] = asking(FUNCTIONS[name])
         setattr(rushlight, name, FUNCTIONS[name])

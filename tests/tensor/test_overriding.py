@@ -45,6 +45,18 @@ CALLS = {
 }
 
 
+def test_regions_change_nothing_about_whom_is_tensor_asks():
+    told = []
+    for package in (torch, rushlight):
+        cls = logging(package)
+        with package.overrides.TorchFunctionMode():
+            pass
+        x = package.ones(2, 2).as_subclass(cls)
+        cls.log.clear()
+        told.append((package.is_tensor(x), list(cls.log)))
+    assert told[0] == told[1] == (True, [])
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_what_subclasses_are_told_and_what_comes_back(name):
     told = []
