@@ -37,7 +37,7 @@ PROGRAMS_AT_NODE = 64   # programs kept at one point of the trie, for different 
 NODE_LIMIT = 100_000    # nodes of one thread's trie: with their programs, some 250 MB
 _COLD_SIZES = 2         # sizes of one path that run cold
 _PLANNED = 2            # heavy long paths that begin alike and are planned the first time that each of them comes
-_HEAVY = 16             # times as heavy has a long path to be for that: what runs operation by operation takes not much longer
+_HEAVY = 6              # times as heavy has a long path to be for that: what is not takes hardly longer operation by operation
 
 
 def flush() -> None:
