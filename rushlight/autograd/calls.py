@@ -198,7 +198,7 @@ class _Vain(Attempt):
         return out
 
     def drop(self) -> None:
-        pass
+        """There is nothing to drop."""
 
 
 vain = _Vain()

@@ -11,9 +11,28 @@ from . import jit
 
 __all__ = ["join"]
 
+
+def _copy(name: str, kind: str, size: int, begin: tuple[str, str], end: str, then: str) -> str:
+    """Blocks that copy elements of a ``kind``, of so many bytes, from a place in a piece to another, and go on to the block ``then``.
+    ``begin``: the place, and the block before."""
+    first, before = begin
+    return f"""
+{name}:
+  %{name}_k = phi i64 [ {first}, %{before} ], [ %{name}_next, %{name}_one ]
+  %{name}_more = icmp ult i64 %{name}_k, {end}
+  br i1 %{name}_more, label %{name}_one, label %{then}
+{name}_one:
+  %{name}_from = getelementptr i8, ptr %from, i64 %{name}_k
+  %{name}_to = getelementptr i8, ptr %at, i64 %{name}_k
+  %{name}_value = load {kind}, ptr %{name}_from, align 1
+  store {kind} %{name}_value, ptr %{name}_to, align 1
+  %{name}_next = add i64 %{name}_k, {size}
+  br label %{name}"""
+
+
 # Whole vectors, then words, then bytes. "no-builtins": the loops are to stay, and not to become calls of a library.
-_IR = """
-define void @rl_join(ptr %to, ptr %places, ptr %sizes, i64 %count) "no-builtins" {
+_IR = f"""
+define void @rl_join(ptr %to, ptr %places, ptr %sizes, i64 %count) "no-builtins" {{
 entry:
   br label %piece
 piece:
@@ -29,52 +48,22 @@ begin:
   %vectors = and i64 %size, -64
   %words = and i64 %size, -8
   br label %vector
-vector:
-  %v = phi i64 [ 0, %begin ], [ %v1, %one_vector ]
-  %is_vector = icmp ult i64 %v, %vectors
-  br i1 %is_vector, label %one_vector, label %word
-one_vector:
-  %v_from = getelementptr i8, ptr %from, i64 %v
-  %v_to = getelementptr i8, ptr %at, i64 %v
-  %v_value = load <8 x i64>, ptr %v_from, align 1
-  store <8 x i64> %v_value, ptr %v_to, align 1
-  %v1 = add i64 %v, 64
-  br label %vector
-word:
-  %w = phi i64 [ %vectors, %vector ], [ %w1, %one_word ]
-  %is_word = icmp ult i64 %w, %words
-  br i1 %is_word, label %one_word, label %byte
-one_word:
-  %w_from = getelementptr i8, ptr %from, i64 %w
-  %w_to = getelementptr i8, ptr %at, i64 %w
-  %w_value = load i64, ptr %w_from, align 1
-  store i64 %w_value, ptr %w_to, align 1
-  %w1 = add i64 %w, 8
-  br label %word
-byte:
-  %b = phi i64 [ %words, %word ], [ %b1, %one_byte ]
-  %is_byte = icmp ult i64 %b, %size
-  br i1 %is_byte, label %one_byte, label %next
-one_byte:
-  %b_from = getelementptr i8, ptr %from, i64 %b
-  %b_to = getelementptr i8, ptr %at, i64 %b
-  %b_value = load i8, ptr %b_from
-  store i8 %b_value, ptr %b_to
-  %b1 = add i64 %b, 1
-  br label %byte
+{_copy("vector", "<8 x i64>", 64, ("0", "begin"), "%vectors", "word")}
+{_copy("word", "i64", 8, ("%vectors", "vector"), "%words", "byte")}
+{_copy("byte", "i8", 1, ("%words", "word"), "%size", "next")}
 next:
   %behind = getelementptr i8, ptr %at, i64 %size
   %k1 = add i64 %k, 1
   br label %piece
 out:
   ret void
-}
+}}
 """
 
 
 @functools.cache
 def _native() -> Callable[[int, int, int, int], None]:
-    addresses = jit.functions("join 1", lambda: _IR, ("rl_join",))
+    addresses = jit.functions("join 2", lambda: _IR, ("rl_join",))
     return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64)(addresses["rl_join"])
 
 

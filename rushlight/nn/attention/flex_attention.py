@@ -6,6 +6,7 @@ Masks alone are given to ``scaled_dot_product_attention``.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -41,9 +42,17 @@ def _identity(score: Any, batch: Any, head: Any, token_q: Any, token_kv: Any) ->
     return score
 
 
-def _joined(name: str, mask_mods: tuple[Any, ...]) -> None:
+def _joined(name: str, join: Any, of_none: bool, mask_mods: tuple[Any, ...]) -> _mask_mod_signature:
     if not all(callable(m) for m in mask_mods):
         raise RuntimeError(f"All inputs should be callable mask_mods: {mask_mods} ({name})")
+
+    def mask(b: Any, h: Any, q_idx: Any, kv_idx: Any) -> Any:
+        found = b.new_full((), of_none, dtype=dt.bool_)
+        for one in mask_mods:
+            found = join(found, one(b, h, q_idx, kv_idx))
+        return found
+    mask.__name__ = name[:-1]  # which is printed
+    return mask
 
 
 def and_masks(*mask_mods: _mask_mod_signature) -> _mask_mod_signature:
@@ -52,14 +61,7 @@ def and_masks(*mask_mods: _mask_mod_signature) -> _mask_mod_signature:
     Raises:
         RuntimeError: one is no function.
     """
-    _joined("and_masks", mask_mods)
-
-    def and_mask(b: Any, h: Any, q_idx: Any, kv_idx: Any) -> Any:
-        found = b.new_ones((), dtype=dt.bool_)
-        for mask in mask_mods:
-            found = found & mask(b, h, q_idx, kv_idx)
-        return found
-    return and_mask
+    return _joined("and_masks", operator.and_, True, mask_mods)
 
 
 def or_masks(*mask_mods: _mask_mod_signature) -> _mask_mod_signature:
@@ -68,14 +70,7 @@ def or_masks(*mask_mods: _mask_mod_signature) -> _mask_mod_signature:
     Raises:
         RuntimeError: one is no function.
     """
-    _joined("or_masks", mask_mods)
-
-    def or_mask(b: Any, h: Any, q_idx: Any, kv_idx: Any) -> Any:
-        found = b.new_zeros((), dtype=dt.bool_)
-        for mask in mask_mods:
-            found = found | mask(b, h, q_idx, kv_idx)
-        return found
-    return or_mask
+    return _joined("or_masks", operator.or_, False, mask_mods)
 
 
 def _check(query: Any, key: Any, value: Any, block_mask: Any, enable_gqa: bool) -> None:

@@ -11,7 +11,8 @@ from rushlight.compile.dtypes import float32
 from rushlight.tensor import Tensor
 from rushlight.vision.transforms import functional as F
 
-__all__ = ["ImageClassification", "ObjectDetection", "SemanticSegmentation", "Weights", "WeightsEnum", "load_weights", "published"]
+__all__ = ["ImageClassification", "ObjectDetection", "SemanticSegmentation", "Weights", "WeightsEnum", "begin_with", "load_weights",
+           "published"]
 
 _HOST = "https://download.pytorch.org/models/"
 _M = TypeVar("_M", bound=Any)
@@ -133,6 +134,26 @@ def published(name: str, kind: type[WeightsEnum], build: Callable[..., _M], what
         kwargs: of the network's class.
     """
     return make
+
+
+def begin_with(weights: Any, classes: int, num_classes: int | None, of_backbone: type[WeightsEnum], weights_backbone: Any,
+               pretrained_backbone: bool | None) -> Any:
+    """The weights that a network below another begins with: none where there are ``weights`` of the whole.
+
+    Args:
+        classes: of the weights of the whole; num_classes: those that are wanted.
+        of_backbone: what there is for the network below; pretrained_backbone: the older way to ask for it.
+
+    Raises:
+        ValueError: another number of classes than the weights of the whole have.
+    """
+    if weights is not None:
+        if num_classes not in (None, classes):
+            raise ValueError(f"The parameter 'num_classes' expected value {classes} but got {num_classes} instead.")
+        return None
+    if pretrained_backbone is not None:
+        return of_backbone["IMAGENET1K_V1"] if pretrained_backbone else None
+    return weights_backbone
 
 
 def load_weights(model: _M, kind: type[WeightsEnum], weights: Any, progress: bool, pretrained: bool | None = None,

@@ -7,7 +7,7 @@ from typing import Any
 from rushlight.nn.modules.batchnorm import BatchNorm2d
 from rushlight.vision.models.detection._utils import overwrite_eps
 from rushlight.vision.models.detection.backbone_utils import trained_layers
-from rushlight.vision.models.weights import WeightsEnum, load_weights
+from rushlight.vision.models.weights import WeightsEnum, begin_with, load_weights
 from rushlight.vision.ops.misc import FrozenBatchNorm2d
 
 __all__ = ["with_weights"]
@@ -30,14 +30,8 @@ def with_weights(name: str, kind: type[WeightsEnum], *, backbone: Callable[..., 
              weights_backbone: Any = backbone_weights["IMAGENET1K_V1"] if begun else None,
              trainable_backbone_layers: int | None = None, pretrained: bool | None = None, pretrained_backbone: bool | None = None,
              **kwargs: Any) -> Any:
-        if pretrained:
-            weights = kind["DEFAULT"]
-        if pretrained_backbone is not None:
-            weights_backbone = backbone_weights["IMAGENET1K_V1"] if pretrained_backbone else None
-        if weights is not None:
-            weights_backbone = None
-            if num_classes not in (None, classes):
-                raise ValueError(f"The parameter 'num_classes' expected value {classes} but got {num_classes} instead.")
+        weights = kind["DEFAULT"] if pretrained else weights
+        weights_backbone = begin_with(weights, classes, num_classes, backbone_weights, weights_backbone, pretrained_backbone)
         trained = weights is not None or weights_backbone is not None
         layers = trained_layers(trained, trainable_backbone_layers, most, 3)
         norm = FrozenBatchNorm2d if trained and frozen else BatchNorm2d

@@ -8,7 +8,7 @@ from typing import Any
 from rushlight.nn.functional import interpolate
 from rushlight.nn.modules.module import Module
 from rushlight.tensor import Tensor
-from rushlight.vision.models.weights import WeightsEnum, load_weights
+from rushlight.vision.models.weights import WeightsEnum, begin_with, load_weights
 
 __all__ = ["SimpleSegmentationModel", "enlarged", "with_weights"]
 
@@ -50,14 +50,9 @@ def with_weights(name: str, kind: type[WeightsEnum], backbone: Any, backbone_wei
     def make(*, weights: Any = None, progress: bool = True, num_classes: int | None = None, aux_loss: bool | None = None,
              weights_backbone: Any = backbone_weights["IMAGENET1K_V1"], pretrained: bool | None = None,
              pretrained_backbone: bool | None = None, **kwargs: Any) -> Any:
-        if pretrained:
-            weights = kind["DEFAULT"]
-        if pretrained_backbone is not None:
-            weights_backbone = backbone_weights["IMAGENET1K_V1"] if pretrained_backbone else None
+        weights = kind["DEFAULT"] if pretrained else weights
+        weights_backbone = begin_with(weights, classes, num_classes, backbone_weights, weights_backbone, pretrained_backbone)
         if weights is not None:
-            weights_backbone = None
-            if num_classes not in (None, classes):
-                raise ValueError(f"The parameter 'num_classes' expected value {classes} but got {num_classes} instead.")
             aux_loss = may_have_aux
         model = build(backbone(weights=weights_backbone, **kwargs), classes if num_classes is None else num_classes, bool(aux_loss))
         return load_weights(model, kind, weights, progress)
